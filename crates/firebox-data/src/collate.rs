@@ -1,0 +1,356 @@
+//! How samples become a batch: one buffer, one slot a sample.
+
+use std::marker::PhantomData;
+
+use crate::error::BoxError;
+
+/// The layout of a batch.
+///
+/// A batch is opened once, for a known number of samples, and gives each sample a slot to be written into:
+/// no sample is copied twice. The slots can be handed out in separate runs, so that several workers can fill
+/// one batch. When the last slot is written, the batch is closed.
+///
+/// Ready layouts: [`Stack`] for arrays of one shape, [`Scalar`] for single values, [`Gather`] for anything,
+/// and tuples of layouts, whose slots are tuples of slots.
+pub trait Collate: Send + Sync + 'static {
+    /// The batch while it is being written.
+    type Buffer: Send + 'static;
+    /// Where one sample goes.
+    type Slot<'a>;
+    /// The slots of a run of samples.
+    type Slots<'a>: Slots<Slot = Self::Slot<'a>>;
+    /// The finished batch.
+    type Batch: Send + 'static;
+
+    /// A buffer for `samples` samples.
+    fn open(&self, samples: usize) -> Self::Buffer;
+
+    /// All slots of a buffer, in the order of the samples.
+    fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a>;
+
+    /// Makes the written buffer a batch.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, such as a slot that nothing was written to.
+    fn close(&self, buffer: Self::Buffer) -> Result<Self::Batch, BoxError>;
+}
+
+/// Slots that can be taken one by one, or cut into runs that are written independently.
+pub trait Slots: Send + Sized {
+    /// Where one sample goes.
+    type Slot;
+
+    /// The next slot.
+    fn take(&mut self) -> Option<Self::Slot>;
+
+    /// Cuts after `samples` slots.
+    fn split_at(self, samples: usize) -> (Self, Self);
+}
+
+/// The slot of one sample in the layout `C`.
+pub type SlotOf<'a, C> = <C as Collate>::Slot<'a>;
+
+/// A batch of arrays with one shape, in one piece of memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stacked<T, const R: usize> {
+    /// The samples' elements, sample after sample, each in row-major order.
+    pub values: Vec<T>,
+    /// The number of samples.
+    pub samples: usize,
+    /// The shape of each sample.
+    pub shape: [usize; R],
+}
+
+/// Stacks arrays of one shape: rank `R` a sample, slot `&mut [T]`, batch [`Stacked`].
+#[derive(Clone, Debug)]
+pub struct Stack<T, const R: usize> {
+    shape: [usize; R],
+    element: PhantomData<fn() -> T>,
+}
+
+impl<T, const R: usize> Stack<T, R> {
+    /// For samples of this shape, such as `[channels, height, width]`.
+    pub fn new(shape: [usize; R]) -> Self {
+        Stack { shape, element: PhantomData }
+    }
+
+    fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R> {
+    type Buffer = Stacked<T, R>;
+    type Slot<'a> = &'a mut [T];
+    type Slots<'a> = Rows<'a, T>;
+    type Batch = Stacked<T, R>;
+
+    fn open(&self, samples: usize) -> Stacked<T, R> {
+        let values = vec![T::default(); samples * self.elements()];
+        Stacked { values, samples, shape: self.shape }
+    }
+
+    fn slots<'a>(&self, buffer: &'a mut Stacked<T, R>) -> Rows<'a, T> {
+        Rows { samples: buffer.samples, elements: self.elements(), values: &mut buffer.values }
+    }
+
+    fn close(&self, buffer: Stacked<T, R>) -> Result<Stacked<T, R>, BoxError> {
+        Ok(buffer)
+    }
+}
+
+/// The slots of a [`Stack`].
+#[derive(Debug)]
+pub struct Rows<'a, T> {
+    /// The elements of `samples` samples, `elements` each, which may be 0.
+    values: &'a mut [T],
+    samples: usize,
+    elements: usize,
+}
+
+impl<'a, T: Send> Slots for Rows<'a, T> {
+    type Slot = &'a mut [T];
+
+    fn take(&mut self) -> Option<&'a mut [T]> {
+        self.samples = self.samples.checked_sub(1)?;
+        let (slot, rest) = std::mem::take(&mut self.values).split_at_mut(self.elements);
+        self.values = rest;
+        Some(slot)
+    }
+
+    fn split_at(self, samples: usize) -> (Self, Self) {
+        let elements = self.elements;
+        let (left, right) = self.values.split_at_mut(samples * elements);
+        (
+            Rows { values: left, samples, elements },
+            Rows { values: right, samples: self.samples - samples, elements },
+        )
+    }
+}
+
+/// One value a sample, such as a label: slot `&mut T`, batch `Vec<T>`.
+#[derive(Clone, Debug)]
+pub struct Scalar<T>(PhantomData<fn() -> T>);
+
+impl<T> Scalar<T> {
+    /// For values of type `T`.
+    pub fn new() -> Self {
+        Scalar(PhantomData)
+    }
+}
+
+impl<T> Default for Scalar<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
+    type Buffer = Vec<T>;
+    type Slot<'a> = &'a mut T;
+    type Slots<'a> = Values<'a, T>;
+    type Batch = Vec<T>;
+
+    fn open(&self, samples: usize) -> Vec<T> {
+        vec![T::default(); samples]
+    }
+
+    fn slots<'a>(&self, buffer: &'a mut Vec<T>) -> Values<'a, T> {
+        Values(buffer.iter_mut())
+    }
+
+    fn close(&self, buffer: Vec<T>) -> Result<Vec<T>, BoxError> {
+        Ok(buffer)
+    }
+}
+
+/// Collects samples of any type, then makes them a batch by a function: for batches whose size is known only
+/// when all samples are, such as padded text. Slot `&mut Option<S>`; every slot must be filled.
+pub struct Gather<S, F> {
+    batch: F,
+    sample: PhantomData<fn() -> S>,
+}
+
+impl<S, F> Gather<S, F> {
+    /// Batches made by `batch` from the samples in their order.
+    pub fn new<B>(batch: F) -> Self
+    where
+        F: Fn(Vec<S>) -> Result<B, BoxError>,
+    {
+        Gather { batch, sample: PhantomData }
+    }
+}
+
+impl<S, B, F> Collate for Gather<S, F>
+where
+    S: Send + 'static,
+    B: Send + 'static,
+    F: Fn(Vec<S>) -> Result<B, BoxError> + Send + Sync + 'static,
+{
+    type Buffer = Vec<Option<S>>;
+    type Slot<'a> = &'a mut Option<S>;
+    type Slots<'a> = Values<'a, Option<S>>;
+    type Batch = B;
+
+    fn open(&self, samples: usize) -> Vec<Option<S>> {
+        (0..samples).map(|_| None).collect()
+    }
+
+    fn slots<'a>(&self, buffer: &'a mut Vec<Option<S>>) -> Values<'a, Option<S>> {
+        Values(buffer.iter_mut())
+    }
+
+    fn close(&self, buffer: Vec<Option<S>>) -> Result<B, BoxError> {
+        let mut samples = Vec::with_capacity(buffer.len());
+        for (slot, sample) in buffer.into_iter().enumerate() {
+            samples.push(sample.ok_or_else(|| format!("nothing was written to slot {slot} of the batch"))?);
+        }
+        (self.batch)(samples)
+    }
+}
+
+/// The slots of a layout with one value a sample.
+#[derive(Debug)]
+pub struct Values<'a, T>(std::slice::IterMut<'a, T>);
+
+impl<'a, T: Send> Slots for Values<'a, T> {
+    type Slot = &'a mut T;
+
+    fn take(&mut self) -> Option<&'a mut T> {
+        self.0.next()
+    }
+
+    fn split_at(self, samples: usize) -> (Self, Self) {
+        let (left, right) = self.0.into_slice().split_at_mut(samples);
+        (Values(left.iter_mut()), Values(right.iter_mut()))
+    }
+}
+
+/// The empty layout stores nothing: its batch is the number of samples.
+impl Collate for () {
+    type Buffer = usize;
+    type Slot<'a> = ();
+    type Slots<'a> = Nothing;
+    type Batch = usize;
+
+    fn open(&self, samples: usize) -> usize {
+        samples
+    }
+
+    fn slots(&self, samples: &mut usize) -> Nothing {
+        Nothing(*samples)
+    }
+
+    fn close(&self, samples: usize) -> Result<usize, BoxError> {
+        Ok(samples)
+    }
+}
+
+/// The slots of the empty layout.
+#[derive(Debug)]
+pub struct Nothing(usize);
+
+impl Slots for Nothing {
+    type Slot = ();
+
+    fn take(&mut self) -> Option<()> {
+        self.0 = self.0.checked_sub(1)?;
+        Some(())
+    }
+
+    fn split_at(self, samples: usize) -> (Self, Self) {
+        (Nothing(samples), Nothing(self.0 - samples))
+    }
+}
+
+macro_rules! tuples {
+    ($(($($layout:ident $at:tt),+))+) => {$(
+        impl<$($layout: Collate),+> Collate for ($($layout,)+) {
+            type Buffer = ($($layout::Buffer,)+);
+            type Slot<'a> = ($($layout::Slot<'a>,)+);
+            type Slots<'a> = ($($layout::Slots<'a>,)+);
+            type Batch = ($($layout::Batch,)+);
+
+            fn open(&self, samples: usize) -> Self::Buffer {
+                ($(self.$at.open(samples),)+)
+            }
+
+            fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a> {
+                ($(self.$at.slots(&mut buffer.$at),)+)
+            }
+
+            fn close(&self, buffer: Self::Buffer) -> Result<Self::Batch, BoxError> {
+                Ok(($(self.$at.close(buffer.$at)?,)+))
+            }
+        }
+
+        impl<$($layout: Slots),+> Slots for ($($layout,)+) {
+            type Slot = ($($layout::Slot,)+);
+
+            fn take(&mut self) -> Option<Self::Slot> {
+                Some(($(self.$at.take()?,)+))
+            }
+
+            fn split_at(self, samples: usize) -> (Self, Self) {
+                let halves = ($(self.$at.split_at(samples),)+);
+                (($(halves.$at.0,)+), ($(halves.$at.1,)+))
+            }
+        }
+    )+};
+}
+
+tuples! {
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Pair = (Stack<u8, 2>, Scalar<i64>);
+
+    fn write(slots: &mut <Pair as Collate>::Slots<'_>, from: u8) {
+        let mut value = from;
+        while let Some((row, label)) = slots.take() {
+            row.fill(value);
+            *label = i64::from(value);
+            value += 1;
+        }
+    }
+
+    #[test]
+    fn runs_of_slots_fill_one_buffer() {
+        let layout: Pair = (Stack::new([1, 2]), Scalar::new());
+        for cut in 0..=5 {
+            let mut buffer = layout.open(5);
+            let (mut left, mut right) = layout.slots(&mut buffer).split_at(cut);
+            write(&mut right, cut as u8);
+            write(&mut left, 0);
+            let (rows, labels) = layout.close(buffer).unwrap();
+            assert_eq!(rows.values, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+            assert_eq!((rows.samples, rows.shape), (5, [1, 2]));
+            assert_eq!(labels, [0, 1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn samples_of_size_zero_have_slots_too() {
+        let layout = Stack::<f32, 2>::new([3, 0]);
+        let mut buffer = layout.open(2);
+        let mut slots = layout.slots(&mut buffer);
+        assert_eq!(slots.take().map(|slot| slot.len()), Some(0));
+        assert!(slots.take().is_some() && slots.take().is_none());
+    }
+
+    #[test]
+    fn a_gathered_batch_has_no_hole() {
+        let layout = Gather::new(|samples: Vec<String>| Ok(samples.concat()));
+        let mut buffer = layout.open(2);
+        *layout.slots(&mut buffer).take().unwrap() = Some("a".into());
+        assert!(layout.close(buffer).unwrap_err().to_string().contains("slot 1"));
+        let buffer = vec![Some("a".to_owned()), Some("b".to_owned())];
+        assert_eq!(layout.close(buffer).unwrap(), "ab");
+    }
+}

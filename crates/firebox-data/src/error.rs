@@ -1,0 +1,164 @@
+//! What can go wrong on the way from a file to a batch, with its place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Any error, as transforms and collations return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error of this crate: what happened, to which sample, in which file, on which worker.
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    index: Option<usize>,
+    path: Option<PathBuf>,
+    worker: Option<usize>,
+    source: Option<BoxError>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file could not be read.
+    Io,
+    /// A file was read and is not what it should be.
+    Format,
+    /// A setting has a value that it cannot have.
+    Config,
+    /// A saved position belongs to other data or other settings.
+    State,
+    /// The data set gave no item for an index.
+    Dataset,
+    /// The transform gave no sample for an item.
+    Transform,
+    /// The samples could not be made a batch.
+    Collate,
+    /// A data set, a transform or a collation panicked.
+    Panic,
+    /// A worker pool could not be made, or ended too early.
+    Workers,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Error(Box::new(Inner { kind, message, index: None, path: None, worker: None, source: None }))
+    }
+
+    pub(crate) fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.path = Some(path.into());
+        self
+    }
+
+    pub(crate) fn at_index(mut self, index: usize) -> Self {
+        self.0.index = Some(index);
+        self
+    }
+
+    pub(crate) fn on_worker(mut self, worker: Option<usize>) -> Self {
+        self.0.worker = worker;
+        self
+    }
+
+    /// Keeps the cause, and takes over the path that it may name.
+    pub(crate) fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        let source = source.into();
+        if self.0.path.is_none() {
+            self.0.path = path_in(&*source);
+        }
+        self.0.source = Some(source);
+        self
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The sample's index in its data set.
+    pub fn index(&self) -> Option<usize> {
+        self.0.index
+    }
+
+    /// The file that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The worker that met the error; `None` for the thread that called the loader.
+    pub fn worker(&self) -> Option<usize> {
+        self.0.worker
+    }
+}
+
+/// The path of the first error of this crate in a chain of causes.
+fn path_in(error: &(dyn std::error::Error + 'static)) -> Option<PathBuf> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(path) = error.downcast_ref::<Error>().and_then(Error::path) {
+            return Some(path.to_owned());
+        }
+        next = error.source();
+    }
+    None
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { message, index, path, worker, source, .. } = &*self.0;
+        if let Some(index) = index {
+            write!(f, "sample {index}: ")?;
+        }
+        let source = source.as_ref().map(|source| source.to_string());
+        // A cause that already names the file needs no second mention of it.
+        if let Some(path) = path.as_ref().map(|path| path.display().to_string())
+            && !source.as_ref().is_some_and(|source| source.contains(&path))
+        {
+            write!(f, "{path}: ")?;
+        }
+        write!(f, "{message}")?;
+        if let Some(source) = source {
+            write!(f, ": {source}")?;
+        }
+        match worker {
+            Some(worker) => write!(f, " (worker {worker})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_where_and_why_once() {
+        let file = Error::new(ErrorKind::Format, "expected 4 bytes, got 3").at_path("a/b.gz");
+        assert_eq!(file.to_string(), "a/b.gz: expected 4 bytes, got 3");
+        let sample = Error::new(ErrorKind::Dataset, "the data set failed")
+            .at_index(7)
+            .on_worker(Some(2))
+            .caused_by(file);
+        assert_eq!(sample.path(), Some(Path::new("a/b.gz")));
+        assert_eq!(
+            sample.to_string(),
+            "sample 7: the data set failed: a/b.gz: expected 4 bytes, got 3 (worker 2)"
+        );
+    }
+}

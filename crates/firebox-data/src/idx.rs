@@ -1,0 +1,165 @@
+//! The IDX files of MNIST and its relatives, plain or gzip.
+//!
+//! The format is Yann LeCun's: two zero bytes, a type code, the number of dimensions, each dimension as a
+//! big-endian 32-bit number, then the elements in row-major order. Unsigned bytes are read (code 8), which
+//! is what all the image sets use.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind as IoKind, Read};
+use std::path::Path;
+
+use burn_dataset::Dataset;
+use bytes::Bytes;
+use flate2::bufread::GzDecoder;
+
+use crate::error::{Error, ErrorKind};
+
+const UNSIGNED_BYTE: u8 = 8;
+
+/// The contents of an IDX file.
+#[derive(Clone, Debug)]
+pub struct Idx {
+    /// The dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// The elements in row-major order: as many as the product of the dimensions.
+    pub values: Bytes,
+}
+
+impl Idx {
+    /// Reads a file; whether it is compressed is seen from its first bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if it cannot be read, [`ErrorKind::Format`] if it is not an IDX file of unsigned
+    /// bytes, or is shorter or longer than its dimensions say. The error names the file.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let read = || {
+            let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+            let gzip = file.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]);
+            if gzip { Self::parse(GzDecoder::new(file)) } else { Self::parse(file) }
+        };
+        read().map_err(|error| error.at_path(path))
+    }
+
+    fn parse(mut file: impl Read) -> Result<Self, Error> {
+        let mut magic = [0; 4];
+        fill(&mut file, &mut magic, "the magic number")?;
+        let [0, 0, UNSIGNED_BYTE, rank] = magic else {
+            return Err(format_error(format!(
+                "not an IDX file of unsigned bytes: expected magic 00 00 08 and a rank, got {}",
+                magic.map(|byte| format!("{byte:02x}")).join(" "),
+            )));
+        };
+        let mut shape = Vec::with_capacity(usize::from(rank));
+        for _ in 0..rank {
+            let mut dimension = [0; 4];
+            fill(&mut file, &mut dimension, "the dimensions")?;
+            shape.push(u32::from_be_bytes(dimension) as usize);
+        }
+        let expected = shape
+            .iter()
+            .try_fold(1usize, |product, &dimension| product.checked_mul(dimension))
+            .ok_or_else(|| format_error(format!("impossible dimensions {shape:?}")))?;
+        // The header is not to be trusted with an allocation: the vector grows with what is really there.
+        // One byte more than expected is asked for, to see whether the file ends where it should.
+        let mut values = Vec::new();
+        file.take(expected as u64 + 1).read_to_end(&mut values).map_err(undecodable)?;
+        if values.len() != expected {
+            let got = if values.len() > expected { "more".to_owned() } else { values.len().to_string() };
+            return Err(format_error(format!("expected {expected} bytes for dimensions {shape:?}, got {got}")));
+        }
+        Ok(Idx { shape, values: values.into() })
+    }
+}
+
+fn fill(file: &mut impl Read, buffer: &mut [u8], what: &str) -> Result<(), Error> {
+    file.read_exact(buffer).map_err(|error| match error.kind() {
+        IoKind::UnexpectedEof => format_error(format!("not an IDX file: it ends before {what}")),
+        _ => undecodable(error),
+    })
+}
+
+fn format_error(message: String) -> Error {
+    Error::new(ErrorKind::Format, message)
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, "cannot be read").caused_by(error)
+}
+
+/// Errors behind the first bytes: the decoder's are about the file's contents.
+fn undecodable(error: std::io::Error) -> Error {
+    match error.kind() {
+        IoKind::InvalidData | IoKind::InvalidInput | IoKind::UnexpectedEof => {
+            Error::new(ErrorKind::Format, "damaged or cut short").caused_by(error)
+        }
+        _ => unreadable(error),
+    }
+}
+
+/// An image with its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelledImage {
+    /// `height · width` grey values, row after row. A view of the data set's memory, not a copy.
+    pub pixels: Bytes,
+    /// The class.
+    pub label: u8,
+}
+
+/// Grey images and their classes from a pair of IDX files, held in memory.
+#[derive(Clone, Debug)]
+pub struct LabelledImages {
+    images: Bytes,
+    labels: Bytes,
+    height: usize,
+    width: usize,
+}
+
+impl LabelledImages {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// What [`Idx::read`] says, and [`ErrorKind::Format`] if the images don't have three dimensions, the
+    /// labels don't have one, they disagree in number, or a label is not below `classes`.
+    pub fn open(images: impl AsRef<Path>, labels: impl AsRef<Path>, classes: usize) -> Result<Self, Error> {
+        let (images_path, labels_path) = (images.as_ref(), labels.as_ref());
+        let images = Idx::read(images_path)?;
+        let [count, height, width] = images.shape[..] else {
+            let text = format!("expected images, which have 3 dimensions, got dimensions {:?}", images.shape);
+            return Err(format_error(text).at_path(images_path));
+        };
+        let labels = Idx::read(labels_path)?;
+        let wrong = match labels.shape[..] {
+            [labels] if labels == count => None,
+            [labels] => Some(format!("expected {count} labels for {}, got {labels}", images_path.display())),
+            _ => Some(format!("expected labels, which have 1 dimension, got dimensions {:?}", labels.shape)),
+        };
+        let wrong = wrong.or_else(|| {
+            let index = labels.values.iter().position(|&label| usize::from(label) >= classes)?;
+            Some(format!("label {index}: expected a class below {classes}, got {}", labels.values[index]))
+        });
+        match wrong {
+            Some(text) => Err(format_error(text).at_path(labels_path)),
+            None => Ok(LabelledImages { images: images.values, labels: labels.values, height, width }),
+        }
+    }
+
+    /// The height and width of every image.
+    pub fn size(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+}
+
+impl Dataset<LabelledImage> for LabelledImages {
+    fn get(&self, index: usize) -> Result<LabelledImage, burn_dataset::DatasetError> {
+        let pixels = self.height * self.width;
+        Ok(LabelledImage {
+            label: self.labels[index],
+            pixels: self.images.slice(index * pixels..(index + 1) * pixels),
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+}

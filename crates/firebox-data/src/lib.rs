@@ -1,0 +1,74 @@
+//! From a data set to batches: exactly once, in one order, from any number of threads.
+//!
+//! The centre is the [`Loader`]. It takes any [`burn_dataset::Dataset`], an order (a [`Sampler`]), a layout
+//! of batches (a [`Collate`]) and a transform that writes an item into its slot:
+//!
+//! ```
+//! use firebox_data::{Loader, Scalar, Stack};
+//! # use burn_dataset::InMemDataset;
+//! # let images = InMemDataset::new(vec![([7u8; 4], 1i64); 10]);
+//!
+//! let loader = Loader::builder(images)
+//!     .shuffle(true)
+//!     .seed(42)
+//!     .batch_size(4)
+//!     .build((Stack::new([1, 2, 2]), Scalar::new()), |(pixels, class), rng, (image, label)| {
+//!         let flip = rng.chance(0.5);
+//!         for (to, from) in std::iter::zip(&mut *image, pixels) {
+//!             *to = f32::from(from) / 255.0;
+//!         }
+//!         if flip {
+//!             image.reverse();
+//!         }
+//!         *label = class;
+//!         Ok(())
+//!     })?;
+//!
+//! for epoch in 0..3 {
+//!     for batch in loader.epoch(epoch) {
+//!         let (images, labels): (firebox_data::Stacked<f32, 3>, Vec<i64>) = batch?;
+//!         assert_eq!(images.samples, labels.len());
+//!     }
+//! }
+//! # Ok::<(), firebox_data::Error>(())
+//! ```
+//!
+//! # What it guarantees
+//!
+//! * **Exactly once.** Each position of an epoch is delivered once, or the epoch ends in an [`Error`] that
+//!   names the sample. An epoch is never short in silence.
+//! * **One order.** Batches and every random decision in them follow from (seed, epoch, position). They are
+//!   the same bytes with no worker and with sixteen, before and after a resume.
+//! * **Resume anywhere.** A [`LoaderState`] is a few numbers. [`Loader::resume`] goes on behind the last
+//!   delivered batch, without making the earlier ones again, and with another number of workers if need be.
+//! * **Bounded.** A fixed number of batches is made ahead; a consumer that stops pulling stops the workers.
+//!
+//! `loader/README.md` in the sources explains how, and why it cannot deadlock.
+//!
+//! # What else is here
+//!
+//! [`idx`] reads the files of MNIST and its relatives, [`fashion_mnist`] one of them in particular.
+//! [`random_split`] cuts a data set in two. With the feature `burn`, [`IntoTensors`] turns batches into
+//! tensors; nothing else in this crate knows a tensor framework.
+
+mod collate;
+mod error;
+pub mod fashion_mnist;
+pub mod idx;
+mod loader;
+mod permutation;
+mod sampler;
+mod seed;
+mod split;
+#[cfg(feature = "burn")]
+mod tensors;
+
+pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
+pub use error::{BoxError, Error, ErrorKind};
+pub use loader::{Epoch, Loader, LoaderBuilder, LoaderState, Task};
+pub use permutation::Permutation;
+pub use sampler::{Sampler, Sequential, Shuffled};
+pub use seed::{SampleRng, Stream, derive_seed};
+pub use split::{Part, random_split};
+#[cfg(feature = "burn")]
+pub use tensors::IntoTensors;

@@ -1,0 +1,171 @@
+//! The loader's settings.
+
+use std::error::Error as StdError;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use burn_dataset::Dataset;
+use firebox_workers::Pool;
+
+use crate::collate::{Collate, SlotOf};
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::loader::task::{Executor, Failure, Fill};
+use crate::loader::{Batches, Loader};
+use crate::sampler::{Sampler, Sequential, Shuffled};
+use crate::seed::SampleRng;
+
+/// Settings of a [`Loader`]: see there for an example. Made by [`Loader::builder`].
+pub struct LoaderBuilder<D, I, E> {
+    dataset: D,
+    sampler: Option<Box<dyn Sampler>>,
+    shuffle: bool,
+    seed: u64,
+    batch_size: usize,
+    drop_last: bool,
+    workers: Option<usize>,
+    prefetch: Option<usize>,
+    item: PhantomData<fn() -> (I, E)>,
+}
+
+impl Loader<()> {
+    /// A loader of `dataset`, any [`burn_dataset::Dataset`].
+    ///
+    /// As it stands: every item in order, one a batch, a number of workers that suits the machine.
+    pub fn builder<D, I, E>(dataset: D) -> LoaderBuilder<D, I, E>
+    where
+        D: Dataset<I, E>,
+        E: StdError + Send + Sync + 'static,
+    {
+        LoaderBuilder {
+            dataset,
+            sampler: None,
+            shuffle: false,
+            seed: 0,
+            batch_size: 1,
+            drop_last: false,
+            workers: None,
+            prefetch: None,
+            item: PhantomData,
+        }
+    }
+}
+
+impl<D, I, E> LoaderBuilder<D, I, E>
+where
+    D: Dataset<I, E> + 'static,
+    I: 'static,
+    E: StdError + Send + Sync + 'static,
+{
+    /// Samples a batch; at least 1.
+    pub fn batch_size(mut self, samples: usize) -> Self {
+        self.batch_size = samples;
+        self
+    }
+
+    /// Whether a last batch that is shorter than the others is left out. Default: no.
+    pub fn drop_last(mut self, drop: bool) -> Self {
+        self.drop_last = drop;
+        self
+    }
+
+    /// Whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
+    pub fn shuffle(mut self, shuffle: bool) -> Self {
+        self.shuffle = shuffle;
+        self
+    }
+
+    /// An order of your own, instead of [`shuffle`](Self::shuffle).
+    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
+        self.sampler = Some(Box::new(sampler));
+        self
+    }
+
+    /// What all randomness follows from, the order's and the transform's. Default: 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The number of worker threads. 0 makes each batch in the thread that asks for it. Default: half of the
+    /// cores, at least one, at most eight; the batches are the same with any number.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: two a worker, at
+    /// least four.
+    pub fn prefetch(mut self, batches: usize) -> Self {
+        self.prefetch = Some(batches);
+        self
+    }
+
+    /// The loader, with a layout and the transform that writes each item into its slot.
+    ///
+    /// `transform` gets an item of the data set, the sample's own random numbers, and its slot. It is called
+    /// by all workers, and may fail with any error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the batch size or the prefetch depth is 0 or the sampler's indices don't fit
+    /// the data set, [`ErrorKind::Workers`] if there are no threads to be had.
+    pub fn build<C, F>(self, collate: C, transform: F) -> Result<Loader<C>, Error>
+    where
+        C: Collate,
+        F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        let at_least_one = |what: &str, value: usize| match value {
+            0 => Err(Error::new(ErrorKind::Config, format!("{what}: expected at least 1, got 0"))),
+            _ => Ok(value),
+        };
+        let size = at_least_one("batch size", self.batch_size)?;
+        let workers = self.workers.unwrap_or_else(default_workers);
+        let prefetch = at_least_one("prefetch", self.prefetch.unwrap_or((2 * workers).max(4)))?;
+        let len = self.dataset.len();
+        let sampler = self.sampler.unwrap_or_else(|| match self.shuffle {
+            true => Box::new(Shuffled::new(len, self.seed)),
+            false => Box::new(Sequential::new(len)),
+        });
+        let batches = Batches { positions: sampler.len(), size, drop_last: self.drop_last };
+        let fingerprint = format!(
+            "{} of a data set of {len}, batches of {size}{}",
+            sampler.describe(),
+            if self.drop_last { ", short last batch dropped" } else { "" },
+        );
+        let pool = Pool::named("firebox-load", workers)
+            .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
+        let fill = Box::new(Filler { dataset: self.dataset, transform, item: PhantomData });
+        let executor = Arc::new(Executor { fill, collate, sampler, seed: self.seed });
+        Ok(Loader { executor, pool, prefetch, batches, seed: self.seed, fingerprint })
+    }
+}
+
+fn default_workers() -> usize {
+    let cores = available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, 8)
+}
+
+/// A data set and its transform.
+struct Filler<D, F, I, E> {
+    dataset: D,
+    transform: F,
+    item: PhantomData<fn() -> (I, E)>,
+}
+
+impl<C, D, F, I, E> Fill<C> for Filler<D, F, I, E>
+where
+    C: Collate,
+    D: Dataset<I, E>,
+    F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync,
+    E: StdError + Send + Sync + 'static,
+{
+    fn fill(&self, index: usize, rng: &mut SampleRng, slot: SlotOf<'_, C>) -> Result<(), Failure> {
+        let failure = |kind| move |source| Failure { kind, source };
+        if index >= self.dataset.len() {
+            let text = format!("the sampler gave index {index} of a data set of {}", self.dataset.len());
+            return Err(failure(ErrorKind::Dataset)(text.into()));
+        }
+        let item = self.dataset.get(index).map_err(|error| failure(ErrorKind::Dataset)(error.into()))?;
+        (self.transform)(item, rng, slot).map_err(failure(ErrorKind::Transform))
+    }
+}

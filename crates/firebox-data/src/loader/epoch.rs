@@ -1,0 +1,102 @@
+//! The batches of one epoch, in order.
+
+use std::iter::FusedIterator;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use firebox_workers::Imap;
+
+use crate::collate::Collate;
+use crate::error::{Error, ErrorKind};
+use crate::loader::{Batches, Loader, LoaderState, Task, task::Executor};
+
+/// An iterator over the batches of one epoch, from [`Loader::epoch`] or [`Loader::resume`].
+///
+/// It ends after the last batch, or after the first error, which says which sample it was. Dropping it at any
+/// moment stops the workers and loses nothing: [`state`](Epoch::state) says where it stood.
+pub struct Epoch<'l, C: Collate> {
+    loader: &'l Loader<C>,
+    /// `None` once an error was delivered.
+    stream: Option<Imap<'l, Task, Executor<C>, Tasks>>,
+    epoch: u64,
+    /// The batches delivered, those before a resume included.
+    delivered: usize,
+    waited: Duration,
+}
+
+impl<'l, C: Collate> Epoch<'l, C> {
+    pub(super) fn new(loader: &'l Loader<C>, epoch: u64, delivered: usize) -> Self {
+        let tasks = Tasks { batches: loader.batches, epoch, rest: delivered..loader.batches() };
+        let executor = Arc::clone(&loader.executor);
+        let stream = loader.pool.imap_shared(executor, tasks, loader.prefetch);
+        Epoch { loader, stream: Some(stream), epoch, delivered, waited: Duration::ZERO }
+    }
+
+    /// Where the loader stands: behind the batches that were delivered. Once the epoch is over, this is the
+    /// beginning of the next.
+    pub fn state(&self) -> LoaderState {
+        let over = self.delivered == self.loader.batches();
+        LoaderState {
+            version: LoaderState::VERSION,
+            seed: self.loader.seed,
+            epoch: if over { self.epoch + 1 } else { self.epoch },
+            batch: if over { 0 } else { self.delivered },
+            fingerprint: self.loader.fingerprint.clone(),
+        }
+    }
+
+    /// How long `next` has kept its caller waiting so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl<C: Collate> Iterator for Epoch<'_, C> {
+    type Item = Result<C::Batch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let asked = Instant::now();
+        let result = self.stream.as_mut()?.next()?;
+        self.waited += asked.elapsed();
+        let batch = result.unwrap_or_else(|error| {
+            let text = format!("batch {} of epoch {} was not made", self.delivered, self.epoch);
+            Err(Error::new(ErrorKind::Workers, text).on_worker(error.worker()).caused_by(error))
+        });
+        match &batch {
+            Ok(_) => self.delivered += 1,
+            Err(_) => self.stream = None,
+        }
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match self.stream {
+            Some(_) => self.loader.batches() - self.delivered,
+            None => 0,
+        };
+        // An error ends the epoch early.
+        (left.min(1), Some(left))
+    }
+}
+
+impl<C: Collate> FusedIterator for Epoch<'_, C> {}
+
+/// The tasks of the batches `rest` of an epoch.
+pub(super) struct Tasks {
+    batches: Batches,
+    epoch: u64,
+    rest: Range<usize>,
+}
+
+impl Iterator for Tasks {
+    type Item = Task;
+
+    fn next(&mut self) -> Option<Task> {
+        self.rest.next().map(|batch| self.batches.task(self.epoch, batch))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.rest.size_hint()
+    }
+}

@@ -1,0 +1,115 @@
+//! The loader: a data set, an order, a transform and a layout, made into a stream of batches.
+//!
+//! `README.md` beside this file explains the protocol and why it cannot lose a sample or deadlock.
+
+mod builder;
+mod epoch;
+mod state;
+mod task;
+
+use std::sync::Arc;
+
+use firebox_workers::Pool;
+
+pub use builder::LoaderBuilder;
+pub use epoch::Epoch;
+pub use state::LoaderState;
+pub use task::Task;
+
+use crate::collate::Collate;
+use crate::error::Error;
+use task::Executor;
+
+/// Batches of a data set, epoch after epoch.
+///
+/// Made by [`Loader::builder`]. Each epoch is an iterator of its own; any epoch can be asked for, at any
+/// time and more than once, and gives the same bytes each time, with any number of workers.
+///
+/// ```
+/// use burn_dataset::InMemDataset;
+/// use firebox_data::{Loader, Scalar};
+///
+/// let numbers = InMemDataset::new((0..100).collect::<Vec<i32>>());
+/// let loader = Loader::builder(numbers)
+///     .shuffle(true)
+///     .seed(42)
+///     .batch_size(32)
+///     .workers(2)
+///     .build(Scalar::<i64>::new(), |number, rng, slot| {
+///         *slot = i64::from(number) + rng.below(2) as i64;
+///         Ok(())
+///     })?;
+/// for batch in loader.epoch(0) {
+///     let batch: Vec<i64> = batch?;
+///     assert!(batch.len() <= 32);
+/// }
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
+pub struct Loader<C: Collate> {
+    executor: Arc<Executor<C>>,
+    pool: Pool,
+    /// Batches handed to the workers and not yet delivered, at most.
+    prefetch: usize,
+    batches: Batches,
+    seed: u64,
+    /// The settings that a position depends on, in words.
+    fingerprint: String,
+}
+
+/// Where the batches of an epoch begin and end.
+#[derive(Clone, Copy, Debug)]
+struct Batches {
+    positions: usize,
+    size: usize,
+    drop_last: bool,
+}
+
+impl Batches {
+    fn count(self) -> usize {
+        if self.drop_last { self.positions / self.size } else { self.positions.div_ceil(self.size) }
+    }
+
+    fn task(self, epoch: u64, batch: usize) -> Task {
+        let start = batch * self.size;
+        Task { epoch, batch, start, end: (start + self.size).min(self.positions) }
+    }
+}
+
+impl<C: Collate> Loader<C> {
+    /// The number of batches in an epoch.
+    pub fn batches(&self) -> usize {
+        self.batches.count()
+    }
+
+    /// The number of samples in an epoch: fewer than the sampler's positions only if a short last batch is
+    /// dropped.
+    pub fn samples(&self) -> usize {
+        match self.batches.drop_last {
+            true => self.batches.count() * self.batches.size,
+            false => self.batches.positions,
+        }
+    }
+
+    /// The number of worker threads; 0 means that batches are made in the thread that asks for them.
+    pub fn workers(&self) -> usize {
+        self.pool.workers()
+    }
+
+    /// All batches of an epoch.
+    pub fn epoch(&self, epoch: u64) -> Epoch<'_, C> {
+        Epoch::new(self, epoch, 0)
+    }
+
+    /// The rest of the epoch in which `state` was taken: the batches that were not yet delivered.
+    ///
+    /// No batch is made twice for it, and none of the delivered ones is made again. The number of workers
+    /// and the prefetch depth may differ.
+    ///
+    /// # Errors
+    /// [`ErrorKind::State`](crate::ErrorKind::State) if the state was taken from a loader with another
+    /// data set length, sampler, seed or batch size.
+    pub fn resume(&self, state: &LoaderState) -> Result<Epoch<'_, C>, Error> {
+        state.check(self)?;
+        Ok(Epoch::new(self, state.epoch, state.batch))
+    }
+}

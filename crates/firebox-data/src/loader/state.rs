@@ -1,0 +1,53 @@
+//! A position in the stream of batches, as a few numbers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::collate::Collate;
+use crate::error::{Error, ErrorKind};
+use crate::loader::Loader;
+
+/// Where a loader stands: which batch of which epoch is delivered next, and what the numbers refer to.
+///
+/// Batches that were prefetched and not delivered are not counted, so that none is lost and none comes
+/// twice. Serialise it with any `serde` format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoaderState {
+    /// The format's version: [`LoaderState::VERSION`].
+    pub version: u32,
+    /// The loader's seed.
+    pub seed: u64,
+    /// The epoch.
+    pub epoch: u64,
+    /// The number of batches of this epoch that were delivered.
+    pub batch: usize,
+    /// The sampler and the batch settings, in words.
+    pub fingerprint: String,
+}
+
+impl LoaderState {
+    /// The version of the format that this release writes, and the only one that it reads.
+    pub const VERSION: u32 = 1;
+
+    pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {
+        let mut differences = Vec::new();
+        let mut compare = |what: &str, saved: &dyn std::fmt::Display, here: &dyn std::fmt::Display| {
+            let (saved, here) = (saved.to_string(), here.to_string());
+            if saved != here {
+                differences.push(format!("{what}: saved {saved}, here {here}"));
+            }
+        };
+        compare("version", &self.version, &Self::VERSION);
+        compare("seed", &self.seed, &loader.seed);
+        compare("settings", &self.fingerprint, &loader.fingerprint);
+        if self.batch > loader.batches() {
+            differences.push(format!("batch: saved {}, an epoch here has {}", self.batch, loader.batches()));
+        }
+        match differences.is_empty() {
+            true => Ok(()),
+            false => {
+                let text = format!("the saved position is of another loader: {}", differences.join("; "));
+                Err(Error::new(ErrorKind::State, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A keyed permutation of 0..n that is computed, not stored.
+
+use crate::seed::{SampleRng, mix};
+
+/// Below this many items the permutation is a shuffled table: there a Feistel network's halves have so few
+/// bits that not all orders would occur, and a table of a few kilobytes costs nothing.
+const TABLE_BELOW: usize = 4096;
+
+/// Half-rounds of the network. Four give a pseudo-random permutation for an ideal round function (Luby and
+/// Rackoff 1988); twice as many leave room for ours being a hash.
+const ROUNDS: u64 = 8;
+
+/// A permutation of `0..n` that depends on a key.
+///
+/// For n of at least 4,096 it takes no memory: an alternating Feistel network over the smallest power of two
+/// that holds n, walked until the value is below n, which takes two steps at most on average. Below, it is a
+/// Fisher–Yates table. Which permutation belongs to a key is part of the format and never changes.
+#[derive(Clone, Debug)]
+pub struct Permutation(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Table(Box<[u16]>),
+    Feistel(Feistel),
+}
+
+impl Permutation {
+    /// The permutation of `0..n` for a key.
+    pub fn new(n: usize, key: u64) -> Self {
+        if n >= TABLE_BELOW {
+            return Permutation(Kind::Feistel(Feistel::new(n, key)));
+        }
+        let mut table: Box<[u16]> = (0..n as u16).collect();
+        let mut rng = SampleRng::from_seed(key);
+        for last in (1..n).rev() {
+            table.swap(last, rng.below(last as u64 + 1) as usize);
+        }
+        Permutation(Kind::Table(table))
+    }
+
+    /// Where `position` is mapped to.
+    ///
+    /// # Panics
+    /// If `position` is not below n.
+    #[inline]
+    pub fn apply(&self, position: usize) -> usize {
+        match &self.0 {
+            Kind::Table(table) => usize::from(table[position]),
+            Kind::Feistel(feistel) => feistel.apply(position),
+        }
+    }
+
+    /// Whether making this permutation costs time and memory in n, so that it is worth keeping.
+    pub(crate) fn is_stored(n: usize) -> bool {
+        n < TABLE_BELOW
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Feistel {
+    n: u64,
+    key: u64,
+    /// The lower half's width; the upper half has as many bits or one more.
+    low_bits: u32,
+    low_mask: u64,
+    high_mask: u64,
+}
+
+impl Feistel {
+    fn new(n: usize, key: u64) -> Self {
+        let n = n as u64;
+        let bits = u64::BITS - (n - 1).leading_zeros();
+        let low_bits = bits / 2;
+        Feistel {
+            n,
+            key,
+            low_bits,
+            low_mask: (1 << low_bits) - 1,
+            high_mask: (1 << (bits - low_bits)) - 1,
+        }
+    }
+
+    #[inline]
+    fn apply(&self, position: usize) -> usize {
+        let mut value = position as u64;
+        assert!(value < self.n, "position {position} of a permutation of {}", self.n);
+        // The network permutes the power of two, so the walk from a value below n meets one below n
+        // again: at the latest that value itself, at the end of its cycle.
+        loop {
+            value = self.network(value);
+            if value < self.n {
+                return value as usize;
+            }
+        }
+    }
+
+    #[inline]
+    fn network(&self, value: u64) -> u64 {
+        let mut low = value & self.low_mask;
+        let mut high = value >> self.low_bits;
+        for round in 0..ROUNDS / 2 {
+            // Each half-round changes one half by a function of the other, which is undone by itself.
+            high ^= mix(low ^ self.key.wrapping_add(2 * round)) & self.high_mask;
+            low ^= mix(high ^ self.key.wrapping_add(2 * round + 1)) & self.low_mask;
+        }
+        high << self.low_bits | low
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::seed::assert_uniform;
+
+    fn order(n: usize, key: u64) -> Vec<usize> {
+        let permutation = Permutation::new(n, key);
+        (0..n).map(|position| permutation.apply(position)).collect()
+    }
+
+    #[test]
+    fn every_index_occurs_once() {
+        for n in (0..70).chain([4095, 4096, 4097, 8191, 8192, 8193, 60_000, 1 << 17]) {
+            let mut order = order(n, 7);
+            order.sort_unstable();
+            assert!(order.into_iter().eq(0..n), "n {n}");
+        }
+    }
+
+    #[test]
+    fn of_few_items_every_order_occurs_equally_often() {
+        for (n, orders) in [(2, 2), (3, 6), (4, 24), (5, 120)] {
+            let mut counts = HashMap::new();
+            let draws = 2000 * orders;
+            (0..draws).for_each(|key| *counts.entry(order(n, key)).or_insert(0f64) += 1.0);
+            assert_eq!(counts.len() as u64, orders);
+            let counts: Vec<f64> = counts.into_values().collect();
+            assert_uniform(&counts, &format!("orders of {n}"));
+        }
+    }
+
+    /// Positions, and pairs of neighbouring positions, fall evenly into a grid of cells.
+    #[test]
+    fn of_many_items_positions_and_pairs_are_uniform() {
+        const CELLS: usize = 16;
+        for n in [4096, 5000, 60_000] {
+            let mut one = vec![0f64; CELLS * CELLS];
+            let mut two = vec![0f64; CELLS * CELLS];
+            let keys = 40;
+            for key in 0..keys {
+                let cell: Vec<usize> = order(n, mix(key)).iter().map(|index| index * CELLS / n).collect();
+                for (position, &at) in cell.iter().enumerate() {
+                    one[position * CELLS / n * CELLS + at] += 1.0;
+                }
+                for pair in cell.windows(2) {
+                    two[pair[0] * CELLS + pair[1]] += 1.0;
+                }
+            }
+            for (name, counts) in [("positions", one), ("pairs", two)] {
+                assert_uniform(&counts, &format!("{name} of {n}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_trillion_items_take_no_time() {
+        let n = 1_000_000_000_000;
+        let permutation = Permutation::new(n, 1);
+        let mut seen: Vec<usize> = (0..10_000).map(|position| permutation.apply(n / 2 + position)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 10_000);
+        assert!(seen.iter().all(|&index| index < n));
+    }
+}

@@ -1,0 +1,109 @@
+//! Batch normalisation of images with PyTorch's running statistics.
+
+use burn::config::Config;
+use burn::module::{Content, Flag, Initializer, Module, ModuleDisplay, Param};
+use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::{Device, Tensor};
+
+use crate::buffer::Buffer;
+use crate::error::{Error, check};
+
+/// Settings of [`BatchNorm2d`].
+#[derive(Config, Debug)]
+pub struct BatchNorm2dConfig {
+    /// The number of channels; at least 1.
+    pub channels: usize,
+    /// Added to the variance before the root is taken; above 0.
+    #[config(default = 1e-5)]
+    pub epsilon: f64,
+    /// The weight of the current batch in the running statistics, from 0 to 1.
+    #[config(default = 0.1)]
+    pub momentum: f64,
+}
+
+/// Batch normalisation over `[batch, channels, height, width]`, as `torch.nn.BatchNorm2d`
+/// (Ioffe, Szegedy 2015).
+///
+/// Burn's own BatchNorm differs in two ways that matter here. It keeps the biased variance of the batch as
+/// running variance, where PyTorch keeps the unbiased one; and its clones share their running statistics.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct BatchNorm2d {
+    /// The scale γ, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// The shift β, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Running mean, `[channels]`.
+    pub running_mean: Buffer<1>,
+    /// Running unbiased variance, `[channels]`.
+    pub running_var: Buffer<1>,
+    /// Cleared by `freeze`: a frozen layer uses its running statistics and leaves them as they are.
+    pub training: Param<Flag>,
+    epsilon: f64,
+    momentum: f64,
+}
+
+impl BatchNorm2dConfig {
+    /// The layer with scale 1 and shift 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<BatchNorm2d, Error> {
+        let Self { channels, epsilon, momentum } = *self;
+        check(channels > 0, "BatchNorm2dConfig.channels", "at least 1", channels)?;
+        check(epsilon > 0.0 && epsilon.is_finite(), "BatchNorm2dConfig.epsilon", "a number above 0", epsilon)?;
+        check((0.0..=1.0).contains(&momentum), "BatchNorm2dConfig.momentum", "0 to 1", momentum)?;
+        Ok(BatchNorm2d {
+            weight: Initializer::Ones.init([channels], device),
+            bias: Initializer::Zeros.init([channels], device),
+            running_mean: Buffer::new(Tensor::zeros([channels], device)),
+            running_var: Buffer::new(Tensor::ones([channels], device)),
+            training: Param::from_bool(true),
+            epsilon,
+            momentum,
+        })
+    }
+}
+
+impl BatchNorm2d {
+    /// `[batch, channels, height, width]` to the same shape.
+    ///
+    /// On an autodiff device it normalises with the batch's statistics and updates the running ones; else it
+    /// uses the running ones.
+    ///
+    /// # Panics
+    /// If the input has another number of channels, or, in training, only one value a channel.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        if input.device().is_autodiff() && self.training.is_enabled() {
+            self.forward_train(input)
+        } else {
+            let (mean, var) = (self.running_mean.value(), self.running_var.value());
+            batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.epsilon)
+        }
+    }
+
+    fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
+        let [batch, _, height, width] = input.dims();
+        let values = batch * height * width;
+        assert!(values > 1, "BatchNorm2d: expected more than one value a channel in training, got {values}");
+        let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
+        let unbiased = result.variance.mul_scalar(values as f64 / (values - 1) as f64);
+        let blend = |old: Tensor<1>, new: Tensor<1>| {
+            old.mul_scalar(1.0 - self.momentum).add(new.detach().mul_scalar(self.momentum))
+        };
+        self.running_mean.update(|old| blend(old, result.mean));
+        self.running_var.update(|old| blend(old, unbiased));
+        result.output
+    }
+}
+
+impl ModuleDisplay for BatchNorm2d {
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [channels] = self.weight.dims();
+        content
+            .add("channels", &channels)
+            .add("epsilon", &self.epsilon)
+            .add("momentum", &self.momentum)
+            .optional()
+    }
+}

@@ -1,0 +1,77 @@
+//! A small convolutional classifier.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use crate::conv_block::{ConvBlock, ConvBlockConfig};
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::linear_block::{LinearBlock, LinearBlockConfig};
+use crate::pooling::{MaxPooling, MaxPoolingConfig};
+
+/// Settings of [`Cnn`].
+#[derive(Config, Debug)]
+pub struct CnnConfig {
+    /// The number of classes; at least 1.
+    pub classes: usize,
+    /// Channels of the images; at least 1.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Height and width of the images; at least 4, so that two poolings leave something.
+    #[config(default = "[28, 28]")]
+    pub size: [usize; 2],
+    /// The share of features dropped before the last layer in training; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
+
+/// Two times ConvBlock 3×3 and 2×2 max pooling (to 32, then 64 channels), a LinearBlock to 128 features,
+/// dropout, and a linear map to the classes.
+///
+/// State: `conv1.…`, `conv2.…` as in [`ConvBlock`], `fc1.linear.…`, `fc2.weight`, `fc2.bias`.
+#[derive(Module, Debug)]
+pub struct Cnn {
+    conv1: ConvBlock,
+    conv2: ConvBlock,
+    pool: MaxPooling,
+    fc1: LinearBlock,
+    dropout: Dropout,
+    fc2: Linear,
+}
+
+impl CnnConfig {
+    /// The model with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Cnn, Error> {
+        let Self { classes, channels, size: [height, width], dropout } = *self;
+        check(classes > 0, "CnnConfig.classes", "at least 1", classes)?;
+        check(channels > 0, "CnnConfig.channels", "at least 1", channels)?;
+        let size = format!("[{height}, {width}]");
+        check(height >= 4 && width >= 4, "CnnConfig.size", "a height and width of at least 4", size)?;
+        check((0.0..1.0).contains(&dropout), "CnnConfig.dropout", "0 ≤ p < 1", dropout)?;
+        Ok(Cnn {
+            conv1: ConvBlockConfig::new(channels, 32, 3).with_padding(1).init(device)?,
+            conv2: ConvBlockConfig::new(32, 64, 3).with_padding(1).init(device)?,
+            pool: MaxPoolingConfig::new(2).init()?,
+            fc1: LinearBlockConfig::new(64 * (height / 4) * (width / 4), 128).init(device)?,
+            dropout: DropoutConfig::new(dropout).init(),
+            fc2: LinearConfig::new(128, classes).init(device),
+        })
+    }
+}
+
+impl Forward<Tensor<4>> for Cnn {
+    type Output = Tensor<2>;
+
+    /// Images `[batch, channels, height, width]` to logits `[batch, classes]`.
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let x = self.pool.forward(self.conv1.forward(images));
+        let x = self.pool.forward(self.conv2.forward(x));
+        let x = self.fc1.forward(x.flatten::<2>(1, 3));
+        self.fc2.forward(self.dropout.forward(x))
+    }
+}

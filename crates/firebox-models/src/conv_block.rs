@@ -1,0 +1,73 @@
+//! Convolution, batch normalisation, ReLU.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
+use crate::error::{Error, check};
+use crate::forward::Forward;
+
+/// Settings of [`ConvBlock`].
+#[derive(Config, Debug)]
+pub struct ConvBlockConfig {
+    /// Channels of the input; at least 1.
+    pub channels_in: usize,
+    /// Channels of the output; at least 1.
+    pub channels_out: usize,
+    /// Height and width of the kernel; at least 1.
+    pub kernel_size: usize,
+    /// Step of the kernel in both directions; at least 1.
+    #[config(default = 1)]
+    pub stride: usize,
+    /// Zeros added at each border.
+    #[config(default = 0)]
+    pub padding: usize,
+}
+
+/// Conv2d → BatchNorm2d → ReLU.
+///
+/// State: `conv.weight`, `conv.bias`, `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`.
+#[derive(Module, Debug)]
+pub struct ConvBlock {
+    /// The convolution, initialised uniformly within ±1/√(channels_in · kernel_size²), bias included.
+    pub conv: Conv2d,
+    /// The normalisation.
+    pub bn: BatchNorm2d,
+}
+
+impl ConvBlockConfig {
+    /// The block with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<ConvBlock, Error> {
+        let Self { channels_in, channels_out, kernel_size, stride, padding } = *self;
+        for (field, value) in [
+            ("ConvBlockConfig.channels_in", channels_in),
+            ("ConvBlockConfig.channels_out", channels_out),
+            ("ConvBlockConfig.kernel_size", kernel_size),
+            ("ConvBlockConfig.stride", stride),
+        ] {
+            check(value > 0, field, "at least 1", value)?;
+        }
+        let conv = Conv2dConfig::new([channels_in, channels_out], [kernel_size; 2])
+            .with_stride([stride; 2])
+            .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
+            .init(device);
+        Ok(ConvBlock { conv, bn: BatchNorm2dConfig::new(channels_out).init(device)? })
+    }
+}
+
+impl Forward<Tensor<4>> for ConvBlock {
+    type Output = Tensor<4>;
+
+    /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']` with
+    /// height' = ⌊(height + 2·padding − kernel_size) / stride⌋ + 1, likewise the width.
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        relu(self.bn.forward(self.conv.forward(input)))
+    }
+}

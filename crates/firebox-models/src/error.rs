@@ -1,0 +1,93 @@
+//! What can be wrong with a config or with a set of weights.
+
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+
+/// An error of this crate.
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    path: Option<PathBuf>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A config's field has a value that it cannot have.
+    Config,
+    /// Weights don't fit the module: keys are missing, left over, or of another shape or type.
+    Mismatch,
+    /// A file of weights cannot be read or written.
+    Io,
+    /// A file was read and holds no weights.
+    Format,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner { kind, message: message.into(), path: None, source: None }))
+    }
+
+    /// `field` names the config and its field, `allowed` what would have been right.
+    pub(crate) fn config(field: &str, allowed: &str, got: impl Display) -> Self {
+        Self::new(ErrorKind::Config, format!("{field}: expected {allowed}, got {got}"))
+    }
+
+    pub(crate) fn at_path(mut self, path: &Path) -> Self {
+        self.0.path = Some(path.to_owned());
+        self
+    }
+
+    pub(crate) fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The file that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+}
+
+/// Fails unless `holds`: the check of a config's field.
+pub(crate) fn check(holds: bool, field: &str, allowed: &str, got: impl Display) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::config(field, allowed, got)) }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.0.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        f.write_str(&self.0.message)?;
+        match &self.0.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}

@@ -1,0 +1,50 @@
+//! Linear map, ReLU.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use crate::error::{Error, check};
+use crate::forward::Forward;
+
+/// Settings of [`LinearBlock`].
+#[derive(Config, Debug)]
+pub struct LinearBlockConfig {
+    /// Features of the input; at least 1.
+    pub features_in: usize,
+    /// Features of the output; at least 1.
+    pub features_out: usize,
+}
+
+/// Linear → ReLU.
+///
+/// State: `linear.weight`, `linear.bias`.
+#[derive(Module, Debug)]
+pub struct LinearBlock {
+    /// The map, initialised uniformly within ±1/√features_in, bias included.
+    pub linear: Linear,
+}
+
+impl LinearBlockConfig {
+    /// The block with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<LinearBlock, Error> {
+        let Self { features_in, features_out } = *self;
+        check(features_in > 0, "LinearBlockConfig.features_in", "at least 1", features_in)?;
+        check(features_out > 0, "LinearBlockConfig.features_out", "at least 1", features_out)?;
+        Ok(LinearBlock { linear: LinearConfig::new(features_in, features_out).init(device) })
+    }
+}
+
+impl<const D: usize> Forward<Tensor<D>> for LinearBlock {
+    type Output = Tensor<D>;
+
+    /// `[…, features_in]` to `[…, features_out]`.
+    fn forward(&self, input: Tensor<D>) -> Tensor<D> {
+        relu(self.linear.forward(input))
+    }
+}

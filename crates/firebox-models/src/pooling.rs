@@ -1,0 +1,50 @@
+//! Pooling over windows of an image.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+
+use crate::error::{Error, check};
+use crate::forward::Forward;
+
+/// Settings of [`MaxPooling`].
+#[derive(Config, Debug)]
+pub struct MaxPoolingConfig {
+    /// Height and width of the window; at least 1.
+    pub kernel_size: usize,
+    /// Step of the window in both directions; the kernel size if not given.
+    pub stride: Option<usize>,
+}
+
+/// The maximum of each window, as `torch.nn.MaxPool2d` without padding: a window that would reach over the
+/// border is left out.
+#[derive(Module, Debug)]
+pub struct MaxPooling {
+    kernel_size: usize,
+    stride: usize,
+}
+
+impl MaxPoolingConfig {
+    /// The layer, which has no parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self) -> Result<MaxPooling, Error> {
+        let stride = self.stride.unwrap_or(self.kernel_size);
+        check(self.kernel_size > 0, "MaxPoolingConfig.kernel_size", "at least 1", self.kernel_size)?;
+        check(stride > 0, "MaxPoolingConfig.stride", "at least 1", stride)?;
+        Ok(MaxPooling { kernel_size: self.kernel_size, stride })
+    }
+}
+
+impl Forward<Tensor<4>> for MaxPooling {
+    type Output = Tensor<4>;
+
+    /// `[batch, channels, height, width]` to `[batch, channels, height', width']` with
+    /// height' = ⌊(height − kernel_size) / stride⌋ + 1, likewise the width.
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        max_pool2d(input, [self.kernel_size; 2], [self.stride; 2], [0; 2], [1; 2], false)
+    }
+}

@@ -1,0 +1,126 @@
+//! What can go wrong with a task, with its place.
+
+use std::any::Any;
+use std::fmt;
+
+/// A task that failed, or a pool that could not be made.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    task: Option<usize>,
+    worker: Option<usize>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The task panicked; the text is the panic's message.
+    Panicked(String),
+    /// The task's own function returned an error: see [`source`](std::error::Error::source).
+    Failed,
+    /// The pool ended before the task ran.
+    Lost,
+    /// The operating system gave no thread: see [`source`](std::error::Error::source).
+    Spawn,
+}
+
+impl Error {
+    pub(crate) fn panicked(task: usize, worker: Option<usize>, payload: Box<dyn Any + Send>) -> Self {
+        Self::new(ErrorKind::Panicked(panic_message(payload)), Some(task), worker, None)
+    }
+
+    pub(crate) fn failed(
+        task: usize,
+        worker: Option<usize>,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    ) -> Self {
+        Self::new(ErrorKind::Failed, Some(task), worker, Some(source))
+    }
+
+    pub(crate) fn lost(task: usize) -> Self {
+        Self::new(ErrorKind::Lost, Some(task), None, None)
+    }
+
+    pub(crate) fn spawn(worker: usize, source: std::io::Error) -> Self {
+        Self::new(ErrorKind::Spawn, None, Some(worker), Some(source.into()))
+    }
+
+    fn new(
+        kind: ErrorKind,
+        task: Option<usize>,
+        worker: Option<usize>,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Error(Box::new(Inner { kind, task, worker, source }))
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The place of the task among the tasks of its call, from 0.
+    pub fn task(&self) -> Option<usize> {
+        self.0.task
+    }
+
+    /// The worker that ran the task; `None` if it ran in the caller or never ran.
+    pub fn worker(&self) -> Option<usize> {
+        self.0.worker
+    }
+}
+
+/// The text of a panic's payload, as the standard library's hook would print it.
+pub(crate) fn panic_message(payload: Box<dyn Any + Send>) -> String {
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => match payload.downcast_ref::<&'static str>() {
+            Some(text) => (*text).to_owned(),
+            None => "a panic whose payload is not text".to_owned(),
+        },
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, task, worker, source } = &*self.0;
+        match (kind, task) {
+            (ErrorKind::Spawn, _) => write!(f, "no thread for worker {}", worker.unwrap_or(0))?,
+            (_, Some(task)) => write!(f, "task {task}")?,
+            (_, None) => write!(f, "a task")?,
+        }
+        match kind {
+            ErrorKind::Panicked(text) => write!(f, " panicked: {text}")?,
+            ErrorKind::Failed => write!(f, " failed")?,
+            ErrorKind::Lost => write!(f, " was lost: the pool ended before it ran")?,
+            ErrorKind::Spawn => {}
+        }
+        if let (Some(worker), false) = (worker, *kind == ErrorKind::Spawn) {
+            write!(f, " (worker {worker})")?;
+        }
+        match source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("task", &self.0.task)
+            .field("worker", &self.0.worker)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
