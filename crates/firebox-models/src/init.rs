@@ -1,12 +1,15 @@
 //! Initialisation under a seed.
 
+use std::sync::Mutex;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 /// Makes a module whose initial parameters follow from `seed` alone.
 ///
 /// Burn draws a parameter's initial values when they are first used, from one generator that all threads
-/// share. Here they are drawn at once, behind the seed, before anything else can draw.
+/// share. Here they are drawn at once, behind the seed, and no two calls mix. What else draws from Burn's
+/// generator, such as dropout, must not run at the same time in another thread.
 ///
 /// # Errors
 /// What `make` returns.
@@ -14,6 +17,8 @@ pub fn init<M, E>(seed: u64, device: &Device, make: impl FnOnce() -> Result<M, E
 where
     M: Module,
 {
+    static DRAWS: Mutex<()> = Mutex::new(());
+    let _alone = DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     device.seed(seed);
     let module = make()?;
     module.visit(&mut Materialise);

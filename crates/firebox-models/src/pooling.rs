@@ -45,6 +45,8 @@ impl Forward<Tensor<4>> for MaxPooling {
     /// `[batch, channels, height, width]` to `[batch, channels, height', width']` with
     /// height' = ⌊(height − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        max_pool2d(input, [self.kernel_size; 2], [self.stride; 2], [0; 2], [1; 2], false)
+        let mut options = MaxPoolOptions::new([self.kernel_size; 2]);
+        options.stride = [self.stride; 2];
+        max_pool2d(input, options)
     }
 }
