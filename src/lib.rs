@@ -1,0 +1,27 @@
+//! firebox trains deep-learning models on [Burn](burn): a parallel loader that delivers every sample exactly once
+//! in one order, model blocks that compute what PyTorch's compute, and a trainer that goes on where it was.
+//!
+//! This crate gathers its parts under one name; each is a crate that can be used alone.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`workers`] | pools of worker threads: ordered, bounded, errors that come back |
+//! | [`data`] | samplers, layouts of batches, and the loader |
+//! | [`models`] | blocks and models with PyTorch's numbers |
+//! | [`train`] | tasks, schedules, checkpoints, the trainer, reports |
+//!
+//! `examples/training.rs` is the way in: the whole of training a network, in one file.
+//!
+//! # Features
+//!
+//! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
+//! time: [`train::Backend`].
+
+pub use {firebox_data as data, firebox_models as models, firebox_train as train, firebox_workers as workers};
+
+/// What most programs need.
+pub mod prelude {
+    pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
+    pub use firebox_models::{CnnConfig, Forward, init};
+    pub use firebox_train::{Backend, Classification, OneCycle, Progress, RunDir, Task, Trainer, adam};
+}

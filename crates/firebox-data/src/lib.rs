@@ -48,9 +48,11 @@
 //! # What else is here
 //!
 //! [`idx`] reads the files of MNIST and its relatives, [`fashion_mnist`] one of them in particular.
-//! [`random_split`] cuts a data set in two. With the feature `burn`, [`IntoTensors`] turns batches into
-//! tensors; nothing else in this crate knows a tensor framework.
+//! [`random_split`] cuts a data set in two. [`Batches`] is what a trainer asks of a source of batches. With the
+//! feature `burn`, `Loader::on_device` makes a loader one of tensors; nothing else in this crate knows a
+//! tensor framework.
 
+mod batches;
 mod collate;
 mod error;
 pub mod fashion_mnist;
@@ -63,6 +65,9 @@ mod split;
 #[cfg(feature = "burn")]
 mod tensors;
 
+pub use burn_dataset;
+
+pub use batches::{BatchStream, Batches};
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
 pub use error::{BoxError, Error, ErrorKind};
 pub use loader::{Epoch, Loader, LoaderBuilder, LoaderState, Task};
@@ -71,4 +76,4 @@ pub use sampler::{Sampler, Sequential, Shuffled};
 pub use seed::{SampleRng, Stream, derive_seed};
 pub use split::{Part, random_split};
 #[cfg(feature = "burn")]
-pub use tensors::IntoTensors;
+pub use tensors::{IntoTensors, OnDevice};

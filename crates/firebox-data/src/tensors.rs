@@ -1,8 +1,13 @@
 //! Batches as Burn tensors.
 
+use std::time::{Duration, Instant};
+
 use burn::tensor::{Device, Element, Int, Tensor, TensorData};
 
-use crate::collate::Stacked;
+use crate::batches::{BatchStream, Batches};
+use crate::collate::{Collate, Stacked};
+use crate::error::Error;
+use crate::loader::{Epoch, Loader, LoaderState};
 
 /// A batch that has a form as tensors.
 ///
@@ -58,4 +63,96 @@ tuples! {
     (A 0, B 1)
     (A 0, B 1, C 2)
     (A 0, B 1, C 2, D 3)
+}
+
+impl<C: Collate> Loader<C>
+where
+    C::Batch: IntoTensors,
+{
+    /// The loader with its batches as tensors on a device: an autodiff device for training, a plain one for
+    /// evaluation.
+    pub fn on_device(self, device: &Device) -> OnDevice<C> {
+        OnDevice { loader: self, device: device.clone() }
+    }
+}
+
+/// A [`Loader`] whose batches are tensors: made by [`Loader::on_device`].
+pub struct OnDevice<C: Collate> {
+    loader: Loader<C>,
+    device: Device,
+}
+
+impl<C: Collate> OnDevice<C> {
+    /// The loader behind it.
+    pub fn loader(&self) -> &Loader<C> {
+        &self.loader
+    }
+
+    fn stream<'l>(&'l self, epoch: Epoch<'l, C>) -> Box<dyn BatchStream<<C::Batch as IntoTensors>::Tensors> + 'l>
+    where
+        C::Batch: IntoTensors,
+    {
+        Box::new(Tensors { epoch, device: &self.device, uploading: Duration::ZERO })
+    }
+}
+
+impl<C: Collate> Batches for OnDevice<C>
+where
+    C::Batch: IntoTensors,
+{
+    type Batch = <C::Batch as IntoTensors>::Tensors;
+
+    fn batches(&self) -> usize {
+        self.loader.batches()
+    }
+
+    fn samples(&self) -> usize {
+        self.loader.samples()
+    }
+
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_> {
+        self.stream(self.loader.epoch(epoch))
+    }
+
+    fn resume(&self, state: &LoaderState) -> Result<Box<dyn BatchStream<Self::Batch> + '_>, Error> {
+        Ok(self.stream(self.loader.resume(state)?))
+    }
+}
+
+struct Tensors<'l, C: Collate> {
+    epoch: Epoch<'l, C>,
+    device: &'l Device,
+    uploading: Duration,
+}
+
+impl<C: Collate> Iterator for Tensors<'_, C>
+where
+    C::Batch: IntoTensors,
+{
+    type Item = Result<<C::Batch as IntoTensors>::Tensors, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.epoch.next()?;
+        let begun = Instant::now();
+        let tensors = batch.map(|batch| batch.into_tensors(self.device));
+        self.uploading += begun.elapsed();
+        Some(tensors)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.epoch.size_hint()
+    }
+}
+
+impl<C: Collate> BatchStream<<C::Batch as IntoTensors>::Tensors> for Tensors<'_, C>
+where
+    C::Batch: IntoTensors,
+{
+    fn state(&self) -> LoaderState {
+        self.epoch.state()
+    }
+
+    fn waited(&self) -> Duration {
+        self.epoch.waited() + self.uploading
+    }
 }

@@ -1,0 +1,51 @@
+//! A trainer for Burn: it steps, records, saves, and goes on where it was.
+//!
+//! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
+//! [`Classification`] is one. A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]),
+//! evaluations, checkpoints, records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form
+//! that other tools can read.
+//!
+//! # What it guarantees
+//!
+//! * **Checkpoints are whole.** [`Checkpoints`] writes beside, syncs, and renames. Whenever the process is
+//!   killed, `last` leads to a complete checkpoint once there is one; the first is saved before the first step.
+//!   Every file's hash is checked on loading, and every tensor accounted for.
+//! * **A resumed run is the same run.** Model, optimiser, position in the data, sums of the running epoch: all
+//!   are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records behind the
+//!   checkpoint are cut off, so that no step is recorded twice.
+//! * **Signals are heard.** After SIGINT or SIGTERM the step in hand is finished, a checkpoint saved, and the
+//!   run ends with a word about it.
+//! * **Errors are loud.** They name file, cause, and what was expected; nothing that was saved is lost.
+
+mod backend;
+mod checkpoint;
+mod classification;
+mod error;
+mod event;
+mod interrupt;
+mod learner;
+mod metrics;
+mod metrics_log;
+mod progress;
+mod report;
+mod resources;
+mod run_dir;
+mod schedule;
+mod task;
+mod trainer;
+
+pub use backend::Backend;
+pub use checkpoint::{Best, Checkpoints, RunState};
+pub use classification::{Classification, Predictions};
+pub use error::{BoxError, Error, ErrorKind};
+pub use event::{Callback, Event, Record, RecordKind};
+pub use interrupt::{Interrupt, Signal};
+pub use learner::{Learner, adam};
+pub use metrics::{Confusion, Metrics};
+pub use progress::Progress;
+pub use report::{Picture, Report};
+pub use resources::peak_rss_bytes;
+pub use run_dir::{FORMAT_VERSION, RunDir};
+pub use schedule::{OneCycle, Schedule};
+pub use task::{Goal, StepContext, Task, TaskState};
+pub use trainer::{Outcome, Trainer};

@@ -11,7 +11,7 @@ use firebox_workers::Pool;
 use crate::collate::{Collate, SlotOf};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::task::{Executor, Failure, Fill};
-use crate::loader::{Batches, Loader};
+use crate::loader::{Loader, Plan};
 use crate::sampler::{Sampler, Sequential, Shuffled};
 use crate::seed::SampleRng;
 
@@ -126,7 +126,7 @@ where
             true => Box::new(Shuffled::new(len, self.seed)),
             false => Box::new(Sequential::new(len)),
         });
-        let batches = Batches { positions: sampler.len(), size, drop_last: self.drop_last };
+        let plan = Plan { positions: sampler.len(), size, drop_last: self.drop_last };
         let fingerprint = format!(
             "{} of a data set of {len}, batches of {size}{}",
             sampler.describe(),
@@ -136,7 +136,7 @@ where
             .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
         let fill = Box::new(Filler { dataset: self.dataset, transform, item: PhantomData });
         let executor = Arc::new(Executor { fill, collate, sampler, seed: self.seed });
-        Ok(Loader { executor, pool, prefetch, batches, seed: self.seed, fingerprint })
+        Ok(Loader { executor, pool, prefetch, plan, seed: self.seed, fingerprint })
     }
 }
 

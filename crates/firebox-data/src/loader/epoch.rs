@@ -9,7 +9,7 @@ use firebox_workers::Imap;
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
-use crate::loader::{Batches, Loader, LoaderState, Task, task::Executor};
+use crate::loader::{Loader, Plan, LoaderState, Task, task::Executor};
 
 /// An iterator over the batches of one epoch, from [`Loader::epoch`] or [`Loader::resume`].
 ///
@@ -27,21 +27,19 @@ pub struct Epoch<'l, C: Collate> {
 
 impl<'l, C: Collate> Epoch<'l, C> {
     pub(super) fn new(loader: &'l Loader<C>, epoch: u64, delivered: usize) -> Self {
-        let tasks = Tasks { batches: loader.batches, epoch, rest: delivered..loader.batches() };
+        let tasks = Tasks { plan: loader.plan, epoch, rest: delivered..loader.batches() };
         let executor = Arc::clone(&loader.executor);
         let stream = loader.pool.imap_shared(executor, tasks, loader.prefetch);
         Epoch { loader, stream: Some(stream), epoch, delivered, waited: Duration::ZERO }
     }
 
-    /// Where the loader stands: behind the batches that were delivered. Once the epoch is over, this is the
-    /// beginning of the next.
+    /// Where the loader stands: behind the batches that were delivered.
     pub fn state(&self) -> LoaderState {
-        let over = self.delivered == self.loader.batches();
         LoaderState {
             version: LoaderState::VERSION,
             seed: self.loader.seed,
-            epoch: if over { self.epoch + 1 } else { self.epoch },
-            batch: if over { 0 } else { self.delivered },
+            epoch: self.epoch,
+            batch: self.delivered,
             fingerprint: self.loader.fingerprint.clone(),
         }
     }
@@ -84,7 +82,7 @@ impl<C: Collate> FusedIterator for Epoch<'_, C> {}
 
 /// The tasks of the batches `rest` of an epoch.
 pub(super) struct Tasks {
-    batches: Batches,
+    plan: Plan,
     epoch: u64,
     rest: Range<usize>,
 }
@@ -93,7 +91,7 @@ impl Iterator for Tasks {
     type Item = Task;
 
     fn next(&mut self) -> Option<Task> {
-        self.rest.next().map(|batch| self.batches.task(self.epoch, batch))
+        self.rest.next().map(|batch| self.plan.task(self.epoch, batch))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -50,7 +50,7 @@ pub struct Loader<C: Collate> {
     pool: Pool,
     /// Batches handed to the workers and not yet delivered, at most.
     prefetch: usize,
-    batches: Batches,
+    plan: Plan,
     seed: u64,
     /// The settings that a position depends on, in words.
     fingerprint: String,
@@ -58,13 +58,13 @@ pub struct Loader<C: Collate> {
 
 /// Where the batches of an epoch begin and end.
 #[derive(Clone, Copy, Debug)]
-struct Batches {
+struct Plan {
     positions: usize,
     size: usize,
     drop_last: bool,
 }
 
-impl Batches {
+impl Plan {
     fn count(self) -> usize {
         if self.drop_last { self.positions / self.size } else { self.positions.div_ceil(self.size) }
     }
@@ -78,15 +78,15 @@ impl Batches {
 impl<C: Collate> Loader<C> {
     /// The number of batches in an epoch.
     pub fn batches(&self) -> usize {
-        self.batches.count()
+        self.plan.count()
     }
 
     /// The number of samples in an epoch: fewer than the sampler's positions only if a short last batch is
     /// dropped.
     pub fn samples(&self) -> usize {
-        match self.batches.drop_last {
-            true => self.batches.count() * self.batches.size,
-            false => self.batches.positions,
+        match self.plan.drop_last {
+            true => self.plan.count() * self.plan.size,
+            false => self.plan.positions,
         }
     }
 

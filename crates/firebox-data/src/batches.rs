@@ -1,0 +1,67 @@
+//! What a trainer asks of a source of batches.
+
+use std::time::Duration;
+
+use crate::collate::Collate;
+use crate::error::Error;
+use crate::loader::{Epoch, Loader, LoaderState};
+
+/// A source of batches, epoch after epoch: a [`Loader`], or something that wraps one.
+pub trait Batches {
+    /// What it delivers.
+    type Batch;
+
+    /// The number of batches in an epoch.
+    fn batches(&self) -> usize;
+
+    /// The number of samples in an epoch.
+    fn samples(&self) -> usize;
+
+    /// All batches of an epoch; the same ones whenever it is asked for.
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_>;
+
+    /// The rest of the epoch in which `state` was taken.
+    ///
+    /// # Errors
+    /// If the state belongs to another source.
+    fn resume(&self, state: &LoaderState) -> Result<Box<dyn BatchStream<Self::Batch> + '_>, Error>;
+}
+
+/// The batches of one epoch, in order. It ends after the last one, or after the first error.
+pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
+    /// The position behind the batches delivered.
+    fn state(&self) -> LoaderState;
+
+    /// How long `next` has kept its caller waiting so far.
+    fn waited(&self) -> Duration;
+}
+
+impl<C: Collate> Batches for Loader<C> {
+    type Batch = C::Batch;
+
+    fn batches(&self) -> usize {
+        self.batches()
+    }
+
+    fn samples(&self) -> usize {
+        self.samples()
+    }
+
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<C::Batch> + '_> {
+        Box::new(self.epoch(epoch))
+    }
+
+    fn resume(&self, state: &LoaderState) -> Result<Box<dyn BatchStream<C::Batch> + '_>, Error> {
+        Ok(Box::new(self.resume(state)?))
+    }
+}
+
+impl<C: Collate> BatchStream<C::Batch> for Epoch<'_, C> {
+    fn state(&self) -> LoaderState {
+        self.state()
+    }
+
+    fn waited(&self) -> Duration {
+        self.waited()
+    }
+}

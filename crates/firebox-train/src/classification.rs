@@ -1,0 +1,150 @@
+//! Classification: one class a sample.
+
+use burn::module::Module;
+use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
+use burn::optim::ModuleOptimizer;
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Int, Tensor};
+use firebox_models::Forward;
+
+use crate::error::{Error, ErrorKind};
+use crate::learner::Learner;
+use crate::metrics::{Confusion, Metrics};
+use crate::task::{Goal, StepContext, Task, TaskState};
+
+/// Trains a model that maps `Tensor<D>` to logits `[batch, classes]` by the mean cross-entropy with the classes.
+///
+/// Metrics: `loss`, and `accuracy` as a fraction.
+pub struct Classification<M, const D: usize> {
+    learner: Learner<M>,
+    loss: CrossEntropyLoss,
+}
+
+impl<M, const D: usize> Classification<M, D>
+where
+    M: Module + Forward<Tensor<D>, Output = Tensor<2>>,
+{
+    /// With a model on the autodiff device `device`.
+    pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>, device: &Device) -> Self {
+        let loss = CrossEntropyLossConfig::new().init(device);
+        Classification { learner: Learner::new(model, optimizer), loss }
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &M {
+        self.learner.model()
+    }
+
+    /// An evaluator that also collects what the model says of every sample, in the order of the samples.
+    pub fn predictor<'a>(
+        &'a self,
+        into: &'a mut Predictions,
+    ) -> impl FnMut((Tensor<D>, Tensor<1, Int>)) -> Result<Metrics, Error> + 'a {
+        let model = self.model().valid();
+        move |(inputs, classes)| {
+            let logits = model.forward(inputs);
+            into.outputs = logits.dims()[1];
+            into.classes.extend(integers(classes.clone())?);
+            into.probabilities.extend(floats(softmax(logits.clone(), 1))?);
+            judge(&logits, &classes, self.loss.forward(logits.clone(), classes.clone()))
+        }
+    }
+
+    /// The probability of each class for a batch of inputs, without learning from them.
+    ///
+    /// # Errors
+    /// If the device gives no result.
+    pub fn probabilities(&self, inputs: Tensor<D>) -> Result<Vec<f32>, Error> {
+        floats(softmax(self.model().valid().forward(inputs), 1))
+    }
+}
+
+impl<M, const D: usize> Task for Classification<M, D>
+where
+    M: Module + Forward<Tensor<D>, Output = Tensor<2>>,
+{
+    type Batch = (Tensor<D>, Tensor<1, Int>);
+
+    fn train_step(&mut self, (inputs, classes): Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
+        let logits = self.model().forward(inputs);
+        let loss = self.loss.forward(logits.clone(), classes.clone());
+        let metrics = judge(&logits.detach(), &classes, loss.clone().detach());
+        self.learner.step(loss, context.lr);
+        metrics
+    }
+
+    fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
+        let model = self.model().valid();
+        move |(inputs, classes)| {
+            let logits = model.forward(inputs);
+            judge(&logits, &classes, self.loss.forward(logits.clone(), classes.clone()))
+        }
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        ("accuracy", Goal::Maximise)
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        let mut state = TaskState::default();
+        self.learner.save("model", &mut state)?;
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+        self.learner.load("model", state)
+    }
+}
+
+fn judge(logits: &Tensor<2>, classes: &Tensor<1, Int>, loss: Tensor<1>) -> Result<Metrics, Error> {
+    let [samples, _] = logits.dims();
+    let loss = floats(loss)?[0];
+    let hits = logits.clone().argmax(1).reshape([samples]).equal(classes.clone()).int().sum();
+    let hits = integers(hits)?[0] as f64;
+    Ok(Metrics::of(samples).with_mean("loss", f64::from(loss)).with_sum("accuracy", hits))
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
+    tensor.try_into_vec_as().map_err(|error| unreadable(error.to_string()))
+}
+
+fn integers<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<usize>, Error> {
+    let values = tensor.try_into_vec_as::<i64>().map_err(|error| unreadable(error.to_string()))?;
+    Ok(values.into_iter().map(|value| value as usize).collect())
+}
+
+fn unreadable(error: String) -> Error {
+    Error::new(ErrorKind::Backend, format!("a result cannot be read from the device: {error}"))
+}
+
+/// What a classifier says of some samples, and what is true.
+#[derive(Clone, Debug, Default)]
+pub struct Predictions {
+    /// The true class of each sample.
+    pub classes: Vec<usize>,
+    outputs: usize,
+    probabilities: Vec<f32>,
+}
+
+impl Predictions {
+    /// The probabilities of all classes for one sample.
+    pub fn probabilities(&self, sample: usize) -> &[f32] {
+        &self.probabilities[sample * self.outputs..][..self.outputs]
+    }
+
+    /// The likeliest classes of a sample with their probabilities, best first.
+    pub fn likeliest(&self, sample: usize) -> Vec<(usize, f32)> {
+        let mut ranked: Vec<_> = self.probabilities(sample).iter().copied().enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked
+    }
+
+    /// Which class was taken for which.
+    pub fn confusion(&self) -> Confusion {
+        let mut confusion = Confusion::new(self.outputs);
+        for (sample, &class) in self.classes.iter().enumerate() {
+            confusion.count(class, self.likeliest(sample)[0].0);
+        }
+        confusion
+    }
+}

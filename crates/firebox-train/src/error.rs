@@ -1,0 +1,101 @@
+//! What can end a training run early, with its place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Any error, as callbacks return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error of this crate.
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    path: Option<PathBuf>,
+    source: Option<BoxError>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting has a value that it cannot have.
+    Config,
+    /// A backend that this build or this machine lacks.
+    Backend,
+    /// The loader gave an error instead of a batch.
+    Data,
+    /// A file or folder cannot be read or written.
+    Io,
+    /// A run folder that is in use, or is none.
+    RunDir,
+    /// A checkpoint that is missing, damaged, or of something else.
+    Checkpoint,
+    /// A callback failed.
+    Callback,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner { kind, message: message.into(), path: None, source: None }))
+    }
+
+    pub(crate) fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.0.path = Some(path.into());
+        self
+    }
+
+    pub(crate) fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// An operation on a file that the system refused.
+    pub(crate) fn io(path: &Path, message: &str, source: std::io::Error) -> Self {
+        Self::new(ErrorKind::Io, message).at_path(path).caused_by(source)
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The file or folder that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+}
+
+impl From<firebox_data::Error> for Error {
+    fn from(error: firebox_data::Error) -> Self {
+        Error::new(ErrorKind::Data, "data").caused_by(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { message, path, source, .. } = &*self.0;
+        if let Some(path) = path {
+            write!(f, "{}: ", path.display())?;
+        }
+        write!(f, "{message}")?;
+        match source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}

@@ -1,0 +1,122 @@
+//! What happens in a run, and who hears of it.
+
+use std::path::Path;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::error::BoxError;
+use crate::interrupt::Signal;
+use crate::metrics::Metrics;
+use crate::run_dir::FORMAT_VERSION;
+
+/// The kinds of [`Record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    /// One training step.
+    Step,
+    /// One pass over data that are not learned from.
+    Eval,
+    /// One epoch of training.
+    Epoch,
+}
+
+/// One line of `metrics.jsonl`. What does not apply is left out.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What was measured.
+    pub kind: RecordKind,
+    /// Steps done, over all epochs.
+    pub step: usize,
+    /// The epoch, from 0.
+    pub epoch: u64,
+    /// The data: `train`, `valid` or `test`.
+    pub split: String,
+    /// For a step, seconds of training since the run began, those before a resume included; else the seconds
+    /// that the pass or the epoch took.
+    pub seconds: f64,
+    /// The task's metrics.
+    pub metrics: Metrics,
+    /// The step's learning rate.
+    pub lr: Option<f64>,
+    /// Samples a second, waiting for data included.
+    pub samples_per_s: f64,
+    /// Seconds of it spent waiting for data.
+    pub data_wait_s: f64,
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("format_version", &FORMAT_VERSION)?;
+        let kind = match self.kind {
+            RecordKind::Step => "step",
+            RecordKind::Eval => "eval",
+            RecordKind::Epoch => "epoch",
+        };
+        map.serialize_entry("kind", kind)?;
+        map.serialize_entry("step", &self.step)?;
+        map.serialize_entry("epoch", &self.epoch)?;
+        map.serialize_entry("split", &self.split)?;
+        map.serialize_entry("seconds", &self.seconds)?;
+        for (name, mean) in self.metrics.means() {
+            map.serialize_entry(name, &mean)?;
+        }
+        if let Some(lr) = self.lr {
+            map.serialize_entry("lr", &lr)?;
+        }
+        map.serialize_entry("samples_per_s", &self.samples_per_s)?;
+        map.serialize_entry("data_wait_s", &self.data_wait_s)?;
+        map.end()
+    }
+}
+
+/// Something that happened in a run.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'e> {
+    /// The run begins, or goes on, `done` of `steps` steps behind it.
+    Started {
+        /// Steps done before.
+        done: usize,
+        /// Steps of the whole run.
+        steps: usize,
+        /// Epochs of the whole run.
+        epochs: u64,
+    },
+    /// A step, an evaluation or an epoch is over.
+    Recorded(&'e Record),
+    /// A checkpoint is complete.
+    Saved {
+        /// Its folder.
+        path: &'e Path,
+        /// Whether it is the best so far.
+        best: bool,
+    },
+    /// The run stops because a signal asked it to; a checkpoint was saved just before.
+    Interrupted {
+        /// The signal.
+        signal: Signal,
+        /// Steps done.
+        step: usize,
+        /// The checkpoint.
+        path: &'e Path,
+    },
+    /// All steps are done.
+    Finished,
+}
+
+/// Something that is told what happens in a run. An error ends the run, and is its error.
+pub trait Callback {
+    /// Called in the training thread for every event, in order.
+    ///
+    /// # Errors
+    /// Whatever should end the run.
+    fn on_event(&mut self, event: &Event<'_>) -> Result<(), BoxError>;
+}
+
+impl<F: FnMut(&Event<'_>) -> Result<(), BoxError>> Callback for F {
+    fn on_event(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
+        self(event)
+    }
+}

@@ -1,0 +1,78 @@
+//! Signals that ask a run to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::error::{Error, ErrorKind};
+
+/// A signal that was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT, as Ctrl-C sends it.
+    Int,
+    /// SIGTERM, as `kill` and schedulers send it.
+    Term,
+}
+
+impl Signal {
+    /// The signal's number: by convention a program that it ended exits with 128 more.
+    pub fn number(self) -> i32 {
+        match self {
+            Signal::Int => SIGINT,
+            Signal::Term => SIGTERM,
+        }
+    }
+
+    /// The signal's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Signal::Int => "SIGINT",
+            Signal::Term => "SIGTERM",
+        }
+    }
+}
+
+/// Whether the process was asked to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Interrupt(Arc<AtomicUsize>);
+
+impl Interrupt {
+    /// Never asked, unless by [`request`](Interrupt::request).
+    pub fn never() -> Self {
+        Self::default()
+    }
+
+    /// Asked by SIGINT and SIGTERM, which no longer end the process by themselves; but a second one of them
+    /// does, as ever.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the system refuses the handlers.
+    pub fn on_signals() -> Result<Self, Error> {
+        let interrupt = Self::default();
+        for signal in [Signal::Int, Signal::Term] {
+            let number = signal.number();
+            let refused =
+                |error| Error::new(ErrorKind::Io, format!("no handler for {}", signal.name())).caused_by(error);
+            let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            // In this order: the first signal finds `again` unset, sets it, and is remembered.
+            signal_hook::flag::register_conditional_default(number, Arc::clone(&again)).map_err(refused)?;
+            signal_hook::flag::register(number, again).map_err(refused)?;
+            signal_hook::flag::register_usize(number, Arc::clone(&interrupt.0), number as usize)
+                .map_err(refused)?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Asks by hand.
+    pub fn request(&self, signal: Signal) {
+        self.0.store(signal.number() as usize, Ordering::SeqCst);
+    }
+
+    /// The signal that asked last, if any.
+    pub fn requested(&self) -> Option<Signal> {
+        let number = self.0.load(Ordering::SeqCst);
+        [Signal::Int, Signal::Term].into_iter().find(|signal| signal.number() as usize == number)
+    }
+}

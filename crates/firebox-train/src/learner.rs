@@ -1,0 +1,197 @@
+//! A model together with its optimiser.
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::tensor::{Bytes, DType, Tensor, TensorData};
+use burn_pack::{Reader, Scalar, Writer};
+use firebox_models::StateDict;
+
+use crate::error::{Error, ErrorKind};
+use crate::task::TaskState;
+
+/// Adam with PyTorch's defaults: β 0.9 and 0.999, ε 1e-8, no weight decay (Kingma, Ba 2014).
+pub fn adam() -> AdamConfig {
+    AdamConfig::new().with_epsilon(1e-8)
+}
+
+/// A model and the optimiser that moves its parameters.
+pub struct Learner<M> {
+    /// `None` only while the optimiser has it.
+    model: Option<M>,
+    optimizer: ModuleOptimizer,
+}
+
+impl<M: Module> Learner<M> {
+    /// The model should be on an autodiff device.
+    pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
+        Learner { model: Some(model), optimizer: optimizer.into() }
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &M {
+        match &self.model {
+            Some(model) => model,
+            None => unreachable!("the optimiser panicked with the model"),
+        }
+    }
+
+    /// Moves the parameters along the gradients of `loss`.
+    pub fn step(&mut self, loss: Tensor<1>, lr: f64) {
+        let gradients = GradientsParams::from_grads(loss.backward(), self.model());
+        if let Some(model) = self.model.take() {
+            self.model = Some(self.optimizer.step(lr, model, gradients));
+        }
+    }
+
+    /// Adds the model and its optimiser's state to a task's state, as `name` and `name.optimizer`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] if the optimiser's state has no form as tensors.
+    pub fn save(&self, name: &str, state: &mut TaskState) -> Result<(), Error> {
+        state.insert(name, StateDict::of(self.model()));
+        state.insert(format!("{name}.optimizer"), self.optimizer_state()?);
+        Ok(())
+    }
+
+    /// Takes model and optimiser state back from a task's state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] that lists every tensor that is missing, left over or misshapen; then
+    /// nothing was changed.
+    pub fn load(&mut self, name: &str, state: &TaskState) -> Result<(), Error> {
+        let wrong = |error| Error::new(ErrorKind::Checkpoint, name).caused_by(error);
+        let model = state.get(name)?.apply(self.model().clone()).map_err(wrong)?;
+        let optimizer_name = format!("{name}.optimizer");
+        let optimizer = self.restored(&model, &optimizer_name, state.get(&optimizer_name)?)?;
+        (self.model, self.optimizer) = (Some(model), optimizer);
+        Ok(())
+    }
+
+    /// The optimiser's state by parameter path and field, such as `fc2.weight/momentum.moment_1`.
+    ///
+    /// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
+    fn optimizer_state(&self) -> Result<StateDict, Error> {
+        let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
+        let record = self.optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
+        let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
+        let paths = Paths::of(self.model());
+        let key = |name: &str| {
+            let (id, field) = name.split_once('.')?;
+            let id = id.parse::<u64>().map(ParamId::from).ok()?;
+            let path = paths.0.iter().find(|(other, _)| *other == id)?;
+            Some(format!("{}/{field}", path.1))
+        };
+        let known = |name: &str| key(name).ok_or_else(|| unreadable(format!("{name} is of no parameter")));
+        let mut state = StateDict::default();
+        for (name, &scalar) in record.scalars() {
+            state.insert(known(name)?, scalar_to_tensor(scalar));
+        }
+        for tensor in record.into_tensors().map_err(|error| unreadable(error.to_string()))? {
+            let (name, dtype, shape, _, bytes) =
+                tensor.into_parts().map_err(|error| unreadable(error.to_string()))?;
+            state.insert(known(&name)?, TensorData::from_bytes(bytes, shape, dtype));
+        }
+        Ok(state)
+    }
+
+    /// The optimiser with this state, for the parameters of `model`.
+    fn restored(&self, model: &M, name: &str, state: &StateDict) -> Result<ModuleOptimizer, Error> {
+        let refused = |text: String| Error::new(ErrorKind::Checkpoint, format!("{name}: {text}"));
+        let paths = Paths::of(model);
+        let mut tensors = Vec::new();
+        let mut scalars = Vec::new();
+        let mut strangers = Vec::new();
+        for (key, data) in state.iter() {
+            let known = key.split_once('/').and_then(|(path, field)| {
+                let (id, _) = paths.0.iter().find(|(_, other)| other == path)?;
+                Some((id.val(), field))
+            });
+            let Some((id, field)) = known else {
+                strangers.push(format!("unexpected {key}"));
+                continue;
+            };
+            let field = format!("{id}.{field}");
+            match tensor_to_scalar(data) {
+                Some(scalar) => scalars.push((field, scalar)),
+                None => {
+                    let (bytes, shape, dtype) = data.clone().into_parts();
+                    tensors.push(burn_pack::Tensor::new(field, dtype, shape, Some(id), bytes));
+                }
+            }
+        }
+        if !strangers.is_empty() {
+            return Err(refused(strangers.join("; ")));
+        }
+        let mut writer = Writer::new(tensors);
+        for (field, scalar) in scalars {
+            writer = writer.with_scalar(&field, scalar);
+        }
+        for (id, path) in &paths.0 {
+            writer = writer.with_metadata(&id.val().to_string(), path);
+        }
+        let bytes: Bytes = writer.into_bytes().map_err(|error| refused(error.to_string()))?;
+        let record = OptimizerRecord::from_bytes(bytes).map_err(|error| refused(error.to_string()))?;
+        let optimizer = self.optimizer.clone().load_record(record);
+        // Burn skips, without a word, what it cannot rebuild: look whether everything arrived.
+        let mirror = Learner { model: Some(model.clone()), optimizer };
+        let arrived = mirror.optimizer_state()?;
+        let lost: Vec<_> =
+            state.iter().filter(|(key, data)| arrived.get(key) != Some(data)).map(|(key, _)| key).collect();
+        match lost.is_empty() {
+            true => Ok(mirror.optimizer),
+            false => Err(refused(format!("not accepted by the optimiser: {}", lost.join(", ")))),
+        }
+    }
+}
+
+/// Scalars are tensors of one element and a type that no optimiser has for its tensors.
+fn scalar_to_tensor(scalar: Scalar) -> TensorData {
+    match scalar {
+        Scalar::Int(value) => TensorData::new(vec![value], [1]),
+        Scalar::UInt(value) => TensorData::new(vec![value], [1]),
+        Scalar::Float(value) => TensorData::new(vec![value], [1]),
+        Scalar::Bool(value) => TensorData::new(vec![u8::from(value)], [1]),
+    }
+}
+
+fn tensor_to_scalar(data: &TensorData) -> Option<Scalar> {
+    match data.dtype() {
+        DType::I64 => data.try_to_vec::<i64>().ok().map(|value| Scalar::Int(value[0])),
+        DType::U64 => data.try_to_vec::<u64>().ok().map(|value| Scalar::UInt(value[0])),
+        DType::F64 => data.try_to_vec::<f64>().ok().map(|value| Scalar::Float(value[0])),
+        DType::U8 => data.try_to_vec::<u8>().ok().map(|value| Scalar::Bool(value[0] != 0)),
+        _ => None,
+    }
+}
+
+/// The path of each floating-point parameter.
+#[derive(Default)]
+struct Paths(Vec<(ParamId, String)>);
+
+impl Paths {
+    fn of<M: Module>(model: &M) -> Self {
+        let mut visit = PathVisitor::default();
+        model.visit(&mut visit);
+        visit.paths
+    }
+}
+
+#[derive(Default)]
+struct PathVisitor {
+    path: Vec<String>,
+    paths: Paths,
+}
+
+impl ModuleVisitor for PathVisitor {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.paths.0.push((param.id, self.path.join(".")));
+    }
+}

@@ -1,0 +1,61 @@
+//! `metrics.jsonl`: the records of a run, a JSON object a line.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+use crate::error::{Error, ErrorKind};
+use crate::event::Record;
+
+/// An open file of records.
+#[derive(Debug)]
+pub(crate) struct MetricsLog {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// The file's length once everything is flushed.
+    bytes: u64,
+}
+
+impl MetricsLog {
+    /// Opens a file and cuts it to `bytes`, so that steps which will be done again are not in it twice.
+    pub(crate) fn open(path: PathBuf, bytes: u64) -> Result<Self, Error> {
+        let failed = |error| Error::io(&path, "cannot be written", error);
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(false).open(&path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?.len();
+        if found < bytes {
+            let text = format!("expected at least the {bytes} bytes that the checkpoint counts, got {found}");
+            return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
+        }
+        file.set_len(bytes).map_err(failed)?;
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(MetricsLog { path, file: BufWriter::new(file), bytes })
+    }
+
+    /// Opens a file at its end.
+    pub(crate) fn append(path: PathBuf) -> Result<Self, Error> {
+        let bytes = match path.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Error::io(&path, "cannot be read", error)),
+        };
+        Self::open(path, bytes)
+    }
+
+    pub(crate) fn add(&mut self, record: &Record) -> Result<(), Error> {
+        let failed = |error| Error::io(&self.path, "cannot be written", error);
+        let mut line = serde_json::to_string(record).map_err(|error| failed(error.into()))?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(failed)?;
+        self.bytes += line.len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything so far survive a loss of power, and says how long the file is.
+    pub(crate) fn sync(&mut self) -> Result<u64, Error> {
+        let failed = |error| Error::io(&self.path, "cannot be written", error);
+        self.file.flush().map_err(failed)?;
+        self.file.get_ref().sync_data().map_err(failed)?;
+        Ok(self.bytes)
+    }
+}

@@ -1,0 +1,292 @@
+//! A run as one HTML file, without links to anything else.
+
+use std::fmt::Write as _;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use image::{GrayImage, ImageFormat};
+use plotters::prelude::*;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Confusion;
+
+/// A picture with a line below it.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The picture.
+    pub image: GrayImage,
+    /// What it shows.
+    pub caption: String,
+}
+
+/// Builds a run's report: sections one below the other, each made from the run's own records.
+#[derive(Clone, Debug)]
+pub struct Report {
+    title: String,
+    body: String,
+    metrics: PathBuf,
+    records: Vec<Map<String, Value>>,
+}
+
+impl Report {
+    /// A report of the records in a `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
+    pub fn of(title: &str, metrics: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(metrics)
+            .map_err(|error| Error::io(metrics, "cannot be read", error))?;
+        let records = text
+            .lines()
+            .enumerate()
+            .map(|(line, text)| {
+                serde_json::from_str(text).map_err(|error| {
+                    let text = format!("line {}: expected a JSON object", line + 1);
+                    Error::new(ErrorKind::RunDir, text).at_path(metrics).caused_by(error)
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Report { title: title.to_owned(), body: String::new(), metrics: metrics.to_owned(), records })
+    }
+
+    /// A table of names and values.
+    pub fn facts<'a>(mut self, facts: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        self.body.push_str("<table class=\"facts\">");
+        for (name, value) in facts {
+            let _ = write!(self.body, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(&value));
+        }
+        self.body.push_str("</table>");
+        self
+    }
+
+    /// The course of a metric: a thin line for single steps, dots for epochs and evaluations.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
+    pub fn curve(mut self, metric: &str) -> Result<Self, Error> {
+        let series = |kind: &str, split: &str| self.series(kind, split, metric);
+        let mut lines = vec![("each step", THIN, thinned(series("step", "train")))];
+        for (name, split, kind, color) in [
+            ("training, by epoch", "train", "epoch", FIRST),
+            ("validation", "valid", "eval", SECOND),
+            ("test", "test", "eval", THIRD),
+        ] {
+            lines.push((name, color, series(kind, split)));
+        }
+        lines.retain(|(_, _, points)| !points.is_empty());
+        let chart = draw(&lines, metric).map_err(|text| self.undrawn(metric, text))?;
+        let _ = write!(self.body, "<h2>{}</h2>{chart}", escape(&capitalised(metric)));
+        Ok(self)
+    }
+
+    /// Where the time of training went: computing, or waiting for data.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
+    pub fn data_wait(mut self) -> Result<Self, Error> {
+        let mut rows = String::new();
+        for record in self.kind("epoch", "train") {
+            let number = |field: &str| record.get(field).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            let (seconds, wait) = (number("seconds"), number("data_wait_s"));
+            let _ = write!(
+                rows,
+                "<tr><td>{}</td><td>{seconds:.1}</td><td>{wait:.2}</td><td>{:.1} %</td></tr>",
+                number("epoch") + 1.0,
+                100.0 * wait / seconds
+            );
+        }
+        let waits = self.series("step", "train", "data_wait_s").into_iter();
+        let waits = thinned(waits.map(|(step, seconds)| (step, seconds * 1e3)).collect());
+        let chart = draw(&[("each step", FIRST, waits)], "ms")
+            .map_err(|text| self.undrawn("data_wait_s", text))?;
+        let _ = write!(
+            self.body,
+            "<h2>Time spent waiting for data</h2><table class=\"facts\"><tr><th>epoch</th><th>seconds</th>\
+             <th>waiting for data</th><th>share</th></tr>{rows}</table><p>Milliseconds a step:</p>{chart}"
+        );
+        Ok(self)
+    }
+
+    /// How often each class was taken for which, with the share of each class that was right.
+    pub fn confusion(mut self, confusion: &Confusion, names: &[&str]) -> Self {
+        let classes = confusion.classes();
+        let name = |class: usize| escape(names.get(class).copied().unwrap_or("?"));
+        self.body.push_str(
+            "<h2>Confusion matrix</h2><p>Rows: the true class. Columns: the predicted one.</p>\
+             <table class=\"confusion\"><tr><th></th>",
+        );
+        (0..classes).for_each(|class| {
+            let _ = write!(self.body, "<th class=\"column\"><span>{}</span></th>", name(class));
+        });
+        self.body.push_str("<th>right</th></tr>");
+        for class in 0..classes {
+            let total: usize = (0..classes).map(|predicted| confusion.get(class, predicted)).sum();
+            let _ = write!(self.body, "<tr><th>{}</th>", name(class));
+            for predicted in 0..classes {
+                let count = confusion.get(class, predicted);
+                let share = count as f64 / total.max(1) as f64;
+                let hue = if class == predicted { "60,120,216" } else { "204,65,37" };
+                // Square root: the rare mistakes are what one looks for.
+                let _ = write!(
+                    self.body,
+                    "<td style=\"background:rgba({hue},{:.3})\">{count}</td>",
+                    share.sqrt() * 0.8
+                );
+            }
+            let right = 100.0 * confusion.get(class, class) as f64 / total.max(1) as f64;
+            let _ = write!(self.body, "<td class=\"right\">{right:.1} %</td></tr>");
+        }
+        self.body.push_str("</table>");
+        self
+    }
+
+    /// Pictures side by side.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunDir`] if a picture cannot be encoded.
+    pub fn gallery(mut self, title: &str, pictures: &[Picture]) -> Result<Self, Error> {
+        let _ = write!(self.body, "<h2>{}</h2><div class=\"gallery\">", escape(title));
+        for Picture { image, caption } in pictures {
+            let mut png = Cursor::new(Vec::new());
+            image.write_to(&mut png, ImageFormat::Png).map_err(|error| {
+                Error::new(ErrorKind::RunDir, format!("picture {caption}")).caused_by(error)
+            })?;
+            let data = BASE64_STANDARD.encode(png.into_inner());
+            let caption = escape(caption);
+            let _ = write!(
+                self.body,
+                "<figure><img alt=\"{caption}\" src=\"data:image/png;base64,{data}\">\
+                 <figcaption>{caption}</figcaption></figure>"
+            );
+        }
+        self.body.push_str("</div>");
+        Ok(self)
+    }
+
+    /// Writes the page.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let title = escape(&self.title);
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+             <style>{STYLE}</style></head><body><h1>{title}</h1>{}</body></html>\n",
+            self.body
+        );
+        std::fs::write(path, page).map_err(|error| Error::io(path, "cannot be written", error))
+    }
+
+    fn kind(&self, kind: &str, split: &str) -> impl Iterator<Item = &Map<String, Value>> {
+        let is = |record: &Map<String, Value>, field: &str, text: &str| {
+            record.get(field).and_then(Value::as_str) == Some(text)
+        };
+        self.records.iter().filter(move |record| is(record, "kind", kind) && is(record, "split", split))
+    }
+
+    /// (step, value) of a field in all records of a kind that have it.
+    fn series(&self, kind: &str, split: &str, field: &str) -> Vec<(f64, f64)> {
+        let number = |record: &Map<String, Value>, field| record.get(field).and_then(Value::as_f64);
+        self.kind(kind, split)
+            .filter_map(|record| Some((number(record, "step")?, number(record, field)?)))
+            .collect()
+    }
+
+    fn undrawn(&self, metric: &str, text: String) -> Error {
+        Error::new(ErrorKind::RunDir, format!("no chart of {metric}: {text}")).at_path(&self.metrics)
+    }
+}
+
+const THIN: RGBColor = RGBColor(178, 197, 224);
+const FIRST: RGBColor = RGBColor(60, 120, 216);
+const SECOND: RGBColor = RGBColor(204, 65, 37);
+const THIRD: RGBColor = RGBColor(56, 118, 29);
+
+const STYLE: &str = "\
+body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:920px;margin:2em auto;padding:0 1em}\
+h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
+table{border-collapse:collapse}td,th{padding:.25em .6em;text-align:right;font-variant-numeric:tabular-nums}\
+.facts th{text-align:left;font-weight:600}.facts tr+tr{border-top:1px solid #ddd}\
+.confusion td{min-width:2.6em}.confusion .column{height:7.5em;vertical-align:bottom;padding:.25em 0}\
+.confusion .column span{writing-mode:vertical-rl;transform:rotate(180deg)}.confusion .right{color:#666}\
+.gallery{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;width:104px;font-size:12px;line-height:1.3}\
+figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}";
+
+/// Points on a chart are means of as many neighbours that no more than 600 are left.
+fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let group = points.len().div_ceil(600).max(1);
+    let mean = |values: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| {
+        values.iter().map(of).sum::<f64>() / values.len() as f64
+    };
+    points.chunks(group).map(|chunk| (mean(chunk, |point| point.0), mean(chunk, |point| point.1))).collect()
+}
+
+type Line<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
+
+fn draw(lines: &[Line<'_>], y_name: &str) -> Result<String, String> {
+    let points = || {
+        lines.iter().flat_map(|line| &line.2).filter(|point| point.0.is_finite() && point.1.is_finite())
+    };
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let (low, high) = points()
+            .map(of)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+        let margin = ((high - low) * 0.04).max(1e-9);
+        low - margin..high + margin
+    };
+    if points().next().is_none() {
+        return Ok("<p>No records.</p>".to_owned());
+    }
+    let mut svg = String::new();
+    {
+        let text = |error: DrawingAreaErrorKind<_>| format!("{error:?}");
+        let root = SVGBackend::with_string(&mut svg, (880, 320)).into_drawing_area();
+        let mut chart = ChartBuilder::on(&root)
+            .margin(8)
+            .x_label_area_size(36)
+            .y_label_area_size(56)
+            .build_cartesian_2d(range(|point| point.0), range(|point| point.1))
+            .map_err(text)?;
+        chart
+            .configure_mesh()
+            .x_desc("step")
+            .y_desc(y_name)
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(RGBColor(230, 230, 230))
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .draw()
+            .map_err(text)?;
+        for (name, color, points) in lines {
+            let finite = || points.iter().filter(|point| point.1.is_finite()).copied();
+            let style = color.stroke_width(if *color == THIN { 1 } else { 2 });
+            let drawn = chart.draw_series(LineSeries::new(finite(), style)).map_err(text)?;
+            let color = *color;
+            drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+            if points.len() <= 50 {
+                chart.draw_series(finite().map(|point| Circle::new(point, 3, color.filled()))).map_err(text)?;
+            }
+        }
+        if lines.len() > 1 {
+            chart
+                .configure_series_labels()
+                .background_style(WHITE.mix(0.85))
+                .border_style(RGBColor(210, 210, 210))
+                .draw()
+                .map_err(text)?;
+        }
+        root.present().map_err(text)?;
+    }
+    Ok(svg)
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

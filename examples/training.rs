@@ -1,0 +1,335 @@
+//! Trains a convolutional network on Fashion-MNIST, from the files to a tested model:
+//!
+//!     cargo run --release --example training
+//!
+//! Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a report. A run that
+//! was stopped goes on with `--resume`; `--predict picture.png` asks the newest run what it sees.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use firebox::data::burn_dataset::transform::PartialDataset;
+use firebox::data::burn_dataset::{Dataset, DatasetError};
+use firebox::data::idx::LabelledImage;
+use firebox::data::{BoxError, LoaderBuilder, fashion_mnist};
+use firebox::models::Cnn;
+use firebox::prelude::*;
+use firebox::train::{Checkpoints, Interrupt, Picture, Predictions, Report, peak_rss_bytes};
+use image::GrayImage;
+use image::imageops::{self, FilterType};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Train a convolutional network on Fashion-MNIST.
+#[derive(Parser)]
+#[command(name = "training")]
+struct Cli {
+    #[command(flatten)]
+    recipe: Recipe,
+    /// The folder for the run [default: a new one under runs/; to resume or predict, the newest there]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Go on with a run that was stopped, with its own settings
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+    /// Begin anew in a folder that holds a run already
+    #[arg(long)]
+    overwrite: bool,
+    /// Say what a PNG or JPEG picture shows, by the run's best checkpoint, instead of training
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite"])]
+    predict: Option<PathBuf>,
+}
+
+/// The settings that decide the result; `config.json` holds them.
+#[derive(Args, Clone, Serialize, Deserialize)]
+struct Recipe {
+    /// What computes: flex, ndarray, wgpu or cuda, as far as the build has it
+    #[arg(long, default_value = "flex")]
+    backend: String,
+    /// Passes over the training data
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: u64,
+    /// Images a step
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
+    batch_size: usize,
+    /// Threads that prepare batches; 0 for none [default: half of the cores, at most 8]
+    #[arg(long)]
+    workers: Option<usize>,
+    /// What all random numbers follow from
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// The highest learning rate of the one-cycle schedule
+    #[arg(long, default_value_t = 3e-3, value_parser = above_zero)]
+    lr: f64,
+    /// Use only so many training images
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    limit_train: Option<usize>,
+    /// Use only so many images for validation, and as many for testing
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    limit_test: Option<usize>,
+    /// The folder with the four files of Fashion-MNIST
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/fashion-mnist"))]
+    data_dir: PathBuf,
+    /// Shift and mirror training images at random
+    #[arg(long)]
+    augment: bool,
+    /// The share of features dropped before the last layer
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    dropout: f64,
+}
+
+fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
+    let (run, recipe) = open_run(&cli, given)?;
+    let device = recipe.backend.parse::<Backend>()?.device()?;
+
+    // 5,000 of the training images decide which checkpoint is the best; the test images are seen once, at the end.
+    let (train, valid) = random_split(fashion_mnist::train(&recipe.data_dir)?, 5_000, recipe.seed)?;
+    let train = first(train, recipe.limit_train);
+    let valid = first(valid, recipe.limit_test);
+    let test = Arc::new(first(fashion_mnist::test(&recipe.data_dir)?, recipe.limit_test));
+    let train = images(train, &recipe).shuffle(true).build(layout(), sample(recipe.augment))?;
+    let train = train.on_device(&device.clone().autodiff());
+    let valid = images(valid, &recipe).build(layout(), sample(false))?.on_device(&device);
+    let tests = images(test.clone(), &recipe).build(layout(), sample(false))?.on_device(&device);
+
+    let mut task = task(&recipe, &device)?;
+    if !cli.resume {
+        run.write_config(&recipe)?;
+    }
+    let steps = train.batches() * recipe.epochs as usize;
+    let mut trainer = Trainer::new(&run, &device)
+        .epochs(recipe.epochs)
+        .seed(recipe.seed)
+        .schedule(OneCycle::new(recipe.lr, steps)?)
+        .resume(cli.resume)
+        .interrupt(Interrupt::on_signals()?)
+        .callback(Progress::new());
+    println!("run folder: {}", run.path().display());
+    let outcome = trainer.fit(&mut task, &train, &valid)?;
+    if let Some(signal) = outcome.interrupted {
+        println!("go on with: --resume --run-dir {}", run.path().display());
+        return Ok(ExitCode::from(128 + signal.number() as u8));
+    }
+
+    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    task.load(&best)?;
+    let mut predictions = Predictions::default();
+    let result = trainer.evaluate(&tests, "test", task.predictor(&mut predictions))?;
+    let (accuracy, loss) = (result.metrics.mean("accuracy"), result.metrics.mean("loss"));
+    let seconds = outcome.seconds + result.seconds;
+    run.write_summary(&json!({
+        "test_accuracy": accuracy,
+        "test_loss": loss,
+        "epochs": recipe.epochs,
+        "seconds": seconds,
+        "samples_per_s": outcome.samples_per_s,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "backend": recipe.backend,
+        "seed": recipe.seed,
+    }))?;
+    Report::of("Fashion-MNIST, convolutional network", &run.metrics())?
+        .facts([
+            ("test accuracy", format!("{:.2} %", 100.0 * accuracy.unwrap_or(f64::NAN))),
+            ("test loss", format!("{:.4}", loss.unwrap_or(f64::NAN))),
+            ("training, validation, test", format!("{seconds:.1} s")),
+            ("training images a second", format!("{:.0}", outcome.samples_per_s)),
+            ("recipe", serde_json::to_string(&recipe)?),
+        ])
+        .curve("loss")?
+        .curve("accuracy")?
+        .data_wait()?
+        .confusion(&predictions.confusion(), &fashion_mnist::CLASSES)
+        .gallery("Taken for something else", &pictures(&test, &predictions, false)?)?
+        .gallery("Recognised", &pictures(&test, &predictions, true)?)?
+        .write(&run.report())?;
+    println!("test accuracy: {:.2} %, {seconds:.1} s", 100.0 * accuracy.unwrap_or(f64::NAN));
+    println!("report: {}", run.report().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A network with the optimiser that trains it.
+fn task(recipe: &Recipe, device: &Device) -> Result<Classification<Cnn, 4>, BoxError> {
+    let training = device.clone().autodiff();
+    let config = CnnConfig::new(fashion_mnist::CLASSES.len()).with_channels(1).with_dropout(recipe.dropout);
+    let cnn = init(recipe.seed, &training, || config.init(&training))?;
+    Ok(Classification::new(cnn, adam().init(), &training))
+}
+
+/// Grey images of one channel, and their classes.
+type Layout = (Stack<f32, 3>, Scalar<i64>);
+
+fn layout() -> Layout {
+    (Stack::new([1, 28, 28]), Scalar::new())
+}
+
+/// Writes an image into its slot with mean 0 and variance 1; augmented, shifted by up to two pixels and mirrored
+/// half of the time.
+fn sample(augment: bool) -> impl for<'a> Fn(LabelledImage, &mut SampleRng, Slot<'a>) -> Result<(), BoxError> {
+    move |image, rng, (pixels, class)| {
+        let mut shift = || if augment { rng.below(5) as usize } else { 2 };
+        let (down, right) = (shift(), shift());
+        let mirror = augment && rng.chance(0.5);
+        for (place, to) in pixels.iter_mut().enumerate() {
+            let (row, column) = (place / 28, place % 28);
+            let column = if mirror { 27 - column } else { column };
+            let from = match (row + down, column + right) {
+                (row @ 2..30, column @ 2..30) => image.pixels[(row - 2) * 28 + column - 2],
+                _ => 0,
+            };
+            *to = (f32::from(from) / 255.0 - fashion_mnist::MEAN) / fashion_mnist::STD;
+        }
+        *class = i64::from(image.label);
+        Ok(())
+    }
+}
+
+/// The slot of an image and its class.
+type Slot<'a> = (&'a mut [f32], &'a mut i64);
+
+/// A loader's settings for images.
+fn images<D>(images: D, recipe: &Recipe) -> LoaderBuilder<D, LabelledImage, DatasetError>
+where
+    D: Dataset<LabelledImage> + 'static,
+{
+    let builder = Loader::builder(images).batch_size(recipe.batch_size).seed(recipe.seed);
+    match recipe.workers {
+        Some(workers) => builder.workers(workers),
+        None => builder,
+    }
+}
+
+/// The first images of a data set.
+fn first<D: Dataset<LabelledImage>>(images: D, limit: Option<usize>) -> PartialDataset<D, LabelledImage> {
+    let len = images.len();
+    PartialDataset::new(images, 0, limit.unwrap_or(len).min(len))
+}
+
+/// Twelve images that the network took for what they are, or for something else.
+fn pictures(
+    images: &impl Dataset<LabelledImage>,
+    predictions: &Predictions,
+    right: bool,
+) -> Result<Vec<Picture>, BoxError> {
+    let seen = predictions.classes.iter().enumerate();
+    let chosen = seen.filter(|&(index, &class)| (predictions.likeliest(index)[0].0 == class) == right);
+    let picture = |(index, &class): (usize, &usize)| {
+        let (guess, probability) = predictions.likeliest(index)[0];
+        let truth = fashion_mnist::CLASSES[class];
+        let caption = match right {
+            true => truth.to_owned(),
+            false => format!("{truth}, taken for {}", fashion_mnist::CLASSES[guess]),
+        };
+        let pixels = images.get(index)?.pixels.to_vec();
+        let image = GrayImage::from_raw(28, 28, pixels).ok_or("an image of another size")?;
+        Ok(Picture { image, caption: format!("{caption} ({:.0} %)", 100.0 * probability) })
+    };
+    chosen.take(12).map(picture).collect()
+}
+
+/// Prints what a picture shows.
+fn predict(cli: &Cli, picture: &Path) -> Result<ExitCode, BoxError> {
+    let run = existing_run(cli)?;
+    let recipe: Recipe = run.read_config()?;
+    let device = recipe.backend.parse::<Backend>()?.device()?;
+    let mut task = task(&recipe, &device)?;
+    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().join("best").display()))?;
+
+    let image = image::open(picture).map_err(|error| format!("{}: {error}", picture.display()))?;
+    let mut image = imageops::resize(&image.to_luma8(), 28, 28, FilterType::Triangle);
+    // The network knows bright clothes on black: a picture with a bright border is turned into that.
+    let border = image.enumerate_pixels().filter(|(x, y, _)| [0, 27].contains(x) || [0, 27].contains(y));
+    let (sum, count) = border.fold((0u32, 0), |(sum, count), (_, _, pixel)| (sum + u32::from(pixel[0]), count + 1));
+    if sum > 127 * count {
+        imageops::invert(&mut image);
+    }
+    let image = LabelledImage { pixels: image.into_raw().into(), label: 0 };
+    let mut pixels = vec![0.0; 28 * 28];
+    sample(false)(image, &mut SampleRng::new(0, 0, 0), (&mut pixels, &mut 0))?;
+    let input = Tensor::<4>::from_data(TensorData::new(pixels, [1, 1, 28, 28]), &device);
+    let mut ranked: Vec<_> = task.probabilities(input)?.into_iter().zip(fashion_mnist::CLASSES).collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (probability, class) in ranked.iter().take(3) {
+        println!("{class:<12} {:5.1} %", 100.0 * probability);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of the run, and its settings: a resumed run keeps its own, except for the number of workers.
+fn open_run(cli: &Cli, given: &ArgMatches) -> Result<(RunDir, Recipe), BoxError> {
+    if !cli.resume {
+        let run = match &cli.run_dir {
+            None => RunDir::create_under("runs", "training")?,
+            Some(folder) if cli.overwrite => RunDir::overwrite(folder)?,
+            Some(folder) => RunDir::create(folder)
+                .map_err(|error| format!("{error} (--resume, --overwrite, or another --run-dir)"))?,
+        };
+        return Ok((run, cli.recipe.clone()));
+    }
+    let run = existing_run(cli)?;
+    let mut recipe: Recipe = run.read_config()?;
+    let (old, new) = (serde_json::to_value(&recipe)?, serde_json::to_value(&cli.recipe)?);
+    for (field, new) in new.as_object().into_iter().flatten() {
+        let asked = given.value_source(field) == Some(ValueSource::CommandLine);
+        if asked && field != "workers" && old[field] != *new {
+            let flag = field.replace('_', "-");
+            return Err(format!("--{flag}: the run was begun with {}, got {new}", old[field]).into());
+        }
+    }
+    recipe.workers = cli.recipe.workers.or(recipe.workers);
+    Ok((run, recipe))
+}
+
+fn existing_run(cli: &Cli) -> Result<RunDir, BoxError> {
+    Ok(match &cli.run_dir {
+        Some(folder) => RunDir::open(folder)?,
+        None => RunDir::newest_under("runs", "training")?,
+    })
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number".to_owned()),
+    }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..1.0).contains(number));
+    number.ok_or_else(|| "expected a number from 0, below 1".to_owned())
+}
+
+fn main() -> ExitCode {
+    let parsed = Cli::command().try_get_matches().and_then(|given| Ok((Cli::from_arg_matches(&given)?, given)));
+    let (cli, given) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}", error.to_string().lines().next().unwrap_or_default());
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            print!("{help}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let result = match &cli.predict {
+        Some(picture) => predict(&cli, picture),
+        None => train(cli, &given),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
