@@ -21,8 +21,8 @@ use firebox::data::{BoxError, LoaderBuilder, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{Checkpoints, Interrupt, Picture, Predictions, Report, peak_rss_bytes};
-use image::GrayImage;
 use image::imageops::{self, FilterType};
+use image::{GrayImage, ImageReader};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -85,7 +85,7 @@ struct Recipe {
 }
 
 fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
-    let (run, recipe) = open_run(&cli, given)?;
+    let recipe = settings(&cli, given)?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
 
     // 5,000 of the training images decide which checkpoint is the best; the test images are seen once, at the end.
@@ -99,14 +99,14 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let tests = images(test.clone(), &recipe).build(layout(), sample(false))?.on_device(&device);
 
     let mut task = task(&recipe, &device)?;
-    if !cli.resume {
-        run.write_config(&recipe)?;
-    }
-    let steps = train.batches() * recipe.epochs as usize;
+    let schedule = OneCycle::new(recipe.lr, train.batches() * recipe.epochs as usize)?;
+    // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
+    let run = run_dir(&cli)?;
+    run.write_config(&recipe)?;
     let mut trainer = Trainer::new(&run, &device)
         .epochs(recipe.epochs)
         .seed(recipe.seed)
-        .schedule(OneCycle::new(recipe.lr, steps)?)
+        .schedule(schedule)
         .resume(cli.resume)
         .interrupt(Interrupt::on_signals()?)
         .callback(Progress::new());
@@ -241,7 +241,13 @@ fn predict(cli: &Cli, picture: &Path) -> Result<ExitCode, BoxError> {
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
     task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().join("best").display()))?;
 
-    let image = image::open(picture).map_err(|error| format!("{}: {error}", picture.display()))?;
+    // Its contents tell what it is, not its name.
+    let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", picture.display());
+    let file = ImageReader::open(picture).and_then(ImageReader::with_guessed_format).map_err(|e| unreadable(&e))?;
+    if file.format().is_none() {
+        return Err(unreadable(&"not a PNG or JPEG picture").into());
+    }
+    let image = file.decode().map_err(|e| unreadable(&e))?;
     let mut image = imageops::resize(&image.to_luma8(), 28, 28, FilterType::Triangle);
     // The network knows bright clothes on black: a picture with a bright border is turned into that.
     let border = image.enumerate_pixels().filter(|(x, y, _)| [0, 27].contains(x) || [0, 27].contains(y));
@@ -261,19 +267,12 @@ fn predict(cli: &Cli, picture: &Path) -> Result<ExitCode, BoxError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder of the run, and its settings: a resumed run keeps its own, except for the number of workers.
-fn open_run(cli: &Cli, given: &ArgMatches) -> Result<(RunDir, Recipe), BoxError> {
+/// The settings of the run: a resumed run keeps its own, except for the number of workers.
+fn settings(cli: &Cli, given: &ArgMatches) -> Result<Recipe, BoxError> {
     if !cli.resume {
-        let run = match &cli.run_dir {
-            None => RunDir::create_under("runs", "training")?,
-            Some(folder) if cli.overwrite => RunDir::overwrite(folder)?,
-            Some(folder) => RunDir::create(folder)
-                .map_err(|error| format!("{error} (--resume, --overwrite, or another --run-dir)"))?,
-        };
-        return Ok((run, cli.recipe.clone()));
+        return Ok(cli.recipe.clone());
     }
-    let run = existing_run(cli)?;
-    let mut recipe: Recipe = run.read_config()?;
+    let mut recipe: Recipe = existing_run(cli)?.read_config()?;
     let (old, new) = (serde_json::to_value(&recipe)?, serde_json::to_value(&cli.recipe)?);
     for (field, new) in new.as_object().into_iter().flatten() {
         let asked = given.value_source(field) == Some(ValueSource::CommandLine);
@@ -283,7 +282,17 @@ fn open_run(cli: &Cli, given: &ArgMatches) -> Result<(RunDir, Recipe), BoxError>
         }
     }
     recipe.workers = cli.recipe.workers.or(recipe.workers);
-    Ok((run, recipe))
+    Ok(recipe)
+}
+
+fn run_dir(cli: &Cli) -> Result<RunDir, BoxError> {
+    Ok(match &cli.run_dir {
+        _ if cli.resume => existing_run(cli)?,
+        None => RunDir::create_under("runs", "training")?,
+        Some(folder) if cli.overwrite => RunDir::overwrite(folder)?,
+        Some(folder) => RunDir::create(folder)
+            .map_err(|error| format!("{error} (--resume, --overwrite, or another --run-dir)"))?,
+    })
 }
 
 fn existing_run(cli: &Cli) -> Result<RunDir, BoxError> {

@@ -135,11 +135,15 @@ impl<M: Module> Learner<M> {
         // Burn skips, without a word, what it cannot rebuild: look whether everything arrived.
         let mirror = Learner { model: Some(model.clone()), optimizer };
         let arrived = mirror.optimizer_state()?;
-        let lost: Vec<_> =
-            state.iter().filter(|(key, data)| arrived.get(key) != Some(data)).map(|(key, _)| key).collect();
-        match lost.is_empty() {
+        let not_taken = state.iter().filter(|(key, data)| arrived.get(key) != Some(data));
+        let not_given = arrived.iter().filter(|(key, _)| state.get(key).is_none());
+        let wrong: Vec<_> = not_taken
+            .map(|(key, _)| format!("not accepted by the optimiser: {key}"))
+            .chain(not_given.map(|(key, _)| format!("missing {key}")))
+            .collect();
+        match wrong.is_empty() {
             true => Ok(mirror.optimizer),
-            false => Err(refused(format!("not accepted by the optimiser: {}", lost.join(", ")))),
+            false => Err(refused(wrong.join("; "))),
         }
     }
 }

@@ -60,8 +60,19 @@ impl RunDir {
     /// # Errors
     /// As for [`create`](Self::create).
     pub fn create_under(parent: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
-        let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
-        Self::create(parent.as_ref().join(format!("{name}-{time}")))
+        let parent = parent.as_ref();
+        fs::create_dir_all(parent).map_err(|error| Error::io(parent, "cannot be created", error))?;
+        let name = format!("{name}-{}", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
+        // Runs that begin in the same second are told apart by a number.
+        for suffix in std::iter::once(String::new()).chain((2..).map(|number| format!("-{number}"))) {
+            let path = parent.join(format!("{name}{suffix}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return RunDir { path }.prepared(),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io(&path, "cannot be created", error)),
+            }
+        }
+        unreachable!("there is always a next number")
     }
 
     /// The newest folder that [`create_under`](Self::create_under) has made and that holds a run.

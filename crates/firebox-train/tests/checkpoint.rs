@@ -1,0 +1,187 @@
+//! Checkpoints: whole or not there, checked on loading, and `last` is never absent once it was there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use burn::tensor::TensorData;
+use firebox_data::LoaderState;
+use firebox_models::StateDict;
+use firebox_train::{Best, Checkpoints, ErrorKind, RunState, TaskState};
+
+fn state(step: usize) -> RunState {
+    let loader = LoaderState { version: 1, seed: 7, epoch: 0, batch: step, fingerprint: "numbers".into() };
+    RunState { step, ..RunState::new(loader, 7) }
+}
+
+/// Tensors that say which step they are of.
+fn tensors(step: usize, elements: usize) -> TaskState {
+    let mut model = StateDict::default();
+    model.insert("weight", TensorData::new(vec![step as f32; elements], [elements]));
+    model.insert("bias", TensorData::new(vec![step as i64], [1]));
+    let mut task = TaskState::default();
+    task.insert("model", model);
+    task
+}
+
+#[test]
+fn what_was_saved_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let best = Best { step: 5, metric: "loss".into(), value: 0.1 + 0.2 };
+    let mut states: Vec<_> = [0, 5, 9].map(state).into();
+    states[1].best = Some(best.clone());
+    states[2].best = Some(best);
+    for state in &states {
+        checkpoints.save(state, &tensors(state.step, 10)).unwrap();
+        assert_eq!(checkpoints.load("last").unwrap(), (state.clone(), tensors(state.step, 10)));
+    }
+    assert_eq!(checkpoints.load("best").unwrap().0.step, 5);
+    assert_eq!(checkpoints.load("step-0").unwrap().0, states[0]);
+    assert_eq!(fs::read_link(folder.path().join("last")).unwrap(), Path::new("step-9"));
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name.to_string_lossy().starts_with('.')), "left over: {names:?}");
+}
+
+#[test]
+fn equal_states_are_equal_bytes() {
+    let read_all = || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Checkpoints::new(folder.path()).save(&state(3), &tensors(3, 100)).unwrap();
+        ["manifest.json", "model.safetensors", "state.json"].map(|name| fs::read(path.join(name)).unwrap())
+    };
+    assert_eq!(read_all(), read_all());
+}
+
+#[test]
+fn any_flipped_byte_cut_or_missing_file_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let path = checkpoints.save(&state(1), &tensors(1, 3)).unwrap();
+    for name in ["model.safetensors", "state.json"] {
+        let file = path.join(name);
+        let good = fs::read(&file).unwrap();
+        for place in 0..good.len() {
+            let mut bad = good.clone();
+            bad[place] ^= 1;
+            fs::write(&file, bad).unwrap();
+            let error = checkpoints.load("last").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Checkpoint);
+            assert!(error.to_string().contains(&format!("last/{name}: damaged")), "{error}");
+        }
+        fs::write(&file, &good[1..]).unwrap();
+        assert!(checkpoints.load("last").is_err());
+        fs::remove_file(&file).unwrap();
+        let error = checkpoints.load("last").unwrap_err();
+        assert!(error.to_string().contains(&format!("last/{name}: a checkpoint's file cannot be read")), "{error}");
+        fs::write(&file, good).unwrap();
+    }
+    let manifest = path.join("manifest.json");
+    let good = fs::read_to_string(&manifest).unwrap();
+    fs::copy(path.join("state.json"), path.join("copy.json")).unwrap();
+    for (bad, expected) in [
+        (good.replace("\"format_version\": 1", "\"format_version\": 2"), "expected format_version 1, got 2"),
+        (good.replace("state.json", "../state.json"), "is no name of a file in here"),
+        (good.replace("state.json", "copy.json"), "it lists no state.json"),
+        ("{}".to_owned(), "expected format_version 1, got none"),
+        (good[..good.len() / 2].to_owned(), "not JSON"),
+    ] {
+        fs::write(&manifest, bad).unwrap();
+        let error = checkpoints.load("last").unwrap_err().to_string();
+        assert!(error.contains("last/manifest.json: ") && error.contains(expected), "{error}");
+    }
+    fs::write(&manifest, good).unwrap();
+    assert!(checkpoints.load("last").is_ok());
+    let error = checkpoints.load("step-2").unwrap_err();
+    assert!(error.to_string().ends_with("step-2: no such checkpoint"), "{error}");
+}
+
+#[test]
+fn leftovers_of_a_killed_save_do_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    checkpoints.save(&state(1), &tensors(1, 3)).unwrap();
+    // Killed while writing, between the folder's rename and the link's, and between the link and its rename.
+    fs::create_dir(folder.path().join(".step-2.part")).unwrap();
+    fs::write(folder.path().join(".step-2.part/model.safetensors"), "half").unwrap();
+    fs::create_dir(folder.path().join("step-2")).unwrap();
+    fs::write(folder.path().join("step-2/model.safetensors"), "of another run").unwrap();
+    std::os::unix::fs::symlink("step-2", folder.path().join(".last.part")).unwrap();
+    assert_eq!(checkpoints.load("last").unwrap().0.step, 1);
+    checkpoints.save(&state(2), &tensors(2, 3)).unwrap();
+    assert_eq!(checkpoints.load("last").unwrap(), (state(2), tensors(2, 3)));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Checkpoints::new(&file).save(&state(0), &tensors(0, 3)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("file/.step-0.part: cannot be written: "), "{error}");
+}
+
+const CHILD: &str = "FIREBOX_TEST_SAVE_INTO";
+
+/// The child of the next test: it saves as fast as it can, until it is killed.
+#[test]
+fn child_that_saves_for_ever() {
+    let Some(folder) = std::env::var_os(CHILD) else { return };
+    let checkpoints = Checkpoints::new(PathBuf::from(folder));
+    let first = checkpoints.load("last").map_or(0, |(state, _)| state.step + 1);
+    for step in first.. {
+        let mut state = state(step);
+        state.best = (step % 3 == 0).then(|| Best { step, metric: "loss".into(), value: 1.0 });
+        checkpoints.save(&state, &tensors(step, 50_000)).unwrap();
+        if step >= 2 {
+            let _ = fs::remove_dir_all(checkpoints_step(step - 2));
+        }
+    }
+
+    fn checkpoints_step(step: usize) -> PathBuf {
+        let folder = PathBuf::from(std::env::var_os(CHILD).unwrap());
+        // `best` may lead there: keep those.
+        if step % 3 == 0 { folder.join("kept") } else { folder.join(format!("step-{step}")) }
+    }
+}
+
+#[test]
+fn a_process_killed_while_it_saves_leaves_a_loadable_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let last = folder.path().join("last");
+    let (mut reached, mut moment) = (None, 0x9E37_79B9u64);
+    for round in 0..40 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_saves_for_ever", "--test-threads=1"])
+            .env(CHILD, folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while fs::read_link(&last).is_err() || reached.is_some() && begun.elapsed() < Duration::from_millis(5) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the child saved nothing");
+            sleep(Duration::from_millis(1));
+        }
+        // From here on `last` leads to a complete checkpoint at every moment, the one of the kill included.
+        moment = moment.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let until = begun.elapsed() + Duration::from_micros(moment >> 33 & 0x7fff);
+        while begun.elapsed() < until {
+            let target = fs::read_link(&last).expect("`last` was absent");
+            let complete = folder.path().join(&target).join("manifest.json").exists();
+            // The child removes old checkpoints, which may be what `last` led to a moment ago.
+            assert!(complete || fs::read_link(&last).unwrap() != target, "round {round}: {target:?}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (state, task) = checkpoints.load("last").unwrap();
+        assert_eq!(task, tensors(state.step, 50_000), "the parts are of one step");
+        assert!(Some(state.step) >= reached, "went back from {reached:?} to {}", state.step);
+        reached = Some(state.step);
+    }
+    assert!(reached > Some(40), "only {reached:?} checkpoints in 40 rounds: the kills hit nothing");
+}

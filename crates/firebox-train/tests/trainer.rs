@@ -1,0 +1,300 @@
+//! The trainer: what it records, that it goes on where it was, and how it stops.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use burn_dataset::InMemDataset;
+use firebox_data::{Loader, OnDevice, Scalar, Stack};
+use firebox_models::{Forward, StateDict, init};
+use firebox_train::{
+    Checkpoints, Classification, ErrorKind, Event, Interrupt, OneCycle, Record, RecordKind, RunDir, Signal, Task,
+    TaskState, Trainer, adam,
+};
+use serde_json::Value;
+
+/// Burn's generator belongs to the process: tests that seed it take turns.
+fn draws() -> MutexGuard<'static, ()> {
+    static DRAWS: Mutex<()> = Mutex::new(());
+    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A classifier of points that drops out, so that every step draws random numbers.
+#[derive(Module, Debug)]
+struct Points {
+    hidden: Linear,
+    dropout: burn::nn::Dropout,
+    output: Linear,
+}
+
+impl Forward<Tensor<2>> for Points {
+    type Output = Tensor<2>;
+
+    fn forward(&self, points: Tensor<2>) -> Tensor<2> {
+        let x = burn::tensor::activation::relu(self.hidden.forward(points));
+        self.output.forward(self.dropout.forward(x))
+    }
+}
+
+fn task(width: usize) -> Classification<Points, 2> {
+    let device = Device::default().autodiff();
+    let model = init(1, &device, || {
+        Ok::<_, firebox_models::Error>(Points {
+            hidden: LinearConfig::new(2, width).init(&device),
+            dropout: burn::nn::DropoutConfig::new(0.3).init(),
+            output: LinearConfig::new(width, 2).init(&device),
+        })
+    });
+    Classification::new(model.unwrap(), adam().init(), &device)
+}
+
+type Layout = (Stack<f32, 1>, Scalar<i64>);
+
+/// Points inside and outside of a circle, jittered.
+fn points(samples: usize, workers: usize, device: &Device) -> OnDevice<Layout> {
+    let numbers = InMemDataset::new((0..samples).collect::<Vec<_>>());
+    Loader::builder(numbers)
+        .batch_size(16)
+        .shuffle(true)
+        .seed(5)
+        .workers(workers)
+        .build((Stack::new([2]), Scalar::new()), |number, rng, (point, class)| {
+            let angle = number as f32 * 0.7;
+            let inside = number % 2 == 0;
+            let radius = if inside { 0.5 } else { 1.5 } + rng.uniform() * 0.3;
+            point.copy_from_slice(&[radius * angle.cos(), radius * angle.sin()]);
+            *class = i64::from(inside);
+            Ok(())
+        })
+        .unwrap()
+        .on_device(device)
+}
+
+const EPOCHS: u64 = 3;
+/// 100 samples in batches of 16.
+const BATCHES: usize = 7;
+
+struct Run {
+    workers: usize,
+    interrupt: Interrupt,
+    /// Ask to stop after this step.
+    stop_after: Option<usize>,
+    resume: bool,
+}
+
+impl Run {
+    fn new() -> Self {
+        Run { workers: 0, interrupt: Interrupt::never(), stop_after: None, resume: false }
+    }
+
+    fn fit(self, folder: &Path) -> (TaskState, firebox_train::Outcome) {
+        let device = Device::default();
+        let run = match self.resume {
+            true => RunDir::open(folder).unwrap(),
+            false => RunDir::create(folder).unwrap(),
+        };
+        run.write_config(&serde_json::json!({})).unwrap();
+        let (interrupt, stop_after) = (self.interrupt.clone(), self.stop_after);
+        let mut task = task(8);
+        let outcome = Trainer::new(&run, &device)
+            .epochs(EPOCHS)
+            .seed(9)
+            .schedule(OneCycle::new(0.05, EPOCHS as usize * BATCHES).unwrap())
+            .resume(self.resume)
+            .interrupt(self.interrupt)
+            .callback(move |event: &Event<'_>| {
+                if let Event::Recorded(Record { kind: RecordKind::Step, step, .. }) = event
+                    && Some(*step) == stop_after
+                {
+                    interrupt.request(Signal::Term);
+                }
+                Ok(())
+            })
+            .fit(
+                &mut task,
+                &points(100, self.workers, &device.clone().autodiff()),
+                &points(40, self.workers, &device),
+            )
+            .unwrap();
+        (task.state().unwrap(), outcome)
+    }
+}
+
+/// The records without what time decides.
+fn records(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let parse = |line| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        let fields = record.as_object_mut().unwrap();
+        for timed in ["seconds", "samples_per_s", "data_wait_s"] {
+            assert!(fields.remove(timed).is_some(), "{timed} is missing: {line}");
+        }
+        record
+    };
+    text.lines().map(parse).collect()
+}
+
+#[test]
+fn a_run_records_every_step_evaluation_and_epoch() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let (_, outcome) = Run::new().fit(folder.path());
+    assert_eq!((outcome.steps, outcome.interrupted), (EPOCHS as usize * BATCHES, None));
+    let records = records(folder.path());
+    let of = |kind: &str| records.iter().filter(|record| record["kind"] == kind).collect::<Vec<_>>();
+    let steps: Vec<_> = of("step").iter().map(|record| record["step"].as_u64().unwrap()).collect();
+    assert!(steps.into_iter().eq(1..=EPOCHS * BATCHES as u64));
+    assert!(of("step").iter().all(|record| record["lr"].is_f64() && record["loss"].is_f64()));
+    for (kind, split) in [("epoch", "train"), ("eval", "valid")] {
+        let places: Vec<_> = of(kind).iter().map(|record| (record["epoch"].as_u64(), &record["step"])).collect();
+        assert_eq!(places.len(), EPOCHS as usize);
+        assert!(of(kind).iter().all(|record| record["split"] == split && record.get("lr").is_none()));
+    }
+    assert!(records.iter().all(|record| record["format_version"] == 1));
+    let best = outcome.best.unwrap();
+    let accuracies = of("eval").into_iter().map(|record| record["accuracy"].as_f64().unwrap());
+    assert_eq!((best.metric.as_str(), best.value), ("accuracy", accuracies.fold(0.0, f64::max)));
+    let checkpoints = Checkpoints::new(folder.path().join("checkpoints"));
+    assert_eq!(checkpoints.load("best").unwrap().0.step, best.step);
+    for step in [0, BATCHES, 2 * BATCHES, 3 * BATCHES] {
+        assert_eq!(checkpoints.load(&format!("step-{step}")).unwrap().0.step, step);
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes_with_any_number_of_workers() {
+    let _alone = draws();
+    let runs = [0, 0, 1, 4].map(|workers| {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, _) = Run { workers, ..Run::new() }.fit(folder.path());
+        (state, records(folder.path()))
+    });
+    assert!(runs.iter().all(|run| *run == runs[0]));
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
+    let _alone = draws();
+    let whole = tempfile::tempdir().unwrap();
+    let (expected, _) = Run::new().fit(whole.path());
+    // In the first epoch, at its end, right behind it, in the middle, before the last step.
+    for stop in [1, BATCHES, BATCHES + 1, 10, 3 * BATCHES - 1] {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, outcome) = Run { stop_after: Some(stop), ..Run::new() }.fit(folder.path());
+        assert_eq!((outcome.interrupted, outcome.steps), (Some(Signal::Term), stop));
+        // Records that were written behind the checkpoint belong to steps that are done again.
+        let metrics = folder.path().join("metrics.jsonl");
+        let mut text = fs::read_to_string(&metrics).unwrap();
+        text.push_str("{\"kind\":\"step\",\"step\":99");
+        fs::write(&metrics, text).unwrap();
+        let (state, outcome) = Run { workers: 2, resume: true, ..Run::new() }.fit(folder.path());
+        assert_eq!(outcome.interrupted, None);
+        assert_eq!(state, expected, "stopped after {stop}");
+        assert_eq!(records(folder.path()), records(whole.path()), "stopped after {stop}");
+    }
+}
+
+#[test]
+fn a_stop_during_the_last_step_lets_the_run_end() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let (_, outcome) = Run { stop_after: Some(3 * BATCHES), ..Run::new() }.fit(folder.path());
+    assert_eq!((outcome.interrupted, outcome.steps), (None, 3 * BATCHES));
+    let (_, again) = Run { resume: true, ..Run::new() }.fit(folder.path());
+    assert_eq!((again.steps, again.best), (outcome.steps, outcome.best), "nothing is left to do");
+}
+
+#[test]
+fn a_checkpoint_of_something_else_is_refused_and_all_differences_are_named() {
+    let _alone = draws();
+    let mut narrow = task(8);
+    let wide = task(9).state().unwrap();
+    let before = narrow.state().unwrap();
+    let error = narrow.load(&wide).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    let text = error.to_string();
+    for part in ["hidden.weight: expected shape [2, 8], got [2, 9]", "hidden.bias", "output.weight"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(narrow.state().unwrap(), before, "nothing was loaded");
+    let error = narrow.load(&TaskState::default()).unwrap_err();
+    assert!(error.to_string().contains("no part model"), "{error}");
+}
+
+#[test]
+fn optimiser_state_is_accounted_for_tensor_by_tensor() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let (good, _) = Run::new().fit(folder.path());
+    let optimizer = good.get("model.optimizer").unwrap();
+    let keys: Vec<_> = optimizer.iter().map(|(key, _)| key.to_owned()).collect();
+    assert!(keys.contains(&"hidden.weight/momentum.moment_1".to_owned()), "{keys:?}");
+    // Rank, time and two moments for each of four parameters.
+    assert_eq!(keys.len(), 16);
+    let without = |gone: &str, extra: Option<&str>| {
+        let mut part = StateDict::default();
+        for (key, data) in optimizer.iter().filter(|(key, _)| *key != gone) {
+            part.insert(key, data.clone());
+        }
+        if let Some(extra) = extra {
+            part.insert(extra, optimizer.get(&keys[0]).unwrap().clone());
+        }
+        let mut state = good.clone();
+        state.insert("model.optimizer", part);
+        state
+    };
+    let mut task = task(8);
+    task.load(&good).unwrap();
+    assert_eq!(task.state().unwrap(), good);
+    for gone in &keys {
+        let error = task.load(&without(gone, None)).expect_err(gone);
+        assert!(error.to_string().contains("model.optimizer: "), "{gone}: {error}");
+        assert_eq!(task.state().unwrap(), good, "nothing was loaded");
+    }
+    let error = task.load(&without("", Some("stranger.weight/momentum.moment_1"))).unwrap_err();
+    assert!(error.to_string().contains("unexpected stranger.weight/momentum.moment_1"), "{error}");
+    assert!(!records(folder.path()).is_empty());
+}
+
+#[test]
+fn a_callbacks_error_ends_the_run_and_is_its_error() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::default();
+    let run = RunDir::create(folder.path()).unwrap();
+    let data = points(100, 0, &device.clone().autodiff());
+    let error = Trainer::new(&run, &device)
+        .callback(|event: &Event<'_>| match event {
+            Event::Recorded(record) if record.step == 3 => Err("disk of the tracker is full".into()),
+            _ => Ok(()),
+        })
+        .fit(&mut task(8), &data, &points(40, 0, &device))
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.to_string(), "a callback failed: disk of the tracker is full");
+}
+
+#[test]
+fn a_bad_sample_ends_the_run_and_names_itself() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::default();
+    let run = RunDir::create(folder.path()).unwrap();
+    let broken = Loader::builder(InMemDataset::new(vec![0; 100]))
+        .batch_size(10)
+        .workers(1)
+        .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |_, rng, _| match rng.below(50) {
+            0 => Err("no such pixel".into()),
+            _ => Ok(()),
+        })
+        .unwrap()
+        .on_device(&device.clone().autodiff());
+    let error =
+        Trainer::new(&run, &device).fit(&mut task(8), &broken, &points(40, 0, &device)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("the transform failed: no such pixel (worker 0)"), "{error}");
+    assert_eq!(Checkpoints::new(run.checkpoints()).load("last").unwrap().0.step, 0, "step 0 was saved");
+}
