@@ -139,7 +139,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
             ("test loss", format!("{:.4}", loss.unwrap_or(f64::NAN))),
             ("training, validation, test", format!("{seconds:.1} s")),
             ("training images a second", format!("{:.0}", outcome.samples_per_s)),
-            ("recipe", serde_json::to_string(&recipe)?),
+            ("recipe", described(&recipe)?),
         ])
         .curve("loss")?
         .curve("accuracy")?
@@ -208,6 +208,13 @@ where
 fn first<D: Dataset<LabelledImage>>(images: D, limit: Option<usize>) -> PartialDataset<D, LabelledImage> {
     let len = images.len();
     PartialDataset::new(images, 0, limit.unwrap_or(len).min(len))
+}
+
+/// All settings in a line.
+fn described(recipe: &Recipe) -> Result<String, BoxError> {
+    let recipe = serde_json::to_value(recipe)?;
+    let settings = recipe.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    Ok(settings.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "))
 }
 
 /// Twelve images that the network took for what they are, or for something else.

@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: the records of a run, a JSON object a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorKind};
@@ -11,8 +11,8 @@ use crate::event::Record;
 #[derive(Debug)]
 pub(crate) struct MetricsLog {
     path: PathBuf,
-    file: BufWriter<File>,
-    /// The file's length once everything is flushed.
+    /// Not buffered: whoever follows the file sees each step at once.
+    file: File,
     bytes: u64,
 }
 
@@ -29,7 +29,7 @@ impl MetricsLog {
         }
         file.set_len(bytes).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok(MetricsLog { path, file: BufWriter::new(file), bytes })
+        Ok(MetricsLog { path, file, bytes })
     }
 
     /// Opens a file at its end.
@@ -54,8 +54,7 @@ impl MetricsLog {
     /// Makes everything so far survive a loss of power, and says how long the file is.
     pub(crate) fn sync(&mut self) -> Result<u64, Error> {
         let failed = |error| Error::io(&self.path, "cannot be written", error);
-        self.file.flush().map_err(failed)?;
-        self.file.get_ref().sync_data().map_err(failed)?;
+        self.file.sync_data().map_err(failed)?;
         Ok(self.bytes)
     }
 }

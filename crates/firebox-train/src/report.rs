@@ -104,7 +104,7 @@ impl Report {
             .map_err(|text| self.undrawn("data_wait_s", text))?;
         let _ = write!(
             self.body,
-            "<h2>Time spent waiting for data</h2><table class=\"facts\"><tr><th>epoch</th><th>seconds</th>\
+            "<h2>Time spent waiting for data</h2><table><tr><th>epoch</th><th>seconds</th>\
              <th>waiting for data</th><th>share</th></tr>{rows}</table><p>Milliseconds a step:</p>{chart}"
         );
         Ok(self)
@@ -209,7 +209,8 @@ const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:920px;margin:2em auto;padding:0 1em}\
 h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
 table{border-collapse:collapse}td,th{padding:.25em .6em;text-align:right;font-variant-numeric:tabular-nums}\
-.facts th{text-align:left;font-weight:600}.facts tr+tr{border-top:1px solid #ddd}\
+.facts th,.facts td{text-align:left;vertical-align:top}.facts th{white-space:nowrap}\
+.facts td{overflow-wrap:anywhere}tr+tr{border-top:1px solid #ddd}.confusion tr{border:0}\
 .confusion td{min-width:2.6em}.confusion .column{height:7.5em;vertical-align:bottom;padding:.25em 0}\
 .confusion .column span{writing-mode:vertical-rl;transform:rotate(180deg)}.confusion .right{color:#666}\
 .gallery{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;width:104px;font-size:12px;line-height:1.3}\
@@ -270,8 +271,16 @@ fn draw(lines: &[Line<'_>], y_name: &str) -> Result<String, String> {
             }
         }
         if lines.len() > 1 {
+            // Where the curves don't end.
+            let (low, high) = (chart.plotting_area().get_y_range().start, chart.plotting_area().get_y_range().end);
+            let end = lines[0].2.last().map_or(low, |point| point.1);
+            let corner = match end > (low + high) / 2.0 {
+                true => SeriesLabelPosition::LowerRight,
+                false => SeriesLabelPosition::UpperRight,
+            };
             chart
                 .configure_series_labels()
+                .position(corner)
                 .background_style(WHITE.mix(0.85))
                 .border_style(RGBColor(210, 210, 210))
                 .draw()

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -148,6 +148,25 @@ fn child_that_saves_for_ever() {
     }
 }
 
+/// A child that doesn't outlive the test, also if it fails.
+struct Killed(Child);
+
+impl Killed {
+    fn spawn(folder: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child_that_saves_for_ever", "--test-threads=1"]).env(CHILD, folder);
+        Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Killed {
+    /// By SIGKILL.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_process_killed_while_it_saves_leaves_a_loadable_last() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,13 +174,7 @@ fn a_process_killed_while_it_saves_leaves_a_loadable_last() {
     let last = folder.path().join("last");
     let (mut reached, mut moment) = (None, 0x9E37_79B9u64);
     for round in 0..40 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_saves_for_ever", "--test-threads=1"])
-            .env(CHILD, folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = Killed::spawn(folder.path());
         let begun = Instant::now();
         while fs::read_link(&last).is_err() || reached.is_some() && begun.elapsed() < Duration::from_millis(5) {
             assert!(begun.elapsed() < Duration::from_secs(60), "the child saved nothing");
@@ -176,8 +189,7 @@ fn a_process_killed_while_it_saves_leaves_a_loadable_last() {
             // The child removes old checkpoints, which may be what `last` led to a moment ago.
             assert!(complete || fs::read_link(&last).unwrap() != target, "round {round}: {target:?}");
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(child);
         let (state, task) = checkpoints.load("last").unwrap();
         assert_eq!(task, tensors(state.step, 50_000), "the parts are of one step");
         assert!(Some(state.step) >= reached, "went back from {reached:?} to {}", state.step);

@@ -1,0 +1,294 @@
+//! The training example as a person runs it: what it leaves, what it says, and that it can be stopped anywhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use image::GrayImage;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The example, built by the same `cargo test`.
+fn training() -> Command {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name(format!("examples/training{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is missing: `cargo build --example training`", path.display());
+    let mut command = Command::new(path);
+    command.current_dir(std::env::temp_dir()).env("RUST_BACKTRACE", "1");
+    command
+}
+
+fn outcome(arguments: &[&str]) -> Output {
+    training().args(arguments).output().unwrap()
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = outcome(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn folder() -> (TempDir, PathBuf, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let text = run.to_str().unwrap().to_owned();
+    (folder, run, text)
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// (step, loss) of every training step recorded.
+fn losses(run: &Path) -> Vec<(u64, f64)> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let steps = records.filter(|record| record["kind"] == "step");
+    steps.map(|record| (record["step"].as_u64().unwrap(), record["loss"].as_f64().unwrap())).collect()
+}
+
+#[test]
+fn a_run_leaves_what_other_tools_read() {
+    let (_folder, run, name) = folder();
+    let small = ["--limit-train", "150", "--limit-test", "70", "--batch-size", "32", "--epochs", "2"];
+    let said = succeed(&[&["--run-dir", &name][..], &small].concat());
+    assert!(said.contains("test accuracy: "), "{said}");
+
+    let config = json(&run.join("config.json"));
+    assert_eq!((&config["format_version"], &config["batch_size"], &config["seed"]), (
+        &1.into(),
+        &32.into(),
+        &42.into()
+    ));
+    let summary = json(&run.join("summary.json"));
+    for field in ["test_accuracy", "test_loss", "seconds", "samples_per_s"] {
+        assert!(summary[field].is_f64(), "{field}: {summary}");
+    }
+    assert!(summary["peak_rss_bytes"].is_u64() || !cfg!(target_os = "linux"), "{summary}");
+    assert_eq!((&summary["backend"], &summary["epochs"]), (&"flex".into(), &2.into()));
+    assert_eq!((&summary["format_version"], &summary["seed"]), (&1.into(), &42.into()));
+
+    // Five steps an epoch, the last one short; then what the epoch was and what it led to; at the end the test.
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let shape: Vec<_> = records.iter().map(|r| (r["kind"].as_str().unwrap(), r["split"].as_str().unwrap())).collect();
+    let epoch = [vec![("step", "train"); 5], vec![("epoch", "train"), ("eval", "valid")]].concat();
+    assert_eq!(shape, [epoch.clone(), epoch, vec![("eval", "test")]].concat());
+    for record in &records {
+        for field in ["step", "epoch", "seconds", "loss", "accuracy", "samples_per_s", "data_wait_s"] {
+            assert!(record[field].is_number(), "{field}: {record}");
+        }
+        assert_eq!(record["lr"].is_number(), record["kind"] == "step", "{record}");
+        assert_eq!(record["format_version"], 1);
+    }
+
+    for link in ["last", "best"] {
+        let checkpoint = run.join("checkpoints").join(link);
+        assert!(fs::read_link(&checkpoint).unwrap().to_str().unwrap().starts_with("step-"));
+        for file in ["manifest.json", "state.json"] {
+            assert_eq!(json(&checkpoint.join(file))["format_version"], 1);
+        }
+    }
+    assert!(run.join("checkpoints/step-0").is_dir());
+
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    for part in ["Loss", "Accuracy", "Confusion matrix", "waiting for data", "Recognised", "Taken for", "<svg"] {
+        assert!(report.contains(part), "the report has no {part}");
+    }
+    let foreign = report.replace("http://www.w3.org/2000/svg", "");
+    assert!(!foreign.contains("http") && !foreign.contains("<script src"), "the report needs other files");
+
+    // Any picture will do, whatever its size, colours and name.
+    let picture = run.join("picture.unknown");
+    let drawn = GrayImage::from_fn(90, 60, |x, _| [if (30..60).contains(&x) { 40 } else { 255 }].into());
+    drawn.save_with_format(&picture, image::ImageFormat::Png).unwrap();
+    let said = succeed(&["--run-dir", &name, "--predict", picture.to_str().unwrap()]);
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert!(said.lines().all(|line| line.ends_with(" %")), "{said}");
+}
+
+#[test]
+fn losses_are_the_same_with_any_number_of_workers() {
+    let runs = ["0", "0", "1", "4"].map(|workers| {
+        let (_folder, run, name) = folder();
+        let recipe = ["--limit-train", "1600", "--limit-test", "8", "--batch-size", "8", "--epochs", "1"];
+        let random = ["--augment", "--dropout", "0.3", "--seed", "3", "--workers", workers, "--run-dir", &name];
+        succeed(&[&recipe[..], &random].concat());
+        (losses(&run), fs::read(run.join("checkpoints/last/model.safetensors")).unwrap())
+    });
+    assert_eq!(runs[0].0.len(), 200);
+    for (index, run) in runs.iter().enumerate() {
+        assert_eq!(run.0, runs[0].0, "run {index}");
+        assert_eq!(run.1, runs[0].1, "run {index} ends with other weights");
+    }
+}
+
+#[test]
+fn bad_input_is_one_line_that_says_what_and_where() {
+    let (folder, run, name) = folder();
+    let small = ["--limit-train", "20", "--limit-test", "10", "--batch-size", "10", "--epochs", "1"];
+    succeed(&[&["--run-dir", &name][..], &small].concat());
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/fashion-mnist");
+
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let spoilt = |name: &str, file: &str, contents: &[u8]| {
+        let spoilt = folder.path().join(name);
+        fs::create_dir(&spoilt).unwrap();
+        for entry in fs::read_dir(&data).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), spoilt.join(entry.file_name())).unwrap();
+        }
+        fs::write(spoilt.join(file), contents).unwrap();
+        spoilt.to_str().unwrap().to_owned()
+    };
+    let images = "train-images-idx3-ubyte.gz";
+    let labels = "train-labels-idx1-ubyte.gz";
+    let cut = spoilt("cut", images, &fs::read(data.join(images)).unwrap()[..100_000]);
+    let foreign = spoilt("foreign", images, b"<html>not found</html>");
+    let other = spoilt("other", labels, &fs::read(data.join("t10k-labels-idx1-ubyte.gz")).unwrap());
+    let in_file = at("run/config.json/run");
+    let picture = at("run/summary.json");
+    let copy = |name: &str| {
+        let copied = Command::new("cp").arg("-a").arg(&run).arg(at(name)).status().unwrap();
+        assert!(copied.success());
+        PathBuf::from(at(name))
+    };
+    fs::remove_dir_all(copy("missing").join("checkpoints/step-2")).unwrap();
+    let damaged = copy("damaged").join("checkpoints/step-2/model.optimizer.safetensors");
+    let mut bytes = fs::read(&damaged).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    // A whole checkpoint of a network of another shape.
+    let alien = copy("alien").join("checkpoints/step-2");
+    let device = burn::tensor::Device::default();
+    let narrow = firebox::models::CnnConfig::new(10).init(&device).unwrap();
+    let mut task = firebox::train::TaskState::default();
+    task.insert("model", firebox::models::StateDict::of(&narrow));
+    task.insert("model.optimizer", firebox::models::StateDict::default());
+    let checkpoints = firebox::train::Checkpoints::new(alien.parent().unwrap());
+    let (mut state, _) = checkpoints.load("last").unwrap();
+    state.step = 3;
+    checkpoints.save(&state, &task).unwrap();
+
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (&["--batch-size", "0"], 2, &["--batch-size", "expected at least 1", "'0'"]),
+        (&["--lr", "nan"], 2, &["--lr", "expected a number above 0", "nan"]),
+        (&["--lr", "0"], 2, &["--lr", "expected a number above 0"]),
+        (&["--dropout", "1"], 2, &["--dropout", "expected a number from 0, below 1"]),
+        (&["--epochs", "0"], 2, &["--epochs"]),
+        (&["--nonsense"], 2, &["--nonsense"]),
+        (&["--resume", "--overwrite"], 2, &["--resume", "--overwrite"]),
+        (&["--backend", "abacus"], 1, &["no backend abacus", "flex"]),
+        (&["--data-dir", "/nowhere"], 1, &["/nowhere/train-images-idx3-ubyte", "no such file"]),
+        (&["--data-dir", &cut], 1, &[&cut, images, "damaged or cut short"]),
+        (&["--data-dir", &foreign], 1, &[&foreign, images, "not an IDX file", "expected magic"]),
+        (&["--data-dir", &other], 1, &[&other, labels, "expected 60000 labels", "got 10000"]),
+        (&["--run-dir", &name], 1, &[&name, "already used", "--resume", "--overwrite"]),
+        (&["--run-dir", &in_file], 1, &[&in_file, "Not a directory"]),
+        (&["--run-dir", &at("none"), "--resume"], 1, &[&at("none"), "no run"]),
+        (&["--run-dir", &at("missing"), "--resume"], 1, &["missing/checkpoints/last", "no such checkpoint"]),
+        (&["--run-dir", &at("damaged"), "--resume"], 1, &["last/model.optimizer.safetensors", "damaged"]),
+        (&["--run-dir", &at("damaged"), "--predict", &picture], 1, &["best/model.optimizer", "damaged"]),
+        (&["--run-dir", &at("alien"), "--resume"], 1, &[
+            "alien/checkpoints/last",
+            "conv1.conv.weight: expected shape [32, 1, 3, 3], got [32, 3, 3, 3]",
+        ]),
+        (&["--run-dir", &name, "--resume", "--batch-size", "20"], 1, &["--batch-size", "10", "20"]),
+        (&["--run-dir", &name, "--predict", &picture], 1, &[&picture, "not a PNG or JPEG"]),
+        (&["--run-dir", &name, "--predict", "/nowhere.png"], 1, &["/nowhere.png"]),
+        #[cfg(not(feature = "cuda"))]
+        (&["--backend", "cuda"], 1, &["this build has no backend cuda", "flex"]),
+    ];
+    let before = fs::read(run.join("metrics.jsonl")).unwrap();
+    for (arguments, code, parts) in cases {
+        // Should one of them begin to train after all, it is over soon and leaves nothing in this folder.
+        let mut arguments = arguments.to_vec();
+        let fresh = at("fresh");
+        if !arguments.contains(&"--run-dir") {
+            arguments.extend(["--run-dir", &fresh]);
+        }
+        let output = outcome(&arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{arguments:?}: {text}");
+        assert!(text.starts_with("error: "), "{arguments:?}: {text}");
+        for part in *parts {
+            assert!(text.contains(part), "{arguments:?} doesn't say {part}: {text}");
+        }
+        assert!(!Path::new(&fresh).exists(), "{arguments:?} left a run folder");
+    }
+    assert_eq!(fs::read(run.join("metrics.jsonl")).unwrap(), before, "a refused run changed the old one");
+    let again = succeed(&[&["--run-dir", &name, "--overwrite"][..], &small].concat());
+    assert!(again.contains("test accuracy"));
+}
+
+const LONG: [&str; 8] = ["--limit-train", "640", "--limit-test", "16", "--batch-size", "8", "--epochs", "2"];
+
+/// A run in the background, killed when it goes out of scope.
+struct Running(Child);
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = training();
+        Running(command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn until_step(&self, run: &Path, step: usize) {
+        let begun = Instant::now();
+        while fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count()) < step {
+            assert!(begun.elapsed() < Duration::from_secs(120), "step {step} was not reached");
+            sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+    }
+
+    fn output(mut self) -> Output {
+        let status = self.0.wait().unwrap();
+        let read = |pipe: Option<&mut dyn std::io::Read>| {
+            let mut bytes = Vec::new();
+            pipe.unwrap().read_to_end(&mut bytes).unwrap();
+            bytes
+        };
+        let stdout = read(self.0.stdout.as_mut().map(|pipe| pipe as _));
+        let stderr = read(self.0.stderr.as_mut().map(|pipe| pipe as _));
+        Output { status, stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
+    let (_whole_folder, whole, whole_name) = folder();
+    succeed(&[&["--run-dir", &whole_name][..], &LONG].concat());
+    let weights = |run: &Path| fs::read(run.join("checkpoints/last/model.safetensors")).unwrap();
+    for (signal, code, after) in [("-INT", Some(130), 30), ("-TERM", Some(143), 95), ("-KILL", None, 110)] {
+        let (_folder, run, name) = folder();
+        let running = Running::start(&[&["--run-dir", &name][..], &LONG].concat());
+        running.until_step(&run, after);
+        running.signal(signal);
+        let output = running.output();
+        let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), code, "{signal}: {told}");
+        if code.is_some() {
+            assert!(told.contains(&format!("stopped by SIG{} after step ", &signal[1..])), "{told}");
+            assert!(told.contains("checkpoint saved: "), "{told}");
+            assert!(said.contains(&format!("go on with: --resume --run-dir {name}")), "{said}");
+        }
+        assert!(!run.join("summary.json").exists());
+        succeed(&["--run-dir", &name, "--resume", "--workers", "2"]);
+        assert_eq!(losses(&run), losses(&whole), "{signal}");
+        assert_eq!(weights(&run), weights(&whole), "{signal}");
+    }
+}
