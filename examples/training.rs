@@ -157,7 +157,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
 fn task(recipe: &Recipe, device: &Device) -> Result<Classification<Cnn, 4>, BoxError> {
     let training = device.clone().autodiff();
     let config = CnnConfig::new(fashion_mnist::CLASSES.len()).with_channels(1).with_dropout(recipe.dropout);
-    let cnn = init(recipe.seed, &training, || config.init(&training))?;
+    let cnn = init(recipe.seed, &training, |device| config.init(device))?;
     Ok(Classification::new(cnn, adam().init(), &training))
 }
 
@@ -250,7 +250,8 @@ fn predict(cli: &Cli, picture: &Path) -> Result<ExitCode, BoxError> {
 
     // Its contents tell what it is, not its name.
     let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", picture.display());
-    let file = ImageReader::open(picture).and_then(ImageReader::with_guessed_format).map_err(|e| unreadable(&e))?;
+    let file =
+        ImageReader::open(picture).and_then(ImageReader::with_guessed_format).map_err(|e| unreadable(&e))?;
     if file.format().is_none() {
         return Err(unreadable(&"not a PNG or JPEG picture").into());
     }
@@ -258,7 +259,8 @@ fn predict(cli: &Cli, picture: &Path) -> Result<ExitCode, BoxError> {
     let mut image = imageops::resize(&image.to_luma8(), 28, 28, FilterType::Triangle);
     // The network knows bright clothes on black: a picture with a bright border is turned into that.
     let border = image.enumerate_pixels().filter(|(x, y, _)| [0, 27].contains(x) || [0, 27].contains(y));
-    let (sum, count) = border.fold((0u32, 0), |(sum, count), (_, _, pixel)| (sum + u32::from(pixel[0]), count + 1));
+    let (sum, count) =
+        border.fold((0u32, 0), |(sum, count), (_, _, pixel)| (sum + u32::from(pixel[0]), count + 1));
     if sum > 127 * count {
         imageops::invert(&mut image);
     }
@@ -328,7 +330,8 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    let parsed = Cli::command().try_get_matches().and_then(|given| Ok((Cli::from_arg_matches(&given)?, given)));
+    let parsed =
+        Cli::command().try_get_matches().and_then(|given| Ok((Cli::from_arg_matches(&given)?, given)));
     let (cli, given) = match parsed {
         Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {

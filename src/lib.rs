@@ -17,7 +17,9 @@
 //! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
 //! time: [`train::Backend`].
 
-pub use {firebox_data as data, firebox_models as models, firebox_train as train, firebox_workers as workers};
+pub use {
+    firebox_data as data, firebox_models as models, firebox_train as train, firebox_workers as workers,
+};
 
 /// What most programs need.
 pub mod prelude {
@@ -25,3 +27,7 @@ pub mod prelude {
     pub use firebox_models::{CnnConfig, Forward, init};
     pub use firebox_train::{Backend, Classification, OneCycle, Progress, RunDir, Task, Trainer, adam};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

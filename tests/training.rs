@@ -1,5 +1,7 @@
 //! The training example as a person runs it: what it leaves, what it says, and that it can be stopped anywhere.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -58,11 +60,10 @@ fn a_run_leaves_what_other_tools_read() {
     assert!(said.contains("test accuracy: "), "{said}");
 
     let config = json(&run.join("config.json"));
-    assert_eq!((&config["format_version"], &config["batch_size"], &config["seed"]), (
-        &1.into(),
-        &32.into(),
-        &42.into()
-    ));
+    assert_eq!(
+        (&config["format_version"], &config["batch_size"], &config["seed"]),
+        (&1.into(), &32.into(), &42.into())
+    );
     let summary = json(&run.join("summary.json"));
     for field in ["test_accuracy", "test_loss", "seconds", "samples_per_s"] {
         assert!(summary[field].is_f64(), "{field}: {summary}");
@@ -74,7 +75,8 @@ fn a_run_leaves_what_other_tools_read() {
     // Five steps an epoch, the last one short; then what the epoch was and what it led to; at the end the test.
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let shape: Vec<_> = records.iter().map(|r| (r["kind"].as_str().unwrap(), r["split"].as_str().unwrap())).collect();
+    let shape: Vec<_> =
+        records.iter().map(|r| (r["kind"].as_str().unwrap(), r["split"].as_str().unwrap())).collect();
     let epoch = [vec![("step", "train"); 5], vec![("epoch", "train"), ("eval", "valid")]].concat();
     assert_eq!(shape, [epoch.clone(), epoch, vec![("eval", "test")]].concat());
     for record in &records {
@@ -95,7 +97,9 @@ fn a_run_leaves_what_other_tools_read() {
     assert!(run.join("checkpoints/step-0").is_dir());
 
     let report = fs::read_to_string(run.join("report.html")).unwrap();
-    for part in ["Loss", "Accuracy", "Confusion matrix", "waiting for data", "Recognised", "Taken for", "<svg"] {
+    for part in
+        ["Loss", "Accuracy", "Confusion matrix", "waiting for data", "Recognised", "Taken for", "<svg"]
+    {
         assert!(report.contains(part), "the report has no {part}");
     }
     let foreign = report.replace("http://www.w3.org/2000/svg", "");
@@ -115,7 +119,8 @@ fn losses_are_the_same_with_any_number_of_workers() {
     let runs = ["0", "0", "1", "4"].map(|workers| {
         let (_folder, run, name) = folder();
         let recipe = ["--limit-train", "1600", "--limit-test", "8", "--batch-size", "8", "--epochs", "1"];
-        let random = ["--augment", "--dropout", "0.3", "--seed", "3", "--workers", workers, "--run-dir", &name];
+        let random =
+            ["--augment", "--dropout", "0.3", "--seed", "3", "--workers", workers, "--run-dir", &name];
         succeed(&[&recipe[..], &random].concat());
         (losses(&run), fs::read(run.join("checkpoints/last/model.safetensors")).unwrap())
     });
@@ -191,10 +196,11 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--run-dir", &at("missing"), "--resume"], 1, &["missing/checkpoints/last", "no such checkpoint"]),
         (&["--run-dir", &at("damaged"), "--resume"], 1, &["last/model.optimizer.safetensors", "damaged"]),
         (&["--run-dir", &at("damaged"), "--predict", &picture], 1, &["best/model.optimizer", "damaged"]),
-        (&["--run-dir", &at("alien"), "--resume"], 1, &[
-            "alien/checkpoints/last",
-            "conv1.conv.weight: expected shape [32, 1, 3, 3], got [32, 3, 3, 3]",
-        ]),
+        (
+            &["--run-dir", &at("alien"), "--resume"],
+            1,
+            &["alien/checkpoints/last", "conv1.conv.weight: expected shape [32, 1, 3, 3], got [32, 3, 3, 3]"],
+        ),
         (&["--run-dir", &name, "--resume", "--batch-size", "20"], 1, &["--batch-size", "10", "20"]),
         (&["--run-dir", &name, "--predict", &picture], 1, &[&picture, "not a PNG or JPEG"]),
         (&["--run-dir", &name, "--predict", "/nowhere.png"], 1, &["/nowhere.png"]),

@@ -66,7 +66,9 @@ impl Idx {
         file.take(expected as u64 + 1).read_to_end(&mut values).map_err(undecodable)?;
         if values.len() != expected {
             let got = if values.len() > expected { "more".to_owned() } else { values.len().to_string() };
-            return Err(format_error(format!("expected {expected} bytes for dimensions {shape:?}, got {got}")));
+            return Err(format_error(format!(
+                "expected {expected} bytes for dimensions {shape:?}, got {got}"
+            )));
         }
         Ok(Idx { shape, values: values.into() })
     }

@@ -71,13 +71,7 @@ impl Feistel {
         let n = n as u64;
         let bits = u64::BITS - (n - 1).leading_zeros();
         let low_bits = bits / 2;
-        Feistel {
-            n,
-            key,
-            low_bits,
-            low_mask: (1 << low_bits) - 1,
-            high_mask: (1 << (bits - low_bits)) - 1,
-        }
+        Feistel { n, key, low_bits, low_mask: (1 << low_bits) - 1, high_mask: (1 << (bits - low_bits)) - 1 }
     }
 
     #[inline]

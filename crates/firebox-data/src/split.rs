@@ -56,12 +56,8 @@ where
     })?;
     let dataset = Arc::new(dataset);
     let permutation = Permutation::new(len, derive_seed(seed, Stream::Split, 0, 0));
-    let part = |start, len| Part {
-        dataset: Arc::clone(&dataset),
-        permutation: permutation.clone(),
-        start,
-        len,
-    };
+    let part =
+        |start, len| Part { dataset: Arc::clone(&dataset), permutation: permutation.clone(), start, len };
     Ok((part(0, first), part(first, second)))
 }
 

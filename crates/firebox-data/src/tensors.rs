@@ -88,7 +88,10 @@ impl<C: Collate> OnDevice<C> {
         &self.loader
     }
 
-    fn stream<'l>(&'l self, epoch: Epoch<'l, C>) -> Box<dyn BatchStream<<C::Batch as IntoTensors>::Tensors> + 'l>
+    fn stream<'l>(
+        &'l self,
+        epoch: Epoch<'l, C>,
+    ) -> Box<dyn BatchStream<<C::Batch as IntoTensors>::Tensors> + 'l>
     where
         C::Batch: IntoTensors,
     {

@@ -1,5 +1,7 @@
 //! IDX files, good and bad.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -79,9 +81,7 @@ fn a_bad_file_is_refused_and_named() {
 fn images_and_labels_must_agree() {
     let folder = tempfile::tempdir().unwrap();
     let images = write(folder.path(), "images", &idx(&[3, 1, 2], &[1, 2, 3, 4, 5, 6]));
-    let labels = |name: &str, labels: &[u8]| {
-        write(folder.path(), name, &idx(&[labels.len() as u32], labels))
-    };
+    let labels = |name: &str, labels: &[u8]| write(folder.path(), name, &idx(&[labels.len() as u32], labels));
     let good = LabelledImages::open(&images, labels("good", &[0, 9, 3]), 10).unwrap();
     assert_eq!((good.len(), good.size()), (3, [1, 2]));
     let image = good.get(1).unwrap();

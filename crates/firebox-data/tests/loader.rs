@@ -1,12 +1,12 @@
 //! What the loader promises: every sample once, one order, a resume without replay, errors with a place.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
-use firebox_data::{
-    Error, ErrorKind, Gather, Loader, LoaderState, Sampler, Scalar, Stack, Stacked, Task,
-};
+use firebox_data::{Error, ErrorKind, Gather, Loader, LoaderState, Sampler, Scalar, Stack, Stacked, Task};
 
 const WORKERS: [usize; 3] = [0, 1, 4];
 
@@ -91,7 +91,8 @@ fn order_and_noise_never_change() {
     assert_eq!([0, 1, 2, 59_999].map(|position| large.index(1, position)), GOLDEN_LARGE);
 }
 const GOLDEN_ORDER: [i64; 10] = [9, 0, 8, 3, 7, 6, 4, 2, 5, 1];
-const GOLDEN_NOISE: [u64; 4] = [15578802708233607899, 10500668997062867174, 6164809108645734198, 5899986870601236380];
+const GOLDEN_NOISE: [u64; 4] =
+    [15578802708233607899, 10500668997062867174, 6164809108645734198, 5899986870601236380];
 const GOLDEN_LARGE: [usize; 4] = [12945, 20459, 52692, 19532];
 
 #[test]
@@ -256,10 +257,10 @@ fn a_consumer_that_stops_pulling_stops_the_workers() {
 fn settings_are_checked() {
     let builder = || Loader::builder(InMemDataset::new(vec![0u8; 10])).workers(0);
     let error = builder().batch_size(0).build((), |_, _, ()| Ok(())).err().unwrap();
-    assert_eq!((error.kind(), error.to_string().as_str()), (
-        ErrorKind::Config,
-        "batch size: expected at least 1, got 0"
-    ));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Config, "batch size: expected at least 1, got 0")
+    );
     let error = builder().prefetch(0).build((), |_, _, ()| Ok(())).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Config);
     let loader = builder()

@@ -51,7 +51,12 @@ impl BatchNorm2dConfig {
     pub fn init(&self, device: &Device) -> Result<BatchNorm2d, Error> {
         let Self { channels, epsilon, momentum } = *self;
         check(channels > 0, "BatchNorm2dConfig.channels", "at least 1", channels)?;
-        check(epsilon > 0.0 && epsilon.is_finite(), "BatchNorm2dConfig.epsilon", "a number above 0", epsilon)?;
+        check(
+            epsilon > 0.0 && epsilon.is_finite(),
+            "BatchNorm2dConfig.epsilon",
+            "a number above 0",
+            epsilon,
+        )?;
         check((0.0..=1.0).contains(&momentum), "BatchNorm2dConfig.momentum", "0 to 1", momentum)?;
         Ok(BatchNorm2d {
             weight: Initializer::Ones.init([channels], device),

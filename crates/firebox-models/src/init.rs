@@ -5,24 +5,33 @@ use std::sync::Mutex;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-/// Makes a module whose initial parameters follow from `seed` alone.
+/// Makes a module on `device` whose initial parameters follow from `seed` alone.
 ///
-/// Burn draws a parameter's initial values when they are first used, from one generator that all threads
-/// share. Here they are drawn at once, behind the seed, and no two calls mix. What else draws from Burn's
-/// generator, such as dropout, must not run at the same time in another thread.
+/// Burn draws a parameter's initial values when they are first used, from a generator of the backend that all
+/// threads share. Here they are drawn at once, behind the seed, and no two calls mix; and if the build has the
+/// backend flex they are drawn there, so that a model begins with the same numbers on every backend. `make` is
+/// given the device to make the module on. What else draws from Burn's generator, such as dropout, must not run
+/// at the same time in another thread.
 ///
 /// # Errors
 /// What `make` returns.
-pub fn init<M, E>(seed: u64, device: &Device, make: impl FnOnce() -> Result<M, E>) -> Result<M, E>
+pub fn init<M, E>(seed: u64, device: &Device, make: impl FnOnce(&Device) -> Result<M, E>) -> Result<M, E>
 where
     M: Module,
 {
     static DRAWS: Mutex<()> = Mutex::new(());
     let _alone = DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    device.seed(seed);
-    let module = make()?;
+    #[cfg(feature = "flex")]
+    let host = match device.is_autodiff() {
+        true => Device::flex().autodiff(),
+        false => Device::flex(),
+    };
+    #[cfg(not(feature = "flex"))]
+    let host = device.clone();
+    host.seed(seed);
+    let module = make(&host)?;
     module.visit(&mut Materialise);
-    Ok(module)
+    Ok(module.fork(device))
 }
 
 struct Materialise;

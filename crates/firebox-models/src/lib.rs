@@ -11,7 +11,7 @@
 //! use firebox_models::{CnnConfig, Forward, init};
 //!
 //! let device = Device::default();
-//! let cnn = init(42, &device, || CnnConfig::new(10).with_channels(1).init(&device))?;
+//! let cnn = init(42, &device, |device| CnnConfig::new(10).with_channels(1).init(device))?;
 //! let images = Tensor::<4>::zeros([2, 1, 28, 28], &device);
 //! let logits: Tensor<2> = cnn.forward(images);
 //! assert_eq!(logits.dims(), [2, 10]);

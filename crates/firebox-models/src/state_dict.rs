@@ -67,8 +67,9 @@ impl StateDict {
         let views = self
             .iter()
             .map(|(key, data)| {
-                let dtype = to_safetensors(data.dtype())
-                    .ok_or_else(|| format_error(format!("{key}: no safetensors type for {:?}", data.dtype())))?;
+                let dtype = to_safetensors(data.dtype()).ok_or_else(|| {
+                    format_error(format!("{key}: no safetensors type for {:?}", data.dtype()))
+                })?;
                 let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
                     .map_err(|error| format_error(key.to_owned()).caused_by(error))?;
                 Ok((key, view))

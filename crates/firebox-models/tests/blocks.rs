@@ -1,17 +1,19 @@
 //! Blocks: configs that are checked, initialisation under a seed, state that is one's own.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use firebox_models::{
-    BatchNorm2dConfig, Cnn, CnnConfig, ConvBlockConfig, ErrorKind, Forward, LinearBlockConfig, MaxPoolingConfig,
-    StateDict, init,
+    BatchNorm2dConfig, Cnn, CnnConfig, ConvBlockConfig, ErrorKind, Forward, LinearBlockConfig,
+    MaxPoolingConfig, StateDict, init,
 };
 
 fn cnn(seed: u64) -> Cnn {
     let device = Device::default().autodiff();
-    init(seed, &device, || CnnConfig::new(10).with_channels(1).with_dropout(0.5).init(&device)).unwrap()
+    init(seed, &device, |device| CnnConfig::new(10).with_channels(1).with_dropout(0.5).init(device)).unwrap()
 }
 
 /// Burn's generator belongs to the process: what draws from it, as dropout does, must not run beside a test
@@ -35,16 +37,19 @@ fn a_config_names_field_value_and_range() {
         BatchNorm2dConfig::new(3).with_momentum(1.5).init(&device).unwrap_err(),
     ];
     assert!(errors.iter().all(|error| error.kind() == ErrorKind::Config));
-    assert_eq!(errors.map(|error| error.to_string()), [
-        "CnnConfig.classes: expected at least 1, got 0",
-        "CnnConfig.size: expected a height and width of at least 4, got [28, 3]",
-        "CnnConfig.dropout: expected 0 ≤ p < 1, got 1",
-        "CnnConfig.dropout: expected 0 ≤ p < 1, got NaN",
-        "ConvBlockConfig.kernel_size: expected at least 1, got 0",
-        "LinearBlockConfig.features_in: expected at least 1, got 0",
-        "MaxPoolingConfig.stride: expected at least 1, got 0",
-        "BatchNorm2dConfig.momentum: expected 0 to 1, got 1.5",
-    ]);
+    assert_eq!(
+        errors.map(|error| error.to_string()),
+        [
+            "CnnConfig.classes: expected at least 1, got 0",
+            "CnnConfig.size: expected a height and width of at least 4, got [28, 3]",
+            "CnnConfig.dropout: expected 0 ≤ p < 1, got 1",
+            "CnnConfig.dropout: expected 0 ≤ p < 1, got NaN",
+            "ConvBlockConfig.kernel_size: expected at least 1, got 0",
+            "LinearBlockConfig.features_in: expected at least 1, got 0",
+            "MaxPoolingConfig.stride: expected at least 1, got 0",
+            "BatchNorm2dConfig.momentum: expected 0 to 1, got 1.5",
+        ]
+    );
 }
 
 #[test]

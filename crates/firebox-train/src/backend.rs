@@ -77,7 +77,8 @@ impl Backend {
         let devices = std::panic::catch_unwind(|| Device::enumerate(kind).into_vec()).unwrap_or_default();
         devices.into_iter().next().ok_or_else(|| {
             let others = Self::available().filter(|other| matches!(other, Backend::Flex | Backend::NdArray));
-            let text = format!("backend {self}: this machine has no device for it; without one: {}", names(others));
+            let text =
+                format!("backend {self}: this machine has no device for it; without one: {}", names(others));
             Error::new(ErrorKind::Backend, text)
         })
     }

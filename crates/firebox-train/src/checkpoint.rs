@@ -221,9 +221,8 @@ impl Checkpoints {
                 let text = String::from_utf8_lossy(&contents);
                 state = Some(from_json::<RunState>(&text).map_err(parse_error(STATE))?);
             } else if let Some(part) = name.strip_suffix(&format!(".{TENSORS}")) {
-                let tensors = StateDict::from_safetensors(&contents).map_err(|error| {
-                    bad(&folder.join(name), "unreadable".to_owned()).caused_by(error)
-                })?;
+                let tensors = StateDict::from_safetensors(&contents)
+                    .map_err(|error| bad(&folder.join(name), "unreadable".to_owned()).caused_by(error))?;
                 task.insert(part, tensors);
             }
         }
@@ -235,7 +234,8 @@ impl Checkpoints {
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let value = to_json(value).map_err(|error| Error::new(ErrorKind::Checkpoint, "state").caused_by(error))?;
+    let value =
+        to_json(value).map_err(|error| Error::new(ErrorKind::Checkpoint, "state").caused_by(error))?;
     Ok(format!("{value:#}\n").into_bytes())
 }
 

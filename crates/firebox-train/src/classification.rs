@@ -65,7 +65,11 @@ where
 {
     type Batch = (Tensor<D>, Tensor<1, Int>);
 
-    fn train_step(&mut self, (inputs, classes): Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(
+        &mut self,
+        (inputs, classes): Self::Batch,
+        context: &StepContext,
+    ) -> Result<Metrics, Error> {
         let logits = self.model().forward(inputs);
         let loss = self.loss.forward(logits.clone(), classes.clone());
         let metrics = judge(&logits.detach(), &classes, loss.clone().detach());

@@ -53,8 +53,9 @@ impl Interrupt {
         let interrupt = Self::default();
         for signal in [Signal::Int, Signal::Term] {
             let number = signal.number();
-            let refused =
-                |error| Error::new(ErrorKind::Io, format!("no handler for {}", signal.name())).caused_by(error);
+            let refused = |error| {
+                Error::new(ErrorKind::Io, format!("no handler for {}", signal.name())).caused_by(error)
+            };
             let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
             // In this order: the first signal finds `again` unset, sets it, and is remembered.
             signal_hook::flag::register_conditional_default(number, Arc::clone(&again)).map_err(refused)?;

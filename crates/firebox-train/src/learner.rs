@@ -72,7 +72,8 @@ impl<M: Module> Learner<M> {
     /// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
     fn optimizer_state(&self) -> Result<StateDict, Error> {
         let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
-        let record = self.optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
+        let record =
+            self.optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
         let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
         let paths = Paths::of(self.model());
         let key = |name: &str| {

@@ -37,8 +37,8 @@ impl Report {
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
     pub fn of(title: &str, metrics: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(metrics)
-            .map_err(|error| Error::io(metrics, "cannot be read", error))?;
+        let text =
+            std::fs::read_to_string(metrics).map_err(|error| Error::io(metrics, "cannot be read", error))?;
         let records = text
             .lines()
             .enumerate()
@@ -100,8 +100,8 @@ impl Report {
         }
         let waits = self.series("step", "train", "data_wait_s").into_iter();
         let waits = thinned(waits.map(|(step, seconds)| (step, seconds * 1e3)).collect());
-        let chart = draw(&[("each step", FIRST, waits)], "ms")
-            .map_err(|text| self.undrawn("data_wait_s", text))?;
+        let chart =
+            draw(&[("each step", FIRST, waits)], "ms").map_err(|text| self.undrawn("data_wait_s", text))?;
         let _ = write!(
             self.body,
             "<h2>Time spent waiting for data</h2><table><tr><th>epoch</th><th>seconds</th>\
@@ -228,9 +228,8 @@ fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 type Line<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
 
 fn draw(lines: &[Line<'_>], y_name: &str) -> Result<String, String> {
-    let points = || {
-        lines.iter().flat_map(|line| &line.2).filter(|point| point.0.is_finite() && point.1.is_finite())
-    };
+    let points =
+        || lines.iter().flat_map(|line| &line.2).filter(|point| point.0.is_finite() && point.1.is_finite());
     let range = |of: fn(&(f64, f64)) -> f64| {
         let (low, high) = points()
             .map(of)
@@ -265,14 +264,19 @@ fn draw(lines: &[Line<'_>], y_name: &str) -> Result<String, String> {
             let style = color.stroke_width(if *color == THIN { 1 } else { 2 });
             let drawn = chart.draw_series(LineSeries::new(finite(), style)).map_err(text)?;
             let color = *color;
-            drawn.label(*name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+            drawn
+                .label(*name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
             if points.len() <= 50 {
-                chart.draw_series(finite().map(|point| Circle::new(point, 3, color.filled()))).map_err(text)?;
+                chart
+                    .draw_series(finite().map(|point| Circle::new(point, 3, color.filled())))
+                    .map_err(text)?;
             }
         }
         if lines.len() > 1 {
             // Where the curves don't end.
-            let (low, high) = (chart.plotting_area().get_y_range().start, chart.plotting_area().get_y_range().end);
+            let (low, high) =
+                (chart.plotting_area().get_y_range().start, chart.plotting_area().get_y_range().end);
             let end = lines[0].2.last().map_or(low, |point| point.1);
             let corner = match end > (low + high) / 2.0 {
                 true => SeriesLabelPosition::LowerRight,

@@ -83,7 +83,10 @@ impl RunDir {
         let parent = parent.as_ref();
         let runs = fs::read_dir(parent).into_iter().flatten().flatten().filter(|entry| {
             let entry = entry.file_name();
-            entry.to_str().and_then(|entry| entry.strip_prefix(name)).is_some_and(|rest| rest.starts_with('-'))
+            entry
+                .to_str()
+                .and_then(|entry| entry.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with('-'))
         });
         let newest = runs.map(|entry| entry.path()).filter(|path| path.join(CONFIG).is_file()).max();
         match newest {

@@ -182,7 +182,7 @@ impl Trainer {
         let begun = Instant::now();
         let mut metrics = Metrics::default();
         let mut stream = data.epoch(0);
-        while let Some(batch) = stream.next() {
+        for batch in stream.by_ref() {
             metrics.add(&judge(batch?)?);
         }
         let seconds = begun.elapsed().as_secs_f64();
@@ -335,9 +335,9 @@ impl Trainer {
 
     fn tell(&mut self, event: Event<'_>) -> Result<(), Error> {
         for callback in &mut self.callbacks {
-            callback.on_event(&event).map_err(|error| {
-                Error::new(ErrorKind::Callback, "a callback failed").caused_by(error)
-            })?;
+            callback
+                .on_event(&event)
+                .map_err(|error| Error::new(ErrorKind::Callback, "a callback failed").caused_by(error))?;
         }
         Ok(())
     }

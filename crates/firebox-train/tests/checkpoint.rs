@@ -1,5 +1,7 @@
 //! Checkpoints: whole or not there, checked on loading, and `last` is never absent once it was there.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,7 +43,8 @@ fn what_was_saved_is_loaded() {
     assert_eq!(checkpoints.load("best").unwrap().0.step, 5);
     assert_eq!(checkpoints.load("step-0").unwrap().0, states[0]);
     assert_eq!(fs::read_link(folder.path().join("last")).unwrap(), Path::new("step-9"));
-    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!names.iter().any(|name| name.to_string_lossy().starts_with('.')), "left over: {names:?}");
 }
 
@@ -75,7 +78,10 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
         assert!(checkpoints.load("last").is_err());
         fs::remove_file(&file).unwrap();
         let error = checkpoints.load("last").unwrap_err();
-        assert!(error.to_string().contains(&format!("last/{name}: a checkpoint's file cannot be read")), "{error}");
+        assert!(
+            error.to_string().contains(&format!("last/{name}: a checkpoint's file cannot be read")),
+            "{error}"
+        );
         fs::write(&file, good).unwrap();
     }
     let manifest = path.join("manifest.json");
@@ -130,21 +136,17 @@ const CHILD: &str = "FIREBOX_TEST_SAVE_INTO";
 #[test]
 fn child_that_saves_for_ever() {
     let Some(folder) = std::env::var_os(CHILD) else { return };
-    let checkpoints = Checkpoints::new(PathBuf::from(folder));
+    let folder = PathBuf::from(folder);
+    let checkpoints = Checkpoints::new(&folder);
     let first = checkpoints.load("last").map_or(0, |(state, _)| state.step + 1);
     for step in first.. {
         let mut state = state(step);
-        state.best = (step % 3 == 0).then(|| Best { step, metric: "loss".into(), value: 1.0 });
+        state.best = step.is_multiple_of(3).then(|| Best { step, metric: "loss".into(), value: 1.0 });
         checkpoints.save(&state, &tensors(step, 50_000)).unwrap();
-        if step >= 2 {
-            let _ = fs::remove_dir_all(checkpoints_step(step - 2));
+        // All but those that `best` may lead to.
+        if let Some(old) = step.checked_sub(2).filter(|old| !old.is_multiple_of(3)) {
+            let _ = fs::remove_dir_all(folder.join(format!("step-{old}")));
         }
-    }
-
-    fn checkpoints_step(step: usize) -> PathBuf {
-        let folder = PathBuf::from(std::env::var_os(CHILD).unwrap());
-        // `best` may lead there: keep those.
-        if step % 3 == 0 { folder.join("kept") } else { folder.join(format!("step-{step}")) }
     }
 }
 
@@ -176,7 +178,8 @@ fn a_process_killed_while_it_saves_leaves_a_loadable_last() {
     for round in 0..40 {
         let child = Killed::spawn(folder.path());
         let begun = Instant::now();
-        while fs::read_link(&last).is_err() || reached.is_some() && begun.elapsed() < Duration::from_millis(5) {
+        while fs::read_link(&last).is_err() || reached.is_some() && begun.elapsed() < Duration::from_millis(5)
+        {
             assert!(begun.elapsed() < Duration::from_secs(60), "the child saved nothing");
             sleep(Duration::from_millis(1));
         }

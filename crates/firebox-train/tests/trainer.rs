@@ -1,5 +1,7 @@
 //! The trainer: what it records, that it goes on where it was, and how it stops.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -11,8 +13,8 @@ use burn_dataset::InMemDataset;
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, StateDict, init};
 use firebox_train::{
-    Checkpoints, Classification, ErrorKind, Event, Interrupt, OneCycle, Record, RecordKind, RunDir, Signal, Task,
-    TaskState, Trainer, adam,
+    Checkpoints, Classification, ErrorKind, Event, Interrupt, OneCycle, Record, RecordKind, RunDir, Signal,
+    Task, TaskState, Trainer, adam,
 };
 use serde_json::Value;
 
@@ -41,11 +43,11 @@ impl Forward<Tensor<2>> for Points {
 
 fn task(width: usize) -> Classification<Points, 2> {
     let device = Device::default().autodiff();
-    let model = init(1, &device, || {
+    let model = init(1, &device, |device| {
         Ok::<_, firebox_models::Error>(Points {
-            hidden: LinearConfig::new(2, width).init(&device),
+            hidden: LinearConfig::new(2, width).init(device),
             dropout: burn::nn::DropoutConfig::new(0.3).init(),
-            output: LinearConfig::new(width, 2).init(&device),
+            output: LinearConfig::new(width, 2).init(device),
         })
     });
     Classification::new(model.unwrap(), adam().init(), &device)
@@ -149,7 +151,8 @@ fn a_run_records_every_step_evaluation_and_epoch() {
     assert!(steps.into_iter().eq(1..=EPOCHS * BATCHES as u64));
     assert!(of("step").iter().all(|record| record["lr"].is_f64() && record["loss"].is_f64()));
     for (kind, split) in [("epoch", "train"), ("eval", "valid")] {
-        let places: Vec<_> = of(kind).iter().map(|record| (record["epoch"].as_u64(), &record["step"])).collect();
+        let places: Vec<_> =
+            of(kind).iter().map(|record| (record["epoch"].as_u64(), &record["step"])).collect();
         assert_eq!(places.len(), EPOCHS as usize);
         assert!(of(kind).iter().all(|record| record["split"] == split && record.get("lr").is_none()));
     }
@@ -292,8 +295,7 @@ fn a_bad_sample_ends_the_run_and_names_itself() {
         })
         .unwrap()
         .on_device(&device.clone().autodiff());
-    let error =
-        Trainer::new(&run, &device).fit(&mut task(8), &broken, &points(40, 0, &device)).unwrap_err();
+    let error = Trainer::new(&run, &device).fit(&mut task(8), &broken, &points(40, 0, &device)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("the transform failed: no such pixel (worker 0)"), "{error}");
     assert_eq!(Checkpoints::new(run.checkpoints()).load("last").unwrap().0.step, 0, "step 0 was saved");

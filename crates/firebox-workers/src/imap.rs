@@ -30,8 +30,10 @@ pub struct Imap<'p, T, W: Work<T>, I> {
     /// A task that found the pool's queue full: it is the next to be handed out, and its index is
     /// `consumed + window.len()`, which doesn't change while it waits.
     refused: Option<Message>,
-    /// One end for every task, one for us. Capacity `in_flight`, so that no worker waits to answer.
-    answers: (Sender<Answered<W::Output>>, Receiver<Answered<W::Output>>),
+    /// Where tasks answer. Capacity `in_flight`, so that no worker waits to answer.
+    answers: Receiver<Answered<W::Output>>,
+    /// What each task gets a clone of.
+    answer_to: Sender<Answered<W::Output>>,
     /// Set when the stream is dropped: a task that would start later does nothing.
     cancelled: Arc<AtomicBool>,
     /// Whether tasks run where results are asked for, because there is no worker to run them.
@@ -46,6 +48,7 @@ where
 {
     pub(crate) fn new(pool: &'p Pool, work: Arc<W>, tasks: I, in_flight: usize) -> Self {
         let in_flight = in_flight.max(1);
+        let (answer_to, answers) = bounded(in_flight);
         let mut stream = Imap {
             pool,
             work,
@@ -54,7 +57,8 @@ where
             window: VecDeque::with_capacity(in_flight.min(1024)),
             consumed: 0,
             refused: None,
-            answers: bounded(in_flight),
+            answers,
+            answer_to,
             cancelled: Arc::default(),
             inline: pool.runs_inline(),
         };
@@ -90,7 +94,7 @@ where
     /// The wait ends: some task of the window is unanswered, its `Answer` sends once whatever happens,
     /// and no worker waits for us. The channel can't be closed, for we hold a sender.
     fn await_one(&mut self) {
-        if let Ok(answer) = self.answers.1.recv() {
+        if let Ok(answer) = self.answers.recv() {
             let place = answer.task - self.consumed;
             self.window[place] = Some(answer);
         }
@@ -114,7 +118,7 @@ where
     fn next_message(&mut self) -> Option<Message> {
         let task = self.tasks.next()?;
         let index = self.consumed + self.window.len();
-        let answer = Answer::new(index, self.answers.0.clone());
+        let answer = Answer::new(index, self.answer_to.clone());
         let work = Arc::clone(&self.work);
         let cancelled = Arc::clone(&self.cancelled);
         Some(Box::new(move |worker: Worker| {

@@ -1,5 +1,7 @@
 //! What a pool promises: order, bounds, one answer a task, and errors that say where.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
@@ -148,10 +150,8 @@ fn more_tasks_than_the_queue_holds_are_no_deadlock() {
 fn a_worker_that_uses_its_own_pool_does_not_wait_for_itself() {
     let pool = Arc::new(Pool::threads(1).unwrap());
     let inner = Arc::clone(&pool);
-    let sums = pool.map(
-        move |n: usize| inner.map(|x: usize| x, 0..n).unwrap().into_iter().sum::<usize>(),
-        [3, 4],
-    );
+    let sums =
+        pool.map(move |n: usize| inner.map(|x: usize| x, 0..n).unwrap().into_iter().sum::<usize>(), [3, 4]);
     assert_eq!(sums.unwrap(), [3, 6]);
 }
 

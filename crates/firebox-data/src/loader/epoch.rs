@@ -9,7 +9,7 @@ use firebox_workers::Imap;
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
-use crate::loader::{Loader, Plan, LoaderState, Task, task::Executor};
+use crate::loader::{Loader, LoaderState, Plan, Task, task::Executor};
 
 /// An iterator over the batches of one epoch, from [`Loader::epoch`] or [`Loader::resume`].
 ///

@@ -55,19 +55,18 @@ impl<C: Collate> Work<Task> for Executor<C> {
         let mut slots = self.collate.slots(&mut buffer);
         for position in task.start..task.end {
             let Some(slot) = slots.take() else {
-                let text = format!("the layout has no slot for sample {} of its batch", position - task.start);
+                let text =
+                    format!("the layout has no slot for sample {} of its batch", position - task.start);
                 return Err(Error::new(ErrorKind::Collate, text).on_worker(worker.id()));
             };
             self.sample(task.epoch, position, slot).map_err(|error| error.on_worker(worker.id()))?;
         }
         drop(slots);
         let closed = catch_unwind(AssertUnwindSafe(|| self.collate.close(buffer)));
-        closed
-            .unwrap_or_else(|payload| Err(panicked(payload)))
-            .map_err(|source| {
-                let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
-                Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
-            })
+        closed.unwrap_or_else(|payload| Err(panicked(payload))).map_err(|source| {
+            let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
+            Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
+        })
     }
 }
 
@@ -80,7 +79,8 @@ impl<C: Collate> Executor<C> {
         let (kind, text, source) = match filled {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(Failure { kind, source })) => {
-                let text = if kind == ErrorKind::Dataset { "the data set failed" } else { "the transform failed" };
+                let text =
+                    if kind == ErrorKind::Dataset { "the data set failed" } else { "the transform failed" };
                 (kind, text, source)
             }
             Err(payload) => (ErrorKind::Panic, "panicked", panicked(payload)),
