@@ -1,26 +1,89 @@
 //! Progress for a person: a bar on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::BoxError;
 use crate::event::{Callback, Event, Record, RecordKind};
 
-/// Writes to standard error: a bar with rate and remaining time where that is a terminal, and a line for every
-/// evaluation, epoch and stop in any case.
+/// Writes to standard error. On a terminal a bar shows rate and remaining time; elsewhere a line says the same
+/// every ten seconds. Each evaluation, epoch and stop has a line in any case.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// `None` before the run begins, and where there is no terminal.
-    bar: Option<ProgressBar>,
-    epochs: u64,
+    /// `None` before the run begins.
+    run: Option<Run>,
 }
+
+#[derive(Debug)]
+struct Run {
+    epochs: u64,
+    steps: usize,
+    /// The steps that were done when the run began, and when that was.
+    done: usize,
+    begun: Instant,
+    /// `None` where there is no terminal.
+    bar: Option<ProgressBar>,
+    /// When the last line about a step was written.
+    told: Instant,
+}
+
+/// The time between two lines about steps.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 impl Progress {
     /// A bar or lines, as standard error asks for.
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+impl Callback for Progress {
+    fn on_event(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
+        if let Event::Started { done, steps, epochs } = *event {
+            self.run = Some(Run::begin(done, steps, epochs)?);
+        }
+        let Some(run) = &mut self.run else { return Ok(()) };
+        match *event {
+            Event::Started { done, steps, .. } if done > 0 => {
+                run.line(&format!("going on after step {done} of {steps}"))
+            }
+            Event::Recorded(record) => match record.kind {
+                RecordKind::Step => run.step(record),
+                RecordKind::Eval | RecordKind::Epoch => run.pass(record),
+            },
+            Event::Interrupted { signal, step, path } => {
+                if let Some(bar) = run.bar.take() {
+                    bar.finish_and_clear();
+                }
+                let (signal, path) = (signal.name(), path.display());
+                run.line(&format!("stopped by {signal} after step {step}; checkpoint saved: {path}"))
+            }
+            Event::Finished => {
+                if let Some(bar) = run.bar.take() {
+                    bar.finish_and_clear();
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Run {
+    fn begin(done: usize, steps: usize, epochs: u64) -> Result<Self, BoxError> {
+        let bar = if stderr().is_terminal() {
+            let style = "{bar:30} step {pos}/{len}, {msg}{per_sec}, {eta} left";
+            let bar = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(style)?);
+            bar.set_position(done as u64);
+            bar.reset_eta();
+            bar.enable_steady_tick(Duration::from_millis(200));
+            Some(bar)
+        } else {
+            None
+        };
+        Ok(Run { epochs, steps, done, begun: Instant::now(), bar, told: Instant::now() })
     }
 
     fn line(&self, text: &str) -> Result<(), BoxError> {
@@ -30,67 +93,42 @@ impl Progress {
         }
         Ok(())
     }
-}
 
-fn metrics(record: &Record) -> String {
-    let means = record.metrics.means().map(|(name, mean)| format!("{name} {mean:.4}"));
-    means.collect::<Vec<_>>().join(", ")
-}
-
-impl Callback for Progress {
-    fn on_event(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
-        match *event {
-            Event::Started { done, steps, epochs } => {
-                self.epochs = epochs;
-                if stderr().is_terminal() {
-                    let style = "{bar:30} step {pos}/{len}, {msg}{per_sec}, {eta} left";
-                    let bar = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(style)?);
-                    bar.set_position(done as u64);
-                    bar.reset_eta();
-                    bar.enable_steady_tick(Duration::from_millis(200));
-                    self.bar = Some(bar);
-                }
-                if done > 0 {
-                    self.line(&format!("going on after step {done} of {steps}"))?;
-                }
+    fn step(&mut self, record: &Record) -> Result<(), BoxError> {
+        if let Some(bar) = &self.bar {
+            bar.set_position(record.step as u64);
+            if let Some(loss) = record.metrics.mean("loss") {
+                bar.set_message(format!("loss {loss:.4}, "));
             }
-            Event::Recorded(record) => match record.kind {
-                RecordKind::Step => {
-                    if let Some(bar) = &self.bar {
-                        bar.set_position(record.step as u64);
-                        if let Some(loss) = record.metrics.mean("loss") {
-                            bar.set_message(format!("loss {loss:.4}, "));
-                        }
-                    }
-                }
-                RecordKind::Eval | RecordKind::Epoch => self.line(&format!(
-                    "epoch {}/{} {:>5}: {}, {:.1} s, {:.0} samples/s, {:.1} s waiting for data",
-                    record.epoch + 1,
-                    self.epochs,
-                    record.split,
-                    metrics(record),
-                    record.seconds,
-                    record.samples_per_s,
-                    record.data_wait_s,
-                ))?,
-            },
-            Event::Saved { .. } => {}
-            Event::Interrupted { signal, step, path } => {
-                if let Some(bar) = &self.bar {
-                    bar.abandon();
-                }
-                self.line(&format!(
-                    "stopped by {} after step {step}; checkpoint saved: {}",
-                    signal.name(),
-                    path.display()
-                ))?;
-            }
-            Event::Finished => {
-                if let Some(bar) = self.bar.take() {
-                    bar.finish_and_clear();
-                }
-            }
+        } else if self.told.elapsed() >= BETWEEN_LINES {
+            self.told = Instant::now();
+            let rate = (record.step - self.done) as f64 / self.begun.elapsed().as_secs_f64();
+            self.line(&format!(
+                "step {}/{}: {}, {rate:.1} steps/s, {:.0} s left",
+                record.step,
+                self.steps,
+                means(record),
+                (self.steps - record.step) as f64 / rate,
+            ))?;
         }
         Ok(())
     }
+
+    fn pass(&self, record: &Record) -> Result<(), BoxError> {
+        self.line(&format!(
+            "epoch {}/{} {:>5}: {}, {:.1} s, {:.0} samples/s, {:.1} s waiting for data",
+            record.epoch + 1,
+            self.epochs,
+            record.split,
+            means(record),
+            record.seconds,
+            record.samples_per_s,
+            record.data_wait_s,
+        ))
+    }
+}
+
+fn means(record: &Record) -> String {
+    let means = record.metrics.means().map(|(name, mean)| format!("{name} {mean:.4}"));
+    means.collect::<Vec<_>>().join(", ")
 }

@@ -73,8 +73,8 @@ impl Error {
     }
 }
 
-/// The text of a panic's payload, as the standard library's hook would print it.
-pub(crate) fn panic_message(payload: Box<dyn Any + Send>) -> String {
+/// The text of a caught panic's payload: its message, as the standard library prints it.
+pub fn panic_message(payload: Box<dyn Any + Send>) -> String {
     match payload.downcast::<String>() {
         Ok(text) => *text,
         Err(payload) => match payload.downcast_ref::<&'static str>() {

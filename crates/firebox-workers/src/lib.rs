@@ -41,7 +41,7 @@ mod imap;
 mod pool;
 mod work;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, panic_message};
 pub use imap::Imap;
 pub use pool::Pool;
 pub use work::{Work, Worker};

@@ -1,9 +1,8 @@
 //! What a worker does: a run of samples of one batch.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use firebox_workers::{Work, Worker};
+use firebox_workers::{Work, Worker, panic_message};
 use serde::{Deserialize, Serialize};
 
 use crate::collate::{Collate, SlotOf, Slots};
@@ -63,7 +62,7 @@ impl<C: Collate> Work<Task> for Executor<C> {
         }
         drop(slots);
         let closed = catch_unwind(AssertUnwindSafe(|| self.collate.close(buffer)));
-        closed.unwrap_or_else(|payload| Err(panicked(payload))).map_err(|source| {
+        closed.unwrap_or_else(|payload| Err(panic_message(payload).into())).map_err(|source| {
             let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
             Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
         })
@@ -83,18 +82,8 @@ impl<C: Collate> Executor<C> {
                     if kind == ErrorKind::Dataset { "the data set failed" } else { "the transform failed" };
                 (kind, text, source)
             }
-            Err(payload) => (ErrorKind::Panic, "panicked", panicked(payload)),
+            Err(payload) => (ErrorKind::Panic, "panicked", panic_message(payload).into()),
         };
         Err(Error::new(kind, text).at_index(index).caused_by(source))
-    }
-}
-
-fn panicked(payload: Box<dyn Any + Send>) -> BoxError {
-    match payload.downcast::<String>() {
-        Ok(text) => (*text).into(),
-        Err(payload) => match payload.downcast_ref::<&'static str>() {
-            Some(text) => (*text).into(),
-            None => "a panic whose payload is not text".into(),
-        },
     }
 }
