@@ -99,7 +99,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let tests = images(test.clone(), &recipe).build(layout(), sample(false))?.on_device(&device);
 
     let mut task = task(&recipe, &device)?;
-    let schedule = OneCycle::new(recipe.lr, train.batches() * recipe.epochs as usize)?;
+    let schedule = OneCycle::new(recipe.lr, train.steps(recipe.epochs))?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let run = run_dir(&cli)?;
     run.write_config(&recipe)?;

@@ -12,10 +12,15 @@ pub trait Batches {
     type Batch;
 
     /// The number of batches in an epoch.
-    fn batches(&self) -> usize;
+    fn batches(&self, epoch: u64) -> usize;
 
     /// The number of samples in an epoch.
-    fn samples(&self) -> usize;
+    fn samples(&self, epoch: u64) -> usize;
+
+    /// The number of batches in the first `epochs` epochs: the steps of a run over them.
+    fn steps(&self, epochs: u64) -> usize {
+        (0..epochs).map(|epoch| self.batches(epoch)).sum()
+    }
 
     /// All batches of an epoch; the same ones whenever it is asked for.
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_>;
@@ -39,12 +44,12 @@ pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
 impl<C: Collate> Batches for Loader<C> {
     type Batch = C::Batch;
 
-    fn batches(&self) -> usize {
-        self.batches()
+    fn batches(&self, epoch: u64) -> usize {
+        self.batches(epoch)
     }
 
-    fn samples(&self) -> usize {
-        self.samples()
+    fn samples(&self, epoch: u64) -> usize {
+        self.samples(epoch)
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<C::Batch> + '_> {

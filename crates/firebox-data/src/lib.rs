@@ -52,6 +52,7 @@
 //! feature `burn`, `Loader::on_device` makes a loader one of tensors; nothing else in this crate knows a
 //! tensor framework.
 
+mod batch_sampler;
 mod batches;
 mod collate;
 mod error;
@@ -67,12 +68,15 @@ mod tensors;
 
 pub use burn_dataset;
 
+pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
 pub use batches::{BatchStream, Batches};
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
 pub use error::{BoxError, Error, ErrorKind};
 pub use loader::{Epoch, Loader, LoaderBuilder, LoaderState, Task};
 pub use permutation::Permutation;
-pub use sampler::{Sampler, Sequential, Shuffled};
+pub use sampler::{
+    Chained, Distributed, Sampler, Sequential, Shuffled, Subset, Uneven, Weighted, WeightedOnce,
+};
 pub use seed::{SampleRng, Stream, derive_seed};
 pub use split::{Part, random_split};
 #[cfg(feature = "burn")]

@@ -20,6 +20,8 @@ pub enum Stream {
     Init = 4,
     /// One training step: dropout and noise.
     Step = 5,
+    /// A draw with weights.
+    Draw = 6,
 }
 
 /// A seed for `stream` at the place (a, b), such as an epoch and an index.
@@ -83,6 +85,11 @@ impl SampleRng {
     /// A uniform number in [0, 1), a multiple of 2⁻²⁴.
     pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 * (1.0 / (1u32 << 24) as f32)
+    }
+
+    /// A uniform number in [0, 1), a multiple of 2⁻⁵³.
+    pub fn uniform_f64(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
     /// `true` with the given probability.

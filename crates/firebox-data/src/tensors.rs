@@ -105,12 +105,12 @@ where
 {
     type Batch = <C::Batch as IntoTensors>::Tensors;
 
-    fn batches(&self) -> usize {
-        self.loader.batches()
+    fn batches(&self, epoch: u64) -> usize {
+        self.loader.batches(epoch)
     }
 
-    fn samples(&self) -> usize {
-        self.loader.samples()
+    fn samples(&self, epoch: u64) -> usize {
+        self.loader.samples(epoch)
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_> {

@@ -26,7 +26,7 @@ use crate::task::{StepContext, Task};
 /// let mut trainer = Trainer::new(&run, &device)
 ///     .epochs(3)
 ///     .seed(42)
-///     .schedule(OneCycle::new(3e-3, 3 * train.batches())?)
+///     .schedule(OneCycle::new(3e-3, train.steps(3))?)
 ///     .callback(Progress::new());
 /// let outcome = trainer.fit(&mut task, &train, &valid)?;
 /// println!("best: {:?}", outcome.best);
@@ -131,7 +131,7 @@ impl Trainer {
         B: Batches<Batch = T::Batch>,
         V: Batches<Batch = T::Batch>,
     {
-        for (name, batches) in [("training", train.batches()), ("validation", valid.batches())] {
+        for (name, batches) in [("training", train.batches(0)), ("validation", valid.batches(0))] {
             if batches == 0 {
                 return Err(Error::new(ErrorKind::Config, format!("the {name} data have no batch")));
             }
@@ -144,7 +144,7 @@ impl Trainer {
         if !self.resume {
             self.save(&mut state, task)?;
         }
-        let steps = train.batches() * self.epochs as usize;
+        let steps = train.steps(self.epochs);
         self.tell(Event::Started { done: state.step, steps, epochs: self.epochs })?;
         let clock = Clock { begun: Instant::now(), before: state.seconds };
         while state.loader.epoch < self.epochs {
@@ -248,7 +248,7 @@ impl Trainer {
                 data_wait_s,
             })?;
             if let Some(signal) = self.interrupt.requested()
-                && state.loader.batch < train.batches()
+                && state.loader.batch < train.batches(epoch)
             {
                 return Ok(Some(signal));
             }

@@ -8,10 +8,11 @@ use std::thread::available_parallelism;
 use burn_dataset::Dataset;
 use firebox_workers::Pool;
 
+use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::loader::Loader;
 use crate::loader::task::{Executor, Failure, Fill};
-use crate::loader::{Loader, Plan};
 use crate::sampler::{Sampler, Sequential, Shuffled};
 use crate::seed::SampleRng;
 
@@ -19,6 +20,7 @@ use crate::seed::SampleRng;
 pub struct LoaderBuilder<D, I, E> {
     dataset: D,
     sampler: Option<Box<dyn Sampler>>,
+    batches: Option<Box<dyn BatchSampler>>,
     shuffle: bool,
     seed: u64,
     batch_size: usize,
@@ -40,6 +42,7 @@ impl Loader<()> {
         LoaderBuilder {
             dataset,
             sampler: None,
+            batches: None,
             shuffle: false,
             seed: 0,
             batch_size: 1,
@@ -81,6 +84,12 @@ where
         self
     }
 
+    /// Batches of your own, with their order, instead of [`batch_size`](Self::batch_size) and a sampler.
+    pub fn batch_sampler(mut self, batches: impl BatchSampler + 'static) -> Self {
+        self.batches = Some(Box::new(batches));
+        self
+    }
+
     /// What all randomness follows from, the order's and the transform's. Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -114,29 +123,28 @@ where
         C: Collate,
         F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
     {
-        let at_least_one = |what: &str, value: usize| match value {
-            0 => Err(Error::new(ErrorKind::Config, format!("{what}: expected at least 1, got 0"))),
-            _ => Ok(value),
-        };
-        let size = at_least_one("batch size", self.batch_size)?;
         let workers = self.workers.unwrap_or_else(default_workers);
-        let prefetch = at_least_one("prefetch", self.prefetch.unwrap_or((2 * workers).max(4)))?;
+        let prefetch = self.prefetch.unwrap_or((2 * workers).max(4));
+        if prefetch == 0 {
+            return Err(Error::new(ErrorKind::Config, "prefetch: expected at least 1, got 0"));
+        }
         let len = self.dataset.len();
-        let sampler = self.sampler.unwrap_or_else(|| match self.shuffle {
-            true => Box::new(Shuffled::new(len, self.seed)),
-            false => Box::new(Sequential::new(len)),
-        });
-        let plan = Plan { positions: sampler.len(), size, drop_last: self.drop_last };
-        let fingerprint = format!(
-            "{} of a data set of {len}, batches of {size}{}",
-            sampler.describe(),
-            if self.drop_last { ", short last batch dropped" } else { "" },
-        );
+        let batches = match self.batches {
+            Some(batches) => batches,
+            None => {
+                let order = self.sampler.unwrap_or_else(|| match self.shuffle {
+                    true => Box::new(Shuffled::new(len, self.seed)),
+                    false => Box::new(Sequential::new(len)),
+                });
+                Box::new(FixedSize::new(order, self.batch_size, self.drop_last)?)
+            }
+        };
+        let fingerprint = format!("{} of a data set of {len}", batches.describe());
         let pool = Pool::named("firebox-load", workers)
             .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
         let fill = Box::new(Filler { dataset: self.dataset, transform, item: PhantomData });
-        let executor = Arc::new(Executor { fill, collate, sampler, seed: self.seed });
-        Ok(Loader { executor, pool, prefetch, plan, seed: self.seed, fingerprint })
+        let executor = Arc::new(Executor { fill, collate, batches, seed: self.seed });
+        Ok(Loader { executor, pool, prefetch, seed: self.seed, fingerprint })
     }
 }
 

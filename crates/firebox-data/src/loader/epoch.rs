@@ -9,7 +9,7 @@ use firebox_workers::Imap;
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
-use crate::loader::{Loader, LoaderState, Plan, Task, task::Executor};
+use crate::loader::{Loader, LoaderState, Task, task::Executor};
 
 /// An iterator over the batches of one epoch, from [`Loader::epoch`] or [`Loader::resume`].
 ///
@@ -18,7 +18,7 @@ use crate::loader::{Loader, LoaderState, Plan, Task, task::Executor};
 pub struct Epoch<'l, C: Collate> {
     loader: &'l Loader<C>,
     /// `None` once an error was delivered.
-    stream: Option<Imap<'l, Task, Executor<C>, Tasks>>,
+    stream: Option<Imap<'l, Task, Executor<C>, Tasks<C>>>,
     epoch: u64,
     /// The batches delivered, those before a resume included.
     delivered: usize,
@@ -27,8 +27,9 @@ pub struct Epoch<'l, C: Collate> {
 
 impl<'l, C: Collate> Epoch<'l, C> {
     pub(super) fn new(loader: &'l Loader<C>, epoch: u64, delivered: usize) -> Self {
-        let tasks = Tasks { plan: loader.plan, epoch, rest: delivered..loader.batches() };
         let executor = Arc::clone(&loader.executor);
+        let rest = delivered..loader.batches(epoch);
+        let tasks = Tasks { executor: Arc::clone(&executor), epoch, rest };
         let stream = loader.pool.imap_shared(executor, tasks, loader.prefetch);
         Epoch { loader, stream: Some(stream), epoch, delivered, waited: Duration::ZERO }
     }
@@ -70,7 +71,7 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match self.stream {
-            Some(_) => self.loader.batches() - self.delivered,
+            Some(_) => self.loader.batches(self.epoch) - self.delivered,
             None => 0,
         };
         // An error ends the epoch early.
@@ -81,17 +82,20 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
 impl<C: Collate> FusedIterator for Epoch<'_, C> {}
 
 /// The tasks of the batches `rest` of an epoch.
-pub(super) struct Tasks {
-    plan: Plan,
+pub(super) struct Tasks<C> {
+    executor: Arc<Executor<C>>,
     epoch: u64,
     rest: Range<usize>,
 }
 
-impl Iterator for Tasks {
+impl<C> Iterator for Tasks<C> {
     type Item = Task;
 
     fn next(&mut self) -> Option<Task> {
-        self.rest.next().map(|batch| self.plan.task(self.epoch, batch))
+        self.rest.next().map(|batch| {
+            let Range { start, end } = self.executor.batches.positions(self.epoch, batch);
+            Task { epoch: self.epoch, batch, start, end }
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -50,44 +50,20 @@ pub struct Loader<C: Collate> {
     pool: Pool,
     /// Batches handed to the workers and not yet delivered, at most.
     prefetch: usize,
-    plan: Plan,
     seed: u64,
     /// The settings that a position depends on, in words.
     fingerprint: String,
 }
 
-/// Where the batches of an epoch begin and end.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    positions: usize,
-    size: usize,
-    drop_last: bool,
-}
-
-impl Plan {
-    fn count(self) -> usize {
-        if self.drop_last { self.positions / self.size } else { self.positions.div_ceil(self.size) }
-    }
-
-    fn task(self, epoch: u64, batch: usize) -> Task {
-        let start = batch * self.size;
-        Task { epoch, batch, start, end: (start + self.size).min(self.positions) }
-    }
-}
-
 impl<C: Collate> Loader<C> {
     /// The number of batches in an epoch.
-    pub fn batches(&self) -> usize {
-        self.plan.count()
+    pub fn batches(&self, epoch: u64) -> usize {
+        self.executor.batches.batches(epoch)
     }
 
-    /// The number of samples in an epoch: fewer than the sampler's positions only if a short last batch is
-    /// dropped.
-    pub fn samples(&self) -> usize {
-        match self.plan.drop_last {
-            true => self.plan.count() * self.plan.size,
-            false => self.plan.positions,
-        }
+    /// The number of samples in an epoch's batches.
+    pub fn samples(&self, epoch: u64) -> usize {
+        self.executor.batches.samples(epoch)
     }
 
     /// The number of worker threads; 0 means that batches are made in the thread that asks for them.

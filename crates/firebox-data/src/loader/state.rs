@@ -39,8 +39,9 @@ impl LoaderState {
         compare("version", &self.version, &Self::VERSION);
         compare("seed", &self.seed, &loader.seed);
         compare("settings", &self.fingerprint, &loader.fingerprint);
-        if self.batch > loader.batches() {
-            differences.push(format!("batch: saved {}, an epoch here has {}", self.batch, loader.batches()));
+        let batches = loader.batches(self.epoch);
+        if self.batch > batches {
+            differences.push(format!("batch: saved {}, epoch {} here has {batches}", self.batch, self.epoch));
         }
         match differences.is_empty() {
             true => Ok(()),

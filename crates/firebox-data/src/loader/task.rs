@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use firebox_workers::{Work, Worker, panic_message};
 use serde::{Deserialize, Serialize};
 
+use crate::batch_sampler::BatchSampler;
 use crate::collate::{Collate, SlotOf, Slots};
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::sampler::Sampler;
 use crate::seed::SampleRng;
 
 /// Which samples to make: the positions `start..end` of an epoch, which are those of one batch.
@@ -42,7 +42,7 @@ pub(super) struct Failure {
 pub(super) struct Executor<C> {
     pub(super) fill: Box<dyn Fill<C>>,
     pub(super) collate: C,
-    pub(super) sampler: Box<dyn Sampler>,
+    pub(super) batches: Box<dyn BatchSampler>,
     pub(super) seed: u64,
 }
 
@@ -71,7 +71,7 @@ impl<C: Collate> Work<Task> for Executor<C> {
 
 impl<C: Collate> Executor<C> {
     fn sample(&self, epoch: u64, position: usize, slot: SlotOf<'_, C>) -> Result<(), Error> {
-        let index = self.sampler.index(epoch, position);
+        let index = self.batches.index(epoch, position);
         let mut rng = SampleRng::new(self.seed, epoch, index);
         // Unwind safety: the slot belongs to a batch that is thrown away after a panic.
         let filled = catch_unwind(AssertUnwindSafe(|| self.fill.fill(index, &mut rng, slot)));

@@ -1,59 +1,10 @@
-//! Samplers: which index stands at which position of which epoch.
+//! Another random order each epoch.
 
 use std::sync::Mutex;
 
 use crate::permutation::Permutation;
+use crate::sampler::Sampler;
 use crate::seed::{Stream, derive_seed};
-
-/// An order of a data set's indices for every epoch, as a function: nothing is remembered from one call to
-/// the next, so any position of any epoch is reached at once and by any thread.
-pub trait Sampler: Send + Sync {
-    /// The number of positions in each epoch.
-    fn len(&self) -> usize;
-
-    /// Whether an epoch has no position.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The data set index at `position` of `epoch`. The same arguments always give the same index.
-    ///
-    /// # Panics
-    /// May panic if `position` is not below [`len`](Sampler::len).
-    fn index(&self, epoch: u64, position: usize) -> usize;
-
-    /// The sampler and its settings, for a saved position to be compared with: two samplers with the same
-    /// description give the same order.
-    fn describe(&self) -> String;
-}
-
-/// The indices as they are: 0, 1, 2, ….
-#[derive(Clone, Debug)]
-pub struct Sequential {
-    len: usize,
-}
-
-impl Sequential {
-    /// The order of a data set with `len` items.
-    pub fn new(len: usize) -> Self {
-        Sequential { len }
-    }
-}
-
-impl Sampler for Sequential {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn index(&self, _: u64, position: usize) -> usize {
-        assert!(position < self.len, "position {position} of {}", self.len);
-        position
-    }
-
-    fn describe(&self) -> String {
-        format!("sequential(len {})", self.len)
-    }
-}
 
 /// Every index once an epoch, in another random order each epoch: a keyed [`Permutation`].
 #[derive(Debug)]

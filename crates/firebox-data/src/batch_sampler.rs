@@ -1,0 +1,243 @@
+//! Batch samplers: which positions of an epoch form which batch.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, ErrorKind};
+use crate::permutation::Permutation;
+use crate::sampler::Sampler;
+use crate::seed::{Stream, derive_seed};
+
+/// An order of samples, cut into batches, for every epoch: a function of its arguments, as a [`Sampler`] is.
+pub trait BatchSampler: Send + Sync {
+    /// The number of batches in an epoch.
+    fn batches(&self, epoch: u64) -> usize;
+
+    /// The number of samples in an epoch's batches.
+    fn samples(&self, epoch: u64) -> usize;
+
+    /// The positions of a batch. No two batches share one.
+    fn positions(&self, epoch: u64, batch: usize) -> Range<usize>;
+
+    /// The data set index at a position of a batch.
+    fn index(&self, epoch: u64, position: usize) -> usize;
+
+    /// The batch sampler and its settings: see [`Sampler::describe`].
+    fn describe(&self) -> String;
+}
+
+/// Batches of one size, cut from a sampler's order.
+pub struct FixedSize<S> {
+    order: S,
+    size: usize,
+    drop_last: bool,
+}
+
+impl<S: Sampler> FixedSize<S> {
+    /// Batches of `size`; a last one that is shorter is left out if `drop_last` says so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the size is 0.
+    pub fn new(order: S, size: usize, drop_last: bool) -> Result<Self, Error> {
+        check_size("batch size", size)?;
+        Ok(FixedSize { order, size, drop_last })
+    }
+}
+
+impl<S: Sampler> BatchSampler for FixedSize<S> {
+    fn batches(&self, _: u64) -> usize {
+        match self.drop_last {
+            true => self.order.len() / self.size,
+            false => self.order.len().div_ceil(self.size),
+        }
+    }
+
+    fn samples(&self, epoch: u64) -> usize {
+        self.order.len().min(self.batches(epoch) * self.size)
+    }
+
+    fn positions(&self, _: u64, batch: usize) -> Range<usize> {
+        let start = batch * self.size;
+        start..(start + self.size).min(self.order.len())
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        self.order.index(epoch, position)
+    }
+
+    fn describe(&self) -> String {
+        let last = if self.drop_last { ", short last batch dropped" } else { "" };
+        format!("{}, batches of {}{last}", self.order.describe(), self.size)
+    }
+}
+
+/// Batches of samples of similar length, so that little is padded.
+///
+/// The sampler's order is cut into windows; each is sorted by length and cut into batches; then the batches of the
+/// epoch are shuffled. An epoch's plan takes 8 bytes an item at most and is made when it is first needed.
+pub struct Bucketed<S> {
+    order: S,
+    /// The length of each item of the data set.
+    lengths: Arc<[u32]>,
+    cut: Cut,
+    /// Samples in a window.
+    window: usize,
+    seed: u64,
+    /// The plan of one epoch. A cache: it follows from the other fields.
+    plan: Mutex<Option<(u64, Arc<Plan>)>>,
+}
+
+/// Where a sorted window is cut.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// After so many samples.
+    Size(usize),
+    /// Before a batch's padded size, its number of samples times the length of its longest, gets above this.
+    Tokens(usize),
+}
+
+struct Plan {
+    indices: Vec<u32>,
+    /// Where each batch ends.
+    ends: Vec<u32>,
+}
+
+impl<S: Sampler> Bucketed<S> {
+    /// Batches of `size` samples, the last of a window shorter. Windows have 100 batches.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the size is 0 or there are 2³² positions or more.
+    pub fn by_length(
+        order: S,
+        lengths: impl Into<Arc<[u32]>>,
+        size: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        check_size("batch size", size)?;
+        Self::new(order, lengths.into(), Cut::Size(size), size.saturating_mul(100), seed)
+    }
+
+    /// Batches that hold at most `tokens` tokens once they are padded. Windows have 10,000 samples.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a sample alone is longer than that, or there are 2³² positions or more.
+    pub fn by_tokens(
+        order: S,
+        lengths: impl Into<Arc<[u32]>>,
+        tokens: usize,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let lengths = lengths.into();
+        if let Some(index) = lengths.iter().position(|&length| length as usize > tokens) {
+            let text = format!(
+                "token budget: sample {index} alone has {} tokens, got a budget of {tokens}",
+                lengths[index]
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        Self::new(order, lengths, Cut::Tokens(tokens), 10_000, seed)
+    }
+
+    fn new(order: S, lengths: Arc<[u32]>, cut: Cut, window: usize, seed: u64) -> Result<Self, Error> {
+        if u32::try_from(order.len()).is_err() || u32::try_from(lengths.len()).is_err() {
+            let text = format!(
+                "bucketing: expected fewer than 2³² positions, got {}",
+                order.len().max(lengths.len())
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        Ok(Bucketed { order, lengths, cut, window, seed, plan: Mutex::new(None) })
+    }
+
+    /// Another size of the windows, in samples. Larger windows pad less and mix less.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it is 0.
+    pub fn window(mut self, samples: usize) -> Result<Self, Error> {
+        check_size("bucketing window", samples)?;
+        self.window = samples;
+        Ok(self)
+    }
+
+    fn plan(&self, epoch: u64) -> Arc<Plan> {
+        let mut plan = self.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*plan {
+            Some((cached, plan)) if *cached == epoch => Arc::clone(plan),
+            _ => {
+                let made = Arc::new(self.make_plan(epoch));
+                *plan = Some((epoch, Arc::clone(&made)));
+                made
+            }
+        }
+    }
+
+    fn make_plan(&self, epoch: u64) -> Plan {
+        let length = |index: u32| self.lengths[index as usize];
+        let mut sorted: Vec<u32> = (0..self.order.len()).map(|p| self.order.index(epoch, p) as u32).collect();
+        let mut batches: Vec<Range<u32>> = Vec::new();
+        let mut start = 0;
+        for window in sorted.chunks_mut(self.window) {
+            // Stable: samples of one length stay in the sampler's order.
+            window.sort_by_key(|&index| length(index));
+            let mut first = 0;
+            for end in 1..=window.len() {
+                // Sorted, so that the next sample would be the batch's longest.
+                let full = window.get(end).is_none_or(|&next| match self.cut {
+                    Cut::Size(size) => end - first == size,
+                    Cut::Tokens(tokens) => (end + 1 - first) * length(next) as usize > tokens,
+                });
+                if full {
+                    batches.push((start + first) as u32..(start + end) as u32);
+                    first = end;
+                }
+            }
+            start += window.len();
+        }
+        let shuffle = Permutation::new(batches.len(), derive_seed(self.seed, Stream::Order, epoch, 1));
+        let mut plan =
+            Plan { indices: Vec::with_capacity(sorted.len()), ends: Vec::with_capacity(batches.len()) };
+        for batch in 0..batches.len() {
+            let Range { start, end } = batches[shuffle.apply(batch)];
+            plan.indices.extend(&sorted[start as usize..end as usize]);
+            plan.ends.push(plan.indices.len() as u32);
+        }
+        plan
+    }
+}
+
+impl<S: Sampler> BatchSampler for Bucketed<S> {
+    fn batches(&self, epoch: u64) -> usize {
+        self.plan(epoch).ends.len()
+    }
+
+    fn samples(&self, _: u64) -> usize {
+        self.order.len()
+    }
+
+    fn positions(&self, epoch: u64, batch: usize) -> Range<usize> {
+        let plan = self.plan(epoch);
+        let start = batch.checked_sub(1).map_or(0, |before| plan.ends[before]);
+        start as usize..plan.ends[batch] as usize
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        self.plan(epoch).indices[position] as usize
+    }
+
+    fn describe(&self) -> String {
+        let cut = match self.cut {
+            Cut::Size(size) => format!("batches of {size}"),
+            Cut::Tokens(tokens) => format!("batches of {tokens} tokens"),
+        };
+        let lengths = crate::sampler::fingerprint(self.lengths.iter().map(|&length| u64::from(length)));
+        let (order, window, seed) = (self.order.describe(), self.window, self.seed);
+        format!("{order}, {cut} by length (lengths {lengths:016x}, windows of {window}, seed {seed})")
+    }
+}
+
+fn check_size(what: &str, size: usize) -> Result<(), Error> {
+    match size {
+        0 => Err(Error::new(ErrorKind::Config, format!("{what}: expected at least 1, got 0"))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,40 @@
+//! Some of the indices.
+
+use std::sync::Arc;
+
+use crate::sampler::{Sampler, Sequential, Shuffled, check_position, fingerprint};
+
+/// Only the given indices, in the order of another sampler. Holds one table.
+pub struct Subset<S> {
+    indices: Arc<[usize]>,
+    order: S,
+}
+
+impl Subset<Sequential> {
+    /// The indices as they are listed.
+    pub fn new(indices: impl Into<Arc<[usize]>>) -> Self {
+        let indices = indices.into();
+        Subset { order: Sequential::new(indices.len()), indices }
+    }
+
+    /// The indices in another random order each epoch.
+    pub fn shuffled(self, seed: u64) -> Subset<Shuffled> {
+        Subset { order: Shuffled::new(self.indices.len(), seed), indices: self.indices }
+    }
+}
+
+impl<S: Sampler> Sampler for Subset<S> {
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        check_position(position, self.len());
+        self.indices[self.order.index(epoch, position)]
+    }
+
+    fn describe(&self) -> String {
+        let table = fingerprint(self.indices.iter().map(|&index| index as u64));
+        format!("subset({table:016x}) in the order {}", self.order.describe())
+    }
+}

@@ -1,0 +1,167 @@
+//! Indices drawn with weights.
+
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, ErrorKind};
+use crate::sampler::{Sampler, check_position, fingerprint};
+use crate::seed::{SampleRng, Stream, derive_seed};
+
+/// Each position draws an index for itself, with a probability proportional to its weight: an index can come
+/// several times in an epoch, or not at all.
+///
+/// Any position is drawn at once, from one alias table (Walker 1977, Vose 1991) of 16 bytes an item.
+pub struct Weighted {
+    /// For each index the probability of keeping it, and the index to take instead.
+    table: Vec<(f64, usize)>,
+    len: usize,
+    seed: u64,
+    weights: u64,
+}
+
+impl Weighted {
+    /// `len` draws an epoch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a weight is negative or not finite, or none is above 0 although draws are asked
+    /// for.
+    pub fn new(weights: &[f64], len: usize, seed: u64) -> Result<Self, Error> {
+        let largest = checked_largest(weights)?;
+        if largest == 0.0 && len > 0 {
+            return Err(Error::new(ErrorKind::Config, "weights: expected one above 0, got none"));
+        }
+        // Divided by the largest first, for the sum of finite weights need not be finite.
+        let sum: f64 = weights.iter().map(|weight| weight / largest).sum();
+        let share = |weight: &f64| weight / largest / sum * weights.len() as f64;
+        let mut table: Vec<_> = weights.iter().map(share).zip(0..).collect();
+        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
+            (0..table.len()).partition(|&index| table[index].0 < 1.0);
+        while let (Some(&poor), Some(&rich)) = (small.last(), large.last()) {
+            small.pop();
+            table[poor].1 = rich;
+            table[rich].0 -= 1.0 - table[poor].0;
+            if table[rich].0 < 1.0 {
+                large.pop();
+                small.push(rich);
+            }
+        }
+        // What rounding has left over keeps its own index; but an index without weight is never kept.
+        let heaviest = (0..weights.len()).max_by(|&a, &b| weights[a].total_cmp(&weights[b]));
+        for index in small.into_iter().chain(large) {
+            table[index] = match weights[index] > 0.0 {
+                true => (1.0, index),
+                false => (0.0, heaviest.unwrap_or(index)),
+            };
+        }
+        let weights = fingerprint(weights.iter().map(|weight| weight.to_bits()));
+        Ok(Weighted { table, len, seed, weights })
+    }
+}
+
+impl Sampler for Weighted {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        check_position(position, self.len);
+        let mut rng = SampleRng::from_seed(derive_seed(self.seed, Stream::Draw, epoch, position as u64));
+        let index = rng.below(self.table.len() as u64) as usize;
+        let (keep, instead) = self.table[index];
+        if rng.uniform_f64() < keep { index } else { instead }
+    }
+
+    fn describe(&self) -> String {
+        format!("weighted(len {}, weights {:016x}, seed {})", self.len, self.weights, self.seed)
+    }
+}
+
+/// Draws without putting back: every epoch has each index with a weight above 0 once, those with larger weights
+/// rather early; with a `len`, only so many of them (Efraimidis, Spirakis 2006).
+///
+/// The order of an epoch is a plan, made from (seed, epoch) when it is first needed: 4 bytes an item while it is
+/// in use, 16 while it is made.
+pub struct WeightedOnce {
+    weights: Vec<f64>,
+    len: usize,
+    seed: u64,
+    fingerprint: u64,
+    /// The plan of one epoch. A cache: it follows from the other fields.
+    plan: Mutex<Option<(u64, Arc<[u32]>)>>,
+}
+
+impl WeightedOnce {
+    /// The first `len` draws of an epoch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a weight is negative or not finite, fewer than `len` are above 0, or there are
+    /// more than 2³² of them.
+    pub fn new(weights: Vec<f64>, len: usize, seed: u64) -> Result<Self, Error> {
+        checked_largest(&weights)?;
+        let drawable = weights.iter().filter(|&&weight| weight > 0.0).count();
+        if len > drawable || u32::try_from(weights.len()).is_err() {
+            let text = format!(
+                "weights: expected at least {len} above 0 and at most 2³² in all, got {drawable} of {}",
+                weights.len()
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let fingerprint = fingerprint(weights.iter().map(|weight| weight.to_bits()));
+        Ok(WeightedOnce { weights, len, seed, fingerprint, plan: Mutex::new(None) })
+    }
+
+    fn plan(&self, epoch: u64) -> Arc<[u32]> {
+        let mut plan = self.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*plan {
+            Some((cached, plan)) if *cached == epoch => Arc::clone(plan),
+            _ => {
+                let made = self.draw(epoch);
+                *plan = Some((epoch, Arc::clone(&made)));
+                made
+            }
+        }
+    }
+
+    fn draw(&self, epoch: u64) -> Arc<[u32]> {
+        let base = derive_seed(self.seed, Stream::Draw, epoch, 0);
+        // An exponential variable of rate w comes first with a probability proportional to w.
+        let time = |(index, &weight): (usize, &f64)| {
+            let bits = crate::seed::mix(base ^ crate::seed::mix(index as u64));
+            let uniform = ((bits >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
+            (-uniform.ln() / weight, index as u32)
+        };
+        let drawable = self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
+        let mut times: Vec<(f64, u32)> = drawable.map(time).collect();
+        let earlier = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        if self.len < times.len() {
+            times.select_nth_unstable_by(self.len, earlier);
+            times.truncate(self.len);
+        }
+        times.sort_unstable_by(earlier);
+        times.into_iter().map(|(_, index)| index).collect()
+    }
+}
+
+impl Sampler for WeightedOnce {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        self.plan(epoch)[position] as usize
+    }
+
+    fn describe(&self) -> String {
+        format!("weighted once(len {}, weights {:016x}, seed {})", self.len, self.fingerprint, self.seed)
+    }
+}
+
+/// The largest of some weights, 0 if there are none.
+fn checked_largest(weights: &[f64]) -> Result<f64, Error> {
+    match weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+        Some(index) => {
+            let text = format!("weight {index}: expected a number of at least 0, got {}", weights[index]);
+            Err(Error::new(ErrorKind::Config, text))
+        }
+        None => Ok(weights.iter().copied().fold(0.0, f64::max)),
+    }
+}
