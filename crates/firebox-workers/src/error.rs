@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::time::Duration;
 
 /// A task that failed, or a pool that could not be made.
 pub struct Error(Box<Inner>);
@@ -21,7 +22,9 @@ pub enum ErrorKind {
     Panicked(String),
     /// The task's own function returned an error: see [`source`](std::error::Error::source).
     Failed,
-    /// The pool ended before the task ran.
+    /// The task took longer than it was allowed to. Its thread was replaced.
+    TimedOut(Duration),
+    /// The pool ended, or was closed, before the task ran.
     Lost,
     /// The operating system gave no thread: see [`source`](std::error::Error::source).
     Spawn,
@@ -38,6 +41,10 @@ impl Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     ) -> Self {
         Self::new(ErrorKind::Failed, Some(task), worker, Some(source))
+    }
+
+    pub(crate) fn timed_out(task: usize, worker: Option<usize>, limit: Duration) -> Self {
+        Self::new(ErrorKind::TimedOut(limit), Some(task), worker, None)
     }
 
     pub(crate) fn lost(task: usize) -> Self {
@@ -95,6 +102,7 @@ impl fmt::Display for Error {
         match kind {
             ErrorKind::Panicked(text) => write!(f, " panicked: {text}")?,
             ErrorKind::Failed => write!(f, " failed")?,
+            ErrorKind::TimedOut(limit) => write!(f, " took longer than {limit:?}")?,
             ErrorKind::Lost => write!(f, " was lost: the pool ended before it ran")?,
             ErrorKind::Spawn => {}
         }

@@ -37,11 +37,14 @@
 
 mod answer;
 mod error;
+mod feed;
+mod handle;
 mod imap;
 mod pool;
 mod work;
 
 pub use error::{Error, ErrorKind, panic_message};
-pub use imap::Imap;
+pub use handle::Handle;
+pub use imap::{Imap, ImapUnordered};
 pub use pool::Pool;
 pub use work::{Work, Worker};

@@ -1,18 +1,22 @@
 //! A fixed set of named threads and the queue that feeds them.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::Error;
-use crate::imap::Imap;
-use crate::work::{Work, Worker};
+use crate::answer::{Answer, Answered};
+use crate::handle::Handle;
+use crate::imap::{Imap, ImapUnordered};
+use crate::work::{Employed, Work, Worker};
 
 /// A task on its way to a worker: its description, what runs it, and the duty to answer.
-pub(crate) type Message = Box<dyn FnOnce(Worker) + Send>;
+pub(crate) type Message = Box<dyn FnOnce(Worker) -> Employed + Send>;
 
 /// Places in a pool's queue. A stream that finds it full waits for a worker to take something, so the
 /// number bounds memory and nothing else.
@@ -25,15 +29,21 @@ thread_local! {
 
 /// Worker threads and their queue. See the [crate's page](crate) for what it promises.
 ///
-/// Dropping the pool ends it: what still waits in the queue is answered as lost, what runs is finished,
-/// and every thread is joined.
+/// Dropping the pool ends it: what still waits in the queue is answered as lost, what runs is finished, and every
+/// thread is joined. [`join`](Pool::join) finishes what waits, too.
 pub struct Pool {
     id: u64,
+    name: String,
+    workers: usize,
     /// `None` in a pool without workers, and once the pool ends.
     queue: Option<Sender<Message>>,
-    /// The workers' end of the queue, kept to empty it when the pool ends.
-    waiting: Option<Receiver<Message>>,
-    threads: Vec<JoinHandle<()>>,
+    /// The workers' end of the queue: for new threads, and to empty it when the pool ends.
+    waiting: Receiver<Message>,
+    /// The thread in each place. Threads that were given up are in none, and nobody waits for them.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closed: AtomicBool,
+    /// The time that a task may take.
+    limit: Option<Duration>,
 }
 
 impl Pool {
@@ -48,41 +58,73 @@ impl Pool {
     }
 
     /// A pool whose threads are called `name-0`, `name-1`, …. See [`Pool::threads`].
+    ///
+    /// # Errors
+    /// As for [`threads`](Pool::threads).
     pub fn named(name: &str, workers: usize) -> Result<Self, Error> {
         static IDS: AtomicU64 = AtomicU64::new(1);
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
         let (queue, waiting) = bounded::<Message>(QUEUE);
-        let mut pool = Pool { id, queue: None, waiting: None, threads: Vec::with_capacity(workers) };
+        let pool = Pool {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            name: name.to_owned(),
+            workers,
+            queue: (workers > 0).then_some(queue),
+            waiting,
+            threads: Mutex::default(),
+            closed: AtomicBool::new(false),
+            limit: None,
+        };
         for worker in 0..workers {
-            let waiting = waiting.clone();
-            // On failure the threads made so far are joined when `pool` and `queue` go out of scope.
-            let thread = thread::Builder::new()
-                .name(format!("{name}-{worker}"))
-                .spawn(move || {
-                    MEMBER_OF.set(id);
-                    for message in waiting {
-                        message(Worker::new(worker));
-                    }
-                })
-                .map_err(|error| Error::spawn(worker, error));
-            match thread {
-                Ok(thread) => pool.threads.push(thread),
-                Err(error) => {
-                    drop(queue);
-                    return Err(error);
-                }
-            }
-        }
-        if workers > 0 {
-            pool.queue = Some(queue);
-            pool.waiting = Some(waiting);
+            // Should one fail, dropping the pool ends those before it.
+            let thread = pool.spawn(worker)?;
+            pool.places().push(thread);
         }
         Ok(pool)
     }
 
+    /// Gives each task of a stream a time limit, counted from its start. A task that takes longer is answered with
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut); its thread, which nothing can stop, is left to itself,
+    /// and a new one takes its place.
+    ///
+    /// The limit is watched while a result is waited for. Without workers it isn't, and neither for
+    /// [`submit`](Pool::submit), whose handle can be waited for with a limit of its own.
+    pub fn with_timeout(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    fn spawn(&self, worker: usize) -> Result<JoinHandle<()>, Error> {
+        let (id, waiting) = (self.id, self.waiting.clone());
+        thread::Builder::new()
+            .name(format!("{}-{worker}", self.name))
+            .spawn(move || {
+                MEMBER_OF.set(id);
+                for message in waiting {
+                    if message(Worker::new(worker)) == Employed::No {
+                        return;
+                    }
+                }
+            })
+            .map_err(|error| Error::spawn(worker, error))
+    }
+
+    /// Puts a new thread into a worker's place. The old one ends when its task does.
+    pub(crate) fn replace(&self, worker: usize) {
+        // Without a thread to be had the pool goes on with fewer: the old thread would only be joined too early.
+        // At least one must stay, so the last place keeps its old thread, which comes back some day.
+        if let Ok(thread) = self.spawn(worker) {
+            self.places()[worker] = thread;
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        // Nothing panics under this lock.
+        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// The number of worker threads; 0 if tasks run in the caller.
     pub fn workers(&self) -> usize {
-        self.threads.len()
+        self.workers
     }
 
     /// All results, in the order of the tasks. The first task that panics ends the call with its error.
@@ -137,11 +179,60 @@ impl Pool {
         W: Work<T>,
         I: IntoIterator<Item = T>,
     {
-        Imap::new(self, work, tasks.into_iter(), in_flight)
+        Imap::new(self, work, tasks.into_iter(), in_flight, self.limit)
     }
 
-    /// Ends the pool and waits for its threads. Dropping does the same; this says it aloud.
-    pub fn join(self) {}
+    /// A lazy stream of results as they come, each with the index of its task. Else as [`imap`](Pool::imap).
+    pub fn imap_unordered<T, W, I>(
+        &self,
+        work: W,
+        tasks: I,
+        in_flight: usize,
+    ) -> ImapUnordered<'_, T, W, I::IntoIter>
+    where
+        T: Send + 'static,
+        W: Work<T>,
+        I: IntoIterator<Item = T>,
+    {
+        ImapUnordered::new(self, Arc::new(work), tasks.into_iter(), in_flight, self.limit)
+    }
+
+    /// Hands out one task, whose result can be asked for later.
+    ///
+    /// It waits for a place in the queue if that is full. Without workers, and in one of the pool's own, the task
+    /// runs here and now.
+    pub fn submit<F, R>(&self, task: F) -> Handle<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let (to, from) = bounded(1);
+        let answer = Answer::new(0, to);
+        let message: Message = Box::new(move |worker: Worker| {
+            let result = catch_unwind(AssertUnwindSafe(task))
+                .map_err(|payload| Error::panicked(0, worker.id(), payload));
+            answer.give(Answered { task: 0, worker: worker.id(), result });
+            Employed::Yes
+        });
+        if self.runs_inline() && !self.closed.load(Ordering::Relaxed) {
+            message(Worker::CALLER);
+        } else {
+            self.send(message, true);
+        }
+        Handle::new(from)
+    }
+
+    /// Takes no more tasks: those that come later are answered as [lost](crate::ErrorKind::Lost).
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Finishes everything that was handed out, then ends the pool.
+    pub fn join(mut self) {
+        drop(self.queue.take());
+        let threads = std::mem::take(&mut *self.places());
+        join_all(threads);
+    }
 
     /// Enough tasks in flight that no worker starves while the results are taken in order.
     fn ample(&self) -> usize {
@@ -151,21 +242,20 @@ impl Pool {
     /// Whether a stream made in this thread runs its tasks here: the pool has no workers, or this is
     /// one of them, which must not wait for itself.
     pub(crate) fn runs_inline(&self) -> bool {
-        self.threads.is_empty() || MEMBER_OF.get() == self.id
+        self.workers == 0 || MEMBER_OF.get() == self.id
     }
 
     /// Queues a message. Gives it back if the queue is full, unless it may `wait`.
-    pub(crate) fn submit(&self, message: Message, wait: bool) -> Option<Message> {
-        let queue = self.queue.as_ref()?;
+    pub(crate) fn send(&self, message: Message, wait: bool) -> Option<Message> {
+        // A message that is dropped here answers that its task is lost.
+        let queue = self.queue.as_ref().filter(|_| !self.closed.load(Ordering::Relaxed))?;
         match queue.try_send(message) {
-            Ok(()) => None,
+            Ok(()) | Err(TrySendError::Disconnected(_)) => None,
             Err(TrySendError::Full(message)) if wait => {
-                // A closed queue drops the message, which answers that the task is lost.
                 let _ = queue.send(message);
                 None
             }
             Err(TrySendError::Full(message)) => Some(message),
-            Err(TrySendError::Disconnected(_)) => None,
         }
     }
 }
@@ -173,16 +263,19 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         drop(self.queue.take());
-        if let Some(waiting) = self.waiting.take() {
-            waiting.try_iter().for_each(drop);
-        }
-        let here = thread::current().id();
-        for thread in self.threads.drain(..) {
-            // The last handle to a pool may be dropped by one of its own workers, which can't join itself.
-            // A worker's panic is caught with its task, so joining has nothing more to tell.
-            if thread.thread().id() != here {
-                let _ = thread.join();
-            }
+        self.waiting.try_iter().for_each(drop);
+        let threads = std::mem::take(&mut *self.places());
+        join_all(threads);
+    }
+}
+
+fn join_all(threads: Vec<JoinHandle<()>>) {
+    let here = thread::current().id();
+    for thread in threads {
+        // The last handle to a pool may be dropped by one of its own workers, which can't join itself. A worker's
+        // panic is caught with its task, so joining has nothing more to tell.
+        if thread.thread().id() != here {
+            let _ = thread.join();
         }
     }
 }
