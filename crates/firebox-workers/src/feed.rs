@@ -81,6 +81,9 @@ where
         let task = self.tasks.next()?;
         let index = self.handed_out;
         self.handed_out += 1;
+        if self.pool.is_closed() {
+            return Some(Answered { task: index, worker: None, result: Err(Error::lost(index)) });
+        }
         Some(run(&*self.work, task, index, Worker::CALLER))
     }
 

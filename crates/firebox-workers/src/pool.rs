@@ -214,7 +214,7 @@ impl Pool {
             answer.give(Answered { task: 0, worker: worker.id(), result });
             Employed::Yes
         });
-        if self.runs_inline() && !self.closed.load(Ordering::Relaxed) {
+        if self.runs_inline() && !self.is_closed() {
             message(Worker::CALLER);
         } else {
             self.send(message, true);
@@ -225,6 +225,10 @@ impl Pool {
     /// Takes no more tasks: those that come later are answered as [lost](crate::ErrorKind::Lost).
     pub fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Finishes everything that was handed out, then ends the pool.
@@ -248,7 +252,7 @@ impl Pool {
     /// Queues a message. Gives it back if the queue is full, unless it may `wait`.
     pub(crate) fn send(&self, message: Message, wait: bool) -> Option<Message> {
         // A message that is dropped here answers that its task is lost.
-        let queue = self.queue.as_ref().filter(|_| !self.closed.load(Ordering::Relaxed))?;
+        let queue = self.queue.as_ref().filter(|_| !self.is_closed())?;
         match queue.try_send(message) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
             Err(TrySendError::Full(message)) if wait => {

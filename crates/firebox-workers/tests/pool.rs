@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use firebox_workers::{ErrorKind, Pool, Work, Worker};
 
@@ -197,4 +198,164 @@ fn dropping_a_pool_ends_its_threads() {
     assert_eq!(ended.load(Ordering::SeqCst), 0);
     pool.join();
     assert_eq!(ended.load(Ordering::SeqCst), 4);
+}
+
+#[test]
+fn unordered_results_come_as_they_are_ready_and_all_come() {
+    let pool = Pool::threads(2).unwrap();
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let work = move |task: usize| {
+        if task == 0 {
+            gate.lock().unwrap().recv().unwrap();
+        }
+        task * 2
+    };
+    let mut stream = pool.imap_unordered(work, 0..5, 5);
+    let mut seen: Vec<_> = stream.by_ref().take(4).map(|(task, result)| (task, result.unwrap())).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, 2), (2, 4), (3, 6), (4, 8)], "the first task is still held back");
+    release.send(()).unwrap();
+    assert_eq!(stream.next().map(|(task, result)| (task, result.unwrap())), Some((0, 0)));
+    assert!(stream.next().is_none() && stream.next().is_none());
+    for workers in WORKERS {
+        let pool = Pool::threads(workers).unwrap();
+        let mut results: Vec<_> =
+            pool.imap_unordered(|x: usize| x, 0..3000, 64).map(|(task, _)| task).collect();
+        results.sort_unstable();
+        assert!(results.into_iter().eq(0..3000), "{workers} workers");
+    }
+}
+
+#[test]
+fn a_submitted_task_has_a_handle() {
+    for workers in WORKERS {
+        let pool = Pool::threads(workers).unwrap();
+        let handles: Vec<_> = (0..50).map(|x| pool.submit(move || x * x)).collect();
+        let squares: Vec<i32> = handles.into_iter().map(|handle| handle.wait().unwrap()).collect();
+        assert_eq!(squares, (0..50).map(|x| x * x).collect::<Vec<_>>());
+        let error = pool.submit(|| -> () { panic!("no") }).wait().unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Panicked("no".into()));
+    }
+}
+
+#[test]
+fn a_handle_can_be_waited_for_with_a_limit() {
+    let pool = Pool::threads(1).unwrap();
+    let (release, gate) = mpsc::channel::<()>();
+    let handle = pool.submit(move || gate.recv().is_ok());
+    let handle = handle.try_wait().unwrap_err();
+    let handle = handle.wait_timeout(Duration::from_millis(20)).unwrap_err();
+    release.send(()).unwrap();
+    assert!(handle.wait_timeout(Duration::from_secs(60)).unwrap().unwrap());
+}
+
+#[test]
+fn a_task_past_its_limit_is_given_up_and_the_others_go_on() {
+    for workers in [1, 2] {
+        let pool = Pool::threads(workers).unwrap().with_timeout(Duration::from_millis(60));
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let work = move |task: usize| {
+            if task == 2 {
+                let _ = gate.lock().unwrap().recv();
+            }
+            task
+        };
+        let begun = Instant::now();
+        let results: Vec<_> = pool.imap(work, 0..6, 3).collect();
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        for (task, result) in results.iter().enumerate() {
+            match result {
+                Ok(done) => assert!(*done == task && task != 2),
+                Err(error) => {
+                    assert_eq!((error.task(), task), (Some(2), 2));
+                    assert_eq!(error.kind(), &ErrorKind::TimedOut(Duration::from_millis(60)));
+                    assert!(error.worker().is_some());
+                    assert!(
+                        error.to_string().starts_with("task 2 took longer than 60ms (worker "),
+                        "{error}"
+                    );
+                }
+            }
+        }
+        assert_eq!(results.len(), 6);
+        assert_eq!(pool.map(|x: u8| x, [1, 2, 3]).unwrap(), [1, 2, 3], "the place has a new thread");
+        // The thread that was given up is still in its task: the pool's end doesn't wait for it.
+        let begun = Instant::now();
+        drop(pool);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        drop(release);
+    }
+}
+
+#[test]
+fn a_task_just_within_its_limit_is_not_answered_twice() {
+    let pool = Pool::threads(4).unwrap().with_timeout(Duration::from_millis(2));
+    let work = |task: u64| {
+        thread::sleep(Duration::from_micros(1500 + task % 7 * 150));
+        task
+    };
+    let results: Vec<_> = pool.imap(work, 0..400, 16).collect();
+    assert_eq!(results.len(), 400);
+    for (task, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(done) => assert_eq!(done, task as u64),
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::TimedOut(_)) && error.task() == Some(task))
+            }
+        }
+    }
+}
+
+#[test]
+fn joining_finishes_what_waits_and_dropping_does_not() {
+    let count = |end: fn(Pool)| {
+        let done = Arc::new(AtomicUsize::new(0));
+        let pool = Pool::threads(1).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let first = pool.submit(move || gate.recv().is_ok());
+        let handles: Vec<_> = (0..10)
+            .map(|_| {
+                let done = Arc::clone(&done);
+                pool.submit(move || done.fetch_add(1, Ordering::SeqCst))
+            })
+            .collect();
+        let ending = thread::spawn(move || end(pool));
+        // Dropping empties the queue before it waits for the first task: let it do so.
+        if done.load(Ordering::SeqCst) == 0 {
+            thread::sleep(Duration::from_millis(50));
+        }
+        release.send(()).unwrap();
+        ending.join().unwrap();
+        assert!(first.wait().unwrap());
+        let lost = handles.into_iter().filter_map(|handle| handle.wait().err());
+        let lost = lost.inspect(|error| assert_eq!(error.kind(), &ErrorKind::Lost)).count();
+        (done.load(Ordering::SeqCst), lost)
+    };
+    assert_eq!(count(Pool::join), (10, 0));
+    assert_eq!(count(drop), (0, 10));
+}
+
+#[test]
+fn a_closed_pool_takes_no_more_tasks() {
+    for workers in WORKERS {
+        let pool = Pool::threads(workers).unwrap();
+        pool.close();
+        assert_eq!(pool.submit(|| 1).wait().unwrap_err().kind(), &ErrorKind::Lost);
+        assert_eq!(pool.map(|x: u8| x, [1]).unwrap_err().kind(), &ErrorKind::Lost);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pools_leave_no_thread_behind() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    for _ in 0..100 {
+        let pool = Pool::threads(8).unwrap();
+        pool.map(|x: usize| x, 0..20).unwrap();
+    }
+    // Other tests of this program come and go beside this one.
+    assert!(threads() < before + 100, "{before} threads before, {} after", threads());
 }
