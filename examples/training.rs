@@ -5,8 +5,7 @@
 //! Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a report. A run that
 //! was stopped goes on with `--resume`; `--predict picture.png` asks the newest run what it sees.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
-
+use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,11 +19,11 @@ use firebox::data::idx::LabelledImage;
 use firebox::data::{BoxError, LoaderBuilder, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
-use firebox::train::{Checkpoints, Interrupt, Picture, Predictions, Report, peak_rss_bytes};
+use firebox::train::{Checkpoints, ErrorKind, Interrupt, Picture, Predictions, Report, peak_rss_bytes};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Train a convolutional network on Fashion-MNIST.
 #[derive(Parser)]
@@ -39,7 +38,7 @@ struct Cli {
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
     /// Begin anew in a folder that holds a run already
-    #[arg(long)]
+    #[arg(long, requires = "run_dir")]
     overwrite: bool,
     /// Say what a PNG or JPEG picture shows, by the run's best checkpoint, instead of training
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite"])]
@@ -53,7 +52,7 @@ struct Recipe {
     #[arg(long, default_value = "flex")]
     backend: String,
     /// Passes over the training data
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: u64,
     /// Images a step
     #[arg(long, default_value_t = 64, value_parser = at_least_one)]
@@ -86,13 +85,21 @@ struct Recipe {
 
 fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let recipe = settings(&cli, given)?;
+    let config = serde_json::to_value(&recipe)?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
 
-    // 5,000 of the training images decide which checkpoint is the best; the test images are seen once, at the end.
-    let (train, valid) = random_split(fashion_mnist::train(&recipe.data_dir)?, 5_000, recipe.seed)?;
-    let train = first(train, recipe.limit_train);
-    let valid = first(valid, recipe.limit_test);
+    // A twelfth of the training images, 5,000, decides which checkpoint is the best; the test images are seen once,
+    // at the end.
+    let all = fashion_mnist::train(&recipe.data_dir)?;
+    let twelfth = all.len() / 12;
+    let (train, valid) = random_split(all, twelfth, recipe.seed)?;
+    let (train, valid) = (first(train, recipe.limit_train), first(valid, recipe.limit_test));
     let test = Arc::new(first(fashion_mnist::test(&recipe.data_dir)?, recipe.limit_test));
+    if train.is_empty() || valid.is_empty() || test.is_empty() {
+        let counts =
+            format!("{} to train, {} to validate and {} to test", train.len(), valid.len(), test.len());
+        return Err(format!("{}: expected images, got {counts}", recipe.data_dir.display()).into());
+    }
     let train = images(train, &recipe).shuffle(true).build(layout(), sample(recipe.augment))?;
     let train = train.on_device(&device.clone().autodiff());
     let valid = images(valid, &recipe).build(layout(), sample(false))?.on_device(&device);
@@ -101,19 +108,20 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let mut task = task(&recipe, &device)?;
     let schedule = OneCycle::new(recipe.lr, train.steps(recipe.epochs))?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
+    let interrupt = Interrupt::on_signals()?;
     let run = run_dir(&cli)?;
-    run.write_config(&recipe)?;
+    run.write_config(&config)?;
     let mut trainer = Trainer::new(&run, &device)
         .epochs(recipe.epochs)
         .seed(recipe.seed)
         .schedule(schedule)
         .resume(cli.resume)
-        .interrupt(Interrupt::on_signals()?)
+        .interrupt(interrupt)
         .callback(Progress::new());
-    println!("run folder: {}", run.path().display());
+    say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted {
-        println!("go on with: --resume --run-dir {}", run.path().display());
+        say(format!("go on with: --resume --run-dir {}", run.path().display()));
         return Ok(ExitCode::from(128 + signal.number() as u8));
     }
 
@@ -139,7 +147,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
             ("test loss", format!("{:.4}", loss.unwrap_or(f64::NAN))),
             ("training, validation, test", format!("{seconds:.1} s")),
             ("training images a second", format!("{:.0}", outcome.samples_per_s)),
-            ("recipe", described(&recipe)?),
+            ("recipe", described(&config)),
         ])
         .curve("loss")?
         .curve("accuracy")?
@@ -148,8 +156,8 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
         .gallery("Taken for something else", &pictures(&test, &predictions, false)?)?
         .gallery("Recognised", &pictures(&test, &predictions, true)?)?
         .write(&run.report())?;
-    println!("test accuracy: {:.2} %, {seconds:.1} s", 100.0 * accuracy.unwrap_or(f64::NAN));
-    println!("report: {}", run.report().display());
+    say(format!("test accuracy: {:.2} %, {seconds:.1} s", 100.0 * accuracy.unwrap_or(f64::NAN)));
+    say(format!("report: {}", run.report().display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -211,10 +219,9 @@ fn first<D: Dataset<LabelledImage>>(images: D, limit: Option<usize>) -> PartialD
 }
 
 /// All settings in a line.
-fn described(recipe: &Recipe) -> Result<String, BoxError> {
-    let recipe = serde_json::to_value(recipe)?;
-    let settings = recipe.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    Ok(settings.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "))
+fn described(config: &Value) -> String {
+    let settings = config.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    settings.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Twelve images that the network took for what they are, or for something else.
@@ -240,9 +247,15 @@ fn pictures(
 }
 
 /// Prints what a picture shows.
-fn predict(cli: &Cli, picture: &Path) -> Result<ExitCode, BoxError> {
+fn predict(cli: &Cli, given: &ArgMatches, picture: &Path) -> Result<ExitCode, BoxError> {
     let run = existing_run(cli)?;
-    let recipe: Recipe = run.read_config()?;
+    let mut recipe: Recipe = run.read_config()?;
+    if let Some(flag) = flags(cli, given)?.into_iter().find(|(field, _)| field != "backend") {
+        return Err(format!("--{}: has no effect with --predict", flag.0.replace('_', "-")).into());
+    }
+    if given.value_source("backend") == Some(ValueSource::CommandLine) {
+        recipe.backend.clone_from(&cli.recipe.backend);
+    }
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let mut task = task(&recipe, &device)?;
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
@@ -271,36 +284,51 @@ fn predict(cli: &Cli, picture: &Path) -> Result<ExitCode, BoxError> {
     let mut ranked: Vec<_> = task.probabilities(input)?.into_iter().zip(fashion_mnist::CLASSES).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (probability, class) in ranked.iter().take(3) {
-        println!("{class:<12} {:5.1} %", 100.0 * probability);
+        say(format!("{class:<12} {:5.1} %", 100.0 * probability));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of the run: a resumed run keeps its own, except for the number of workers.
+/// The settings of the run: a resumed run keeps its own, except for where the data are and how many threads read
+/// them.
 fn settings(cli: &Cli, given: &ArgMatches) -> Result<Recipe, BoxError> {
-    if !cli.resume {
-        return Ok(cli.recipe.clone());
-    }
-    let mut recipe: Recipe = existing_run(cli)?.read_config()?;
-    let (old, new) = (serde_json::to_value(&recipe)?, serde_json::to_value(&cli.recipe)?);
-    for (field, new) in new.as_object().into_iter().flatten() {
-        let asked = given.value_source(field) == Some(ValueSource::CommandLine);
-        if asked && field != "workers" && old[field] != *new {
-            let flag = field.replace('_', "-");
-            return Err(format!("--{flag}: the run was begun with {}, got {new}", old[field]).into());
+    let mut recipe = cli.recipe.clone();
+    if cli.resume {
+        recipe = existing_run(cli)?.read_config()?;
+        let old = serde_json::to_value(&recipe)?;
+        for (field, new) in flags(cli, given)? {
+            match field.as_str() {
+                "workers" => recipe.workers = cli.recipe.workers,
+                "data_dir" => recipe.data_dir.clone_from(&cli.recipe.data_dir),
+                _ if old[&field] != new => {
+                    let flag = field.replace('_', "-");
+                    return Err(format!("--{flag}: the run was begun with {}, got {new}", old[&field]).into());
+                }
+                _ => {}
+            }
         }
     }
-    recipe.workers = cli.recipe.workers.or(recipe.workers);
+    // The run can be resumed from any folder.
+    recipe.data_dir = std::path::absolute(&recipe.data_dir)?;
     Ok(recipe)
+}
+
+/// The settings given on the command line.
+fn flags(cli: &Cli, given: &ArgMatches) -> Result<Vec<(String, Value)>, BoxError> {
+    let Value::Object(recipe) = serde_json::to_value(&cli.recipe)? else { return Ok(Vec::new()) };
+    let asked = |field: &str| given.value_source(field) == Some(ValueSource::CommandLine);
+    Ok(recipe.into_iter().filter(|(field, _)| asked(field)).collect())
 }
 
 fn run_dir(cli: &Cli) -> Result<RunDir, BoxError> {
     Ok(match &cli.run_dir {
-        _ if cli.resume => existing_run(cli)?,
+        _ if cli.resume => existing_run(cli)?.resume()?,
         None => RunDir::create_under("runs", "training")?,
         Some(folder) if cli.overwrite => RunDir::overwrite(folder)?,
-        Some(folder) => RunDir::create(folder)
-            .map_err(|error| format!("{error} (--resume, --overwrite, or another --run-dir)"))?,
+        Some(folder) => RunDir::create(folder).map_err(|error| match error.kind() {
+            ErrorKind::RunDir => format!("{error} (--resume, --overwrite, or another --run-dir)").into(),
+            _ => BoxError::from(error),
+        })?,
     })
 }
 
@@ -329,26 +357,38 @@ fn share(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a number from 0, below 1".to_owned())
 }
 
+/// A console that is gone is no reason to stop.
+fn say(text: impl AsRef<str>) {
+    let _ = writeln!(stdout(), "{}", text.as_ref());
+}
+
+/// One line, also of causes that have several.
+fn complain(text: &str) {
+    let _ = writeln!(stderr(), "{}", text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim_end());
+}
+
 fn main() -> ExitCode {
     let parsed =
         Cli::command().try_get_matches().and_then(|given| Ok((Cli::from_arg_matches(&given)?, given)));
     let (cli, given) = match parsed {
         Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
-            eprintln!("{}", error.to_string().lines().next().unwrap_or_default());
+            // What is wrong; the lines behind it are on how to get help.
+            let text = error.to_string();
+            complain(text.split("\n\n").next().unwrap_or_default());
             return ExitCode::from(2);
         }
         Err(help) => {
-            print!("{help}");
+            say(help.to_string().trim_end());
             return ExitCode::SUCCESS;
         }
     };
     let result = match &cli.predict {
-        Some(picture) => predict(&cli, picture),
+        Some(picture) => predict(&cli, &given, picture),
         None => train(cli, &given),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        complain(&format!("error: {error}"));
         ExitCode::FAILURE
     })
 }

@@ -19,7 +19,7 @@ fn training() -> Command {
     path.set_file_name(format!("examples/training{}", std::env::consts::EXE_SUFFIX));
     assert!(path.is_file(), "{} is missing: `cargo build --example training`", path.display());
     let mut command = Command::new(path);
-    command.current_dir(std::env::temp_dir()).env("RUST_BACKTRACE", "1");
+    command.current_dir(env!("CARGO_TARGET_TMPDIR")).env("RUST_BACKTRACE", "1");
     command
 }
 
@@ -132,6 +132,63 @@ fn losses_are_the_same_with_any_number_of_workers() {
 }
 
 #[test]
+fn settings_matter() {
+    let run = |extra: &[&str]| {
+        let (_folder, run, name) = folder();
+        let recipe = ["--limit-train", "24", "--limit-test", "8", "--batch-size", "8", "--epochs", "1"];
+        succeed(&[&recipe[..], extra, &["--run-dir", &name]].concat());
+        losses(&run)
+    };
+    let plain = run(&[]);
+    for extra in [&["--augment"][..], &["--dropout", "0.5"], &["--seed", "1"], &["--lr", "0.03"]] {
+        let other = run(extra);
+        assert_eq!(other.len(), plain.len());
+        assert_ne!(other, plain, "{extra:?} changes nothing");
+        assert_eq!(run(extra), other, "{extra:?} is not repeatable");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_console_that_is_gone_does_not_stop_the_training() {
+    let (_folder, run, name) = folder();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = training();
+    command.args([
+        "--limit-train",
+        "24",
+        "--limit-test",
+        "8",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "1",
+        "--run-dir",
+        &name,
+    ]);
+    let status = command.stdout(full.try_clone().unwrap()).stderr(full).status().unwrap();
+    assert!(status.success());
+    assert!(run.join("summary.json").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_the_run_at_once() {
+    let (_folder, run, name) = folder();
+    let running = Running::start(&[&["--run-dir", &name][..], &LONG].concat());
+    running.until_step(&run, 3);
+    // Held back, so that both are there when it goes on.
+    running.signal("-STOP");
+    running.signal("-INT");
+    running.signal("-TERM");
+    running.signal("-CONT");
+    let output = running.output();
+    let code = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert!(code.is_some(), "ended by {:?}", output.status);
+    assert!(run.join("checkpoints/last/manifest.json").exists());
+}
+
+#[test]
 fn bad_input_is_one_line_that_says_what_and_where() {
     let (folder, run, name) = folder();
     let small = ["--limit-train", "20", "--limit-test", "10", "--batch-size", "10", "--epochs", "1"];
@@ -153,6 +210,19 @@ fn bad_input_is_one_line_that_says_what_and_where() {
     let cut = spoilt("cut", images, &fs::read(data.join(images)).unwrap()[..100_000]);
     let foreign = spoilt("foreign", images, b"<html>not found</html>");
     let other = spoilt("other", labels, &fs::read(data.join("t10k-labels-idx1-ubyte.gz")).unwrap());
+    fs::create_dir(at("shelf")).unwrap();
+    fs::write(at("shelf/book"), "").unwrap();
+    // Ten images, and a JPEG that is cut off.
+    let few = spoilt(
+        "few",
+        images,
+        &[&[0, 0, 8, 3, 0, 0, 0, 10, 0, 0, 0, 28, 0, 0, 0, 28][..], &[0; 7840]].concat(),
+    );
+    fs::write(Path::new(&few).join(labels), [0, 0, 8, 1, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    let half = at("half.jpg");
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    GrayImage::new(64, 64).write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+    fs::write(&half, &jpeg.get_ref()[..jpeg.get_ref().len() / 3]).unwrap();
     let in_file = at("run/config.json/run");
     let picture = at("run/summary.json");
     let copy = |name: &str| {
@@ -184,7 +254,9 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--dropout", "1"], 2, &["--dropout", "expected a number from 0, below 1"]),
         (&["--epochs", "0"], 2, &["--epochs"]),
         (&["--nonsense"], 2, &["--nonsense"]),
-        (&["--resume", "--overwrite"], 2, &["--resume", "--overwrite"]),
+        (&["--resume", "--overwrite", "--run-dir", &name], 2, &["--resume", "--overwrite"]),
+        (&["--epochs", "18446744073709551615"], 2, &["--epochs", "1000000"]),
+        (&["--workers", "18446744073709551615"], 1, &["workers", "at most 1024"]),
         (&["--backend", "abacus"], 1, &["no backend abacus", "flex"]),
         (&["--data-dir", "/nowhere"], 1, &["/nowhere/train-images-idx3-ubyte", "no such file"]),
         (&["--data-dir", &cut], 1, &[&cut, images, "damaged or cut short"]),
@@ -194,8 +266,8 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--run-dir", &in_file], 1, &[&in_file, "Not a directory"]),
         (&["--run-dir", &at("none"), "--resume"], 1, &[&at("none"), "no run"]),
         (&["--run-dir", &at("missing"), "--resume"], 1, &["missing/checkpoints/last", "no such checkpoint"]),
-        (&["--run-dir", &at("damaged"), "--resume"], 1, &["last/model.optimizer.safetensors", "damaged"]),
-        (&["--run-dir", &at("damaged"), "--predict", &picture], 1, &["best/model.optimizer", "damaged"]),
+        (&["--run-dir", &at("damaged"), "--resume"], 1, &["step-2/model.optimizer.safetensors", "damaged"]),
+        (&["--run-dir", &at("damaged"), "--predict", &picture], 1, &["step-2/model.optimizer", "damaged"]),
         (
             &["--run-dir", &at("alien"), "--resume"],
             1,
@@ -203,7 +275,11 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         ),
         (&["--run-dir", &name, "--resume", "--batch-size", "20"], 1, &["--batch-size", "10", "20"]),
         (&["--run-dir", &name, "--predict", &picture], 1, &[&picture, "not a PNG or JPEG"]),
+        (&["--run-dir", &name, "--predict", &half], 1, &[&half]),
         (&["--run-dir", &name, "--predict", "/nowhere.png"], 1, &["/nowhere.png"]),
+        (&["--run-dir", &name, "--predict", &picture, "--lr", "1"], 1, &["--lr", "no effect with --predict"]),
+        (&["--run-dir", &at("shelf"), "--overwrite"], 1, &["shelf", "no run"]),
+        (&["--data-dir", &few], 1, &[&few, "expected images, got 10 to train, 0 to validate"]),
         #[cfg(not(feature = "cuda"))]
         (&["--backend", "cuda"], 1, &["this build has no backend cuda", "flex"]),
     ];
@@ -226,6 +302,8 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         assert!(!Path::new(&fresh).exists(), "{arguments:?} left a run folder");
     }
     assert_eq!(fs::read(run.join("metrics.jsonl")).unwrap(), before, "a refused run changed the old one");
+    let output = outcome(&["--overwrite"]);
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     let again = succeed(&[&["--run-dir", &name, "--overwrite"][..], &small].concat());
     assert!(again.contains("test accuracy"));
 }

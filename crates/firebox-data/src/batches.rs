@@ -22,6 +22,15 @@ pub trait Batches {
         (0..epochs).map(|epoch| self.batches(epoch)).sum()
     }
 
+    /// The position before the first batch of an epoch.
+    fn state(&self, epoch: u64) -> LoaderState;
+
+    /// Whether [`resume`](Self::resume) would take a state.
+    ///
+    /// # Errors
+    /// If the state belongs to another source.
+    fn check(&self, state: &LoaderState) -> Result<(), Error>;
+
     /// All batches of an epoch; the same ones whenever it is asked for.
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_>;
 
@@ -50,6 +59,14 @@ impl<C: Collate> Batches for Loader<C> {
 
     fn samples(&self, epoch: u64) -> usize {
         self.samples(epoch)
+    }
+
+    fn state(&self, epoch: u64) -> LoaderState {
+        self.state(epoch)
+    }
+
+    fn check(&self, state: &LoaderState) -> Result<(), Error> {
+        self.check(state)
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<C::Batch> + '_> {

@@ -28,11 +28,12 @@ pub trait Collate: Send + Sync + 'static {
     /// All slots of a buffer, in the order of the samples.
     fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a>;
 
-    /// Makes the written buffer a batch.
+    /// Makes the written buffer a batch, without the samples in `holes`: their places in the batch, rising, of
+    /// slots that nothing good was written to.
     ///
     /// # Errors
-    /// Whatever stands in the way, such as a slot that nothing was written to.
-    fn close(&self, buffer: Self::Buffer) -> Result<Self::Batch, BoxError>;
+    /// Whatever stands in the way.
+    fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError>;
 }
 
 /// Slots that can be taken one by one, or cut into runs that are written independently.
@@ -94,7 +95,12 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
         Rows { samples: buffer.samples, elements: self.elements(), values: &mut buffer.values }
     }
 
-    fn close(&self, buffer: Stacked<T, R>) -> Result<Stacked<T, R>, BoxError> {
+    fn close(&self, mut buffer: Stacked<T, R>, holes: &[usize]) -> Result<Stacked<T, R>, BoxError> {
+        let elements = self.elements();
+        for &hole in holes.iter().rev() {
+            buffer.values.drain(hole * elements..(hole + 1) * elements);
+        }
+        buffer.samples -= holes.len();
         Ok(buffer)
     }
 }
@@ -159,7 +165,10 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
         Values(buffer.iter_mut())
     }
 
-    fn close(&self, buffer: Vec<T>) -> Result<Vec<T>, BoxError> {
+    fn close(&self, mut buffer: Vec<T>, holes: &[usize]) -> Result<Vec<T>, BoxError> {
+        for &hole in holes.iter().rev() {
+            buffer.remove(hole);
+        }
         Ok(buffer)
     }
 }
@@ -200,9 +209,12 @@ where
         Values(buffer.iter_mut())
     }
 
-    fn close(&self, buffer: Vec<Option<S>>) -> Result<B, BoxError> {
+    fn close(&self, buffer: Vec<Option<S>>, holes: &[usize]) -> Result<B, BoxError> {
         let mut samples = Vec::with_capacity(buffer.len());
         for (slot, sample) in buffer.into_iter().enumerate() {
+            if holes.binary_search(&slot).is_ok() {
+                continue;
+            }
             samples.push(sample.ok_or_else(|| format!("nothing was written to slot {slot} of the batch"))?);
         }
         (self.batch)(samples)
@@ -241,8 +253,8 @@ impl Collate for () {
         Nothing(*samples)
     }
 
-    fn close(&self, samples: usize) -> Result<usize, BoxError> {
-        Ok(samples)
+    fn close(&self, samples: usize, holes: &[usize]) -> Result<usize, BoxError> {
+        Ok(samples - holes.len())
     }
 }
 
@@ -279,8 +291,8 @@ macro_rules! tuples {
                 ($(self.$at.slots(&mut buffer.$at),)+)
             }
 
-            fn close(&self, buffer: Self::Buffer) -> Result<Self::Batch, BoxError> {
-                Ok(($(self.$at.close(buffer.$at)?,)+))
+            fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError> {
+                Ok(($(self.$at.close(buffer.$at, holes)?,)+))
             }
         }
 
@@ -328,10 +340,33 @@ mod tests {
             let (mut left, mut right) = layout.slots(&mut buffer).split_at(cut);
             write(&mut right, cut as u8);
             write(&mut left, 0);
-            let (rows, labels) = layout.close(buffer).unwrap();
+            let (rows, labels) = layout.close(buffer, &[]).unwrap();
             assert_eq!(rows.values, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
             assert_eq!((rows.samples, rows.shape), (5, [1, 2]));
             assert_eq!(labels, [0, 1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn holes_make_a_shorter_batch() {
+        let gather = Gather::new(|samples: Vec<u8>| Ok(samples));
+        let layout = (Stack::<u8, 2>::new([1, 2]), Scalar::<i64>::new(), gather, ());
+        for holes in [&[][..], &[0], &[1, 2], &[0, 3], &[0, 1, 2, 3]] {
+            let mut buffer = layout.open(4);
+            let mut slots = layout.slots(&mut buffer);
+            for place in 0..4 {
+                let (row, label, sample, ()) = slots.take().unwrap();
+                if !holes.contains(&usize::from(place)) {
+                    (*label, *sample) = (i64::from(place), Some(place));
+                    row.fill(place);
+                }
+            }
+            let left: Vec<u8> = (0..4).filter(|place| !holes.contains(&usize::from(*place))).collect();
+            let (rows, labels, samples, count) = layout.close(buffer, holes).unwrap();
+            assert_eq!(rows.values, left.iter().flat_map(|&place| [place; 2]).collect::<Vec<_>>());
+            assert_eq!((rows.samples, count), (left.len(), left.len()));
+            assert!(labels.iter().copied().eq(left.iter().copied().map(i64::from)));
+            assert_eq!(samples, left);
         }
     }
 
@@ -349,8 +384,8 @@ mod tests {
         let layout = Gather::new(|samples: Vec<String>| Ok(samples.concat()));
         let mut buffer = layout.open(2);
         *layout.slots(&mut buffer).take().unwrap() = Some("a".into());
-        assert!(layout.close(buffer).unwrap_err().to_string().contains("slot 1"));
+        assert!(layout.close(buffer, &[]).unwrap_err().to_string().contains("slot 1"));
         let buffer = vec![Some("a".to_owned()), Some("b".to_owned())];
-        assert_eq!(layout.close(buffer).unwrap(), "ab");
+        assert_eq!(layout.close(buffer, &[]).unwrap(), "ab");
     }
 }

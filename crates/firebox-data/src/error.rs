@@ -44,12 +44,16 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    /// An error with a message that says what was expected and what was there instead, in one line.
+    ///
+    /// A data set of your own can return one with the path of its file: the loader's error names it, too.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         Error(Box::new(Inner { kind, message, index: None, path: None, worker: None, source: None }))
     }
 
-    pub(crate) fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
+    /// Names the file that it is about.
+    pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path = Some(path.into());
         self
     }
@@ -64,8 +68,8 @@ impl Error {
         self
     }
 
-    /// Keeps the cause, and takes over the path that it may name.
-    pub(crate) fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+    /// Keeps the cause, whose message goes behind this one's, and takes over the path that it may name.
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         let source = source.into();
         if self.0.path.is_none() {
             self.0.path = path_in(&*source);

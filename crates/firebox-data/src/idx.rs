@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn_dataset::Dataset;
 use bytes::Bytes;
-use flate2::bufread::GzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, ErrorKind};
 
@@ -36,7 +36,7 @@ impl Idx {
         let read = || {
             let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
             let gzip = file.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]);
-            if gzip { Self::parse(GzDecoder::new(file)) } else { Self::parse(file) }
+            if gzip { Self::parse(MultiGzDecoder::new(file)) } else { Self::parse(file) }
         };
         read().map_err(|error| error.at_path(path))
     }
@@ -63,7 +63,7 @@ impl Idx {
         // The header is not to be trusted with an allocation: the vector grows with what is really there.
         // One byte more than expected is asked for, to see whether the file ends where it should.
         let mut values = Vec::new();
-        file.take(expected as u64 + 1).read_to_end(&mut values).map_err(undecodable)?;
+        file.take((expected as u64).saturating_add(1)).read_to_end(&mut values).map_err(undecodable)?;
         if values.len() != expected {
             let got = if values.len() > expected { "more".to_owned() } else { values.len().to_string() };
             return Err(format_error(format!(

@@ -113,6 +113,14 @@ where
         self.loader.samples(epoch)
     }
 
+    fn state(&self, epoch: u64) -> LoaderState {
+        self.loader.state(epoch)
+    }
+
+    fn check(&self, state: &LoaderState) -> Result<(), Error> {
+        self.loader.check(state)
+    }
+
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_> {
         self.stream(self.loader.epoch(epoch))
     }

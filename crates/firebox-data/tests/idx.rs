@@ -38,6 +38,9 @@ fn plain_and_gzip_files_give_the_same() {
     let plain = Idx::read(write(folder.path(), "a", &bytes)).unwrap();
     // The name says nothing: the first bytes do.
     let packed = Idx::read(write(folder.path(), "b", &gzip(&bytes))).unwrap();
+    let parts = [gzip(&bytes[..7]), gzip(&bytes[7..])].concat();
+    let parts = Idx::read(write(folder.path(), "c", &parts)).unwrap();
+    assert_eq!((&parts.shape, &parts.values), (&plain.shape, &plain.values), "a file of two gzip members");
     assert_eq!(plain.shape, [2, 2, 3]);
     assert_eq!((plain.shape, plain.values), (packed.shape, packed.values));
 }
@@ -52,7 +55,8 @@ fn a_bad_file_is_refused_and_named() {
     flipped[crc] ^= 1;
     let huge = idx(&[u32::MAX, u32::MAX, u32::MAX], &[]);
     let large = idx(&[u32::MAX, 28, 28], &[0; 100]);
-    let cases: [(&str, &[u8], &str); 10] = [
+    let brim = idx(&[u32::MAX, 641, 6_700_417], &[]);
+    let cases: [(&str, &[u8], &str); 12] = [
         ("empty", b"", "ends before the magic number"),
         ("text", b"hello, world", "expected magic 00 00 08 and a rank, got 68 65 6c 6c"),
         ("floats", &[0, 0, 13, 1, 0, 0, 0, 0], "expected magic"),
@@ -61,6 +65,8 @@ fn a_bad_file_is_refused_and_named() {
         ("long", &[&good[..], b"x"].concat(), "expected 8 bytes for dimensions [2, 2, 2], got more"),
         ("cut.gz", &packed[..packed.len() - 12], "damaged or cut short"),
         ("flipped.gz", &flipped, "damaged or cut short"),
+        ("garbage.gz", &[&packed[..], b"garbage"].concat(), "damaged or cut short"),
+        ("brim", &brim, "got 0"),
         ("huge", &huge, "impossible dimensions"),
         ("large", &large, "got 100"),
     ];

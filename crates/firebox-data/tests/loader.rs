@@ -115,15 +115,17 @@ fn a_resumed_epoch_is_the_tail_of_the_uninterrupted_one() {
 
 #[test]
 fn a_position_of_another_loader_is_refused_and_both_sides_are_named() {
-    let state = noisy(100, 10, 0).epoch(0).state();
+    let state = noisy(100, 10, 0).state(0);
     let error = noisy(100, 20, 0).resume(&state).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::State);
     let text = error.to_string();
     assert!(text.contains("batches of 10") && text.contains("batches of 20"), "{text}");
-    let newer = LoaderState { version: 2, ..state.clone() };
+    let mut newer = state.clone();
+    newer.version = 2;
     let text = noisy(100, 10, 0).resume(&newer).err().unwrap().to_string();
     assert!(text.contains("version: saved 2, here 1"), "{text}");
-    let beyond = LoaderState { batch: 11, ..state };
+    let mut beyond = state;
+    beyond.batch = 11;
     assert!(noisy(100, 10, 0).resume(&beyond).is_err());
 }
 
@@ -261,6 +263,8 @@ fn settings_are_checked() {
         (error.kind(), error.to_string().as_str()),
         (ErrorKind::Config, "batch size: expected at least 1, got 0")
     );
+    let error = builder().workers(1025).build((), |_, _, ()| Ok(())).err().unwrap();
+    assert_eq!(error.to_string(), "workers: expected at most 1024, got 1025");
     let error = builder().prefetch(0).build((), |_, _, ()| Ok(())).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Config);
     let loader = builder()
@@ -275,10 +279,56 @@ fn settings_are_checked() {
 
 #[test]
 fn a_task_is_plain_data() {
-    let task = Task { epoch: 3, batch: 2, start: 128, end: 192 };
-    let text = serde_json::to_string(&task).unwrap();
-    assert_eq!(text, r#"{"epoch":3,"batch":2,"start":128,"end":192}"#);
-    assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task);
+    let text = r#"{"epoch":3,"batch":2,"start":128,"end":192}"#;
+    let task: Task = serde_json::from_str(text).unwrap();
+    assert_eq!((task.epoch, task.batch, task.start..task.end), (3, 2, 128..192));
+    assert_eq!(serde_json::to_string(&task).unwrap(), text);
+}
+
+#[test]
+fn a_panic_of_the_order_is_an_error_too() {
+    struct Odd;
+    impl Sampler for Odd {
+        fn len(&self) -> usize {
+            3
+        }
+        fn index(&self, _: u64, position: usize) -> usize {
+            assert!(position != 1, "odd");
+            position
+        }
+        fn describe(&self) -> String {
+            "odd".to_owned()
+        }
+    }
+    for workers in WORKERS {
+        let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
+            .sampler(Odd)
+            .workers(workers)
+            .build((), |_, _, ()| Ok(()))
+            .unwrap();
+        let results: Vec<_> = loader.epoch(0).collect();
+        assert_eq!(results.len(), 2);
+        let error = results[1].as_ref().unwrap_err();
+        assert_eq!((error.kind(), error.worker().is_some()), (ErrorKind::Panic, workers > 0));
+        assert!(error.to_string().starts_with("batch 1 of epoch 0 was not made: panicked: odd"), "{error}");
+    }
+}
+
+#[test]
+fn a_data_sets_own_error_can_name_its_file() {
+    struct Files;
+    impl Dataset<u8, Error> for Files {
+        fn get(&self, _: usize) -> Result<u8, Error> {
+            Err(Error::new(ErrorKind::Io, "no such picture").at_path("shelf/17.png"))
+        }
+        fn len(&self) -> usize {
+            1
+        }
+    }
+    let loader = Loader::builder(Files).workers(1).build((), |_, _, ()| Ok(())).unwrap();
+    let error = loader.epoch(0).next().unwrap().unwrap_err();
+    assert_eq!(error.path(), Some(std::path::Path::new("shelf/17.png")));
+    assert_eq!(error.to_string(), "sample 0: the data set failed: shelf/17.png: no such picture (worker 0)");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Blocks and models for Burn that compute what PyTorch's compute.
 //!
-//! Names, shapes, defaults, initialisation and the keys of the state dictionary follow PyTorch. Where Burn's
+//! Names, defaults, initialisation and the keys of the state dictionary follow PyTorch; tensors have Burn's
+//! layout, so that a linear map's weight is PyTorch's transposed. Where Burn's
 //! own layer gives the same numbers it is used; where it doesn't, this crate has its own and says why: so
 //! far [`BatchNorm2d`], whose running variance is unbiased and whose running state is not shared by clones.
 //!

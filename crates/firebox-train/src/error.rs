@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Backend,
     /// The loader gave an error instead of a batch.
     Data,
+    /// A task could not take a step, or judge a batch.
+    Task,
     /// A file or folder cannot be read or written.
     Io,
     /// A run folder that is in use, or is none.
@@ -38,16 +40,19 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    /// An error with a message that says what was expected and what was there instead, in one line.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error(Box::new(Inner { kind, message: message.into(), path: None, source: None }))
     }
 
-    pub(crate) fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
+    /// Names the file or folder that it is about.
+    pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path = Some(path.into());
         self
     }
 
-    pub(crate) fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+    /// Keeps the cause, whose message goes behind this one's.
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -70,13 +75,23 @@ impl Error {
 
 impl From<firebox_data::Error> for Error {
     fn from(error: firebox_data::Error) -> Self {
-        Error::new(ErrorKind::Data, "data").caused_by(error)
+        let path = error.path().map(Path::to_owned);
+        Error(Box::new(Inner {
+            kind: ErrorKind::Data,
+            message: String::new(),
+            path,
+            source: Some(error.into()),
+        }))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { message, path, source, .. } = &*self.0;
+        // An error of the data has nothing to add to its cause, which names its own place.
+        if let (true, Some(source)) = (message.is_empty(), source) {
+            return write!(f, "{source}");
+        }
         if let Some(path) = path {
             write!(f, "{}: ", path.display())?;
         }

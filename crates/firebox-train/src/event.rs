@@ -21,7 +21,8 @@ pub enum RecordKind {
     Epoch,
 }
 
-/// One line of `metrics.jsonl`. What does not apply is left out.
+/// One line of `metrics.jsonl`. What does not apply is left out, and so is what is not a finite number, for which
+/// JSON has no word.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// What was measured.
@@ -59,7 +60,7 @@ impl Serialize for Record {
         map.serialize_entry("epoch", &self.epoch)?;
         map.serialize_entry("split", &self.split)?;
         map.serialize_entry("seconds", &self.seconds)?;
-        for (name, mean) in self.metrics.means() {
+        for (name, mean) in self.metrics.means().filter(|(_, mean)| mean.is_finite()) {
             map.serialize_entry(name, &mean)?;
         }
         if let Some(lr) = self.lr {

@@ -1,7 +1,7 @@
 //! Signals that ask a run to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -51,15 +51,15 @@ impl Interrupt {
     /// [`ErrorKind::Io`] if the system refuses the handlers.
     pub fn on_signals() -> Result<Self, Error> {
         let interrupt = Self::default();
+        let again = Arc::new(AtomicBool::new(false));
         for signal in [Signal::Int, Signal::Term] {
             let number = signal.number();
             let refused = |error| {
                 Error::new(ErrorKind::Io, format!("no handler for {}", signal.name())).caused_by(error)
             };
-            let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
             // In this order: the first signal finds `again` unset, sets it, and is remembered.
             signal_hook::flag::register_conditional_default(number, Arc::clone(&again)).map_err(refused)?;
-            signal_hook::flag::register(number, again).map_err(refused)?;
+            signal_hook::flag::register(number, Arc::clone(&again)).map_err(refused)?;
             signal_hook::flag::register_usize(number, Arc::clone(&interrupt.0), number as usize)
                 .map_err(refused)?;
         }

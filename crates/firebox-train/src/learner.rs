@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{Bytes, DType, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Element, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
 use firebox_models::StateDict;
 
@@ -67,7 +67,8 @@ impl<M: Module> Learner<M> {
         Ok(())
     }
 
-    /// The optimiser's state by parameter path and field, such as `fc2.weight/momentum.moment_1`.
+    /// The optimiser's state by parameter path and field: tensors as `fc2.weight/momentum.moment_1`, single numbers
+    /// as `fc2.weight#momentum.time`.
     ///
     /// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
     fn optimizer_state(&self) -> Result<StateDict, Error> {
@@ -76,21 +77,23 @@ impl<M: Module> Learner<M> {
             self.optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
         let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
         let paths = Paths::of(self.model());
-        let key = |name: &str| {
+        let key = |name: &str, mark: char| {
             let (id, field) = name.split_once('.')?;
             let id = id.parse::<u64>().map(ParamId::from).ok()?;
             let path = paths.0.iter().find(|(other, _)| *other == id)?;
-            Some(format!("{}/{field}", path.1))
+            Some(format!("{}{mark}{field}", path.1))
         };
-        let known = |name: &str| key(name).ok_or_else(|| unreadable(format!("{name} is of no parameter")));
+        let known = |name: &str, mark| {
+            key(name, mark).ok_or_else(|| unreadable(format!("{name} is of no parameter")))
+        };
         let mut state = StateDict::default();
         for (name, &scalar) in record.scalars() {
-            state.insert(known(name)?, scalar_to_tensor(scalar));
+            state.insert(known(name, SCALAR)?, scalar_to_tensor(scalar));
         }
         for tensor in record.into_tensors().map_err(|error| unreadable(error.to_string()))? {
             let (name, dtype, shape, _, bytes) =
                 tensor.into_parts().map_err(|error| unreadable(error.to_string()))?;
-            state.insert(known(&name)?, TensorData::from_bytes(bytes, shape, dtype));
+            state.insert(known(&name, TENSOR)?, TensorData::from_bytes(bytes, shape, dtype));
         }
         Ok(state)
     }
@@ -103,21 +106,17 @@ impl<M: Module> Learner<M> {
         let mut scalars = Vec::new();
         let mut strangers = Vec::new();
         for (key, data) in state.iter() {
-            let known = key.split_once('/').and_then(|(path, field)| {
+            let known = key.split_once([TENSOR, SCALAR]).and_then(|(path, field)| {
                 let (id, _) = paths.0.iter().find(|(_, other)| other == path)?;
-                Some((id.val(), field))
+                Some((id.val(), format!("{}.{field}", id.val())))
             });
-            let Some((id, field)) = known else {
-                strangers.push(format!("unexpected {key}"));
-                continue;
-            };
-            let field = format!("{id}.{field}");
-            match tensor_to_scalar(data) {
-                Some(scalar) => scalars.push((field, scalar)),
-                None => {
+            match (known, key.contains(SCALAR), tensor_to_scalar(data)) {
+                (Some((_, field)), true, Some(scalar)) => scalars.push((field, scalar)),
+                (Some((id, field)), false, _) => {
                     let (bytes, shape, dtype) = data.clone().into_parts();
                     tensors.push(burn_pack::Tensor::new(field, dtype, shape, Some(id), bytes));
                 }
+                _ => strangers.push(format!("unexpected {key}")),
             }
         }
         if !strangers.is_empty() {
@@ -149,7 +148,11 @@ impl<M: Module> Learner<M> {
     }
 }
 
-/// Scalars are tensors of one element and a type that no optimiser has for its tensors.
+/// What stands between a parameter's path and the field of its state.
+const TENSOR: char = '/';
+const SCALAR: char = '#';
+
+/// A single number is a tensor of one element, of a type of its own for each kind.
 fn scalar_to_tensor(scalar: Scalar) -> TensorData {
     match scalar {
         Scalar::Int(value) => TensorData::new(vec![value], [1]),
@@ -160,11 +163,14 @@ fn scalar_to_tensor(scalar: Scalar) -> TensorData {
 }
 
 fn tensor_to_scalar(data: &TensorData) -> Option<Scalar> {
+    fn one<E: Element>(data: &TensorData) -> Option<E> {
+        data.try_to_vec().ok().filter(|values| values.len() == 1)?.pop()
+    }
     match data.dtype() {
-        DType::I64 => data.try_to_vec::<i64>().ok().map(|value| Scalar::Int(value[0])),
-        DType::U64 => data.try_to_vec::<u64>().ok().map(|value| Scalar::UInt(value[0])),
-        DType::F64 => data.try_to_vec::<f64>().ok().map(|value| Scalar::Float(value[0])),
-        DType::U8 => data.try_to_vec::<u8>().ok().map(|value| Scalar::Bool(value[0] != 0)),
+        DType::I64 => one(data).map(Scalar::Int),
+        DType::U64 => one(data).map(Scalar::UInt),
+        DType::F64 => one(data).map(Scalar::Float),
+        DType::U8 => one::<u8>(data).map(|value| Scalar::Bool(value != 0)),
         _ => None,
     }
 }

@@ -22,6 +22,7 @@ mod checkpoint;
 mod classification;
 mod error;
 mod event;
+mod files;
 mod interrupt;
 mod learner;
 mod metrics;

@@ -12,8 +12,12 @@ use serde::{Deserialize, Serialize};
 pub struct Metrics {
     samples: f64,
     /// Sums over the samples, by name.
-    sums: BTreeMap<String, f64>,
+    sums: BTreeMap<String, Sum>,
 }
+
+/// A number that is saved whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Sum(#[serde(with = "lossless")] f64);
 
 impl Metrics {
     /// For means over `samples` samples.
@@ -23,13 +27,13 @@ impl Metrics {
 
     /// Adds a quantity by its mean.
     pub fn with_mean(mut self, name: &str, mean: f64) -> Self {
-        self.sums.insert(name.to_owned(), mean * self.samples);
+        self.sums.insert(name.to_owned(), Sum(mean * self.samples));
         self
     }
 
     /// Adds a quantity by its sum, such as a number of hits.
     pub fn with_sum(mut self, name: &str, sum: f64) -> Self {
-        self.sums.insert(name.to_owned(), sum);
+        self.sums.insert(name.to_owned(), Sum(sum));
         self
     }
 
@@ -40,7 +44,7 @@ impl Metrics {
 
     /// The mean of a quantity; `None` if it is unknown or there are no samples.
     pub fn mean(&self, name: &str) -> Option<f64> {
-        self.sums.get(name).filter(|_| self.samples > 0.0).map(|sum| sum / self.samples)
+        self.sums.get(name).filter(|_| self.samples > 0.0).map(|sum| sum.0 / self.samples)
     }
 
     /// All means by name.
@@ -52,7 +56,34 @@ impl Metrics {
     pub fn add(&mut self, other: &Metrics) {
         self.samples += other.samples;
         for (name, sum) in &other.sums {
-            *self.sums.entry(name.clone()).or_default() += sum;
+            self.sums.entry(name.clone()).or_default().0 += sum.0;
+        }
+    }
+}
+
+/// Numbers in JSON, which has none for infinity and for what is not a number: those are text.
+pub(crate) mod lossless {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Text(String),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        let number = match number.is_finite() {
+            true => Number::Finite(*number),
+            false => Number::Text(number.to_string()),
+        };
+        number.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        match Number::deserialize(deserializer)? {
+            Number::Finite(number) => Ok(number),
+            Number::Text(text) => text.parse().map_err(serde::de::Error::custom),
         }
     }
 }
@@ -93,6 +124,16 @@ impl Confusion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_a_number_survives_a_file() {
+        for mean in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1 + 0.2] {
+            let metrics = Metrics::of(1).with_mean("loss", mean);
+            let text = serde_json::to_string(&metrics).unwrap();
+            let back: Metrics = serde_json::from_str(&text).unwrap();
+            assert_eq!(back.mean("loss").unwrap().to_bits(), mean.to_bits(), "{text}");
+        }
+    }
 
     #[test]
     fn a_short_batch_counts_for_what_it_is() {

@@ -47,7 +47,7 @@ impl Callback for Progress {
         let Some(run) = &mut self.run else { return Ok(()) };
         match *event {
             Event::Started { done, steps, .. } if done > 0 => {
-                run.line(&format!("going on after step {done} of {steps}"))
+                run.line(&format!("going on after step {done} of {steps}"));
             }
             Event::Recorded(record) => match record.kind {
                 RecordKind::Step => run.step(record),
@@ -58,16 +58,16 @@ impl Callback for Progress {
                     bar.finish_and_clear();
                 }
                 let (signal, path) = (signal.name(), path.display());
-                run.line(&format!("stopped by {signal} after step {step}; checkpoint saved: {path}"))
+                run.line(&format!("stopped by {signal} after step {step}; checkpoint saved: {path}"));
             }
             Event::Finished => {
                 if let Some(bar) = run.bar.take() {
                     bar.finish_and_clear();
                 }
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 }
 
@@ -86,15 +86,17 @@ impl Run {
         Ok(Run { epochs, steps, done, begun: Instant::now(), bar, told: Instant::now() })
     }
 
-    fn line(&self, text: &str) -> Result<(), BoxError> {
+    /// A console that is gone is no reason to stop training.
+    fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => writeln!(stderr(), "{text}")?,
+            None => {
+                let _ = writeln!(stderr(), "{text}");
+            }
         }
-        Ok(())
     }
 
-    fn step(&mut self, record: &Record) -> Result<(), BoxError> {
+    fn step(&mut self, record: &Record) {
         if let Some(bar) = &self.bar {
             bar.set_position(record.step as u64);
             if let Some(loss) = record.metrics.mean("loss") {
@@ -109,12 +111,11 @@ impl Run {
                 self.steps,
                 means(record),
                 (self.steps - record.step) as f64 / rate,
-            ))?;
+            ));
         }
-        Ok(())
     }
 
-    fn pass(&self, record: &Record) -> Result<(), BoxError> {
+    fn pass(&self, record: &Record) {
         self.line(&format!(
             "epoch {}/{} {:>5}: {}, {:.1} s, {:.0} samples/s, {:.1} s waiting for data",
             record.epoch + 1,
@@ -124,7 +125,16 @@ impl Run {
             record.seconds,
             record.samples_per_s,
             record.data_wait_s,
-        ))
+        ));
+    }
+}
+
+impl Drop for Run {
+    /// An error ends a run without an event: the bar must not stay above its message.
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }
 

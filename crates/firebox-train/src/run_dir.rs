@@ -11,15 +11,17 @@
 //! | `summary.json` | the result |
 //! | `report.html` | curves and pictures, self-contained |
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
+use crate::files;
 
 /// The version of the run folder's files.
 pub const FORMAT_VERSION: u32 = 1;
@@ -29,11 +31,14 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const SUMMARY: &str = "summary.json";
 const REPORT: &str = "report.html";
+const LOCK: &str = ".lock";
 
-/// A run's folder.
+/// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Held for the run's life; `None` if the folder is only read.
+    lock: Option<Arc<File>>,
 }
 
 impl RunDir {
@@ -52,7 +57,7 @@ impl RunDir {
             let text = "the run folder is already used: resume its run, overwrite it, or choose another";
             return Err(Error::new(ErrorKind::RunDir, text).at_path(path));
         }
-        RunDir { path }.prepared()
+        RunDir { path, lock: None }.prepared()
     }
 
     /// A folder for a new run, called `parent/name-YYYYMMDD-HHMMSS` by the local time.
@@ -67,7 +72,7 @@ impl RunDir {
         for suffix in std::iter::once(String::new()).chain((2..).map(|number| format!("-{number}"))) {
             let path = parent.join(format!("{name}{suffix}"));
             match fs::create_dir(&path) {
-                Ok(()) => return RunDir { path }.prepared(),
+                Ok(()) => return RunDir { path, lock: None }.prepared(),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io(&path, "cannot be created", error)),
             }
@@ -75,7 +80,8 @@ impl RunDir {
         unreachable!("there is always a next number")
     }
 
-    /// The newest folder that [`create_under`](Self::create_under) has made and that holds a run.
+    /// The run that was begun or resumed last, among the folders that [`create_under`](Self::create_under) has
+    /// made. For reading, as [`open`](Self::open).
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if there is none.
@@ -83,49 +89,58 @@ impl RunDir {
         let parent = parent.as_ref();
         let runs = fs::read_dir(parent).into_iter().flatten().flatten().filter(|entry| {
             let entry = entry.file_name();
-            entry
-                .to_str()
-                .and_then(|entry| entry.strip_prefix(name))
-                .is_some_and(|rest| rest.starts_with('-'))
+            let time = entry.to_str().and_then(|entry| entry.strip_prefix(name)?.strip_prefix('-'));
+            time.is_some_and(|time| {
+                time.len() >= 15 && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+            })
         });
-        let newest = runs.map(|entry| entry.path()).filter(|path| path.join(CONFIG).is_file()).max();
+        let begun = |path: &PathBuf| path.join(CONFIG).metadata().and_then(|config| config.modified()).ok();
+        let newest = runs.map(|entry| entry.path()).filter(|path| begun(path).is_some()).max_by_key(begun);
         match newest {
             Some(path) => Self::open(path),
             None => Err(Error::new(ErrorKind::RunDir, format!("no run of {name} in here")).at_path(parent)),
         }
     }
 
-    /// A folder for a new run in the place of an old one, whose files are removed; files that no run writes
-    /// are left.
+    /// A folder for a new run in the place of an old one, whose files are removed. Files that no run writes are
+    /// left.
     ///
     /// # Errors
-    /// As for [`create`](Self::create), except that the folder may hold a run.
+    /// As for [`create`](Self::create), except that the folder may hold a run, which must not be going on. A folder
+    /// that holds something else is refused, and nothing of it touched.
     pub fn overwrite(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let run = RunDir { path: path.into() };
+        let path = path.into();
+        // A run that was killed before it wrote its settings has left nothing but these.
+        let ours = [METRICS, CHECKPOINTS, LOCK];
+        let only_ours = || {
+            let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            entries.all(|entry| ours.iter().any(|name| entry.file_name() == *name))
+        };
+        if !path.join(CONFIG).exists() && !only_ours() {
+            let text = format!("not overwritten: it holds files, but no run (no {CONFIG})");
+            return Err(Error::new(ErrorKind::RunDir, text).at_path(path));
+        }
+        let mut run = RunDir { path, lock: None };
+        if run.path.join(CONFIG).exists() {
+            run.read_config::<Value>()?;
+        }
+        if run.path.is_dir() {
+            run.lock = Some(Arc::new(run.acquire()?));
+        }
+        Checkpoints::new(run.checkpoints()).remove_all()?;
         for name in [CONFIG, METRICS, SUMMARY, REPORT] {
             let path = run.path.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io(&path, "cannot be removed", error));
-                }
-                _ => {}
-            }
+            files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
         }
-        let checkpoints = run.checkpoints();
-        match fs::remove_dir_all(&checkpoints) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(&checkpoints, "cannot be removed", error))
-            }
-            _ => run.prepared(),
-        }
+        run.prepared()
     }
 
-    /// The folder of a run that was begun before.
+    /// The folder of a run that was begun before, for reading: whether the run goes on doesn't matter.
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if it holds no run.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let run = RunDir { path: path.into() };
+        let run = RunDir { path: path.into(), lock: None };
         match run.path.join(CONFIG).is_file() {
             true => Ok(run),
             false => {
@@ -134,11 +149,39 @@ impl RunDir {
         }
     }
 
+    /// The same folder, to go on with the run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunDir`] if another process trains in it.
+    pub fn resume(mut self) -> Result<Self, Error> {
+        if self.lock.is_none() {
+            self.lock = Some(Arc::new(self.acquire()?));
+        }
+        Ok(self)
+    }
+
+    fn acquire(&self) -> Result<File, Error> {
+        let path = self.path.join(LOCK);
+        let refused = |error| Error::io(&path, "cannot be locked", error);
+        let file = File::create(&path).map_err(refused)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                let text = "another process trains in this run folder";
+                Err(Error::new(ErrorKind::RunDir, text).at_path(&self.path))
+            }
+            Err(TryLockError::Error(error)) => Err(refused(error)),
+        }
+    }
+
     /// Makes sure, before any work is done, that the run can be recorded.
-    fn prepared(self) -> Result<Self, Error> {
+    fn prepared(mut self) -> Result<Self, Error> {
         let checkpoints = self.checkpoints();
         fs::create_dir_all(&checkpoints)
             .map_err(|error| Error::io(&checkpoints, "cannot be created", error))?;
+        if self.lock.is_none() {
+            self.lock = Some(Arc::new(self.acquire()?));
+        }
         let metrics = self.metrics();
         File::create(&metrics).map_err(|error| Error::io(&metrics, "cannot be written", error))?;
         Ok(self)
@@ -178,7 +221,7 @@ impl RunDir {
     /// [`ErrorKind::Io`] or [`ErrorKind::RunDir`] if there are none, or of another version or form.
     pub fn read_config<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let path = self.path.join(CONFIG);
-        let text = fs::read_to_string(&path).map_err(|error| Error::io(&path, "cannot be read", error))?;
+        let text = fs::read(&path).map_err(|error| Error::io(&path, "cannot be read", error))?;
         from_json(&text).map_err(|text| Error::new(ErrorKind::RunDir, text).at_path(path))
     }
 
@@ -192,8 +235,8 @@ impl RunDir {
 }
 
 /// Reads an object and checks its version.
-pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+pub(crate) fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))?;
     let version = value.get("format_version").and_then(Value::as_u64);
     if version != Some(u64::from(FORMAT_VERSION)) {
         let got = version.map_or("none".to_owned(), |version| version.to_string());
@@ -202,23 +245,17 @@ pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| format!("unexpected contents: {error}"))
 }
 
-/// An object with its version, as text.
-pub(crate) fn to_json(value: &impl Serialize) -> Result<Value, serde_json::Error> {
+/// An object with its version, as a file's contents.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut value = serde_json::to_value(value)?;
     if let Value::Object(fields) = &mut value {
         fields.insert("format_version".to_owned(), FORMAT_VERSION.into());
     }
-    Ok(value)
+    Ok(format!("{value:#}\n").into_bytes())
 }
 
-/// Writes a file so that it is there whole or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::io(path, "cannot be written", error);
-    let value = to_json(value).map_err(|error| failed(error.into()))?;
-    let text = format!("{value:#}\n");
-    let beside = path.with_added_extension("part");
-    let mut file = File::create(&beside).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    fs::rename(&beside, path).map_err(failed)
+    let contents = to_json(value).map_err(|error| failed(error.into()))?;
+    files::replace(path, &contents).map_err(failed)
 }

@@ -28,13 +28,21 @@ pub enum Goal {
     Minimise,
 }
 
+impl StepContext {
+    /// A place in a run, for a task that is stepped by hand.
+    pub fn new(epoch: u64, step: usize, lr: f64) -> Self {
+        StepContext { epoch, step, lr }
+    }
+}
+
 impl Goal {
-    /// Whether `new` is better than `old`. What is not a number is better than nothing.
+    /// Whether `new` is better than `old`. Any number is better than what is none, and that is never better.
     pub fn improves(self, old: f64, new: f64) -> bool {
-        match self {
+        let better = match self {
             Goal::Maximise => new > old,
             Goal::Minimise => new < old,
-        }
+        };
+        better || old.is_nan() && !new.is_nan()
     }
 }
 
@@ -96,5 +104,20 @@ impl TaskState {
     /// The parts in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StateDict)> {
         self.0.iter().map(|(name, part)| (name.as_str(), part))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_number_is_never_the_best() {
+        for goal in [Goal::Maximise, Goal::Minimise] {
+            assert!(goal.improves(f64::NAN, 1.0));
+            assert!(!goal.improves(1.0, f64::NAN) && !goal.improves(f64::NAN, f64::NAN));
+        }
+        assert!(Goal::Maximise.improves(1.0, 2.0) && !Goal::Maximise.improves(2.0, 2.0));
+        assert!(Goal::Minimise.improves(2.0, 1.0) && !Goal::Minimise.improves(2.0, 2.0));
     }
 }

@@ -137,8 +137,8 @@ impl Trainer {
             }
         }
         let mut state = match self.resume {
-            true => self.restored(task)?,
-            false => RunState::new(train.epoch(0).state(), self.seed),
+            true => self.restored(task, train)?,
+            false => RunState::new(train.state(0), self.seed),
         };
         self.log = Some(MetricsLog::open(self.run.metrics(), state.metrics_bytes)?);
         if !self.resume {
@@ -184,6 +184,9 @@ impl Trainer {
         let mut stream = data.epoch(0);
         for batch in stream.by_ref() {
             metrics.add(&judge(batch?)?);
+        }
+        if metrics.samples() == 0 {
+            return Err(Error::new(ErrorKind::Config, format!("the {split} data have no sample")));
         }
         let seconds = begun.elapsed().as_secs_f64();
         let (epoch, step) = self.at;
@@ -293,22 +296,23 @@ impl Trainer {
         Ok(())
     }
 
-    /// The run's last checkpoint, loaded into the task.
-    fn restored<T: Task>(&self, task: &mut T) -> Result<RunState, Error> {
-        let (state, tensors) = Checkpoints::new(self.run.checkpoints()).load("last")?;
+    /// The run's last checkpoint, loaded into the task. Nothing is written before all of it was found good.
+    fn restored<T: Task, B: Batches>(&self, task: &mut T, train: &B) -> Result<RunState, Error> {
+        let checkpoints = Checkpoints::new(self.run.checkpoints());
+        let (state, tensors) = checkpoints.load("last")?;
         let last = self.run.checkpoints().join("last");
         task.load(&tensors).map_err(|error| {
             Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
                 .at_path(&last)
                 .caused_by(error)
         })?;
-        match state.seed == self.seed {
-            true => Ok(state),
-            false => {
-                let text = format!("the checkpoint's seed: expected {}, got {}", self.seed, state.seed);
-                Err(Error::new(ErrorKind::Checkpoint, text).at_path(last))
-            }
+        if state.seed != self.seed {
+            let text = format!("the checkpoint's seed: expected {}, got {}", self.seed, state.seed);
+            return Err(Error::new(ErrorKind::Checkpoint, text).at_path(last));
         }
+        train.check(&state.loader)?;
+        checkpoints.relink(&state)?;
+        Ok(state)
     }
 
     fn save<T: Task>(&mut self, state: &mut RunState, task: &T) -> Result<PathBuf, Error> {

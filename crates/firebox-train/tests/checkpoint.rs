@@ -9,13 +9,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use burn::tensor::TensorData;
-use firebox_data::LoaderState;
 use firebox_models::StateDict;
-use firebox_train::{Best, Checkpoints, ErrorKind, RunState, TaskState};
+use firebox_train::{Best, Checkpoints, ErrorKind, Metrics, RunState, TaskState};
 
 fn state(step: usize) -> RunState {
-    let loader = LoaderState { version: 1, seed: 7, epoch: 0, batch: step, fingerprint: "numbers".into() };
-    RunState { step, ..RunState::new(loader, 7) }
+    let loader = format!(r#"{{"version":1,"seed":7,"epoch":0,"batch":{step},"fingerprint":"numbers"}}"#);
+    let mut state = RunState::new(serde_json::from_str(&loader).unwrap(), 7);
+    state.step = step;
+    state
 }
 
 /// Tensors that say which step they are of.
@@ -72,14 +73,14 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
             fs::write(&file, bad).unwrap();
             let error = checkpoints.load("last").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Checkpoint);
-            assert!(error.to_string().contains(&format!("last/{name}: damaged")), "{error}");
+            assert!(error.to_string().contains(&format!("step-1/{name}: damaged")), "{error}");
         }
         fs::write(&file, &good[1..]).unwrap();
         assert!(checkpoints.load("last").is_err());
         fs::remove_file(&file).unwrap();
         let error = checkpoints.load("last").unwrap_err();
         assert!(
-            error.to_string().contains(&format!("last/{name}: a checkpoint's file cannot be read")),
+            error.to_string().contains(&format!("step-1/{name}: a checkpoint's file cannot be read")),
             "{error}"
         );
         fs::write(&file, good).unwrap();
@@ -96,12 +97,70 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
     ] {
         fs::write(&manifest, bad).unwrap();
         let error = checkpoints.load("last").unwrap_err().to_string();
-        assert!(error.contains("last/manifest.json: ") && error.contains(expected), "{error}");
+        assert!(error.contains("step-1/manifest.json: ") && error.contains(expected), "{error}");
     }
     fs::write(&manifest, good).unwrap();
     assert!(checkpoints.load("last").is_ok());
     let error = checkpoints.load("step-2").unwrap_err();
     assert!(error.to_string().ends_with("step-2: no such checkpoint"), "{error}");
+}
+
+#[test]
+fn a_tensor_that_is_gone_is_found_even_if_the_hash_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let path = checkpoints.save(&state(1), &tensors(1, 3)).unwrap();
+    // The same file without one of its tensors, and a manifest whose size and hash are made to fit.
+    let mut fewer = StateDict::default();
+    fewer.insert("weight", TensorData::new(vec![1f32; 3], [3]));
+    fewer.insert("stranger", TensorData::new(vec![1f32; 3], [3]));
+    let fewer = fewer.to_safetensors().unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let mut task = TaskState::default();
+    task.insert("model", StateDict::from_safetensors(&fewer).unwrap());
+    let donor = Checkpoints::new(other.path()).save(&state(1), &task).unwrap();
+    let read = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path.join("manifest.json")).unwrap()).unwrap()
+    };
+    let (mut manifest, right) = (read(&path), read(&donor));
+    for field in ["bytes", "sha256"] {
+        manifest["files"]["model.safetensors"][field] = right["files"]["model.safetensors"][field].clone();
+    }
+    fs::write(path.join("manifest.json"), manifest.to_string()).unwrap();
+    fs::write(path.join("model.safetensors"), fewer).unwrap();
+    let error = checkpoints.load("last").unwrap_err().to_string();
+    let expected = "other tensors than were saved: missing bias; unexpected stranger";
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn a_step_saved_again_replaces_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let mut first = state(4);
+    first.best = Some(Best { step: 4, metric: "loss".into(), value: 2.0 });
+    checkpoints.save(&first, &tensors(4, 3)).unwrap();
+    let mut second = first.clone();
+    second.loader.epoch = 1;
+    checkpoints.save(&second, &tensors(5, 3)).unwrap();
+    for link in ["last", "best"] {
+        assert_eq!(checkpoints.load(link).unwrap(), (second.clone(), tensors(5, 3)));
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "step-4, last, best");
+}
+
+#[test]
+fn numbers_that_json_lacks_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let mut state = state(1);
+    state.running = Metrics::of(3).with_mean("loss", f64::NAN).with_mean("other", f64::INFINITY);
+    state.best = Some(Best { step: 1, metric: "loss".into(), value: f64::NEG_INFINITY });
+    checkpoints.save(&state, &tensors(1, 3)).unwrap();
+    let loaded = checkpoints.load("last").unwrap().0;
+    assert_eq!(loaded.best, state.best);
+    assert!(loaded.running.mean("loss").unwrap().is_nan());
+    assert_eq!(loaded.running.mean("other"), Some(f64::INFINITY));
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Run {
     fn fit(self, folder: &Path) -> (TaskState, firebox_train::Outcome) {
         let device = Device::default();
         let run = match self.resume {
-            true => RunDir::open(folder).unwrap(),
+            true => RunDir::open(folder).unwrap().resume().unwrap(),
             false => RunDir::create(folder).unwrap(),
         };
         run.write_config(&serde_json::json!({})).unwrap();
@@ -237,6 +237,7 @@ fn optimiser_state_is_accounted_for_tensor_by_tensor() {
     assert!(keys.contains(&"hidden.weight/momentum.moment_1".to_owned()), "{keys:?}");
     // Rank, time and two moments for each of four parameters.
     assert_eq!(keys.len(), 16);
+    // A whole parameter's state gone is for the manifest to find; here it would be a parameter never trained.
     let without = |gone: &str, extra: Option<&str>| {
         let mut part = StateDict::default();
         for (key, data) in optimizer.iter().filter(|(key, _)| *key != gone) {
@@ -260,6 +261,69 @@ fn optimiser_state_is_accounted_for_tensor_by_tensor() {
     let error = task.load(&without("", Some("stranger.weight/momentum.moment_1"))).unwrap_err();
     assert!(error.to_string().contains("unexpected stranger.weight/momentum.moment_1"), "{error}");
     assert!(!records(folder.path()).is_empty());
+}
+
+#[test]
+fn a_kill_between_the_links_is_mended_by_a_resume() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let (_, outcome) = Run { stop_after: Some(2 * BATCHES), ..Run::new() }.fit(folder.path());
+    assert!(outcome.interrupted.is_some());
+    let best = folder.path().join("checkpoints/best");
+    let right = fs::read_link(&best).unwrap();
+    // Killed after `last` was linked and before `best` was: it leads to an older one, or is not there yet.
+    fs::remove_file(&best).unwrap();
+    let (_, outcome) =
+        Run { resume: true, stop_after: Some(2 * BATCHES + 1), ..Run::new() }.fit(folder.path());
+    assert!(outcome.interrupted.is_some());
+    assert_eq!(fs::read_link(&best).unwrap(), right);
+    fs::remove_file(&best).unwrap();
+    std::os::unix::fs::symlink("step-0", &best).unwrap();
+    let (_, outcome) =
+        Run { resume: true, stop_after: Some(2 * BATCHES + 2), ..Run::new() }.fit(folder.path());
+    assert!(outcome.interrupted.is_some());
+    assert_eq!(fs::read_link(&best).unwrap(), right);
+    // The best checkpoint itself is gone.
+    fs::remove_dir_all(folder.path().join("checkpoints").join(&right)).unwrap();
+    let run = RunDir::open(folder.path()).unwrap().resume().unwrap();
+    let device = Device::default();
+    let data = || points(100, 0, &device.clone().autodiff());
+    let error = Trainer::new(&run, &device)
+        .seed(9)
+        .resume(true)
+        .fit(&mut task(8), &data(), &points(40, 0, &device))
+        .unwrap_err();
+    assert!(error.to_string().contains("although the last one says that it is the best"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_can_be_saved_and_resumed() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::default();
+    let data = || points(100, 0, &device.clone().autodiff());
+    let trainer = |run: &RunDir, resume: bool, stop: Option<usize>| {
+        let interrupt = Interrupt::never();
+        let asking = interrupt.clone();
+        Trainer::new(run, &device).epochs(2).schedule(1e30).resume(resume).interrupt(interrupt).callback(
+            move |event: &Event<'_>| {
+                if let Event::Recorded(record) = event
+                    && Some(record.step) == stop
+                {
+                    asking.request(Signal::Int);
+                }
+                Ok(())
+            },
+        )
+    };
+    let run = RunDir::create(folder.path()).unwrap();
+    let outcome = trainer(&run, false, Some(5)).fit(&mut task(8), &data(), &points(40, 0, &device)).unwrap();
+    assert!(outcome.interrupted.is_some());
+    let state = Checkpoints::new(run.checkpoints()).load("last").unwrap().0;
+    assert!(!state.running.mean("loss").unwrap().is_finite(), "this test needs a loss that is no number");
+    trainer(&run, true, None).fit(&mut task(8), &data(), &points(40, 0, &device)).unwrap();
+    let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    assert!(!text.contains("null"), "what does not apply is left out");
 }
 
 #[test]

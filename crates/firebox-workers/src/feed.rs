@@ -14,6 +14,9 @@ use crate::answer::{Answer, Answered};
 use crate::pool::{Message, Pool};
 use crate::work::{Employed, Work, Worker};
 
+/// Places for answers are made in advance: more than these are not worth their memory.
+pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
+
 /// The tasks of a stream, from the iterator to the answer.
 pub(crate) struct Feed<'p, T, W: Work<T>, I> {
     pool: &'p Pool,
@@ -41,7 +44,7 @@ where
     W: Work<T>,
     I: Iterator<Item = T>,
 {
-    /// At most `in_flight` tasks may be handed out and not yet received.
+    /// At most `in_flight` tasks may be handed out and not yet received; it is at most [`MAX_IN_FLIGHT`].
     pub(crate) fn new(
         pool: &'p Pool,
         work: Arc<W>,

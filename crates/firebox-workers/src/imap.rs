@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::answer::Answered;
-use crate::feed::Feed;
+use crate::feed::{Feed, MAX_IN_FLIGHT};
 use crate::pool::Pool;
 use crate::work::Work;
 
@@ -37,7 +37,7 @@ where
         in_flight: usize,
         limit: Option<Duration>,
     ) -> Self {
-        let in_flight = in_flight.max(1);
+        let in_flight = in_flight.clamp(1, MAX_IN_FLIGHT);
         let feed = Feed::new(pool, work, tasks, in_flight, limit);
         let window = VecDeque::with_capacity(in_flight.min(1024));
         let mut stream = Imap { feed, in_flight, window, consumed: 0 };
@@ -121,7 +121,7 @@ where
         in_flight: usize,
         limit: Option<Duration>,
     ) -> Self {
-        let in_flight = in_flight.max(1);
+        let in_flight = in_flight.clamp(1, MAX_IN_FLIGHT);
         let mut stream =
             ImapUnordered { feed: Feed::new(pool, work, tasks, in_flight, limit), in_flight, out: 0 };
         stream.hand_out();

@@ -29,7 +29,10 @@
 //!   that stops pulling stops the workers.
 //! * **No deadlock.** A worker never waits for a consumer: the channel of answers has a place for every
 //!   task in flight. So the queue always drains, and the only wait, a consumer's for a worker, ends.
-//!   A worker that uses its own pool runs those tasks itself.
+//!   A worker that uses its own pool runs those tasks itself. (Pools whose tasks wait for each other's are
+//!   the caller's own knot.)
+//! * **Time limits.** With [`Pool::with_timeout`] a task that hangs is answered as such, and its thread
+//!   replaced.
 //! * **Zero workers** is a valid pool: tasks run in the caller, when their result is asked for.
 //!
 //! A task is a value and what runs it is a [`Work`]: the two are separate, so that tasks which

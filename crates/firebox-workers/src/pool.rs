@@ -100,7 +100,10 @@ impl Pool {
             .spawn(move || {
                 MEMBER_OF.set(id);
                 for message in waiting {
-                    if message(Worker::new(worker)) == Employed::No {
+                    // A task's own panic is caught with the task. What is left is a value that panics when it is
+                    // dropped: the task was answered, as lost if need be, and the thread stays.
+                    let message = AssertUnwindSafe(|| message(Worker::new(worker)));
+                    if catch_unwind(message).is_ok_and(|employed| employed == Employed::No) {
                         return;
                     }
                 }
@@ -156,7 +159,7 @@ impl Pool {
         Ok(results)
     }
 
-    /// A lazy stream of results in the order of the tasks, at most `in_flight` (at least 1) of them
+    /// A lazy stream of results in the order of the tasks, at most `in_flight` (from 1 to 65,536) of them
     /// handed out and not yet consumed. Tasks start as soon as the stream is made.
     pub fn imap<T, W, I>(&self, work: W, tasks: I, in_flight: usize) -> Imap<'_, T, W, I::IntoIter>
     where

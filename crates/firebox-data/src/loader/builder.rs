@@ -16,6 +16,9 @@ use crate::loader::task::{Executor, Failure, Fill};
 use crate::sampler::{Sampler, Sequential, Shuffled};
 use crate::seed::SampleRng;
 
+/// More threads than this are a slip, not a wish.
+const MAX_WORKERS: usize = 1024;
+
 /// Settings of a [`Loader`]: see there for an example. Made by [`Loader::builder`].
 pub struct LoaderBuilder<D, I, E> {
     dataset: D,
@@ -116,14 +119,18 @@ where
     /// by all workers, and may fail with any error.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the batch size or the prefetch depth is 0 or the sampler's indices don't fit
-    /// the data set, [`ErrorKind::Workers`] if there are no threads to be had.
+    /// [`ErrorKind::Config`] if the batch size or the prefetch depth is 0 or there are more than 1,024 workers,
+    /// [`ErrorKind::Workers`] if there are no threads to be had.
     pub fn build<C, F>(self, collate: C, transform: F) -> Result<Loader<C>, Error>
     where
         C: Collate,
         F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
     {
         let workers = self.workers.unwrap_or_else(default_workers);
+        if workers > MAX_WORKERS {
+            let text = format!("workers: expected at most {MAX_WORKERS}, got {workers}");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         let prefetch = self.prefetch.unwrap_or((2 * workers).max(4));
         if prefetch == 0 {
             return Err(Error::new(ErrorKind::Config, "prefetch: expected at least 1, got 0"));

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firebox_workers::Imap;
+use firebox_workers::{ErrorKind as PoolErrorKind, Imap};
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
@@ -36,13 +36,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
 
     /// Where the loader stands: behind the batches that were delivered.
     pub fn state(&self) -> LoaderState {
-        LoaderState {
-            version: LoaderState::VERSION,
-            seed: self.loader.seed,
-            epoch: self.epoch,
-            batch: self.delivered,
-            fingerprint: self.loader.fingerprint.clone(),
-        }
+        LoaderState::new(self.loader, self.epoch, self.delivered)
     }
 
     /// How long `next` has kept its caller waiting so far.
@@ -58,9 +52,16 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
         let asked = Instant::now();
         let result = self.stream.as_mut()?.next()?;
         self.waited += asked.elapsed();
+        // Panics of a sample and of collation were caught before: this one is of the layout or the order.
         let batch = result.unwrap_or_else(|error| {
             let text = format!("batch {} of epoch {} was not made", self.delivered, self.epoch);
-            Err(Error::new(ErrorKind::Workers, text).on_worker(error.worker()).caused_by(error))
+            let (kind, worker) = (error.kind(), error.worker());
+            Err(match kind {
+                PoolErrorKind::Panicked(message) => {
+                    Error::new(ErrorKind::Panic, format!("{text}: panicked: {message}")).on_worker(worker)
+                }
+                _ => Error::new(ErrorKind::Workers, text).on_worker(worker).caused_by(error),
+            })
         });
         match &batch {
             Ok(_) => self.delivered += 1,

@@ -71,6 +71,19 @@ impl<C: Collate> Loader<C> {
         self.pool.workers()
     }
 
+    /// The position before the first batch of an epoch.
+    pub fn state(&self, epoch: u64) -> LoaderState {
+        LoaderState::new(self, epoch, 0)
+    }
+
+    /// Whether [`resume`](Self::resume) would take a state.
+    ///
+    /// # Errors
+    /// As for `resume`.
+    pub fn check(&self, state: &LoaderState) -> Result<(), Error> {
+        state.check(self)
+    }
+
     /// All batches of an epoch.
     pub fn epoch(&self, epoch: u64) -> Epoch<'_, C> {
         Epoch::new(self, epoch, 0)

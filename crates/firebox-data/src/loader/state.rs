@@ -11,6 +11,7 @@ use crate::loader::Loader;
 /// Batches that were prefetched and not delivered are not counted, so that none is lost and none comes
 /// twice. Serialise it with any `serde` format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LoaderState {
     /// The format's version: [`LoaderState::VERSION`].
     pub version: u32,
@@ -27,6 +28,11 @@ pub struct LoaderState {
 impl LoaderState {
     /// The version of the format that this release writes, and the only one that it reads.
     pub const VERSION: u32 = 1;
+
+    pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64, batch: usize) -> Self {
+        let (seed, fingerprint) = (loader.seed, loader.fingerprint.clone());
+        LoaderState { version: Self::VERSION, seed, epoch, batch, fingerprint }
+    }
 
     pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {
         let mut differences = Vec::new();

@@ -15,6 +15,7 @@ use crate::seed::SampleRng;
 /// Everything that it takes to make them follows from these numbers and the loader's settings, so that the
 /// same task gives the same bytes wherever it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Task {
     /// The epoch.
     pub epoch: u64,
@@ -61,7 +62,7 @@ impl<C: Collate> Work<Task> for Executor<C> {
             self.sample(task.epoch, position, slot).map_err(|error| error.on_worker(worker.id()))?;
         }
         drop(slots);
-        let closed = catch_unwind(AssertUnwindSafe(|| self.collate.close(buffer)));
+        let closed = catch_unwind(AssertUnwindSafe(|| self.collate.close(buffer, &[])));
         closed.unwrap_or_else(|payload| Err(panic_message(payload).into())).map_err(|source| {
             let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
             Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
