@@ -5,20 +5,11 @@
 #![cfg(any(feature = "ndarray", feature = "wgpu"))]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 
-use std::fs;
-use std::process::{Command, Output};
+mod common;
 
-use serde_json::Value;
+use std::process::Output;
 
-fn training(arguments: &[&str]) -> Command {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.set_file_name(format!("examples/training{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{} is missing: build the example first", path.display());
-    let mut command = Command::new(path);
-    command.args(arguments);
-    command
-}
+use common::training;
 
 /// The losses of the first training steps, batches of 64.
 fn losses(backend: &str, steps: usize) -> Result<Vec<f64>, Output> {
@@ -26,13 +17,11 @@ fn losses(backend: &str, steps: usize) -> Result<Vec<f64>, Output> {
     let run = folder.path().join("run");
     let images = (64 * steps).to_string();
     let recipe = ["--epochs", "1", "--limit-train", &images, "--limit-test", "8", "--backend", backend];
-    let output = training(&recipe).arg("--run-dir").arg(&run).output().unwrap();
-    if !output.status.success() {
-        return Err(output);
+    let output = training().args(recipe).arg("--run-dir").arg(&run).output().unwrap();
+    match output.status.success() {
+        true => Ok(common::losses(&run).into_iter().map(|(_, loss)| loss).collect()),
+        false => Err(output),
     }
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    Ok(records.filter(|record| record["kind"] == "step").map(|r| r["loss"].as_f64().unwrap()).collect())
 }
 
 fn assert_same_losses(backend: &str, steps: usize) {
@@ -72,7 +61,7 @@ fn wgpu_without_an_adapter_is_one_line() {
     let nowhere =
         ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "__EGL_VENDOR_LIBRARY_FILENAMES", "LIBGL_DRIVERS_PATH"];
     let output =
-        training(&["--backend", "wgpu"]).envs(nowhere.map(|name| (name, "/nowhere"))).output().unwrap();
+        training().args(["--backend", "wgpu"]).envs(nowhere.map(|name| (name, "/nowhere"))).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");

@@ -2,26 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use common::{losses, training};
 use image::GrayImage;
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// The example, built by the same `cargo test`.
-fn training() -> Command {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.set_file_name(format!("examples/training{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{} is missing: `cargo build --example training`", path.display());
-    let mut command = Command::new(path);
-    command.current_dir(env!("CARGO_TARGET_TMPDIR")).env("RUST_BACKTRACE", "1");
-    command
-}
 
 fn outcome(arguments: &[&str]) -> Output {
     training().args(arguments).output().unwrap()
@@ -42,14 +34,6 @@ fn folder() -> (TempDir, PathBuf, String) {
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-/// (step, loss) of every training step recorded.
-fn losses(run: &Path) -> Vec<(u64, f64)> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let steps = records.filter(|record| record["kind"] == "step");
-    steps.map(|record| (record["step"].as_u64().unwrap(), record["loss"].as_f64().unwrap())).collect()
 }
 
 #[test]

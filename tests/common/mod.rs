@@ -1,0 +1,26 @@
+//! The training example as tests run it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The example, built by the same `cargo test`.
+pub(crate) fn training() -> Command {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name(format!("examples/training{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is missing: `cargo build --example training`", path.display());
+    let mut command = Command::new(path);
+    command.current_dir(env!("CARGO_TARGET_TMPDIR")).env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// (step, loss) of every training step recorded.
+pub(crate) fn losses(run: &Path) -> Vec<(u64, f64)> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let steps = records.filter(|record| record["kind"] == "step");
+    steps.map(|record| (record["step"].as_u64().unwrap(), record["loss"].as_f64().unwrap())).collect()
+}
