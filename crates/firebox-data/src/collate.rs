@@ -162,7 +162,7 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
     }
 
     fn slots<'a>(&self, buffer: &'a mut Vec<T>) -> Values<'a, T> {
-        Values(buffer.iter_mut())
+        Values::new(buffer)
     }
 
     fn close(&self, mut buffer: Vec<T>, holes: &[usize]) -> Result<Vec<T>, BoxError> {
@@ -206,7 +206,7 @@ where
     }
 
     fn slots<'a>(&self, buffer: &'a mut Vec<Option<S>>) -> Values<'a, Option<S>> {
-        Values(buffer.iter_mut())
+        Values::new(buffer)
     }
 
     fn close(&self, buffer: Vec<Option<S>>, holes: &[usize]) -> Result<B, BoxError> {
@@ -225,6 +225,12 @@ where
 #[derive(Debug)]
 pub struct Values<'a, T>(std::slice::IterMut<'a, T>);
 
+impl<'a, T> Values<'a, T> {
+    pub(crate) fn new(values: &'a mut [T]) -> Self {
+        Values(values.iter_mut())
+    }
+}
+
 impl<'a, T: Send> Slots for Values<'a, T> {
     type Slot = &'a mut T;
 
@@ -234,7 +240,7 @@ impl<'a, T: Send> Slots for Values<'a, T> {
 
     fn split_at(self, samples: usize) -> (Self, Self) {
         let (left, right) = self.0.into_slice().split_at_mut(samples);
-        (Values(left.iter_mut()), Values(right.iter_mut()))
+        (Values::new(left), Values::new(right))
     }
 }
 

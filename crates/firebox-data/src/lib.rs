@@ -55,14 +55,15 @@
 mod batch_sampler;
 mod batches;
 mod collate;
+mod dataset;
 mod error;
 pub mod fashion_mnist;
 pub mod idx;
 mod loader;
+mod pad;
 mod permutation;
 mod sampler;
 mod seed;
-mod split;
 #[cfg(feature = "burn")]
 mod tensors;
 
@@ -71,13 +72,14 @@ pub use burn_dataset;
 pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
 pub use batches::{BatchStream, Batches};
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
+pub use dataset::{Cache, Concat, Filter, Map, Mix, Part, random_split};
 pub use error::{BoxError, Error, ErrorKind};
 pub use loader::{Epoch, Loader, LoaderBuilder, LoaderState, Task};
+pub use pad::{Pad, Padded};
 pub use permutation::Permutation;
 pub use sampler::{
     Chained, Distributed, Sampler, Sequential, Shuffled, Subset, Uneven, Weighted, WeightedOnce,
 };
 pub use seed::{SampleRng, Stream, derive_seed};
-pub use split::{Part, random_split};
 #[cfg(feature = "burn")]
 pub use tensors::{IntoTensors, OnDevice};

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Element, Int, Tensor, TensorData};
+use burn::tensor::{Device, Element, Float, Int, Tensor, TensorData};
 
 use crate::batches::{BatchStream, Batches};
 use crate::collate::{Collate, Stacked};
 use crate::error::Error;
 use crate::loader::{Epoch, Loader, LoaderState};
+use crate::pad::Padded;
 
 /// A batch that has a form as tensors.
 ///
@@ -46,6 +47,23 @@ impl IntoTensors for Vec<i64> {
         Tensor::from_data(TensorData::new(self, [samples]), device)
     }
 }
+
+macro_rules! padded {
+    ($($element:ty => $kind:ty),+) => {$(
+        /// Values `[batch, longest]` and lengths `[batch]`.
+        impl IntoTensors for Padded<$element> {
+            type Tensors = (Tensor<2, $kind>, Tensor<1, Int>);
+
+            fn into_tensors(self, device: &Device) -> Self::Tensors {
+                let shape = [self.lengths.len(), self.longest];
+                let lengths: Vec<i64> = self.lengths.into_iter().map(|length| length as i64).collect();
+                (Tensor::from_data(TensorData::new(self.values, shape), device), lengths.into_tensors(device))
+            }
+        }
+    )+};
+}
+
+padded!(i64 => Int, f32 => Float);
 
 macro_rules! tuples {
     ($(($($batch:ident $at:tt),+))+) => {$(

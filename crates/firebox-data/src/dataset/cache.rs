@@ -1,0 +1,74 @@
+//! Items kept in memory.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Mutex, RwLock};
+
+use burn_dataset::Dataset;
+
+/// Keeps items in memory once they were read, for as long as they fit into a budget of bytes.
+///
+/// What is kept stays: an epoch reads every item once, so that throwing out the oldest for the newest would keep
+/// nothing. What didn't fit is read each time. Errors are not kept.
+pub struct Cache<D, I, S> {
+    dataset: D,
+    size: S,
+    budget: usize,
+    kept: RwLock<HashMap<usize, I>>,
+    /// The bytes of the items kept. Behind a lock of its own, so that the budget is checked before an item is let in.
+    bytes: Mutex<usize>,
+}
+
+impl<D, I, S: Fn(&I) -> usize> Cache<D, I, S> {
+    /// Keeps items up to `budget` bytes, by what `size` says that an item takes. Items are cloned when they are
+    /// given out: make that cheap, for example with `bytes::Bytes` or an `Arc`.
+    pub fn new(dataset: D, budget: usize, size: S) -> Self {
+        Cache { dataset, size, budget, kept: RwLock::default(), bytes: Mutex::new(0) }
+    }
+
+    /// The number of items kept, and their bytes.
+    pub fn kept(&self) -> (usize, usize) {
+        let bytes = *self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        (self.kept.read().unwrap_or_else(|poisoned| poisoned.into_inner()).len(), bytes)
+    }
+
+    /// Whether an item may be let in; if so, it is counted.
+    fn admit(&self, item: &I) -> bool {
+        let size = (self.size)(item);
+        let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let admitted = size <= self.budget - *bytes;
+        if admitted {
+            *bytes += size;
+        }
+        admitted
+    }
+}
+
+impl<D, I, S, E> Dataset<I, E> for Cache<D, I, S>
+where
+    D: Dataset<I, E>,
+    I: Clone + Send + Sync,
+    S: Fn(&I) -> usize + Send + Sync,
+    E: Error + Send + Sync + 'static,
+{
+    fn get(&self, index: usize) -> Result<I, E> {
+        let found = self.kept.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&index).cloned();
+        if let Some(item) = found {
+            return Ok(item);
+        }
+        let item = self.dataset.get(index)?;
+        if self.admit(&item) {
+            let mut kept = self.kept.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if kept.insert(index, item.clone()).is_some() {
+                // Two workers read it at the same time: it was counted twice.
+                let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                *bytes -= (self.size)(&item);
+            }
+        }
+        Ok(item)
+    }
+
+    fn len(&self) -> usize {
+        self.dataset.len()
+    }
+}

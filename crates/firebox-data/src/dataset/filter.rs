@@ -1,0 +1,52 @@
+//! The items that fulfil a condition.
+
+use std::error::Error;
+
+use burn_dataset::Dataset;
+
+/// The items of a data set that fulfil a condition, in their order. Holds one table of their indices, made once:
+/// that is why its length is exact.
+#[derive(Debug)]
+pub struct Filter<D> {
+    dataset: D,
+    indices: Box<[usize]>,
+}
+
+impl<D> Filter<D> {
+    /// Reads every item to see whether it fulfils the condition.
+    ///
+    /// # Errors
+    /// The data set's.
+    pub fn new<I, E>(dataset: D, condition: impl Fn(&I) -> bool) -> Result<Self, E>
+    where
+        D: Dataset<I, E>,
+        E: Error + Send + Sync + 'static,
+    {
+        let mut indices = Vec::new();
+        for index in 0..dataset.len() {
+            if condition(&dataset.get(index)?) {
+                indices.push(index);
+            }
+        }
+        Ok(Filter { dataset, indices: indices.into() })
+    }
+
+    /// The index in the whole data set of item `index`.
+    pub fn index_in_whole(&self, index: usize) -> usize {
+        self.indices[index]
+    }
+}
+
+impl<D, I, E> Dataset<I, E> for Filter<D>
+where
+    D: Dataset<I, E>,
+    E: Error + Send + Sync + 'static,
+{
+    fn get(&self, index: usize) -> Result<I, E> {
+        self.dataset.get(self.indices[index])
+    }
+
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+}

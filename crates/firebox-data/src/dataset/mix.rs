@@ -1,0 +1,84 @@
+//! Several data sets in a fixed proportion.
+
+use std::error::Error as StdError;
+
+use burn_dataset::Dataset;
+
+use crate::error::{Error, ErrorKind};
+
+/// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which each data
+/// set has as many places as its weight, spread evenly, is repeated for as long as is asked. A data set that is
+/// through begins again.
+///
+/// With weights 2 and 1: first, second, first, first, second, first, ….
+pub struct Mix<D> {
+    parts: Vec<D>,
+    weights: Vec<usize>,
+    /// For each place of the pattern its data set, and how many places of that come before it.
+    pattern: Vec<(usize, usize)>,
+    len: usize,
+}
+
+impl<D> Mix<D> {
+    /// `len` items of the data sets, by their weights.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is no data set, one is empty, a weight is 0, or the weights sum to more than
+    /// 65,536.
+    pub fn new<I, E>(parts: Vec<(D, usize)>, len: usize) -> Result<Self, Error>
+    where
+        D: Dataset<I, E>,
+        E: StdError + Send + Sync + 'static,
+    {
+        let refuse = |text: String| Err(Error::new(ErrorKind::Config, text));
+        for (place, (part, weight)) in parts.iter().enumerate() {
+            if part.is_empty() || *weight == 0 {
+                let items = part.len();
+                return refuse(format!(
+                    "mix: expected items and a weight above 0 of part {place}, got {items} items and weight {weight}"
+                ));
+            }
+        }
+        let (parts, weights): (Vec<D>, Vec<usize>) = parts.into_iter().unzip();
+        let period = weights.iter().fold(0usize, |sum, &weight| sum.saturating_add(weight));
+        if !(1..=1 << 16).contains(&period) {
+            return refuse(format!("mix: expected weights that sum to 1 to 65,536, got {period}"));
+        }
+        let mut given = vec![0; parts.len()];
+        let pattern = (1..=period).map(|place| {
+            // Whoever is furthest behind its share of the places so far comes next; the first of equals.
+            let behind = |part: &usize| (weights[*part] * place) as i64 - (given[*part] * period) as i64;
+            let next = (0..parts.len()).rev().max_by_key(behind).unwrap_or(0);
+            given[next] += 1;
+            (next, given[next] - 1)
+        });
+        Ok(Mix { pattern: pattern.collect(), parts, weights, len })
+    }
+
+    /// The data set of an item, and the index in it.
+    pub fn origin<I, E>(&self, index: usize) -> (usize, usize)
+    where
+        D: Dataset<I, E>,
+        E: StdError + Send + Sync + 'static,
+    {
+        assert!(index < self.len, "index {index} of a mix of {}", self.len);
+        let (part, before) = self.pattern[index % self.pattern.len()];
+        let seen = index / self.pattern.len() * self.weights[part] + before;
+        (part, seen % self.parts[part].len())
+    }
+}
+
+impl<D, I, E> Dataset<I, E> for Mix<D>
+where
+    D: Dataset<I, E>,
+    E: StdError + Send + Sync + 'static,
+{
+    fn get(&self, index: usize) -> Result<I, E> {
+        let (part, index) = self.origin(index);
+        self.parts[part].get(index)
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+}
