@@ -101,9 +101,9 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
         return Err(format!("{}: expected images, got {counts}", recipe.data_dir.display()).into());
     }
     let train = images(train, &recipe).shuffle(true).build(layout(), sample(recipe.augment))?;
-    let train = train.on_device(&device.clone().autodiff());
-    let valid = images(valid, &recipe).build(layout(), sample(false))?.on_device(&device);
-    let tests = images(test.clone(), &recipe).build(layout(), sample(false))?.on_device(&device);
+    let train = train.on_device(&device.clone().autodiff())?;
+    let valid = images(valid, &recipe).build(layout(), sample(false))?.on_device(&device)?;
+    let tests = images(test.clone(), &recipe).build(layout(), sample(false))?.on_device(&device)?;
 
     let mut task = task(&recipe, &device)?;
     let schedule = OneCycle::new(recipe.lr, train.steps(recipe.epochs))?;

@@ -69,6 +69,10 @@ fn a_run_leaves_what_other_tools_read() {
         }
         assert_eq!(record["lr"].is_number(), record["kind"] == "step", "{record}");
         assert_eq!(record["format_version"], 1);
+        if record["kind"] == "epoch" {
+            assert_eq!((&record["data"]["samples"], &record["data"]["skipped"]), (&150.into(), &0.into()));
+            assert!(record["data"]["verdict"].as_str().unwrap().contains("-bound"), "{record}");
+        }
     }
 
     for link in ["last", "best"] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::collate::Collate;
 use crate::error::Error;
-use crate::loader::{Epoch, Loader, LoaderState};
+use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 
 /// A source of batches, epoch after epoch: a [`Loader`], or something that wraps one.
 pub trait Batches {
@@ -48,6 +48,9 @@ pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
 
     /// How long `next` has kept its caller waiting so far.
     fn waited(&self) -> Duration;
+
+    /// What happened so far, and where the time went.
+    fn report(&self) -> EpochReport;
 }
 
 impl<C: Collate> Batches for Loader<C> {
@@ -85,5 +88,9 @@ impl<C: Collate> BatchStream<C::Batch> for Epoch<'_, C> {
 
     fn waited(&self) -> Duration {
         self.waited()
+    }
+
+    fn report(&self) -> EpochReport {
+        self.report().clone()
     }
 }

@@ -28,6 +28,9 @@ pub trait Collate: Send + Sync + 'static {
     /// All slots of a buffer, in the order of the samples.
     fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a>;
 
+    /// Makes a sample's slot as it was when the buffer was opened.
+    fn clear(&self, buffer: &mut Self::Buffer, sample: usize);
+
     /// Makes the written buffer a batch, without the samples in `holes`: their places in the batch, rising, of
     /// slots that nothing good was written to.
     ///
@@ -93,6 +96,11 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
 
     fn slots<'a>(&self, buffer: &'a mut Stacked<T, R>) -> Rows<'a, T> {
         Rows { samples: buffer.samples, elements: self.elements(), values: &mut buffer.values }
+    }
+
+    fn clear(&self, buffer: &mut Stacked<T, R>, sample: usize) {
+        let elements = self.elements();
+        buffer.values[sample * elements..(sample + 1) * elements].fill(T::default());
     }
 
     fn close(&self, mut buffer: Stacked<T, R>, holes: &[usize]) -> Result<Stacked<T, R>, BoxError> {
@@ -165,6 +173,10 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
         Values::new(buffer)
     }
 
+    fn clear(&self, buffer: &mut Vec<T>, sample: usize) {
+        buffer[sample] = T::default();
+    }
+
     fn close(&self, mut buffer: Vec<T>, holes: &[usize]) -> Result<Vec<T>, BoxError> {
         for &hole in holes.iter().rev() {
             buffer.remove(hole);
@@ -207,6 +219,10 @@ where
 
     fn slots<'a>(&self, buffer: &'a mut Vec<Option<S>>) -> Values<'a, Option<S>> {
         Values::new(buffer)
+    }
+
+    fn clear(&self, buffer: &mut Vec<Option<S>>, sample: usize) {
+        buffer[sample] = None;
     }
 
     fn close(&self, buffer: Vec<Option<S>>, holes: &[usize]) -> Result<B, BoxError> {
@@ -259,6 +275,8 @@ impl Collate for () {
         Nothing(*samples)
     }
 
+    fn clear(&self, _: &mut usize, _: usize) {}
+
     fn close(&self, samples: usize, holes: &[usize]) -> Result<usize, BoxError> {
         Ok(samples - holes.len())
     }
@@ -295,6 +313,10 @@ macro_rules! tuples {
 
             fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a> {
                 ($(self.$at.slots(&mut buffer.$at),)+)
+            }
+
+            fn clear(&self, buffer: &mut Self::Buffer, sample: usize) {
+                $(self.$at.clear(&mut buffer.$at, sample);)+
             }
 
             fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError> {

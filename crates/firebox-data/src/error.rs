@@ -2,21 +2,23 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Any error, as transforms and collations return it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error of this crate: what happened, to which sample, in which file, on which worker.
-pub struct Error(Box<Inner>);
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     index: Option<usize>,
     path: Option<PathBuf>,
     worker: Option<usize>,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The kinds of [`Error`].
@@ -49,32 +51,33 @@ impl Error {
     /// A data set of your own can return one with the path of its file: the loader's error names it, too.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Error(Box::new(Inner { kind, message, index: None, path: None, worker: None, source: None }))
+        Error(Arc::new(Inner { kind, message, index: None, path: None, worker: None, source: None }))
     }
 
     /// Names the file that it is about.
     pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.0.path = Some(path.into());
+        Arc::make_mut(&mut self.0).path = Some(path.into());
         self
     }
 
     pub(crate) fn at_index(mut self, index: usize) -> Self {
-        self.0.index = Some(index);
+        Arc::make_mut(&mut self.0).index = Some(index);
         self
     }
 
     pub(crate) fn on_worker(mut self, worker: Option<usize>) -> Self {
-        self.0.worker = worker;
+        Arc::make_mut(&mut self.0).worker = worker;
         self
     }
 
     /// Keeps the cause, whose message goes behind this one's, and takes over the path that it may name.
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        let source = source.into();
-        if self.0.path.is_none() {
-            self.0.path = path_in(&*source);
+        let source: BoxError = source.into();
+        let inner = Arc::make_mut(&mut self.0);
+        if inner.path.is_none() {
+            inner.path = path_in(&*source);
         }
-        self.0.source = Some(source);
+        inner.source = Some(source.into());
         self
     }
 

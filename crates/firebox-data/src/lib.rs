@@ -41,6 +41,8 @@
 //!   the same bytes with no worker and with sixteen, before and after a resume.
 //! * **Resume anywhere.** A [`LoaderState`] is a few numbers. [`Loader::resume`] goes on behind the last
 //!   delivered batch, without making the earlier ones again, and with another number of workers if need be.
+//! * **Loud, and alive.** A sample that cannot be made ends the epoch, is skipped or replaced, as [`OnError`] says;
+//!   I/O errors can be tried again ([`Retry`]). Each such [`Incident`] is in the epoch's [report](EpochReport).
 //! * **Bounded.** A fixed number of batches is made ahead; a consumer that stops pulling stops the workers.
 //!
 //! `loader/README.md` in the sources explains how, and why it cannot deadlock.
@@ -74,7 +76,10 @@ pub use batches::{BatchStream, Batches};
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
 pub use dataset::{Cache, Concat, Filter, Map, Mix, Part, random_split};
 pub use error::{BoxError, Error, ErrorKind};
-pub use loader::{Epoch, Loader, LoaderBuilder, LoaderState, Task};
+pub use loader::{
+    Busy, Epoch, EpochReport, Incident, Loader, LoaderBuilder, LoaderState, OnError, Remedy, Retry, Stage,
+    Task, Verdict,
+};
 pub use pad::{Pad, Padded};
 pub use permutation::Permutation;
 pub use sampler::{

@@ -49,6 +49,10 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
         Values::new(buffer)
     }
 
+    fn clear(&self, buffer: &mut Vec<Vec<T>>, sample: usize) {
+        buffer[sample].clear();
+    }
+
     fn close(&self, mut buffer: Vec<Vec<T>>, holes: &[usize]) -> Result<Padded<T>, BoxError> {
         for &hole in holes.iter().rev() {
             buffer.remove(hole);

@@ -22,6 +22,8 @@ pub enum Stream {
     Step = 5,
     /// A draw with weights.
     Draw = 6,
+    /// The choice of a sample that takes another's place.
+    Substitute = 7,
 }
 
 /// A seed for `stream` at the place (a, b), such as an epoch and an index.

@@ -1,13 +1,17 @@
 //! Batches as Burn tensors.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Element, Float, Int, Tensor, TensorData};
 
+use firebox_workers::Pool;
+
 use crate::batches::{BatchStream, Batches};
 use crate::collate::{Collate, Stacked};
-use crate::error::Error;
-use crate::loader::{Epoch, Loader, LoaderState};
+use crate::error::{Error, ErrorKind};
+use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 use crate::pad::Padded;
 
 /// A batch that has a form as tensors.
@@ -89,18 +93,34 @@ where
 {
     /// The loader with its batches as tensors on a device: an autodiff device for training, a plain one for
     /// evaluation.
-    pub fn on_device(self, device: &Device) -> OnDevice<C> {
-        OnDevice { loader: self, device: device.clone() }
+    ///
+    /// One thread of its own, which lives as long as the loader, puts two batches on the device ahead of the
+    /// consumer. With a loader without workers the consumer does that, too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Workers`] if there is no thread to be had.
+    pub fn on_device(self, device: &Device) -> Result<OnDevice<C>, Error> {
+        let uploads = Pool::named("firebox-device", self.workers().min(1))
+            .map_err(|error| Error::new(ErrorKind::Workers, "no device thread").caused_by(error))?;
+        Ok(OnDevice { loader: self, device: device.clone(), uploads })
     }
 }
+
+/// Batches on the device, and not yet taken by the consumer.
+const AHEAD: usize = 2;
 
 /// A [`Loader`] whose batches are tensors: made by [`Loader::on_device`].
 pub struct OnDevice<C: Collate> {
     loader: Loader<C>,
     device: Device,
+    uploads: Pool,
 }
 
-impl<C: Collate> OnDevice<C> {
+impl<C: Collate> OnDevice<C>
+where
+    C::Batch: IntoTensors,
+    <C::Batch as IntoTensors>::Tensors: Send + 'static,
+{
     /// The loader behind it.
     pub fn loader(&self) -> &Loader<C> {
         &self.loader
@@ -109,17 +129,21 @@ impl<C: Collate> OnDevice<C> {
     fn stream<'l>(
         &'l self,
         epoch: Epoch<'l, C>,
-    ) -> Box<dyn BatchStream<<C::Batch as IntoTensors>::Tensors> + 'l>
-    where
-        C::Batch: IntoTensors,
-    {
-        Box::new(Tensors { epoch, device: &self.device, uploading: Duration::ZERO })
+    ) -> Box<dyn BatchStream<<C::Batch as IntoTensors>::Tensors> + 'l> {
+        let (state, epoch) = (epoch.state(), Rc::new(RefCell::new(epoch)));
+        let batches = HostBatches(Rc::clone(&epoch));
+        let device = self.device.clone();
+        let upload =
+            move |batch: HostBatch<C>| batch.map(|(batch, state)| (batch.into_tensors(&device), state));
+        let uploads = self.uploads.imap(upload, batches, AHEAD);
+        Box::new(Tensors { uploads: Some(uploads), epoch, state, waited: Duration::ZERO })
     }
 }
 
 impl<C: Collate> Batches for OnDevice<C>
 where
     C::Batch: IntoTensors,
+    <C::Batch as IntoTensors>::Tensors: Send + 'static,
 {
     type Batch = <C::Batch as IntoTensors>::Tensors;
 
@@ -148,40 +172,74 @@ where
     }
 }
 
-struct Tensors<'l, C: Collate> {
-    epoch: Epoch<'l, C>,
-    device: &'l Device,
-    uploading: Duration,
+/// A batch with the loader's position behind it.
+type HostBatch<C> = Result<(<C as Collate>::Batch, LoaderState), Error>;
+
+/// The batches of an epoch on their way to the device.
+struct HostBatches<'l, C: Collate>(Rc<RefCell<Epoch<'l, C>>>);
+
+impl<C: Collate> Iterator for HostBatches<'_, C> {
+    type Item = HostBatch<C>;
+
+    fn next(&mut self) -> Option<HostBatch<C>> {
+        let mut epoch = self.0.borrow_mut();
+        let batch = epoch.next()?;
+        Some(batch.map(|batch| (batch, epoch.state())))
+    }
 }
 
-impl<C: Collate> Iterator for Tensors<'_, C>
+/// The batches of an epoch on the device.
+struct Tensors<'l, C: Collate, U> {
+    /// `None` once an error was delivered.
+    uploads: Option<U>,
+    epoch: Rc<RefCell<Epoch<'l, C>>>,
+    /// The position behind the last batch that the consumer has got: the epoch itself is ahead of it.
+    state: LoaderState,
+    waited: Duration,
+}
+
+impl<C, T, U> Iterator for Tensors<'_, C, U>
 where
-    C::Batch: IntoTensors,
+    C: Collate,
+    U: Iterator<Item = Result<Result<(T, LoaderState), Error>, firebox_workers::Error>>,
 {
-    type Item = Result<<C::Batch as IntoTensors>::Tensors, Error>;
+    type Item = Result<T, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = self.epoch.next()?;
-        let begun = Instant::now();
-        let tensors = batch.map(|batch| batch.into_tensors(self.device));
-        self.uploading += begun.elapsed();
-        Some(tensors)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.epoch.size_hint()
+        let asked = Instant::now();
+        let result = self.uploads.as_mut()?.next();
+        self.waited += asked.elapsed();
+        let lost = |error: firebox_workers::Error| {
+            let text = "a batch was not put on its device";
+            Err(Error::new(ErrorKind::Workers, text).on_worker(error.worker()).caused_by(error))
+        };
+        match result?.unwrap_or_else(lost) {
+            Ok((tensors, state)) => {
+                self.state = state;
+                Some(Ok(tensors))
+            }
+            Err(error) => {
+                self.uploads = None;
+                Some(Err(error))
+            }
+        }
     }
 }
 
-impl<C: Collate> BatchStream<<C::Batch as IntoTensors>::Tensors> for Tensors<'_, C>
+impl<C, T, U> BatchStream<T> for Tensors<'_, C, U>
 where
-    C::Batch: IntoTensors,
+    C: Collate,
+    U: Iterator<Item = Result<Result<(T, LoaderState), Error>, firebox_workers::Error>>,
 {
     fn state(&self) -> LoaderState {
-        self.epoch.state()
+        self.state.clone()
     }
 
     fn waited(&self) -> Duration {
-        self.epoch.waited() + self.uploading
+        self.waited
+    }
+
+    fn report(&self) -> EpochReport {
+        EpochReport { waited: self.waited, ..self.epoch.borrow().report().clone() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use firebox_data::EpochReport;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -44,6 +45,8 @@ pub struct Record {
     pub samples_per_s: f64,
     /// Seconds of it spent waiting for data.
     pub data_wait_s: f64,
+    /// What the loader says of an epoch, as far as this process has seen it.
+    pub data: Option<EpochReport>,
 }
 
 impl Serialize for Record {
@@ -68,6 +71,9 @@ impl Serialize for Record {
         }
         map.serialize_entry("samples_per_s", &self.samples_per_s)?;
         map.serialize_entry("data_wait_s", &self.data_wait_s)?;
+        if let Some(data) = &self.data {
+            map.serialize_entry("data", data)?;
+        }
         map.end()
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
+use firebox_data::Verdict;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::BoxError;
@@ -126,6 +127,14 @@ impl Run {
             record.samples_per_s,
             record.data_wait_s,
         ));
+        // The loader's own account, where there is something to say.
+        if let Some(data) = record
+            .data
+            .as_ref()
+            .filter(|data| !data.incidents.is_empty() || matches!(data.verdict(), Verdict::DataBound(_)))
+        {
+            self.line(&data.to_string());
+        }
     }
 }
 

@@ -93,10 +93,20 @@ impl Report {
             let (seconds, wait) = (number("seconds"), number("data_wait_s"));
             let _ = write!(
                 rows,
-                "<tr><td>{}</td><td>{seconds:.1}</td><td>{wait:.2}</td><td>{:.1} %</td></tr>",
+                "<tr><td>{}</td><td>{seconds:.1}</td><td>{wait:.2}</td><td>{:.1} %</td>",
                 number("epoch") + 1.0,
                 100.0 * wait / seconds
             );
+            let data = record.get("data");
+            for stage in ["reading_s", "transforming_s", "collating_s"] {
+                let busy = data.and_then(|data| data.get(stage)).and_then(Value::as_f64).unwrap_or(f64::NAN);
+                let _ = write!(rows, "<td>{busy:.2}</td>");
+            }
+            let text =
+                |field: &str| data.and_then(|data| data.get(field)).map(Value::to_string).unwrap_or_default();
+            let verdict = text("verdict");
+            let (skipped, verdict) = (escape(&text("skipped")), escape(verdict.trim_matches('"')));
+            let _ = write!(rows, "<td>{skipped}</td><td>{verdict}</td></tr>");
         }
         let waits = self.series("step", "train", "data_wait_s").into_iter();
         let waits = thinned(waits.map(|(step, seconds)| (step, seconds * 1e3)).collect());
@@ -105,7 +115,8 @@ impl Report {
         let _ = write!(
             self.body,
             "<h2>Time spent waiting for data</h2><table><tr><th>epoch</th><th>seconds</th>\
-             <th>waiting for data</th><th>share</th></tr>{rows}</table><p>Milliseconds a step:</p>{chart}"
+             <th>waiting for data</th><th>share</th><th>workers reading</th><th>transforming</th><th>collating</th>\
+             <th>skipped</th><th>verdict</th></tr>{rows}</table><p>Milliseconds a step:</p>{chart}"
         );
         Ok(self)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use firebox_data::{Batches, Stream, derive_seed};
+use firebox_data::{Batches, EpochReport, Stream, derive_seed};
 
 use crate::checkpoint::{Best, Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
@@ -148,9 +148,9 @@ impl Trainer {
         self.tell(Event::Started { done: state.step, steps, epochs: self.epochs })?;
         let clock = Clock { begun: Instant::now(), before: state.seconds };
         while state.loader.epoch < self.epochs {
-            let stopped = self.train_epoch(task, train, &mut state, &clock)?;
+            let (data, stopped) = self.train_epoch(task, train, &mut state, &clock)?;
             if stopped.is_none() {
-                self.end_epoch(task, valid, &mut state, &clock)?;
+                self.end_epoch(task, valid, &mut state, &clock, data)?;
             }
             let path = self.save(&mut state, task)?;
             if let Some(signal) = stopped.or_else(|| self.interrupt.requested())
@@ -200,20 +200,22 @@ impl Trainer {
             metrics,
             lr: None,
             data_wait_s: stream.waited().as_secs_f64(),
+            data: None,
         };
         self.record(&record)?;
         self.log()?.sync()?;
         Ok(record)
     }
 
-    /// The rest of the state's epoch. `Some` if a signal stopped it before its last batch.
+    /// The rest of the state's epoch: the loader's account of it, and the signal that stopped it before its last
+    /// batch, if one did.
     fn train_epoch<T, B>(
         &mut self,
         task: &mut T,
         train: &B,
         state: &mut RunState,
         clock: &Clock,
-    ) -> Result<Option<Signal>, Error>
+    ) -> Result<(EpochReport, Option<Signal>), Error>
     where
         T: Task,
         B: Batches<Batch = T::Batch>,
@@ -249,14 +251,15 @@ impl Trainer {
                 metrics,
                 lr: Some(context.lr),
                 data_wait_s,
+                data: None,
             })?;
             if let Some(signal) = self.interrupt.requested()
                 && state.loader.batch < train.batches(epoch)
             {
-                return Ok(Some(signal));
+                return Ok((stream.report(), Some(signal)));
             }
         }
-        Ok(None)
+        Ok((stream.report(), None))
     }
 
     /// Sums the epoch up, evaluates the models, and steps into the next epoch.
@@ -266,6 +269,7 @@ impl Trainer {
         valid: &V,
         state: &mut RunState,
         clock: &Clock,
+        data: EpochReport,
     ) -> Result<(), Error>
     where
         T: Task,
@@ -281,6 +285,7 @@ impl Trainer {
             metrics: std::mem::take(&mut state.running),
             lr: None,
             data_wait_s: state.running_wait_s,
+            data: Some(data),
         })?;
         (state.running_seconds, state.running_wait_s) = (0.0, 0.0);
         let record = self.evaluate(valid, "valid", task.evaluator())?;

@@ -73,6 +73,7 @@ fn points(samples: usize, workers: usize, device: &Device) -> OnDevice<Layout> {
         })
         .unwrap()
         .on_device(device)
+        .unwrap()
 }
 
 const EPOCHS: u64 = 3;
@@ -134,6 +135,8 @@ fn records(folder: &Path) -> Vec<Value> {
         for timed in ["seconds", "samples_per_s", "data_wait_s"] {
             assert!(fields.remove(timed).is_some(), "{timed} is missing: {line}");
         }
+        // The loader's account, of the part of the epoch that this process has seen.
+        assert_eq!(fields.remove("data").is_some(), fields["kind"] == "epoch", "{line}");
         record
     };
     text.lines().map(parse).collect()
@@ -358,7 +361,8 @@ fn a_bad_sample_ends_the_run_and_names_itself() {
             _ => Ok(()),
         })
         .unwrap()
-        .on_device(&device.clone().autodiff());
+        .on_device(&device.clone().autodiff())
+        .unwrap();
     let error = Trainer::new(&run, &device).fit(&mut task(8), &broken, &points(40, 0, &device)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("the transform failed: no such pixel (worker 0)"), "{error}");

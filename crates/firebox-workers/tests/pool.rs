@@ -359,3 +359,25 @@ fn pools_leave_no_thread_behind() {
     // Other tests of this program come and go beside this one.
     assert!(threads() < before + 100, "{before} threads before, {} after", threads());
 }
+
+/// A value that cannot even be dropped without a panic.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "boom");
+    }
+}
+
+#[test]
+fn a_value_that_panics_when_dropped_kills_no_worker() {
+    let pool = Pool::threads(1).unwrap();
+    let (release, gate) = mpsc::channel::<()>();
+    // Nobody takes the result: the worker drops it.
+    drop(pool.submit(move || {
+        let _ = gate.recv();
+        Bomb
+    }));
+    release.send(()).unwrap();
+    assert_eq!(pool.map(|x: u8| x, [1, 2]).unwrap(), [1, 2]);
+}

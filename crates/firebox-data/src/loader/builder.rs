@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 use burn_dataset::Dataset;
 use firebox_workers::Pool;
@@ -12,6 +13,8 @@ use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::Loader;
+use crate::loader::fault::{OnError, Retry};
+use crate::loader::report::Busy;
 use crate::loader::task::{Executor, Failure, Fill};
 use crate::sampler::{Sampler, Sequential, Shuffled};
 use crate::seed::SampleRng;
@@ -30,6 +33,8 @@ pub struct LoaderBuilder<D, I, E> {
     drop_last: bool,
     workers: Option<usize>,
     prefetch: Option<usize>,
+    on_error: OnError,
+    retry: Option<Retry>,
     item: PhantomData<fn() -> (I, E)>,
 }
 
@@ -52,6 +57,8 @@ impl Loader<()> {
             drop_last: false,
             workers: None,
             prefetch: None,
+            on_error: OnError::Fail,
+            retry: None,
             item: PhantomData,
         }
     }
@@ -113,6 +120,18 @@ where
         self
     }
 
+    /// What becomes of a sample that cannot be made. Default: [`OnError::Fail`].
+    pub fn on_error(mut self, policy: OnError) -> Self {
+        self.on_error = policy;
+        self
+    }
+
+    /// Which errors are worth another try, before [`on_error`](Self::on_error) decides. Default: none.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
     /// The loader, with a layout and the transform that writes each item into its slot.
     ///
     /// `transform` gets an item of the data set, the sample's own random numbers, and its slot. It is called
@@ -146,11 +165,19 @@ where
                 Box::new(FixedSize::new(order, self.batch_size, self.drop_last)?)
             }
         };
-        let fingerprint = format!("{} of a data set of {len}", batches.describe());
+        let fingerprint =
+            format!("{} of a data set of {len}{}", batches.describe(), self.on_error.describe());
         let pool = Pool::named("firebox-load", workers)
             .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
         let fill = Box::new(Filler { dataset: self.dataset, transform, item: PhantomData });
-        let executor = Arc::new(Executor { fill, collate, batches, seed: self.seed });
+        let executor = Arc::new(Executor {
+            fill,
+            collate,
+            batches,
+            seed: self.seed,
+            on_error: self.on_error,
+            retry: self.retry,
+        });
         Ok(Loader { executor, pool, prefetch, seed: self.seed, fingerprint })
     }
 }
@@ -174,13 +201,33 @@ where
     F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync,
     E: StdError + Send + Sync + 'static,
 {
-    fn fill(&self, index: usize, rng: &mut SampleRng, slot: SlotOf<'_, C>) -> Result<(), Failure> {
+    fn fill(
+        &self,
+        index: usize,
+        rng: &mut SampleRng,
+        slot: SlotOf<'_, C>,
+        busy: Option<&mut Busy>,
+    ) -> Result<(), Failure> {
         let failure = |kind| move |source| Failure { kind, source };
         if index >= self.dataset.len() {
             let text = format!("the sampler gave index {index} of a data set of {}", self.dataset.len());
             return Err(failure(ErrorKind::Dataset)(text.into()));
         }
-        let item = self.dataset.get(index).map_err(|error| failure(ErrorKind::Dataset)(error.into()))?;
-        (self.transform)(item, rng, slot).map_err(failure(ErrorKind::Transform))
+        let get = || self.dataset.get(index).map_err(|error| failure(ErrorKind::Dataset)(error.into()));
+        let transform = |item, rng: &mut SampleRng| {
+            (self.transform)(item, rng, slot).map_err(failure(ErrorKind::Transform))
+        };
+        let Some(busy) = busy else { return transform(get()?, rng) };
+        let begun = Instant::now();
+        let item = get()?;
+        let read = Instant::now();
+        let result = transform(item, rng);
+        busy.reading += read - begun;
+        busy.transforming += read.elapsed();
+        result
+    }
+
+    fn len(&self) -> usize {
+        self.dataset.len()
     }
 }

@@ -4,6 +4,8 @@
 
 mod builder;
 mod epoch;
+mod fault;
+mod report;
 mod state;
 mod task;
 
@@ -13,6 +15,8 @@ use firebox_workers::Pool;
 
 pub use builder::LoaderBuilder;
 pub use epoch::Epoch;
+pub use fault::{Incident, OnError, Remedy, Retry};
+pub use report::{Busy, EpochReport, Stage, Verdict};
 pub use state::LoaderState;
 pub use task::Task;
 
@@ -73,7 +77,7 @@ impl<C: Collate> Loader<C> {
 
     /// The position before the first batch of an epoch.
     pub fn state(&self, epoch: u64) -> LoaderState {
-        LoaderState::new(self, epoch, 0)
+        LoaderState::new(self, epoch, 0, 0)
     }
 
     /// Whether [`resume`](Self::resume) would take a state.
@@ -86,7 +90,7 @@ impl<C: Collate> Loader<C> {
 
     /// All batches of an epoch.
     pub fn epoch(&self, epoch: u64) -> Epoch<'_, C> {
-        Epoch::new(self, epoch, 0)
+        Epoch::new(self, epoch, 0, 0)
     }
 
     /// The rest of the epoch in which `state` was taken: the batches that were not yet delivered.
@@ -99,6 +103,6 @@ impl<C: Collate> Loader<C> {
     /// data set length, sampler, seed or batch size.
     pub fn resume(&self, state: &LoaderState) -> Result<Epoch<'_, C>, Error> {
         state.check(self)?;
-        Ok(Epoch::new(self, state.epoch, state.batch))
+        Ok(Epoch::new(self, state.epoch, state.batch, state.faults))
     }
 }

@@ -21,6 +21,9 @@ pub struct LoaderState {
     pub epoch: u64,
     /// The number of batches of this epoch that were delivered.
     pub batch: usize,
+    /// The samples of this epoch that were skipped or replaced in the batches delivered.
+    #[serde(default)]
+    pub faults: usize,
     /// The sampler and the batch settings, in words.
     pub fingerprint: String,
 }
@@ -29,9 +32,9 @@ impl LoaderState {
     /// The version of the format that this release writes, and the only one that it reads.
     pub const VERSION: u32 = 1;
 
-    pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64, batch: usize) -> Self {
+    pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64, batch: usize, faults: usize) -> Self {
         let (seed, fingerprint) = (loader.seed, loader.fingerprint.clone());
-        LoaderState { version: Self::VERSION, seed, epoch, batch, fingerprint }
+        LoaderState { version: Self::VERSION, seed, epoch, batch, faults, fingerprint }
     }
 
     pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {

@@ -1,0 +1,132 @@
+//! What becomes of a sample that cannot be made.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// What the loader does with a sample that cannot be made, after its retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnError {
+    /// The epoch ends with the sample's error.
+    Fail,
+    /// The batch goes without the sample, and is shorter. More than `at_most` such samples in an epoch end it with
+    /// the error of the first too many.
+    Skip {
+        /// How many samples an epoch may lack.
+        at_most: usize,
+    },
+    /// Another sample takes its place, chosen by (seed, epoch, index); batches keep their size. More than `at_most`
+    /// such samples in an epoch end it with the error of the first too many.
+    Replace {
+        /// How many samples of an epoch may be replaced.
+        at_most: usize,
+    },
+}
+
+impl OnError {
+    pub(super) fn limit(self) -> usize {
+        match self {
+            OnError::Fail => 0,
+            OnError::Skip { at_most } | OnError::Replace { at_most } => at_most,
+        }
+    }
+
+    /// For a saved position to be compared with: another policy gives other batches.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            OnError::Fail => "",
+            OnError::Skip { .. } => ", bad samples skipped",
+            OnError::Replace { .. } => ", bad samples replaced",
+        }
+    }
+}
+
+/// Which errors are worth another try, and how often.
+///
+/// What a try that succeeds changes is time alone: the sample's random numbers begin anew with each try.
+#[derive(Clone)]
+pub struct Retry {
+    times: u32,
+    backoff: Duration,
+    worthwhile: Arc<Judge>,
+}
+
+/// Whether an error is worth another try.
+type Judge = dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync;
+
+impl Retry {
+    /// Up to `times` more tries after an I/O error, which is one with a [`std::io::Error`] among its causes. The
+    /// worker waits `backoff` before the first, and twice as long before each further one.
+    pub fn io(times: u32, backoff: Duration) -> Self {
+        Self::when(times, backoff, |error| error.is::<std::io::Error>())
+    }
+
+    /// As [`io`](Self::io), after errors that have a cause, or are one, of which `worthwhile` is true.
+    pub fn when(
+        times: u32,
+        backoff: Duration,
+        worthwhile: impl Fn(&(dyn StdError + 'static)) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Retry { times, backoff, worthwhile: Arc::new(worthwhile) }
+    }
+
+    /// How long to wait before the next try, after `tries` that failed; `None` if this was the last.
+    pub(super) fn next(&self, tries: u32, error: &Error) -> Option<Duration> {
+        let mut cause = error.source();
+        let mut causes = std::iter::from_fn(|| {
+            let this = cause?;
+            cause = this.source();
+            Some(this)
+        });
+        let again = tries <= self.times && causes.any(|cause| (self.worthwhile)(cause));
+        again.then(|| self.backoff.saturating_mul(1u32 << (tries - 1).min(20)))
+    }
+}
+
+impl fmt::Debug for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry")
+            .field("times", &self.times)
+            .field("backoff", &self.backoff)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happened to one sample.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Incident {
+    /// Why the sample was not made at first, or at all: with its index, path and worker.
+    pub error: Error,
+    /// What came of it.
+    pub remedy: Remedy,
+}
+
+/// What came of a sample that was not made at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// It was made after so many more tries.
+    Retried(u32),
+    /// Its batch went without it.
+    Skipped,
+    /// The sample with this index took its place.
+    Replaced(usize),
+    /// Nothing: it ended the epoch.
+    None,
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.remedy {
+            Remedy::Retried(tries) => write!(f, "{}; made after {tries} more tries", self.error),
+            Remedy::Skipped => write!(f, "{}; skipped", self.error),
+            Remedy::Replaced(index) => write!(f, "{}; sample {index} took its place", self.error),
+            Remedy::None => write!(f, "{}", self.error),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Samples that cannot be made: skipped, replaced, tried again, counted, reported.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use burn_dataset::{Dataset, DatasetError, InMemDataset};
+use firebox_data::{
+    ErrorKind, Loader, LoaderState, OnError, Pad, Remedy, Retry, Scalar, Stack, Stacked, Stage, Verdict,
+};
+
+const WORKERS: [usize; 3] = [0, 1, 4];
+const BAD: [usize; 4] = [0, 17, 18, 49];
+
+/// 0..50, of which some can never be read.
+struct Holey;
+
+impl Dataset<usize> for Holey {
+    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+        match BAD.contains(&index) {
+            true => Err(DatasetError::new(io::Error::other("bad sector"))),
+            false => Ok(index),
+        }
+    }
+
+    fn len(&self) -> usize {
+        50
+    }
+}
+
+fn holey(policy: OnError, workers: usize, shuffle: bool) -> Loader<(Stack<u64, 1>, Scalar<i64>)> {
+    Loader::builder(Holey)
+        .batch_size(8)
+        .shuffle(shuffle)
+        .seed(3)
+        .workers(workers)
+        .on_error(policy)
+        .build((Stack::new([1]), Scalar::new()), |number, rng, (noise, slot)| {
+            noise[0] = rng.bits();
+            *slot = number as i64;
+            Ok(())
+        })
+        .unwrap()
+}
+
+type Batch = (Stacked<u64, 1>, Vec<i64>);
+
+#[test]
+fn skipped_samples_leave_holes_and_shift_nothing() {
+    for workers in WORKERS {
+        let loader = holey(OnError::Skip { at_most: 4 }, workers, false);
+        let mut epoch = loader.epoch(0);
+        let batches: Vec<Batch> = epoch.by_ref().map(Result::unwrap).collect();
+        assert_eq!(batches.len(), 7);
+        for (place, (noise, numbers)) in batches.iter().enumerate() {
+            let positions = place * 8..(place * 8 + 8).min(50);
+            let good: Vec<i64> = positions.filter(|p| !BAD.contains(p)).map(|p| p as i64).collect();
+            assert_eq!((numbers, noise.samples, noise.values.len()), (&good, good.len(), good.len()));
+        }
+        let report = epoch.report();
+        assert_eq!((report.batches, report.samples, report.skipped()), (7, 46, 4));
+        let named: Vec<_> = report.incidents.iter().map(|incident| incident.error.index().unwrap()).collect();
+        assert_eq!(named, BAD);
+        assert!(report.incidents.iter().all(|incident| incident.remedy == Remedy::Skipped));
+        assert!(report.incidents.iter().all(|i| i.error.worker().is_some() == (workers > 0)));
+        let text = report.to_string();
+        assert!(text.contains("46 samples in 7 batches, 4 skipped"), "{text}");
+        assert!(text.contains("sample 17: the data set failed: bad sector"), "{text}");
+    }
+}
+
+#[test]
+fn batches_with_faults_are_the_same_with_any_number_of_workers() {
+    for policy in [OnError::Skip { at_most: 4 }, OnError::Replace { at_most: 4 }] {
+        let runs = WORKERS.map(|workers| {
+            let loader = holey(policy, workers, true);
+            (0..3)
+                .flat_map(|epoch| loader.epoch(epoch).map(Result::unwrap).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        });
+        assert!(runs.iter().all(|run| *run == runs[0]));
+    }
+}
+
+#[test]
+fn replaced_samples_keep_the_batch_size() {
+    let loader = holey(OnError::Replace { at_most: 4 }, 2, false);
+    let mut epoch = loader.epoch(0);
+    let batches: Vec<Batch> = epoch.by_ref().map(Result::unwrap).collect();
+    let numbers: Vec<i64> = batches.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
+    assert_eq!(numbers.len(), 50);
+    let mut replaced = Vec::new();
+    for (position, number) in numbers.iter().enumerate() {
+        match BAD.contains(&position) {
+            true => replaced.push(Remedy::Replaced(*number as usize)),
+            false => assert_eq!(*number, position as i64),
+        }
+    }
+    let report = epoch.report();
+    assert_eq!(report.incidents.iter().map(|incident| incident.remedy).collect::<Vec<_>>(), replaced);
+    assert_eq!((report.samples, report.skipped()), (50, 0));
+    // Where nothing good is left to take its place, the sample's own error ends the epoch.
+    let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
+        .on_error(OnError::Replace { at_most: 9 })
+        .workers(1)
+        .build((), |_, _, ()| Err("never".into()))
+        .unwrap();
+    let error = loader.epoch(0).next().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.index()), (ErrorKind::Transform, Some(0)));
+}
+
+#[test]
+fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
+    for workers in WORKERS {
+        for policy in [OnError::Skip { at_most: 2 }, OnError::Replace { at_most: 2 }] {
+            let loader = holey(policy, workers, false);
+            let mut epoch = loader.epoch(0);
+            let good: Vec<Batch> = epoch.by_ref().take(2).map(Result::unwrap).collect();
+            assert_eq!(good.len(), 2);
+            // The third batch has two bad samples, 17 and 18; one of the two allowed was in the first.
+            let state = epoch.state();
+            assert_eq!((state.batch, state.faults), (2, 1));
+            let error = epoch.next().unwrap().unwrap_err();
+            assert_eq!((error.kind(), error.index()), (ErrorKind::Dataset, Some(18)));
+            assert!(error.to_string().contains("more than 2 samples of epoch 0 cannot be made"), "{error}");
+            assert!(epoch.next().is_none());
+            assert_eq!(epoch.state(), state, "a resume meets it again");
+            assert_eq!(epoch.report().incidents.last().unwrap().remedy, Remedy::None);
+            let state: LoaderState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
+            assert!(
+                loader.resume(&state).unwrap().next().unwrap().is_err(),
+                "the count belongs to the state"
+            );
+            assert!(loader.epoch(1).next().unwrap().is_ok(), "each epoch begins at 0");
+        }
+    }
+    let other = holey(OnError::Skip { at_most: 9 }, 0, false).state(0);
+    let error = holey(OnError::Replace { at_most: 9 }, 0, false).resume(&other).err().unwrap();
+    assert!(
+        error.to_string().contains("bad samples skipped")
+            && error.to_string().contains("bad samples replaced")
+    );
+}
+
+#[test]
+fn a_batch_of_which_nothing_is_left_is_not_delivered() {
+    for workers in WORKERS {
+        let loader = Loader::builder(InMemDataset::new((0..12).collect::<Vec<i64>>()))
+            .batch_size(3)
+            .workers(workers)
+            .on_error(OnError::Skip { at_most: 6 })
+            .build(Scalar::<i64>::new(), |number, _, slot| match (3..9).contains(&number) {
+                true => panic!("no {number}"),
+                false => {
+                    *slot = number;
+                    Ok(())
+                }
+            })
+            .unwrap();
+        let mut epoch = loader.epoch(0);
+        assert_eq!(epoch.by_ref().map(Result::unwrap).collect::<Vec<_>>(), [[0, 1, 2], [9, 10, 11]]);
+        assert_eq!((epoch.state().batch, epoch.state().faults), (4, 6));
+        let report = epoch.report();
+        assert_eq!((report.batches, report.samples, report.skipped()), (2, 6, 6));
+        assert!(report.incidents.iter().all(|incident| incident.error.kind() == ErrorKind::Panic));
+    }
+}
+
+/// Items that fail a number of times before they can be read.
+struct Flaky {
+    failures: usize,
+    kind: fn() -> DatasetError,
+    tries: Mutex<HashMap<usize, usize>>,
+}
+
+impl Dataset<Vec<i64>> for Flaky {
+    fn get(&self, index: usize) -> Result<Vec<i64>, DatasetError> {
+        let mut tries = self.tries.lock().unwrap();
+        let tries = tries.entry(index).or_insert(0);
+        *tries += 1;
+        match index % 3 == 1 && *tries <= self.failures {
+            true => Err((self.kind)()),
+            false => Ok(vec![index as i64; index]),
+        }
+    }
+
+    fn len(&self) -> usize {
+        9
+    }
+}
+
+fn timed_out() -> DatasetError {
+    DatasetError::new(io::Error::from(io::ErrorKind::TimedOut))
+}
+
+fn corrupt() -> DatasetError {
+    DatasetError::new("x".parse::<u8>().unwrap_err())
+}
+
+fn flaky(failures: usize, kind: fn() -> DatasetError, retry: Retry, workers: usize) -> Loader<Pad<i64>> {
+    Loader::builder(Flaky { failures, kind, tries: Mutex::default() })
+        .batch_size(3)
+        .workers(workers)
+        .retry(retry)
+        .build(Pad::with(0), |item, _, slot| {
+            slot.extend(item);
+            Ok(())
+        })
+        .unwrap()
+}
+
+#[test]
+fn passing_io_errors_are_tried_again_and_change_no_byte() {
+    let expected: Vec<_> =
+        flaky(0, timed_out, Retry::io(0, Duration::ZERO), 0).epoch(0).map(Result::unwrap).collect();
+    for workers in WORKERS {
+        let loader = flaky(2, timed_out, Retry::io(2, Duration::from_millis(1)), workers);
+        let mut epoch = loader.epoch(0);
+        assert_eq!(epoch.by_ref().map(Result::unwrap).collect::<Vec<_>>(), expected);
+        let incidents = &epoch.report().incidents;
+        assert_eq!(incidents.len(), 3);
+        assert!(incidents.iter().all(|incident| incident.remedy == Remedy::Retried(2)));
+        assert!(incidents[0].to_string().contains("sample 1: "), "{}", incidents[0]);
+        assert_eq!(epoch.state().faults, 0);
+
+        let once_too_often = flaky(3, timed_out, Retry::io(2, Duration::ZERO), workers);
+        let error = once_too_often.epoch(0).next().unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.index()), (ErrorKind::Dataset, Some(1)));
+    }
+}
+
+#[test]
+fn only_errors_worth_it_are_tried_again() {
+    let loader = flaky(1, corrupt, Retry::io(5, Duration::ZERO), 1);
+    assert!(loader.epoch(0).next().unwrap().is_err(), "a corrupt file stays corrupt");
+    let any = Retry::when(5, Duration::ZERO, |error| error.is::<std::num::ParseIntError>());
+    let loader = flaky(1, corrupt, any, 1);
+    assert!(loader.epoch(0).all(|batch| batch.is_ok()));
+}
+
+#[test]
+fn a_failed_try_leaves_nothing_in_its_slot() {
+    let tries = Mutex::new(0);
+    let loader = Loader::builder(InMemDataset::new(vec![0u8; 4]))
+        .batch_size(4)
+        .workers(0)
+        .retry(Retry::io(3, Duration::ZERO))
+        .build(
+            (Pad::with(-1i64), Stack::<i64, 1>::new([2]), Scalar::<i64>::new()),
+            move |_, _, (text, row, number)| {
+                let mut tries = tries.lock().unwrap();
+                *tries += 1;
+                text.push(7);
+                row[*tries % 2] = 7;
+                *number += 7;
+                match *tries {
+                    3 | 4 => Err(io::Error::other("half written").into()),
+                    _ => Ok(()),
+                }
+            },
+        )
+        .unwrap();
+    let (text, rows, numbers) = loader.epoch(0).next().unwrap().unwrap();
+    assert_eq!((text.values, text.lengths), (vec![7; 4], vec![1; 4]));
+    assert_eq!(rows.values, [0, 7, 7, 0, 0, 7, 7, 0]);
+    assert_eq!(numbers, [7; 4]);
+}
+
+#[test]
+fn the_report_says_who_was_slow() {
+    let slow = |reading: u64, transforming: u64, computing: u64| {
+        let dataset = firebox_data::Map::new(InMemDataset::new(vec![0u8; 64]), move |item: u8| {
+            std::thread::sleep(Duration::from_micros(reading));
+            item
+        });
+        let loader = Loader::builder(dataset)
+            .batch_size(8)
+            .workers(1)
+            .build((), move |_, _, ()| {
+                std::thread::sleep(Duration::from_micros(transforming));
+                Ok(())
+            })
+            .unwrap();
+        let mut epoch = loader.epoch(0);
+        for batch in epoch.by_ref() {
+            assert_eq!(batch.unwrap(), 8);
+            std::thread::sleep(Duration::from_micros(computing));
+        }
+        let report = epoch.report();
+        assert!(report.waited <= report.elapsed && report.samples_per_s() > 0.0);
+        report.verdict()
+    };
+    assert_eq!(slow(2000, 0, 0), Verdict::DataBound(Stage::Reading));
+    assert_eq!(slow(0, 2000, 0), Verdict::DataBound(Stage::Transforming));
+    assert_eq!(slow(0, 0, 30_000), Verdict::ComputeBound);
+}
