@@ -32,11 +32,6 @@ impl<R> Answer<R> {
         self.send(answered);
     }
 
-    /// Answers nothing: somebody else has.
-    pub(crate) fn forget(mut self) {
-        self.to = None;
-    }
-
     fn send(&mut self, answered: Answered<R>) {
         if let Some(to) = self.to.take() {
             let _ = to.send(answered);

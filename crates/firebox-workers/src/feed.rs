@@ -1,18 +1,18 @@
 //! What ordered and unordered streams have in common: handing tasks out, and hearing of them again.
 
-use std::collections::BTreeMap;
 use std::iter::Fuse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::Error;
 use crate::answer::{Answer, Answered};
 use crate::pool::{Message, Pool};
-use crate::work::{Employed, Work, Worker};
+use crate::watch::Watch;
+use crate::work::{Work, Worker};
 
 /// Places for answers are made in advance: more than these are not worth their memory.
 pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
@@ -33,7 +33,7 @@ pub(crate) struct Feed<'p, T, W: Work<T>, I> {
     /// Set when the stream is dropped: a task that would start later does nothing.
     cancelled: Arc<AtomicBool>,
     /// The tasks that run now, if they have a time limit.
-    watch: Option<Arc<Watch>>,
+    watch: Option<Arc<Watch<W::Output>>>,
     /// Whether tasks run where results are asked for, because there is no worker to run them.
     pub(crate) inline: bool,
 }
@@ -53,6 +53,10 @@ where
         limit: Option<Duration>,
     ) -> Self {
         let (answer_to, answers) = bounded(in_flight);
+        let watch = limit.map(|limit| Arc::new(Watch::new(limit)));
+        if let Some(watch) = &watch {
+            pool.watch(Arc::clone(watch) as _);
+        }
         Feed {
             pool,
             work,
@@ -62,7 +66,7 @@ where
             answers,
             answer_to,
             cancelled: Arc::default(),
-            watch: limit.map(|limit| Arc::new(Watch { limit, running: Mutex::default() })),
+            watch,
             inline: pool.runs_inline(),
         }
     }
@@ -92,23 +96,18 @@ where
 
     /// Waits for any answer. There must be a task that is handed out and not yet received.
     ///
-    /// The wait ends: each such task has an `Answer`, which sends once whatever happens, and no worker waits for
-    /// us. The channel can't be closed, for we hold a sender. A task with a time limit is given up at the limit.
+    /// The wait ends: each such task has an `Answer`, which sends once whatever happens, and no worker waits for us.
+    /// The channel can't be closed, for we hold a sender. Tasks with a time limit are given up at the limit.
     pub(crate) fn receive(&self) -> Answered<W::Output> {
         loop {
-            let Some(watch) = &self.watch else {
-                if let Ok(answered) = self.answers.recv() {
-                    return answered;
-                }
-                continue;
+            // Any task of the pool may be what ours waits behind: all limits are watched, not our own alone.
+            let answered = match self.pool.until_overdue() {
+                Some(wait) => self.answers.recv_timeout(wait).ok(),
+                None => self.answers.recv().ok(),
             };
-            if let Ok(answered) = self.answers.recv_timeout(watch.wait()) {
-                return answered;
-            }
-            if let Some((task, worker)) = watch.give_up() {
-                self.pool.replace(worker);
-                let result = Err(Error::timed_out(task, Some(worker), watch.limit));
-                return Answered { task, worker: Some(worker), result };
+            match answered {
+                Some(answered) => return answered,
+                None => self.pool.give_up_overdue(),
             }
         }
     }
@@ -129,24 +128,16 @@ where
         let watch = self.watch.clone();
         Some(Box::new(move |worker: Worker| {
             if cancelled.load(Ordering::Relaxed) {
-                return Employed::Yes;
+                return;
             }
             let Some(watch) = watch else {
-                answer.give(run(&*work, task, index, worker));
-                return Employed::Yes;
+                return answer.give(run(&*work, task, index, worker));
             };
-            watch.begin(index, worker);
+            watch.begin(index, worker, answer);
             let answered = run(&*work, task, index, worker);
-            match watch.end(index) {
-                true => {
-                    answer.give(answered);
-                    Employed::Yes
-                }
-                // The task was given up: somebody has answered for it, and another thread has this one's place.
-                false => {
-                    answer.forget();
-                    Employed::No
-                }
+            // Without an answer to give, somebody has given the task up.
+            if let Some(answer) = watch.end(index) {
+                answer.give(answered);
             }
         }))
     }
@@ -155,13 +146,6 @@ where
 impl<T, W: Work<T>, I> Drop for Feed<'_, T, W, I> {
     fn drop(&mut self) {
         self.cancelled.store(true, Ordering::Relaxed);
-        // Nobody will wait for the tasks that run past their limit from here on: give their threads up now, so
-        // that the pool's end doesn't wait for them either.
-        if let Some(watch) = &self.watch {
-            while let Some((_, worker)) = watch.give_up() {
-                self.pool.replace(worker);
-            }
-        }
     }
 }
 
@@ -172,45 +156,4 @@ fn run<T, W: Work<T>>(work: &W, task: T, index: usize, worker: Worker) -> Answer
     let result = catch_unwind(AssertUnwindSafe(|| work.run(task, worker)))
         .map_err(|payload| Error::panicked(index, worker.id(), payload));
     Answered { task: index, worker: worker.id(), result }
-}
-
-/// The tasks of one stream that run now and must end in time.
-struct Watch {
-    limit: Duration,
-    /// When each must end, and which worker runs it. Whoever removes an entry answers for the task.
-    running: Mutex<BTreeMap<usize, (Instant, usize)>>,
-}
-
-impl Watch {
-    fn begin(&self, task: usize, worker: Worker) {
-        if let Some(worker) = worker.id() {
-            self.running().insert(task, (Instant::now() + self.limit, worker));
-        }
-    }
-
-    /// Whether the task ended before it was given up.
-    fn end(&self, task: usize) -> bool {
-        self.running().remove(&task).is_some()
-    }
-
-    /// How long to wait before some task can be too late. One that has not begun yet has the whole limit.
-    fn wait(&self) -> Duration {
-        let now = Instant::now();
-        let first = self.running().values().map(|(end, _)| end.saturating_duration_since(now)).min();
-        first.map_or(self.limit, |first| first.min(self.limit))
-    }
-
-    /// A task that is too late, with its worker.
-    fn give_up(&self) -> Option<(usize, usize)> {
-        let now = Instant::now();
-        let mut running = self.running();
-        let (&task, &(_, worker)) = running.iter().find(|(_, (end, _))| *end <= now)?;
-        running.remove(&task);
-        Some((task, worker))
-    }
-
-    fn running(&self) -> MutexGuard<'_, BTreeMap<usize, (Instant, usize)>> {
-        // Nothing panics under this lock.
-        self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
 }

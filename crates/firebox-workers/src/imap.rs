@@ -64,6 +64,8 @@ where
             self.window.pop_front().flatten()?
         };
         self.consumed += 1;
+        // While the consumer is busy with this result, the stream's bound is full.
+        self.hand_out();
         Some(answered)
     }
 
@@ -149,7 +151,9 @@ where
         } else {
             self.hand_out();
             self.out = self.out.checked_sub(1)?;
-            self.feed.receive()
+            let answered = self.feed.receive();
+            self.hand_out();
+            answered
         };
         Some((answered.task, answered.result))
     }

@@ -31,8 +31,8 @@
 //!   task in flight. So the queue always drains, and the only wait, a consumer's for a worker, ends.
 //!   A worker that uses its own pool runs those tasks itself. (Pools whose tasks wait for each other's are
 //!   the caller's own knot.)
-//! * **Time limits.** With [`Pool::with_timeout`] a task that hangs is answered as such, and its thread
-//!   replaced.
+//! * **Time limits.** With [`Pool::with_timeout`] a task of a stream that hangs is answered as such, and its
+//!   thread replaced, while anyone waits for a result of the pool.
 //! * **Zero workers** is a valid pool: tasks run in the caller, when their result is asked for.
 //!
 //! A task is a value and what runs it is a [`Work`]: the two are separate, so that tasks which
@@ -44,6 +44,7 @@ mod feed;
 mod handle;
 mod imap;
 mod pool;
+mod watch;
 mod work;
 
 pub use error::{Error, ErrorKind, panic_message};

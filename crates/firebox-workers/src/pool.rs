@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -13,10 +13,11 @@ use crate::Error;
 use crate::answer::{Answer, Answered};
 use crate::handle::Handle;
 use crate::imap::{Imap, ImapUnordered};
-use crate::work::{Employed, Work, Worker};
+use crate::watch::Overdue;
+use crate::work::{Work, Worker};
 
 /// A task on its way to a worker: its description, what runs it, and the duty to answer.
-pub(crate) type Message = Box<dyn FnOnce(Worker) -> Employed + Send>;
+pub(crate) type Message = Box<dyn FnOnce(Worker) + Send>;
 
 /// Places in a pool's queue. A stream that finds it full waits for a worker to take something, so the
 /// number bounds memory and nothing else.
@@ -39,11 +40,20 @@ pub struct Pool {
     queue: Option<Sender<Message>>,
     /// The workers' end of the queue: for new threads, and to empty it when the pool ends.
     waiting: Receiver<Message>,
-    /// The thread in each place. Threads that were given up are in none, and nobody waits for them.
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// The thread in each worker's place. Threads that were given up are in none, and nobody waits for them.
+    places: Mutex<Vec<Place>>,
+    /// The time limits of the streams that there are, if tasks have one.
+    watches: Mutex<Vec<Weak<dyn Overdue>>>,
     closed: AtomicBool,
     /// The time that a task may take.
     limit: Option<Duration>,
+}
+
+/// A worker's thread.
+struct Place {
+    /// Cleared when another thread takes the place: then this one ends after its task.
+    employed: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Pool {
@@ -70,14 +80,15 @@ impl Pool {
             workers,
             queue: (workers > 0).then_some(queue),
             waiting,
-            threads: Mutex::default(),
+            places: Mutex::default(),
+            watches: Mutex::default(),
             closed: AtomicBool::new(false),
             limit: None,
         };
         for worker in 0..workers {
             // Should one fail, dropping the pool ends those before it.
-            let thread = pool.spawn(worker)?;
-            pool.places().push(thread);
+            let place = pool.spawn(worker)?;
+            pool.places().push(place);
         }
         Ok(pool)
     }
@@ -86,43 +97,71 @@ impl Pool {
     /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut); its thread, which nothing can stop, is left to itself,
     /// and a new one takes its place.
     ///
-    /// The limit is watched while a result is waited for. Without workers it isn't, and neither for
-    /// [`submit`](Pool::submit), whose handle can be waited for with a limit of its own.
+    /// Limits are watched while a result of any of the pool's streams is waited for, and while the pool ends.
+    /// Without workers they aren't, and tasks of [`submit`](Pool::submit) have none: their handle can be waited for
+    /// with a limit of its own.
     pub fn with_timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    fn spawn(&self, worker: usize) -> Result<JoinHandle<()>, Error> {
+    fn spawn(&self, worker: usize) -> Result<Place, Error> {
         let (id, waiting) = (self.id, self.waiting.clone());
-        thread::Builder::new()
-            .name(format!("{}-{worker}", self.name))
-            .spawn(move || {
-                MEMBER_OF.set(id);
-                for message in waiting {
-                    // A task's own panic is caught with the task. What is left is a value that panics when it is
-                    // dropped: the task was answered, as lost if need be, and the thread stays.
-                    let message = AssertUnwindSafe(|| message(Worker::new(worker)));
-                    if catch_unwind(message).is_ok_and(|employed| employed == Employed::No) {
-                        return;
-                    }
+        let employed = Arc::new(AtomicBool::new(true));
+        let here = Arc::clone(&employed);
+        let thread = thread::Builder::new().name(format!("{}-{worker}", self.name)).spawn(move || {
+            MEMBER_OF.set(id);
+            for message in waiting {
+                // A task's own panic is caught with the task. What is left is a value that panics when it is
+                // dropped: the task was answered, as lost if need be, and the thread stays.
+                let _ = catch_unwind(AssertUnwindSafe(|| message(Worker::new(worker))));
+                if !here.load(Ordering::Acquire) {
+                    return;
                 }
-            })
-            .map_err(|error| Error::spawn(worker, error))
+            }
+        });
+        thread.map(|thread| Place { employed, thread }).map_err(|error| Error::spawn(worker, error))
     }
 
-    /// Puts a new thread into a worker's place. The old one ends when its task does.
-    pub(crate) fn replace(&self, worker: usize) {
-        // Without a thread to be had the pool goes on with fewer: the old thread would only be joined too early.
-        // At least one must stay, so the last place keeps its old thread, which comes back some day.
-        if let Ok(thread) = self.spawn(worker) {
-            self.places()[worker] = thread;
+    /// Puts a new thread into a worker's place. The old one ends when its task does. If the system has no thread to
+    /// give, the old one keeps its place and comes back when its task ends.
+    fn replace(&self, worker: usize) {
+        if let Ok(place) = self.spawn(worker) {
+            let old = std::mem::replace(&mut self.places()[worker], place);
+            old.employed.store(false, Ordering::Release);
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        // Nothing panics under this lock.
-        self.threads.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// Has the limits of a stream watched for as long as the stream is there, or tasks of it run.
+    pub(crate) fn watch(&self, watch: Arc<dyn Overdue>) {
+        let mut watches = lock(&self.watches);
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.push(Arc::downgrade(&watch));
+    }
+
+    fn watched(&self) -> Vec<Arc<dyn Overdue>> {
+        lock(&self.watches).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// How long to wait before some task can be too late; `None` if tasks have no limit. A task that has not begun
+    /// yet has all of its limit.
+    pub(crate) fn until_overdue(&self) -> Option<Duration> {
+        let limit = self.limit?;
+        let first = self.watched().iter().filter_map(|watch| watch.first_end()).min();
+        let wait = first.map_or(limit, |end| end.saturating_duration_since(Instant::now()));
+        // The longest wait that every system takes.
+        Some(wait.min(limit).min(Duration::from_secs(3600)))
+    }
+
+    /// Answers for the tasks that are too late, and gives their places to new threads.
+    pub(crate) fn give_up_overdue(&self) {
+        for watch in self.watched() {
+            watch.give_up().into_iter().for_each(|worker| self.replace(worker));
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Vec<Place>> {
+        lock(&self.places)
     }
 
     /// The number of worker threads; 0 if tasks run in the caller.
@@ -215,7 +254,6 @@ impl Pool {
             let result = catch_unwind(AssertUnwindSafe(task))
                 .map_err(|payload| Error::panicked(0, worker.id(), payload));
             answer.give(Answered { task: 0, worker: worker.id(), result });
-            Employed::Yes
         });
         if self.runs_inline() && !self.is_closed() {
             message(Worker::CALLER);
@@ -237,8 +275,27 @@ impl Pool {
     /// Finishes everything that was handed out, then ends the pool.
     pub fn join(mut self) {
         drop(self.queue.take());
-        let threads = std::mem::take(&mut *self.places());
-        join_all(threads);
+        self.join_all();
+    }
+
+    /// Waits for every thread, but for no task longer than its limit.
+    fn join_all(&self) {
+        // The last handle to a pool may be dropped by one of its own workers, which can't join itself.
+        let here = thread::current().id();
+        if self.limit.is_none() {
+            let places = std::mem::take(&mut *self.places());
+            for place in places.into_iter().filter(|place| place.thread.thread().id() != here) {
+                // A worker's panic is caught with its task, so joining has nothing more to tell.
+                let _ = place.thread.join();
+            }
+            return;
+        }
+        let ended = |place: &Place| place.thread.is_finished() || place.thread.thread().id() == here;
+        while !self.places().iter().all(ended) {
+            // Whoever takes the place of a thread that is given up finds the queue closed, and ends at once.
+            self.give_up_overdue();
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Enough tasks in flight that no worker starves while the results are taken in order.
@@ -271,20 +328,13 @@ impl Drop for Pool {
     fn drop(&mut self) {
         drop(self.queue.take());
         self.waiting.try_iter().for_each(drop);
-        let threads = std::mem::take(&mut *self.places());
-        join_all(threads);
+        self.join_all();
     }
 }
 
-fn join_all(threads: Vec<JoinHandle<()>>) {
-    let here = thread::current().id();
-    for thread in threads {
-        // The last handle to a pool may be dropped by one of its own workers, which can't join itself. A worker's
-        // panic is caught with its task, so joining has nothing more to tell.
-        if thread.thread().id() != here {
-            let _ = thread.join();
-        }
-    }
+/// Nothing panics under the pool's own locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl std::fmt::Debug for Pool {

@@ -44,11 +44,3 @@ where
         self(task)
     }
 }
-
-/// Whether the thread that has run a task still has its place in the pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Employed {
-    Yes,
-    /// The task took too long: another thread was given the place.
-    No,
-}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{ErrorKind, Pool, Work, Worker};
+use firebox_workers::{ErrorKind, Handle, Pool, Work, Worker};
 
 const WORKERS: [usize; 4] = [0, 1, 2, 5];
 
@@ -99,7 +99,7 @@ fn no_more_tasks_start_than_the_stream_allows() {
         let mut stream = pool.imap(move |_: usize| count.fetch_add(1, Ordering::SeqCst), 0.., 4);
         for consumed in 1..200 {
             stream.next().unwrap().unwrap();
-            assert!(started.load(Ordering::SeqCst) < consumed + 4);
+            assert!(started.load(Ordering::SeqCst) <= consumed + 4);
         }
     }
 }
@@ -196,7 +196,7 @@ fn dropping_a_pool_ends_its_threads() {
     )
     .unwrap();
     assert_eq!(ended.load(Ordering::SeqCst), 0);
-    pool.join();
+    drop(pool);
     assert_eq!(ended.load(Ordering::SeqCst), 4);
 }
 
@@ -290,6 +290,58 @@ fn a_task_past_its_limit_is_given_up_and_the_others_go_on() {
 }
 
 #[test]
+fn a_task_that_hangs_holds_up_neither_another_stream_nor_the_pools_end() {
+    let pool = Pool::threads(1).unwrap().with_timeout(Duration::from_millis(60));
+    let (_release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let hangs = move |task: usize| {
+        if task == 1 {
+            let _ = gate.lock().unwrap().recv();
+        }
+        task
+    };
+    let mut stuck = pool.imap(hangs, 0..3, 3);
+    assert_eq!(stuck.next().unwrap().unwrap(), 0);
+    // The only worker hangs in the other stream's task; nobody waits there.
+    let mut other = pool.imap(|x: usize| x, 0..3, 3);
+    assert_eq!(other.next().unwrap().unwrap(), 0);
+    assert!(matches!(stuck.next().unwrap().unwrap_err().kind(), ErrorKind::TimedOut(_)));
+    assert_eq!(stuck.next().unwrap().unwrap(), 2);
+    drop((stuck, other));
+
+    let (_release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let mut stream = pool.imap(
+        move |task: usize| {
+            if task == 1 {
+                let _ = gate.lock().unwrap().recv();
+            }
+        },
+        0..2,
+        2,
+    );
+    assert!(stream.next().unwrap().is_ok());
+    drop(stream);
+    drop(pool);
+}
+
+#[test]
+fn an_endless_limit_is_none() {
+    let pool = Pool::threads(2).unwrap().with_timeout(Duration::MAX);
+    assert_eq!(pool.map(|x: u8| x, [1, 2, 3]).unwrap(), [1, 2, 3]);
+}
+
+#[test]
+fn the_next_task_starts_while_the_consumer_is_busy() {
+    let pool = Pool::threads(1).unwrap();
+    let (started, starts) = mpsc::channel();
+    let mut stream = pool.imap(move |task: usize| started.send(task).unwrap(), 0..3, 1);
+    stream.next().unwrap().unwrap();
+    assert_eq!(starts.recv_timeout(Duration::from_secs(60)), Ok(0));
+    assert_eq!(starts.recv_timeout(Duration::from_secs(60)), Ok(1), "before it is asked for");
+}
+
+#[test]
 fn a_task_just_within_its_limit_is_not_answered_twice() {
     let pool = Pool::threads(4).unwrap().with_timeout(Duration::from_millis(2));
     let work = |task: u64| {
@@ -308,33 +360,47 @@ fn a_task_just_within_its_limit_is_not_answered_twice() {
     }
 }
 
-#[test]
-fn joining_finishes_what_waits_and_dropping_does_not() {
-    let count = |end: fn(Pool)| {
-        let done = Arc::new(AtomicUsize::new(0));
-        let pool = Pool::threads(1).unwrap();
-        let (release, gate) = mpsc::channel::<()>();
-        let first = pool.submit(move || gate.recv().is_ok());
-        let handles: Vec<_> = (0..10)
-            .map(|_| {
-                let done = Arc::clone(&done);
-                pool.submit(move || done.fetch_add(1, Ordering::SeqCst))
-            })
-            .collect();
-        let ending = thread::spawn(move || end(pool));
-        // Dropping empties the queue before it waits for the first task: let it do so.
-        if done.load(Ordering::SeqCst) == 0 {
-            thread::sleep(Duration::from_millis(50));
-        }
-        release.send(()).unwrap();
-        ending.join().unwrap();
-        assert!(first.wait().unwrap());
-        let lost = handles.into_iter().filter_map(|handle| handle.wait().err());
-        let lost = lost.inspect(|error| assert_eq!(error.kind(), &ErrorKind::Lost)).count();
-        (done.load(Ordering::SeqCst), lost)
+/// A pool of one worker that is held up, ten tasks that wait behind it, and a count of those that ran.
+#[allow(clippy::type_complexity)]
+fn held_up() -> (Pool, mpsc::Sender<()>, Vec<Handle<usize>>, Arc<AtomicUsize>) {
+    let pool = Pool::threads(1).unwrap();
+    let (release, gate) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel::<()>();
+    drop(pool.submit(move || {
+        begin.send(()).unwrap();
+        gate.recv().is_ok()
+    }));
+    begun.recv().unwrap();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let submit = |_| {
+        let ran = Arc::clone(&ran);
+        pool.submit(move || ran.fetch_add(1, Ordering::SeqCst))
     };
-    assert_eq!(count(Pool::join), (10, 0));
-    assert_eq!(count(drop), (0, 10));
+    let handles = (0..10).map(submit).collect();
+    (pool, release, handles, ran)
+}
+
+#[test]
+fn joining_finishes_what_waits() {
+    let (pool, release, handles, ran) = held_up();
+    let ending = thread::spawn(move || pool.join());
+    release.send(()).unwrap();
+    ending.join().unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 10);
+    assert!(handles.into_iter().all(|handle| handle.wait().is_ok()));
+}
+
+#[test]
+fn dropping_answers_what_waits_as_lost() {
+    let (pool, release, handles, ran) = held_up();
+    let ending = thread::spawn(move || drop(pool));
+    // They are answered while the first task is still held up.
+    for handle in handles {
+        assert_eq!(handle.wait().unwrap_err().kind(), &ErrorKind::Lost);
+    }
+    release.send(()).unwrap();
+    ending.join().unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
 }
 
 #[test]
