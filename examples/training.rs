@@ -19,7 +19,9 @@ use firebox::data::idx::LabelledImage;
 use firebox::data::{BoxError, LoaderBuilder, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
-use firebox::train::{Checkpoints, ErrorKind, Interrupt, Picture, Predictions, Report, peak_rss_bytes};
+use firebox::train::{
+    Checkpoints, ErrorKind, Event, Interrupt, Picture, Predictions, Report, peak_rss_bytes,
+};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
 use serde::{Deserialize, Serialize};
@@ -110,13 +112,21 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
     let run = run_dir(&cli)?;
-    run.write_config(&config)?;
+    // A resumed run may have found its data elsewhere; but that is written once its checkpoint was accepted.
+    if !cli.resume {
+        run.write_config(&config)?;
+    }
+    let (settings, folder) = (config.clone(), run.clone());
     let mut trainer = Trainer::new(&run, &device)
         .epochs(recipe.epochs)
         .seed(recipe.seed)
         .schedule(schedule)
         .resume(cli.resume)
         .interrupt(interrupt)
+        .callback(move |event: &Event<'_>| match event {
+            Event::Started { .. } => Ok(folder.write_config(&settings)?),
+            _ => Ok(()),
+        })
         .callback(Progress::new());
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
@@ -131,7 +141,8 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let result = trainer.evaluate(&tests, "test", task.predictor(&mut predictions))?;
     let (accuracy, loss) = (result.metrics.mean("accuracy"), result.metrics.mean("loss"));
     let seconds = outcome.seconds + result.seconds;
-    run.write_summary(&json!({
+    // What does not apply is left out: the loss of a run that came to nothing, memory where the system doesn't tell.
+    let mut summary = json!({
         "test_accuracy": accuracy,
         "test_loss": loss,
         "epochs": recipe.epochs,
@@ -140,7 +151,11 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
         "peak_rss_bytes": peak_rss_bytes(),
         "backend": recipe.backend,
         "seed": recipe.seed,
-    }))?;
+    });
+    if let Some(fields) = summary.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    run.write_summary(&summary)?;
     Report::of("Fashion-MNIST, convolutional network", &run.metrics())?
         .facts([
             ("test accuracy", format!("{:.2} %", 100.0 * accuracy.unwrap_or(f64::NAN))),

@@ -22,6 +22,15 @@ pub trait BatchSampler: Send + Sync {
     /// The data set index at a position of a batch.
     fn index(&self, epoch: u64, position: usize) -> usize;
 
+    /// Whether it can be used for a data set of `len` items.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it was made for another one.
+    fn check(&self, len: usize) -> Result<(), Error> {
+        let _ = len;
+        Ok(())
+    }
+
     /// The batch sampler and its settings: see [`Sampler::describe`].
     fn describe(&self) -> String;
 }
@@ -222,6 +231,15 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
 
     fn index(&self, epoch: u64, position: usize) -> usize {
         self.plan(epoch).indices[position] as usize
+    }
+
+    fn check(&self, len: usize) -> Result<(), Error> {
+        if self.lengths.len() == len {
+            return Ok(());
+        }
+        let text =
+            format!("bucketing: expected a length for each of {len} items, got {}", self.lengths.len());
+        Err(Error::new(ErrorKind::Config, text))
     }
 
     fn describe(&self) -> String {

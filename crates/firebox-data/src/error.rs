@@ -81,6 +81,13 @@ impl Error {
         self
     }
 
+    /// The same error, with something said of it first.
+    pub(crate) fn within(mut self, text: String) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        inner.message = format!("{text}: {}", inner.message);
+        self
+    }
+
     /// What happened.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

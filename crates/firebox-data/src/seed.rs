@@ -157,7 +157,15 @@ mod tests {
     fn streams_places_and_seeds_differ() {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..4 {
-            for stream in [Stream::Sample, Stream::Order, Stream::Split, Stream::Init, Stream::Step] {
+            for stream in [
+                Stream::Sample,
+                Stream::Order,
+                Stream::Split,
+                Stream::Init,
+                Stream::Step,
+                Stream::Draw,
+                Stream::Substitute,
+            ] {
                 for a in 0..10 {
                     for b in 0..10 {
                         assert!(seen.insert(derive_seed(seed, stream, a, b)));

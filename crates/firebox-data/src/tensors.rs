@@ -94,8 +94,8 @@ where
     /// The loader with its batches as tensors on a device: an autodiff device for training, a plain one for
     /// evaluation.
     ///
-    /// One thread of its own, which lives as long as the loader, puts two batches on the device ahead of the
-    /// consumer. With a loader without workers the consumer does that, too.
+    /// One thread of its own, which lives as long as the loader, puts the next two batches on the device while the
+    /// consumer is busy with one. With a loader without workers the consumer does that itself.
     ///
     /// # Errors
     /// [`ErrorKind::Workers`] if there is no thread to be had.
@@ -130,13 +130,18 @@ where
         &'l self,
         epoch: Epoch<'l, C>,
     ) -> Box<dyn BatchStream<<C::Batch as IntoTensors>::Tensors> + 'l> {
-        let (state, epoch) = (epoch.state(), Rc::new(RefCell::new(epoch)));
+        // The stream begins with waiting for its first batches.
+        let begun = Instant::now();
+        let delivered = Delivered { state: epoch.state(), samples: 0, batches: 0 };
+        let epoch = Rc::new(RefCell::new(epoch));
         let batches = HostBatches(Rc::clone(&epoch));
         let device = self.device.clone();
-        let upload =
-            move |batch: HostBatch<C>| batch.map(|(batch, state)| (batch.into_tensors(&device), state));
+        let upload = move |batch: HostBatch<C>| {
+            batch.map(|(batch, delivered)| (batch.into_tensors(&device), delivered))
+        };
         let uploads = self.uploads.imap(upload, batches, AHEAD);
-        Box::new(Tensors { uploads: Some(uploads), epoch, state, waited: Duration::ZERO })
+        let waited = begun.elapsed();
+        Box::new(Tensors { uploads: Some(uploads), epoch, delivered, begun, elapsed: waited, waited })
     }
 }
 
@@ -172,8 +177,16 @@ where
     }
 }
 
-/// A batch with the loader's position behind it.
-type HostBatch<C> = Result<(<C as Collate>::Batch, LoaderState), Error>;
+/// What the consumer has got once it has a batch. The epoch behind it is ahead of that.
+#[derive(Clone)]
+struct Delivered {
+    state: LoaderState,
+    samples: usize,
+    batches: usize,
+}
+
+/// A batch on its way to the device.
+type HostBatch<C> = Result<(<C as Collate>::Batch, Delivered), Error>;
 
 /// The batches of an epoch on their way to the device.
 struct HostBatches<'l, C: Collate>(Rc<RefCell<Epoch<'l, C>>>);
@@ -184,7 +197,8 @@ impl<C: Collate> Iterator for HostBatches<'_, C> {
     fn next(&mut self) -> Option<HostBatch<C>> {
         let mut epoch = self.0.borrow_mut();
         let batch = epoch.next()?;
-        Some(batch.map(|batch| (batch, epoch.state())))
+        let (samples, batches) = (epoch.report().samples, epoch.report().batches);
+        Some(batch.map(|batch| (batch, Delivered { state: epoch.state(), samples, batches })))
     }
 }
 
@@ -193,15 +207,17 @@ struct Tensors<'l, C: Collate, U> {
     /// `None` once an error was delivered.
     uploads: Option<U>,
     epoch: Rc<RefCell<Epoch<'l, C>>>,
-    /// The position behind the last batch that the consumer has got: the epoch itself is ahead of it.
-    state: LoaderState,
+    delivered: Delivered,
+    begun: Instant,
+    /// Until the last delivery.
+    elapsed: Duration,
     waited: Duration,
 }
 
 impl<C, T, U> Iterator for Tensors<'_, C, U>
 where
     C: Collate,
-    U: Iterator<Item = Result<Result<(T, LoaderState), Error>, firebox_workers::Error>>,
+    U: Iterator<Item = Result<Result<(T, Delivered), Error>, firebox_workers::Error>>,
 {
     type Item = Result<T, Error>;
 
@@ -209,13 +225,14 @@ where
         let asked = Instant::now();
         let result = self.uploads.as_mut()?.next();
         self.waited += asked.elapsed();
+        self.elapsed = self.begun.elapsed();
         let lost = |error: firebox_workers::Error| {
             let text = "a batch was not put on its device";
             Err(Error::new(ErrorKind::Workers, text).on_worker(error.worker()).caused_by(error))
         };
         match result?.unwrap_or_else(lost) {
-            Ok((tensors, state)) => {
-                self.state = state;
+            Ok((tensors, delivered)) => {
+                self.delivered = delivered;
                 Some(Ok(tensors))
             }
             Err(error) => {
@@ -229,10 +246,10 @@ where
 impl<C, T, U> BatchStream<T> for Tensors<'_, C, U>
 where
     C: Collate,
-    U: Iterator<Item = Result<Result<(T, LoaderState), Error>, firebox_workers::Error>>,
+    U: Iterator<Item = Result<Result<(T, Delivered), Error>, firebox_workers::Error>>,
 {
     fn state(&self) -> LoaderState {
-        self.state.clone()
+        self.delivered.state.clone()
     }
 
     fn waited(&self) -> Duration {
@@ -240,6 +257,8 @@ where
     }
 
     fn report(&self) -> EpochReport {
-        EpochReport { waited: self.waited, ..self.epoch.borrow().report().clone() }
+        let Delivered { samples, batches, .. } = self.delivered;
+        let (elapsed, waited) = (self.elapsed, self.waited);
+        EpochReport { samples, batches, elapsed, waited, ..self.epoch.borrow().report().clone() }
     }
 }

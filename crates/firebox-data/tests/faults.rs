@@ -102,14 +102,39 @@ fn replaced_samples_keep_the_batch_size() {
     let report = epoch.report();
     assert_eq!(report.incidents.iter().map(|incident| incident.remedy).collect::<Vec<_>>(), replaced);
     assert_eq!((report.samples, report.skipped()), (50, 0));
+    // Nothing takes its place that the order would not give.
+    let order = firebox_data::Subset::new(vec![17, 3, 18, 5]).shuffled(1);
+    let loader = Loader::builder(Holey)
+        .sampler(order)
+        .batch_size(2)
+        .on_error(OnError::Replace { at_most: 4 })
+        .build(Scalar::<i64>::new(), |number, _, slot| {
+            *slot = number as i64;
+            Ok(())
+        })
+        .unwrap();
+    for epoch in 0..20 {
+        for batch in loader.epoch(epoch) {
+            match batch {
+                Ok(batch) => assert!(batch.iter().all(|number| [3, 5].contains(number)), "{batch:?}"),
+                Err(error) => assert!([Some(17), Some(18)].contains(&error.index()), "a batch of bad ones"),
+            }
+        }
+    }
     // Where nothing good is left to take its place, the sample's own error ends the epoch.
     let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
         .on_error(OnError::Replace { at_most: 9 })
         .workers(1)
         .build((), |_, _, ()| Err("never".into()))
         .unwrap();
-    let error = loader.epoch(0).next().unwrap().unwrap_err();
+    let mut epoch = loader.epoch(0);
+    let error = epoch.next().unwrap().unwrap_err();
     assert_eq!((error.kind(), error.index()), (ErrorKind::Transform, Some(0)));
+    assert_eq!(
+        epoch.report().incidents.last().unwrap().remedy,
+        Remedy::None,
+        "what ended it is reported too"
+    );
 }
 
 #[test]
@@ -295,5 +320,5 @@ fn the_report_says_who_was_slow() {
     };
     assert_eq!(slow(2000, 0, 0), Verdict::DataBound(Stage::Reading));
     assert_eq!(slow(0, 2000, 0), Verdict::DataBound(Stage::Transforming));
-    assert_eq!(slow(0, 0, 30_000), Verdict::ComputeBound);
+    assert_eq!(slow(0, 0, 80_000), Verdict::ComputeBound);
 }

@@ -290,9 +290,11 @@ impl Checkpoints {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let name = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part")).unwrap_or(&name);
-            let step = name.strip_prefix("step-").and_then(|step| step.parse::<usize>().ok());
-            if step.is_some() {
+            let part = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
+            let step =
+                part.unwrap_or(&name).strip_prefix("step-").and_then(|step| step.parse::<usize>().ok());
+            // Whole, or not yet: anything else of such a name is somebody else's.
+            if step.is_some() && (part.is_some() || entry.path().join(MANIFEST).is_file()) {
                 files::remove_folder(&entry.path()).map_err(failed)?;
             }
         }

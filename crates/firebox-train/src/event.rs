@@ -69,7 +69,9 @@ impl Serialize for Record {
         if let Some(lr) = self.lr {
             map.serialize_entry("lr", &lr)?;
         }
-        map.serialize_entry("samples_per_s", &self.samples_per_s)?;
+        if self.samples_per_s.is_finite() {
+            map.serialize_entry("samples_per_s", &self.samples_per_s)?;
+        }
         map.serialize_entry("data_wait_s", &self.data_wait_s)?;
         if let Some(data) = &self.data {
             map.serialize_entry("data", data)?;

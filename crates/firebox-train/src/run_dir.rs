@@ -27,6 +27,8 @@ use crate::files;
 pub const FORMAT_VERSION: u32 = 1;
 
 const CONFIG: &str = "config.json";
+/// What a kill leaves of the settings while they are written.
+const CONFIG_PART: &str = "config.json.part";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const SUMMARY: &str = "summary.json";
@@ -111,7 +113,7 @@ impl RunDir {
     pub fn overwrite(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         // A run that was killed before it wrote its settings has left nothing but these.
-        let ours = [METRICS, CHECKPOINTS, LOCK];
+        let ours = [METRICS, CHECKPOINTS, LOCK, CONFIG_PART];
         let only_ours = || {
             let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
             entries.all(|entry| ours.iter().any(|name| entry.file_name() == *name))
@@ -128,7 +130,7 @@ impl RunDir {
             run.lock = Some(Arc::new(run.acquire()?));
         }
         Checkpoints::new(run.checkpoints()).remove_all()?;
-        for name in [CONFIG, METRICS, SUMMARY, REPORT] {
+        for name in [CONFIG, CONFIG_PART, METRICS, SUMMARY, REPORT] {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
         }

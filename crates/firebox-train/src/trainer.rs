@@ -221,9 +221,10 @@ impl Trainer {
         B: Batches<Batch = T::Batch>,
     {
         let epoch = state.loader.epoch;
+        // Making the stream can take time already: its first batches are waited for.
+        let mut begun = Instant::now();
         let mut stream = train.resume(&state.loader)?;
         let mut waited = Duration::ZERO;
-        let mut begun = Instant::now();
         while let Some(batch) = stream.next() {
             let batch = batch?;
             let context = StepContext { epoch, step: state.step, lr: self.schedule.lr(state.step) };

@@ -64,21 +64,21 @@ fn only_a_run_is_overwritten_and_only_its_own_files() {
     assert_eq!(names(""), ["config.json", "notes.txt", "report.html"]);
 
     fs::write(folder.path().join("config.json"), r#"{"format_version": 1}"#).unwrap();
-    for name in
-        ["metrics.jsonl", "summary.json", "checkpoints/step-7/model.safetensors", "checkpoints/mine.pt"]
-    {
+    for name in ["metrics.jsonl", "summary.json", "checkpoints/step-7/manifest.json", "checkpoints/mine.pt"] {
         write(name);
     }
+    write("checkpoints/step-9/mine.pt");
     write("checkpoints/.step-8.part/model.safetensors");
     write("checkpoints/step-by-step/mine");
     std::os::unix::fs::symlink("step-7", folder.path().join("checkpoints/last")).unwrap();
     drop(RunDir::overwrite(folder.path()).unwrap());
     assert_eq!(names(""), [".lock", "checkpoints", "metrics.jsonl", "notes.txt"]);
-    assert_eq!(names("checkpoints"), ["mine.pt", "step-by-step"]);
+    assert_eq!(names("checkpoints"), ["mine.pt", "step-9", "step-by-step"]);
     assert_eq!(fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap(), "");
 
     let unfinished = folder.path().join("unfinished");
     drop(RunDir::create(&unfinished).unwrap());
+    fs::write(unfinished.join("config.json.part"), "{").unwrap();
     assert!(RunDir::overwrite(&unfinished).is_ok(), "a run that was killed before it wrote its settings");
     assert!(RunDir::overwrite(folder.path().join("new")).is_ok());
 }

@@ -10,7 +10,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_dataset::InMemDataset;
-use firebox_data::{Loader, OnDevice, Scalar, Stack};
+use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, StateDict, init};
 use firebox_train::{
     Checkpoints, Classification, ErrorKind, Event, Interrupt, OneCycle, Record, RecordKind, RunDir, Signal,
@@ -367,4 +367,52 @@ fn a_bad_sample_ends_the_run_and_names_itself() {
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("the transform failed: no such pixel (worker 0)"), "{error}");
     assert_eq!(Checkpoints::new(run.checkpoints()).load("last").unwrap().0.step, 0, "step 0 was saved");
+}
+
+#[test]
+fn batches_on_the_device_are_the_loaders_and_their_waiting_is_counted() {
+    let device = Device::default();
+    for workers in [0, 1, 3] {
+        let data = points(100, workers, &device);
+        let values = |batch: (Tensor<2>, Tensor<1, burn::tensor::Int>)| {
+            (batch.0.into_data(), batch.1.try_into_vec_as::<i64>().unwrap())
+        };
+        let host: Vec<_> = data.loader().epoch(2).map(Result::unwrap).collect();
+        let mut stream = data.epoch(2);
+        let mut all = Vec::new();
+        for (place, (points, classes)) in host.iter().enumerate() {
+            assert_eq!((stream.state().epoch, stream.state().batch), (2, place), "what the consumer has got");
+            let batch = values(stream.next().unwrap().unwrap());
+            assert_eq!(batch.0.try_to_vec::<f32>().unwrap(), points.values);
+            assert_eq!(&batch.1, classes);
+            all.push(batch);
+            let rest: Vec<_> =
+                data.resume(&stream.state()).unwrap().map(|batch| values(batch.unwrap())).collect();
+            assert_eq!(rest.len(), host.len() - place - 1);
+        }
+        assert!(stream.next().is_none());
+        let report = stream.report();
+        assert_eq!((report.samples, report.batches, report.workers), (100, BATCHES, workers));
+        assert!(report.waited <= report.elapsed);
+        let tail: Vec<_> =
+            data.resume(&data.loader().state(2)).unwrap().map(|b| values(b.unwrap())).collect();
+        assert_eq!(tail, all);
+    }
+    // Ten batches that take 20 ms each, which a consumer without work waits for, from the first on.
+    for workers in [0, 1] {
+        let slow = Loader::builder(InMemDataset::new(vec![0u8; 10]))
+            .workers(workers)
+            .build(Scalar::<i64>::new(), |_, _, _| {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                Ok(())
+            })
+            .unwrap()
+            .on_device(&device)
+            .unwrap();
+        let mut stream = slow.epoch(0);
+        assert_eq!(stream.by_ref().map(Result::unwrap).count(), 10);
+        let report = stream.report();
+        assert!(report.elapsed.as_millis() >= 200 && report.waited >= report.elapsed / 2, "{report}");
+        assert!(matches!(report.verdict(), firebox_data::Verdict::DataBound(_)), "{report}");
+    }
 }

@@ -165,6 +165,7 @@ where
                 Box::new(FixedSize::new(order, self.batch_size, self.drop_last)?)
             }
         };
+        batches.check(len)?;
         let fingerprint =
             format!("{} of a data set of {len}{}", batches.describe(), self.on_error.describe());
         let pool = Pool::named("firebox-load", workers)
@@ -225,9 +226,5 @@ where
         busy.reading += read - begun;
         busy.transforming += read.elapsed();
         result
-    }
-
-    fn len(&self) -> usize {
-        self.dataset.len()
     }
 }

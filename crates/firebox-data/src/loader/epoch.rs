@@ -9,7 +9,7 @@ use firebox_workers::{ErrorKind as PoolErrorKind, Imap};
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
-use crate::loader::fault::Remedy;
+use crate::loader::fault::{Incident, Remedy};
 use crate::loader::report::EpochReport;
 use crate::loader::task::{Executor, Made};
 use crate::loader::{Loader, LoaderState, Task};
@@ -75,12 +75,13 @@ impl<'l, C: Collate> Epoch<'l, C> {
             (Some(error), _) => {
                 self.stream = None;
                 let text = format!("more than {limit} samples of epoch {} cannot be made", self.report.epoch);
-                let (kind, index, worker) = (error.kind(), error.index(), error.worker());
-                let error = Error::new(kind, text).on_worker(worker).caused_by(error);
-                Some(Err(index.map_or(error.clone(), |index| error.at_index(index))))
+                Some(Err(error.within(text)))
             }
             (None, Err(error)) => {
                 self.stream = None;
+                if error.index().is_some() {
+                    self.report.incidents.push(Incident { error: error.clone(), remedy: Remedy::None });
+                }
                 Some(Err(error))
             }
             (None, Ok(batch)) => {

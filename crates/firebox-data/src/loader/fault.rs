@@ -19,8 +19,8 @@ pub enum OnError {
         /// How many samples an epoch may lack.
         at_most: usize,
     },
-    /// Another sample takes its place, chosen by (seed, epoch, index); batches keep their size. More than `at_most`
-    /// such samples in an epoch end it with the error of the first too many.
+    /// Another sample of its batch takes its place, too (of the epoch, if the batch has no other), chosen by
+    /// (seed, epoch, index); batches keep their size. More than `at_most` such samples in an epoch end it with the error of the first too many.
     Replace {
         /// How many samples of an epoch may be replaced.
         at_most: usize,
@@ -60,7 +60,8 @@ type Judge = dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync;
 
 impl Retry {
     /// Up to `times` more tries after an I/O error, which is one with a [`std::io::Error`] among its causes. The
-    /// worker waits `backoff` before the first, and twice as long before each further one.
+    /// worker waits `backoff` before the first, and twice as long before each further one, up to half a
+    /// minute.
     pub fn io(times: u32, backoff: Duration) -> Self {
         Self::when(times, backoff, |error| error.is::<std::io::Error>())
     }
@@ -83,7 +84,7 @@ impl Retry {
             Some(this)
         });
         let again = tries <= self.times && causes.any(|cause| (self.worthwhile)(cause));
-        again.then(|| self.backoff.saturating_mul(1u32 << (tries - 1).min(20)))
+        again.then(|| self.backoff.saturating_mul(1u32 << (tries - 1).min(20)).min(LONGEST_WAIT))
     }
 }
 
@@ -95,6 +96,9 @@ impl fmt::Debug for Retry {
             .finish_non_exhaustive()
     }
 }
+
+/// A worker that waits longer is missed, and holds up the loader's end.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What happened to one sample.
 #[derive(Clone, Debug)]

@@ -42,9 +42,6 @@ pub(super) trait Fill<C: Collate>: Send + Sync {
         slot: SlotOf<'_, C>,
         busy: Option<&mut Busy>,
     ) -> Result<(), Failure>;
-
-    /// The number of items.
-    fn len(&self) -> usize;
 }
 
 /// Why a sample was not made.
@@ -84,7 +81,7 @@ impl<B> Made<B> {
 const TIMED: usize = 8;
 
 /// How many substitutes are tried for a sample before it counts as lost.
-const SUBSTITUTES: u64 = 16;
+const SUBSTITUTES: u64 = 64;
 
 impl<C: Collate> Work<Task> for Executor<C> {
     type Output = Made<C::Batch>;
@@ -150,12 +147,19 @@ impl<C: Collate> Making<'_, C> {
         Ok(remedy != Remedy::Skipped)
     }
 
-    /// Fills the place of a sample that cannot be made by another one.
+    /// Fills the place of a sample that cannot be made by another one of its batch, or of the epoch if the batch has
+    /// no other: never by one that the order would not give.
     fn substitute(&mut self, buffer: &mut C::Buffer, place: usize, lost: usize) -> Option<usize> {
-        let key = derive_seed(self.executor.seed, Stream::Substitute, self.task.epoch, lost as u64);
+        let Task { epoch, start, end, .. } = self.task;
+        let batches = &self.executor.batches;
+        let (first, positions) = match end - start {
+            1 => (0, batches.samples(epoch)),
+            samples => (start, samples),
+        };
+        let key = derive_seed(self.executor.seed, Stream::Substitute, epoch, lost as u64);
         let mut rng = SampleRng::from_seed(key);
         (0..SUBSTITUTES).find_map(|_| {
-            let index = rng.below(self.executor.fill.len() as u64) as usize;
+            let index = batches.index(epoch, first + rng.below(positions as u64) as usize);
             (index != lost && self.tries(buffer, place, index).is_ok()).then_some(index)
         })
     }

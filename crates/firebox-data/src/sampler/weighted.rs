@@ -7,7 +7,8 @@ use crate::sampler::{Sampler, check_position, fingerprint};
 use crate::seed::{SampleRng, Stream, derive_seed};
 
 /// Each position draws an index for itself, with a probability proportional to its weight: an index can come
-/// several times in an epoch, or not at all.
+/// several times in an epoch, or not at all. Each time its transform has the same random numbers, for they follow
+/// from (seed, epoch, index).
 ///
 /// Any position is drawn at once, from one alias table (Walker 1977, Vose 1991) of 16 bytes an item.
 pub struct Weighted {
@@ -79,7 +80,7 @@ impl Sampler for Weighted {
 /// rather early; with a `len`, only so many of them (Efraimidis, Spirakis 2006).
 ///
 /// The order of an epoch is a plan, made from (seed, epoch) when it is first needed: 4 bytes an item while it is
-/// in use, 16 while it is made.
+/// in use, 16 while it is made. The table of weights is 8 bytes an item.
 pub struct WeightedOnce {
     weights: Vec<f64>,
     len: usize,
@@ -94,13 +95,13 @@ impl WeightedOnce {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if a weight is negative or not finite, fewer than `len` are above 0, or there are
-    /// more than 2³² of them.
+    /// 2³² of them or more.
     pub fn new(weights: Vec<f64>, len: usize, seed: u64) -> Result<Self, Error> {
         checked_largest(&weights)?;
         let drawable = weights.iter().filter(|&&weight| weight > 0.0).count();
         if len > drawable || u32::try_from(weights.len()).is_err() {
             let text = format!(
-                "weights: expected at least {len} above 0 and at most 2³² in all, got {drawable} of {}",
+                "weights: expected at least {len} above 0 and fewer than 2³² in all, got {drawable} of {}",
                 weights.len()
             );
             return Err(Error::new(ErrorKind::Config, text));
