@@ -64,6 +64,12 @@ impl Error {
         Error(Box::new(Inner { kind, task, worker, source }))
     }
 
+    /// The error of a chunk as that of its first task.
+    pub(crate) fn of_task(mut self, task: usize) -> Self {
+        self.0.task = Some(task);
+        self
+    }
+
     /// What happened.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind

@@ -39,6 +39,7 @@
 //! describe themselves by data alone can be sent to another process.
 
 mod answer;
+mod chunk;
 mod error;
 mod feed;
 mod handle;

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::Error;
 use crate::answer::{Answer, Answered};
+use crate::chunk::{ChunkSize, Chunked, Chunks};
 use crate::handle::Handle;
 use crate::imap::{Imap, ImapUnordered};
 use crate::watch::Overdue;
@@ -170,13 +171,16 @@ impl Pool {
     }
 
     /// All results, in the order of the tasks. The first task that panics ends the call with its error.
+    ///
+    /// Small tasks are handed out in chunks, so that millions of them are no burden; they must not wait for each
+    /// other.
     pub fn map<T, W, I>(&self, work: W, tasks: I) -> Result<Vec<W::Output>, Error>
     where
         T: Send + 'static,
         W: Work<T>,
         I: IntoIterator<Item = T>,
     {
-        self.imap(work, tasks, self.ample()).collect()
+        self.chunked(work, tasks, |_, _, result| Ok(result))
     }
 
     /// Like [`map`](Pool::map) for work that can fail: the first error in the order of the tasks ends the
@@ -189,11 +193,36 @@ impl Pool {
         R: Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
-        let mut stream = self.imap(work, tasks, self.ample());
-        let mut results = Vec::with_capacity(stream.size_hint().0);
-        while let Some(answered) = stream.next_answered() {
-            let result = answered.result?;
-            results.push(result.map_err(|e| Error::failed(answered.task, answered.worker, e.into()))?);
+        self.chunked(work, tasks, |task, worker, result| {
+            result.map_err(|error| Error::failed(task, worker, error.into()))
+        })
+    }
+
+    /// Runs tasks in chunks, and puts each result, with the task's index and worker, through `each`.
+    fn chunked<T, W, I, R>(
+        &self,
+        work: W,
+        tasks: I,
+        each: impl Fn(usize, Option<usize>, W::Output) -> Result<R, Error>,
+    ) -> Result<Vec<R>, Error>
+    where
+        T: Send + 'static,
+        W: Work<T>,
+        I: IntoIterator<Item = T>,
+    {
+        let tasks = tasks.into_iter();
+        let mut results = Vec::with_capacity(tasks.size_hint().0);
+        let size = if self.limit.is_some() { ChunkSize::one() } else { ChunkSize::adaptive() };
+        let chunks = Chunks { tasks, size: Arc::clone(&size) };
+        let mut stream = self.imap(Chunked { work, size }, chunks, self.ample());
+        while let Some(Answered { worker, result, .. }) = stream.next_answered() {
+            let ran = result.map_err(|error| error.of_task(results.len()))?;
+            for result in ran.results {
+                results.push(each(results.len(), worker, result)?);
+            }
+            if let Some(payload) = ran.panicked {
+                return Err(Error::panicked(results.len(), worker, payload));
+            }
         }
         Ok(results)
     }

@@ -447,3 +447,45 @@ fn a_value_that_panics_when_dropped_kills_no_worker() {
     release.send(()).unwrap();
     assert_eq!(pool.map(|x: u8| x, [1, 2]).unwrap(), [1, 2]);
 }
+
+#[test]
+fn in_a_million_small_tasks_the_one_that_fails_is_named() {
+    for workers in WORKERS {
+        let pool = Pool::threads(workers).unwrap();
+        let sum: u64 = pool.map(|x: u64| x * 2, 0..1_000_000).unwrap().into_iter().sum();
+        assert_eq!(sum, 999_999 * 1_000_000);
+        for bad in [0, 1, 777_777, 999_999] {
+            let work = move |x: usize| if x == bad { panic!("no {x}") } else { x };
+            let error = pool.map(work, 0..1_000_000).unwrap_err();
+            assert_eq!((error.task(), error.kind()), (Some(bad), &ErrorKind::Panicked(format!("no {bad}"))));
+            assert_eq!(error.worker().is_some(), workers > 0);
+            let work = move |x: usize| if x >= bad { Err(format!("not {x}")) } else { Ok(x) };
+            let error = pool.try_map(work, 0..1_000_000).unwrap_err();
+            assert_eq!((error.task(), error.kind()), (Some(bad), &ErrorKind::Failed));
+            assert!(error.to_string().contains(&format!("not {bad}")), "{error}");
+        }
+    }
+}
+
+/// Sleeps for a while if the task is among the slow ones, and says who did it.
+struct SlowFrom(usize);
+
+impl Work<usize> for SlowFrom {
+    type Output = usize;
+
+    fn run(&self, task: usize, worker: Worker) -> usize {
+        if task >= self.0 {
+            thread::sleep(Duration::from_micros(200));
+        }
+        worker.id().unwrap()
+    }
+}
+
+#[test]
+fn slow_tasks_behind_cheap_ones_are_shared_out() {
+    let pool = Pool::threads(4).unwrap();
+    let who = pool.map(SlowFrom(100_000), 0..104_000).unwrap();
+    let mut counts = [0; 4];
+    who[100_000..].iter().for_each(|&worker| counts[worker] += 1);
+    assert!(counts.iter().all(|&count| count >= 400), "4,000 slow tasks by worker: {counts:?}");
+}
