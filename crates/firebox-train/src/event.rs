@@ -110,6 +110,8 @@ pub enum Event<'e> {
         step: usize,
         /// The checkpoint.
         path: &'e Path,
+        /// The loader's account of the epoch that is not over, as far as this process has seen it.
+        data: &'e EpochReport,
     },
     /// All steps are done.
     Finished,

@@ -54,12 +54,15 @@ impl Callback for Progress {
                 RecordKind::Step => run.step(record),
                 RecordKind::Eval | RecordKind::Epoch => run.pass(record),
             },
-            Event::Interrupted { signal, step, path } => {
+            Event::Interrupted { signal, step, path, data } => {
                 if let Some(bar) = run.bar.take() {
                     bar.finish_and_clear();
                 }
                 let (signal, path) = (signal.name(), path.display());
                 run.line(&format!("stopped by {signal} after step {step}; checkpoint saved: {path}"));
+                if !data.incidents.is_empty() {
+                    run.line(&data.to_string());
+                }
             }
             Event::Finished => {
                 if let Some(bar) = run.bar.take() {

@@ -150,13 +150,13 @@ impl Trainer {
         while state.loader.epoch < self.epochs {
             let (data, stopped) = self.train_epoch(task, train, &mut state, &clock)?;
             if stopped.is_none() {
-                self.end_epoch(task, valid, &mut state, &clock, data)?;
+                self.end_epoch(task, valid, &mut state, &clock, data.clone())?;
             }
             let path = self.save(&mut state, task)?;
             if let Some(signal) = stopped.or_else(|| self.interrupt.requested())
                 && state.loader.epoch < self.epochs
             {
-                self.tell(Event::Interrupted { signal, step: state.step, path: &path })?;
+                self.tell(Event::Interrupted { signal, step: state.step, path: &path, data: &data })?;
                 return Ok(Outcome::of(state, Some(signal)));
             }
         }
