@@ -151,6 +151,7 @@ impl Trainer {
             let (data, stopped) = self.train_epoch(task, train, &mut state, &clock)?;
             if stopped.is_none() {
                 self.end_epoch(task, valid, &mut state, &clock, data.clone())?;
+                state.loader = train.state(state.loader.epoch + 1);
             }
             let path = self.save(&mut state, task)?;
             if let Some(signal) = stopped.or_else(|| self.interrupt.requested())
@@ -263,7 +264,7 @@ impl Trainer {
         Ok((stream.report(), None))
     }
 
-    /// Sums the epoch up, evaluates the models, and steps into the next epoch.
+    /// Sums the epoch up and evaluates the models.
     fn end_epoch<T, V>(
         &mut self,
         task: &T,
@@ -297,8 +298,6 @@ impl Trainer {
             state.best = Some(Best { step: state.step, metric: metric.to_owned(), value });
         }
         state.seconds = clock.seconds();
-        state.loader.epoch += 1;
-        state.loader.batch = 0;
         Ok(())
     }
 

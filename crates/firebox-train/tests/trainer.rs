@@ -416,3 +416,27 @@ fn batches_on_the_device_are_the_loaders_and_their_waiting_is_counted() {
         assert!(matches!(report.verdict(), firebox_data::Verdict::DataBound(_)), "{report}");
     }
 }
+
+#[test]
+fn each_epoch_may_lack_as_many_samples_as_the_policy_allows() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::default();
+    let run = RunDir::create(folder.path()).unwrap();
+    let train = Loader::builder(InMemDataset::new((0..40).collect::<Vec<_>>()))
+        .batch_size(8)
+        .workers(1)
+        .on_error(firebox_data::OnError::Skip { at_most: 1 })
+        .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |number, _, _| match number {
+            7 => Err("never".into()),
+            _ => Ok(()),
+        })
+        .unwrap()
+        .on_device(&device.clone().autodiff())
+        .unwrap();
+    let outcome =
+        Trainer::new(&run, &device).epochs(3).fit(&mut task(8), &train, &points(40, 0, &device)).unwrap();
+    assert_eq!(outcome.steps, 15);
+    let state = Checkpoints::new(run.checkpoints()).load("last").unwrap().0;
+    assert_eq!((state.loader.epoch, state.loader.batch, state.loader.faults), (3, 0, 0));
+}
