@@ -112,22 +112,23 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
     let run = run_dir(&cli)?;
-    // A resumed run may have found its data elsewhere; but that is written once its checkpoint was accepted.
-    if !cli.resume {
-        run.write_config(&config)?;
-    }
-    let (settings, folder) = (config.clone(), run.clone());
     let mut trainer = Trainer::new(&run, &device)
         .epochs(recipe.epochs)
         .seed(recipe.seed)
         .schedule(schedule)
         .resume(cli.resume)
         .interrupt(interrupt)
-        .callback(move |event: &Event<'_>| match event {
-            Event::Started { .. } => Ok(folder.write_config(&settings)?),
-            _ => Ok(()),
-        })
         .callback(Progress::new());
+    if cli.resume {
+        // It may have found its data elsewhere; but that is written once its checkpoint was accepted.
+        let (config, run) = (config.clone(), run.clone());
+        trainer = trainer.callback(move |event: &Event<'_>| match event {
+            Event::Started { .. } => Ok(run.write_config(&config)?),
+            _ => Ok(()),
+        });
+    } else {
+        run.write_config(&config)?;
+    }
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted {

@@ -4,7 +4,6 @@ use std::iter::Fuse;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -22,6 +21,8 @@ pub(crate) struct Feed<'p, T, W: Work<T>, I> {
     pool: &'p Pool,
     work: Arc<W>,
     tasks: Fuse<I>,
+    /// How many tasks may be handed out and not yet consumed; at least 1.
+    in_flight: usize,
     /// The number of tasks taken from the iterator and handed out, or run here.
     handed_out: usize,
     /// A task that found the pool's queue full: it has index `handed_out`, and goes first.
@@ -44,16 +45,11 @@ where
     W: Work<T>,
     I: Iterator<Item = T>,
 {
-    /// At most `in_flight` tasks may be handed out and not yet received; it is at most [`MAX_IN_FLIGHT`].
-    pub(crate) fn new(
-        pool: &'p Pool,
-        work: Arc<W>,
-        tasks: I,
-        in_flight: usize,
-        limit: Option<Duration>,
-    ) -> Self {
+    /// At most `in_flight` tasks, from 1 to [`MAX_IN_FLIGHT`], may be handed out and not yet consumed.
+    pub(crate) fn new(pool: &'p Pool, work: Arc<W>, tasks: I, in_flight: usize) -> Self {
+        let in_flight = in_flight.clamp(1, MAX_IN_FLIGHT);
         let (answer_to, answers) = bounded(in_flight);
-        let watch = limit.map(|limit| Arc::new(Watch::new(limit)));
+        let watch = pool.limit().map(|limit| Arc::new(Watch::new(limit)));
         if let Some(watch) = &watch {
             pool.watch(Arc::clone(watch) as _);
         }
@@ -61,6 +57,7 @@ where
             pool,
             work,
             tasks: tasks.fuse(),
+            in_flight,
             handed_out: 0,
             refused: None,
             answers,
@@ -71,13 +68,17 @@ where
         }
     }
 
-    /// Hands the next task out. `false` if there is none, or if the pool's queue is full and the stream may not
-    /// `wait` for a place in it.
-    pub(crate) fn hand_out(&mut self, wait: bool) -> bool {
+    /// Hands the next task out, `out` of them being handed out and not yet consumed. `false` if those are all that
+    /// may be, if there is no further task, or if the pool's queue is full; but with nothing else to wait for, it
+    /// waits for a place in that.
+    pub(crate) fn hand_out(&mut self, out: usize) -> bool {
+        if self.inline || out >= self.in_flight {
+            return false;
+        }
         let Some(message) = self.refused.take().or_else(|| self.next_message()) else {
             return false;
         };
-        self.refused = self.pool.send(message, wait);
+        self.refused = self.pool.send(message, out == 0);
         let accepted = self.refused.is_none();
         self.handed_out += usize::from(accepted);
         accepted

@@ -1,24 +1,19 @@
 //! Streams of results.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
 
 use crate::Error;
 use crate::answer::Answered;
-use crate::feed::{Feed, MAX_IN_FLIGHT};
-use crate::pool::Pool;
+use crate::feed::Feed;
 use crate::work::Work;
 
-/// Results in the order of their tasks: what [`Pool::imap`] returns.
+/// Results in the order of their tasks: what [`Pool::imap`](crate::Pool::imap) returns.
 ///
 /// Pulling a result hands out the next tasks, up to the stream's bound. A failed task is an `Err` in its place, and
 /// the stream goes on behind it. Dropping the stream drops the tasks that have not started; it doesn't wait for
 /// those that have.
 pub struct Imap<'p, T, W: Work<T>, I> {
     feed: Feed<'p, T, W, I>,
-    /// How many tasks may be handed out and not yet consumed; at least 1.
-    in_flight: usize,
     /// The answers of the tasks `consumed .. consumed + window.len()`; `None` where still to come.
     window: VecDeque<Option<Answered<W::Output>>>,
     consumed: usize,
@@ -30,17 +25,8 @@ where
     W: Work<T>,
     I: Iterator<Item = T>,
 {
-    pub(crate) fn new(
-        pool: &'p Pool,
-        work: Arc<W>,
-        tasks: I,
-        in_flight: usize,
-        limit: Option<Duration>,
-    ) -> Self {
-        let in_flight = in_flight.clamp(1, MAX_IN_FLIGHT);
-        let feed = Feed::new(pool, work, tasks, in_flight, limit);
-        let window = VecDeque::with_capacity(in_flight.min(1024));
-        let mut stream = Imap { feed, in_flight, window, consumed: 0 };
+    pub(crate) fn new(feed: Feed<'p, T, W, I>) -> Self {
+        let mut stream = Imap { feed, window: VecDeque::new(), consumed: 0 };
         stream.hand_out();
         stream
     }
@@ -70,11 +56,7 @@ where
     }
 
     fn hand_out(&mut self) {
-        // With nothing to wait for but a place in the queue, wait for that.
-        while !self.feed.inline
-            && self.window.len() < self.in_flight
-            && self.feed.hand_out(self.window.is_empty())
-        {
+        while self.feed.hand_out(self.window.len()) {
             self.window.push_back(None);
         }
     }
@@ -99,14 +81,12 @@ where
     }
 }
 
-/// Results as they come, each with the index of its task: what [`Pool::imap_unordered`] returns.
+/// Results as they come, each with the index of its task: what [`Pool::imap_unordered`](crate::Pool::imap_unordered) returns.
 ///
 /// In all else it is as [`Imap`].
 pub struct ImapUnordered<'p, T, W: Work<T>, I> {
     feed: Feed<'p, T, W, I>,
-    /// How many tasks may be handed out and not yet consumed; at least 1.
-    in_flight: usize,
-    /// How many are.
+    /// How many tasks are handed out and not yet consumed.
     out: usize,
 }
 
@@ -116,22 +96,14 @@ where
     W: Work<T>,
     I: Iterator<Item = T>,
 {
-    pub(crate) fn new(
-        pool: &'p Pool,
-        work: Arc<W>,
-        tasks: I,
-        in_flight: usize,
-        limit: Option<Duration>,
-    ) -> Self {
-        let in_flight = in_flight.clamp(1, MAX_IN_FLIGHT);
-        let mut stream =
-            ImapUnordered { feed: Feed::new(pool, work, tasks, in_flight, limit), in_flight, out: 0 };
+    pub(crate) fn new(feed: Feed<'p, T, W, I>) -> Self {
+        let mut stream = ImapUnordered { feed, out: 0 };
         stream.hand_out();
         stream
     }
 
     fn hand_out(&mut self) {
-        while !self.feed.inline && self.out < self.in_flight && self.feed.hand_out(self.out == 0) {
+        while self.feed.hand_out(self.out) {
             self.out += 1;
         }
     }

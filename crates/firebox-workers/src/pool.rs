@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::Error;
 use crate::answer::{Answer, Answered};
 use crate::chunk::{ChunkSize, Chunked, Chunks};
+use crate::feed::Feed;
 use crate::handle::Handle;
 use crate::imap::{Imap, ImapUnordered};
 use crate::watch::Overdue;
@@ -133,6 +134,10 @@ impl Pool {
         }
     }
 
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
     /// Has the limits of a stream watched for as long as the stream is there, or tasks of it run.
     pub(crate) fn watch(&self, watch: Arc<dyn Overdue>) {
         let mut watches = lock(&self.watches);
@@ -250,7 +255,7 @@ impl Pool {
         W: Work<T>,
         I: IntoIterator<Item = T>,
     {
-        Imap::new(self, work, tasks.into_iter(), in_flight, self.limit)
+        Imap::new(Feed::new(self, work, tasks.into_iter(), in_flight))
     }
 
     /// A lazy stream of results as they come, each with the index of its task. Else as [`imap`](Pool::imap).
@@ -265,7 +270,7 @@ impl Pool {
         W: Work<T>,
         I: IntoIterator<Item = T>,
     {
-        ImapUnordered::new(self, Arc::new(work), tasks.into_iter(), in_flight, self.limit)
+        ImapUnordered::new(Feed::new(self, Arc::new(work), tasks.into_iter(), in_flight))
     }
 
     /// Hands out one task, whose result can be asked for later.
