@@ -163,13 +163,17 @@ fn a_console_that_is_gone_does_not_stop_the_training() {
 #[test]
 fn a_second_signal_ends_the_run_at_once() {
     let (_folder, run, name) = folder();
-    let running = Running::start(&[&["--run-dir", &name][..], &LONG].concat());
-    running.until_step(&run, 3);
-    // Held back, so that both are there when it goes on.
-    running.signal("-STOP");
+    // Steps of some seconds each: the run cannot end by itself between the two signals.
+    let recipe = ["--limit-train", "8192", "--limit-test", "8", "--batch-size", "4096", "--epochs", "2"];
+    let running = Running::start(&[&["--run-dir", &name][..], &recipe].concat());
+    let begun = Instant::now();
+    while !run.join("checkpoints/last").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint before the first step");
+        sleep(Duration::from_millis(2));
+    }
     running.signal("-INT");
+    sleep(Duration::from_millis(200));
     running.signal("-TERM");
-    running.signal("-CONT");
     let output = running.output();
     let code = std::os::unix::process::ExitStatusExt::signal(&output.status);
     assert!(code.is_some(), "ended by {:?}", output.status);
