@@ -2,34 +2,36 @@
 
 use std::marker::PhantomData;
 
+use crate::elements::{Elements, Shelf};
 use crate::error::BoxError;
 
 /// The layout of a batch.
 ///
 /// A batch is opened once, for a known number of samples, and gives each sample a slot to be written into:
-/// no sample is copied twice. The slots can be handed out in separate runs, so that several workers can fill
-/// one batch. When the last slot is written, the batch is closed.
+/// no sample is copied twice. The slots are handed out in runs, so that several workers fill one batch. When
+/// the last slot is written, the batch is closed.
 ///
-/// Ready layouts: [`Stack`] for arrays of one shape, [`Scalar`] for single values, [`Gather`] for anything,
-/// and tuples of layouts, whose slots are tuples of slots.
-pub trait Collate: Send + Sync + 'static {
+/// Ready layouts: [`Stack`] for arrays of one shape, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences,
+/// [`Gather`] for anything, and tuples of layouts, whose slots are tuples of slots.
+pub trait Collate: Sized + Send + Sync + 'static {
     /// The batch while it is being written.
     type Buffer: Send + 'static;
     /// Where one sample goes.
     type Slot<'a>;
     /// The slots of a run of samples.
-    type Slots<'a>: Slots<Slot = Self::Slot<'a>>;
+    type Slots<'a>: Slots<Self>;
     /// The finished batch.
     type Batch: Send + 'static;
 
-    /// A buffer for `samples` samples.
+    /// A buffer for `samples` samples. It may hold anything: each slot is [cleared](Self::clear) before it is
+    /// written.
     fn open(&self, samples: usize) -> Self::Buffer;
 
     /// All slots of a buffer, in the order of the samples.
     fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a>;
 
-    /// Makes a sample's slot as it was when the buffer was opened.
-    fn clear(&self, buffer: &mut Self::Buffer, sample: usize);
+    /// Makes a slot empty, so that nothing of an earlier batch, or of a try that failed, is left in it.
+    fn clear(&self, slot: &mut Self::Slot<'_>);
 
     /// Makes the written buffer a batch, without the samples in `holes`: their places in the batch, rising, of
     /// slots that nothing good was written to.
@@ -37,15 +39,16 @@ pub trait Collate: Send + Sync + 'static {
     /// # Errors
     /// Whatever stands in the way.
     fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError>;
+
+    /// The memory that a batch takes, in bytes: what a budget of the loader counts.
+    fn bytes(&self, batch: &Self::Batch) -> usize;
 }
 
-/// Slots that can be taken one by one, or cut into runs that are written independently.
-pub trait Slots: Send + Sized {
-    /// Where one sample goes.
-    type Slot;
-
-    /// The next slot.
-    fn take(&mut self) -> Option<Self::Slot>;
+/// The slots of a run of samples in the layout `C`. They can be cut into shorter runs, which are written independently.
+pub trait Slots<C: Collate>: Send + Sized {
+    /// The slot of the run's sample `sample`, counted from 0; the same one whenever it is asked for. `None` behind
+    /// the last.
+    fn get(&mut self, sample: usize) -> Option<C::Slot<'_>>;
 
     /// Cuts after `samples` slots.
     fn split_at(self, samples: usize) -> (Self, Self);
@@ -58,24 +61,25 @@ pub type SlotOf<'a, C> = <C as Collate>::Slot<'a>;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stacked<T, const R: usize> {
     /// The samples' elements, sample after sample, each in row-major order.
-    pub values: Vec<T>,
+    pub values: Elements<T>,
     /// The number of samples.
     pub samples: usize,
     /// The shape of each sample.
     pub shape: [usize; R],
 }
 
-/// Stacks arrays of one shape: rank `R` a sample, slot `&mut [T]`, batch [`Stacked`].
+/// Stacks arrays of one shape: rank `R` a sample, slot `&mut [T]` of zeros (`T`'s default), batch [`Stacked`].
 #[derive(Clone, Debug)]
 pub struct Stack<T, const R: usize> {
     shape: [usize; R],
-    element: PhantomData<fn() -> T>,
+    /// Memory of batches that were dropped.
+    shelf: Shelf<Vec<T>>,
 }
 
 impl<T, const R: usize> Stack<T, R> {
     /// For samples of this shape, such as `[channels, height, width]`.
     pub fn new(shape: [usize; R]) -> Self {
-        Stack { shape, element: PhantomData }
+        Stack { shape, shelf: Shelf::default() }
     }
 
     fn elements(&self) -> usize {
@@ -90,26 +94,36 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
     type Batch = Stacked<T, R>;
 
     fn open(&self, samples: usize) -> Stacked<T, R> {
-        let values = vec![T::default(); samples * self.elements()];
-        Stacked { values, samples, shape: self.shape }
+        let elements = samples * self.elements();
+        let values = match self.shelf.take() {
+            Some(mut used) => {
+                used.resize(elements, T::default());
+                used
+            }
+            None => vec![T::default(); elements],
+        };
+        Stacked { values: Elements::from_shelf(values, &self.shelf), samples, shape: self.shape }
     }
 
     fn slots<'a>(&self, buffer: &'a mut Stacked<T, R>) -> Rows<'a, T> {
         Rows { samples: buffer.samples, elements: self.elements(), values: &mut buffer.values }
     }
 
-    fn clear(&self, buffer: &mut Stacked<T, R>, sample: usize) {
-        let elements = self.elements();
-        buffer.values[sample * elements..(sample + 1) * elements].fill(T::default());
+    fn clear(&self, slot: &mut &mut [T]) {
+        slot.fill(T::default());
     }
 
     fn close(&self, mut buffer: Stacked<T, R>, holes: &[usize]) -> Result<Stacked<T, R>, BoxError> {
         let elements = self.elements();
         for &hole in holes.iter().rev() {
-            buffer.values.drain(hole * elements..(hole + 1) * elements);
+            buffer.values.remove(hole * elements..(hole + 1) * elements);
         }
         buffer.samples -= holes.len();
         Ok(buffer)
+    }
+
+    fn bytes(&self, batch: &Stacked<T, R>) -> usize {
+        size_of_val(&*batch.values)
     }
 }
 
@@ -122,14 +136,10 @@ pub struct Rows<'a, T> {
     elements: usize,
 }
 
-impl<'a, T: Send> Slots for Rows<'a, T> {
-    type Slot = &'a mut [T];
-
-    fn take(&mut self) -> Option<&'a mut [T]> {
-        self.samples = self.samples.checked_sub(1)?;
-        let (slot, rest) = std::mem::take(&mut self.values).split_at_mut(self.elements);
-        self.values = rest;
-        Some(slot)
+impl<T: Clone + Default + Send + 'static, const R: usize> Slots<Stack<T, R>> for Rows<'_, T> {
+    fn get(&mut self, sample: usize) -> Option<&mut [T]> {
+        let elements = self.elements;
+        (sample < self.samples).then(|| &mut self.values[sample * elements..(sample + 1) * elements])
     }
 
     fn split_at(self, samples: usize) -> (Self, Self) {
@@ -173,8 +183,8 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
         Values::new(buffer)
     }
 
-    fn clear(&self, buffer: &mut Vec<T>, sample: usize) {
-        buffer[sample] = T::default();
+    fn clear(&self, slot: &mut &mut T) {
+        **slot = T::default();
     }
 
     fn close(&self, mut buffer: Vec<T>, holes: &[usize]) -> Result<Vec<T>, BoxError> {
@@ -183,26 +193,48 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
         }
         Ok(buffer)
     }
-}
 
-/// Collects samples of any type, then makes them a batch by a function: for batches whose size is known only
-/// when all samples are, such as padded text. Slot `&mut Option<S>`; every slot must be filled.
-pub struct Gather<S, F> {
-    batch: F,
-    sample: PhantomData<fn() -> S>,
-}
-
-impl<S, F> Gather<S, F> {
-    /// Batches made by `batch` from the samples in their order.
-    pub fn new<B>(batch: F) -> Self
-    where
-        F: Fn(Vec<S>) -> Result<B, BoxError>,
-    {
-        Gather { batch, sample: PhantomData }
+    fn bytes(&self, batch: &Vec<T>) -> usize {
+        size_of_val(&**batch)
     }
 }
 
-impl<S, B, F> Collate for Gather<S, F>
+impl<T: Clone + Default + Send + 'static> Slots<Scalar<T>> for Values<'_, T> {
+    fn get(&mut self, sample: usize) -> Option<&mut T> {
+        self.0.get_mut(sample)
+    }
+
+    fn split_at(self, samples: usize) -> (Self, Self) {
+        self.cut(samples)
+    }
+}
+
+/// Collects samples of any type, then makes them a batch by a function: for batches whose size is known only
+/// when all samples are, such as graphs. Slot `&mut Option<S>`; every slot must be filled.
+pub struct Gather<S, B, F> {
+    batch: F,
+    bytes: fn(&B) -> usize,
+    sample: PhantomData<fn() -> S>,
+}
+
+impl<S, B, F> Gather<S, B, F>
+where
+    F: Fn(Vec<S>) -> Result<B, BoxError>,
+{
+    /// Batches made by `batch` from the samples in their order.
+    pub fn new(batch: F) -> Self {
+        Gather { batch, bytes: |_| size_of::<B>(), sample: PhantomData }
+    }
+
+    /// Says how much memory a batch takes, for [a budget of the loader](crate::LoaderBuilder::prefetch_bytes).
+    /// Without it, what a batch has on the heap is not counted.
+    pub fn measured(mut self, bytes: fn(&B) -> usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+}
+
+impl<S, B, F> Collate for Gather<S, B, F>
 where
     S: Send + 'static,
     B: Send + 'static,
@@ -221,8 +253,8 @@ where
         Values::new(buffer)
     }
 
-    fn clear(&self, buffer: &mut Vec<Option<S>>, sample: usize) {
-        buffer[sample] = None;
+    fn clear(&self, slot: &mut &mut Option<S>) {
+        **slot = None;
     }
 
     fn close(&self, buffer: Vec<Option<S>>, holes: &[usize]) -> Result<B, BoxError> {
@@ -235,28 +267,39 @@ where
         }
         (self.batch)(samples)
     }
+
+    fn bytes(&self, batch: &B) -> usize {
+        (self.bytes)(batch)
+    }
+}
+
+impl<S, B, F> Slots<Gather<S, B, F>> for Values<'_, Option<S>>
+where
+    S: Send + 'static,
+    B: Send + 'static,
+    F: Fn(Vec<S>) -> Result<B, BoxError> + Send + Sync + 'static,
+{
+    fn get(&mut self, sample: usize) -> Option<&mut Option<S>> {
+        self.0.get_mut(sample)
+    }
+
+    fn split_at(self, samples: usize) -> (Self, Self) {
+        self.cut(samples)
+    }
 }
 
 /// The slots of a layout with one value a sample.
 #[derive(Debug)]
-pub struct Values<'a, T>(std::slice::IterMut<'a, T>);
+pub struct Values<'a, T>(pub(crate) &'a mut [T]);
 
 impl<'a, T> Values<'a, T> {
     pub(crate) fn new(values: &'a mut [T]) -> Self {
-        Values(values.iter_mut())
-    }
-}
-
-impl<'a, T: Send> Slots for Values<'a, T> {
-    type Slot = &'a mut T;
-
-    fn take(&mut self) -> Option<&'a mut T> {
-        self.0.next()
+        Values(values)
     }
 
-    fn split_at(self, samples: usize) -> (Self, Self) {
-        let (left, right) = self.0.into_slice().split_at_mut(samples);
-        (Values::new(left), Values::new(right))
+    pub(crate) fn cut(self, samples: usize) -> (Self, Self) {
+        let (left, right) = self.0.split_at_mut(samples);
+        (Values(left), Values(right))
     }
 }
 
@@ -275,10 +318,14 @@ impl Collate for () {
         Nothing(*samples)
     }
 
-    fn clear(&self, _: &mut usize, _: usize) {}
+    fn clear(&self, (): &mut ()) {}
 
     fn close(&self, samples: usize, holes: &[usize]) -> Result<usize, BoxError> {
         Ok(samples - holes.len())
+    }
+
+    fn bytes(&self, _: &usize) -> usize {
+        0
     }
 }
 
@@ -286,12 +333,9 @@ impl Collate for () {
 #[derive(Debug)]
 pub struct Nothing(usize);
 
-impl Slots for Nothing {
-    type Slot = ();
-
-    fn take(&mut self) -> Option<()> {
-        self.0 = self.0.checked_sub(1)?;
-        Some(())
+impl Slots<()> for Nothing {
+    fn get(&mut self, sample: usize) -> Option<()> {
+        (sample < self.0).then_some(())
     }
 
     fn split_at(self, samples: usize) -> (Self, Self) {
@@ -300,7 +344,7 @@ impl Slots for Nothing {
 }
 
 macro_rules! tuples {
-    ($(($($layout:ident $at:tt),+))+) => {$(
+    ($(($($layout:ident $slots:ident $at:tt),+))+) => {$(
         impl<$($layout: Collate),+> Collate for ($($layout,)+) {
             type Buffer = ($($layout::Buffer,)+);
             type Slot<'a> = ($($layout::Slot<'a>,)+);
@@ -315,20 +359,22 @@ macro_rules! tuples {
                 ($(self.$at.slots(&mut buffer.$at),)+)
             }
 
-            fn clear(&self, buffer: &mut Self::Buffer, sample: usize) {
-                $(self.$at.clear(&mut buffer.$at, sample);)+
+            fn clear(&self, slot: &mut Self::Slot<'_>) {
+                $(self.$at.clear(&mut slot.$at);)+
             }
 
             fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError> {
                 Ok(($(self.$at.close(buffer.$at, holes)?,)+))
             }
+
+            fn bytes(&self, batch: &Self::Batch) -> usize {
+                [$(self.$at.bytes(&batch.$at)),+].iter().sum()
+            }
         }
 
-        impl<$($layout: Slots),+> Slots for ($($layout,)+) {
-            type Slot = ($($layout::Slot,)+);
-
-            fn take(&mut self) -> Option<Self::Slot> {
-                Some(($(self.$at.take()?,)+))
+        impl<$($layout: Collate, $slots: Slots<$layout>),+> Slots<($($layout,)+)> for ($($slots,)+) {
+            fn get(&mut self, sample: usize) -> Option<($($layout::Slot<'_>,)+)> {
+                Some(($(self.$at.get(sample)?,)+))
             }
 
             fn split_at(self, samples: usize) -> (Self, Self) {
@@ -340,9 +386,9 @@ macro_rules! tuples {
 }
 
 tuples! {
-    (A 0, B 1)
-    (A 0, B 1, C 2)
-    (A 0, B 1, C 2, D 3)
+    (A SA 0, B SB 1)
+    (A SA 0, B SB 1, C SC 2)
+    (A SA 0, B SB 1, C SC 2, D SD 3)
 }
 
 #[cfg(test)]
@@ -352,12 +398,17 @@ mod tests {
     type Pair = (Stack<u8, 2>, Scalar<i64>);
 
     fn write(slots: &mut <Pair as Collate>::Slots<'_>, from: u8) {
-        let mut value = from;
-        while let Some((row, label)) = slots.take() {
+        let mut place = 0;
+        while let Some((row, label)) = Slots::<Pair>::get(slots, place) {
+            let value = from + place as u8;
             row.fill(value);
             *label = i64::from(value);
-            value += 1;
+            place += 1;
         }
+    }
+
+    fn slot<'s, C: Collate>(_: &C, slots: &'s mut C::Slots<'_>, sample: usize) -> Option<C::Slot<'s>> {
+        slots.get(sample)
     }
 
     #[test]
@@ -365,7 +416,7 @@ mod tests {
         let layout: Pair = (Stack::new([1, 2]), Scalar::new());
         for cut in 0..=5 {
             let mut buffer = layout.open(5);
-            let (mut left, mut right) = layout.slots(&mut buffer).split_at(cut);
+            let (mut left, mut right) = Slots::<Pair>::split_at(layout.slots(&mut buffer), cut);
             write(&mut right, cut as u8);
             write(&mut left, 0);
             let (rows, labels) = layout.close(buffer, &[]).unwrap();
@@ -383,7 +434,7 @@ mod tests {
             let mut buffer = layout.open(4);
             let mut slots = layout.slots(&mut buffer);
             for place in 0..4 {
-                let (row, label, sample, ()) = slots.take().unwrap();
+                let (row, label, sample, ()) = slot(&layout, &mut slots, usize::from(place)).unwrap();
                 if !holes.contains(&usize::from(place)) {
                     (*label, *sample) = (i64::from(place), Some(place));
                     row.fill(place);
@@ -403,15 +454,16 @@ mod tests {
         let layout = Stack::<f32, 2>::new([3, 0]);
         let mut buffer = layout.open(2);
         let mut slots = layout.slots(&mut buffer);
-        assert_eq!(slots.take().map(|slot| slot.len()), Some(0));
-        assert!(slots.take().is_some() && slots.take().is_none());
+        assert_eq!(Slots::<Stack<f32, 2>>::get(&mut slots, 0).map(|slot| slot.len()), Some(0));
+        assert!(Slots::<Stack<f32, 2>>::get(&mut slots, 1).is_some());
+        assert!(Slots::<Stack<f32, 2>>::get(&mut slots, 2).is_none());
     }
 
     #[test]
     fn a_gathered_batch_has_no_hole() {
         let layout = Gather::new(|samples: Vec<String>| Ok(samples.concat()));
         let mut buffer = layout.open(2);
-        *layout.slots(&mut buffer).take().unwrap() = Some("a".into());
+        buffer[0] = Some("a".into());
         assert!(layout.close(buffer, &[]).unwrap_err().to_string().contains("slot 1"));
         let buffer = vec![Some("a".to_owned()), Some("b".to_owned())];
         assert_eq!(layout.close(buffer, &[]).unwrap(), "ab");

@@ -41,6 +41,8 @@ pub enum ErrorKind {
     Collate,
     /// A data set, a transform or a collation panicked.
     Panic,
+    /// A sample took longer than it may.
+    TimedOut,
     /// A worker pool could not be made, or ended too early.
     Workers,
 }

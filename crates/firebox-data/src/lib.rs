@@ -58,6 +58,7 @@ mod batch_sampler;
 mod batches;
 mod collate;
 mod dataset;
+mod elements;
 mod error;
 pub mod fashion_mnist;
 pub mod idx;
@@ -66,6 +67,7 @@ mod pad;
 mod permutation;
 mod sampler;
 mod seed;
+mod sync;
 #[cfg(feature = "burn")]
 mod tensors;
 
@@ -75,10 +77,11 @@ pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
 pub use batches::{BatchStream, Batches};
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
 pub use dataset::{Cache, Concat, Filter, Map, Mix, Part, random_split};
+pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
 pub use loader::{
-    Busy, Epoch, EpochReport, Incident, Loader, LoaderBuilder, LoaderState, OnError, Remedy, Retry, Stage,
-    Task, Verdict,
+    Busy, Epoch, EpochReport, Incident, Loader, LoaderBuilder, LoaderState, OnError, Remedy, Retry, Slice,
+    Stage, Task, Timeline, Verdict,
 };
 pub use pad::{Pad, Padded};
 pub use permutation::Permutation;

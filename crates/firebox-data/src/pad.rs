@@ -1,13 +1,14 @@
 //! Batches of sequences, padded to the longest.
 
-use crate::collate::{Collate, Values};
+use crate::collate::{Collate, Slots, Values};
+use crate::elements::{Elements, Shelf};
 use crate::error::BoxError;
 
 /// A batch of sequences, each padded at its end to the length of the longest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Padded<T> {
     /// `[samples, longest]`, in row-major order.
-    pub values: Vec<T>,
+    pub values: Elements<T>,
     /// The length of each sequence without its padding.
     pub lengths: Vec<usize>,
     /// The length that all have with it.
@@ -26,12 +27,16 @@ impl<T> Padded<T> {
 #[derive(Clone, Debug)]
 pub struct Pad<T> {
     padding: T,
+    /// Memory of batches that were dropped.
+    shelf: Shelf<Vec<T>>,
+    /// Sequences of batches that were closed, still allocated.
+    sequences: Shelf<Vec<Vec<T>>>,
 }
 
 impl<T> Pad<T> {
     /// Pads with this value.
     pub fn with(padding: T) -> Self {
-        Pad { padding }
+        Pad { padding, shelf: Shelf::default(), sequences: Shelf::default() }
     }
 }
 
@@ -42,15 +47,17 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
     type Batch = Padded<T>;
 
     fn open(&self, samples: usize) -> Vec<Vec<T>> {
-        vec![Vec::new(); samples]
+        let mut buffer = self.sequences.take().unwrap_or_default();
+        buffer.resize_with(samples, Vec::new);
+        buffer
     }
 
     fn slots<'a>(&self, buffer: &'a mut Vec<Vec<T>>) -> Values<'a, Vec<T>> {
         Values::new(buffer)
     }
 
-    fn clear(&self, buffer: &mut Vec<Vec<T>>, sample: usize) {
-        buffer[sample].clear();
+    fn clear(&self, slot: &mut &mut Vec<T>) {
+        slot.clear();
     }
 
     fn close(&self, mut buffer: Vec<Vec<T>>, holes: &[usize]) -> Result<Padded<T>, BoxError> {
@@ -59,28 +66,46 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
         }
         let lengths: Vec<usize> = buffer.iter().map(Vec::len).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut values = Vec::with_capacity(longest * buffer.len());
-        for sequence in buffer {
+        let mut values = self.shelf.take().unwrap_or_default();
+        values.clear();
+        values.reserve_exact(longest * buffer.len());
+        for sequence in &mut buffer {
             let end = values.len() + longest;
-            values.extend(sequence);
+            values.append(sequence);
             values.resize(end, self.padding.clone());
         }
-        Ok(Padded { values, lengths, longest })
+        self.sequences.put(buffer);
+        Ok(Padded { values: Elements::from_shelf(values, &self.shelf), lengths, longest })
+    }
+
+    fn bytes(&self, batch: &Padded<T>) -> usize {
+        size_of_val(&*batch.values) + size_of_val(&*batch.lengths)
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Slots<Pad<T>> for Values<'_, Vec<T>> {
+    fn get(&mut self, sample: usize) -> Option<&mut Vec<T>> {
+        self.0.get_mut(sample)
+    }
+
+    fn split_at(self, samples: usize) -> (Self, Self) {
+        self.cut(samples)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collate::Slots;
 
     #[test]
     fn sequences_are_padded_to_the_longest() {
         let layout = Pad::with(-1);
         let fill = |sequences: &[&[i64]], holes: &[usize]| {
             let mut buffer = layout.open(sequences.len());
-            let mut slots = layout.slots(&mut buffer);
-            sequences.iter().for_each(|sequence| slots.take().unwrap().extend(*sequence));
+            for (slot, sequence) in buffer.iter_mut().zip(sequences) {
+                layout.clear(&mut &mut *slot);
+                slot.extend(*sequence);
+            }
             layout.close(buffer, holes).unwrap()
         };
         let batch = fill(&[&[1, 2], &[], &[3, 4, 5]], &[]);
@@ -88,7 +113,7 @@ mod tests {
         assert_eq!((batch.lengths.as_slice(), batch.longest), (&[2, 0, 3][..], 3));
         assert_eq!(batch.mask(), [true, true, false, false, false, false, true, true, true]);
         let batch = fill(&[&[1, 2], &[], &[3, 4, 5]], &[2]);
-        assert_eq!((batch.values.as_slice(), batch.longest), (&[1, 2, -1, -1][..], 2));
+        assert_eq!((&*batch.values, batch.longest), (&[1, 2, -1, -1][..], 2));
         let batch = fill(&[], &[]);
         assert_eq!((batch.values.len(), batch.longest, batch.mask().len()), (0, 0, 0));
     }

@@ -35,7 +35,7 @@ macro_rules! stacked {
             fn into_tensors(self, device: &Device) -> Self::Tensors {
                 let mut shape = vec![self.samples];
                 shape.extend(self.shape);
-                Tensor::from_data(TensorData::new(self.values, shape), device)
+                Tensor::from_data(TensorData::new(self.values.into_vec(), shape), device)
             }
         }
     )+};
@@ -61,7 +61,7 @@ macro_rules! padded {
             fn into_tensors(self, device: &Device) -> Self::Tensors {
                 let shape = [self.lengths.len(), self.longest];
                 let lengths: Vec<i64> = self.lengths.into_iter().map(|length| length as i64).collect();
-                (Tensor::from_data(TensorData::new(self.values, shape), device), lengths.into_tensors(device))
+                (Tensor::from_data(TensorData::new(self.values.into_vec(), shape), device), lengths.into_tensors(device))
             }
         }
     )+};

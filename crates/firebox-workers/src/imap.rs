@@ -1,10 +1,11 @@
 //! Streams of results.
 
 use std::collections::VecDeque;
+use std::iter::Fuse;
 
 use crate::Error;
 use crate::answer::Answered;
-use crate::feed::Feed;
+use crate::dispatch::Dispatch;
 use crate::work::Work;
 
 /// Results in the order of their tasks: what [`Pool::imap`](crate::Pool::imap) returns.
@@ -13,10 +14,13 @@ use crate::work::Work;
 /// the stream goes on behind it. Dropping the stream drops the tasks that have not started; it doesn't wait for
 /// those that have.
 pub struct Imap<'p, T, W: Work<T>, I> {
-    feed: Feed<'p, T, W, I>,
+    tasks: Fuse<I>,
+    dispatch: Dispatch<'p, T, W>,
     /// The answers of the tasks `consumed .. consumed + window.len()`; `None` where still to come.
     window: VecDeque<Option<Answered<W::Output>>>,
     consumed: usize,
+    /// The most that the window may hold.
+    in_flight: usize,
 }
 
 impl<'p, T, W, I> Imap<'p, T, W, I>
@@ -25,8 +29,9 @@ where
     W: Work<T>,
     I: Iterator<Item = T>,
 {
-    pub(crate) fn new(feed: Feed<'p, T, W, I>) -> Self {
-        let mut stream = Imap { feed, window: VecDeque::new(), consumed: 0 };
+    pub(crate) fn new(dispatch: Dispatch<'p, T, W>, tasks: I, in_flight: usize) -> Self {
+        let (tasks, window) = (tasks.fuse(), VecDeque::new());
+        let mut stream = Imap { tasks, dispatch, window, consumed: 0, in_flight: in_flight.max(1) };
         stream.hand_out();
         stream
     }
@@ -38,12 +43,13 @@ where
 
     /// The next result, with the worker that made it.
     pub(crate) fn next_answered(&mut self) -> Option<Answered<W::Output>> {
-        let answered = if self.feed.inline {
-            self.feed.run_inline()?
+        let answered = if self.dispatch.inline {
+            let _ = self.dispatch.send(self.tasks.next()?);
+            self.dispatch.next_answered()?
         } else {
             self.hand_out();
             while self.window.front()?.is_none() {
-                let answered = self.feed.receive();
+                let answered = self.dispatch.next_answered()?;
                 let place = answered.task - self.consumed;
                 self.window[place] = Some(answered);
             }
@@ -56,7 +62,10 @@ where
     }
 
     fn hand_out(&mut self) {
-        while self.feed.hand_out(self.window.len()) {
+        // A result that waits for its turn in the window counts, too.
+        while !self.dispatch.inline && self.window.len() < self.in_flight && self.dispatch.has_room() {
+            let Some(task) = self.tasks.next() else { return };
+            let _ = self.dispatch.send(task);
             self.window.push_back(None);
         }
     }
@@ -76,7 +85,7 @@ where
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let ahead = self.window.len();
-        let (low, high) = self.feed.left();
+        let (low, high) = self.tasks.size_hint();
         (low + ahead, high.map(|high| high + ahead))
     }
 }
@@ -85,9 +94,8 @@ where
 ///
 /// In all else it is as [`Imap`].
 pub struct ImapUnordered<'p, T, W: Work<T>, I> {
-    feed: Feed<'p, T, W, I>,
-    /// How many tasks are handed out and not yet consumed.
-    out: usize,
+    tasks: Fuse<I>,
+    dispatch: Dispatch<'p, T, W>,
 }
 
 impl<'p, T, W, I> ImapUnordered<'p, T, W, I>
@@ -96,15 +104,16 @@ where
     W: Work<T>,
     I: Iterator<Item = T>,
 {
-    pub(crate) fn new(feed: Feed<'p, T, W, I>) -> Self {
-        let mut stream = ImapUnordered { feed, out: 0 };
+    pub(crate) fn new(dispatch: Dispatch<'p, T, W>, tasks: I) -> Self {
+        let mut stream = ImapUnordered { tasks: tasks.fuse(), dispatch };
         stream.hand_out();
         stream
     }
 
     fn hand_out(&mut self) {
-        while self.feed.hand_out(self.out) {
-            self.out += 1;
+        while !self.dispatch.inline && self.dispatch.has_room() {
+            let Some(task) = self.tasks.next() else { return };
+            let _ = self.dispatch.send(task);
         }
     }
 }
@@ -118,20 +127,19 @@ where
     type Item = (usize, Result<W::Output, Error>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let answered = if self.feed.inline {
-            self.feed.run_inline()?
-        } else {
-            self.hand_out();
-            self.out = self.out.checked_sub(1)?;
-            let answered = self.feed.receive();
-            self.hand_out();
-            answered
-        };
-        Some((answered.task, answered.result))
+        if self.dispatch.inline {
+            let _ = self.dispatch.send(self.tasks.next()?);
+            return self.dispatch.receive();
+        }
+        self.hand_out();
+        let received = self.dispatch.receive();
+        self.hand_out();
+        received
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (low, high) = self.feed.left();
-        (low + self.out, high.map(|high| high + self.out))
+        let ahead = self.dispatch.outstanding();
+        let (low, high) = self.tasks.size_hint();
+        (low + ahead, high.map(|high| high + ahead))
     }
 }

@@ -40,14 +40,15 @@
 
 mod answer;
 mod chunk;
+mod dispatch;
 mod error;
-mod feed;
 mod handle;
 mod imap;
 mod pool;
 mod watch;
 mod work;
 
+pub use dispatch::Dispatch;
 pub use error::{Error, ErrorKind, panic_message};
 pub use handle::Handle;
 pub use imap::{Imap, ImapUnordered};

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::Error;
 use crate::answer::{Answer, Answered};
 use crate::chunk::{ChunkSize, Chunked, Chunks};
-use crate::feed::Feed;
+use crate::dispatch::{Dispatch, MAX_IN_FLIGHT};
 use crate::handle::Handle;
 use crate::imap::{Imap, ImapUnordered};
 use crate::watch::Overdue;
-use crate::work::{Work, Worker};
+use crate::work::Work;
 
-/// A task on its way to a worker: its description, what runs it, and the duty to answer.
-pub(crate) type Message = Box<dyn FnOnce(Worker) + Send>;
+/// A task on its way to a worker, whose number it gets: its description, what runs it, and the duty to answer.
+pub(crate) type Message = Box<dyn FnOnce(usize) + Send>;
 
 /// Places in a pool's queue. A stream that finds it full waits for a worker to take something, so the
 /// number bounds memory and nothing else.
@@ -37,7 +37,7 @@ thread_local! {
 pub struct Pool {
     id: u64,
     name: String,
-    workers: usize,
+    workers: AtomicUsize,
     /// `None` in a pool without workers, and once the pool ends.
     queue: Option<Sender<Message>>,
     /// The workers' end of the queue: for new threads, and to empty it when the pool ends.
@@ -79,7 +79,7 @@ impl Pool {
         let pool = Pool {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             name: name.to_owned(),
-            workers,
+            workers: AtomicUsize::new(workers),
             queue: (workers > 0).then_some(queue),
             waiting,
             places: Mutex::default(),
@@ -116,7 +116,7 @@ impl Pool {
             for message in waiting {
                 // A task's own panic is caught with the task. What is left is a value that panics when it is
                 // dropped: the task was answered, as lost if need be, and the thread stays.
-                let _ = catch_unwind(AssertUnwindSafe(|| message(Worker::new(worker))));
+                let _ = catch_unwind(AssertUnwindSafe(|| message(worker)));
                 if !here.load(Ordering::Acquire) {
                     return;
                 }
@@ -172,7 +172,25 @@ impl Pool {
 
     /// The number of worker threads; 0 if tasks run in the caller.
     pub fn workers(&self) -> usize {
-        self.workers
+        self.workers.load(Ordering::Relaxed)
+    }
+
+    /// Adds threads until there are `workers` of them. It never takes one away, and a pool without workers stays one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give. Those that it gave
+    /// stay.
+    pub fn grow(&self, workers: usize) -> Result<(), Error> {
+        if self.queue.is_none() {
+            return Ok(());
+        }
+        let mut places = self.places();
+        while places.len() < workers {
+            let place = self.spawn(places.len())?;
+            places.push(place);
+            self.workers.store(places.len(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// All results, in the order of the tasks. The first task that panics ends the call with its error.
@@ -255,7 +273,8 @@ impl Pool {
         W: Work<T>,
         I: IntoIterator<Item = T>,
     {
-        Imap::new(Feed::new(self, work, tasks.into_iter(), in_flight))
+        let in_flight = in_flight.clamp(1, MAX_IN_FLIGHT);
+        Imap::new(self.dispatch(work, in_flight), tasks.into_iter(), in_flight)
     }
 
     /// A lazy stream of results as they come, each with the index of its task. Else as [`imap`](Pool::imap).
@@ -270,7 +289,35 @@ impl Pool {
         W: Work<T>,
         I: IntoIterator<Item = T>,
     {
-        ImapUnordered::new(Feed::new(self, Arc::new(work), tasks.into_iter(), in_flight))
+        ImapUnordered::new(self.dispatch(Arc::new(work), in_flight), tasks.into_iter())
+    }
+
+    /// Tasks that the caller hands out one by one, at most `in_flight` (from 1 to 65,536) of them at the same time.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use firebox_workers::Pool;
+    ///
+    /// let pool = Pool::threads(2)?;
+    /// let mut dispatch = pool.dispatch(Arc::new(|x: u64| x / 2), 4);
+    /// assert_eq!(dispatch.send(40), Ok(0));
+    /// let mut steps = 0;
+    /// while let Some((_, half)) = dispatch.receive() {
+    ///     let half = half?;
+    ///     if half > 0 {
+    ///         assert!(dispatch.send(half).is_ok());
+    ///     }
+    ///     steps += 1;
+    /// }
+    /// assert_eq!(steps, 6);
+    /// # Ok::<(), firebox_workers::Error>(())
+    /// ```
+    pub fn dispatch<T, W>(&self, work: Arc<W>, in_flight: usize) -> Dispatch<'_, T, W>
+    where
+        T: Send + 'static,
+        W: Work<T>,
+    {
+        Dispatch::new(self, work, in_flight)
     }
 
     /// Hands out one task, whose result can be asked for later.
@@ -284,15 +331,15 @@ impl Pool {
     {
         let (to, from) = bounded(1);
         let answer = Answer::new(0, to);
-        let message: Message = Box::new(move |worker: Worker| {
-            let result = catch_unwind(AssertUnwindSafe(task))
-                .map_err(|payload| Error::panicked(0, worker.id(), payload));
-            answer.give(Answered { task: 0, worker: worker.id(), result });
-        });
+        let run = move |worker: Option<usize>| {
+            let result =
+                catch_unwind(AssertUnwindSafe(task)).map_err(|payload| Error::panicked(0, worker, payload));
+            answer.give(Answered { task: 0, worker, result });
+        };
         if self.runs_inline() && !self.is_closed() {
-            message(Worker::CALLER);
+            run(None);
         } else {
-            self.send(message, true);
+            self.send(Box::new(move |worker| run(Some(worker))), true);
         }
         Handle::new(from)
     }
@@ -340,7 +387,7 @@ impl Pool {
     /// Whether a stream made in this thread runs its tasks here: the pool has no workers, or this is
     /// one of them, which must not wait for itself.
     pub(crate) fn runs_inline(&self) -> bool {
-        self.workers == 0 || MEMBER_OF.get() == self.id
+        self.workers() == 0 || MEMBER_OF.get() == self.id
     }
 
     /// Queues a message. Gives it back if the queue is full, unless it may `wait`.

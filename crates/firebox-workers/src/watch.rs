@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::answer::{Answer, Answered};
-use crate::work::Worker;
+use crate::work::Clock;
 
 /// The tasks of one stream that run now, with the duty to answer each of them.
 ///
@@ -38,9 +38,8 @@ impl<R> Watch<R> {
         Watch { limit, running: Mutex::default() }
     }
 
-    pub(crate) fn begin(&self, task: usize, worker: Worker, answer: Answer<R>) {
+    pub(crate) fn begin(&self, task: usize, worker: usize, answer: Answer<R>) {
         let end = Instant::now().checked_add(self.limit);
-        let worker = worker.id().unwrap_or(0);
         self.running().insert(task, Running { end, worker, answer });
     }
 
@@ -52,6 +51,19 @@ impl<R> Watch<R> {
     fn running(&self) -> MutexGuard<'_, BTreeMap<usize, Running<R>>> {
         // Nothing panics under this lock.
         self.running.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl<R: Send> Clock for Watch<R> {
+    fn renew(&self, task: usize) -> bool {
+        let end = Instant::now().checked_add(self.limit);
+        match self.running().get_mut(&task) {
+            Some(running) => {
+                running.end = end;
+                true
+            }
+            None => false,
+        }
     }
 }
 

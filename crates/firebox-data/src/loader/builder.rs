@@ -3,8 +3,7 @@
 use std::error::Error as StdError;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::thread::available_parallelism;
-use std::time::Instant;
+use std::time::Duration;
 
 use burn_dataset::Dataset;
 use firebox_workers::Pool;
@@ -13,9 +12,10 @@ use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::Loader;
+use crate::loader::auto::Auto;
 use crate::loader::fault::{OnError, Retry};
-use crate::loader::report::Busy;
-use crate::loader::task::{Executor, Failure, Fill};
+use crate::loader::gate::Gate;
+use crate::loader::task::{Executor, Failure, Fill, Gates, Stages};
 use crate::sampler::{Sampler, Sequential, Shuffled};
 use crate::seed::SampleRng;
 
@@ -32,7 +32,11 @@ pub struct LoaderBuilder<D, I, E> {
     batch_size: usize,
     drop_last: bool,
     workers: Option<usize>,
+    readers: Option<usize>,
     prefetch: Option<usize>,
+    prefetch_bytes: Option<usize>,
+    as_completed: bool,
+    timeout: Option<Duration>,
     on_error: OnError,
     retry: Option<Retry>,
     item: PhantomData<fn() -> (I, E)>,
@@ -56,7 +60,11 @@ impl Loader<()> {
             batch_size: 1,
             drop_last: false,
             workers: None,
+            readers: None,
             prefetch: None,
+            prefetch_bytes: None,
+            as_completed: false,
+            timeout: None,
             on_error: OnError::Fail,
             retry: None,
             item: PhantomData,
@@ -106,17 +114,52 @@ where
         self
     }
 
-    /// The number of worker threads. 0 makes each batch in the thread that asks for it. Default: half of the
-    /// cores, at least one, at most eight; the batches are the same with any number.
+    /// The number of worker threads. 0 makes each batch in the thread that asks for it. The batches are the same with
+    /// any number.
+    ///
+    /// By default the loader chooses: it begins with half of the cores and adds workers as long as the consumer waits
+    /// and they make it faster. [`EpochReport::chosen`](crate::EpochReport::chosen) says what it chose.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: two a worker, at
-    /// least four.
+    /// Limits how many samples are read from the data set at the same time, apart from how many are transformed: for
+    /// storage that many threads should wait for while few compute. There are `readers` threads beside the
+    /// [`workers`](Self::workers), which then say how many samples are transformed at the same time.
+    pub fn readers(mut self, readers: usize) -> Self {
+        self.readers = Some(readers);
+        self
+    }
+
+    /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if that gives
+    /// the workers too few samples.
     pub fn prefetch(mut self, batches: usize) -> Self {
         self.prefetch = Some(batches);
+        self
+    }
+
+    /// How many bytes the batches ahead of the consumer may take together. One is always made, however large. Those
+    /// that are not made yet count as much as the largest so far. Default: no limit but [`prefetch`](Self::prefetch).
+    pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
+        self.prefetch_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether batches are delivered as they complete: the same batches, in an order that time decides. A slow one
+    /// then keeps none of the next ones waiting. Default: no, in order.
+    pub fn as_completed(mut self, as_completed: bool) -> Self {
+        self.as_completed = as_completed;
+        self
+    }
+
+    /// The time that a sample may take, each try counted on its own. One that takes longer is an
+    /// [error](ErrorKind::TimedOut) of that sample, for [`on_error`](Self::on_error) to deal with, and is not
+    /// tried again. Its thread, which nothing can stop, is left to itself and replaced.
+    ///
+    /// With [`readers`](Self::readers) reading and transforming have this time each. Default: no limit.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
         self
     }
 
@@ -138,21 +181,27 @@ where
     /// by all workers, and may fail with any error.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the batch size or the prefetch depth is 0 or there are more than 1,024 workers,
+    /// [`ErrorKind::Config`] if the batch size, the prefetch depth or the number of readers is 0, if there are more than
+    /// 1,024 workers and readers, or if there is a time limit or there are readers, but no workers;
     /// [`ErrorKind::Workers`] if there are no threads to be had.
     pub fn build<C, F>(self, collate: C, transform: F) -> Result<Loader<C>, Error>
     where
         C: Collate,
         F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
     {
-        let workers = self.workers.unwrap_or_else(default_workers);
-        if workers > MAX_WORKERS {
-            let text = format!("workers: expected at most {MAX_WORKERS}, got {workers}");
-            return Err(Error::new(ErrorKind::Config, text));
-        }
-        let prefetch = self.prefetch.unwrap_or((2 * workers).max(4));
-        if prefetch == 0 {
-            return Err(Error::new(ErrorKind::Config, "prefetch: expected at least 1, got 0"));
+        let auto = self.workers.is_none().then(Auto::new);
+        let workers = self.workers.or(auto.as_ref().map(Auto::first)).unwrap_or(0);
+        let readers = self.readers.unwrap_or(0);
+        let expect = |sound: bool, text: String| match sound {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Config, text)),
+        };
+        let threads = workers.saturating_add(readers);
+        expect(threads <= MAX_WORKERS, format!("workers: expected at most {MAX_WORKERS}, got {threads}"))?;
+        expect(self.prefetch != Some(0), "prefetch: expected at least 1, got 0".to_owned())?;
+        expect(self.readers != Some(0), "readers: expected at least 1, got 0".to_owned())?;
+        for (what, is_set) in [("readers", readers > 0), ("timeout", self.timeout.is_some())] {
+            expect(workers > 0 || !is_set, format!("{what}: expected at least 1 worker, got 0"))?;
         }
         let len = self.dataset.len();
         let batches = match self.batches {
@@ -168,8 +217,15 @@ where
         batches.check(len)?;
         let fingerprint =
             format!("{} of a data set of {len}{}", batches.describe(), self.on_error.describe());
-        let pool = Pool::named("firebox-load", workers)
+        let mut pool = Pool::named("firebox-load", threads)
             .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
+        if let Some(limit) = self.timeout {
+            pool = pool.with_timeout(limit);
+        }
+        let gates = self.readers.map(|readers| Gates {
+            reading: Gate::new(readers, self.timeout),
+            transforming: Gate::new(workers, self.timeout),
+        });
         let fill = Box::new(Filler { dataset: self.dataset, transform, item: PhantomData });
         let executor = Arc::new(Executor {
             fill,
@@ -178,14 +234,24 @@ where
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry,
+            gates,
         });
-        Ok(Loader { executor, pool, prefetch, seed: self.seed, fingerprint })
+        // With a number of readers of its own, the number of threads says little about the number of workers.
+        let auto = auto.filter(|_| readers == 0);
+        let Self { prefetch, prefetch_bytes, as_completed, batch_size, seed, .. } = self;
+        let batch_size = batch_size.max(1);
+        Ok(Loader {
+            executor,
+            pool,
+            prefetch,
+            prefetch_bytes,
+            as_completed,
+            auto,
+            batch_size,
+            seed,
+            fingerprint,
+        })
     }
-}
-
-fn default_workers() -> usize {
-    let cores = available_parallelism().map_or(1, usize::from);
-    (cores / 2).clamp(1, 8)
 }
 
 /// A data set and its transform.
@@ -207,24 +273,15 @@ where
         index: usize,
         rng: &mut SampleRng,
         slot: SlotOf<'_, C>,
-        busy: Option<&mut Busy>,
+        stages: &mut Stages<'_>,
     ) -> Result<(), Failure> {
         let failure = |kind| move |source| Failure { kind, source };
         if index >= self.dataset.len() {
             let text = format!("the sampler gave index {index} of a data set of {}", self.dataset.len());
             return Err(failure(ErrorKind::Dataset)(text.into()));
         }
-        let get = || self.dataset.get(index).map_err(|error| failure(ErrorKind::Dataset)(error.into()));
-        let transform = |item, rng: &mut SampleRng| {
-            (self.transform)(item, rng, slot).map_err(failure(ErrorKind::Transform))
-        };
-        let Some(busy) = busy else { return transform(get()?, rng) };
-        let begun = Instant::now();
-        let item = get()?;
-        let read = Instant::now();
-        let result = transform(item, rng);
-        busy.reading += read - begun;
-        busy.transforming += read.elapsed();
-        result
+        let item = stages.read(|| self.dataset.get(index))?;
+        let item = item.map_err(|error| failure(ErrorKind::Dataset)(error.into()))?;
+        stages.transform(|| (self.transform)(item, rng, slot))?.map_err(failure(ErrorKind::Transform))
     }
 }

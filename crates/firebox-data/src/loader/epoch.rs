@@ -1,18 +1,18 @@
-//! The batches of one epoch, in order.
+//! The batches of one epoch, as the consumer gets them.
 
+use std::collections::BTreeSet;
 use std::iter::FusedIterator;
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{ErrorKind as PoolErrorKind, Imap};
-
 use crate::collate::Collate;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::loader::auto::Span;
 use crate::loader::fault::{Incident, Remedy};
+use crate::loader::plan::{Known, Plan};
 use crate::loader::report::EpochReport;
-use crate::loader::task::{Executor, Made};
-use crate::loader::{Loader, LoaderState, Task};
+use crate::loader::task::Made;
+use crate::loader::window::Window;
+use crate::loader::{Loader, LoaderState};
 
 /// An iterator over the batches of one epoch, from [`Loader::epoch`] or [`Loader::resume`].
 ///
@@ -20,10 +20,12 @@ use crate::loader::{Loader, LoaderState, Task};
 /// moment stops the workers and loses nothing: [`state`](Epoch::state) says where it stood.
 pub struct Epoch<'l, C: Collate> {
     loader: &'l Loader<C>,
-    /// `None` once an error was delivered.
-    stream: Option<Imap<'l, Task, Executor<C>, Tasks<C>>>,
-    /// The batches behind us, those before a resume included.
+    /// `None` once it is over.
+    window: Option<Window<'l, C>>,
+    /// All batches below this one are behind us, those before a resume included.
     delivered: usize,
+    /// Batches above it that are behind us, too, if they come as they complete.
+    ahead: BTreeSet<usize>,
     /// The samples skipped or replaced in them.
     faults: usize,
     begun: Instant,
@@ -31,19 +33,30 @@ pub struct Epoch<'l, C: Collate> {
 }
 
 impl<'l, C: Collate> Epoch<'l, C> {
-    pub(super) fn new(loader: &'l Loader<C>, epoch: u64, delivered: usize, faults: usize) -> Self {
-        let executor = Arc::clone(&loader.executor);
-        let rest = delivered..loader.batches(epoch);
-        let tasks = Tasks { executor: Arc::clone(&executor), epoch, rest };
+    /// The epoch from a state on, which must have been checked.
+    pub(super) fn new(loader: &'l Loader<C>, state: &LoaderState) -> Self {
+        let (epoch, delivered) = (state.epoch, state.batch);
+        let batches = &loader.executor.batches;
+        let plan = Known {
+            rest: delivered..loader.batches(epoch),
+            delivered: state.delivered_ahead(),
+            positions: Box::new(move |batch| batches.positions(epoch, batch)),
+        };
+        Self::of_plan(loader, state, Box::new(plan))
+    }
+
+    /// The epoch of any plan.
+    pub(super) fn of_plan(loader: &'l Loader<C>, state: &LoaderState, plan: Box<dyn Plan + 'l>) -> Self {
         let begun = Instant::now();
-        let stream = loader.pool.imap_shared(executor, tasks, loader.prefetch);
-        let report = EpochReport { epoch, workers: loader.workers(), ..EpochReport::default() };
-        Epoch { loader, stream: Some(stream), delivered, faults, begun, report }
+        let window = Some(Window::new(loader, state.epoch, plan));
+        let report = EpochReport { epoch: state.epoch, workers: loader.workers(), ..EpochReport::default() };
+        let (delivered, ahead) = (state.batch, state.delivered_ahead());
+        Epoch { loader, window, delivered, ahead, faults: state.faults, begun, report }
     }
 
     /// Where the loader stands: behind the batches that were delivered.
     pub fn state(&self) -> LoaderState {
-        LoaderState::new(self.loader, self.report.epoch, self.delivered, self.faults)
+        LoaderState::new(self.loader, self.report.epoch, self.delivered, self.faults).with_ahead(&self.ahead)
     }
 
     /// How long `next` has kept its caller waiting so far.
@@ -57,7 +70,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is left.
-    fn take(&mut self, made: Made<C::Batch>) -> Option<Result<C::Batch, Error>> {
+    fn take(&mut self, batch: usize, made: Made<C::Batch>) -> Option<Result<C::Batch, Error>> {
         let limit = self.loader.executor.on_error.limit();
         let mut faults = self.faults;
         let mut too_many = None;
@@ -73,25 +86,49 @@ impl<'l, C: Collate> Epoch<'l, C> {
         self.report.busy.add(made.busy);
         match (too_many, made.batch) {
             (Some(error), _) => {
-                self.stream = None;
+                self.window = None;
                 let text = format!("more than {limit} samples of epoch {} cannot be made", self.report.epoch);
                 Some(Err(error.within(text)))
             }
             (None, Err(error)) => {
-                self.stream = None;
+                self.window = None;
                 if error.index().is_some() {
                     self.report.incidents.push(Incident { error: error.clone(), remedy: Remedy::None });
                 }
                 Some(Err(error))
             }
-            (None, Ok(batch)) => {
-                self.delivered += 1;
+            (None, Ok(values)) => {
+                self.ahead.insert(batch);
+                while self.ahead.remove(&self.delivered) {
+                    self.delivered += 1;
+                }
                 self.faults = faults;
                 self.report.samples += made.samples;
                 self.report.batches += usize::from(made.samples > 0);
-                (made.samples > 0).then_some(Ok(batch))
+                (made.samples > 0).then_some(Ok(values))
             }
         }
+    }
+
+    /// Notes how the last batch went.
+    fn account(&mut self, before: (Duration, Duration, usize)) {
+        let (elapsed, waited, samples) = before;
+        let report = &self.report;
+        let span = Span {
+            elapsed: report.elapsed - elapsed,
+            waited: report.waited - waited,
+            samples: report.samples - samples,
+        };
+        if let Some(text) = self.loader.adapt(span) {
+            self.report.workers = self.loader.workers();
+            self.report.chosen = Some(text);
+        }
+        self.report.timeline.note(
+            self.report.elapsed,
+            self.report.waited,
+            self.report.samples,
+            self.report.busy,
+        );
     }
 }
 
@@ -99,32 +136,27 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
     type Item = Result<C::Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let before = (self.report.elapsed, self.report.waited, self.report.samples);
         loop {
             let asked = Instant::now();
-            let result = self.stream.as_mut()?.next();
+            let made = self.window.as_mut()?.next();
             self.report.waited += asked.elapsed();
             self.report.elapsed = self.begun.elapsed();
-            // Panics of a sample and of collation were caught before: this one is of the layout or the order.
-            let made = result?.unwrap_or_else(|error| {
-                let text = format!("batch {} of epoch {} was not made", self.delivered, self.report.epoch);
-                let (kind, worker) = (error.kind(), error.worker());
-                let error = match kind {
-                    PoolErrorKind::Panicked(message) => {
-                        Error::new(ErrorKind::Panic, format!("{text}: panicked: {message}"))
-                    }
-                    _ => Error::new(ErrorKind::Workers, text).caused_by(error),
-                };
-                Made::failed(error.on_worker(worker))
-            });
-            if let Some(batch) = self.take(made) {
-                return Some(batch);
+            let Some((batch, made)) = made else {
+                self.window = None;
+                return None;
+            };
+            let batch = self.take(batch, *made);
+            self.account(before);
+            if batch.is_some() {
+                return batch;
             }
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = match self.stream {
-            Some(_) => self.loader.batches(self.report.epoch) - self.delivered,
+        let left = match self.window {
+            Some(_) => self.loader.batches(self.report.epoch) - self.delivered - self.ahead.len(),
             None => 0,
         };
         // An error ends the epoch early; batches of which nothing is left are not delivered.
@@ -133,25 +165,3 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
 }
 
 impl<C: Collate> FusedIterator for Epoch<'_, C> {}
-
-/// The tasks of the batches `rest` of an epoch.
-pub(super) struct Tasks<C> {
-    executor: Arc<Executor<C>>,
-    epoch: u64,
-    rest: Range<usize>,
-}
-
-impl<C> Iterator for Tasks<C> {
-    type Item = Task;
-
-    fn next(&mut self) -> Option<Task> {
-        self.rest.next().map(|batch| {
-            let Range { start, end } = self.executor.batches.positions(self.epoch, batch);
-            Task { epoch: self.epoch, batch, start, end }
-        })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.rest.size_hint()
-    }
-}

@@ -2,12 +2,18 @@
 //!
 //! `README.md` beside this file explains the protocol and why it cannot lose a sample or deadlock.
 
+mod assembly;
+mod auto;
 mod builder;
 mod epoch;
 mod fault;
+mod gate;
+mod plan;
 mod report;
 mod state;
 mod task;
+mod timeline;
+mod window;
 
 use std::sync::Arc;
 
@@ -19,9 +25,11 @@ pub use fault::{Incident, OnError, Remedy, Retry};
 pub use report::{Busy, EpochReport, Stage, Verdict};
 pub use state::LoaderState;
 pub use task::Task;
+pub use timeline::{Slice, Timeline};
 
 use crate::collate::Collate;
 use crate::error::Error;
+use auto::{Auto, Span};
 use task::Executor;
 
 /// Batches of a data set, epoch after epoch.
@@ -52,8 +60,16 @@ use task::Executor;
 pub struct Loader<C: Collate> {
     executor: Arc<Executor<C>>,
     pool: Pool,
-    /// Batches handed to the workers and not yet delivered, at most.
-    prefetch: usize,
+    /// Batches begun and not yet delivered, at most; `None` if it follows from the number of workers.
+    prefetch: Option<usize>,
+    /// What they may take together; one may always take what it needs.
+    prefetch_bytes: Option<usize>,
+    /// Whether batches are delivered as they complete, not in order.
+    as_completed: bool,
+    /// What chooses the number of workers, if it is not fixed.
+    auto: Option<Auto>,
+    /// Samples in a batch, about.
+    batch_size: usize,
     seed: u64,
     /// The settings that a position depends on, in words.
     fingerprint: String,
@@ -70,9 +86,27 @@ impl<C: Collate> Loader<C> {
         self.executor.batches.samples(epoch)
     }
 
-    /// The number of worker threads; 0 means that batches are made in the thread that asks for them.
+    /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows if it was
+    /// left to the loader and more are of use: the [report](EpochReport::chosen) says why.
     pub fn workers(&self) -> usize {
         self.pool.workers()
+    }
+
+    fn prefetch(&self) -> usize {
+        match (self.workers(), self.prefetch) {
+            (0, _) => 1,
+            (_, Some(prefetch)) => prefetch,
+            (workers, None) => (4 * workers).div_ceil(self.batch_size).max(4),
+        }
+    }
+
+    /// Has the number of workers follow what the consumer saw, and says what was chosen, if it is not fixed.
+    fn adapt(&self, span: Span) -> Option<String> {
+        let auto = self.auto.as_ref()?;
+        let workers = auto.learn(self.workers(), span);
+        // No more threads to be had: those that there are will do.
+        let _ = self.pool.grow(workers);
+        Some(auto.describe(self.workers()))
     }
 
     /// The position before the first batch of an epoch.
@@ -90,7 +124,7 @@ impl<C: Collate> Loader<C> {
 
     /// All batches of an epoch.
     pub fn epoch(&self, epoch: u64) -> Epoch<'_, C> {
-        Epoch::new(self, epoch, 0, 0)
+        Epoch::new(self, &self.state(epoch))
     }
 
     /// The rest of the epoch in which `state` was taken: the batches that were not yet delivered.
@@ -103,6 +137,6 @@ impl<C: Collate> Loader<C> {
     /// data set length, sampler, seed or batch size.
     pub fn resume(&self, state: &LoaderState) -> Result<Epoch<'_, C>, Error> {
         state.check(self)?;
-        Ok(Epoch::new(self, state.epoch, state.batch, state.faults))
+        Ok(Epoch::new(self, state))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::loader::fault::{Incident, Remedy};
+use crate::loader::timeline::Timeline;
 
 /// The time that workers spent in each stage, summed over all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -47,10 +48,14 @@ pub struct EpochReport {
     pub elapsed: Duration,
     /// How much of it the consumer spent waiting in `next`.
     pub waited: Duration,
-    /// What the workers did meanwhile. Measured on one sample of eight.
+    /// What the workers spent on the batches delivered. Measured on one sample of eight, or on all if they are slow.
     pub busy: Busy,
     /// The number of workers; without any the consumer does their work while it waits.
     pub workers: usize,
+    /// How the number of workers was chosen, if that was left to the loader.
+    pub chosen: Option<String>,
+    /// How it went over time.
+    pub timeline: Timeline,
 }
 
 /// What an epoch's speed depended on.
@@ -113,7 +118,7 @@ impl fmt::Display for Verdict {
 /// As an object: counts, seconds, the verdict and the incidents as text.
 impl Serialize for EpochReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("EpochReport", 12)?;
+        let mut report = serializer.serialize_struct("EpochReport", 14)?;
         report.serialize_field("epoch", &self.epoch)?;
         report.serialize_field("batches", &self.batches)?;
         report.serialize_field("samples", &self.samples)?;
@@ -124,6 +129,8 @@ impl Serialize for EpochReport {
         report.serialize_field("transforming_s", &self.busy.transforming.as_secs_f64())?;
         report.serialize_field("collating_s", &self.busy.collating.as_secs_f64())?;
         report.serialize_field("workers", &self.workers)?;
+        report.serialize_field("chosen", &self.chosen)?;
+        report.serialize_field("timeline", &self.timeline.slices().collect::<Vec<_>>())?;
         report.serialize_field("verdict", &self.verdict().to_string())?;
         let incidents: Vec<_> = self.incidents.iter().map(Incident::to_string).collect();
         report.serialize_field("incidents", &incidents)?;
@@ -153,6 +160,9 @@ impl fmt::Display for EpochReport {
             share(self.busy.transforming),
             share(self.busy.collating),
         )?;
+        if let Some(chosen) = &self.chosen {
+            write!(f, "\n  {chosen}")?;
+        }
         for incident in &self.incidents {
             write!(f, "\n  {incident}")?;
         }

@@ -1,5 +1,8 @@
 //! A position in the stream of batches, as a few numbers.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 
 use crate::collate::Collate;
@@ -19,8 +22,13 @@ pub struct LoaderState {
     pub seed: u64,
     /// The epoch.
     pub epoch: u64,
-    /// The number of batches of this epoch that were delivered.
+    /// The number of batches of this epoch that were delivered; if batches come [as they
+    /// complete](crate::LoaderBuilder::as_completed), the first one that wasn't.
     pub batch: usize,
+    /// Which batches behind that one were delivered, as a bitmap: bit `b` of word `w` stands for batch
+    /// `batch + 64 w + b`. Empty if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<u64>,
     /// The samples of this epoch that were skipped or replaced in the batches delivered.
     #[serde(default)]
     pub faults: usize,
@@ -34,24 +42,54 @@ impl LoaderState {
 
     pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64, batch: usize, faults: usize) -> Self {
         let (seed, fingerprint) = (loader.seed, loader.fingerprint.clone());
-        LoaderState { version: Self::VERSION, seed, epoch, batch, faults, fingerprint }
+        LoaderState { version: Self::VERSION, seed, epoch, batch, ahead: Vec::new(), faults, fingerprint }
+    }
+
+    /// With the batches that were delivered out of order.
+    pub(super) fn with_ahead(mut self, delivered: &BTreeSet<usize>) -> Self {
+        for place in delivered.iter().filter_map(|batch| batch.checked_sub(self.batch)) {
+            let word = place / 64;
+            self.ahead.resize(self.ahead.len().max(word + 1), 0);
+            self.ahead[word] |= 1 << (place % 64);
+        }
+        self
+    }
+
+    /// The batches that were delivered out of order.
+    pub(super) fn delivered_ahead(&self) -> BTreeSet<usize> {
+        let bits = self.ahead.iter().enumerate().flat_map(|(word, bits)| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 64 * word + bit)
+        });
+        bits.map(|place| self.batch + place).collect()
     }
 
     pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {
+        let batches = loader.batches(self.epoch);
+        let mut differences = self.differences(loader.seed, &loader.fingerprint);
+        let last = self.delivered_ahead().last().copied();
+        if self.batch > batches || last.is_some_and(|last| last >= batches) {
+            let saved = last.unwrap_or(self.batch);
+            differences.push(format!("batch: saved {saved}, epoch {} here has {batches}", self.epoch));
+        }
+        Self::refuse(differences)
+    }
+
+    /// In which settings a loader differs from the one that the state was taken from.
+    pub(super) fn differences(&self, seed: u64, fingerprint: &str) -> Vec<String> {
         let mut differences = Vec::new();
-        let mut compare = |what: &str, saved: &dyn std::fmt::Display, here: &dyn std::fmt::Display| {
+        let mut compare = |what: &str, saved: &dyn Display, here: &dyn Display| {
             let (saved, here) = (saved.to_string(), here.to_string());
             if saved != here {
                 differences.push(format!("{what}: saved {saved}, here {here}"));
             }
         };
         compare("version", &self.version, &Self::VERSION);
-        compare("seed", &self.seed, &loader.seed);
-        compare("settings", &self.fingerprint, &loader.fingerprint);
-        let batches = loader.batches(self.epoch);
-        if self.batch > batches {
-            differences.push(format!("batch: saved {}, epoch {} here has {batches}", self.batch, self.epoch));
-        }
+        compare("seed", &self.seed, &seed);
+        compare("settings", &self.fingerprint, &fingerprint);
+        differences
+    }
+
+    pub(super) fn refuse(differences: Vec<String>) -> Result<(), Error> {
         match differences.is_empty() {
             true => Ok(()),
             false => {

@@ -1,20 +1,26 @@
-//! What a worker does: the samples of one batch.
+//! What a worker does: the samples of one run, and the batch if the run is its last.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use firebox_workers::{Work, Worker, panic_message};
 use serde::{Deserialize, Serialize};
 
 use crate::batch_sampler::BatchSampler;
-use crate::collate::{Collate, SlotOf, Slots};
+use crate::collate::{Collate, SlotOf};
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::loader::assembly::Run;
 use crate::loader::fault::{Incident, OnError, Remedy, Retry};
+use crate::loader::gate::{Gate, PATIENCE};
 use crate::loader::report::Busy;
 use crate::seed::{SampleRng, Stream, derive_seed};
+use crate::sync::Arc;
 
-/// Which samples to make: the positions `start..end` of an epoch, which are those of one batch.
+/// Which samples to make: the positions `start..end` of an epoch, all of them in one batch.
 ///
 /// Everything that it takes to make them follows from these numbers and the loader's settings, so that the same task
 /// gives the same bytes wherever it runs.
@@ -31,33 +37,67 @@ pub struct Task {
     pub end: usize,
 }
 
-/// Makes one sample: reads item `index` and writes its transform into a slot. The data set's item type is known in
-/// here only, so that it is no part of the loader's type.
-pub(super) trait Fill<C: Collate>: Send + Sync {
-    /// `busy` is there if the stages are to be timed.
-    fn fill(
-        &self,
-        index: usize,
-        rng: &mut SampleRng,
-        slot: SlotOf<'_, C>,
-        busy: Option<&mut Busy>,
-    ) -> Result<(), Failure>;
+/// A task with the slots that its samples go to.
+pub(super) struct Errand<C: Collate> {
+    pub(super) task: Task,
+    pub(super) slots: Run<C>,
+    /// The place of the run among those of its attempt.
+    pub(super) run: usize,
+    pub(super) attempt: Arc<Attempt>,
 }
 
-/// Why a sample was not made.
-pub(super) struct Failure {
-    pub(super) kind: ErrorKind,
-    pub(super) source: BoxError,
+/// A try at making a batch: what its runs know of each other.
+pub(super) struct Attempt {
+    /// The positions of the whole batch.
+    positions: Range<usize>,
+    /// Places of the batch, counted from 0, whose samples took too long in an earlier attempt, and are not tried again.
+    pub(super) late: Vec<(usize, Error)>,
+    /// The first place that failed so far: those behind it need not be made. So the error of a batch is that of its
+    /// first bad sample, however the runs were timed.
+    failed: AtomicUsize,
+    /// Which place each run is at.
+    at: Box<[AtomicUsize]>,
+    found: Mutex<Found>,
 }
 
-/// Runs tasks: shared by all workers of a loader.
-pub(super) struct Executor<C> {
-    pub(super) fill: Box<dyn Fill<C>>,
-    pub(super) collate: C,
-    pub(super) batches: Box<dyn BatchSampler>,
-    pub(super) seed: u64,
-    pub(super) on_error: OnError,
-    pub(super) retry: Option<Retry>,
+/// What the runs of a batch met.
+#[derive(Default)]
+struct Found {
+    /// Places, in no order.
+    holes: Vec<usize>,
+    incidents: Vec<(usize, Incident)>,
+    error: Option<(usize, Error)>,
+    busy: Busy,
+}
+
+impl Attempt {
+    pub(super) fn new(positions: Range<usize>, runs: usize, late: Vec<(usize, Error)>) -> Self {
+        let at = (0..runs).map(|_| AtomicUsize::new(0)).collect();
+        Attempt { positions, late, failed: AtomicUsize::new(usize::MAX), at, found: Mutex::default() }
+    }
+
+    /// The place that a run is at.
+    pub(super) fn at(&self, run: usize) -> usize {
+        self.at[run].load(Ordering::Relaxed)
+    }
+
+    /// Has all runs stop at their next sample.
+    pub(super) fn stop(&self) {
+        self.failed.store(0, Ordering::Relaxed);
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        // Nothing panics under this lock.
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a run.
+pub(super) struct Ran<B> {
+    /// The batch, if the run was its last.
+    pub(super) made: Option<Box<Made<B>>>,
+    pub(super) samples: usize,
+    pub(super) took: Duration,
 }
 
 /// A batch, with what happened on the way.
@@ -77,107 +117,262 @@ impl<B> Made<B> {
     }
 }
 
-/// One sample of so many has its stages timed: reading the clock costs as much as a small sample.
+/// Makes one sample: reads item `index` and writes its transform into a slot. The data set's item type is known in
+/// here only, so that it is no part of the loader's type.
+pub(super) trait Fill<C: Collate>: Send + Sync {
+    fn fill(
+        &self,
+        index: usize,
+        rng: &mut SampleRng,
+        slot: SlotOf<'_, C>,
+        stages: &mut Stages<'_>,
+    ) -> Result<(), Failure>;
+}
+
+/// Why a sample was not made.
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) source: BoxError,
+}
+
+/// How many samples may be read, and how many transformed, at the same time.
+pub(super) struct Gates {
+    pub(super) reading: Gate,
+    pub(super) transforming: Gate,
+}
+
+/// The stages of a sample, as they are run: limited and timed.
+pub(super) struct Stages<'r> {
+    gates: Option<&'r Gates>,
+    worker: Worker<'r>,
+    /// There if the stages are to be timed.
+    busy: Option<&'r mut Busy>,
+}
+
+impl Stages<'_> {
+    pub(super) fn read<R>(&mut self, read: impl FnOnce() -> R) -> Result<R, Failure> {
+        self.stage(|gates| &gates.reading, |busy| &mut busy.reading, read)
+    }
+
+    pub(super) fn transform<R>(&mut self, transform: impl FnOnce() -> R) -> Result<R, Failure> {
+        self.stage(|gates| &gates.transforming, |busy| &mut busy.transforming, transform)
+    }
+
+    fn stage<R>(
+        &mut self,
+        gate: fn(&Gates) -> &Gate,
+        time: fn(&mut Busy) -> &mut Duration,
+        work: impl FnOnce() -> R,
+    ) -> Result<R, Failure> {
+        let place = match self.gates {
+            None => None,
+            // To wait for a place is no fault of the sample's: its time limit begins behind the gate.
+            Some(gates) => match gate(gates).enter(|| self.worker.progress()) {
+                Some(place) if self.worker.progress() => Some(place),
+                _ => {
+                    let source = "nobody waits for the sample any more".into();
+                    return Err(Failure { kind: ErrorKind::Workers, source });
+                }
+            },
+        };
+        let begun = self.busy.is_some().then(Instant::now);
+        let result = work();
+        if let (Some(busy), Some(begun)) = (&mut self.busy, begun) {
+            *time(busy) += begun.elapsed();
+        }
+        drop(place);
+        Ok(result)
+    }
+}
+
+/// Runs tasks: shared by all workers of a loader.
+pub(super) struct Executor<C> {
+    pub(super) fill: Box<dyn Fill<C>>,
+    pub(super) collate: C,
+    pub(super) batches: Box<dyn BatchSampler>,
+    pub(super) seed: u64,
+    pub(super) on_error: OnError,
+    pub(super) retry: Option<Retry>,
+    pub(super) gates: Option<Gates>,
+}
+
+/// One sample of so many has its stages timed in a long run: reading the clock costs as much as a small sample.
 const TIMED: usize = 8;
 
 /// How many substitutes are tried for a sample before it counts as lost.
 const SUBSTITUTES: u64 = 64;
 
-impl<C: Collate> Work<Task> for Executor<C> {
-    type Output = Made<C::Batch>;
+impl<C: Collate> Work<Errand<C>> for Executor<C> {
+    type Output = Ran<C::Batch>;
 
-    fn run(&self, task: Task, worker: Worker) -> Made<C::Batch> {
+    fn run(&self, errand: Errand<C>, worker: Worker<'_>) -> Ran<C::Batch> {
+        let begun = Instant::now();
+        let Errand { task, slots, run, attempt } = errand;
         let samples = task.end - task.start;
+        let first = task.start - attempt.positions.start;
         let mut making =
-            Making { executor: self, task, worker, incidents: Vec::new(), busy: Busy::default() };
-        let opened = Instant::now();
-        let mut buffer = self.collate.open(samples);
-        making.busy.collating = opened.elapsed();
-        let mut holes = Vec::new();
-        for place in 0..samples {
-            match making.sample(&mut buffer, place) {
-                Ok(true) => {}
-                Ok(false) => holes.push(place),
-                Err(error) => return making.done(Err(error), 0),
-            }
-        }
+            Making { executor: self, task, worker, attempt: &attempt, slots, first, found: Found::default() };
+        let wanted = (0..samples).all(|sample| making.place(run, sample).is_ok());
         // The timed samples stand for all.
-        let scale = samples as f64 / samples.div_ceil(TIMED).max(1) as f64;
-        making.busy.reading = making.busy.reading.mul_f64(scale);
-        making.busy.transforming = making.busy.transforming.mul_f64(scale);
+        let timed = if samples < TIMED { samples } else { samples.div_ceil(TIMED) };
+        let scale = samples as f64 / timed.max(1) as f64;
+        let Making { slots, mut found, .. } = making;
+        found.busy.reading = found.busy.reading.mul_f64(scale);
+        found.busy.transforming = found.busy.transforming.mul_f64(scale);
+        let made = if wanted { self.finish(task, slots, &attempt, found, worker) } else { None };
+        Ran { made, samples, took: begun.elapsed() }
+    }
+}
+
+/// Nobody waits for the run any more.
+struct Unwanted;
+
+impl<C: Collate> Executor<C> {
+    /// Adds what a run met to what the others did, and closes the batch if all are through.
+    fn finish(
+        &self,
+        task: Task,
+        slots: Run<C>,
+        attempt: &Attempt,
+        run: Found,
+        worker: Worker<'_>,
+    ) -> Option<Box<Made<C::Batch>>> {
+        let mut found = attempt.found();
+        found.holes.extend(run.holes);
+        found.incidents.extend(run.incidents);
+        found.busy.add(run.busy);
+        if let Some((place, error)) = run.error
+            && found.error.as_ref().is_none_or(|(first, _)| place < *first)
+        {
+            found.error = Some((place, error));
+        }
+        drop(found);
+        let buffer = slots.finish()?;
+        let Found { mut holes, mut incidents, error, mut busy } = std::mem::take(&mut *attempt.found());
+        let end = error.as_ref().map_or(usize::MAX, |(place, _)| *place);
+        incidents.retain(|(place, _)| *place < end);
+        incidents.sort_by_key(|(place, _)| *place);
+        let incidents = incidents.into_iter().map(|(_, incident)| incident).collect();
+        if let Some((_, error)) = error {
+            return Some(Box::new(Made { batch: Err(error), samples: 0, incidents, busy }));
+        }
+        holes.sort_unstable();
         let closing = Instant::now();
         let closed = catch_unwind(AssertUnwindSafe(|| self.collate.close(buffer, &holes)));
-        making.busy.collating += closing.elapsed();
+        busy.collating += closing.elapsed();
         let batch = closed.unwrap_or_else(|payload| Err(panic_message(payload).into())).map_err(|source| {
             let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
             Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
         });
-        making.done(batch, samples - holes.len())
+        Some(Box::new(Made { batch, samples: attempt.positions.len() - holes.len(), incidents, busy }))
     }
 }
 
-/// A batch while it is made.
-struct Making<'e, C> {
+/// A run while it is made.
+struct Making<'e, C: Collate> {
     executor: &'e Executor<C>,
     task: Task,
-    worker: Worker,
-    incidents: Vec<Incident>,
-    busy: Busy,
+    worker: Worker<'e>,
+    attempt: &'e Attempt,
+    slots: Run<C>,
+    /// The place of the run's first sample in its batch.
+    first: usize,
+    found: Found,
 }
 
 impl<C: Collate> Making<'_, C> {
-    fn done(self, batch: Result<C::Batch, Error>, samples: usize) -> Made<C::Batch> {
-        Made { batch, samples, incidents: self.incidents, busy: self.busy }
+    /// Makes the run's sample `sample`, unless the batch has failed before it.
+    fn place(&mut self, run: usize, sample: usize) -> Result<(), Unwanted> {
+        if !self.worker.progress() {
+            return Err(Unwanted);
+        }
+        let place = self.first + sample;
+        self.attempt.at[run].store(place, Ordering::Relaxed);
+        if self.attempt.failed.load(Ordering::Relaxed) <= place {
+            return Ok(());
+        }
+        match self.sample(sample) {
+            Ok(true) => {}
+            Ok(false) => self.found.holes.push(place),
+            Err(error) => {
+                self.attempt.failed.fetch_min(place, Ordering::Relaxed);
+                self.found.error = Some((place, error));
+            }
+        }
+        Ok(())
     }
 
-    /// Makes the sample at a place of the batch; `false` if the batch goes without it.
-    fn sample(&mut self, buffer: &mut C::Buffer, place: usize) -> Result<bool, Error> {
-        let Task { epoch, start, .. } = self.task;
-        let index = self.executor.batches.index(epoch, start + place);
-        let Err(error) = self.tries(buffer, place, index) else { return Ok(true) };
+    /// Makes a sample; `false` if the batch goes without it.
+    fn sample(&mut self, sample: usize) -> Result<bool, Error> {
+        let place = self.first + sample;
+        let index = self.index(self.task.start + sample)?;
+        let late = self.attempt.late.iter().find(|(late, _)| *late == place);
+        let tried = match late {
+            Some((_, error)) => Err(error.clone()),
+            None => self.tries(sample, index),
+        };
+        let Err(error) = tried else { return Ok(true) };
         let remedy = match self.executor.on_error {
             OnError::Fail => return Err(error),
             OnError::Skip { .. } => Remedy::Skipped,
-            OnError::Replace { .. } => match self.substitute(buffer, place, index) {
+            OnError::Replace { .. } => match self.substitute(sample, index) {
                 Some(index) => Remedy::Replaced(index),
                 None => return Err(error),
             },
         };
-        self.incidents.push(Incident { error, remedy });
+        self.found.incidents.push((place, Incident { error, remedy }));
         Ok(remedy != Remedy::Skipped)
+    }
+
+    fn index(&self, position: usize) -> Result<usize, Error> {
+        let Task { epoch, batch, .. } = self.task;
+        catch_unwind(AssertUnwindSafe(|| self.executor.batches.index(epoch, position))).map_err(|payload| {
+            let message = panic_message(payload);
+            let text = format!("batch {batch} of epoch {epoch} was not made: panicked: {message}");
+            Error::new(ErrorKind::Panic, text).on_worker(self.worker.id())
+        })
     }
 
     /// Fills the place of a sample that cannot be made by another one of its batch, or of the epoch if the batch has
     /// no other: never by one that the order would not give.
-    fn substitute(&mut self, buffer: &mut C::Buffer, place: usize, lost: usize) -> Option<usize> {
-        let Task { epoch, start, end, .. } = self.task;
-        let batches = &self.executor.batches;
-        let (first, positions) = match end - start {
-            1 => (0, batches.samples(epoch)),
-            samples => (start, samples),
+    fn substitute(&mut self, sample: usize, lost: usize) -> Option<usize> {
+        let epoch = self.task.epoch;
+        let whole = &self.attempt.positions;
+        let (first, positions) = match whole.len() {
+            1 => (0, self.executor.batches.samples(epoch)),
+            samples => (whole.start, samples),
         };
         let key = derive_seed(self.executor.seed, Stream::Substitute, epoch, lost as u64);
         let mut rng = SampleRng::from_seed(key);
         (0..SUBSTITUTES).find_map(|_| {
-            let index = batches.index(epoch, first + rng.below(positions as u64) as usize);
-            (index != lost && self.tries(buffer, place, index).is_ok()).then_some(index)
+            let position = first + rng.below(positions as u64) as usize;
+            // What hung once would hang again.
+            let hangs = |(place, _): &(usize, Error)| whole.start + place == position;
+            if self.attempt.late.iter().any(hangs) || !self.worker.progress() {
+                return None;
+            }
+            let index = self.index(position).ok()?;
+            (index != lost && self.tries(sample, index).is_ok()).then_some(index)
         })
     }
 
     /// Tries to make a sample, again and again if its errors are worth it.
-    fn tries(&mut self, buffer: &mut C::Buffer, place: usize, index: usize) -> Result<(), Error> {
-        let Err(first) = self.attempt(buffer, place, index) else { return Ok(()) };
+    fn tries(&mut self, sample: usize, index: usize) -> Result<(), Error> {
+        let Err(first) = self.attempt(sample, index) else { return Ok(()) };
         let mut error = first.clone();
         for tries in 1.. {
-            // Nothing of a try that failed is left for the next one, or for the batch.
-            self.executor.collate.clear(buffer, place);
             let Some(wait) = self.executor.retry.as_ref().and_then(|retry| retry.next(tries, &error)) else {
                 break;
             };
-            sleep(wait);
-            match self.attempt(buffer, place, index) {
+            if !self.wait(wait) {
+                break;
+            }
+            match self.attempt(sample, index) {
                 Ok(()) => {
-                    self.incidents.push(Incident { error: first, remedy: Remedy::Retried(tries) });
+                    let place = self.first + sample;
+                    self.found
+                        .incidents
+                        .push((place, Incident { error: first, remedy: Remedy::Retried(tries) }));
                     return Ok(());
                 }
                 Err(again) => error = again,
@@ -186,24 +381,51 @@ impl<C: Collate> Making<'_, C> {
         Err(error)
     }
 
-    fn attempt(&mut self, buffer: &mut C::Buffer, place: usize, index: usize) -> Result<(), Error> {
-        let (executor, worker) = (self.executor, self.worker.id());
-        let Some(slot) = executor.collate.slots(buffer).split_at(place).1.take() else {
-            let text = format!("the layout has no slot for sample {place} of its batch");
-            return Err(Error::new(ErrorKind::Collate, text).on_worker(worker));
-        };
+    /// Waits before another try; `false` if nobody waits for the run any more.
+    fn wait(&self, wait: Duration) -> bool {
+        let end = Instant::now() + wait;
+        loop {
+            if !self.worker.progress() {
+                return false;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            sleep(left.min(PATIENCE));
+        }
+    }
+
+    fn attempt(&mut self, sample: usize, index: usize) -> Result<(), Error> {
+        let (executor, worker) = (self.executor, self.worker);
+        let samples = self.task.end - self.task.start;
+        let timed = samples < TIMED || sample.is_multiple_of(TIMED);
+        let busy = timed.then_some(&mut self.found.busy);
+        let mut stages = Stages { gates: executor.gates.as_ref(), worker, busy };
         let mut rng = SampleRng::new(executor.seed, self.task.epoch, index);
-        let busy = place.is_multiple_of(TIMED).then_some(&mut self.busy);
-        // Unwind safety: the slot is cleared, or its batch thrown away, after a panic.
-        let filled = catch_unwind(AssertUnwindSafe(|| executor.fill.fill(index, &mut rng, slot, busy)));
+        let slots = &mut self.slots;
+        // Unwind safety: after a panic the slot is cleared for another sample, or left out of the batch, or the batch
+        // is thrown away.
+        let filled = catch_unwind(AssertUnwindSafe(|| {
+            let Some(mut slot) = slots.slot(sample) else {
+                let source = format!("the layout has no slot for sample {sample} of the run").into();
+                return Err(Failure { kind: ErrorKind::Collate, source });
+            };
+            executor.collate.clear(&mut slot);
+            executor.fill.fill(index, &mut rng, slot, &mut stages)
+        }));
         let (kind, text, source) = match filled {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(Failure { kind: ErrorKind::Dataset, source })) => {
-                (ErrorKind::Dataset, "the data set failed", source)
+            Ok(Err(Failure { kind, source })) => {
+                let text = match kind {
+                    ErrorKind::Dataset => "the data set failed",
+                    ErrorKind::Transform => "the transform failed",
+                    _ => "was not made",
+                };
+                (kind, text, source)
             }
-            Ok(Err(Failure { kind, source })) => (kind, "the transform failed", source),
             Err(payload) => (ErrorKind::Panic, "panicked", panic_message(payload).into()),
         };
-        Err(Error::new(kind, text).at_index(index).caused_by(source).on_worker(worker))
+        Err(Error::new(kind, text).at_index(index).caused_by(source).on_worker(worker.id()))
     }
 }

@@ -1,0 +1,281 @@
+//! The batches between the plan and the consumer: begun, made, and not yet delivered.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use firebox_workers::{Dispatch, Error as PoolError, ErrorKind as PoolErrorKind, panic_message};
+
+use crate::collate::Collate;
+use crate::error::{Error, ErrorKind};
+use crate::loader::Loader;
+use crate::loader::assembly::runs;
+use crate::loader::fault::OnError;
+use crate::loader::plan::{Plan, Planned};
+use crate::loader::task::{Attempt, Errand, Executor, Made, Ran, Task};
+use crate::sync::Arc;
+
+/// Runs handed out at the same time, at most: enough for every worker and some to wait. More wait in the window.
+const RUNS: usize = 1024;
+
+/// What a run should take: long enough that handing it out costs little, short enough that workers share a batch.
+const TARGET: Duration = Duration::from_micros(100);
+
+/// How far delivery may run ahead of the first batch that is missing, at least, if batches come as they complete.
+const AHEAD: usize = 64;
+
+/// The batches of an epoch on their way.
+///
+/// At most `prefetch` batches are open; together they take no more than the budget of bytes, or there is only one.
+pub(super) struct Window<'l, C: Collate> {
+    loader: &'l Loader<C>,
+    epoch: u64,
+    plan: Box<dyn Plan + 'l>,
+    /// The batch that comes next, if the plan has told and it wasn't begun yet.
+    next: Option<(usize, Range<usize>)>,
+    dispatch: Dispatch<'l, Errand<C>, Executor<C>>,
+    /// Batches begun and not yet delivered, in the order of the plan.
+    open: VecDeque<Open<C::Batch>>,
+    /// Runs of open batches that the workers had no room for.
+    waiting: VecDeque<Errand<C>>,
+    /// What each task of the dispatch is, by its index.
+    out: HashMap<usize, Out>,
+    /// What a sample took in the last runs, in seconds; `None` before the first.
+    cost: Option<f64>,
+    /// The most bytes that a batch took so far.
+    largest: usize,
+}
+
+struct Open<B> {
+    batch: usize,
+    positions: Range<usize>,
+    attempt: Arc<Attempt>,
+    made: Option<Box<Made<B>>>,
+    /// The bytes that it counts for: before it is made, those of the largest so far.
+    bytes: usize,
+}
+
+/// A run that a worker has.
+struct Out {
+    batch: usize,
+    run: usize,
+    attempt: Arc<Attempt>,
+}
+
+impl<'l, C: Collate> Window<'l, C> {
+    pub(super) fn new(loader: &'l Loader<C>, epoch: u64, plan: Box<dyn Plan + 'l>) -> Self {
+        let mut window = Window {
+            loader,
+            epoch,
+            plan,
+            next: None,
+            dispatch: loader.pool.dispatch(Arc::clone(&loader.executor), RUNS),
+            open: VecDeque::new(),
+            waiting: VecDeque::new(),
+            out: HashMap::new(),
+            cost: None,
+            largest: 0,
+        };
+        if loader.workers() > 0 {
+            window.hand_out();
+        }
+        window
+    }
+
+    /// The next batch with its number: the first that is open, or the first that is made if batches come as they
+    /// complete. `None` at the end.
+    ///
+    /// It ends: each pass hears of a run, of which there is a finite number, or of the plan.
+    pub(super) fn next(&mut self) -> Option<(usize, Box<Made<C::Batch>>)> {
+        loop {
+            self.hand_out();
+            if let Some(made) = self.take() {
+                if self.loader.workers() > 0 {
+                    // While the consumer is busy with this batch, the workers are, too.
+                    self.hand_out();
+                }
+                return Some(made);
+            }
+            if let Some((task, result)) = self.dispatch.receive() {
+                self.hear(task, result);
+                while let Some((task, result)) = self.dispatch.try_receive() {
+                    self.hear(task, result);
+                }
+            } else if self.next.is_none() && self.open.is_empty() {
+                match self.plan.next() {
+                    Planned::Batch(batch, positions) => self.next = Some((batch, positions)),
+                    Planned::End => return None,
+                    Planned::Later => {
+                        if let Err(error) = self.plan.wait() {
+                            return Some((usize::MAX, Box::new(Made::failed(error))));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A batch to be delivered now.
+    fn take(&mut self) -> Option<(usize, Box<Made<C::Batch>>)> {
+        let place = match self.loader.as_completed {
+            true => self.open.iter().position(|open| open.made.is_some())?,
+            false => 0,
+        };
+        let made = self.open.get_mut(place)?.made.take()?;
+        let batch = self.open.remove(place)?.batch;
+        Some((batch, made))
+    }
+
+    fn hand_out(&mut self) {
+        loop {
+            while let Some(errand) = self.waiting.pop_front() {
+                let (batch, run, attempt) = (errand.task.batch, errand.run, Arc::clone(&errand.attempt));
+                match self.dispatch.send(errand) {
+                    Ok(task) => _ = self.out.insert(task, Out { batch, run, attempt }),
+                    Err(errand) => return self.waiting.push_front(errand),
+                }
+            }
+            if self.open.len() >= self.loader.prefetch() {
+                return;
+            }
+            let (batch, positions) = match self.next.take() {
+                Some(next) => next,
+                None => match self.plan.next() {
+                    Planned::Batch(batch, positions) => (batch, positions),
+                    Planned::Later | Planned::End => return,
+                },
+            };
+            if !self.admits(batch) {
+                self.next = Some((batch, positions));
+                return;
+            }
+            let bytes = self.largest;
+            let (attempt, made) = self.begin(batch, positions.clone(), Vec::new());
+            self.open.push_back(Open { batch, positions, attempt, made, bytes });
+        }
+    }
+
+    /// Whether another batch may be begun; one always may.
+    fn admits(&self, batch: usize) -> bool {
+        let Some(front) = self.open.front() else { return true };
+        if self.loader.as_completed && batch - front.batch >= self.loader.prefetch().max(AHEAD) {
+            return false;
+        }
+        self.loader.prefetch_bytes.is_none_or(|budget| {
+            let taken: usize = self.open.iter().map(|open| open.bytes).sum();
+            // Before the first batch is made nobody knows what one takes.
+            self.largest > 0 && taken.saturating_add(self.largest) <= budget
+        })
+    }
+
+    /// Opens a buffer for a batch and queues its runs.
+    fn begin(
+        &mut self,
+        batch: usize,
+        positions: Range<usize>,
+        late: Vec<(usize, Error)>,
+    ) -> (Arc<Attempt>, Option<Box<Made<C::Batch>>>) {
+        let lengths = self.cut(positions.len());
+        let attempt = Arc::new(Attempt::new(positions.clone(), lengths.len(), late));
+        let collate = &self.loader.executor.collate;
+        let opened =
+            catch_unwind(AssertUnwindSafe(|| runs(collate, collate.open(positions.len()), &lengths)));
+        let slots = match opened {
+            Ok(slots) => slots,
+            Err(payload) => {
+                let error = self.not_made(batch, ErrorKind::Panic, Some(panic_message(payload)));
+                return (attempt, Some(Box::new(Made::failed(error))));
+            }
+        };
+        let mut start = positions.start;
+        for (run, (slots, length)) in slots.into_iter().zip(lengths).enumerate() {
+            let task = Task { epoch: self.epoch, batch, start, end: start + length };
+            start += length;
+            self.waiting.push_back(Errand { task, slots, run, attempt: Arc::clone(&attempt) });
+        }
+        (attempt, None)
+    }
+
+    /// The lengths of the runs of a batch: about [`TARGET`] each by what a sample took lately, and about equal.
+    fn cut(&self, samples: usize) -> Vec<usize> {
+        let workers = self.loader.workers();
+        let runs = match self.cost {
+            _ if workers == 0 => 1,
+            // As if samples were slow: the first batch is waited for.
+            None => samples.min(2 * workers),
+            Some(cost) => ((samples as f64 * cost / TARGET.as_secs_f64()).round() as usize).min(samples),
+        }
+        .max(1);
+        (0..runs).map(|run| samples * (run + 1) / runs - samples * run / runs).collect()
+    }
+
+    /// Takes note of what became of a run.
+    fn hear(&mut self, task: usize, result: Result<Ran<C::Batch>, PoolError>) {
+        let Some(Out { batch, run, attempt }) = self.out.remove(&task) else { return };
+        // A run of an attempt that was given up is of no interest.
+        let open =
+            self.open.iter().position(|open| open.batch == batch && Arc::ptr_eq(&open.attempt, &attempt));
+        match result {
+            Ok(Ran { made, samples, took }) => {
+                self.learn(samples, took);
+                let (Some(made), Some(open)) = (made, open) else { return };
+                if let Ok(batch) = &made.batch {
+                    let bytes = self.loader.executor.collate.bytes(batch);
+                    self.largest = self.largest.max(bytes).max(1);
+                    self.open[open].bytes = bytes;
+                }
+                self.open[open].made = Some(made);
+            }
+            Err(error) => {
+                let Some(open) = open.filter(|&open| self.open[open].made.is_none()) else { return };
+                self.fail(open, run, error);
+            }
+        }
+    }
+
+    fn learn(&mut self, samples: usize, took: Duration) {
+        if samples > 0 {
+            let cost = took.as_secs_f64() / samples as f64;
+            let before = self.cost.unwrap_or(cost);
+            self.cost = Some(before + (cost - before) / 8.0);
+        }
+    }
+
+    /// Deals with a run that the pool has no result of.
+    fn fail(&mut self, open: usize, run: usize, error: PoolError) {
+        let Open { batch, positions, attempt, .. } = &self.open[open];
+        let (batch, positions) = (*batch, positions.clone());
+        attempt.stop();
+        let failed = match error.kind() {
+            PoolErrorKind::TimedOut(limit) => {
+                let place = attempt.at(run);
+                let mut late = attempt.late.clone();
+                let text = format!("took longer than {limit:?}");
+                let position = positions.start + place;
+                let index = self.loader.executor.batches.index(self.epoch, position);
+                let error = Error::new(ErrorKind::TimedOut, text).at_index(index).on_worker(error.worker());
+                late.push((place, error.clone()));
+                let policy = self.loader.executor.on_error;
+                if policy != OnError::Fail && late.len() <= policy.limit() {
+                    // Its thread may write to the buffer at any time: the batch is made again in another one.
+                    let (attempt, made) = self.begin(batch, positions, late);
+                    self.open[open].attempt = attempt;
+                    self.open[open].made = made;
+                    return;
+                }
+                error
+            }
+            PoolErrorKind::Panicked(message) => {
+                self.not_made(batch, ErrorKind::Panic, Some(message.clone())).on_worker(error.worker())
+            }
+            _ => self.not_made(batch, ErrorKind::Workers, None).caused_by(error),
+        };
+        self.open[open].made = Some(Box::new(Made::failed(failed)));
+    }
+
+    fn not_made(&self, batch: usize, kind: ErrorKind, panicked: Option<String>) -> Error {
+        let why = panicked.map(|message| format!(": panicked: {message}")).unwrap_or_default();
+        Error::new(kind, format!("batch {batch} of epoch {} was not made{why}", self.epoch))
+    }
+}
