@@ -7,13 +7,22 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic")]
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use burn::data::dataloader::batcher::Batcher;
+use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
+use burn::tensor::Device;
 use firebox::data::burn_dataset::{Dataset, DatasetError};
-use firebox::data::{Loader, Scalar, Stack, fashion_mnist};
+use firebox::data::idx::LabelledImage;
+use firebox::data::{
+    BatchSampler, Bucketed, Loader, Sampler, Scalar, Shuffled, Stack, WeightedOnce, fashion_mnist,
+};
 use firebox::workers::Pool;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -39,16 +48,23 @@ fn alternate(mut a: impl FnMut(), mut b: impl FnMut()) -> (f64, f64) {
 
 type Images = (Stack<f32, 3>, Scalar<i64>);
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/fashion-mnist")
+}
+
+fn normalise(image: &LabelledImage, pixels: &mut [f32]) {
+    for (to, from) in std::iter::zip(pixels, &image.pixels[..]) {
+        *to = (f32::from(*from) / 255.0 - fashion_mnist::MEAN) / fashion_mnist::STD;
+    }
+}
+
 fn images(workers: usize) -> Loader<Images> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/fashion-mnist");
-    Loader::builder(fashion_mnist::train(folder).unwrap())
+    Loader::builder(fashion_mnist::train(folder()).unwrap())
         .shuffle(true)
         .batch_size(64)
         .workers(workers)
         .build((Stack::new([1, 28, 28]), Scalar::new()), |image, _, (pixels, class)| {
-            for (to, from) in std::iter::zip(pixels, &image.pixels[..]) {
-                *to = (f32::from(*from) / 255.0 - fashion_mnist::MEAN) / fashion_mnist::STD;
-            }
+            normalise(&image, pixels);
             *class = i64::from(image.label);
             Ok(())
         })
@@ -94,36 +110,93 @@ fn numbers(
         .unwrap()
 }
 
-fn fashion() {
+/// Burn's own loader of the same images, with the same arithmetic: its batcher writes into one buffer, too.
+struct Normalise;
+
+impl Batcher<LabelledImage, (Vec<f32>, Vec<i64>)> for Normalise {
+    fn batch(&self, items: Vec<LabelledImage>, _: &Device) -> (Vec<f32>, Vec<i64>) {
+        let mut values = vec![0.0; items.len() * 28 * 28];
+        for (pixels, image) in values.chunks_exact_mut(28 * 28).zip(&items) {
+            normalise(image, pixels);
+        }
+        (values, items.iter().map(|image| i64::from(image.label)).collect())
+    }
+}
+
+fn burns(workers: usize) -> Arc<dyn DataLoader<(Vec<f32>, Vec<i64>)>> {
+    let builder = DataLoaderBuilder::new(Normalise).batch_size(64).shuffle(0).num_workers(workers);
+    builder.build(fashion_mnist::train(folder()).unwrap())
+}
+
+fn fashion(peers: &Peers) {
     println!("Fashion-MNIST, normalised to f32, batches of 64, an epoch of 60,000:");
-    let bare = images(0);
-    for workers in [1, 2] {
-        let loader = images(workers);
-        let (with, without) =
-            alternate(|| assert_eq!(loader.epoch(0).count(), 938), || assert_eq!(bare.epoch(0).count(), 938));
-        println!(
-            "  {workers} workers {:.0} samples/s, without workers {:.0}: {:.2} times",
-            60_000.0 / with,
-            60_000.0 / without,
-            without / with
+    for workers in [0, 1, 2] {
+        let (ours, theirs) = (images(workers), burns(workers));
+        let (firebox, burn) = alternate(
+            || assert_eq!(ours.epoch(0).count(), 938),
+            // Burn gives each of its workers a part of the data set, with a short batch at the end of each.
+            || assert!((938..941).contains(&theirs.iter().count())),
         );
+        print!(
+            "  {workers} workers: {:.0} samples/s; Burn's loader {:.0}: {:.2} times as many",
+            60_000.0 / firebox,
+            60_000.0 / burn,
+            burn / firebox
+        );
+        match peers.get(&format!("samples/s with {workers} workers")) {
+            Some(torch) => {
+                println!("; PyTorch's DataLoader {torch:.0}: {:.0} times", 60_000.0 / firebox / torch)
+            }
+            None => println!(),
+        }
     }
     let loader = images(2);
     let first = (0..RUNS).map(|_| seconds(|| drop(loader.epoch(0).next()))).collect();
     println!("  first batch after {:.2} ms", 1e3 * median(first));
 }
 
+/// The memory that this process has in use, in kB.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim_end_matches("kB").trim().parse().ok()).unwrap_or(f64::NAN)
+}
+
 fn trillion() {
     let len = 1_000_000_000_000;
+    let before = resident();
     let loader = numbers(len, |_| Duration::ZERO, 1, 64, 4);
     let first = (0..RUNS).map(|_| seconds(|| drop(loader.epoch(0).next()))).collect();
     let mut state = loader.state(0);
     state.batch = loader.batches(0) / 2;
     let middle = (0..RUNS).map(|_| seconds(|| drop(loader.resume(&state).unwrap().next()))).collect();
     println!(
-        "10^12 virtual samples, shuffled: first batch after {:.3} ms, resumed in the middle after {:.3} ms",
+        "10^12 virtual samples, shuffled: first batch after {:.3} ms, resumed in the middle after {:.3} ms, {:.0} kB",
         1e3 * median(first),
-        1e3 * median(middle)
+        1e3 * median(middle),
+        resident() - before
+    );
+}
+
+/// How fast a resume makes the plan of an epoch that has one.
+fn plans() {
+    let items = 10_000_000;
+    let weights: Vec<f64> = (0..items).map(|item| 1.0 + (item % 7) as f64).collect();
+    // From 1 to 512, about as random as a hash.
+    let length = |item: usize| 1 + ((item as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55) as u32;
+    let lengths: Arc<[u32]> = (0..items).map(length).collect();
+    let once = WeightedOnce::new(weights, items, 1).unwrap();
+    let order = || Shuffled::new(items, 2);
+    let by_length = Bucketed::by_length(order(), Arc::clone(&lengths), 64, 1).unwrap();
+    let by_tokens = Bucketed::by_tokens(order(), lengths, 16_384, 1).unwrap();
+    let rate = |plan: &dyn Fn(u64) -> usize| {
+        items as f64 / median((0..5).map(|epoch| seconds(|| _ = black_box(plan(epoch)))).collect()) / 1e6
+    };
+    println!(
+        "plans of 10 million items, million items/s: weighted without replacement {:.1}, by length {:.1}, by tokens {:.1}",
+        rate(&|epoch| once.index(epoch, 0)),
+        rate(&|epoch| BatchSampler::index(&by_length, epoch, 0)),
+        rate(&|epoch| BatchSampler::index(&by_tokens, epoch, 0)),
     );
 }
 
@@ -161,12 +234,10 @@ fn spin(seed: u64) -> u64 {
     (0..4_000u64).fold(seed, |hash, word| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29))
 }
 
-fn pool() {
-    let one = median(
-        (0..RUNS)
-            .map(|_| seconds(|| (0..1000).for_each(|task| _ = std::hint::black_box(spin(task)))))
-            .collect(),
-    ) / 1e3;
+fn pool(peers: &Peers) {
+    let one =
+        median((0..RUNS).map(|_| seconds(|| (0..1000).for_each(|task| _ = black_box(spin(task))))).collect())
+            / 1e3;
     let pool = Pool::threads(2).unwrap();
     let tasks = 20_000;
     let (ours, rayons) = alternate(
@@ -181,27 +252,23 @@ fn pool() {
     let small =
         median((0..3).map(|_| seconds(|| drop(pool.map(|x: u64| x + 1, 0..1_000_000).unwrap()))).collect());
     println!("a million tasks x + 1: {small:.2} s");
-    for (name, figure) in peers() {
-        match name.as_str() {
-            "multiprocessing_pool_s" | "concurrent_futures_s" => {
-                println!(
-                    "  Python's {}: {figure:.2} s, {:.1} times as long",
-                    name.trim_end_matches("_s"),
-                    figure / small
-                );
-            }
-            _ => println!("  PyTorch's DataLoader on Fashion-MNIST, {name}: {figure:.0}"),
+    for name in ["multiprocessing_pool_s", "concurrent_futures_s"] {
+        if let Some(figure) = peers.get(name) {
+            let ratio = figure / small;
+            println!("  Python's {}: {figure:.2} s, {ratio:.1} times as long", name.trim_end_matches("_s"));
         }
     }
 }
 
+type Peers = BTreeMap<String, f64>;
+
 /// What the Python peers need, by name.
-fn peers() -> Vec<(String, f64)> {
+fn peers() -> Peers {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
     let python = folder.join(".venv/bin/python");
     if !python.exists() {
         println!("  the Python peers are left out: benches/peers/compare makes their environment");
-        return Vec::new();
+        return Peers::new();
     }
     let output = Command::new(python).arg(folder.join("loader.py")).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -214,8 +281,10 @@ fn peers() -> Vec<(String, f64)> {
 }
 
 fn main() {
-    fashion();
+    let peers = peers();
+    fashion(&peers);
     trillion();
+    plans();
     waiting();
-    pool();
+    pool(&peers);
 }

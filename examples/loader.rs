@@ -47,11 +47,8 @@ fn main() -> Result<(), BoxError> {
             letters += batch.lengths.iter().sum::<usize>();
             padded += batch.values.len();
         }
-        println!(
-            "epoch {epoch}: {} batches, {letters} letters, {padded} with padding",
-            loader.batches(epoch)
-        );
-        println!("waited {:?}; this position can be saved: {:?}", stream.waited(), stream.state());
+        println!("{letters} letters, {padded} with padding; {}", stream.report());
+        println!("  this position can be saved: {:?}", stream.state());
     }
     Ok(())
 }

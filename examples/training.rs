@@ -16,7 +16,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use firebox::data::burn_dataset::transform::PartialDataset;
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::LabelledImage;
-use firebox::data::{BoxError, LoaderBuilder, fashion_mnist};
+use firebox::data::{BoxError, Indexed, LoaderBuilder, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
@@ -217,7 +217,7 @@ fn sample(augment: bool) -> impl for<'a> Fn(LabelledImage, &mut SampleRng, Slot<
 type Slot<'a> = (&'a mut [f32], &'a mut i64);
 
 /// A loader's settings for images.
-fn images<D>(images: D, recipe: &Recipe) -> LoaderBuilder<D, LabelledImage, DatasetError>
+fn images<D>(images: D, recipe: &Recipe) -> LoaderBuilder<Indexed<D, LabelledImage, DatasetError>>
 where
     D: Dataset<LabelledImage> + 'static,
 {

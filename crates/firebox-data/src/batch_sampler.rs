@@ -181,26 +181,33 @@ impl<S: Sampler> Bucketed<S> {
     }
 
     fn make_plan(&self, epoch: u64) -> Plan {
-        let length = |index: u32| self.lengths[index as usize];
-        let mut sorted: Vec<u32> = (0..self.order.len()).map(|p| self.order.index(epoch, p) as u32).collect();
+        let positions = self.order.len();
+        let mut sorted: Vec<u32> = Vec::with_capacity(positions);
         let mut batches: Vec<Range<u32>> = Vec::new();
-        let mut start = 0;
-        for window in sorted.chunks_mut(self.window) {
-            // Stable: samples of one length stay in the sampler's order.
-            window.sort_by_key(|&index| length(index));
+        let (mut indices, mut keys) = (Vec::new(), Vec::new());
+        for start in (0..positions).step_by(self.window) {
+            let end = positions.min(start.saturating_add(self.window));
+            indices.clear();
+            self.order.indices(epoch, start..end, &mut indices);
+            // The length in the upper half, the place in the lower: samples of one length stay in the sampler's order,
+            // and the table of lengths is asked once a sample.
+            keys.clear();
+            let key = |(place, &index): (usize, &usize)| u64::from(self.lengths[index]) << 32 | place as u64;
+            keys.extend(indices.iter().enumerate().map(key));
+            keys.sort_unstable();
+            sorted.extend(keys.iter().map(|&key| indices[key as u32 as usize] as u32));
             let mut first = 0;
-            for end in 1..=window.len() {
+            for end in 1..=keys.len() {
                 // Sorted, so that the next sample would be the batch's longest.
-                let full = window.get(end).is_none_or(|&next| match self.cut {
+                let full = keys.get(end).is_none_or(|&next| match self.cut {
                     Cut::Size(size) => end - first == size,
-                    Cut::Tokens(tokens) => (end + 1 - first) * length(next) as usize > tokens,
+                    Cut::Tokens(tokens) => (end + 1 - first) * (next >> 32) as usize > tokens,
                 });
                 if full {
                     batches.push((start + first) as u32..(start + end) as u32);
                     first = end;
                 }
             }
-            start += window.len();
         }
         let shuffle = Permutation::new(batches.len(), derive_seed(self.seed, Stream::Order, epoch, 1));
         let mut plan =

@@ -1,5 +1,6 @@
 //! What a trainer asks of a source of batches.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::collate::Collate;
@@ -41,8 +42,26 @@ pub trait Batches {
     fn resume(&self, state: &LoaderState) -> Result<Box<dyn BatchStream<Self::Batch> + '_>, Error>;
 }
 
+/// What a stream of batches has delivered so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivered {
+    /// Batches.
+    pub batches: usize,
+    /// Samples in them.
+    pub samples: usize,
+    /// Samples that they went without.
+    pub skipped: usize,
+}
+
 /// The batches of one epoch, in order. It ends after the last one, or after the first error.
 pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
+    /// What [`next`](Iterator::next) gives if it is there already, without waiting for it.
+    fn try_next(&mut self) -> Poll<Option<Result<B, Error>>>;
+
+    /// What this iterator has delivered so far.
+    fn delivered(&self) -> Delivered;
+
     /// The position behind the batches delivered.
     fn state(&self) -> LoaderState;
 
@@ -82,6 +101,14 @@ impl<C: Collate> Batches for Loader<C> {
 }
 
 impl<C: Collate> BatchStream<C::Batch> for Epoch<'_, C> {
+    fn try_next(&mut self) -> Poll<Option<Result<C::Batch, Error>>> {
+        self.try_next()
+    }
+
+    fn delivered(&self) -> Delivered {
+        self.delivered()
+    }
+
     fn state(&self) -> LoaderState {
         self.state()
     }

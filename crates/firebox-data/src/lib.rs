@@ -56,6 +56,8 @@
 
 mod batch_sampler;
 mod batches;
+#[cfg(feature = "burn")]
+mod burn_loader;
 mod collate;
 mod dataset;
 mod elements;
@@ -74,14 +76,16 @@ mod tensors;
 pub use burn_dataset;
 
 pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
-pub use batches::{BatchStream, Batches};
+pub use batches::{BatchStream, Batches, Delivered};
+#[cfg(feature = "burn")]
+pub use burn_loader::BurnLoader;
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
-pub use dataset::{Cache, Concat, Filter, Map, Mix, Part, random_split};
+pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Part, Records, Shards, random_split};
 pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
 pub use loader::{
-    Busy, Epoch, EpochReport, Incident, Loader, LoaderBuilder, LoaderState, OnError, Remedy, Retry, Slice,
-    Stage, Task, Timeline, Verdict,
+    Busy, Counted, Epoch, EpochReport, Incident, Indexed, Loader, LoaderBuilder, LoaderState, OnError,
+    Remedy, Retry, Sharded, Slice, Stage, StreamEpoch, StreamLoader, StreamState, Task, Timeline, Verdict,
 };
 pub use pad::{Pad, Padded};
 pub use permutation::Permutation;

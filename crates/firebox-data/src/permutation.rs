@@ -1,5 +1,7 @@
 //! A keyed permutation of 0..n that is computed, not stored.
 
+use std::ops::Range;
+
 use crate::seed::{SampleRng, mix};
 
 /// Below this many items the permutation is a shuffled table: there a Feistel network's halves have so few
@@ -50,6 +52,17 @@ impl Permutation {
         }
     }
 
+    /// Appends where some positions are mapped to.
+    ///
+    /// # Panics
+    /// If the last is not below n.
+    pub(crate) fn apply_all(&self, positions: Range<usize>, to: &mut Vec<usize>) {
+        match &self.0 {
+            Kind::Table(table) => to.extend(table[positions].iter().copied().map(usize::from)),
+            Kind::Feistel(feistel) => feistel.apply_all(positions, to),
+        }
+    }
+
     /// Whether making this permutation costs time and memory in n, so that it is worth keeping.
     pub(crate) fn is_stored(n: usize) -> bool {
         n < TABLE_BELOW
@@ -85,6 +98,36 @@ impl Feistel {
             if value < self.n {
                 return value as usize;
             }
+        }
+    }
+
+    /// Walks many values side by side: the rounds of one are a chain in which each waits for the one before, those of
+    /// several are independent.
+    fn apply_all(&self, positions: Range<usize>, to: &mut Vec<usize>) {
+        const SIDE_BY_SIDE: usize = 64;
+        assert!(positions.end as u64 <= self.n, "position {} of a permutation of {}", positions.end, self.n);
+        to.reserve(positions.len());
+        let (mut values, mut walking) = ([0; SIDE_BY_SIDE], [0; SIDE_BY_SIDE]);
+        let mut start = positions.start;
+        while start < positions.end {
+            let count = SIDE_BY_SIDE.min(positions.end - start);
+            let mut left = count;
+            for place in 0..count {
+                (values[place], walking[place]) = ((start + place) as u64, place);
+            }
+            while left > 0 {
+                let mut still = 0;
+                for at in 0..left {
+                    let place = walking[at];
+                    values[place] = self.network(values[place]);
+                    walking[still] = place;
+                    // Without a branch: which values walk on is as random as the permutation.
+                    still += usize::from(values[place] >= self.n);
+                }
+                left = still;
+            }
+            to.extend(values[..count].iter().map(|&value| value as usize));
+            start += count;
         }
     }
 

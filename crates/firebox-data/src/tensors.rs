@@ -1,17 +1,18 @@
 //! Batches as Burn tensors.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Element, Float, Int, Tensor, TensorData};
 
-use firebox_workers::Pool;
+use firebox_workers::{Dispatch, Pool};
 
-use crate::batches::{BatchStream, Batches};
+use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::{Collate, Stacked};
+use crate::dataset::Shards;
 use crate::error::{Error, ErrorKind};
-use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
+use crate::loader::{Counted, EpochReport, Loader, LoaderState};
 use crate::pad::Padded;
 
 /// A batch that has a form as tensors.
@@ -99,58 +100,69 @@ where
     ///
     /// # Errors
     /// [`ErrorKind::Workers`] if there is no thread to be had.
-    pub fn on_device(self, device: &Device) -> Result<OnDevice<C>, Error> {
-        let uploads = Pool::named("firebox-device", self.workers().min(1))
-            .map_err(|error| Error::new(ErrorKind::Workers, "no device thread").caused_by(error))?;
+    pub fn on_device(self, device: &Device) -> Result<OnDevice<Self>, Error> {
+        let uploads = device_thread(self.workers())?;
         Ok(OnDevice { loader: self, device: device.clone(), uploads })
     }
+}
+
+impl<C: Collate, S: Shards> Counted<C, S>
+where
+    C::Batch: IntoTensors,
+{
+    /// The stream with its batches as tensors on a device: see [`Loader::on_device`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Workers`] if there is no thread to be had.
+    pub fn on_device(self, device: &Device) -> Result<OnDevice<Self>, Error> {
+        let uploads = device_thread(self.loader().workers())?;
+        Ok(OnDevice { loader: self, device: device.clone(), uploads })
+    }
+}
+
+/// The thread that puts a loader's batches on a device; none if the loader has no workers.
+pub(crate) fn device_thread(workers: usize) -> Result<Pool, Error> {
+    Pool::named("firebox-device", workers.min(1))
+        .map_err(|error| Error::new(ErrorKind::Workers, "no device thread").caused_by(error))
 }
 
 /// Batches on the device, and not yet taken by the consumer.
 const AHEAD: usize = 2;
 
-/// A [`Loader`] whose batches are tensors: made by [`Loader::on_device`].
-pub struct OnDevice<C: Collate> {
-    loader: Loader<C>,
+/// A loader whose batches are tensors: made by [`Loader::on_device`].
+pub struct OnDevice<L> {
+    loader: L,
     device: Device,
     uploads: Pool,
 }
 
-impl<C: Collate> OnDevice<C>
+type TensorsOf<L> = <<L as Batches>::Batch as IntoTensors>::Tensors;
+
+impl<L: Batches> OnDevice<L>
 where
-    C::Batch: IntoTensors,
-    <C::Batch as IntoTensors>::Tensors: Send + 'static,
+    L::Batch: IntoTensors + Send + 'static,
+    TensorsOf<L>: Send + 'static,
 {
     /// The loader behind it.
-    pub fn loader(&self) -> &Loader<C> {
+    pub fn loader(&self) -> &L {
         &self.loader
     }
 
     fn stream<'l>(
         &'l self,
-        epoch: Epoch<'l, C>,
-    ) -> Box<dyn BatchStream<<C::Batch as IntoTensors>::Tensors> + 'l> {
-        // The stream begins with waiting for its first batches.
-        let begun = Instant::now();
-        let delivered = Delivered { state: epoch.state(), samples: 0, batches: 0 };
-        let epoch = Rc::new(RefCell::new(epoch));
-        let batches = HostBatches(Rc::clone(&epoch));
+        host: Box<dyn BatchStream<L::Batch> + 'l>,
+    ) -> Box<dyn BatchStream<TensorsOf<L>> + 'l> {
         let device = self.device.clone();
-        let upload = move |batch: HostBatch<C>| {
-            batch.map(|(batch, delivered)| (batch.into_tensors(&device), delivered))
-        };
-        let uploads = self.uploads.imap(upload, batches, AHEAD);
-        let waited = begun.elapsed();
-        Box::new(Tensors { uploads: Some(uploads), epoch, delivered, begun, elapsed: waited, waited })
+        Box::new(Uploaded::new(&self.uploads, host, move |batch: L::Batch| batch.into_tensors(&device)))
     }
 }
 
-impl<C: Collate> Batches for OnDevice<C>
+impl<L: Batches> Batches for OnDevice<L>
 where
-    C::Batch: IntoTensors,
-    <C::Batch as IntoTensors>::Tensors: Send + 'static,
+    L::Batch: IntoTensors + Send + 'static,
+    TensorsOf<L>: Send + 'static,
 {
-    type Batch = <C::Batch as IntoTensors>::Tensors;
+    type Batch = TensorsOf<L>;
 
     fn batches(&self, epoch: u64) -> usize {
         self.loader.batches(epoch)
@@ -177,79 +189,121 @@ where
     }
 }
 
-/// What the consumer has got once it has a batch. The epoch behind it is ahead of that.
+/// What the consumer has got once it has a batch. The stream behind it is ahead of that.
 #[derive(Clone)]
-struct Delivered {
+struct Behind {
     state: LoaderState,
-    samples: usize,
-    batches: usize,
-}
-
-/// A batch on its way to the device.
-type HostBatch<C> = Result<(<C as Collate>::Batch, Delivered), Error>;
-
-/// The batches of an epoch on their way to the device.
-struct HostBatches<'l, C: Collate>(Rc<RefCell<Epoch<'l, C>>>);
-
-impl<C: Collate> Iterator for HostBatches<'_, C> {
-    type Item = HostBatch<C>;
-
-    fn next(&mut self) -> Option<HostBatch<C>> {
-        let mut epoch = self.0.borrow_mut();
-        let batch = epoch.next()?;
-        let (samples, batches) = (epoch.report().samples, epoch.report().batches);
-        Some(batch.map(|batch| (batch, Delivered { state: epoch.state(), samples, batches })))
-    }
-}
-
-/// The batches of an epoch on the device.
-struct Tensors<'l, C: Collate, U> {
-    /// `None` once an error was delivered.
-    uploads: Option<U>,
-    epoch: Rc<RefCell<Epoch<'l, C>>>,
     delivered: Delivered,
+}
+
+/// Puts a batch on the device.
+type Upload<B, T> = dyn Fn((B, Behind)) -> (T, Behind) + Send + Sync;
+
+/// The batches of an epoch on the device, made there [`AHEAD`] of the consumer.
+pub(crate) struct Uploaded<'l, B: Send + 'static, T: Send + 'static> {
+    host: Box<dyn BatchStream<B> + 'l>,
+    /// The device thread is one, so that batches come back in their order.
+    uploads: Dispatch<'l, (B, Behind), Box<Upload<B, T>>>,
+    /// Whether the host's batches are at an end, and the error that ended them, if one did.
+    ended: bool,
+    error: Option<Error>,
+    behind: Behind,
     begun: Instant,
     /// Until the last delivery.
     elapsed: Duration,
     waited: Duration,
 }
 
-impl<C, T, U> Iterator for Tensors<'_, C, U>
-where
-    C: Collate,
-    U: Iterator<Item = Result<Result<(T, Delivered), Error>, firebox_workers::Error>>,
-{
-    type Item = Result<T, Error>;
+impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
+    pub(crate) fn new(
+        pool: &'l Pool,
+        host: Box<dyn BatchStream<B> + 'l>,
+        upload: impl Fn(B) -> T + Send + Sync + 'static,
+    ) -> Self {
+        let behind = Behind { state: host.state(), delivered: Delivered::default() };
+        let upload: Box<Upload<B, T>> = Box::new(move |(batch, behind)| (upload(batch), behind));
+        let uploads = pool.dispatch(Arc::new(upload), AHEAD);
+        let (elapsed, waited) = (Duration::ZERO, Duration::ZERO);
+        Uploaded { host, uploads, ended: false, error: None, behind, begun: Instant::now(), elapsed, waited }
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    /// Hands out what the host has ready; waits for it only if there is nothing else to wait for.
+    fn hand_out(&mut self, wait: bool) {
+        while !self.ended && self.uploads.outstanding() < AHEAD {
+            let batch = match wait && self.uploads.outstanding() == 0 {
+                true => self.host.next(),
+                false => match self.host.try_next() {
+                    Poll::Ready(batch) => batch,
+                    Poll::Pending => return,
+                },
+            };
+            match batch {
+                Some(Ok(batch)) => {
+                    let behind = Behind { state: self.host.state(), delivered: self.host.delivered() };
+                    // It has room: fewer than `AHEAD` are out, and the thread has no other tasks.
+                    let _ = self.uploads.send((batch, behind));
+                }
+                Some(Err(error)) => (self.ended, self.error) = (true, Some(error)),
+                None => self.ended = true,
+            }
+        }
+    }
+
+    fn poll(&mut self, wait: bool) -> Poll<Option<Result<T, Error>>> {
         let asked = Instant::now();
-        let result = self.uploads.as_mut()?.next();
+        self.hand_out(wait);
+        let received = match wait {
+            true => self.uploads.receive(),
+            false => self.uploads.try_receive(),
+        };
+        if received.is_none() && self.uploads.outstanding() > 0 {
+            return Poll::Pending;
+        }
+        // While the consumer is busy with this batch, the device thread is with the next.
+        self.hand_out(false);
         self.waited += asked.elapsed();
         self.elapsed = self.begun.elapsed();
-        let lost = |error: firebox_workers::Error| {
-            let text = "a batch was not put on its device";
-            Err(Error::new(ErrorKind::Workers, text).on_worker(error.worker()).caused_by(error))
-        };
-        match result?.unwrap_or_else(lost) {
-            Ok((tensors, delivered)) => {
-                self.delivered = delivered;
-                Some(Ok(tensors))
+        match received {
+            Some((_, Ok((tensors, behind)))) => {
+                self.behind = behind;
+                Poll::Ready(Some(Ok(tensors)))
             }
-            Err(error) => {
-                self.uploads = None;
-                Some(Err(error))
+            Some((_, Err(error))) => {
+                (self.ended, self.error) = (true, None);
+                let text = "a batch was not put on its device";
+                let worker = error.worker();
+                Poll::Ready(Some(Err(Error::new(ErrorKind::Workers, text)
+                    .on_worker(worker)
+                    .caused_by(error))))
             }
+            None if self.ended => Poll::Ready(self.error.take().map(Err)),
+            None => Poll::Pending,
         }
     }
 }
 
-impl<C, T, U> BatchStream<T> for Tensors<'_, C, U>
-where
-    C: Collate,
-    U: Iterator<Item = Result<Result<(T, Delivered), Error>, firebox_workers::Error>>,
-{
+impl<B: Send + 'static, T: Send + 'static> Iterator for Uploaded<'_, B, T> {
+    type Item = Result<T, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.poll(true) {
+            Poll::Ready(batch) => batch,
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl<B: Send + 'static, T: Send + 'static> BatchStream<T> for Uploaded<'_, B, T> {
+    fn try_next(&mut self) -> Poll<Option<Result<T, Error>>> {
+        self.poll(false)
+    }
+
+    fn delivered(&self) -> Delivered {
+        self.behind.delivered
+    }
+
     fn state(&self) -> LoaderState {
-        self.delivered.state.clone()
+        self.behind.state.clone()
     }
 
     fn waited(&self) -> Duration {
@@ -257,8 +311,8 @@ where
     }
 
     fn report(&self) -> EpochReport {
-        let Delivered { samples, batches, .. } = self.delivered;
+        let Delivered { samples, batches, .. } = self.behind.delivered;
         let (elapsed, waited) = (self.elapsed, self.waited);
-        EpochReport { samples, batches, elapsed, waited, ..self.epoch.borrow().report().clone() }
+        EpochReport { samples, batches, elapsed, waited, ..self.host.report() }
     }
 }

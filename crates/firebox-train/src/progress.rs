@@ -3,7 +3,6 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-use firebox_data::Verdict;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::BoxError;
@@ -130,13 +129,8 @@ impl Run {
             record.samples_per_s,
             record.data_wait_s,
         ));
-        // The loader's own account, where there is something to say.
-        if let Some(data) = record
-            .data
-            .as_ref()
-            .filter(|data| !data.incidents.is_empty() || matches!(data.verdict(), Verdict::DataBound(_)))
-        {
-            self.line(&data.to_string());
+        if let Some(data) = &record.data {
+            self.line(&format!("  data, {data}"));
         }
     }
 }

@@ -77,12 +77,12 @@ impl Report {
             lines.push((name, color, series(kind, split)));
         }
         lines.retain(|(_, _, points)| !points.is_empty());
-        let chart = draw(&lines, metric).map_err(|text| self.undrawn(metric, text))?;
+        let chart = draw(&lines, "step", metric).map_err(|text| self.undrawn(metric, text))?;
         let _ = write!(self.body, "<h2>{}</h2>{chart}", escape(&capitalised(metric)));
         Ok(self)
     }
 
-    /// Where the time of training went: computing, or waiting for data.
+    /// Where the time of training went, by epoch and over time: computing, or waiting for data, and for which stage.
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
@@ -108,17 +108,42 @@ impl Report {
             let (skipped, verdict) = (escape(&text("skipped")), escape(verdict.trim_matches('"')));
             let _ = write!(rows, "<td>{skipped}</td><td>{verdict}</td></tr>");
         }
-        let waits = self.series("step", "train", "data_wait_s").into_iter();
-        let waits = thinned(waits.map(|(step, seconds)| (step, seconds * 1e3)).collect());
-        let chart =
-            draw(&[("each step", FIRST, waits)], "ms").map_err(|text| self.undrawn("data_wait_s", text))?;
+        let chart = draw(&self.timeline(), "seconds of training", "%")
+            .map_err(|text| self.undrawn("the timeline", text))?;
         let _ = write!(
             self.body,
-            "<h2>Time spent waiting for data</h2><table><tr><th>epoch</th><th>seconds</th>\
+            "<h2>Where the time went</h2><table><tr><th>epoch</th><th>seconds</th>\
              <th>waiting for data</th><th>share</th><th>workers reading</th><th>transforming</th><th>collating</th>\
-             <th>skipped</th><th>verdict</th></tr>{rows}</table><p>Milliseconds a step:</p>{chart}"
+             <th>skipped</th><th>verdict</th></tr>{rows}</table><p>How much of the time training waited for data, and \
+             how much of theirs the workers spent on each stage:</p>{chart}"
         );
         Ok(self)
+    }
+
+    /// The loader's timelines, one epoch after the other: shares of the time, in percent.
+    fn timeline(&self) -> Vec<Line<'static>> {
+        let number = |value: &Value, field| value.get(field).and_then(Value::as_f64).unwrap_or(0.0);
+        let mut lines = [
+            ("waiting for data", SECOND, "waited_s"),
+            ("workers reading", THIRD, "reading_s"),
+            ("workers transforming", FIRST, "transforming_s"),
+            ("workers collating", FOURTH, "collating_s"),
+        ]
+        .map(|(name, color, field)| (field, (name, color, Vec::new())));
+        let mut begun = 0.0;
+        for data in self.kind("epoch", "train").filter_map(|record| record.get("data")) {
+            let workers = number(data, "workers").max(1.0);
+            for slice in data.get("timeline").and_then(Value::as_array).into_iter().flatten() {
+                let (start, seconds) = (begun + number(slice, "start_s"), number(slice, "seconds"));
+                for (field, (_, _, points)) in &mut lines {
+                    let of = if *field == "waited_s" { seconds } else { seconds * workers };
+                    let share = 100.0 * number(slice, field) / of;
+                    points.extend([(start, share), (start + seconds, share)]);
+                }
+            }
+            begun += number(data, "seconds");
+        }
+        lines.into_iter().map(|(_, line)| line).filter(|line| !line.2.is_empty()).collect()
     }
 
     /// How often each class was taken for which, with the share of each class that was right.
@@ -215,6 +240,7 @@ const THIN: RGBColor = RGBColor(178, 197, 224);
 const FIRST: RGBColor = RGBColor(60, 120, 216);
 const SECOND: RGBColor = RGBColor(204, 65, 37);
 const THIRD: RGBColor = RGBColor(56, 118, 29);
+const FOURTH: RGBColor = RGBColor(152, 100, 190);
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:920px;margin:2em auto;padding:0 1em}\
@@ -238,7 +264,7 @@ fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 
 type Line<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
 
-fn draw(lines: &[Line<'_>], y_name: &str) -> Result<String, String> {
+fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<String, String> {
     let points =
         || lines.iter().flat_map(|line| &line.2).filter(|point| point.0.is_finite() && point.1.is_finite());
     let range = |of: fn(&(f64, f64)) -> f64| {
@@ -263,7 +289,7 @@ fn draw(lines: &[Line<'_>], y_name: &str) -> Result<String, String> {
             .map_err(text)?;
         chart
             .configure_mesh()
-            .x_desc("step")
+            .x_desc(x_name)
             .y_desc(y_name)
             .light_line_style(TRANSPARENT)
             .bold_line_style(RGBColor(230, 230, 230))
@@ -278,7 +304,7 @@ fn draw(lines: &[Line<'_>], y_name: &str) -> Result<String, String> {
             drawn
                 .label(*name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
-            if points.len() <= 50 {
+            if points.len() <= 50 && x_name == "step" {
                 chart
                     .draw_series(finite().map(|point| Circle::new(point, 3, color.filled())))
                     .map_err(text)?;

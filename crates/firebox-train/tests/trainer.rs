@@ -56,7 +56,7 @@ fn task(width: usize) -> Classification<Points, 2> {
 type Layout = (Stack<f32, 1>, Scalar<i64>);
 
 /// Points inside and outside of a circle, jittered.
-fn points(samples: usize, workers: usize, device: &Device) -> OnDevice<Layout> {
+fn points(samples: usize, workers: usize, device: &Device) -> OnDevice<Loader<Layout>> {
     let numbers = InMemDataset::new((0..samples).collect::<Vec<_>>());
     Loader::builder(numbers)
         .batch_size(16)
@@ -383,7 +383,7 @@ fn batches_on_the_device_are_the_loaders_and_their_waiting_is_counted() {
         for (place, (points, classes)) in host.iter().enumerate() {
             assert_eq!((stream.state().epoch, stream.state().batch), (2, place), "what the consumer has got");
             let batch = values(stream.next().unwrap().unwrap());
-            assert_eq!(batch.0.try_to_vec::<f32>().unwrap(), points.values);
+            assert_eq!(points.values, batch.0.try_to_vec::<f32>().unwrap());
             assert_eq!(&batch.1, classes);
             all.push(batch);
             let rest: Vec<_> =

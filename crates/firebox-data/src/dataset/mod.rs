@@ -3,13 +3,17 @@
 mod cache;
 mod concat;
 mod filter;
+mod lines;
 mod map;
 mod mix;
+mod shards;
 mod split;
 
 pub use cache::Cache;
 pub use concat::Concat;
 pub use filter::Filter;
+pub use lines::Lines;
 pub use map::Map;
 pub use mix::Mix;
+pub use shards::{Records, Shards};
 pub use split::{Part, random_split};

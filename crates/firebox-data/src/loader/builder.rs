@@ -15,6 +15,7 @@ use crate::loader::Loader;
 use crate::loader::auto::Auto;
 use crate::loader::fault::{OnError, Retry};
 use crate::loader::gate::Gate;
+use crate::loader::slice::{Items, Order, fingerprint};
 use crate::loader::task::{Executor, Failure, Fill, Gates, Stages};
 use crate::sampler::{Sampler, Sequential, Shuffled};
 use crate::seed::SampleRng;
@@ -22,95 +23,84 @@ use crate::seed::SampleRng;
 /// More threads than this are a slip, not a wish.
 const MAX_WORKERS: usize = 1024;
 
-/// Settings of a [`Loader`]: see there for an example. Made by [`Loader::builder`].
-pub struct LoaderBuilder<D, I, E> {
+/// Settings of a [`Loader`] of the data `S`: see there for an example. Made by [`Loader::builder`].
+pub struct LoaderBuilder<S> {
+    pub(super) data: S,
+    pub(super) settings: Settings,
+}
+
+/// Data with random access: a data set of items `I`, in an order.
+pub struct Indexed<D, I, E> {
     dataset: D,
     sampler: Option<Box<dyn Sampler>>,
     batches: Option<Box<dyn BatchSampler>>,
     shuffle: bool,
-    seed: u64,
-    batch_size: usize,
-    drop_last: bool,
+    item: PhantomData<fn() -> (I, E)>,
+}
+
+/// The settings that don't depend on the kind of data.
+pub(super) struct Settings {
+    pub(super) seed: u64,
+    pub(super) batch_size: usize,
+    pub(super) drop_last: bool,
+    pub(super) on_error: OnError,
+    pub(super) retry: Option<Retry>,
     workers: Option<usize>,
     readers: Option<usize>,
     prefetch: Option<usize>,
     prefetch_bytes: Option<usize>,
     as_completed: bool,
     timeout: Option<Duration>,
-    on_error: OnError,
-    retry: Option<Retry>,
-    item: PhantomData<fn() -> (I, E)>,
 }
 
-impl Loader<()> {
-    /// A loader of `dataset`, any [`burn_dataset::Dataset`].
-    ///
-    /// As it stands: every item in order, one a batch, a number of workers that suits the machine.
-    pub fn builder<D, I, E>(dataset: D) -> LoaderBuilder<D, I, E>
-    where
-        D: Dataset<I, E>,
-        E: StdError + Send + Sync + 'static,
-    {
-        LoaderBuilder {
-            dataset,
-            sampler: None,
-            batches: None,
-            shuffle: false,
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
             seed: 0,
             batch_size: 1,
             drop_last: false,
+            on_error: OnError::Fail,
+            retry: None,
             workers: None,
             readers: None,
             prefetch: None,
             prefetch_bytes: None,
             as_completed: false,
             timeout: None,
-            on_error: OnError::Fail,
-            retry: None,
-            item: PhantomData,
         }
     }
 }
 
-impl<D, I, E> LoaderBuilder<D, I, E>
-where
-    D: Dataset<I, E> + 'static,
-    I: 'static,
-    E: StdError + Send + Sync + 'static,
-{
+impl Loader<()> {
+    /// A loader of `dataset`, any [`burn_dataset::Dataset`].
+    ///
+    /// As it stands: every item in order, one a batch, a number of workers that suits the machine.
+    pub fn builder<D, I, E>(dataset: D) -> LoaderBuilder<Indexed<D, I, E>>
+    where
+        D: Dataset<I, E>,
+        E: StdError + Send + Sync + 'static,
+    {
+        let data = Indexed { dataset, sampler: None, batches: None, shuffle: false, item: PhantomData };
+        LoaderBuilder { data, settings: Settings::default() }
+    }
+}
+
+impl<S> LoaderBuilder<S> {
     /// Samples a batch; at least 1.
     pub fn batch_size(mut self, samples: usize) -> Self {
-        self.batch_size = samples;
+        self.settings.batch_size = samples;
         self
     }
 
     /// Whether a last batch that is shorter than the others is left out. Default: no.
     pub fn drop_last(mut self, drop: bool) -> Self {
-        self.drop_last = drop;
-        self
-    }
-
-    /// Whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
-    pub fn shuffle(mut self, shuffle: bool) -> Self {
-        self.shuffle = shuffle;
-        self
-    }
-
-    /// An order of your own, instead of [`shuffle`](Self::shuffle).
-    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
-        self.sampler = Some(Box::new(sampler));
-        self
-    }
-
-    /// Batches of your own, with their order, instead of [`batch_size`](Self::batch_size) and a sampler.
-    pub fn batch_sampler(mut self, batches: impl BatchSampler + 'static) -> Self {
-        self.batches = Some(Box::new(batches));
+        self.settings.drop_last = drop;
         self
     }
 
     /// What all randomness follows from, the order's and the transform's. Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
+        self.settings.seed = seed;
         self
     }
 
@@ -120,7 +110,7 @@ where
     /// By default the loader chooses: it begins with half of the cores and adds workers as long as the consumer waits
     /// and they make it faster. [`EpochReport::chosen`](crate::EpochReport::chosen) says what it chose.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = Some(workers);
+        self.settings.workers = Some(workers);
         self
     }
 
@@ -128,28 +118,28 @@ where
     /// storage that many threads should wait for while few compute. There are `readers` threads beside the
     /// [`workers`](Self::workers), which then say how many samples are transformed at the same time.
     pub fn readers(mut self, readers: usize) -> Self {
-        self.readers = Some(readers);
+        self.settings.readers = Some(readers);
         self
     }
 
     /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if that gives
     /// the workers too few samples.
     pub fn prefetch(mut self, batches: usize) -> Self {
-        self.prefetch = Some(batches);
+        self.settings.prefetch = Some(batches);
         self
     }
 
     /// How many bytes the batches ahead of the consumer may take together. One is always made, however large. Those
     /// that are not made yet count as much as the largest so far. Default: no limit but [`prefetch`](Self::prefetch).
     pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
-        self.prefetch_bytes = Some(bytes);
+        self.settings.prefetch_bytes = Some(bytes);
         self
     }
 
     /// Whether batches are delivered as they complete: the same batches, in an order that time decides. A slow one
     /// then keeps none of the next ones waiting. Default: no, in order.
     pub fn as_completed(mut self, as_completed: bool) -> Self {
-        self.as_completed = as_completed;
+        self.settings.as_completed = as_completed;
         self
     }
 
@@ -159,19 +149,44 @@ where
     ///
     /// With [`readers`](Self::readers) reading and transforming have this time each. Default: no limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.settings.timeout = Some(limit);
         self
     }
 
     /// What becomes of a sample that cannot be made. Default: [`OnError::Fail`].
     pub fn on_error(mut self, policy: OnError) -> Self {
-        self.on_error = policy;
+        self.settings.on_error = policy;
         self
     }
 
     /// Which errors are worth another try, before [`on_error`](Self::on_error) decides. Default: none.
     pub fn retry(mut self, retry: Retry) -> Self {
-        self.retry = Some(retry);
+        self.settings.retry = Some(retry);
+        self
+    }
+}
+
+impl<D, I, E> LoaderBuilder<Indexed<D, I, E>>
+where
+    D: Dataset<I, E> + 'static,
+    I: 'static,
+    E: StdError + Send + Sync + 'static,
+{
+    /// Whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
+    pub fn shuffle(mut self, shuffle: bool) -> Self {
+        self.data.shuffle = shuffle;
+        self
+    }
+
+    /// An order of your own, instead of [`shuffle`](Self::shuffle).
+    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
+        self.data.sampler = Some(Box::new(sampler));
+        self
+    }
+
+    /// Batches of your own, with their order, instead of [`batch_size`](Self::batch_size) and a sampler.
+    pub fn batch_sampler(mut self, batches: impl BatchSampler + 'static) -> Self {
+        self.data.batches = Some(Box::new(batches));
         self
     }
 
@@ -189,6 +204,41 @@ where
         C: Collate,
         F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
     {
+        let LoaderBuilder { data: Indexed { dataset, sampler, batches, shuffle, .. }, settings } = self;
+        let len = dataset.len();
+        let order = match (&batches, &sampler) {
+            (Some(_), _) => Order::Batches,
+            (None, Some(sampler)) => Order::Sampler { positions: sampler.len() },
+            (None, None) => Order::Plain { shuffle },
+        };
+        let batches: Arc<dyn BatchSampler> = match batches {
+            Some(batches) => batches.into(),
+            None => {
+                let order = sampler.unwrap_or_else(|| match shuffle {
+                    true => Box::new(Shuffled::new(len, settings.seed)),
+                    false => Box::new(Sequential::new(len)),
+                });
+                Arc::new(FixedSize::new(order, settings.batch_size, settings.drop_last)?)
+            }
+        };
+        batches.check(len)?;
+        let fingerprint = fingerprint(&*batches, len, settings.on_error);
+        let (whole, drop_last) = (Arc::clone(&batches), settings.drop_last);
+        let fill = Arc::new(Filler { dataset, transform, item: PhantomData });
+        let loader = settings.loader(collate, fill, batches, fingerprint)?;
+        Ok(Loader { items: Some(Items { range: 0..len, len, order, drop_last, whole }), ..loader })
+    }
+}
+
+impl Settings {
+    /// A loader of samples that `fill` makes.
+    pub(super) fn loader<C: Collate>(
+        self,
+        collate: C,
+        fill: Arc<dyn Fill<C>>,
+        batches: Arc<dyn BatchSampler>,
+        fingerprint: String,
+    ) -> Result<Loader<C>, Error> {
         let auto = self.workers.is_none().then(Auto::new);
         let workers = self.workers.or(auto.as_ref().map(Auto::first)).unwrap_or(0);
         let readers = self.readers.unwrap_or(0);
@@ -203,53 +253,37 @@ where
         for (what, is_set) in [("readers", readers > 0), ("timeout", self.timeout.is_some())] {
             expect(workers > 0 || !is_set, format!("{what}: expected at least 1 worker, got 0"))?;
         }
-        let len = self.dataset.len();
-        let batches = match self.batches {
-            Some(batches) => batches,
-            None => {
-                let order = self.sampler.unwrap_or_else(|| match self.shuffle {
-                    true => Box::new(Shuffled::new(len, self.seed)),
-                    false => Box::new(Sequential::new(len)),
-                });
-                Box::new(FixedSize::new(order, self.batch_size, self.drop_last)?)
-            }
-        };
-        batches.check(len)?;
-        let fingerprint =
-            format!("{} of a data set of {len}{}", batches.describe(), self.on_error.describe());
         let mut pool = Pool::named("firebox-load", threads)
             .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
         if let Some(limit) = self.timeout {
             pool = pool.with_timeout(limit);
         }
-        let gates = self.readers.map(|readers| Gates {
-            reading: Gate::new(readers, self.timeout),
-            transforming: Gate::new(workers, self.timeout),
+        let gates = self.readers.map(|readers| {
+            let (reading, transforming) =
+                (Gate::new(readers, self.timeout), Gate::new(workers, self.timeout));
+            Arc::new(Gates { reading, transforming })
         });
-        let fill = Box::new(Filler { dataset: self.dataset, transform, item: PhantomData });
         let executor = Arc::new(Executor {
             fill,
-            collate,
+            collate: Arc::new(collate),
             batches,
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry,
             gates,
         });
-        // With a number of readers of its own, the number of threads says little about the number of workers.
-        let auto = auto.filter(|_| readers == 0);
-        let Self { prefetch, prefetch_bytes, as_completed, batch_size, seed, .. } = self;
-        let batch_size = batch_size.max(1);
         Ok(Loader {
             executor,
-            pool,
-            prefetch,
-            prefetch_bytes,
-            as_completed,
-            auto,
-            batch_size,
-            seed,
+            pool: Arc::new(pool),
+            prefetch: self.prefetch,
+            prefetch_bytes: self.prefetch_bytes,
+            as_completed: self.as_completed,
+            // With readers of their own, the number of threads says little about the number of workers.
+            auto: auto.filter(|_| readers == 0).map(Arc::new),
+            batch_size: self.batch_size.max(1),
+            seed: self.seed,
             fingerprint,
+            items: None,
         })
     }
 }

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::iter::FusedIterator;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::batches::Delivered;
 use crate::collate::Collate;
 use crate::error::Error;
 use crate::loader::auto::Span;
 use crate::loader::fault::{Incident, Remedy};
 use crate::loader::plan::{Known, Plan};
 use crate::loader::report::EpochReport;
-use crate::loader::task::Made;
-use crate::loader::window::Window;
+use crate::loader::task::{Executor, Made};
+use crate::loader::window::{Polled, Window};
 use crate::loader::{Loader, LoaderState};
+use crate::sync::Arc;
 
 /// An iterator over the batches of one epoch, from [`Loader::epoch`] or [`Loader::resume`].
 ///
@@ -28,6 +31,10 @@ pub struct Epoch<'l, C: Collate> {
     ahead: BTreeSet<usize>,
     /// The samples skipped or replaced in them.
     faults: usize,
+    /// The samples that the batches delivered by this iterator went without.
+    skipped: usize,
+    /// The batches of the whole epoch, if their number is known.
+    total: Option<usize>,
     begun: Instant,
     report: EpochReport,
 }
@@ -42,16 +49,23 @@ impl<'l, C: Collate> Epoch<'l, C> {
             delivered: state.delivered_ahead(),
             positions: Box::new(move |batch| batches.positions(epoch, batch)),
         };
-        Self::of_plan(loader, state, Box::new(plan))
+        let total = Some(loader.batches(epoch));
+        Self::of_plan(loader, Arc::clone(&loader.executor), state, Box::new(plan), total)
     }
 
-    /// The epoch of any plan.
-    pub(super) fn of_plan(loader: &'l Loader<C>, state: &LoaderState, plan: Box<dyn Plan + 'l>) -> Self {
+    /// The epoch of any plan, of `total` batches if that is known.
+    pub(super) fn of_plan(
+        loader: &'l Loader<C>,
+        executor: Arc<Executor<C>>,
+        state: &LoaderState,
+        plan: Box<dyn Plan + 'l>,
+        total: Option<usize>,
+    ) -> Self {
         let begun = Instant::now();
-        let window = Some(Window::new(loader, state.epoch, plan));
+        let window = Some(Window::new(loader, executor, state.epoch, plan));
         let report = EpochReport { epoch: state.epoch, workers: loader.workers(), ..EpochReport::default() };
         let (delivered, ahead) = (state.batch, state.delivered_ahead());
-        Epoch { loader, window, delivered, ahead, faults: state.faults, begun, report }
+        Epoch { loader, window, delivered, ahead, faults: state.faults, skipped: 0, total, begun, report }
     }
 
     /// Where the loader stands: behind the batches that were delivered.
@@ -59,9 +73,20 @@ impl<'l, C: Collate> Epoch<'l, C> {
         LoaderState::new(self.loader, self.report.epoch, self.delivered, self.faults).with_ahead(&self.ahead)
     }
 
+    /// The first batch that was not delivered.
+    pub(super) fn position(&self) -> usize {
+        self.delivered
+    }
+
     /// How long `next` has kept its caller waiting so far.
     pub fn waited(&self) -> Duration {
         self.report.waited
+    }
+
+    /// What this iterator has delivered so far.
+    pub fn delivered(&self) -> Delivered {
+        let EpochReport { batches, samples, .. } = self.report;
+        Delivered { batches, samples, skipped: self.skipped }
     }
 
     /// What happened so far, and where the time went.
@@ -69,14 +94,44 @@ impl<'l, C: Collate> Epoch<'l, C> {
         &self.report
     }
 
+    /// What [`next`](Iterator::next) gives if it is there already, without waiting for it.
+    pub fn try_next(&mut self) -> Poll<Option<Result<C::Batch, Error>>> {
+        self.poll(false)
+    }
+
+    fn poll(&mut self, wait: bool) -> Poll<Option<Result<C::Batch, Error>>> {
+        let before = (self.report.elapsed, self.report.waited, self.report.samples);
+        loop {
+            let Some(window) = &mut self.window else { return Poll::Ready(None) };
+            let asked = Instant::now();
+            let polled = window.next(wait);
+            self.report.waited += asked.elapsed();
+            self.report.elapsed = self.begun.elapsed();
+            let (batch, made) = match polled {
+                Polled::Batch(batch, made) => (batch, made),
+                Polled::Pending => return Poll::Pending,
+                Polled::End => {
+                    self.window = None;
+                    return Poll::Ready(None);
+                }
+            };
+            let batch = self.take(batch, *made);
+            self.account(before);
+            if batch.is_some() {
+                return Poll::Ready(batch);
+            }
+        }
+    }
+
     /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is left.
     fn take(&mut self, batch: usize, made: Made<C::Batch>) -> Option<Result<C::Batch, Error>> {
         let limit = self.loader.executor.on_error.limit();
         let mut faults = self.faults;
-        let mut too_many = None;
+        let (mut skipped, mut too_many) = (0, None);
         for mut incident in made.incidents {
             let lost = matches!(incident.remedy, Remedy::Skipped | Remedy::Replaced(_));
             faults += usize::from(lost);
+            skipped += usize::from(incident.remedy == Remedy::Skipped);
             if lost && faults > limit && too_many.is_none() {
                 too_many = Some(incident.error.clone());
                 incident.remedy = Remedy::None;
@@ -103,6 +158,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
                     self.delivered += 1;
                 }
                 self.faults = faults;
+                self.skipped += skipped;
                 self.report.samples += made.samples;
                 self.report.batches += usize::from(made.samples > 0);
                 (made.samples > 0).then_some(Ok(values))
@@ -136,31 +192,19 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
     type Item = Result<C::Batch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let before = (self.report.elapsed, self.report.waited, self.report.samples);
-        loop {
-            let asked = Instant::now();
-            let made = self.window.as_mut()?.next();
-            self.report.waited += asked.elapsed();
-            self.report.elapsed = self.begun.elapsed();
-            let Some((batch, made)) = made else {
-                self.window = None;
-                return None;
-            };
-            let batch = self.take(batch, *made);
-            self.account(before);
-            if batch.is_some() {
-                return batch;
-            }
+        match self.poll(true) {
+            Poll::Ready(batch) => batch,
+            Poll::Pending => None,
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match self.window {
-            Some(_) => self.loader.batches(self.report.epoch) - self.delivered - self.ahead.len(),
-            None => 0,
+            Some(_) => self.total.map(|total| total - self.delivered - self.ahead.len()),
+            None => Some(0),
         };
         // An error ends the epoch early; batches of which nothing is left are not delivered.
-        (0, Some(left))
+        (0, left)
     }
 }
 

@@ -10,7 +10,9 @@ mod fault;
 mod gate;
 mod plan;
 mod report;
+mod slice;
 mod state;
+mod stream;
 mod task;
 mod timeline;
 mod window;
@@ -19,17 +21,19 @@ use std::sync::Arc;
 
 use firebox_workers::Pool;
 
-pub use builder::LoaderBuilder;
+pub use builder::{Indexed, LoaderBuilder};
 pub use epoch::Epoch;
 pub use fault::{Incident, OnError, Remedy, Retry};
 pub use report::{Busy, EpochReport, Stage, Verdict};
 pub use state::LoaderState;
+pub use stream::{Counted, Sharded, StreamEpoch, StreamLoader, StreamState};
 pub use task::Task;
 pub use timeline::{Slice, Timeline};
 
 use crate::collate::Collate;
 use crate::error::Error;
 use auto::{Auto, Span};
+use slice::Items;
 use task::Executor;
 
 /// Batches of a data set, epoch after epoch.
@@ -59,7 +63,8 @@ use task::Executor;
 /// ```
 pub struct Loader<C: Collate> {
     executor: Arc<Executor<C>>,
-    pool: Pool,
+    /// Shared with its slices.
+    pool: Arc<Pool>,
     /// Batches begun and not yet delivered, at most; `None` if it follows from the number of workers.
     prefetch: Option<usize>,
     /// What they may take together; one may always take what it needs.
@@ -67,12 +72,14 @@ pub struct Loader<C: Collate> {
     /// Whether batches are delivered as they complete, not in order.
     as_completed: bool,
     /// What chooses the number of workers, if it is not fixed.
-    auto: Option<Auto>,
+    auto: Option<Arc<Auto>>,
     /// Samples in a batch, about.
     batch_size: usize,
     seed: u64,
     /// The settings that a position depends on, in words.
     fingerprint: String,
+    /// `None` if the data has no random access.
+    items: Option<Items>,
 }
 
 impl<C: Collate> Loader<C> {

@@ -23,6 +23,11 @@ pub(super) trait Plan {
     fn wait(&mut self) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Hears that a batch is with the consumer.
+    fn delivered(&mut self, batch: usize) {
+        let _ = batch;
+    }
 }
 
 /// The batches of data with random access: all are known from the beginning.

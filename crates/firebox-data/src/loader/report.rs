@@ -129,7 +129,10 @@ impl Serialize for EpochReport {
         report.serialize_field("transforming_s", &self.busy.transforming.as_secs_f64())?;
         report.serialize_field("collating_s", &self.busy.collating.as_secs_f64())?;
         report.serialize_field("workers", &self.workers)?;
-        report.serialize_field("chosen", &self.chosen)?;
+        match &self.chosen {
+            Some(chosen) => report.serialize_field("chosen", chosen)?,
+            None => report.skip_field("chosen")?,
+        }
         report.serialize_field("timeline", &self.timeline.slices().collect::<Vec<_>>())?;
         report.serialize_field("verdict", &self.verdict().to_string())?;
         let incidents: Vec<_> = self.incidents.iter().map(Incident::to_string).collect();

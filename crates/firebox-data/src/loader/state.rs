@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
-use crate::loader::Loader;
+use crate::loader::{Loader, StreamState};
 
 /// Where a loader stands: which batch of which epoch is delivered next, and what the numbers refer to.
 ///
@@ -32,6 +32,9 @@ pub struct LoaderState {
     /// The samples of this epoch that were skipped or replaced in the batches delivered.
     #[serde(default)]
     pub faults: usize,
+    /// Where a stream stands: what it takes to go on without its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamState>,
     /// The sampler and the batch settings, in words.
     pub fingerprint: String,
 }
@@ -42,7 +45,16 @@ impl LoaderState {
 
     pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64, batch: usize, faults: usize) -> Self {
         let (seed, fingerprint) = (loader.seed, loader.fingerprint.clone());
-        LoaderState { version: Self::VERSION, seed, epoch, batch, ahead: Vec::new(), faults, fingerprint }
+        LoaderState {
+            version: Self::VERSION,
+            seed,
+            epoch,
+            batch,
+            ahead: Vec::new(),
+            faults,
+            stream: None,
+            fingerprint,
+        }
     }
 
     /// With the batches that were delivered out of order.

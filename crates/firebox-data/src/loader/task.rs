@@ -187,13 +187,13 @@ impl Stages<'_> {
 
 /// Runs tasks: shared by all workers of a loader.
 pub(super) struct Executor<C> {
-    pub(super) fill: Box<dyn Fill<C>>,
-    pub(super) collate: C,
-    pub(super) batches: Box<dyn BatchSampler>,
+    pub(super) fill: Arc<dyn Fill<C>>,
+    pub(super) collate: Arc<C>,
+    pub(super) batches: Arc<dyn BatchSampler>,
     pub(super) seed: u64,
     pub(super) on_error: OnError,
     pub(super) retry: Option<Retry>,
-    pub(super) gates: Option<Gates>,
+    pub(super) gates: Option<Arc<Gates>>,
 }
 
 /// One sample of so many has its stages timed in a long run: reading the clock costs as much as a small sample.
@@ -228,6 +228,19 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
 struct Unwanted;
 
 impl<C: Collate> Executor<C> {
+    /// The same but for what makes the samples.
+    pub(super) fn with_fill(&self, fill: Arc<dyn Fill<C>>) -> Self {
+        Executor {
+            fill,
+            collate: Arc::clone(&self.collate),
+            batches: Arc::clone(&self.batches),
+            seed: self.seed,
+            on_error: self.on_error,
+            retry: self.retry.clone(),
+            gates: self.gates.clone(),
+        }
+    }
+
     /// Adds what a run met to what the others did, and closes the batch if all are through.
     fn finish(
         &self,
@@ -313,6 +326,7 @@ impl<C: Collate> Making<'_, C> {
         };
         let Err(error) = tried else { return Ok(true) };
         let remedy = match self.executor.on_error {
+            _ if error.kind() == ErrorKind::Shard => return Err(error),
             OnError::Fail => return Err(error),
             OnError::Skip { .. } => Remedy::Skipped,
             OnError::Replace { .. } => match self.substitute(sample, index) {
@@ -401,7 +415,7 @@ impl<C: Collate> Making<'_, C> {
         let samples = self.task.end - self.task.start;
         let timed = samples < TIMED || sample.is_multiple_of(TIMED);
         let busy = timed.then_some(&mut self.found.busy);
-        let mut stages = Stages { gates: executor.gates.as_ref(), worker, busy };
+        let mut stages = Stages { gates: executor.gates.as_deref(), worker, busy };
         let mut rng = SampleRng::new(executor.seed, self.task.epoch, index);
         let slots = &mut self.slots;
         // Unwind safety: after a panic the slot is cleared for another sample, or left out of the batch, or the batch
@@ -418,8 +432,9 @@ impl<C: Collate> Making<'_, C> {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(Failure { kind, source })) => {
                 let text = match kind {
-                    ErrorKind::Dataset => "the data set failed",
+                    ErrorKind::Dataset | ErrorKind::Shard => "the data set failed",
                     ErrorKind::Transform => "the transform failed",
+                    ErrorKind::Panic => "panicked",
                     _ => "was not made",
                 };
                 (kind, text, source)

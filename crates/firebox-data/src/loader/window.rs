@@ -47,6 +47,16 @@ pub(super) struct Window<'l, C: Collate> {
     largest: usize,
 }
 
+/// What comes next.
+pub(super) enum Polled<B> {
+    /// A batch, with its number.
+    Batch(usize, Box<Made<B>>),
+    /// It is not made yet.
+    Pending,
+    /// Nothing.
+    End,
+}
+
 struct Open<B> {
     batch: usize,
     positions: Range<usize>,
@@ -64,13 +74,18 @@ struct Out {
 }
 
 impl<'l, C: Collate> Window<'l, C> {
-    pub(super) fn new(loader: &'l Loader<C>, epoch: u64, plan: Box<dyn Plan + 'l>) -> Self {
+    pub(super) fn new(
+        loader: &'l Loader<C>,
+        executor: Arc<Executor<C>>,
+        epoch: u64,
+        plan: Box<dyn Plan + 'l>,
+    ) -> Self {
         let mut window = Window {
             loader,
             epoch,
             plan,
             next: None,
-            dispatch: loader.pool.dispatch(Arc::clone(&loader.executor), RUNS),
+            dispatch: loader.pool.dispatch(executor, RUNS),
             open: VecDeque::new(),
             waiting: VecDeque::new(),
             out: HashMap::new(),
@@ -83,35 +98,38 @@ impl<'l, C: Collate> Window<'l, C> {
         window
     }
 
-    /// The next batch with its number: the first that is open, or the first that is made if batches come as they
-    /// complete. `None` at the end.
+    /// The next batch: the first that is open, or the first that is made if batches come as they complete. Unless it is
+    /// to `wait`, it may be `Pending`.
     ///
-    /// It ends: each pass hears of a run, of which there is a finite number, or of the plan.
-    pub(super) fn next(&mut self) -> Option<(usize, Box<Made<C::Batch>>)> {
+    /// The wait ends: each pass hears of a run, of which there is a finite number, or of the plan.
+    pub(super) fn next(&mut self, wait: bool) -> Polled<C::Batch> {
         loop {
+            while let Some((task, result)) = self.dispatch.try_receive() {
+                self.hear(task, result);
+            }
             self.hand_out();
-            if let Some(made) = self.take() {
+            if let Some((batch, made)) = self.take() {
                 if self.loader.workers() > 0 {
                     // While the consumer is busy with this batch, the workers are, too.
                     self.hand_out();
                 }
-                return Some(made);
+                return Polled::Batch(batch, made);
             }
-            if let Some((task, result)) = self.dispatch.receive() {
-                self.hear(task, result);
-                while let Some((task, result)) = self.dispatch.try_receive() {
-                    self.hear(task, result);
-                }
-            } else if self.next.is_none() && self.open.is_empty() {
+            if self.next.is_none() && self.open.is_empty() {
                 match self.plan.next() {
                     Planned::Batch(batch, positions) => self.next = Some((batch, positions)),
-                    Planned::End => return None,
+                    Planned::End => return Polled::End,
+                    Planned::Later if !wait => return Polled::Pending,
                     Planned::Later => {
                         if let Err(error) = self.plan.wait() {
-                            return Some((usize::MAX, Box::new(Made::failed(error))));
+                            return Polled::Batch(usize::MAX, Box::new(Made::failed(error)));
                         }
                     }
                 }
+            } else if !wait {
+                return Polled::Pending;
+            } else if let Some((task, result)) = self.dispatch.receive() {
+                self.hear(task, result);
             }
         }
     }
@@ -124,6 +142,7 @@ impl<'l, C: Collate> Window<'l, C> {
         };
         let made = self.open.get_mut(place)?.made.take()?;
         let batch = self.open.remove(place)?.batch;
+        self.plan.delivered(batch);
         Some((batch, made))
     }
 
@@ -178,7 +197,7 @@ impl<'l, C: Collate> Window<'l, C> {
     ) -> (Arc<Attempt>, Option<Box<Made<C::Batch>>>) {
         let lengths = self.cut(positions.len());
         let attempt = Arc::new(Attempt::new(positions.clone(), lengths.len(), late));
-        let collate = &self.loader.executor.collate;
+        let collate = &*self.loader.executor.collate;
         let opened =
             catch_unwind(AssertUnwindSafe(|| runs(collate, collate.open(positions.len()), &lengths)));
         let slots = match opened {

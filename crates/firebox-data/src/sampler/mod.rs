@@ -7,6 +7,8 @@ mod shuffled;
 mod subset;
 mod weighted;
 
+use std::ops::Range;
+
 pub use chained::Chained;
 pub use distributed::{Distributed, Uneven};
 pub use sequential::Sequential;
@@ -31,6 +33,12 @@ pub trait Sampler: Send + Sync {
     /// May panic if `position` is not below [`len`](Sampler::len).
     fn index(&self, epoch: u64, position: usize) -> usize;
 
+    /// Appends the data set indices at some positions of an epoch: what [`index`](Sampler::index) gives for each, for
+    /// samplers that can do many at once faster.
+    fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
+        indices.extend(positions.map(|position| self.index(epoch, position)));
+    }
+
     /// The sampler and its settings, for a saved position to be compared with: two samplers with the same
     /// description give the same order.
     fn describe(&self) -> String;
@@ -43,6 +51,10 @@ impl<S: Sampler + ?Sized> Sampler for Box<S> {
 
     fn index(&self, epoch: u64, position: usize) -> usize {
         (**self).index(epoch, position)
+    }
+
+    fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
+        (**self).indices(epoch, positions, indices);
     }
 
     fn describe(&self) -> String {

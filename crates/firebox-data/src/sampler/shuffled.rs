@@ -1,5 +1,6 @@
 //! Another random order each epoch.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::permutation::Permutation;
@@ -43,6 +44,13 @@ impl Sampler for Shuffled {
         }
     }
 
+    fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
+        match Permutation::is_stored(self.len) {
+            true => indices.extend(positions.map(|position| self.index(epoch, position))),
+            false => self.permutation(epoch).apply_all(positions, indices),
+        }
+    }
+
     fn describe(&self) -> String {
         format!("shuffled(len {}, seed {})", self.len, self.seed)
     }
@@ -59,6 +67,10 @@ mod tests {
             let order = |epoch| (0..len).map(|p| sampler.index(epoch, p)).collect::<Vec<_>>();
             let (first, second) = (order(0), order(1));
             assert_eq!(first, order(0), "asked again after another epoch");
+            let mut at_once = vec![7];
+            sampler.indices(0, 0..len / 3, &mut at_once);
+            sampler.indices(0, len / 3..len, &mut at_once);
+            assert_eq!(at_once[1..], first);
             let mut sorted = first.clone();
             sorted.sort_unstable();
             assert!(sorted.into_iter().eq(0..len));

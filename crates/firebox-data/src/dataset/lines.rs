@@ -1,0 +1,94 @@
+//! Lines of text files, as a stream.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use crate::dataset::shards::{Records, Shards};
+use crate::error::{Error, ErrorKind};
+
+/// Text files as shards whose records are lines: JSON Lines, CSV without quoted line ends, plain text.
+///
+/// Lines come without their end. They must be UTF-8. A position in a file is found by seeking.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    files: Vec<PathBuf>,
+}
+
+impl Lines {
+    /// The lines of these files, which are opened when they are needed.
+    pub fn new(files: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Lines { files: files.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl Shards for Lines {
+    type Record = String;
+    type Error = Error;
+
+    fn shards(&self) -> usize {
+        self.files.len()
+    }
+
+    fn open(&self, shard: usize, offset: u64) -> Result<Box<dyn Records<String, Error>>, Error> {
+        let path = self.files[shard].clone();
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::Io, "cannot be read").at_path(&path).caused_by(error)
+        };
+        let mut file = BufReader::new(File::open(&path).map_err(failed)?);
+        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+        Ok(Box::new(LineReader { path, file, offset, broken: false }))
+    }
+
+    fn describe(&self) -> String {
+        let names = self.files.iter().flat_map(|file| file.as_os_str().as_encoded_bytes());
+        let names = crate::sampler::fingerprint(names.map(|&byte| u64::from(byte)));
+        format!("lines of {} files ({names:016x})", self.files.len())
+    }
+}
+
+struct LineReader {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// Of the next line.
+    offset: u64,
+    /// Whether the file itself failed: there is no next line to be found then.
+    broken: bool,
+}
+
+impl Iterator for LineReader {
+    type Item = Result<String, Error>;
+
+    fn next(&mut self) -> Option<Result<String, Error>> {
+        if self.broken {
+            return None;
+        }
+        let mut line = Vec::new();
+        match self.file.read_until(b'\n', &mut line) {
+            Ok(0) => return None,
+            Ok(bytes) => {
+                let start = self.offset;
+                self.offset += bytes as u64;
+                if line.ends_with(b"\n") {
+                    line.pop();
+                    line.pop_if(|byte| *byte == b'\r');
+                }
+                Some(String::from_utf8(line).map_err(|error| {
+                    let text = format!("the line at byte {start} is not UTF-8");
+                    Error::new(ErrorKind::Format, text).at_path(&self.path).caused_by(error.utf8_error())
+                }))
+            }
+            Err(error) => {
+                self.broken = true;
+                let text = format!("cannot be read at byte {}", self.offset);
+                Some(Err(Error::new(ErrorKind::Io, text).at_path(&self.path).caused_by(error)))
+            }
+        }
+    }
+}
+
+impl Records<String, Error> for LineReader {
+    fn offset(&self) -> Option<u64> {
+        Some(self.offset)
+    }
+}

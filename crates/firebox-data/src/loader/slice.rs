@@ -1,0 +1,231 @@
+//! A part of a loader's items as a loader of its own.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::batch_sampler::{BatchSampler, FixedSize};
+use crate::collate::Collate;
+use crate::error::{Error, ErrorKind};
+use crate::loader::{Loader, OnError};
+use crate::sampler::{Sampler, Sequential, Shuffled};
+
+/// The items of a loader and how its batches follow from them: what slices are made of.
+pub(super) struct Items {
+    /// The part of the data set.
+    pub(super) range: Range<usize>,
+    /// The number of items in the whole data set.
+    pub(super) len: usize,
+    pub(super) order: Order,
+    pub(super) drop_last: bool,
+    /// The batches of the whole data set.
+    pub(super) whole: Arc<dyn BatchSampler>,
+}
+
+/// Where an order of items comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Order {
+    /// The loader's own, which can be had for any number of items.
+    Plain { shuffle: bool },
+    /// A sampler with so many positions.
+    Sampler { positions: usize },
+    /// A batch sampler.
+    Batches,
+}
+
+impl<C: Collate> Loader<C> {
+    /// A loader of some of the items only, counted as this one's are. The range is cut before anything is sampled:
+    /// a shuffled slice is shuffled in itself, by the same seed.
+    ///
+    /// Of an order of your own a slice has the positions whose index is in range, in their order, cut into batches
+    /// again; a batch of a [`BatchSampler`] keeps those of its samples that are in range, and is left out if there
+    /// is none. They stand in a table, made for each epoch when it begins: 8 bytes a sample.
+    ///
+    /// Slices have the loader's worker threads in common with it. Prefetching, its limit in bytes, and the limit of
+    /// [`OnError`] are each slice's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the range does not lie within the items.
+    pub fn slice(&self, items: Range<usize>) -> Result<Loader<C>, Error> {
+        let Some(whole) = &self.items else {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "slice: expected data with random access, got a stream",
+            ));
+        };
+        let (len, Range { start, end }) = (whole.range.len(), items);
+        if start > end || end > len {
+            let text = format!("slice: expected a range within {len} items, got {start}..{end}");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let range = whole.range.start + start..whole.range.start + end;
+        let batches = whole.batches(range.clone(), self.batch_size, self.seed)?;
+        let fingerprint = fingerprint(&*batches, whole.len, self.executor.on_error);
+        let mut executor = self.executor.with_fill(Arc::clone(&self.executor.fill));
+        executor.batches = batches;
+        let Items { len, order, drop_last, .. } = *whole;
+        Ok(Loader {
+            executor: Arc::new(executor),
+            pool: Arc::clone(&self.pool),
+            prefetch: self.prefetch,
+            prefetch_bytes: self.prefetch_bytes,
+            as_completed: self.as_completed,
+            auto: self.auto.clone(),
+            batch_size: self.batch_size,
+            seed: self.seed,
+            fingerprint,
+            items: Some(Items { range, len, order, drop_last, whole: Arc::clone(&whole.whole) }),
+        })
+    }
+}
+
+#[cfg(feature = "burn")]
+impl<C: Collate> Loader<C> {
+    /// The number of items that it is about.
+    pub(crate) fn items(&self) -> usize {
+        self.items.as_ref().map_or(0, |items| items.range.len())
+    }
+
+    /// Whether each item is in the order once, by the loader's own making.
+    pub(crate) fn has_plain_order(&self) -> bool {
+        self.items.as_ref().is_some_and(|items| matches!(items.order, Order::Plain { .. }))
+    }
+}
+
+impl Items {
+    /// The batches of a part of the data set.
+    fn batches(&self, range: Range<usize>, size: usize, seed: u64) -> Result<Arc<dyn BatchSampler>, Error> {
+        let (drop_last, len) = (self.drop_last, range.len());
+        let cut = match self.order {
+            Order::Plain { shuffle } => {
+                let order: Box<dyn Sampler> = match shuffle {
+                    true => Box::new(Shuffled::new(len, seed)),
+                    false => Box::new(Sequential::new(len)),
+                };
+                return Ok(Arc::new(FixedSize::new(Shifted { order, range }, size, drop_last)?));
+            }
+            Order::Sampler { positions } => Cut::Size { positions, size, drop_last },
+            Order::Batches => Cut::Batches,
+        };
+        let whole = Arc::clone(&self.whole);
+        Ok(Arc::new(Filtered { whole, range, len: self.len, cut, table: Mutex::default() }))
+    }
+}
+
+/// The settings that a position depends on, in words.
+pub(super) fn fingerprint(batches: &dyn BatchSampler, len: usize, on_error: OnError) -> String {
+    format!("{} of a data set of {len}{}", batches.describe(), on_error.describe())
+}
+
+/// An order of as many items as a range has, moved to the range.
+struct Shifted {
+    order: Box<dyn Sampler>,
+    range: Range<usize>,
+}
+
+impl Sampler for Shifted {
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        self.range.start + self.order.index(epoch, position)
+    }
+
+    fn describe(&self) -> String {
+        format!("items {:?} in the order {}", self.range, self.order.describe())
+    }
+}
+
+/// What is left of someone's batches if only the items of a range are wanted.
+struct Filtered {
+    whole: Arc<dyn BatchSampler>,
+    range: Range<usize>,
+    /// The number of items in the whole data set.
+    len: usize,
+    cut: Cut,
+    /// The table of one epoch. A cache: it follows from the other fields.
+    table: Mutex<Option<(u64, Arc<Table>)>>,
+}
+
+/// Where what is left is cut into batches.
+enum Cut {
+    /// After so many samples of all the positions.
+    Size { positions: usize, size: usize, drop_last: bool },
+    /// Where it was.
+    Batches,
+}
+
+struct Table {
+    indices: Vec<usize>,
+    /// Where each batch ends.
+    ends: Vec<usize>,
+}
+
+impl Filtered {
+    fn table(&self, epoch: u64) -> Arc<Table> {
+        // A poisoned lock means that the order panicked under it; what the table was is whole.
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*table {
+            Some((cached, table)) if *cached == epoch => Arc::clone(table),
+            _ => {
+                let made = Arc::new(self.make_table(epoch));
+                *table = Some((epoch, Arc::clone(&made)));
+                made
+            }
+        }
+    }
+
+    fn make_table(&self, epoch: u64) -> Table {
+        // An index that the data set doesn't have is in every slice, to be the error that it is without slices.
+        let is_wanted = |index: &usize| self.range.contains(index) || *index >= self.len;
+        let wanted =
+            |positions: Range<usize>| positions.map(|at| self.whole.index(epoch, at)).filter(is_wanted);
+        let (mut indices, mut ends) = (Vec::new(), Vec::new());
+        match self.cut {
+            Cut::Size { positions, size, drop_last } => {
+                indices.extend(wanted(0..positions));
+                ends.extend((size..=indices.len()).step_by(size));
+                if !drop_last && !indices.len().is_multiple_of(size) {
+                    ends.push(indices.len());
+                }
+            }
+            Cut::Batches => {
+                for batch in 0..self.whole.batches(epoch) {
+                    indices.extend(wanted(self.whole.positions(epoch, batch)));
+                    if ends.last().copied().unwrap_or(0) < indices.len() {
+                        ends.push(indices.len());
+                    }
+                }
+            }
+        }
+        Table { indices, ends }
+    }
+}
+
+impl BatchSampler for Filtered {
+    fn batches(&self, epoch: u64) -> usize {
+        self.table(epoch).ends.len()
+    }
+
+    fn samples(&self, epoch: u64) -> usize {
+        self.table(epoch).ends.last().copied().unwrap_or(0)
+    }
+
+    fn positions(&self, epoch: u64, batch: usize) -> Range<usize> {
+        let table = self.table(epoch);
+        let start = batch.checked_sub(1).map_or(0, |before| table.ends[before]);
+        start..table.ends[batch]
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        self.table(epoch).indices[position]
+    }
+
+    fn describe(&self) -> String {
+        let of = match self.cut {
+            Cut::Size { .. } => "of",
+            Cut::Batches => "in each batch of",
+        };
+        format!("items {:?} {of} {}", self.range, self.whole.describe())
+    }
+}

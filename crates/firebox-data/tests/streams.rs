@@ -1,0 +1,446 @@
+//! Data without random access: exactly once, one order, resumed anywhere, with what is read again counted.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use firebox_data::{
+    Error, ErrorKind, Lines, Loader, LoaderState, OnError, Records, Remedy, Retry, Scalar, Shards, Stack,
+    StreamLoader,
+};
+
+/// Shards of numbers: shard s has `lengths[s]` of them, which are 1000 s and up.
+#[derive(Clone)]
+struct Numbers {
+    lengths: Arc<[u64]>,
+    seekable: bool,
+    counted: bool,
+    read: Arc<AtomicU64>,
+    opened: Arc<AtomicUsize>,
+    fault: fn(u64) -> Fault,
+    tries: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    None,
+    Error,
+    Once,
+    Panic,
+}
+
+#[derive(Debug)]
+struct Bad(std::io::Error);
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bad record")
+    }
+}
+
+impl std::error::Error for Bad {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl Numbers {
+    fn new(lengths: &[u64]) -> Self {
+        Numbers {
+            lengths: lengths.into(),
+            seekable: true,
+            counted: false,
+            read: Arc::default(),
+            opened: Arc::default(),
+            fault: |_| Fault::None,
+            tries: Arc::default(),
+        }
+    }
+
+    fn all(&self) -> Vec<u64> {
+        let shards = self.lengths.iter().enumerate();
+        shards
+            .flat_map(|(shard, &length)| (0..length).map(move |record| 1000 * shard as u64 + record))
+            .collect()
+    }
+}
+
+struct Reader {
+    numbers: Numbers,
+    shard: u64,
+    record: u64,
+}
+
+impl Iterator for Reader {
+    type Item = Result<u64, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.record == self.numbers.lengths[self.shard as usize] {
+            return None;
+        }
+        let number = 1000 * self.shard + self.record;
+        self.record += 1;
+        self.numbers.read.fetch_add(1, Ordering::Relaxed);
+        let fault = (self.numbers.fault)(number);
+        let first = fault == Fault::Once && self.numbers.tries.fetch_add(1, Ordering::Relaxed) == 0;
+        match fault {
+            Fault::Error => Some(Err(Bad(std::io::Error::other("sector")))),
+            Fault::Once if first => Some(Err(Bad(std::io::Error::other("sector")))),
+            Fault::Panic => panic!("no {number}"),
+            _ => Some(Ok(number)),
+        }
+    }
+}
+
+impl Records<u64, Bad> for Reader {
+    fn offset(&self) -> Option<u64> {
+        self.numbers.seekable.then_some(8 * self.record)
+    }
+}
+
+impl Shards for Numbers {
+    type Record = u64;
+    type Error = Bad;
+
+    fn shards(&self) -> usize {
+        self.lengths.len()
+    }
+
+    fn open(&self, shard: usize, offset: u64) -> Result<Box<dyn Records<u64, Bad>>, Bad> {
+        assert!(self.seekable || offset == 0);
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Reader { numbers: self.clone(), shard: shard as u64, record: offset / 8 }))
+    }
+
+    fn records(&self, shard: usize) -> Option<u64> {
+        self.counted.then_some(self.lengths[shard])
+    }
+
+    fn describe(&self) -> String {
+        "numbers".to_owned()
+    }
+}
+
+type Layout = (Scalar<u64>, Stack<u64, 1>);
+
+#[derive(Clone, Copy)]
+struct Order {
+    window: Option<usize>,
+    lanes: usize,
+    batch: usize,
+}
+
+fn loader(numbers: &Numbers, order: Order, workers: usize, prefetch: usize) -> StreamLoader<Layout, Numbers> {
+    let builder = Loader::stream(numbers.clone())
+        .interleave(order.lanes)
+        .batch_size(order.batch)
+        .seed(5)
+        .workers(workers)
+        .prefetch(prefetch)
+        .on_error(OnError::Skip { at_most: 100 });
+    let builder = match order.window {
+        Some(window) => builder.shuffle_window(window),
+        None => builder,
+    };
+    builder
+        .build((Scalar::new(), Stack::new([2])), |number, rng, (slot, noise)| {
+            *slot = *number;
+            noise.fill_with(|| rng.bits());
+            Ok(())
+        })
+        .unwrap()
+}
+
+type Batch = (Vec<u64>, Vec<u64>);
+
+fn all(epoch: impl Iterator<Item = Result<(Vec<u64>, firebox_data::Stacked<u64, 1>), Error>>) -> Vec<Batch> {
+    epoch.map(Result::unwrap).map(|(numbers, noise)| (numbers, noise.values.into_vec())).collect()
+}
+
+const LENGTHS: [u64; 7] = [40, 0, 3, 130, 1, 77, 64];
+
+const ORDERS: [Order; 6] = [
+    Order { window: None, lanes: 1, batch: 10 },
+    Order { window: None, lanes: 3, batch: 7 },
+    Order { window: Some(50), lanes: 1, batch: 10 },
+    Order { window: Some(33), lanes: 2, batch: 8 },
+    Order { window: Some(1000), lanes: 1, batch: 64 },
+    Order { window: Some(4), lanes: 9, batch: 9 },
+];
+
+#[test]
+fn every_record_is_delivered_exactly_once_in_an_order_that_the_seed_gives() {
+    for seekable in [true, false] {
+        let numbers = Numbers { seekable, ..Numbers::new(&LENGTHS) };
+        for order in ORDERS {
+            let reference = loader(&numbers, order, 0, 1);
+            for epoch in [0, 1, 7] {
+                let expected = all(reference.epoch(epoch));
+                let mut once: Vec<u64> = expected.iter().flat_map(|(numbers, _)| numbers.clone()).collect();
+                assert_eq!(order.window.is_none() && order.lanes == 1, once == numbers.all());
+                once.sort_unstable();
+                assert_eq!(once, numbers.all());
+                let full = expected.iter().rev().skip(1).all(|(numbers, _)| numbers.len() == order.batch);
+                assert!(full, "only the last batch is short");
+                for (workers, prefetch) in [(1, 1), (3, 4), (6, 9)] {
+                    assert_eq!(all(loader(&numbers, order, workers, prefetch).epoch(epoch)), expected);
+                }
+            }
+            let numbers_of = |epoch| all(reference.epoch(epoch)).into_iter().flat_map(|(numbers, _)| numbers);
+            let orders: HashSet<Vec<u64>> = (0..3).map(|epoch| numbers_of(epoch).collect()).collect();
+            assert_eq!(orders.len(), if order.window.is_some() { 3 } else { 1 });
+        }
+    }
+}
+
+#[test]
+fn a_resumed_stream_is_the_tail_of_the_uninterrupted_one_and_reads_little_again() {
+    for seekable in [true, false] {
+        let numbers = Numbers { seekable, ..Numbers::new(&LENGTHS) };
+        for order in ORDERS {
+            for (before, after) in [(0, 0), (1, 3), (3, 1), (2, 0)] {
+                let (first, second) = (loader(&numbers, order, before, 3), loader(&numbers, order, after, 5));
+                let expected = all(first.epoch(2));
+                for stop in 0..=expected.len() {
+                    let mut epoch = first.epoch(2);
+                    assert_eq!(all(epoch.by_ref().take(stop)), expected[..stop]);
+                    let state = epoch.state();
+                    assert_eq!(state, epoch.state(), "taken twice");
+                    drop(epoch);
+                    let text = serde_json::to_string(&state).unwrap();
+                    assert!(text.len() < 500 + 60 * order.lanes, "{text}");
+                    let state: LoaderState = serde_json::from_str(&text).unwrap();
+                    numbers.read.store(0, Ordering::Relaxed);
+                    assert_eq!(all(second.resume(&state).unwrap()), expected[stop..], "stopped after {stop}");
+                    // What was delivered and is read again: what the window held, and without seeking the beginning
+                    // of each shard that takes its turn.
+                    let left: usize = expected[stop..].iter().map(|(numbers, _)| numbers.len()).sum();
+                    let again = numbers.read.load(Ordering::Relaxed) as usize - left;
+                    let window = order.window.unwrap_or(order.batch);
+                    let shards = if seekable { 0 } else { order.lanes * 130 };
+                    assert!(again <= window + shards, "{again} read again of a window of {window}");
+                }
+                assert_eq!(all(second.epoch(3)), all(first.epoch(3)), "the next epoch is whole");
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_as_they_complete_are_the_same_set_and_resume() {
+    let numbers = Numbers::new(&LENGTHS);
+    let build = |workers| {
+        Loader::stream(numbers.clone())
+            .shuffle_window(50)
+            .batch_size(10)
+            .workers(workers)
+            .prefetch(6)
+            .as_completed(true)
+            .build(Scalar::<u64>::new(), |number, _, slot| {
+                if number % 17 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                *slot = *number;
+                Ok(())
+            })
+            .unwrap()
+    };
+    let loader = build(4);
+    for stop in [0, 1, 5, 20, 31] {
+        let mut epoch = loader.epoch(1);
+        let mut numbers_of: Vec<u64> = epoch.by_ref().take(stop).flat_map(Result::unwrap).collect();
+        let state = epoch.state();
+        drop(epoch);
+        numbers_of.extend(build(2).resume(&state).unwrap().flat_map(Result::unwrap));
+        numbers_of.sort_unstable();
+        assert_eq!(numbers_of, numbers.all());
+    }
+}
+
+#[test]
+fn ranks_share_the_shards_of_one_order() {
+    let numbers = Numbers { counted: true, ..Numbers::new(&LENGTHS) };
+    for world in 1..=9 {
+        for epoch in 0..3 {
+            let mut together = Vec::new();
+            for rank in 0..world {
+                let loader = Loader::stream(numbers.clone())
+                    .shuffle_window(20)
+                    .rank(rank, world)
+                    .batch_size(10)
+                    .workers(rank % 3)
+                    .build(Scalar::<u64>::new(), |number, _, slot| {
+                        *slot = *number;
+                        Ok(())
+                    })
+                    .unwrap();
+                let batches: Vec<Vec<u64>> = loader.epoch(epoch).map(Result::unwrap).collect();
+                assert_eq!(loader.batches(epoch), Some(batches.len()), "a length that is asked for is exact");
+                assert_eq!(loader.samples(epoch), Some(batches.concat().len()));
+                together.extend(batches.concat());
+            }
+            together.sort_unstable();
+            assert_eq!(together, numbers.all());
+        }
+    }
+}
+
+#[test]
+fn a_bad_record_is_named_skipped_or_ends_the_epoch() {
+    let numbers =
+        Numbers { fault: |n| if n == 3017 { Fault::Error } else { Fault::None }, ..Numbers::new(&LENGTHS) };
+    let order = Order { window: Some(50), lanes: 2, batch: 10 };
+    let expected = all(loader(&numbers, order, 0, 1).epoch(0));
+    for workers in [0, 1, 3] {
+        let skipping = loader(&numbers, order, workers, 4);
+        let mut epoch = skipping.epoch(0);
+        let batches = all(epoch.by_ref());
+        assert_eq!(batches, expected);
+        let mut once: Vec<u64> = batches.into_iter().flat_map(|(numbers, _)| numbers).collect();
+        once.sort_unstable();
+        assert!(once.into_iter().eq(numbers.all().into_iter().filter(|n| *n != 3017)));
+        let incident = &epoch.report().incidents[0];
+        assert_eq!((epoch.report().skipped(), incident.remedy), (1, Remedy::Skipped));
+        assert!(incident.to_string().contains("shard 3, record 17: bad record"), "{incident}");
+
+        let failing = Loader::stream(numbers.clone())
+            .workers(workers)
+            .build(Scalar::<u64>::new(), |number, _, slot| {
+                *slot = *number;
+                Ok(())
+            })
+            .unwrap();
+        let mut epoch = failing.epoch(0);
+        assert_eq!(epoch.by_ref().take_while(Result::is_ok).count(), 40 + 3 + 17, "all before it");
+        assert!(epoch.next().is_none());
+    }
+}
+
+#[test]
+fn a_shard_that_cannot_be_read_on_ends_the_epoch_whatever_the_policy() {
+    let panicking =
+        Numbers { fault: |n| if n == 3017 { Fault::Panic } else { Fault::None }, ..Numbers::new(&LENGTHS) };
+    for workers in [0, 2] {
+        let loader = loader(&panicking, Order { window: None, lanes: 1, batch: 10 }, workers, 4);
+        let results: Vec<_> = loader.epoch(0).collect();
+        assert_eq!(results.len(), 7, "six whole batches before record 60, and the error");
+        let error = results[6].as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Shard);
+        let text = error.to_string();
+        assert!(
+            text.contains("shard 3: the rest of it is not read: shard 3, record 17: panicked: no 3017"),
+            "{text}"
+        );
+    }
+    // A file that lost its end.
+    #[derive(Clone)]
+    struct Short(Numbers);
+    impl Shards for Short {
+        type Record = u64;
+        type Error = Bad;
+        fn shards(&self) -> usize {
+            self.0.shards()
+        }
+        fn open(&self, shard: usize, offset: u64) -> Result<Box<dyn Records<u64, Bad>>, Bad> {
+            self.0.open(shard, offset)
+        }
+        fn records(&self, shard: usize) -> Option<u64> {
+            Some(self.0.lengths[shard] + u64::from(shard == 3))
+        }
+        fn describe(&self) -> String {
+            self.0.describe()
+        }
+    }
+    let loader = Loader::stream(Short(Numbers::new(&LENGTHS)))
+        .batch_size(10)
+        .on_error(OnError::Skip { at_most: 100 })
+        .workers(2)
+        .build((), |_, _, ()| Ok(()))
+        .unwrap();
+    let error = loader.epoch(0).find_map(Result::err).unwrap();
+    assert!(error.to_string().contains("shard 3: expected 131 records, got 130"), "{error}");
+}
+
+#[test]
+fn a_passing_error_is_tried_again() {
+    let retry = Retry::io(2, std::time::Duration::from_millis(1));
+    for seekable in [true, false] {
+        let numbers = Numbers {
+            fault: |n| if n == 3017 { Fault::Once } else { Fault::None },
+            seekable,
+            ..Numbers::new(&LENGTHS)
+        };
+        let loader = Loader::stream(numbers.clone())
+            .retry(retry.clone())
+            .workers(2)
+            .build(Scalar::<u64>::new(), |number, _, slot| {
+                *slot = *number;
+                Ok(())
+            })
+            .unwrap();
+        let read: Vec<u64> = loader.epoch(0).flat_map(Result::unwrap).collect();
+        assert_eq!(read, numbers.all());
+    }
+}
+
+#[test]
+fn a_position_of_another_stream_is_refused() {
+    let numbers = Numbers::new(&LENGTHS);
+    let order = Order { window: Some(50), lanes: 2, batch: 10 };
+    let one = loader(&numbers, order, 0, 1);
+    let mut epoch = one.epoch(0);
+    epoch.by_ref().take(3).for_each(drop);
+    let state = epoch.state();
+    let other = loader(&numbers, Order { lanes: 3, ..order }, 0, 1);
+    let text = other.resume(&state).err().unwrap().to_string();
+    assert!(text.contains("2 taking turns") && text.contains("3 taking turns"), "{text}");
+    let mut damaged = state.clone();
+    damaged.stream = None;
+    assert_eq!(one.resume(&damaged).err().unwrap().kind(), ErrorKind::State);
+}
+
+#[test]
+fn lines_of_files_are_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<_> = (0..5).map(|file| folder.path().join(format!("{file}.txt"))).collect();
+    for (file, path) in files.iter().enumerate() {
+        let end = if file == 2 { "" } else { "\n" };
+        let text: Vec<_> = (0..100 * file).map(|line| format!("{file} {line} é")).collect();
+        std::fs::write(path, text.join(if file == 3 { "\r\n" } else { "\n" }) + end).unwrap();
+    }
+    let build = |workers| {
+        Loader::stream(Lines::new(&files))
+            .shuffle_window(64)
+            .batch_size(9)
+            .workers(workers)
+            .build(firebox_data::Gather::new(|lines: Vec<String>| Ok(lines)), |line, _, slot| {
+                *slot = Some(line.clone());
+                Ok(())
+            })
+            .unwrap()
+    };
+    let expected: Vec<Vec<String>> = build(0).epoch(0).map(Result::unwrap).collect();
+    let mut lines = expected.concat();
+    lines.sort_unstable();
+    lines.dedup();
+    // An empty file with a line end has one empty line.
+    assert_eq!(lines.len(), 1001);
+    assert!(lines.iter().all(|line| line.is_empty() || line.ends_with('é')));
+    for stop in [0, 1, 50, expected.len()] {
+        let loader = build(3);
+        let mut epoch = loader.epoch(0);
+        epoch.by_ref().take(stop).for_each(drop);
+        let rest: Vec<_> = build(1).resume(&epoch.state()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(rest, expected[stop..]);
+    }
+    std::fs::write(&files[1], b"good\n\xff\xfe\ngood\n").unwrap();
+    let error = build(1).epoch(0).find_map(Result::err).unwrap();
+    assert_eq!(error.path(), Some(&*files[1]));
+    assert!(error.to_string().contains("the line at byte 5 is not UTF-8"), "{error}");
+    std::fs::remove_file(&files[4]).unwrap();
+    let error = build(1).epoch(3).find_map(Result::err).unwrap();
+    assert!(error.path().is_some(), "{error}");
+}
