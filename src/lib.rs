@@ -17,6 +17,8 @@
 //! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
 //! time: [`train::Backend`].
 
+#![forbid(unsafe_code)]
+
 pub use {
     firebox_data as data, firebox_models as models, firebox_train as train, firebox_workers as workers,
 };

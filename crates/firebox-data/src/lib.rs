@@ -41,18 +41,31 @@
 //!   the same bytes with no worker and with sixteen, before and after a resume.
 //! * **Resume anywhere.** A [`LoaderState`] is a few numbers. [`Loader::resume`] goes on behind the last
 //!   delivered batch, without making the earlier ones again, and with another number of workers if need be.
-//! * **Loud, and alive.** A sample that cannot be made ends the epoch, is skipped or replaced, as [`OnError`] says;
-//!   I/O errors can be tried again ([`Retry`]). Each such [`Incident`] is in the epoch's [report](EpochReport).
-//! * **Bounded.** A fixed number of batches is made ahead; a consumer that stops pulling stops the workers.
+//! * **Loud, and alive.** A sample that cannot be made, or takes too long, ends the epoch, is skipped or replaced, as
+//!   [`OnError`] says; I/O errors can be tried again ([`Retry`]). Each such [`Incident`] is in the epoch's
+//!   [report](EpochReport).
+//! * **Bounded.** So many batches, or bytes, are made ahead; a consumer that stops pulling stops the workers.
 //!
 //! `loader/README.md` in the sources explains how, and why it cannot deadlock.
 //!
+//! # How it is put together
+//!
+//! A [`Sampler`] says which index stands at which position of which epoch: a function, computed and not stored, so that
+//! any position is reached at once. A [`BatchSampler`] cuts positions into batches. A layout, a [`Collate`], is one
+//! buffer a batch and one slot a sample. Workers take [`Task`]s, which are plain data: runs of a batch's positions, as
+//! long as about 100 microseconds of work; several of them write into one buffer. Batches are delivered in order, or
+//! [as they complete](LoaderBuilder::as_completed). Dropped batches give their memory back ([`Elements`]).
+//!
+//! Data without random access are [`Shards`], such as the [`Lines`] of files; [`Loader::stream`] makes a loader of them
+//! that keeps the same promises.
+//!
 //! # What else is here
 //!
+//! Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
 //! [`idx`] reads the files of MNIST and its relatives, [`fashion_mnist`] one of them in particular.
-//! [`random_split`] cuts a data set in two. [`Batches`] is what a trainer asks of a source of batches. With the
-//! feature `burn`, `Loader::on_device` makes a loader one of tensors; nothing else in this crate knows a
-//! tensor framework.
+//! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device` makes a
+//! loader one of tensors, and `Loader::into_burn` one of Burn's own; nothing else in this crate knows a tensor
+//! framework.
 
 mod batch_sampler;
 mod batches;

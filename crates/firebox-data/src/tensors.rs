@@ -207,6 +207,8 @@ pub(crate) struct Uploaded<'l, B: Send + 'static, T: Send + 'static> {
     /// Whether the host's batches are at an end, and the error that ended them, if one did.
     ended: bool,
     error: Option<Error>,
+    /// Whether an error was delivered: nothing comes behind it.
+    failed: bool,
     behind: Behind,
     begun: Instant,
     /// Until the last delivery.
@@ -224,7 +226,17 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
         let upload: Box<Upload<B, T>> = Box::new(move |(batch, behind)| (upload(batch), behind));
         let uploads = pool.dispatch(Arc::new(upload), AHEAD);
         let (elapsed, waited) = (Duration::ZERO, Duration::ZERO);
-        Uploaded { host, uploads, ended: false, error: None, behind, begun: Instant::now(), elapsed, waited }
+        Uploaded {
+            host,
+            uploads,
+            ended: false,
+            error: None,
+            failed: false,
+            behind,
+            begun: Instant::now(),
+            elapsed,
+            waited,
+        }
     }
 
     /// Hands out what the host has ready; waits for it only if there is nothing else to wait for.
@@ -250,6 +262,9 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
     }
 
     fn poll(&mut self, wait: bool) -> Poll<Option<Result<T, Error>>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
         let asked = Instant::now();
         self.hand_out(wait);
         let received = match wait {
@@ -269,7 +284,7 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
                 Poll::Ready(Some(Ok(tensors)))
             }
             Some((_, Err(error))) => {
-                (self.ended, self.error) = (true, None);
+                self.failed = true;
                 let text = "a batch was not put on its device";
                 let worker = error.worker();
                 Poll::Ready(Some(Err(Error::new(ErrorKind::Workers, text)

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -395,6 +396,58 @@ fn a_slow_sample_among_cheap_ones_stops_no_other_batch() {
     }
 }
 
+#[test]
+fn what_is_not_there_yet_is_not_waited_for_and_loses_nothing() {
+    for threads in [SOME[1], Threads { workers: 1, readers: Some(3) }] {
+        let others = Arc::new(Others::default());
+        let made = Arc::clone(&others);
+        // The first sample of batch 3 ends when the test says so.
+        let loader = numbers(60, threads)
+            .batch_size(SIZE)
+            .build(Scalar::<usize>::new(), move |number, _, slot| {
+                if number == 30 && !made.wait_for(1000..1001) {
+                    return Err("starved".into());
+                }
+                *slot = number;
+                made.made(number);
+                Ok(())
+            })
+            .unwrap();
+        let mut epoch = loader.epoch(0);
+        let begun = Instant::now();
+        for batch in 0..3 {
+            let next = loop {
+                match epoch.try_next() {
+                    Poll::Ready(next) => break next.unwrap().unwrap(),
+                    Poll::Pending => assert!(begun.elapsed() < AGES, "batch {batch} never came"),
+                }
+                thread::yield_now();
+            };
+            assert!(next.into_iter().eq(batch * SIZE..(batch + 1) * SIZE));
+        }
+        let state = epoch.state();
+        for _ in 0..100 {
+            assert!(epoch.try_next().is_pending());
+        }
+        assert_eq!((epoch.state(), epoch.report().batches), (state, 3));
+        others.made(1000);
+        // Waited for, or asked for again and again: it makes no difference.
+        let rest: Vec<usize> = epoch.by_ref().flat_map(Result::unwrap).collect();
+        assert!(rest.into_iter().eq(30..60));
+        assert!(matches!(epoch.try_next(), Poll::Ready(None)) && epoch.next().is_none());
+    }
+    // Without workers nothing is there before it is waited for.
+    let alone = numbers(20, Threads { workers: 0, readers: None }).batch_size(SIZE);
+    let loader =
+        alone.build((), |number, _, ()| if number < 10 { Ok(()) } else { Err("no".into()) }).unwrap();
+    let mut epoch = loader.epoch(0);
+    assert!(epoch.try_next().is_pending() && epoch.try_next().is_pending());
+    assert_eq!(epoch.next().unwrap().unwrap(), SIZE);
+    assert!(epoch.try_next().is_pending());
+    assert_eq!(epoch.next().unwrap().unwrap_err().index(), Some(10));
+    assert!(matches!(epoch.try_next(), Poll::Ready(None)));
+}
+
 /// Copies made of [`Copied`]: a fresh buffer is full of them.
 static COPIES: AtomicUsize = AtomicUsize::new(0);
 
@@ -439,6 +492,8 @@ fn the_memory_of_a_dropped_batch_is_used_again() {
     assert!(fresh <= 6 * batch, "{fresh} elements of new buffers, {batch} in each");
 }
 
+type Mixed = (Stacked<u8, 1>, Padded<u8>, Vec<u64>, Vec<(usize, u64)>);
+
 #[test]
 fn what_an_earlier_batch_left_in_its_memory_never_shows() {
     for workers in [0, 1, 3] {
@@ -471,12 +526,7 @@ fn what_an_earlier_batch_left_in_its_memory_never_shows() {
                 .unwrap();
             for epoch in 0..20 {
                 for batch in loader.epoch(epoch) {
-                    let (rows, texts, marks, gathered): (
-                        Stacked<u8, 1>,
-                        Padded<u8>,
-                        Vec<u64>,
-                        Vec<(usize, u64)>,
-                    ) = batch.unwrap();
+                    let (rows, texts, marks, gathered): Mixed = batch.unwrap();
                     assert!(rows.samples == gathered.len() && marks.len() == gathered.len());
                     for (place, &(number, bits)) in gathered.iter().enumerate() {
                         assert_eq!(bits, SampleRng::new(0, epoch, number).bits());

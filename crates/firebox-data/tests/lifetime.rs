@@ -79,7 +79,7 @@ fn live(life: usize) {
         assert_eq!((rows.samples, texts.lengths.len(), gathered.len()), (16, 16, 16));
     }
     // In the middle, before the first batch, behind the last; with one epoch and with two.
-    let second = (life % 2 == 0).then(|| loader.epoch(1).next());
+    let second = life.is_multiple_of(2).then(|| loader.epoch(1).next());
     drop((epoch, second));
 }
 

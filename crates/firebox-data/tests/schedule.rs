@@ -1,11 +1,12 @@
 //! The loader under more than a thousand random settings, faults and timings, against a plain model of one epoch that
 //! is computed without it, one sample after the other.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and say why")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use firebox_data::{
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-const SEEDS: u64 = 1200;
+const SEEDS: u64 = 2000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -289,16 +290,37 @@ fn done(state: &LoaderState) -> BTreeSet<usize> {
     (0..state.batch).chain(ahead).collect()
 }
 
+/// The next batch, waited for or asked for until it is there.
+fn next(epoch: &mut Epoch<'_, Layout>, wait: bool) -> Option<<Epoch<'static, Layout> as Iterator>::Item> {
+    if wait {
+        return epoch.next();
+    }
+    loop {
+        match epoch.try_next() {
+            Poll::Ready(next) => return next,
+            Poll::Pending => thread::yield_now(),
+        }
+    }
+}
+
 /// Takes up to `stop` batches from an epoch and compares each with the model. Gives the state behind them, and whether
 /// the epoch ended in an error.
-fn check(case: &Case, mut epoch: Epoch<'_, Layout>, in_order: bool, stop: usize) -> (LoaderState, bool) {
+fn check(
+    case: &Case,
+    loader: &Loader<Layout>,
+    mut epoch: Epoch<'_, Layout>,
+    in_order: bool,
+    stop: usize,
+) -> (LoaderState, bool) {
     let model = case.model();
     let start = done(&epoch.state());
     let lost =
         |batches: &BTreeSet<usize>| batches.iter().map(|batch| model[batch].incidents.len()).sum::<usize>();
     let (mut before, mut failed) = (start.clone(), false);
-    for _ in 0..stop {
-        let next = epoch.next();
+    for call in 0..stop {
+        // Without workers nothing is ever there.
+        let wait = loader.workers() == 0 || SampleRng::new(case.seed, 10, call).chance(0.7);
+        let next = next(&mut epoch, wait);
         let now = done(&epoch.state());
         assert!(now.is_superset(&before) && now.iter().all(|batch| *batch < case.batches()));
         assert_eq!(epoch.state().faults, lost(&now));
@@ -364,7 +386,7 @@ fn play(seed: u64) {
     let mut dice = SampleRng::new(seed, 9, 0);
     let (first, as_completed) = loader(&case, 1, &mut dice);
     let stop = dice.below(case.batches() as u64 + 2) as usize;
-    let (state, failed) = check(&case, first.epoch(case.epoch), !as_completed, stop);
+    let (state, failed) = check(&case, &first, first.epoch(case.epoch), !as_completed, stop);
     let text = serde_json::to_string(&state).unwrap();
     let state: LoaderState = serde_json::from_str(&text).unwrap();
     // The first loader is still there, with work of the epoch that was dropped.
@@ -387,7 +409,7 @@ fn play(seed: u64) {
         assert_eq!(rest, left, "after an error");
         return;
     }
-    let (state, failed) = check(&case, rest, !as_completed, usize::MAX.min(case.batches() + 2));
+    let (state, failed) = check(&case, &second, rest, !as_completed, case.batches() + 2);
     assert!(failed || done(&state).len() == case.batches());
 }
 

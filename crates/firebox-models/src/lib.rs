@@ -25,6 +25,8 @@
 //! statistics and dropout drops; on a plain device neither happens. Train on `device.autodiff()`, evaluate
 //! with `model.valid()` on the plain device.
 
+#![forbid(unsafe_code)]
+
 mod batch_norm;
 mod buffer;
 mod cnn;

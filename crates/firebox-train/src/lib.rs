@@ -17,6 +17,8 @@
 //!   run ends with a word about it.
 //! * **Errors are loud.** They name file, cause, and what was expected; nothing that was saved is lost.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod checkpoint;
 mod classification;

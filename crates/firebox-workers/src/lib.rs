@@ -38,6 +38,8 @@
 //! A task is a value and what runs it is a [`Work`]: the two are separate, so that tasks which
 //! describe themselves by data alone can be sent to another process.
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod chunk;
 mod dispatch;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
 use crate::Error;
 use crate::answer::{Answer, Answered};
@@ -397,11 +397,25 @@ impl Pool {
         match queue.try_send(message) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
             Err(TrySendError::Full(message)) if wait => {
-                let _ = queue.send(message);
+                self.send_waiting(queue, message);
                 None
             }
             Err(TrySendError::Full(message)) => Some(message),
         }
+    }
+}
+
+impl Pool {
+    /// Waits for a place in the queue: for no task before it longer than its limit.
+    fn send_waiting(&self, queue: &Sender<Message>, mut message: Message) {
+        while let Some(wait) = self.until_overdue() {
+            match queue.send_timeout(message, wait) {
+                Err(SendTimeoutError::Timeout(refused)) => message = refused,
+                Ok(()) | Err(SendTimeoutError::Disconnected(_)) => return,
+            }
+            self.give_up_overdue();
+        }
+        let _ = queue.send(message);
     }
 }
 

@@ -72,7 +72,7 @@ impl LoaderState {
         let bits = self.ahead.iter().enumerate().flat_map(|(word, bits)| {
             (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 64 * word + bit)
         });
-        bits.map(|place| self.batch + place).collect()
+        bits.map(|place| self.batch.saturating_add(place)).collect()
     }
 
     pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {
