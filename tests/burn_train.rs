@@ -29,8 +29,8 @@ use burn_train::{
     TrainOutput, TrainStep,
 };
 use firebox::data::{
-    BatchSampler, BoxError, Bucketed, BurnLoader, Error, ErrorKind, Loader, OnError, SampleRng, Sampler,
-    Scalar, Sequential, Shuffled, SlotOf, Stack, Subset, Weighted,
+    BatchSampler, BoxError, Bucketed, BurnLoader, Error, ErrorKind, Limit, Loader, OnError, SampleRng,
+    Sampler, Scalar, Sequential, Shuffled, SlotOf, Stack, SubsetSampler, Weighted,
 };
 
 const SAMPLES: usize = 200;
@@ -294,7 +294,7 @@ fn progress_counts_the_samples_that_were_delivered() {
     for workers in [0, 2] {
         let build = |drop_last| {
             let loader = Loader::builder(items(0..50)).batch_size(8).drop_last(drop_last).workers(workers);
-            loader.on_error(OnError::Skip { at_most: 2 })
+            loader.on_error(OnError::Skip { at_most: Limit::Count(2) })
         };
         let whole = build(false).build(layout(), write).unwrap();
         let dropping = build(true).build(layout(), write).unwrap();
@@ -397,7 +397,7 @@ fn a_slice_makes_the_samples_that_the_whole_makes() {
 fn a_slice_of_your_own_order_is_what_of_it_is_in_range() {
     let weights: Vec<f64> = (0..100).map(|index| f64::from(index % 7)).collect();
     let weighted = || Weighted::new(&weights, 250, 3).unwrap();
-    let subset = || Subset::new((50..100).collect::<Vec<_>>()).shuffled(3);
+    let subset = || SubsetSampler::new((50..100).collect::<Vec<_>>()).shuffled(3);
     let build = || Loader::builder(items(0..100)).batch_size(BATCH).workers(2);
     let orders: [(Box<dyn Sampler>, Loader<Layout>); 2] = [
         (Box::new(weighted()), build().sampler(weighted()).build(layout(), write).unwrap()),

@@ -93,17 +93,17 @@ pub use batches::{BatchStream, Batches, Delivered};
 #[cfg(feature = "burn")]
 pub use burn_loader::BurnLoader;
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
-pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Part, Records, Shards, random_split};
+pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Records, Shards, Subset, random_split};
 pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
 pub use loader::{
-    Busy, Counted, Epoch, EpochReport, Incident, Indexed, Loader, LoaderBuilder, LoaderState, OnError,
+    Busy, Counted, Epoch, EpochReport, Incident, Indexed, Limit, Loader, LoaderBuilder, LoaderState, OnError,
     Remedy, Retry, Sharded, Slice, Stage, StreamEpoch, StreamLoader, StreamState, Task, Timeline, Verdict,
 };
 pub use pad::{Pad, Padded};
 pub use permutation::Permutation;
 pub use sampler::{
-    Chained, Distributed, Sampler, Sequential, Shuffled, Subset, Uneven, Weighted, WeightedOnce,
+    Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
 pub use seed::{SampleRng, Stream, derive_seed};
 #[cfg(feature = "burn")]

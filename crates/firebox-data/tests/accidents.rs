@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    BoxError, Collate, ErrorKind, Gather, Loader, OnError, Remedy, Retry, SampleRng, Scalar, Slots, Stack,
-    Stacked, Values,
+    BoxError, Collate, ErrorKind, Gather, Limit, Loader, OnError, Remedy, Retry, SampleRng, Scalar, Slots,
+    Stack, Stacked, Values,
 };
 
 const LEN: usize = 23;
@@ -240,7 +240,7 @@ fn several_at_once<T: Sync>(cases: &[T], run: impl Fn(&T) + Sync) {
     });
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..8 {
+        for _ in 0..12 {
             scope.spawn(|| {
                 let _stop = Stop(&next);
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
@@ -300,7 +300,7 @@ fn a_skipped_sample_takes_no_other_with_it() {
     several_at_once(&faults_of_samples(), |&(stage, what, bad, threads)| {
         let case = format!("{what:?} in {stage:?} at {bad}, {threads:?}");
         let (fault, _opens) = Fault::new(stage, what, &[bad]);
-        let loader = loader(&fault, OnError::Skip { at_most: 1 }, threads);
+        let loader = loader(&fault, OnError::Skip { at_most: Limit::Count(1) }, threads);
         let mut epoch = loader.epoch(0);
         let batches: Vec<_> = epoch.by_ref().map(|batch| samples(0, &batch.unwrap())).collect();
         let left = |batch| plan(batch).into_iter().filter(|&index| index != bad).collect::<Vec<_>>();
@@ -321,7 +321,7 @@ fn a_replaced_sample_leaves_its_batch_whole() {
     several_at_once(&faults_of_samples(), |&(stage, what, bad, threads)| {
         let case = format!("{what:?} in {stage:?} at {bad}, {threads:?}");
         let (fault, _opens) = Fault::new(stage, what, &[bad]);
-        let loader = loader(&fault, OnError::Replace { at_most: 1 }, threads);
+        let loader = loader(&fault, OnError::Replace { at_most: Limit::Count(1) }, threads);
         let mut epoch = loader.epoch(0);
         let batches: Vec<_> = epoch.by_ref().map(|batch| samples(0, &batch.unwrap())).collect();
         let [incident] = &epoch.report().incidents[..] else { panic!("{case}: one incident") };
@@ -340,7 +340,11 @@ fn a_replaced_sample_leaves_its_batch_whole() {
 }
 
 /// All policies: none of them has a say in what a collation does.
-const POLICIES: [OnError; 3] = [OnError::Fail, OnError::Skip { at_most: 9 }, OnError::Replace { at_most: 9 }];
+const POLICIES: [OnError; 3] = [
+    OnError::Fail,
+    OnError::Skip { at_most: Limit::Count(9) },
+    OnError::Replace { at_most: Limit::Count(9) },
+];
 
 #[test]
 fn a_collation_that_fails_or_panics_ends_the_epoch_and_names_its_batch_and_worker() {
@@ -541,7 +545,8 @@ fn what_an_abandoned_thread_writes_late_changes_no_batch() {
     let cases: Vec<_> = SOME
         .into_iter()
         .flat_map(|threads| {
-            [OnError::Skip { at_most: 1 }, OnError::Replace { at_most: 1 }].map(|policy| (threads, policy))
+            [OnError::Skip { at_most: Limit::Count(1) }, OnError::Replace { at_most: Limit::Count(1) }]
+                .map(|policy| (threads, policy))
         })
         .collect();
     several_at_once(&cases, |&(threads, policy)| {
@@ -615,7 +620,7 @@ fn workers_that_all_hang_are_all_replaced() {
         // One in each of the first batches, so that all workers are caught at the same time if they are free to be.
         let bad: Vec<usize> = (0..hung).map(|batch| batch * SIZE + 1).collect();
         let (fault, _opens) = Fault::new(stage, What::Hang, &bad);
-        let loader = loader(&fault, OnError::Skip { at_most: hung }, threads);
+        let loader = loader(&fault, OnError::Skip { at_most: Limit::Count(hung) }, threads);
         let mut epoch = loader.epoch(0);
         let numbers: Vec<_> = epoch.by_ref().flat_map(|batch| samples(0, &batch.unwrap())).collect();
         assert!(numbers.into_iter().eq((0..LEN).filter(|index| !bad.contains(index))), "{threads:?}");
@@ -633,7 +638,7 @@ fn a_batch_in_which_several_samples_hang_goes_without_them() {
         SOME.into_iter().flat_map(|threads| [vec![5, 6], vec![5, 7, 9]].map(|bad| (threads, bad))).collect();
     several_at_once(&cases, |(threads, bad)| {
         let (fault, _opens) = Fault::new(Stage::Transform, What::Hang, bad);
-        let loader = loader(&fault, OnError::Skip { at_most: bad.len() }, *threads);
+        let loader = loader(&fault, OnError::Skip { at_most: Limit::Count(bad.len()) }, *threads);
         let mut epoch = loader.epoch(0);
         let numbers: Vec<_> = epoch.by_ref().flat_map(|batch| samples(0, &batch.unwrap())).collect();
         assert!(numbers.into_iter().eq((0..LEN).filter(|index| !bad.contains(index))), "{threads:?}");
@@ -641,7 +646,7 @@ fn a_batch_in_which_several_samples_hang_goes_without_them() {
         assert_eq!(&named, bad, "{threads:?}");
         drop(epoch);
         // One less is allowed than there are.
-        let loader = self::loader(&fault, OnError::Skip { at_most: bad.len() - 1 }, *threads);
+        let loader = self::loader(&fault, OnError::Skip { at_most: Limit::Count(bad.len() - 1) }, *threads);
         let results: Vec<_> = loader.epoch(0).collect();
         let [Ok(first), Err(error)] = &results[..] else { panic!("{threads:?}: an error ends the epoch") };
         assert_eq!((samples(0, first), error.kind()), (plan(0), ErrorKind::TimedOut), "{threads:?}");
@@ -659,7 +664,7 @@ fn a_sample_that_took_too_long_is_not_tried_again() {
             .workers(2)
             .timeout(LIMIT)
             .retry(Retry::when(9, Duration::ZERO, |_| true))
-            .on_error(OnError::Skip { at_most: 1 })
+            .on_error(OnError::Skip { at_most: Limit::Count(1) })
             .build(Scalar::<usize>::new(), move |number, _, slot| {
                 *slot = number;
                 hangs.meet(Stage::Transform, number)
@@ -751,7 +756,7 @@ fn a_batch_that_was_given_up_never_comes_half_made() {
     // is given up, and comes back after all. Then the last run of batch 1 ends, with 12 and without 13: the batch had
     // failed, and the rest of it was not made. What the consumer gets must still be the error.
     quiet();
-    for policy in [OnError::Fail, OnError::Skip { at_most: 0 }] {
+    for policy in [OnError::Fail, OnError::Skip { at_most: Limit::Count(0) }] {
         let door = Arc::new(Door::default());
         let opens = Opens(Arc::clone(&door));
         let scene = Arc::new(Mutex::new(Scene::default()));
@@ -822,7 +827,7 @@ fn a_sample_that_hangs_in_anothers_place_is_found_out() {
             .seed(seed)
             .workers(workers)
             .timeout(LIMIT)
-            .on_error(OnError::Replace { at_most: 2 })
+            .on_error(OnError::Replace { at_most: Limit::Count(2) })
             .build(Scalar::<usize>::new(), |number, _, slot| {
                 *slot = number;
                 Ok(())
@@ -878,7 +883,7 @@ fn a_sample_that_hangs_keeps_no_other_batch_waiting_if_they_come_as_completed() 
         .workers(2)
         .as_completed(true)
         .timeout(Duration::from_secs(2))
-        .on_error(OnError::Skip { at_most: 1 })
+        .on_error(OnError::Skip { at_most: Limit::Count(1) })
         .build(Scalar::<usize>::new(), |number, _, slot| {
             *slot = number;
             Ok(())
@@ -901,8 +906,11 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
     const LEN: usize = 40;
     let cases: Vec<_> = (0..12u64)
         .flat_map(|seed| {
-            [OnError::Skip { at_most: usize::MAX }, OnError::Replace { at_most: 1000 }]
-                .map(|policy| (seed, policy))
+            [
+                OnError::Skip { at_most: Limit::Count(usize::MAX) },
+                OnError::Replace { at_most: Limit::Count(1000) },
+            ]
+            .map(|policy| (seed, policy))
         })
         .collect();
     several_at_once(&cases, |&(seed, policy)| {

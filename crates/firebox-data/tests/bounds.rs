@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    ErrorKind, Gather, Indexed, Loader, LoaderBuilder, OnError, Pad, Padded, SampleRng, Scalar, Stack,
+    ErrorKind, Gather, Indexed, Limit, Loader, LoaderBuilder, OnError, Pad, Padded, SampleRng, Scalar, Stack,
     Stacked,
 };
 
@@ -497,7 +497,11 @@ type Mixed = (Stacked<u8, 1>, Padded<u8>, Vec<u64>, Vec<(usize, u64)>);
 #[test]
 fn what_an_earlier_batch_left_in_its_memory_never_shows() {
     for workers in [0, 1, 3] {
-        for policy in [OnError::Fail, OnError::Skip { at_most: 100 }, OnError::Replace { at_most: 100 }] {
+        for policy in [
+            OnError::Fail,
+            OnError::Skip { at_most: Limit::Count(100) },
+            OnError::Replace { at_most: Limit::Count(100) },
+        ] {
             let loader = numbers(53, Threads { workers, readers: None })
                 .shuffle(true)
                 .batch_size(8)

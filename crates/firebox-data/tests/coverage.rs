@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn_dataset::InMemDataset;
 use firebox_data::{
     BatchSampler, Bucketed, Chained, Distributed, FixedSize, Loader, Sampler, Scalar, Sequential, Shuffled,
-    Subset, Uneven, Weighted, WeightedOnce,
+    SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
 
 const WORKERS: [usize; 2] = [0, 3];
@@ -41,8 +41,13 @@ fn covers(items: usize, make: impl Fn() -> Box<dyn Sampler>, promise: impl Fn(&[
     let order = |epoch| (0..sampler.len()).map(|place| sampler.index(epoch, place)).collect::<Vec<_>>();
     let orders = [order(0), order(1)];
     for workers in WORKERS {
-        for size in [1, 2, 3, 5] {
+        // With workers, one size will do: which indices come is not for them to decide.
+        let sizes = if workers == 0 { &[1, 2, 3, 5][..] } else { &[3] };
+        for &size in sizes {
             for drop_last in [false, true] {
+                if workers > 0 && drop_last != sampler.len().is_multiple_of(2) {
+                    continue;
+                }
                 let loader = loader!(items, workers, sampler(make()), batch_size(size), drop_last(drop_last));
                 for (epoch, order) in orders.iter().enumerate() {
                     let batches = batches(&loader, epoch as u64);
@@ -100,20 +105,20 @@ fn in_order_and_shuffled_every_index_comes_once() {
 fn a_subset_comes_whole_and_alone() {
     for bits in 0..1usize << 5 {
         let indices: Vec<usize> = (0..5).filter(|index| bits >> index & 1 == 1).rev().collect();
-        covers(5, || Box::new(Subset::new(indices.clone())), |all| assert_eq!(all, indices));
-        let shuffled = || Box::new(Subset::new(indices.clone()).shuffled(5)) as Box<dyn Sampler>;
+        covers(5, || Box::new(SubsetSampler::new(indices.clone())), |all| assert_eq!(all, indices));
+        let shuffled = || Box::new(SubsetSampler::new(indices.clone()).shuffled(5)) as Box<dyn Sampler>;
         covers(5, shuffled, |all| assert_eq!(sorted(all), sorted(&indices)));
     }
     let odd: Vec<usize> = (0..200).filter(|index| index % 2 == 1).collect();
     covers(
         200,
-        || Box::new(Subset::new(odd.clone()).shuffled(5)),
+        || Box::new(SubsetSampler::new(odd.clone()).shuffled(5)),
         |all| {
             assert!(sorted(all) == odd && all != odd);
         },
     );
     // An index that is listed twice comes twice.
-    covers(4, || Box::new(Subset::new(vec![3, 0, 3, 3])), |all| assert_eq!(all, [3, 0, 3, 3]));
+    covers(4, || Box::new(SubsetSampler::new(vec![3, 0, 3, 3])), |all| assert_eq!(all, [3, 0, 3, 3]));
 }
 
 /// Weights of which some are 0, and the first is not.
@@ -169,11 +174,11 @@ fn the_ranks_together_cover_every_index_exactly_as_promised() {
                         Uneven::Pad => items.div_ceil(world),
                         Uneven::Trim => items / world,
                     };
-                    for workers in WORKERS {
+                    for workers in if world == 3 { &WORKERS[..] } else { &[0] } {
                         let loaders: Vec<_> = (0..world)
                             .map(|rank| {
                                 let sampler = Distributed::new(order(), rank, world, uneven).unwrap();
-                                loader!(items, workers, sampler(sampler), batch_size(3))
+                                loader!(items, *workers, sampler(sampler), batch_size(3))
                             })
                             .collect();
                         for (epoch, whole) in whole.iter().enumerate() {
@@ -208,7 +213,7 @@ fn chained_samplers_come_whole_one_after_the_other() {
                 Box::new(Chained::new(vec![
                     Box::new(Shuffled::new(first, 1)),
                     Box::new(Sequential::new(0)),
-                    Box::new(Subset::new((0..second).rev().collect::<Vec<_>>())),
+                    Box::new(SubsetSampler::new((0..second).rev().collect::<Vec<_>>())),
                     Box::new(Distributed::new(Sequential::new(7), 1, 2, Uneven::Pad).unwrap()),
                 ]))
             };

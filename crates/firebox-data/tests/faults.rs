@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    ErrorKind, Loader, LoaderState, OnError, Pad, Remedy, Retry, Scalar, Stack, Stacked, Stage, Verdict,
+    ErrorKind, Limit, Loader, LoaderState, OnError, Pad, Remedy, Retry, Scalar, Stack, Stacked, Stage,
+    Verdict,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -51,7 +52,7 @@ type Batch = (Stacked<u64, 1>, Vec<i64>);
 #[test]
 fn skipped_samples_leave_holes_and_shift_nothing() {
     for workers in WORKERS {
-        let loader = holey(OnError::Skip { at_most: 4 }, workers, false);
+        let loader = holey(OnError::Skip { at_most: Limit::Count(4) }, workers, false);
         let mut epoch = loader.epoch(0);
         let batches: Vec<Batch> = epoch.by_ref().map(Result::unwrap).collect();
         assert_eq!(batches.len(), 7);
@@ -74,7 +75,8 @@ fn skipped_samples_leave_holes_and_shift_nothing() {
 
 #[test]
 fn batches_with_faults_are_the_same_with_any_number_of_workers() {
-    for policy in [OnError::Skip { at_most: 4 }, OnError::Replace { at_most: 4 }] {
+    for policy in [OnError::Skip { at_most: Limit::Count(4) }, OnError::Replace { at_most: Limit::Count(4) }]
+    {
         let runs = WORKERS.map(|workers| {
             let loader = holey(policy, workers, true);
             (0..3)
@@ -87,7 +89,7 @@ fn batches_with_faults_are_the_same_with_any_number_of_workers() {
 
 #[test]
 fn replaced_samples_keep_the_batch_size() {
-    let loader = holey(OnError::Replace { at_most: 4 }, 2, false);
+    let loader = holey(OnError::Replace { at_most: Limit::Count(4) }, 2, false);
     let mut epoch = loader.epoch(0);
     let batches: Vec<Batch> = epoch.by_ref().map(Result::unwrap).collect();
     let numbers: Vec<i64> = batches.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
@@ -103,11 +105,11 @@ fn replaced_samples_keep_the_batch_size() {
     assert_eq!(report.incidents.iter().map(|incident| incident.remedy).collect::<Vec<_>>(), replaced);
     assert_eq!((report.samples, report.skipped()), (50, 0));
     // Nothing takes its place that the order would not give.
-    let order = firebox_data::Subset::new(vec![17, 3, 18, 5]).shuffled(1);
+    let order = firebox_data::SubsetSampler::new(vec![17, 3, 18, 5]).shuffled(1);
     let loader = Loader::builder(Holey)
         .sampler(order)
         .batch_size(2)
-        .on_error(OnError::Replace { at_most: 4 })
+        .on_error(OnError::Replace { at_most: Limit::Count(4) })
         .build(Scalar::<i64>::new(), |number, _, slot| {
             *slot = number as i64;
             Ok(())
@@ -123,7 +125,7 @@ fn replaced_samples_keep_the_batch_size() {
     }
     // Where nothing good is left to take its place, the sample's own error ends the epoch.
     let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
-        .on_error(OnError::Replace { at_most: 9 })
+        .on_error(OnError::Replace { at_most: Limit::Count(9) })
         .workers(1)
         .build((), |_, _, ()| Err("never".into()))
         .unwrap();
@@ -140,7 +142,9 @@ fn replaced_samples_keep_the_batch_size() {
 #[test]
 fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
     for workers in WORKERS {
-        for policy in [OnError::Skip { at_most: 2 }, OnError::Replace { at_most: 2 }] {
+        for policy in
+            [OnError::Skip { at_most: Limit::Count(2) }, OnError::Replace { at_most: Limit::Count(2) }]
+        {
             let loader = holey(policy, workers, false);
             let mut epoch = loader.epoch(0);
             let good: Vec<Batch> = epoch.by_ref().take(2).map(Result::unwrap).collect();
@@ -162,12 +166,28 @@ fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
             assert!(loader.epoch(1).next().unwrap().is_ok(), "each epoch begins at 0");
         }
     }
-    let other = holey(OnError::Skip { at_most: 9 }, 0, false).state(0);
-    let error = holey(OnError::Replace { at_most: 9 }, 0, false).resume(&other).err().unwrap();
+    let other = holey(OnError::Skip { at_most: Limit::Count(9) }, 0, false).state(0);
+    let error = holey(OnError::Replace { at_most: Limit::Count(9) }, 0, false).resume(&other).err().unwrap();
     assert!(
         error.to_string().contains("bad samples skipped")
             && error.to_string().contains("bad samples replaced")
     );
+}
+
+#[test]
+fn a_share_of_an_epoch_may_be_bad() {
+    // Four of fifty are.
+    for (share, ends) in [(0.08, true), (0.0799, false), (0.0, false), (1.0, true)] {
+        for workers in WORKERS {
+            let loader = holey(OnError::Skip { at_most: Limit::Share(share) }, workers, true);
+            assert_eq!(loader.epoch(0).all(|batch| batch.is_ok()), ends, "{share}");
+        }
+    }
+    for share in [-0.1, 1.1, f64::NAN] {
+        let builder = Loader::builder(Holey).on_error(OnError::Skip { at_most: Limit::Share(share) });
+        let error = builder.build((), |_, _, ()| Ok(())).err().unwrap();
+        assert!(error.to_string().starts_with("on error: expected a share from 0 to 1, got"), "{error}");
+    }
 }
 
 #[test]
@@ -176,7 +196,7 @@ fn a_batch_of_which_nothing_is_left_is_not_delivered() {
         let loader = Loader::builder(InMemDataset::new((0..12).collect::<Vec<i64>>()))
             .batch_size(3)
             .workers(workers)
-            .on_error(OnError::Skip { at_most: 6 })
+            .on_error(OnError::Skip { at_most: Limit::Count(6) })
             .build(Scalar::<i64>::new(), |number, _, slot| match (3..9).contains(&number) {
                 true => panic!("no {number}"),
                 false => {

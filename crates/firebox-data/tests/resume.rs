@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use burn_dataset::{Dataset, DatasetError};
-use firebox_data::{Error, ErrorKind, Loader, LoaderState, OnError, Remedy, Scalar, Stack, Stacked};
+use firebox_data::{Error, ErrorKind, Limit, Loader, LoaderState, OnError, Remedy, Scalar, Stack, Stacked};
 
 /// A multiple of no batch size.
 const LEN: usize = 97;
@@ -308,7 +308,10 @@ fn faults_are_met_again_in_a_resumed_epoch_and_not_counted_twice() {
     quiet();
     // Single ones, two in one batch's worth of numbers, and the first and last.
     let bad = vec![0, 17, 18, 50, 51, 52, LEN - 1];
-    for policy in [OnError::Skip { at_most: bad.len() }, OnError::Replace { at_most: bad.len() }] {
+    for policy in [
+        OnError::Skip { at_most: Limit::Count(bad.len()) },
+        OnError::Replace { at_most: Limit::Count(bad.len()) },
+    ] {
         let loader = |setup| {
             let dataset = Numbers { bad: bad.clone(), ..Numbers::good(LEN) };
             loader_of(dataset, policy, true, setup)
@@ -456,7 +459,8 @@ fn a_resume_out_of_order_may_itself_be_interrupted_out_of_order() {
 fn out_of_order_too_faults_are_counted_with_the_batches_that_had_them() {
     quiet();
     let bad = vec![9, 10, 60, 90];
-    for policy in [OnError::Skip { at_most: 4 }, OnError::Replace { at_most: 4 }] {
+    for policy in [OnError::Skip { at_most: Limit::Count(4) }, OnError::Replace { at_most: Limit::Count(4) }]
+    {
         let make = |held: Vec<usize>, setup| {
             let dataset = Numbers { bad: bad.clone(), held, ..Numbers::good(LEN) };
             let opens = Opens(Arc::clone(&dataset.door));

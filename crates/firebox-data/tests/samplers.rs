@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use firebox_data::{
     BatchSampler, Bucketed, Chained, Distributed, ErrorKind, FixedSize, Sampler, Sequential, Shuffled,
-    Subset, Uneven, Weighted, WeightedOnce,
+    SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
 
 fn order(sampler: &impl Sampler, epoch: u64) -> Vec<usize> {
@@ -58,20 +58,20 @@ fn ranks_share_an_epoch_without_overlap() {
 
 #[test]
 fn a_subset_has_its_indices_and_no_others() {
-    let subset = Subset::new(vec![5, 1, 9]);
+    let subset = SubsetSampler::new(vec![5, 1, 9]);
     assert_eq!(order(&subset, 0), [5, 1, 9]);
     let shuffled = subset.shuffled(1);
     let epochs: Vec<_> = (0..20).map(|epoch| order(&shuffled, epoch)).collect();
     assert!(epochs.iter().all(|epoch| sorted(epoch.clone()) == [1, 5, 9]));
     assert!(epochs.iter().any(|epoch| *epoch != epochs[0]));
-    assert!(Subset::new(vec![]).is_empty());
+    assert!(SubsetSampler::new(vec![]).is_empty());
 }
 
 #[test]
 fn chained_samplers_follow_each_other() {
     let parts: Vec<Box<dyn Sampler>> = vec![
         Box::new(Sequential::new(0)),
-        Box::new(Subset::new(vec![7, 8])),
+        Box::new(SubsetSampler::new(vec![7, 8])),
         Box::new(Sequential::new(0)),
         Box::new(Sequential::new(3)),
     ];
@@ -237,9 +237,9 @@ fn descriptions_tell_settings_apart() {
         Sequential::new(3).describe(),
         Shuffled::new(2, 0).describe(),
         Shuffled::new(2, 1).describe(),
-        Subset::new(vec![0, 1]).describe(),
-        Subset::new(vec![1, 0]).describe(),
-        Subset::new(vec![0, 1]).shuffled(0).describe(),
+        SubsetSampler::new(vec![0, 1]).describe(),
+        SubsetSampler::new(vec![1, 0]).describe(),
+        SubsetSampler::new(vec![0, 1]).shuffled(0).describe(),
         Weighted::new(&weights, 2, 0).unwrap().describe(),
         Weighted::new(&[2.0, 1.0], 2, 0).unwrap().describe(),
         WeightedOnce::new(weights.into(), 2, 0).unwrap().describe(),

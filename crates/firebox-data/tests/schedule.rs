@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use burn_dataset::{Dataset, DatasetError};
 use firebox_data::{
-    BoxError, Epoch, ErrorKind, Gather, Loader, LoaderState, OnError, Remedy, Retry, SampleRng, Sampler,
-    Shuffled, Stack, Stream, derive_seed,
+    BoxError, Epoch, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Remedy, Retry, SampleRng,
+    Sampler, Shuffled, Stack, Stream, derive_seed,
 };
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -82,8 +82,8 @@ impl Case {
         let at_most = [usize::MAX, below(6), 0][below(3)];
         let policy = match below(4) {
             0 => OnError::Fail,
-            1 | 2 => OnError::Skip { at_most },
-            _ => OnError::Replace { at_most },
+            1 | 2 => OnError::Skip { at_most: Limit::Count(at_most) },
+            _ => OnError::Replace { at_most: Limit::Count(at_most) },
         };
         let sticks = (below(8) == 0).then(|| (below(61), below(2) == 0));
         let (shuffle, drop_last) = (below(2) == 0, below(4) == 0);
@@ -97,7 +97,8 @@ impl Case {
 
     fn limit(&self) -> usize {
         match self.policy {
-            OnError::Skip { at_most } | OnError::Replace { at_most } => at_most,
+            OnError::Skip { at_most: Limit::Count(at_most) }
+            | OnError::Replace { at_most: Limit::Count(at_most) } => at_most,
             _ => 0,
         }
     }
@@ -436,7 +437,7 @@ fn every_schedule_gives_what_the_model_gives() {
     }));
     let next = Arc::new(AtomicUsize::new(0));
     thread::scope(|scope| {
-        for _ in 0..3 {
+        for _ in 0..8 {
             let next = Arc::clone(&next);
             scope.spawn(move || {
                 loop {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use firebox_data::{
-    Error, ErrorKind, Lines, Loader, LoaderState, OnError, Records, Remedy, Retry, Scalar, Shards, Stack,
-    StreamLoader,
+    Error, ErrorKind, Limit, Lines, Loader, LoaderState, OnError, Records, Remedy, Retry, Scalar, Shards,
+    Stack, StreamLoader,
 };
 
 /// Shards of numbers: shard s has `lengths[s]` of them, which are 1000 s and up.
@@ -140,7 +140,7 @@ fn loader(numbers: &Numbers, order: Order, workers: usize, prefetch: usize) -> S
         .seed(5)
         .workers(workers)
         .prefetch(prefetch)
-        .on_error(OnError::Skip { at_most: 100 });
+        .on_error(OnError::Skip { at_most: Limit::Count(100) });
     let builder = match order.window {
         Some(window) => builder.shuffle_window(window),
         None => builder,
@@ -356,7 +356,7 @@ fn a_shard_that_cannot_be_read_on_ends_the_epoch_whatever_the_policy() {
     }
     let loader = Loader::stream(Short(Numbers::new(&LENGTHS)))
         .batch_size(10)
-        .on_error(OnError::Skip { at_most: 100 })
+        .on_error(OnError::Skip { at_most: Limit::Count(100) })
         .workers(2)
         .build((), |_, _, ()| Ok(()))
         .unwrap();

@@ -7,7 +7,7 @@ mod lines;
 mod map;
 mod mix;
 mod shards;
-mod split;
+mod subset;
 
 pub use cache::Cache;
 pub use concat::Concat;
@@ -16,4 +16,4 @@ pub use lines::Lines;
 pub use map::Map;
 pub use mix::Mix;
 pub use shards::{Records, Shards};
-pub use split::{Part, random_split};
+pub use subset::{Subset, random_split};

@@ -250,6 +250,12 @@ impl Settings {
         expect(threads <= MAX_WORKERS, format!("workers: expected at most {MAX_WORKERS}, got {threads}"))?;
         expect(self.prefetch != Some(0), "prefetch: expected at least 1, got 0".to_owned())?;
         expect(self.readers != Some(0), "readers: expected at least 1, got 0".to_owned())?;
+        if let Some(share) = self.on_error.share() {
+            expect(
+                (0.0..=1.0).contains(&share),
+                format!("on error: expected a share from 0 to 1, got {share}"),
+            )?;
+        }
         for (what, is_set) in [("readers", readers > 0), ("timeout", self.timeout.is_some())] {
             expect(workers > 0 || !is_set, format!("{what}: expected at least 1 worker, got 0"))?;
         }

@@ -31,12 +31,20 @@ pub struct Epoch<'l, C: Collate> {
     ahead: BTreeSet<usize>,
     /// The samples skipped or replaced in them.
     faults: usize,
+    /// How many of them there may be.
+    limit: usize,
     /// The samples that the batches delivered by this iterator went without.
     skipped: usize,
     /// The batches of the whole epoch, if their number is known.
     total: Option<usize>,
     begun: Instant,
     report: EpochReport,
+}
+
+/// What is known of a whole epoch.
+pub(super) struct Total {
+    pub(super) batches: Option<usize>,
+    pub(super) samples: Option<usize>,
 }
 
 impl<'l, C: Collate> Epoch<'l, C> {
@@ -49,23 +57,35 @@ impl<'l, C: Collate> Epoch<'l, C> {
             delivered: state.delivered_ahead(),
             positions: Box::new(move |batch| batches.positions(epoch, batch)),
         };
-        let total = Some(loader.batches(epoch));
+        let total = Total { batches: Some(loader.batches(epoch)), samples: Some(loader.samples(epoch)) };
         Self::of_plan(loader, Arc::clone(&loader.executor), state, Box::new(plan), total)
     }
 
-    /// The epoch of any plan, of `total` batches if that is known.
+    /// The epoch of any plan.
     pub(super) fn of_plan(
         loader: &'l Loader<C>,
         executor: Arc<Executor<C>>,
         state: &LoaderState,
         plan: Box<dyn Plan + 'l>,
-        total: Option<usize>,
+        total: Total,
     ) -> Self {
         let begun = Instant::now();
-        let window = Some(Window::new(loader, executor, state.epoch, plan));
+        let limit = loader.executor.on_error.limit(total.samples);
+        let window = Some(Window::new(loader, executor, state.epoch, plan, limit));
         let report = EpochReport { epoch: state.epoch, workers: loader.workers(), ..EpochReport::default() };
         let (delivered, ahead) = (state.batch, state.delivered_ahead());
-        Epoch { loader, window, delivered, ahead, faults: state.faults, skipped: 0, total, begun, report }
+        Epoch {
+            loader,
+            window,
+            delivered,
+            ahead,
+            faults: state.faults,
+            limit,
+            skipped: 0,
+            total: total.batches,
+            begun,
+            report,
+        }
     }
 
     /// Where the loader stands: behind the batches that were delivered.
@@ -125,7 +145,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
 
     /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is left.
     fn take(&mut self, batch: usize, made: Made<C::Batch>) -> Option<Result<C::Batch, Error>> {
-        let limit = self.loader.executor.on_error.limit();
+        let limit = self.limit;
         let mut faults = self.faults;
         let (mut skipped, mut too_many) = (0, None);
         for mut incident in made.incidents {

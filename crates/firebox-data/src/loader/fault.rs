@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::Error;
 
 /// What the loader does with a sample that cannot be made, after its retries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OnError {
     /// The epoch ends with the sample's error.
@@ -17,21 +17,43 @@ pub enum OnError {
     /// the error of the first too many.
     Skip {
         /// How many samples an epoch may lack.
-        at_most: usize,
+        at_most: Limit,
     },
     /// Another sample of its batch takes its place, too (of the epoch, if the batch has no other), chosen by
     /// (seed, epoch, index); batches keep their size. More than `at_most` such samples in an epoch end it with the error of the first too many.
     Replace {
         /// How many samples of an epoch may be replaced.
-        at_most: usize,
+        at_most: Limit,
     },
 }
 
+/// How many samples of an epoch may be bad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// So many.
+    Count(usize),
+    /// This part of the epoch's samples, from 0 to 1, rounded down.
+    Share(f64),
+}
+
 impl OnError {
-    pub(super) fn limit(self) -> usize {
+    /// How many bad samples there may be in an epoch of so many; a share of an unknown number is none.
+    pub(super) fn limit(self, samples: Option<usize>) -> usize {
         match self {
             OnError::Fail => 0,
-            OnError::Skip { at_most } | OnError::Replace { at_most } => at_most,
+            OnError::Skip { at_most } | OnError::Replace { at_most } => match at_most {
+                Limit::Count(count) => count,
+                Limit::Share(share) => (share * samples.unwrap_or(0) as f64) as usize,
+            },
+        }
+    }
+
+    /// The share of an epoch that may be bad, if the limit is one.
+    pub(super) fn share(self) -> Option<f64> {
+        match self {
+            OnError::Skip { at_most: Limit::Share(share) }
+            | OnError::Replace { at_most: Limit::Share(share) } => Some(share),
+            _ => None,
         }
     }
 

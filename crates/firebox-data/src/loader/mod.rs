@@ -23,7 +23,7 @@ use firebox_workers::Pool;
 
 pub use builder::{Indexed, LoaderBuilder};
 pub use epoch::Epoch;
-pub use fault::{Incident, OnError, Remedy, Retry};
+pub use fault::{Incident, Limit, OnError, Remedy, Retry};
 pub use report::{Busy, EpochReport, Stage, Verdict};
 pub use state::LoaderState;
 pub use stream::{Counted, Sharded, StreamEpoch, StreamLoader, StreamState};

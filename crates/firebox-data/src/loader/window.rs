@@ -45,6 +45,8 @@ pub(super) struct Window<'l, C: Collate> {
     cost: Option<f64>,
     /// The most bytes that a batch took so far.
     largest: usize,
+    /// How many samples of the epoch may be bad.
+    limit: usize,
 }
 
 /// What comes next.
@@ -79,6 +81,7 @@ impl<'l, C: Collate> Window<'l, C> {
         executor: Arc<Executor<C>>,
         epoch: u64,
         plan: Box<dyn Plan + 'l>,
+        limit: usize,
     ) -> Self {
         let mut window = Window {
             loader,
@@ -91,6 +94,7 @@ impl<'l, C: Collate> Window<'l, C> {
             out: HashMap::new(),
             cost: None,
             largest: 0,
+            limit,
         };
         if loader.workers() > 0 {
             window.hand_out();
@@ -276,7 +280,7 @@ impl<'l, C: Collate> Window<'l, C> {
                 let error = Error::new(ErrorKind::TimedOut, text).at_index(index).on_worker(error.worker());
                 late.push((place, error.clone()));
                 let policy = self.loader.executor.on_error;
-                if policy != OnError::Fail && late.len() <= policy.limit() {
+                if policy != OnError::Fail && late.len() <= self.limit {
                     // Its thread may write to the buffer at any time: the batch is made again in another one.
                     let (attempt, made) = self.begin(batch, positions, late);
                     self.open[open].attempt = attempt;

@@ -13,7 +13,7 @@ pub use chained::Chained;
 pub use distributed::{Distributed, Uneven};
 pub use sequential::Sequential;
 pub use shuffled::Shuffled;
-pub use subset::Subset;
+pub use subset::SubsetSampler;
 pub use weighted::{Weighted, WeightedOnce};
 
 /// An order of a data set's indices for every epoch, as a function: nothing is remembered from one call to

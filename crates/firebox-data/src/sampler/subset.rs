@@ -5,25 +5,25 @@ use std::sync::Arc;
 use crate::sampler::{Sampler, Sequential, Shuffled, check_position, fingerprint};
 
 /// Only the given indices, in the order of another sampler. Holds one table.
-pub struct Subset<S> {
+pub struct SubsetSampler<S> {
     indices: Arc<[usize]>,
     order: S,
 }
 
-impl Subset<Sequential> {
+impl SubsetSampler<Sequential> {
     /// The indices as they are listed.
     pub fn new(indices: impl Into<Arc<[usize]>>) -> Self {
         let indices = indices.into();
-        Subset { order: Sequential::new(indices.len()), indices }
+        SubsetSampler { order: Sequential::new(indices.len()), indices }
     }
 
     /// The indices in another random order each epoch.
-    pub fn shuffled(self, seed: u64) -> Subset<Shuffled> {
-        Subset { order: Shuffled::new(self.indices.len(), seed), indices: self.indices }
+    pub fn shuffled(self, seed: u64) -> SubsetSampler<Shuffled> {
+        SubsetSampler { order: Shuffled::new(self.indices.len(), seed), indices: self.indices }
     }
 }
 
-impl<S: Sampler> Sampler for Subset<S> {
+impl<S: Sampler> Sampler for SubsetSampler<S> {
     fn len(&self) -> usize {
         self.order.len()
     }

@@ -104,6 +104,11 @@ impl<S: Shards> LoaderBuilder<Sharded<S>> {
             !matches!(on_error, OnError::Replace { .. }),
             "on error: a stream has nothing to replace a record by, expected fail or skip".to_owned(),
         )?;
+        let unknown = (0..shards.shards()).find(|&shard| shards.records(shard).is_none());
+        if let (Some(_), Some(shard)) = (on_error.share(), unknown) {
+            let text = format!("on error: a share of how many? shard {shard} does not know its records");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         let order = match shuffle {
             Some(window) => format!("shuffled in windows of {window} (seed {seed})"),
             None => "in order".to_owned(),

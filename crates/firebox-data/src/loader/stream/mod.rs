@@ -20,6 +20,7 @@ use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::{Collate, SlotOf};
 use crate::dataset::Shards;
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::loader::epoch::Total;
 use crate::loader::task::{Failure, Fill, Stages};
 use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 use crate::permutation::Permutation;
@@ -217,6 +218,7 @@ pub struct StreamEpoch<'l, C: Collate, S: Shards> {
 
 impl<'l, C: Collate, S: Shards> StreamEpoch<'l, C, S> {
     fn new(loader: &'l StreamLoader<C, S>, state: &LoaderState) -> Self {
+        let total = Total { batches: None, samples: loader.samples(state.epoch) };
         let StreamLoader { loader, shards, settings, transform } = loader;
         let shared = Arc::new(Shared::default());
         let fill = Filler::<C, S> {
@@ -233,7 +235,7 @@ impl<'l, C: Collate, S: Shards> StreamEpoch<'l, C, S> {
             Arc::clone(&shared),
         );
         let executor = Arc::new(loader.executor.with_fill(Arc::new(fill)));
-        let epoch = Epoch::of_plan(loader, executor, state, Box::new(plan), None);
+        let epoch = Epoch::of_plan(loader, executor, state, Box::new(plan), total);
         StreamEpoch { epoch, settings: Arc::clone(settings), shared }
     }
 

@@ -1,0 +1,130 @@
+//! A part of a data set.
+
+use std::sync::Arc;
+
+use burn_dataset::Dataset;
+
+use crate::error::{Error, ErrorKind};
+use crate::permutation::Permutation;
+use crate::seed::{Stream, derive_seed};
+
+/// Some items of a data set: those listed, or a random part from [`random_split`].
+#[derive(Debug)]
+pub struct Subset<D> {
+    dataset: Arc<D>,
+    indices: Indices,
+}
+
+#[derive(Debug)]
+enum Indices {
+    Listed(Box<[usize]>),
+    /// `len` places of a permutation, from `start` on.
+    Permuted {
+        permutation: Permutation,
+        start: usize,
+        len: usize,
+    },
+}
+
+impl<D> Subset<D> {
+    /// The items with these indices, in this order; one that is listed twice is there twice.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the data set has no item with one of them.
+    pub fn new<I, E>(dataset: D, indices: impl Into<Box<[usize]>>) -> Result<Self, Error>
+    where
+        D: Dataset<I, E>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let (len, indices) = (dataset.len(), indices.into());
+        match indices.iter().find(|index| **index >= len) {
+            None => Ok(Subset { dataset: Arc::new(dataset), indices: Indices::Listed(indices) }),
+            Some(index) => {
+                let text = format!("subset: expected indices below {len}, got {index}");
+                Err(Error::new(ErrorKind::Config, text))
+            }
+        }
+    }
+
+    /// The index in the whole data set of this part's item `index`.
+    pub fn index_in_whole(&self, index: usize) -> usize {
+        match &self.indices {
+            Indices::Listed(indices) => indices[index],
+            Indices::Permuted { permutation, start, len } => {
+                assert!(index < *len, "index {index} of a part of {len}");
+                permutation.apply(start + index)
+            }
+        }
+    }
+}
+
+impl<D, I, E> Dataset<I, E> for Subset<D>
+where
+    D: Dataset<I, E>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn get(&self, index: usize) -> Result<I, E> {
+        self.dataset.get(self.index_in_whole(index))
+    }
+
+    fn len(&self) -> usize {
+        match &self.indices {
+            Indices::Listed(indices) => indices.len(),
+            Indices::Permuted { len, .. } => *len,
+        }
+    }
+}
+
+/// Cuts a data set into a random part of `second` items and the rest, which comes first.
+///
+/// Which item goes where follows from `seed` alone; every item is in exactly one part.
+///
+/// # Errors
+/// [`ErrorKind::Config`] if the data set has fewer than `second` items.
+pub fn random_split<D, I, E>(dataset: D, second: usize, seed: u64) -> Result<(Subset<D>, Subset<D>), Error>
+where
+    D: Dataset<I, E>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let len = dataset.len();
+    let first = len.checked_sub(second).ok_or_else(|| {
+        Error::new(ErrorKind::Config, format!("a split of {second} items of a data set that has {len}"))
+    })?;
+    let dataset = Arc::new(dataset);
+    let permutation = Permutation::new(len, derive_seed(seed, Stream::Split, 0, 0));
+    let part = |start, len| Subset {
+        dataset: Arc::clone(&dataset),
+        indices: Indices::Permuted { permutation: permutation.clone(), start, len },
+    };
+    Ok((part(0, first), part(first, second)))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_dataset::InMemDataset;
+
+    use super::*;
+
+    #[test]
+    fn listed_items_come_as_they_are_listed() {
+        let subset = Subset::new(InMemDataset::new(vec![10, 11, 12]), [2, 0, 2]).unwrap();
+        assert_eq!(subset.iter().map(Result::unwrap).collect::<Vec<i32>>(), [12, 10, 12]);
+        assert_eq!((subset.len(), subset.index_in_whole(1)), (3, 0));
+        let error = Subset::new(InMemDataset::new(vec![10, 11]), [1, 2]).err().unwrap();
+        assert_eq!(error.to_string(), "subset: expected indices below 2, got 2");
+    }
+
+    #[test]
+    fn every_item_is_in_one_part() {
+        for (len, second) in [(0, 0), (1, 0), (1, 1), (10, 3), (5000, 4999)] {
+            let (a, b) = random_split(InMemDataset::new((0..len).collect()), second, 9).unwrap();
+            assert_eq!((a.len(), b.len()), (len - second, second));
+            let mut all: Vec<usize> = a.iter().chain(b.iter()).map(Result::unwrap).collect();
+            assert!(len < 10 || !all.is_sorted());
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..len));
+        }
+        let error = random_split(InMemDataset::new(vec![1]), 2, 0).err().unwrap();
+        assert_eq!(error.to_string(), "a split of 2 items of a data set that has 1");
+    }
+}
