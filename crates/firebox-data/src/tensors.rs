@@ -204,6 +204,8 @@ pub(crate) struct Uploaded<'l, B: Send + 'static, T: Send + 'static> {
     host: Box<dyn BatchStream<B> + 'l>,
     /// The device thread is one, so that batches come back in their order.
     uploads: Dispatch<'l, (B, Behind), Box<Upload<B, T>>>,
+    /// A batch that the device thread had no room for.
+    waiting: Option<(B, Behind)>,
     /// Whether the host's batches are at an end, and the error that ended them, if one did.
     ended: bool,
     error: Option<Error>,
@@ -229,6 +231,7 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
         Uploaded {
             host,
             uploads,
+            waiting: None,
             ended: false,
             error: None,
             failed: false,
@@ -241,23 +244,35 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
 
     /// Hands out what the host has ready; waits for it only if there is nothing else to wait for.
     fn hand_out(&mut self, wait: bool) {
-        while !self.ended && self.uploads.outstanding() < AHEAD {
-            let batch = match wait && self.uploads.outstanding() == 0 {
-                true => self.host.next(),
-                false => match self.host.try_next() {
-                    Poll::Ready(batch) => batch,
-                    Poll::Pending => return,
-                },
-            };
-            match batch {
-                Some(Ok(batch)) => {
-                    let behind = Behind { state: self.host.state(), delivered: self.host.delivered() };
-                    // It has room: fewer than `AHEAD` are out, and the thread has no other tasks.
-                    let _ = self.uploads.send((batch, behind));
+        while self.uploads.outstanding() < AHEAD {
+            if self.waiting.is_none() && !self.ended {
+                match wait && self.uploads.outstanding() == 0 {
+                    true => {
+                        let batch = self.host.next();
+                        self.note(batch);
+                    }
+                    false => match self.host.try_next() {
+                        Poll::Ready(batch) => self.note(batch),
+                        Poll::Pending => return,
+                    },
                 }
-                Some(Err(error)) => (self.ended, self.error) = (true, Some(error)),
-                None => self.ended = true,
             }
+            let Some(batch) = self.waiting.take() else { return };
+            if let Err(batch) = self.uploads.send(batch) {
+                self.waiting = Some(batch);
+                return;
+            }
+        }
+    }
+
+    fn note(&mut self, batch: Option<Result<B, Error>>) {
+        match batch {
+            Some(Ok(batch)) => {
+                let behind = Behind { state: self.host.state(), delivered: self.host.delivered() };
+                self.waiting = Some((batch, behind));
+            }
+            Some(Err(error)) => (self.ended, self.error) = (true, Some(error)),
+            None => self.ended = true,
         }
     }
 
@@ -291,7 +306,7 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
                     .on_worker(worker)
                     .caused_by(error))))
             }
-            None if self.ended => Poll::Ready(self.error.take().map(Err)),
+            None if self.ended && self.waiting.is_none() => Poll::Ready(self.error.take().map(Err)),
             None => Poll::Pending,
         }
     }

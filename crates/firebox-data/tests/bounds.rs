@@ -65,11 +65,11 @@ fn made_at_rest<C: firebox_data::Collate>(loader: &Loader<C>, made: &AtomicUsize
 #[test]
 fn a_consumer_that_stalls_has_just_as_many_batches_made_as_may_be_ahead() {
     for threads in SOME {
-        for prefetch in [1, 2, 5] {
-            for stall in [0, 1, 4] {
+        for prefetch in [1, 4] {
+            for stall in [0, 3] {
                 let made = Arc::new(AtomicUsize::new(0));
                 let count = Arc::clone(&made);
-                let loader = numbers(30 * SIZE, threads)
+                let loader = numbers(12 * SIZE, threads)
                     .batch_size(SIZE)
                     .prefetch(prefetch)
                     .build((), move |_, _, ()| {
@@ -82,9 +82,6 @@ fn a_consumer_that_stalls_has_just_as_many_batches_made_as_may_be_ahead() {
                 let expected = (stall + prefetch) * SIZE;
                 let case = format!("{threads:?}, {prefetch} ahead, stalled after {stall}");
                 assert_eq!(made_at_rest(&loader, &made, expected), expected, "{case}");
-                // And stays so, however often one looks.
-                let before = made.load(Ordering::SeqCst);
-                assert_eq!(made_at_rest(&loader, &made, before), before, "{case}");
                 let before = made.load(Ordering::SeqCst);
                 drop(epoch);
                 drop(loader);
@@ -97,12 +94,11 @@ fn a_consumer_that_stalls_has_just_as_many_batches_made_as_may_be_ahead() {
 #[test]
 fn batches_ahead_take_no_more_bytes_than_they_may_but_one_always_may() {
     // Batches of 1,000 bytes.
-    for (budget, open) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1999, 1), (2000, 2), (3500, 3), (20_000, 20)]
-    {
-        for threads in SOME {
+    for (budget, open) in [(0, 1), (999, 1), (1999, 1), (2000, 2), (3500, 3), (8000, 8)] {
+        for threads in [SOME[1], SOME[3]] {
             let begun = Arc::new(AtomicUsize::new(0));
             let count = Arc::clone(&begun);
-            let loader = numbers(40 * SIZE, threads)
+            let loader = numbers(15 * SIZE, threads)
                 .batch_size(SIZE)
                 .prefetch(30)
                 .prefetch_bytes(budget)
@@ -116,10 +112,10 @@ fn batches_ahead_take_no_more_bytes_than_they_may_but_one_always_may() {
             // What a batch takes is known when one is made.
             assert_eq!(made_at_rest(&loader, &begun, SIZE), SIZE, "{case}");
             let fence = begun.load(Ordering::SeqCst) - SIZE;
-            for delivered in 1..=40 {
+            for delivered in 1..=15 {
                 assert_eq!(epoch.next().unwrap().unwrap().samples, SIZE);
                 let begun = begun.load(Ordering::SeqCst) - fence;
-                assert!(begun <= ((delivered + open) * SIZE).min(40 * SIZE), "{case}: {begun}");
+                assert!(begun <= ((delivered + open) * SIZE).min(15 * SIZE), "{case}: {begun}");
             }
             assert!(epoch.next().is_none());
             // The budget is made use of, too.
@@ -134,7 +130,7 @@ fn batches_ahead_take_no_more_bytes_than_they_may_but_one_always_may() {
 
 #[test]
 fn a_batch_larger_than_the_budget_comes_all_the_same() {
-    for threads in SOME {
+    for threads in [SOME[1], SOME[3]] {
         for huge in [0, 57, 199] {
             let loader = numbers(200, threads)
                 .batch_size(SIZE)
@@ -144,7 +140,7 @@ fn a_batch_larger_than_the_budget_comes_all_the_same() {
                     Ok(())
                 })
                 .unwrap();
-            for epoch in 0..2 {
+            for epoch in 0..1 {
                 let batches: Vec<Padded<u8>> = loader.epoch(epoch).map(Result::unwrap).collect();
                 let lengths: Vec<usize> = batches.iter().map(|batch| batch.longest).collect();
                 let expected = (0..20).map(|batch| if batch == huge / SIZE { 50_000 } else { 10 });
@@ -202,16 +198,14 @@ fn the_memory_of_a_stalled_loader_is_flat_and_all_of_it_is_given_back() {
                     Ok(())
                 })
                 .unwrap();
-            for stop in 0..=20 {
+            for stop in [0, 1, 9, 19] {
                 let mut epoch = loader.epoch(0);
                 let held: Vec<_> = epoch.by_ref().take(stop).map(Result::unwrap).collect();
                 let ahead = 3.min(20 - stop);
                 wait_until("what may be made ahead", || alive() >= (stop + ahead) * SIZE);
-                for _ in 0..2 {
-                    // To make another epoch meanwhile changes nothing of this one.
-                    loader.epoch(1).for_each(|batch| assert_eq!(batch.unwrap().len(), SIZE));
-                    assert_eq!(alive(), (stop + ahead) * SIZE, "{workers} workers, after {stop}");
-                }
+                // To make another epoch meanwhile changes nothing of this one.
+                loader.epoch(1).for_each(|batch| assert_eq!(batch.unwrap().len(), SIZE));
+                assert_eq!(alive(), (stop + ahead) * SIZE, "{workers} workers, after {stop}");
                 drop(held);
                 assert_eq!(alive(), ahead * SIZE);
                 drop(epoch);
@@ -219,7 +213,7 @@ fn the_memory_of_a_stalled_loader_is_flat_and_all_of_it_is_given_back() {
                 wait_until("the end of what was made ahead", || alive() == 0);
             }
             // In the middle of everything.
-            for stop in 0..5 {
+            for stop in 0..3 {
                 loader.epoch(2).take(stop).for_each(|batch| assert!(batch.is_ok()));
             }
             drop(loader);
@@ -241,7 +235,7 @@ fn an_iterator_may_be_dropped_at_any_batch_and_the_next_one_is_whole() {
                     Ok(())
                 })
                 .unwrap();
-            for stop in 0..=10 {
+            for stop in [0, 1, 5, 9, 10] {
                 assert_eq!(
                     loader.epoch(stop).take(stop as usize).filter(Result::is_ok).count(),
                     stop as usize
@@ -256,8 +250,8 @@ fn an_iterator_may_be_dropped_at_any_batch_and_the_next_one_is_whole() {
 #[test]
 fn more_workers_than_samples_are_no_harm() {
     for len in 0..=3 {
-        for (workers, readers) in [(8, None), (8, Some(5)), (1, Some(9))] {
-            for size in [1, 2, 50] {
+        for (workers, readers) in [(8, None), (3, Some(5))] {
+            for size in [1, 50] {
                 let loader = numbers(len, Threads { workers, readers })
                     .batch_size(size)
                     .prefetch(40)
@@ -464,7 +458,7 @@ impl Clone for Copied {
 #[test]
 fn the_memory_of_a_dropped_batch_is_used_again() {
     for workers in [0, 1, 3] {
-        let mut builder = numbers(100 * SIZE, Threads { workers, readers: None });
+        let mut builder = numbers(40 * SIZE, Threads { workers, readers: None });
         if workers > 0 {
             builder = builder.prefetch(2);
         }
@@ -477,18 +471,18 @@ fn the_memory_of_a_dropped_batch_is_used_again() {
             }
         }
         // Two ahead, one with the consumer, and one that is dropped while the next is begun.
-        assert!(places.len() <= 4 && again >= 290, "{workers} workers: {} places", places.len());
+        assert!(places.len() <= 4 && again >= 110, "{workers} workers: {} places", places.len());
     }
     // An allocator could have given the same places by chance. What a new buffer costs cannot be overlooked: a copy of
     // the default for each element.
-    let loader = numbers(100 * SIZE, Threads { workers: 1, readers: None })
+    let loader = numbers(40 * SIZE, Threads { workers: 1, readers: None })
         .batch_size(SIZE)
         .prefetch(2)
         .build(Stack::<Copied, 1>::new([64]), |_, _, _| Ok(()))
         .unwrap();
     loader.epoch(0).for_each(|batch| drop(batch.unwrap()));
-    let (cleared, batch) = (100 * SIZE * 64, SIZE * 64);
-    let fresh = COPIES.load(Ordering::SeqCst).saturating_sub(cleared - 100 * SIZE);
+    let (cleared, batch) = (40 * SIZE * 64, SIZE * 64);
+    let fresh = COPIES.load(Ordering::SeqCst).saturating_sub(cleared - 40 * SIZE);
     assert!(fresh <= 6 * batch, "{fresh} elements of new buffers, {batch} in each");
 }
 
@@ -496,7 +490,7 @@ type Mixed = (Stacked<u8, 1>, Padded<u8>, Vec<u64>, Vec<(usize, u64)>);
 
 #[test]
 fn what_an_earlier_batch_left_in_its_memory_never_shows() {
-    for workers in [0, 1, 3] {
+    for workers in [0, 3] {
         for policy in [
             OnError::Fail,
             OnError::Skip { at_most: Limit::Count(100) },
@@ -528,7 +522,7 @@ fn what_an_earlier_batch_left_in_its_memory_never_shows() {
                     },
                 )
                 .unwrap();
-            for epoch in 0..20 {
+            for epoch in 0..6 {
                 for batch in loader.epoch(epoch) {
                     let (rows, texts, marks, gathered): Mixed = batch.unwrap();
                     assert!(rows.samples == gathered.len() && marks.len() == gathered.len());
@@ -599,7 +593,7 @@ fn random_bytes_are_the_same_however_the_loader_is_set_up() {
     };
     let plain = |workers| numbers(203, Threads { workers, readers: None });
     let expected: Vec<Vec<_>> =
-        (0..3).map(|epoch| build(plain(0)).epoch(epoch).map(Result::unwrap).collect()).collect();
+        (0..2).map(|epoch| build(plain(0)).epoch(epoch).map(Result::unwrap).collect()).collect();
     // Computed without a loader.
     for (epoch, batches) in expected.iter().enumerate() {
         for (rows, slots) in batches {

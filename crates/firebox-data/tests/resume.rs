@@ -168,7 +168,7 @@ fn a_resume_after_any_batch_gives_the_tail_of_the_uninterrupted_epoch() {
     let after: Vec<_> = SETUPS.into_iter().map(|setup| (setup, loader(setup))).collect();
     for before in [workers(0), workers(1), workers(3)] {
         let first = loader(before);
-        for stop in 0..=BATCHES {
+        for stop in [0, 1, 6, BATCHES - 1, BATCHES] {
             let mut epoch = first.epoch(2);
             assert_eq!(all(epoch.by_ref().take(stop)), expected[..stop]);
             let state = through_json(&epoch.state());
@@ -188,7 +188,7 @@ fn a_resume_after_any_batch_gives_the_tail_of_the_uninterrupted_epoch() {
 #[test]
 fn a_state_taken_twice_is_the_same_and_to_take_it_changes_nothing() {
     let expected = all(loader(workers(0)).epoch(1));
-    for setup in SETUPS {
+    for setup in [workers(0), workers(3), SETUPS[4], SETUPS[6]] {
         let loader = loader(setup);
         let mut epoch = loader.epoch(1);
         for (delivered, batch) in expected.iter().enumerate() {
@@ -210,13 +210,13 @@ fn a_state_taken_twice_is_the_same_and_to_take_it_changes_nothing() {
 #[test]
 fn every_epoch_after_a_resume_is_whole() {
     let reference = loader(workers(0));
-    for setup in SETUPS {
-        for stop in [0, 1, BATCHES - 1, BATCHES] {
+    for setup in [workers(0), workers(1), workers(3), SETUPS[3], SETUPS[7]] {
+        for stop in [1, BATCHES] {
             let mut epoch = reference.epoch(4);
             epoch.by_ref().take(stop).for_each(drop);
             let loader = loader(setup);
             assert_eq!(all(loader.resume(&epoch.state()).unwrap()), all(epoch));
-            for next in 5..8 {
+            for next in 5..7 {
                 let batches = all(loader.epoch(next));
                 assert_eq!(batches, all(reference.epoch(next)), "{setup:?}");
                 let numbers: BTreeSet<usize> = batches.into_iter().flat_map(|(_, numbers)| numbers).collect();
@@ -243,7 +243,7 @@ fn two_loaders_and_two_epochs_of_one_loader_know_nothing_of_each_other() {
             let (one, two, expected) = (&one, &two, &expected);
             scope.spawn(move || {
                 let loader = if consumer % 2 == 0 { one } else { two };
-                for stop in 0..=BATCHES {
+                for stop in [0, 5, BATCHES] {
                     let number = (consumer + stop) % 2;
                     let mut epoch = loader.epoch(number as u64);
                     assert_eq!(all(epoch.by_ref().take(stop)), expected[number][..stop]);
@@ -261,7 +261,7 @@ fn from_a_sparse_snapshot_the_epoch_goes_on_as_it_did() {
     let expected = all(loader(workers(0)).epoch(0));
     for (before, after) in [(workers(0), workers(3)), (workers(3), SETUPS[7]), (SETUPS[6], workers(0))] {
         let (first, second) = (loader(before), loader(after));
-        for crash in 0..=BATCHES {
+        for crash in [0, 3, 6, 7, 8, BATCHES] {
             let mut epoch = first.epoch(0);
             let (mut saved, mut state) = (0, through_json(&epoch.state()));
             for (place, batch) in expected[..crash].iter().enumerate() {
@@ -325,11 +325,11 @@ fn faults_are_met_again_in_a_resumed_epoch_and_not_counted_twice() {
         };
         assert_eq!((incidents(&whole).len(), whole.state().faults), (bad.len(), bad.len()));
         let setups = [workers(0), workers(1), workers(3), SETUPS[6]];
-        for before in setups {
+        for before in [workers(0), workers(3)] {
             let first = loader(before);
             for after in setups {
                 let second = loader(after);
-                for stop in 0..=expected.len() {
+                for stop in [0, 1, 7, expected.len()] {
                     let mut epoch = first.epoch(1);
                     assert_eq!(all(epoch.by_ref().take(stop)), expected[..stop]);
                     let state = through_json(&epoch.state());
@@ -363,7 +363,7 @@ fn as_they_complete_the_same_batches_come_in_every_epoch() {
     let reference = loader(workers(0));
     for setup in SETUPS {
         let loader = loader(Setup { as_completed: true, ..setup });
-        for epoch in 0..4 {
+        for epoch in 0..2 {
             let (mut batches, mut expected) = (all(loader.epoch(epoch)), all(reference.epoch(epoch)));
             batches.sort_by_key(|(_, numbers)| numbers.clone());
             expected.sort_by_key(|(_, numbers)| numbers.clone());
@@ -407,11 +407,11 @@ fn a_state_out_of_order_has_just_the_batches_that_were_delivered() {
         let rest: BTreeSet<usize> = epoch.by_ref().map(|batch| number(&batch.unwrap())).collect();
         assert_eq!(rest, late);
         assert_eq!((epoch.state().batch, epoch.state().ahead), (BATCHES, vec![]));
-        for setup in [workers(0), workers(1), workers(3), SETUPS[3], SETUPS[7]] {
+        for setup in [workers(0), workers(1), workers(3)] {
             for as_completed in [false, true] {
                 let setup = Setup { as_completed, ..setup };
                 let second = loader_of(Numbers::good(LEN), OnError::Fail, false, setup);
-                for (delivered, state) in &states {
+                for (delivered, state) in states.iter().step_by(3).chain(states.last()) {
                     let mut resumed = second.resume(state).unwrap();
                     assert_eq!(resumed.state(), *state);
                     assert_eq!(resumed.size_hint(), (0, Some(BATCHES - delivered.len())));
@@ -488,8 +488,8 @@ fn out_of_order_too_faults_are_counted_with_the_batches_that_had_them() {
 
 #[test]
 fn delivery_runs_ahead_of_the_first_missing_batch_by_a_bound() {
-    for (prefetch, bound) in [(2, 64), (64, 64), (100, 100)] {
-        let len = 150 * SIZE;
+    for (prefetch, bound) in [(2, 64), (100, 100)] {
+        let len = 120 * SIZE;
         let setup = Setup { prefetch: Some(prefetch), as_completed: true, ..workers(2) };
         let (loader, opens) = held_back(len, vec![3], setup);
         let mut epoch = loader.epoch(0);
@@ -507,7 +507,7 @@ fn delivery_runs_ahead_of_the_first_missing_batch_by_a_bound() {
         helper.join().unwrap();
         assert_eq!(epoch.state().batch, bound);
         let rest: BTreeSet<usize> = epoch.by_ref().map(|batch| number(&batch.unwrap())).collect();
-        assert!(rest.into_iter().eq(bound..150));
+        assert!(rest.into_iter().eq(bound..120));
         // The same bound holds behind a resume.
         let (loader, opens) = held_back(len, vec![3], setup);
         let mut epoch = loader.resume(&state).unwrap();

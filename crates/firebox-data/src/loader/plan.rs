@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::error::Error;
 
@@ -22,6 +23,11 @@ pub(super) trait Plan {
     /// Waits until the next batch is known, or the end.
     fn wait(&mut self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// The time that workers have spent on reading for the plan, since this was last asked.
+    fn reading(&mut self) -> Duration {
+        Duration::ZERO
     }
 
     /// Hears that a batch is with the consumer.

@@ -144,7 +144,8 @@ impl<'l, C: Collate> Window<'l, C> {
             true => self.open.iter().position(|open| open.made.is_some())?,
             false => 0,
         };
-        let made = self.open.get_mut(place)?.made.take()?;
+        let mut made = self.open.get_mut(place)?.made.take()?;
+        made.busy.reading += self.plan.reading();
         let batch = self.open.remove(place)?.batch;
         self.plan.delivered(batch);
         Some((batch, made))

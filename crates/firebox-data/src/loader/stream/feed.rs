@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, panic_message};
 
@@ -12,10 +12,11 @@ use crate::error::{Error, ErrorKind};
 use crate::loader::fault::Retry;
 use crate::loader::gate::PATIENCE;
 use crate::loader::stream::cursor::{Lane, Next};
+use crate::loader::task::Gates;
 use crate::sync::Arc;
 
 /// Records that are read in one task.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// A record, or why it can't be had, and where it stands.
 pub(super) struct Item<R> {
@@ -33,6 +34,8 @@ pub(super) struct Feeds<'l, S: Shards> {
     feeds: HashMap<usize, Feed<S>>,
     /// The shard that each task reads, by the task's index: its place in the order.
     out: HashMap<usize, usize>,
+    /// What reading has taken, and nobody has asked for yet.
+    pub(super) took: Duration,
 }
 
 struct Feed<S: Shards> {
@@ -64,12 +67,19 @@ struct Chunk<S: Shards> {
     items: Vec<(Item<S::Record>, Option<u64>)>,
     /// `None` at the shard's end.
     reader: Option<(Reader<S>, Lane)>,
+    took: Duration,
 }
 
 impl<'l, S: Shards> Feeds<'l, S> {
-    pub(super) fn new(pool: &'l Pool, shards: Arc<S>, retry: Option<Retry>) -> Self {
-        let reading = Arc::new(Reading { shards, retry });
-        Feeds { dispatch: pool.dispatch(reading, 1024), feeds: HashMap::new(), out: HashMap::new() }
+    pub(super) fn new(
+        pool: &'l Pool,
+        shards: Arc<S>,
+        retry: Option<Retry>,
+        gates: Option<Arc<Gates>>,
+    ) -> Self {
+        let reading = Arc::new(Reading { shards, retry, gates });
+        let dispatch = pool.dispatch(reading, 1024);
+        Feeds { dispatch, feeds: HashMap::new(), out: HashMap::new(), took: Duration::ZERO }
     }
 
     /// Has a shard read from `lane` on, until `ahead` records wait to be taken.
@@ -130,7 +140,8 @@ impl<'l, S: Shards> Feeds<'l, S> {
         let Some(place) = self.out.remove(&task) else { return };
         let Some(feed) = self.feeds.get_mut(&place) else { return };
         match result {
-            Ok(Chunk { items, reader }) => {
+            Ok(Chunk { items, reader, took }) => {
+                self.took += took;
                 feed.items.extend(items);
                 feed.state = match reader {
                     Some((reader, lane)) => State::Open(reader, lane),
@@ -157,6 +168,7 @@ impl<'l, S: Shards> Feeds<'l, S> {
 struct Reading<S> {
     shards: Arc<S>,
     retry: Option<Retry>,
+    gates: Option<Arc<Gates>>,
 }
 
 impl<S: Shards> Work<Read<S>> for Reading<S> {
@@ -164,6 +176,7 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
 
     fn run(&self, read: Read<S>, worker: Worker<'_>) -> Chunk<S> {
         let Read { shard, mut lane, mut reader } = read;
+        let begun = Instant::now();
         let mut items = Vec::with_capacity(CHUNK);
         while items.len() < CHUNK && worker.progress() {
             let number = lane.record;
@@ -173,14 +186,14 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
                     if let Some(error) = self.miscounted(shard, number) {
                         items.push((Item { shard, number, record: Err(error) }, None));
                     }
-                    return Chunk { items, reader: None };
+                    return Chunk { items, reader: None, took: begun.elapsed() };
                 }
                 Err((error, Some(after))) => (Err(error.on_worker(worker.id())), Some(after)),
                 Err((error, None)) => {
                     let text = format!("shard {shard}: the rest of it is not read");
                     let error = Error::new(ErrorKind::Shard, text).caused_by(error).on_worker(worker.id());
                     items.push((Item { shard, number, record: Err(error) }, None));
-                    return Chunk { items, reader: None };
+                    return Chunk { items, reader: None, took: begun.elapsed() };
                 }
             };
             lane.record += 1;
@@ -188,7 +201,7 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
             items.push((Item { shard, number, record }, lane.offset));
             reader = after;
         }
-        Chunk { items, reader: reader.map(|reader| (reader, lane)) }
+        Chunk { items, reader: reader.map(|reader| (reader, lane)), took: begun.elapsed() }
     }
 }
 
@@ -228,6 +241,11 @@ impl<S: Shards> Reading<S> {
         worker: Worker<'_>,
     ) -> Result<Option<(S::Record, Reader<S>)>, Failed<S>> {
         let name = |error| failed(shard, lane.record, error);
+        let place = self.gates.as_ref().map(|gates| gates.reading.enter(|| worker.progress()));
+        if place.as_ref().is_some_and(Option::is_none) {
+            // Nobody waits for the record any more, so that nobody takes this for the shard's end.
+            return Ok(None);
+        }
         // Unwind safety: a reader that panicked is not used again.
         let read = catch_unwind(AssertUnwindSafe(|| {
             let mut reader = match reader {

@@ -230,7 +230,7 @@ impl<'l, C: Collate, S: Shards> StreamEpoch<'l, C, S> {
             &loader.pool,
             Arc::clone(shards),
             Arc::clone(settings),
-            loader.executor.retry.clone(),
+            (loader.executor.retry.clone(), loader.executor.gates.clone()),
             state,
             Arc::clone(&shared),
         );

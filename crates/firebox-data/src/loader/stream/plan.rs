@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use firebox_workers::Pool;
 
@@ -10,7 +11,8 @@ use crate::error::{Error, ErrorKind};
 use crate::loader::plan::{Plan, Planned};
 use crate::loader::stream::Settings;
 use crate::loader::stream::cursor::{Cursor, Lane, Next};
-use crate::loader::stream::feed::{Feeds, Item};
+use crate::loader::stream::feed::{CHUNK, Feeds, Item};
+use crate::loader::task::Gates;
 use crate::loader::{LoaderState, Retry};
 use crate::permutation::Permutation;
 use crate::seed::{Stream, derive_seed};
@@ -84,7 +86,7 @@ impl<'l, S: Shards> Streamed<'l, S> {
         pool: &'l Pool,
         shards: Arc<S>,
         settings: Arc<Settings>,
-        retry: Option<Retry>,
+        (retry, gates): (Option<Retry>, Option<Arc<Gates>>),
         state: &LoaderState,
         shared: Arc<Shared<S::Record>>,
     ) -> Self {
@@ -94,7 +96,7 @@ impl<'l, S: Shards> Streamed<'l, S> {
         };
         let order = settings.order(shards.shards(), state.epoch);
         let len = settings.share(shards.shards());
-        let feeds = Feeds::new(pool, shards, retry);
+        let feeds = Feeds::new(pool, shards, retry, gates);
         lock(&shared.windows).push_back((window, cursor.clone()));
         Streamed {
             epoch: state.epoch,
@@ -120,10 +122,11 @@ impl<'l, S: Shards> Streamed<'l, S> {
     fn read_ahead(&mut self) {
         self.feeds.poll();
         let lanes: Vec<Lane> = self.cursor.reading().collect();
-        let room = (self.settings.window / self.settings.lanes).max(64);
+        // The next window, and of the shards that come later a first piece: they are many.
+        let room = (self.settings.window / self.settings.lanes).max(CHUNK);
         let next = self.cursor.next..self.len.min(self.cursor.next + self.settings.lanes + self.early);
-        let early = next.map(|shard| Lane { shard, record: 0, offset: Some(0) });
-        for lane in lanes.into_iter().chain(early) {
+        let early = next.map(|shard| (Lane { shard, record: 0, offset: Some(0) }, CHUNK));
+        for (lane, room) in lanes.into_iter().map(|lane| (lane, room)).chain(early) {
             let shard = self.settings.shard(&self.order, lane.shard);
             self.feeds.want(shard, lane, room);
         }
@@ -208,6 +211,10 @@ impl<S: Shards> Plan for Streamed<'_, S> {
     fn wait(&mut self) -> Result<(), Error> {
         self.feeds.wait();
         Ok(())
+    }
+
+    fn reading(&mut self) -> Duration {
+        std::mem::take(&mut self.feeds.took)
     }
 
     fn delivered(&mut self, batch: usize) {
