@@ -64,7 +64,8 @@ impl Timeline {
             _ => self.totals.push(now),
         }
         while self.totals.len() > SLICES {
-            self.length *= 2;
+            // Batches may be longer than a slice was meant to be.
+            self.length = (2 * self.length).max(elapsed / (SLICES as u32 / 2));
             let whole = self.totals.len() / 2 * 2;
             let mut place = 0;
             self.totals.retain(|_| {
@@ -108,6 +109,12 @@ mod tests {
             assert_eq!(slices.iter().map(|slice| slice.samples).sum::<usize>(), 64 * batches as usize);
             let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
             assert!((seconds - 0.003 * batches as f64).abs() < 1e-6);
+            let longest = slices.iter().map(|slice| slice.seconds).fold(0.0, f64::max);
+            let whole = slices.split_last().map_or(&[][..], |(_, whole)| whole);
+            assert!(
+                whole.iter().all(|slice| slice.seconds > longest / 2.5),
+                "about equally long: {slices:?}"
+            );
             assert!(slices.iter().all(|slice| (slice.waited_s - slice.seconds / 4.0).abs() < 1e-6));
         }
     }
