@@ -1,9 +1,10 @@
 //! Batch samplers: which positions of an epoch form which batch.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
+use crate::per_epoch::PerEpoch;
 use crate::permutation::Permutation;
 use crate::sampler::Sampler;
 use crate::seed::{Stream, derive_seed};
@@ -92,8 +93,7 @@ pub struct Bucketed<S> {
     /// Samples in a window.
     window: usize,
     seed: u64,
-    /// The plan of one epoch. A cache: it follows from the other fields.
-    plan: Mutex<Option<(u64, Arc<Plan>)>>,
+    plans: PerEpoch<Plan>,
 }
 
 /// Where a sorted window is cut.
@@ -155,7 +155,7 @@ impl<S: Sampler> Bucketed<S> {
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
-        Ok(Bucketed { order, lengths, cut, window, seed, plan: Mutex::new(None) })
+        Ok(Bucketed { order, lengths, cut, window, seed, plans: PerEpoch::new() })
     }
 
     /// Another size of the windows, in samples. Larger windows pad less and mix less.
@@ -169,15 +169,7 @@ impl<S: Sampler> Bucketed<S> {
     }
 
     fn plan(&self, epoch: u64) -> Arc<Plan> {
-        let mut plan = self.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match &*plan {
-            Some((cached, plan)) if *cached == epoch => Arc::clone(plan),
-            _ => {
-                let made = Arc::new(self.make_plan(epoch));
-                *plan = Some((epoch, Arc::clone(&made)));
-                made
-            }
-        }
+        self.plans.get(epoch, || self.make_plan(epoch))
     }
 
     fn make_plan(&self, epoch: u64) -> Plan {
@@ -190,9 +182,11 @@ impl<S: Sampler> Bucketed<S> {
             indices.clear();
             self.order.indices(epoch, start..end, &mut indices);
             // The length in the upper half, the place in the lower: samples of one length stay in the sampler's order,
-            // and the table of lengths is asked once a sample.
+            // and the table of lengths is asked once a sample. An index that the data set lacks is the loader's to name.
             keys.clear();
-            let key = |(place, &index): (usize, &usize)| u64::from(self.lengths[index]) << 32 | place as u64;
+            let key = |(place, &index): (usize, &usize)| {
+                u64::from(self.lengths.get(index).copied().unwrap_or(0)) << 32 | place as u64
+            };
             keys.extend(indices.iter().enumerate().map(key));
             keys.sort_unstable();
             sorted.extend(keys.iter().map(|&key| indices[key as u32 as usize] as u32));

@@ -42,6 +42,12 @@ pub trait Collate: Sized + Send + Sync + 'static {
 
     /// The memory that a batch takes, in bytes: what a budget of the loader counts.
     fn bytes(&self, batch: &Self::Batch) -> usize;
+
+    /// The memory that a batch of so many samples takes, in bytes, if that follows from their number.
+    fn fixed_bytes(&self, samples: usize) -> Option<usize> {
+        let _ = samples;
+        None
+    }
 }
 
 /// The slots of a run of samples in the layout `C`. They can be cut into shorter runs, which are written independently.
@@ -125,6 +131,10 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
     fn bytes(&self, batch: &Stacked<T, R>) -> usize {
         size_of_val(&*batch.values)
     }
+
+    fn fixed_bytes(&self, samples: usize) -> Option<usize> {
+        Some(samples.saturating_mul(self.elements()).saturating_mul(size_of::<T>()))
+    }
 }
 
 /// The slots of a [`Stack`].
@@ -196,6 +206,10 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
 
     fn bytes(&self, batch: &Vec<T>) -> usize {
         size_of_val(&**batch)
+    }
+
+    fn fixed_bytes(&self, samples: usize) -> Option<usize> {
+        Some(samples.saturating_mul(size_of::<T>()))
     }
 }
 
@@ -327,6 +341,10 @@ impl Collate for () {
     fn bytes(&self, _: &usize) -> usize {
         0
     }
+
+    fn fixed_bytes(&self, _: usize) -> Option<usize> {
+        Some(0)
+    }
 }
 
 /// The slots of the empty layout.
@@ -369,6 +387,10 @@ macro_rules! tuples {
 
             fn bytes(&self, batch: &Self::Batch) -> usize {
                 [$(self.$at.bytes(&batch.$at)),+].iter().sum()
+            }
+
+            fn fixed_bytes(&self, samples: usize) -> Option<usize> {
+                [$(self.$at.fixed_bytes(samples)),+].iter().copied().sum()
             }
         }
 

@@ -79,6 +79,7 @@ pub mod fashion_mnist;
 pub mod idx;
 mod loader;
 mod pad;
+mod per_epoch;
 mod permutation;
 mod sampler;
 mod seed;

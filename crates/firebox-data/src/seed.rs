@@ -24,6 +24,8 @@ pub enum Stream {
     Draw = 6,
     /// The choice of a sample that takes another's place.
     Substitute = 7,
+    /// The records of one shard.
+    Shard = 8,
 }
 
 /// A seed for `stream` at the place (a, b), such as an epoch and an index.

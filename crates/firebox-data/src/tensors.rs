@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Element, Float, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Float, Int, Tensor, TensorData};
 
 use firebox_workers::{Dispatch, Pool};
 
@@ -17,8 +17,8 @@ use crate::pad::Padded;
 
 /// A batch that has a form as tensors.
 ///
-/// [`Stacked`] arrays of rank R become `Tensor<R + 1>` with the samples first, integers `Tensor<1, Int>`,
-/// tuples tuples. The values move; on the CPU they are not copied.
+/// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, a `Vec` one of rank 1, tuples
+/// tuples; floats, integers and `bool` become tensors of their kind. The values move; on the CPU they are not copied.
 pub trait IntoTensors {
     /// The tensors.
     type Tensors;
@@ -29,9 +29,21 @@ pub trait IntoTensors {
 }
 
 macro_rules! stacked {
-    ($($rank:literal)+) => {$(
-        impl<T: Element> IntoTensors for Stacked<T, $rank> {
-            type Tensors = Tensor<{ $rank + 1 }>;
+    ($kind:ty: $($element:ty)+) => {$(
+        stacked!($element, $kind, 0 1 2 3 4 5);
+
+        impl IntoTensors for Vec<$element> {
+            type Tensors = Tensor<1, $kind>;
+
+            fn into_tensors(self, device: &Device) -> Self::Tensors {
+                let samples = self.len();
+                Tensor::from_data(TensorData::new(self, [samples]), device)
+            }
+        }
+    )+};
+    ($element:ty, $kind:ty, $($rank:literal)+) => {$(
+        impl IntoTensors for Stacked<$element, $rank> {
+            type Tensors = Tensor<{ $rank + 1 }, $kind>;
 
             fn into_tensors(self, device: &Device) -> Self::Tensors {
                 let mut shape = vec![self.samples];
@@ -42,16 +54,9 @@ macro_rules! stacked {
     )+};
 }
 
-stacked!(0 1 2 3 4 5);
-
-impl IntoTensors for Vec<i64> {
-    type Tensors = Tensor<1, Int>;
-
-    fn into_tensors(self, device: &Device) -> Self::Tensors {
-        let samples = self.len();
-        Tensor::from_data(TensorData::new(self, [samples]), device)
-    }
-}
+stacked!(Float: f32 f64);
+stacked!(Int: i64 i32 i16 i8 u64 u32 u16 u8);
+stacked!(Bool: bool);
 
 macro_rules! padded {
     ($($element:ty => $kind:ty),+) => {$(
@@ -197,7 +202,7 @@ struct Behind {
 }
 
 /// Puts a batch on the device.
-type Upload<B, T> = dyn Fn((B, Behind)) -> (T, Behind) + Send + Sync;
+type Upload<B, T> = dyn Fn((B, Behind)) -> (T, Behind, Duration) + Send + Sync;
 
 /// The batches of an epoch on the device, made there [`AHEAD`] of the consumer.
 pub(crate) struct Uploaded<'l, B: Send + 'static, T: Send + 'static> {
@@ -216,6 +221,8 @@ pub(crate) struct Uploaded<'l, B: Send + 'static, T: Send + 'static> {
     /// Until the last delivery.
     elapsed: Duration,
     waited: Duration,
+    /// What the device thread spent on the batches delivered.
+    uploading: Duration,
 }
 
 impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
@@ -225,7 +232,10 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
         upload: impl Fn(B) -> T + Send + Sync + 'static,
     ) -> Self {
         let behind = Behind { state: host.state(), delivered: Delivered::default() };
-        let upload: Box<Upload<B, T>> = Box::new(move |(batch, behind)| (upload(batch), behind));
+        let upload: Box<Upload<B, T>> = Box::new(move |(batch, behind)| {
+            let begun = Instant::now();
+            (upload(batch), behind, begun.elapsed())
+        });
         let uploads = pool.dispatch(Arc::new(upload), AHEAD);
         let (elapsed, waited) = (Duration::ZERO, Duration::ZERO);
         Uploaded {
@@ -239,6 +249,7 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
             begun: Instant::now(),
             elapsed,
             waited,
+            uploading: Duration::ZERO,
         }
     }
 
@@ -294,8 +305,9 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
         self.waited += asked.elapsed();
         self.elapsed = self.begun.elapsed();
         match received {
-            Some((_, Ok((tensors, behind)))) => {
+            Some((_, Ok((tensors, behind, took)))) => {
                 self.behind = behind;
+                self.uploading += took;
                 Poll::Ready(Some(Ok(tensors)))
             }
             Some((_, Err(error))) => {
@@ -343,6 +355,8 @@ impl<B: Send + 'static, T: Send + 'static> BatchStream<T> for Uploaded<'_, B, T>
     fn report(&self) -> EpochReport {
         let Delivered { samples, batches, .. } = self.behind.delivered;
         let (elapsed, waited) = (self.elapsed, self.waited);
-        EpochReport { samples, batches, elapsed, waited, ..self.host.report() }
+        let mut report = EpochReport { samples, batches, elapsed, waited, ..self.host.report() };
+        report.busy.uploading = self.uploading;
+        report
     }
 }

@@ -109,9 +109,8 @@ fn batches_ahead_take_no_more_bytes_than_they_may_but_one_always_may() {
                 .unwrap();
             let case = format!("{budget} bytes, {threads:?}");
             let mut epoch = loader.epoch(0);
-            // What a batch takes is known when one is made.
-            assert_eq!(made_at_rest(&loader, &begun, SIZE), SIZE, "{case}");
-            let fence = begun.load(Ordering::SeqCst) - SIZE;
+            assert_eq!(made_at_rest(&loader, &begun, open * SIZE), open * SIZE, "{case}");
+            let fence = begun.load(Ordering::SeqCst) - open * SIZE;
             for delivered in 1..=15 {
                 assert_eq!(epoch.next().unwrap().unwrap().samples, SIZE);
                 let begun = begun.load(Ordering::SeqCst) - fence;
@@ -124,6 +123,36 @@ fn batches_ahead_take_no_more_bytes_than_they_may_but_one_always_may() {
             assert!(epoch.next().unwrap().is_ok());
             let expected = begun_before + (1 + open) * SIZE;
             assert_eq!(made_at_rest(&loader, &begun, expected), expected, "{case}");
+        }
+    }
+}
+
+#[test]
+fn batches_of_unknown_size_exceed_the_budget_by_one_at_most() {
+    // The first is small, so that it tells nothing of the others: 10 bytes, then 100,000 each.
+    for threads in [SOME[1], SOME[3]] {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&begun);
+        let loader = numbers(12 * SIZE, threads)
+            .batch_size(SIZE)
+            .prefetch(8)
+            .prefetch_bytes(50_000)
+            .build(Pad::with(0u8), move |number, _, slot| {
+                count.fetch_add(1, Ordering::SeqCst);
+                slot.resize(if number < SIZE { 1 } else { 10_000 }, 1);
+                Ok(())
+            })
+            .unwrap();
+        let mut epoch = loader.epoch(0);
+        assert_eq!(epoch.next().unwrap().unwrap().longest, 1);
+        for delivered in 1..11 {
+            let at_rest = made_at_rest(&loader, &begun, 0);
+            let other_epochs = (delivered - 1) * loader.samples(1);
+            assert!(
+                at_rest - other_epochs <= (delivered + 1) * SIZE,
+                "{threads:?}: {at_rest} after {delivered}"
+            );
+            assert_eq!(epoch.next().unwrap().unwrap().longest, 10_000);
         }
     }
 }

@@ -134,7 +134,8 @@ impl Pool {
         }
     }
 
-    pub(crate) fn limit(&self) -> Option<Duration> {
+    /// The time that a task of a stream may take: see [`with_timeout`](Pool::with_timeout).
+    pub fn limit(&self) -> Option<Duration> {
         self.limit
     }
 

@@ -14,6 +14,8 @@ const SPAN: Duration = Duration::from_millis(50);
 /// doubling made the loader faster by a third at least.
 pub(super) struct Auto {
     cores: usize,
+    /// Threads of the pool that are there for reading.
+    readers: usize,
     trial: Mutex<Trial>,
 }
 
@@ -38,8 +40,12 @@ pub(super) struct Span {
 }
 
 impl Auto {
-    pub(super) fn new() -> Self {
-        Auto { cores: available_parallelism().map_or(1, usize::from), trial: Mutex::default() }
+    /// Beside `readers` the number of workers, which is then that of transforms at the same time, follows from the cores
+    /// alone.
+    pub(super) fn new(readers: usize) -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let trial = Trial { settled: readers > 0, ..Trial::default() };
+        Auto { cores, readers, trial: Mutex::new(trial) }
     }
 
     pub(super) fn first(&self) -> usize {
@@ -85,8 +91,8 @@ impl Auto {
     }
 
     /// The choice so far, in words.
-    pub(super) fn describe(&self, workers: usize) -> String {
-        let (cores, trial) = (self.cores, self.trial());
+    pub(super) fn describe(&self, threads: usize) -> String {
+        let (cores, workers, trial) = (self.cores, threads - self.readers, self.trial());
         let found = match trial.found.is_empty() {
             true => String::new(),
             false => format!("; {}", trial.found),
@@ -116,7 +122,7 @@ mod tests {
 
     #[test]
     fn workers_are_added_while_they_help() {
-        let auto = Auto { cores: 2, trial: Mutex::default() };
+        let auto = Auto { cores: 2, readers: 0, trial: Mutex::default() };
         let mut workers = auto.first();
         assert_eq!(workers, 1);
         for _ in 0..10 {
@@ -129,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_does_not_wait_needs_no_more() {
-        let auto = Auto { cores: 8, trial: Mutex::default() };
+        let auto = Auto { cores: 8, readers: 0, trial: Mutex::default() };
         let mut workers = auto.first();
         for _ in 0..10 {
             workers = auto.learn(workers, Span { waited: Duration::from_millis(100), ..span(1000.0) });

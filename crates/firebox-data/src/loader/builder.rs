@@ -129,8 +129,10 @@ impl<S> LoaderBuilder<S> {
         self
     }
 
-    /// How many bytes the batches ahead of the consumer may take together. One is always made, however large. Those
-    /// that are not made yet count as much as the largest so far. Default: no limit but [`prefetch`](Self::prefetch).
+    /// How many bytes the batches ahead of the consumer may take together. One is always made, however large. In a
+    /// layout whose batches have no fixed size, such as [`Pad`](crate::Pad), it shows when a batch is made what it takes:
+    /// there, one batch is made at a time, and the last one may exceed the limit. Records that a stream has read and not
+    /// put into a batch yet are not counted. Default: no limit but [`prefetch`](Self::prefetch).
     pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
         self.settings.prefetch_bytes = Some(bytes);
         self
@@ -239,7 +241,7 @@ impl Settings {
         batches: Arc<dyn BatchSampler>,
         fingerprint: String,
     ) -> Result<Loader<C>, Error> {
-        let auto = self.workers.is_none().then(Auto::new);
+        let auto = self.workers.is_none().then(|| Auto::new(self.readers.unwrap_or(0)));
         let workers = self.workers.or(auto.as_ref().map(Auto::first)).unwrap_or(0);
         let readers = self.readers.unwrap_or(0);
         let expect = |sound: bool, text: String| match sound {
@@ -249,6 +251,7 @@ impl Settings {
         let threads = workers.saturating_add(readers);
         expect(threads <= MAX_WORKERS, format!("workers: expected at most {MAX_WORKERS}, got {threads}"))?;
         expect(self.prefetch != Some(0), "prefetch: expected at least 1, got 0".to_owned())?;
+        expect(self.timeout != Some(Duration::ZERO), "timeout: expected more than 0 s".to_owned())?;
         expect(self.readers != Some(0), "readers: expected at least 1, got 0".to_owned())?;
         if let Some(share) = self.on_error.share() {
             expect(
@@ -284,8 +287,7 @@ impl Settings {
             prefetch: self.prefetch,
             prefetch_bytes: self.prefetch_bytes,
             as_completed: self.as_completed,
-            // With readers of their own, the number of threads says little about the number of workers.
-            auto: auto.filter(|_| readers == 0).map(Arc::new),
+            auto: auto.map(Arc::new),
             batch_size: self.batch_size.max(1),
             seed: self.seed,
             fingerprint,

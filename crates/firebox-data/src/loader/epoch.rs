@@ -181,7 +181,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
                 self.skipped += skipped;
                 self.report.samples += made.samples;
                 self.report.batches += usize::from(made.samples > 0);
-                (made.samples > 0).then_some(Ok(values))
+                values.map(Ok)
             }
         }
     }

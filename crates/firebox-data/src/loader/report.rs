@@ -18,6 +18,8 @@ pub struct Busy {
     pub transforming: Duration,
     /// Opening and closing batches.
     pub collating: Duration,
+    /// Putting batches on the device: what its one thread spent, beside the workers.
+    pub uploading: Duration,
 }
 
 impl Busy {
@@ -25,8 +27,10 @@ impl Busy {
         self.reading += other.reading;
         self.transforming += other.transforming;
         self.collating += other.collating;
+        self.uploading += other.uploading;
     }
 
+    /// What the workers spent.
     fn total(self) -> Duration {
         self.reading + self.transforming + self.collating
     }
@@ -77,6 +81,8 @@ pub enum Stage {
     Transforming,
     /// Opening and closing batches.
     Collating,
+    /// Putting batches on the device.
+    Uploading,
 }
 
 impl EpochReport {
@@ -96,7 +102,10 @@ impl EpochReport {
         if self.waited * 20 <= self.elapsed {
             return Verdict::ComputeBound;
         }
-        let Busy { reading, transforming, collating } = self.busy;
+        let Busy { reading, transforming, collating, uploading } = self.busy;
+        if uploading > self.busy.total() / self.workers.max(1) as u32 {
+            return Verdict::DataBound(Stage::Uploading);
+        }
         let stages =
             [(reading, Stage::Reading), (transforming, Stage::Transforming), (collating, Stage::Collating)];
         let longest = stages.into_iter().max_by_key(|(busy, _)| *busy);
@@ -111,6 +120,7 @@ impl fmt::Display for Verdict {
             Verdict::DataBound(Stage::Reading) => "data-bound by reading",
             Verdict::DataBound(Stage::Transforming) => "data-bound by transforming",
             Verdict::DataBound(Stage::Collating) => "data-bound by collating",
+            Verdict::DataBound(Stage::Uploading) => "data-bound by uploading",
         })
     }
 }
@@ -118,7 +128,7 @@ impl fmt::Display for Verdict {
 /// As an object: counts, seconds, the verdict and the incidents as text.
 impl Serialize for EpochReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("EpochReport", 14)?;
+        let mut report = serializer.serialize_struct("EpochReport", 15)?;
         report.serialize_field("epoch", &self.epoch)?;
         report.serialize_field("batches", &self.batches)?;
         report.serialize_field("samples", &self.samples)?;
@@ -128,6 +138,7 @@ impl Serialize for EpochReport {
         report.serialize_field("reading_s", &self.busy.reading.as_secs_f64())?;
         report.serialize_field("transforming_s", &self.busy.transforming.as_secs_f64())?;
         report.serialize_field("collating_s", &self.busy.collating.as_secs_f64())?;
+        report.serialize_field("uploading_s", &self.busy.uploading.as_secs_f64())?;
         report.serialize_field("workers", &self.workers)?;
         match &self.chosen {
             Some(chosen) => report.serialize_field("chosen", chosen)?,
@@ -163,6 +174,9 @@ impl fmt::Display for EpochReport {
             share(self.busy.transforming),
             share(self.busy.collating),
         )?;
+        if !self.busy.uploading.is_zero() {
+            write!(f, "; uploading {:.2} s", self.busy.uploading.as_secs_f64())?;
+        }
         if let Some(chosen) = &self.chosen {
             write!(f, "\n  {chosen}")?;
         }

@@ -1,12 +1,13 @@
 //! A part of a loader's items as a loader of its own.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
 use crate::loader::{Loader, OnError};
+use crate::per_epoch::PerEpoch;
 use crate::sampler::{Sampler, Sequential, Shuffled};
 
 /// The items of a loader and how its batches follow from them: what slices are made of.
@@ -107,7 +108,7 @@ impl Items {
             Order::Batches => Cut::Batches,
         };
         let whole = Arc::clone(&self.whole);
-        Ok(Arc::new(Filtered { whole, range, len: self.len, cut, table: Mutex::default() }))
+        Ok(Arc::new(Filtered { whole, range, len: self.len, cut, tables: PerEpoch::new() }))
     }
 }
 
@@ -143,8 +144,7 @@ struct Filtered {
     /// The number of items in the whole data set.
     len: usize,
     cut: Cut,
-    /// The table of one epoch. A cache: it follows from the other fields.
-    table: Mutex<Option<(u64, Arc<Table>)>>,
+    tables: PerEpoch<Table>,
 }
 
 /// Where what is left is cut into batches.
@@ -163,16 +163,7 @@ struct Table {
 
 impl Filtered {
     fn table(&self, epoch: u64) -> Arc<Table> {
-        // A poisoned lock means that the order panicked under it; what the table was is whole.
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*table {
-            Some((cached, table)) if *cached == epoch => Arc::clone(table),
-            _ => {
-                let made = Arc::new(self.make_table(epoch));
-                *table = Some((epoch, Arc::clone(&made)));
-                made
-            }
-        }
+        self.tables.get(epoch, || self.make_table(epoch))
     }
 
     fn make_table(&self, epoch: u64) -> Table {

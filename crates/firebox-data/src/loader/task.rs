@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -50,15 +50,20 @@ pub(super) struct Errand<C: Collate> {
 pub(super) struct Attempt {
     /// The positions of the whole batch.
     positions: Range<usize>,
-    /// Places of the batch, counted from 0, whose samples took too long in an earlier attempt, and are not tried again.
+    /// Positions whose samples took too long in an earlier attempt, and are not tried again.
     pub(super) late: Vec<(usize, Error)>,
     /// The first place that failed so far: those behind it need not be made. So the error of a batch is that of its
     /// first bad sample, however the runs were timed.
     failed: AtomicUsize,
-    /// Which place each run is at.
+    /// Whether the attempt was given up: whatever its runs still do, no batch comes of it.
+    stopped: AtomicBool,
+    /// The position of the sample that each run tries now, or [`CLOSING`].
     at: Box<[AtomicUsize]>,
     found: Mutex<Found>,
 }
+
+/// Where a run is when all samples are made and it closes the batch.
+const CLOSING: usize = usize::MAX;
 
 /// What the runs of a batch met.
 #[derive(Default)]
@@ -72,18 +77,25 @@ struct Found {
 
 impl Attempt {
     pub(super) fn new(positions: Range<usize>, runs: usize, late: Vec<(usize, Error)>) -> Self {
-        let at = (0..runs).map(|_| AtomicUsize::new(0)).collect();
-        Attempt { positions, late, failed: AtomicUsize::new(usize::MAX), at, found: Mutex::default() }
+        let at = (0..runs).map(|_| AtomicUsize::new(positions.start)).collect();
+        Attempt {
+            positions,
+            late,
+            failed: AtomicUsize::new(usize::MAX),
+            stopped: AtomicBool::new(false),
+            at,
+            found: Mutex::default(),
+        }
     }
 
-    /// The place that a run is at.
-    pub(super) fn at(&self, run: usize) -> usize {
-        self.at[run].load(Ordering::Relaxed)
+    /// The position of the sample that a run tries now; `None` if it closes the batch.
+    pub(super) fn at(&self, run: usize) -> Option<usize> {
+        Some(self.at[run].load(Ordering::Relaxed)).filter(|&at| at != CLOSING)
     }
 
-    /// Has all runs stop at their next sample.
+    /// Has all runs stop at their next sample, and makes sure that none of them closes the batch.
     pub(super) fn stop(&self) {
-        self.failed.store(0, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -102,7 +114,10 @@ pub(super) struct Ran<B> {
 
 /// A batch, with what happened on the way.
 pub(super) struct Made<B> {
-    pub(super) batch: Result<B, Error>,
+    /// `None` if no sample is left of it.
+    pub(super) batch: Result<Option<B>, Error>,
+    /// The memory that it takes.
+    pub(super) bytes: usize,
     /// The samples in it.
     pub(super) samples: usize,
     /// In the order of the samples.
@@ -113,7 +128,7 @@ pub(super) struct Made<B> {
 impl<B> Made<B> {
     /// A batch that was not made at all.
     pub(super) fn failed(error: Error) -> Self {
-        Made { batch: Err(error), samples: 0, incidents: Vec::new(), busy: Busy::default() }
+        Made { batch: Err(error), bytes: 0, samples: 0, incidents: Vec::new(), busy: Busy::default() }
     }
 }
 
@@ -210,16 +225,25 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
         let Errand { task, slots, run, attempt } = errand;
         let samples = task.end - task.start;
         let first = task.start - attempt.positions.start;
-        let mut making =
-            Making { executor: self, task, worker, attempt: &attempt, slots, first, found: Found::default() };
-        let wanted = (0..samples).all(|sample| making.place(run, sample).is_ok());
+        let mut making = Making {
+            executor: self,
+            task,
+            worker,
+            attempt: &attempt,
+            slots,
+            run,
+            first,
+            found: Found::default(),
+        };
+        let made = (0..samples).all(|sample| making.place(sample).is_ok());
+        let wanted = made && worker.progress();
         // The timed samples stand for all.
         let timed = if samples < TIMED { samples } else { samples.div_ceil(TIMED) };
         let scale = samples as f64 / timed.max(1) as f64;
         let Making { slots, mut found, .. } = making;
         found.busy.reading = found.busy.reading.mul_f64(scale);
         found.busy.transforming = found.busy.transforming.mul_f64(scale);
-        let made = if wanted { self.finish(task, slots, &attempt, found, worker) } else { None };
+        let made = if wanted { self.finish(task, slots, (&attempt, run), found, worker) } else { None };
         Ran { made, samples, took: begun.elapsed() }
     }
 }
@@ -246,15 +270,15 @@ impl<C: Collate> Executor<C> {
         &self,
         task: Task,
         slots: Run<C>,
-        attempt: &Attempt,
-        run: Found,
+        (attempt, run): (&Attempt, usize),
+        met: Found,
         worker: Worker<'_>,
     ) -> Option<Box<Made<C::Batch>>> {
         let mut found = attempt.found();
-        found.holes.extend(run.holes);
-        found.incidents.extend(run.incidents);
-        found.busy.add(run.busy);
-        if let Some((place, error)) = run.error
+        found.holes.extend(met.holes);
+        found.incidents.extend(met.incidents);
+        found.busy.add(met.busy);
+        if let Some((place, error)) = met.error
             && found.error.as_ref().is_none_or(|(first, _)| place < *first)
         {
             found.error = Some((place, error));
@@ -267,17 +291,31 @@ impl<C: Collate> Executor<C> {
         incidents.sort_by_key(|(place, _)| *place);
         let incidents = incidents.into_iter().map(|(_, incident)| incident).collect();
         if let Some((_, error)) = error {
-            return Some(Box::new(Made { batch: Err(error), samples: 0, incidents, busy }));
+            return Some(Box::new(Made { batch: Err(error), bytes: 0, samples: 0, incidents, busy }));
+        }
+        if holes.len() == attempt.positions.len() {
+            return Some(Box::new(Made { batch: Ok(None), bytes: 0, samples: 0, incidents, busy }));
         }
         holes.sort_unstable();
+        // Closing has the time limit of a sample, and is none.
+        attempt.at[run].store(CLOSING, Ordering::Relaxed);
+        if !worker.progress() {
+            return None;
+        }
         let closing = Instant::now();
-        let closed = catch_unwind(AssertUnwindSafe(|| self.collate.close(buffer, &holes)));
+        let closed = catch_unwind(AssertUnwindSafe(|| {
+            let batch = self.collate.close(buffer, &holes)?;
+            let bytes = self.collate.bytes(&batch);
+            Ok::<_, BoxError>((batch, bytes))
+        }));
         busy.collating += closing.elapsed();
-        let batch = closed.unwrap_or_else(|payload| Err(panic_message(payload).into())).map_err(|source| {
+        let closed = closed.unwrap_or_else(|payload| Err(panic_message(payload).into()));
+        let bytes = closed.as_ref().map_or(0, |(_, bytes)| *bytes);
+        let batch = closed.map(|(batch, _)| Some(batch)).map_err(|source| {
             let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
             Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
         });
-        Some(Box::new(Made { batch, samples: attempt.positions.len() - holes.len(), incidents, busy }))
+        Some(Box::new(Made { batch, bytes, samples: attempt.positions.len() - holes.len(), incidents, busy }))
     }
 }
 
@@ -288,6 +326,8 @@ struct Making<'e, C: Collate> {
     worker: Worker<'e>,
     attempt: &'e Attempt,
     slots: Run<C>,
+    /// Which run of the attempt this is.
+    run: usize,
     /// The place of the run's first sample in its batch.
     first: usize,
     found: Found,
@@ -295,12 +335,12 @@ struct Making<'e, C: Collate> {
 
 impl<C: Collate> Making<'_, C> {
     /// Makes the run's sample `sample`, unless the batch has failed before it.
-    fn place(&mut self, run: usize, sample: usize) -> Result<(), Unwanted> {
-        if !self.worker.progress() {
+    fn place(&mut self, sample: usize) -> Result<(), Unwanted> {
+        if !self.worker.progress() || self.attempt.stopped.load(Ordering::Relaxed) {
             return Err(Unwanted);
         }
         let place = self.first + sample;
-        self.attempt.at[run].store(place, Ordering::Relaxed);
+        self.attempt.at[self.run].store(self.task.start + sample, Ordering::Relaxed);
         if self.attempt.failed.load(Ordering::Relaxed) <= place {
             return Ok(());
         }
@@ -318,8 +358,9 @@ impl<C: Collate> Making<'_, C> {
     /// Makes a sample; `false` if the batch goes without it.
     fn sample(&mut self, sample: usize) -> Result<bool, Error> {
         let place = self.first + sample;
-        let index = self.index(self.task.start + sample)?;
-        let late = self.attempt.late.iter().find(|(late, _)| *late == place);
+        let position = self.task.start + sample;
+        let index = self.index(position)?;
+        let late = self.attempt.late.iter().find(|(late, _)| *late == position);
         let tried = match late {
             Some((_, error)) => Err(error.clone()),
             None => self.tries(sample, index),
@@ -361,10 +402,11 @@ impl<C: Collate> Making<'_, C> {
         (0..SUBSTITUTES).find_map(|_| {
             let position = first + rng.below(positions as u64) as usize;
             // What hung once would hang again.
-            let hangs = |(place, _): &(usize, Error)| whole.start + place == position;
-            if self.attempt.late.iter().any(hangs) || !self.worker.progress() {
+            let hangs = self.attempt.late.iter().any(|(late, _)| *late == position);
+            if hangs || !self.worker.progress() {
                 return None;
             }
+            self.attempt.at[self.run].store(position, Ordering::Relaxed);
             let index = self.index(position).ok()?;
             (index != lost && self.tries(sample, index).is_ok()).then_some(index)
         })

@@ -170,27 +170,32 @@ impl<'l, C: Collate> Window<'l, C> {
                     Planned::Later | Planned::End => return,
                 },
             };
-            if !self.admits(batch) {
+            if !self.admits(batch, positions.len()) {
                 self.next = Some((batch, positions));
                 return;
             }
-            let bytes = self.largest;
+            let bytes = self.loader.executor.collate.fixed_bytes(positions.len()).unwrap_or(self.largest);
             let (attempt, made) = self.begin(batch, positions.clone(), Vec::new());
             self.open.push_back(Open { batch, positions, attempt, made, bytes });
         }
     }
 
     /// Whether another batch may be begun; one always may.
-    fn admits(&self, batch: usize) -> bool {
+    fn admits(&self, batch: usize, samples: usize) -> bool {
         let Some(front) = self.open.front() else { return true };
         if self.loader.as_completed && batch - front.batch >= self.loader.prefetch().max(AHEAD) {
             return false;
         }
-        self.loader.prefetch_bytes.is_none_or(|budget| {
-            let taken: usize = self.open.iter().map(|open| open.bytes).sum();
-            // Before the first batch is made nobody knows what one takes.
-            self.largest > 0 && taken.saturating_add(self.largest) <= budget
-        })
+        let Some(budget) = self.loader.prefetch_bytes else { return true };
+        let taken: usize = self.open.iter().map(|open| open.bytes).sum();
+        match self.loader.executor.collate.fixed_bytes(samples) {
+            Some(bytes) => taken.saturating_add(bytes) <= budget,
+            // What it will take nobody knows: one at a time, if it would fit were it like the largest so far.
+            None => {
+                self.open.iter().all(|open| open.made.is_some())
+                    && taken.saturating_add(self.largest) <= budget
+            }
+        }
     }
 
     /// Opens a buffer for a batch and queues its runs.
@@ -244,11 +249,12 @@ impl<'l, C: Collate> Window<'l, C> {
             Ok(Ran { made, samples, took }) => {
                 self.learn(samples, took);
                 let (Some(made), Some(open)) = (made, open) else { return };
-                if let Ok(batch) = &made.batch {
-                    let bytes = self.loader.executor.collate.bytes(batch);
-                    self.largest = self.largest.max(bytes).max(1);
-                    self.open[open].bytes = bytes;
+                if self.open[open].made.is_some() {
+                    // It was given up meanwhile.
+                    return;
                 }
+                self.largest = self.largest.max(made.bytes);
+                self.open[open].bytes = made.bytes;
                 self.open[open].made = Some(made);
             }
             Err(error) => {
@@ -273,13 +279,17 @@ impl<'l, C: Collate> Window<'l, C> {
         attempt.stop();
         let failed = match error.kind() {
             PoolErrorKind::TimedOut(limit) => {
-                let place = attempt.at(run);
-                let mut late = attempt.late.clone();
                 let text = format!("took longer than {limit:?}");
-                let position = positions.start + place;
+                let Some(position) = attempt.at(run) else {
+                    let text = format!("collation of batch {batch} of epoch {} {text}", self.epoch);
+                    let error = Error::new(ErrorKind::TimedOut, text).on_worker(error.worker());
+                    self.open[open].made = Some(Box::new(Made::failed(error)));
+                    return;
+                };
+                let mut late = attempt.late.clone();
                 let index = self.loader.executor.batches.index(self.epoch, position);
                 let error = Error::new(ErrorKind::TimedOut, text).at_index(index).on_worker(error.worker());
-                late.push((place, error.clone()));
+                late.push((position, error.clone()));
                 let policy = self.loader.executor.on_error;
                 if policy != OnError::Fail && late.len() <= self.limit {
                     // Its thread may write to the buffer at any time: the batch is made again in another one.

@@ -1,8 +1,8 @@
 //! Another random order each epoch.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
+use crate::per_epoch::PerEpoch;
 use crate::permutation::Permutation;
 use crate::sampler::Sampler;
 use crate::seed::{Stream, derive_seed};
@@ -12,14 +12,14 @@ use crate::seed::{Stream, derive_seed};
 pub struct Shuffled {
     len: usize,
     seed: u64,
-    /// The epoch's permutation, where it is a table. A cache: what it holds follows from (len, seed, epoch).
-    table: Mutex<Option<(u64, Permutation)>>,
+    /// The permutations that are tables.
+    tables: PerEpoch<Permutation>,
 }
 
 impl Shuffled {
     /// Random orders of a data set with `len` items, fixed by `seed`.
     pub fn new(len: usize, seed: u64) -> Self {
-        Shuffled { len, seed, table: Mutex::new(None) }
+        Shuffled { len, seed, tables: PerEpoch::new() }
     }
 
     fn permutation(&self, epoch: u64) -> Permutation {
@@ -36,17 +36,12 @@ impl Sampler for Shuffled {
         if !Permutation::is_stored(self.len) {
             return self.permutation(epoch).apply(position);
         }
-        // A poisoned lock means that a position out of range panicked under it; the table is whole.
-        let mut table = self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match &*table {
-            Some((cached, permutation)) if *cached == epoch => permutation.apply(position),
-            _ => table.insert((epoch, self.permutation(epoch))).1.apply(position),
-        }
+        self.tables.get(epoch, || self.permutation(epoch)).apply(position)
     }
 
     fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
         match Permutation::is_stored(self.len) {
-            true => indices.extend(positions.map(|position| self.index(epoch, position))),
+            true => self.tables.get(epoch, || self.permutation(epoch)).apply_all(positions, indices),
             false => self.permutation(epoch).apply_all(positions, indices),
         }
     }

@@ -1,8 +1,7 @@
 //! Indices drawn with weights.
 
-use std::sync::{Arc, Mutex};
-
 use crate::error::{Error, ErrorKind};
+use crate::per_epoch::PerEpoch;
 use crate::sampler::{Sampler, check_position, fingerprint};
 use crate::seed::{SampleRng, Stream, derive_seed};
 
@@ -83,11 +82,12 @@ impl Sampler for Weighted {
 /// in use, 16 while it is made. The table of weights is 8 bytes an item.
 pub struct WeightedOnce {
     weights: Vec<f64>,
+    /// How many weights are above 0.
+    drawable: usize,
     len: usize,
     seed: u64,
     fingerprint: u64,
-    /// The plan of one epoch. A cache: it follows from the other fields.
-    plan: Mutex<Option<(u64, Arc<[u32]>)>>,
+    plans: PerEpoch<Box<[u32]>>,
 }
 
 impl WeightedOnce {
@@ -107,38 +107,28 @@ impl WeightedOnce {
             return Err(Error::new(ErrorKind::Config, text));
         }
         let fingerprint = fingerprint(weights.iter().map(|weight| weight.to_bits()));
-        Ok(WeightedOnce { weights, len, seed, fingerprint, plan: Mutex::new(None) })
+        Ok(WeightedOnce { weights, drawable, len, seed, fingerprint, plans: PerEpoch::new() })
     }
 
-    fn plan(&self, epoch: u64) -> Arc<[u32]> {
-        let mut plan = self.plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match &*plan {
-            Some((cached, plan)) if *cached == epoch => Arc::clone(plan),
-            _ => {
-                let made = self.draw(epoch);
-                *plan = Some((epoch, Arc::clone(&made)));
-                made
-            }
-        }
-    }
-
-    fn draw(&self, epoch: u64) -> Arc<[u32]> {
+    fn draw(&self, epoch: u64) -> Box<[u32]> {
         let base = derive_seed(self.seed, Stream::Draw, epoch, 0);
         // An exponential variable of rate w comes first with a probability proportional to w.
         let time = |(index, &weight): (usize, &f64)| {
             let bits = crate::seed::mix(base ^ crate::seed::mix(index as u64));
             let uniform = ((bits >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
-            (-uniform.ln() / weight, index as u32)
+            // The bits of floats above 0 are ordered as the floats are; in halves, they and the index take 12 bytes.
+            let time = (-uniform.ln() / weight + 0.0).to_bits();
+            ((time >> 32) as u32, time as u32, index as u32)
         };
         let drawable = self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
-        let mut times: Vec<(f64, u32)> = drawable.map(time).collect();
-        let earlier = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        let mut times: Vec<(u32, u32, u32)> = Vec::with_capacity(self.drawable);
+        times.extend(drawable.map(time));
         if self.len < times.len() {
-            times.select_nth_unstable_by(self.len, earlier);
+            times.select_nth_unstable(self.len);
             times.truncate(self.len);
         }
-        times.sort_unstable_by(earlier);
-        times.into_iter().map(|(_, index)| index).collect()
+        times.sort_unstable();
+        times.into_iter().map(|(_, _, index)| index).collect::<Vec<_>>().into()
     }
 }
 
@@ -148,7 +138,7 @@ impl Sampler for WeightedOnce {
     }
 
     fn index(&self, epoch: u64, position: usize) -> usize {
-        self.plan(epoch)[position] as usize
+        self.plans.get(epoch, || self.draw(epoch))[position] as usize
     }
 
     fn describe(&self) -> String {

@@ -123,8 +123,13 @@ impl<S: Shards> LoaderBuilder<Sharded<S>> {
         let window = shuffle.unwrap_or(batch_size);
         let transform = Arc::new(transform);
         // A loader's own epochs have nothing to read: those of the stream bring their records with them.
-        let none =
-            Filler::<C, S> { shared: Arc::default(), batch_size, transform: Arc::clone(&transform) as _ };
+        let none = Filler::<C, S> {
+            shared: Arc::default(),
+            seed,
+            epoch: 0,
+            batch_size,
+            transform: Arc::clone(&transform) as _,
+        };
         let loader = settings.loader(collate, Arc::new(none), Arc::new(Positions), fingerprint)?;
         let settings = Settings { seed, batch_size, drop_last, shuffle, window, lanes, rank, world };
         Ok(StreamLoader { loader, shards: Arc::new(shards), settings: Arc::new(settings), transform })

@@ -81,6 +81,11 @@ impl Cursor {
         self.given = 0;
     }
 
+    /// Whether it can have come from here: for one that was saved.
+    pub(super) fn is_sound(&self) -> bool {
+        self.turn < self.lanes.len() && self.given < TURN
+    }
+
     /// The shards that are read now.
     pub(super) fn reading(&self) -> impl Iterator<Item = Lane> + '_ {
         self.lanes.iter().flatten().copied()

@@ -15,7 +15,7 @@ use crate::loader::stream::cursor::{Lane, Next};
 use crate::loader::task::Gates;
 use crate::sync::Arc;
 
-/// Records that are read in one task.
+/// Records that are read in one task, and of a shard before its turn.
 pub(super) const CHUNK: usize = 64;
 
 /// A record, or why it can't be had, and where it stands.
@@ -32,8 +32,8 @@ type Reader<S> = Box<dyn Records<<S as Shards>::Record, <S as Shards>::Error>>;
 pub(super) struct Feeds<'l, S: Shards> {
     dispatch: Dispatch<'l, Read<S>, Reading<S>>,
     feeds: HashMap<usize, Feed<S>>,
-    /// The shard that each task reads, by the task's index: its place in the order.
-    out: HashMap<usize, usize>,
+    /// Where each task began to read, by the task's index.
+    out: HashMap<usize, Lane>,
     /// What reading has taken, and nobody has asked for yet.
     pub(super) took: Duration,
 }
@@ -77,7 +77,9 @@ impl<'l, S: Shards> Feeds<'l, S> {
         retry: Option<Retry>,
         gates: Option<Arc<Gates>>,
     ) -> Self {
-        let reading = Arc::new(Reading { shards, retry, gates });
+        // What a task that is given up has read is lost: with a time limit it reads one record at a time.
+        let chunk = if pool.limit().is_some() { 1 } else { CHUNK };
+        let reading = Arc::new(Reading { shards, retry, gates, chunk });
         let dispatch = pool.dispatch(reading, 1024);
         Feeds { dispatch, feeds: HashMap::new(), out: HashMap::new(), took: Duration::ZERO }
     }
@@ -99,7 +101,7 @@ impl<'l, S: Shards> Feeds<'l, S> {
             }
         };
         match self.dispatch.send(Read { shard: feed.shard, lane, reader }) {
-            Ok(task) => _ = self.out.insert(task, place),
+            Ok(task) => _ = self.out.insert(task, lane),
             Err(Read { lane, reader, .. }) => {
                 feed.state = match reader {
                     Some(reader) => State::Open(reader, lane),
@@ -137,8 +139,8 @@ impl<'l, S: Shards> Feeds<'l, S> {
     }
 
     fn hear(&mut self, task: usize, result: Result<Chunk<S>, firebox_workers::Error>) {
-        let Some(place) = self.out.remove(&task) else { return };
-        let Some(feed) = self.feeds.get_mut(&place) else { return };
+        let Some(lane) = self.out.remove(&task) else { return };
+        let Some(feed) = self.feeds.get_mut(&lane.shard) else { return };
         match result {
             Ok(Chunk { items, reader, took }) => {
                 self.took += took;
@@ -152,12 +154,16 @@ impl<'l, S: Shards> Feeds<'l, S> {
             Err(error) => {
                 let worker = error.worker();
                 let why = match error.kind() {
-                    PoolErrorKind::TimedOut(limit) => format!("a record took longer than {limit:?}"),
+                    // With a time limit a task reads one record.
+                    PoolErrorKind::TimedOut(limit) => {
+                        format!("record {} took longer than {limit:?}", lane.record)
+                    }
                     _ => error.to_string(),
                 };
                 let text = format!("shard {}: the rest of it is not read: {why}", feed.shard);
                 let error = Error::new(ErrorKind::Shard, text).on_worker(worker);
-                feed.items.push_back((Item { shard: feed.shard, number: 0, record: Err(error) }, None));
+                feed.items
+                    .push_back((Item { shard: feed.shard, number: lane.record, record: Err(error) }, None));
                 feed.state = State::Ended;
             }
         }
@@ -169,6 +175,8 @@ struct Reading<S> {
     shards: Arc<S>,
     retry: Option<Retry>,
     gates: Option<Arc<Gates>>,
+    /// Records in a task.
+    chunk: usize,
 }
 
 impl<S: Shards> Work<Read<S>> for Reading<S> {
@@ -177,8 +185,8 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
     fn run(&self, read: Read<S>, worker: Worker<'_>) -> Chunk<S> {
         let Read { shard, mut lane, mut reader } = read;
         let begun = Instant::now();
-        let mut items = Vec::with_capacity(CHUNK);
-        while items.len() < CHUNK && worker.progress() {
+        let mut items = Vec::with_capacity(self.chunk);
+        while items.len() < self.chunk && worker.progress() {
             let number = lane.record;
             let (record, after) = match self.tries(shard, lane, reader.take(), worker) {
                 Ok(Some((record, after))) => (Ok(record), Some(after)),

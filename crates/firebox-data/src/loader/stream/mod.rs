@@ -142,12 +142,15 @@ impl<C: Collate, S: Shards> StreamLoader<C, S> {
         let sound = state.stream.as_ref().is_none_or(|stream| {
             let start = stream.window.saturating_mul(self.settings.window as u64);
             let cursor = &stream.cursor;
-            start <= (state.batch as u64).saturating_mul(self.settings.batch_size as u64)
+            cursor.is_sound()
+                && start <= (state.batch as u64).saturating_mul(self.settings.batch_size as u64)
                 && cursor.lanes.len() == lanes
                 && cursor.next <= shards
                 && cursor.reading().all(|lane| lane.shard < cursor.next)
         });
-        if !sound || state.stream.is_none() && state.batch > 0 {
+        let position = state.batch.checked_mul(self.settings.batch_size);
+        let beyond = self.batches(state.epoch).is_some_and(|batches| state.batch > batches);
+        if !sound || beyond || position.is_none() || state.stream.is_none() && state.batch > 0 {
             differences.push("stream: the saved place is in no shard here".to_owned());
         }
         LoaderState::refuse(differences)
@@ -223,6 +226,8 @@ impl<'l, C: Collate, S: Shards> StreamEpoch<'l, C, S> {
         let shared = Arc::new(Shared::default());
         let fill = Filler::<C, S> {
             shared: Arc::clone(&shared),
+            seed: settings.seed,
+            epoch: state.epoch,
             batch_size: settings.batch_size,
             transform: Arc::clone(transform),
         };
@@ -308,6 +313,8 @@ impl<C: Collate, S: Shards> BatchStream<C::Batch> for StreamEpoch<'_, C, S> {
 /// Transforms the records of an epoch.
 struct Filler<C: Collate, S: Shards> {
     shared: Arc<Shared<S::Record>>,
+    seed: u64,
+    epoch: u64,
     batch_size: usize,
     transform: Arc<Transform<C, S>>,
 }
@@ -316,7 +323,7 @@ impl<C: Collate, S: Shards> Fill<C> for Filler<C, S> {
     fn fill(
         &self,
         position: usize,
-        rng: &mut SampleRng,
+        _: &mut SampleRng,
         slot: SlotOf<'_, C>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Failure> {
@@ -325,7 +332,10 @@ impl<C: Collate, S: Shards> Fill<C> for Filler<C, S> {
         let failure = |error: Error| Failure { kind: error.kind(), source: error.into() };
         let Some(item) = item else { return Err(failure(Shared::<S::Record>::lost(position))) };
         let record = item.record.as_ref().map_err(|error| failure(error.clone()))?;
-        stages.transform(|| (self.transform)(record, rng, slot))?.map_err(|source| {
+        // By the record, not by its position: ranks have the same positions and other records.
+        let shard = derive_seed(self.seed, Stream::Shard, item.shard as u64, 0);
+        let mut rng = SampleRng::new(shard, self.epoch, item.number as usize);
+        stages.transform(|| (self.transform)(record, &mut rng, slot))?.map_err(|source| {
             let text = format!("shard {}, record {}", item.shard, item.number);
             Failure {
                 kind: ErrorKind::Transform,
