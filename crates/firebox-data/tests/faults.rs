@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    ErrorKind, Limit, Loader, LoaderState, OnError, Pad, Remedy, Retry, Scalar, Stack, Stacked, Stage,
-    Verdict,
+    Bucketed, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Pad, Remedy, Retry, Scalar, Sequential,
+    Stack, Stacked, Stage, Verdict,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -172,6 +172,34 @@ fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
         error.to_string().contains("bad samples skipped")
             && error.to_string().contains("bad samples replaced")
     );
+}
+
+#[test]
+fn a_batch_of_which_nothing_is_left_is_not_gathered() {
+    for workers in WORKERS {
+        let loader = Loader::builder(Holey)
+            .workers(workers)
+            .on_error(OnError::Skip { at_most: Limit::Count(4) })
+            .build(Gather::new(|samples: Vec<usize>| Ok(samples[0])), |number, _, slot| {
+                *slot = Some(number);
+                Ok(())
+            })
+            .unwrap();
+        let numbers: Vec<usize> = loader.epoch(0).map(Result::unwrap).collect();
+        assert!(numbers.into_iter().eq((0..50).filter(|number| !BAD.contains(number))));
+    }
+}
+
+#[test]
+fn an_index_without_a_length_is_the_loaders_error() {
+    let lengths = vec![1; 50];
+    let batches = Bucketed::by_length(Sequential::new(60), lengths, 8, 1).unwrap();
+    let loader = Loader::builder(InMemDataset::new(vec![0u8; 50]))
+        .batch_sampler(batches)
+        .build((), |_, _, ()| Ok(()))
+        .unwrap();
+    let error = loader.epoch(0).find_map(Result::err).unwrap();
+    assert!(error.to_string().contains("of a data set of 50"), "{error}");
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use firebox_data::{
     Error, ErrorKind, Limit, Lines, Loader, LoaderState, OnError, Records, Remedy, Retry, Scalar, Shards,
@@ -384,6 +385,101 @@ fn a_passing_error_is_tried_again() {
         let read: Vec<u64> = loader.epoch(0).flat_map(Result::unwrap).collect();
         assert_eq!(read, numbers.all());
     }
+}
+
+/// Numbers 0..100 in one shard, of which reading one takes until the test is over.
+struct Stuck {
+    at: u64,
+    over: Arc<Mutex<mpsc::Receiver<()>>>,
+}
+
+struct StuckReader {
+    next: u64,
+    at: u64,
+    over: Arc<Mutex<mpsc::Receiver<()>>>,
+}
+
+impl Iterator for StuckReader {
+    type Item = Result<u64, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let number = self.next;
+        self.next += 1;
+        if number == self.at {
+            // Ends with the sender.
+            let _ = self.over.lock().unwrap().recv();
+        }
+        (number < 100).then_some(Ok(number))
+    }
+}
+
+impl Records<u64, Bad> for StuckReader {}
+
+impl Shards for Stuck {
+    type Record = u64;
+    type Error = Bad;
+
+    fn shards(&self) -> usize {
+        1
+    }
+
+    fn open(&self, _: usize, _: u64) -> Result<Box<dyn Records<u64, Bad>>, Bad> {
+        Ok(Box::new(StuckReader { next: 0, at: self.at, over: Arc::clone(&self.over) }))
+    }
+
+    fn describe(&self) -> String {
+        "stuck".to_owned()
+    }
+}
+
+#[test]
+fn a_record_that_hangs_is_named_and_costs_none_before_it() {
+    for at in [0, 50, 99] {
+        let (over, end) = mpsc::channel();
+        let loader = Loader::stream(Stuck { at, over: Arc::new(Mutex::new(end)) })
+            .batch_size(10)
+            .workers(2)
+            .timeout(Duration::from_millis(60))
+            .build(Scalar::<u64>::new(), |number, _, slot| {
+                *slot = *number;
+                Ok(())
+            })
+            .unwrap();
+        let mut epoch = loader.epoch(0);
+        let good: Vec<u64> = epoch.by_ref().take(at as usize / 10).flat_map(Result::unwrap).collect();
+        assert!(good.into_iter().eq(0..at / 10 * 10));
+        let error = epoch.next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Shard);
+        assert!(error.to_string().contains(&format!("record {at} took longer than 60ms")), "{error}");
+        assert!(epoch.next().is_none());
+        drop(epoch);
+        drop(loader);
+        drop(over);
+    }
+}
+
+#[test]
+fn random_numbers_are_a_records_own_on_every_rank() {
+    let numbers = Numbers::new(&[30, 30, 30, 30]);
+    let noise = |rank, world| {
+        let loader = Loader::stream(numbers.clone())
+            .rank(rank, world)
+            .batch_size(7)
+            .workers(2)
+            .build((Scalar::<u64>::new(), Scalar::<u64>::new()), |number, rng, (slot, noise)| {
+                (*slot, *noise) = (*number, rng.bits());
+                Ok(())
+            })
+            .unwrap();
+        let pairs =
+            loader.epoch(1).map(Result::unwrap).flat_map(|(numbers, noise)| numbers.into_iter().zip(noise));
+        pairs.collect::<HashMap<_, _>>()
+    };
+    let whole = noise(0, 1);
+    assert_eq!(whole.values().collect::<HashSet<_>>().len(), 120);
+    let mut parts = noise(0, 2);
+    parts.extend(noise(1, 2));
+    assert_eq!(parts, whole);
 }
 
 #[test]
