@@ -426,7 +426,7 @@ fn each_epoch_may_lack_as_many_samples_as_the_policy_allows() {
     let train = Loader::builder(InMemDataset::new((0..40).collect::<Vec<_>>()))
         .batch_size(8)
         .workers(1)
-        .on_error(firebox_data::Limit, OnError::Skip { at_most: Limit::Count(1) })
+        .on_error(firebox_data::OnError::Skip { at_most: firebox_data::Limit::Count(1) })
         .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |number, _, _| match number {
             7 => Err("never".into()),
             _ => Ok(()),
