@@ -234,7 +234,7 @@ fn lengths(items: usize) -> Vec<u32> {
 fn bucketed<B: BatchSampler + 'static>(items: usize, make: impl Fn() -> B, promise: impl Fn(&[Vec<usize>])) {
     let sampler = make();
     for workers in WORKERS {
-        if workers > 0 && (items % 2 == 0 || sampler.batches(0) > 40) {
+        if workers > 0 && (items.is_multiple_of(2) || sampler.batches(0) > 40) {
             continue;
         }
         let loader = loader!(items, workers, batch_sampler(make()));

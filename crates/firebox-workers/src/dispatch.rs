@@ -102,9 +102,6 @@ where
     }
 
     /// Waits for the next result, with the index of its task. `None` if no task is out.
-    ///
-    /// The wait ends: each task out has an [`Answer`], which sends once whatever happens, and no worker waits for
-    /// us. The channel can't be closed, for we hold a sender. Tasks with a time limit are given up at the limit.
     pub fn receive(&mut self) -> Option<(usize, Result<W::Output, Error>)> {
         self.next_answered().map(|Answered { task, result, .. }| (task, result))
     }
@@ -130,6 +127,8 @@ where
         Some(answered)
     }
 
+    /// The wait ends: each task out has an `Answer`, which sends once whatever happens, and no worker waits for us. The
+    /// channel can't be closed, for we hold a sender. Tasks with a time limit are given up at the limit.
     fn wait(&mut self) -> Answered<W::Output> {
         // If the refused task is all that is out, nothing else would ever make room for it.
         self.flush(self.outstanding == 1);

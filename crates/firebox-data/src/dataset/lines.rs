@@ -65,7 +65,7 @@ impl Iterator for LineReader {
         }
         let mut line = Vec::new();
         match self.file.read_until(b'\n', &mut line) {
-            Ok(0) => return None,
+            Ok(0) => None,
             Ok(bytes) => {
                 let start = self.offset;
                 self.offset += bytes as u64;

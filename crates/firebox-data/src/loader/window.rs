@@ -49,6 +49,9 @@ pub(super) struct Window<'l, C: Collate> {
     limit: usize,
 }
 
+/// A batch that was begun; made already if that failed.
+type Begun<B> = (Arc<Attempt>, Option<Box<Made<B>>>);
+
 /// What comes next.
 pub(super) enum Polled<B> {
     /// A batch, with its number.
@@ -199,12 +202,7 @@ impl<'l, C: Collate> Window<'l, C> {
     }
 
     /// Opens a buffer for a batch and queues its runs.
-    fn begin(
-        &mut self,
-        batch: usize,
-        positions: Range<usize>,
-        late: Vec<(usize, Error)>,
-    ) -> (Arc<Attempt>, Option<Box<Made<C::Batch>>>) {
+    fn begin(&mut self, batch: usize, positions: Range<usize>, late: Vec<(usize, Error)>) -> Begun<C::Batch> {
         let lengths = self.cut(positions.len());
         let attempt = Arc::new(Attempt::new(positions.clone(), lengths.len(), late));
         let collate = &*self.loader.executor.collate;

@@ -213,8 +213,9 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
     }
 }
 
-/// An error, and the reader, if it can go on behind the record.
-type Failed<S> = (Error, Option<Reader<S>>);
+/// A record and the reader behind it, or `None` at the shard's end; or an error, and the reader if it can go on behind
+/// the record.
+type ReadOne<S> = Result<Option<(<S as Shards>::Record, Reader<S>)>, (Error, Option<Reader<S>>)>;
 
 impl<S: Shards> Reading<S> {
     /// Reads the record at a place, again and again if its errors are worth it; `None` at the shard's end.
@@ -224,7 +225,7 @@ impl<S: Shards> Reading<S> {
         lane: Lane,
         mut reader: Option<Reader<S>>,
         worker: Worker<'_>,
-    ) -> Result<Option<(S::Record, Reader<S>)>, Failed<S>> {
+    ) -> ReadOne<S> {
         for tries in 1.. {
             // After a failed try the shard is opened anew: nobody knows what the error did to the reader.
             let (error, after) = match self.attempt(shard, lane, reader.take(), worker) {
@@ -241,13 +242,7 @@ impl<S: Shards> Reading<S> {
         Ok(None)
     }
 
-    fn attempt(
-        &self,
-        shard: usize,
-        lane: Lane,
-        reader: Option<Reader<S>>,
-        worker: Worker<'_>,
-    ) -> Result<Option<(S::Record, Reader<S>)>, Failed<S>> {
+    fn attempt(&self, shard: usize, lane: Lane, reader: Option<Reader<S>>, worker: Worker<'_>) -> ReadOne<S> {
         let name = |error| failed(shard, lane.record, error);
         let place = self.gates.as_ref().map(|gates| gates.reading.enter(|| worker.progress()));
         if place.as_ref().is_some_and(Option::is_none) {
