@@ -128,7 +128,7 @@ fn burns(workers: usize) -> Arc<dyn DataLoader<(Vec<f32>, Vec<i64>)>> {
     builder.build(fashion_mnist::train(folder()).unwrap())
 }
 
-fn fashion(peers: &Peers) {
+fn fashion() {
     println!("Fashion-MNIST, normalised to f32, batches of 64, an epoch of 60,000:");
     for workers in [0, 1, 2] {
         let (ours, theirs) = (images(workers), burns(workers));
@@ -137,18 +137,12 @@ fn fashion(peers: &Peers) {
             // Burn gives each of its workers a part of the data set, with a short batch at the end of each.
             || assert!((938..941).contains(&theirs.iter().count())),
         );
-        print!(
+        println!(
             "  {workers} workers: {:.0} samples/s; Burn's loader {:.0}: {:.2} times as many",
             60_000.0 / firebox,
             60_000.0 / burn,
             burn / firebox
         );
-        match peers.get(&format!("samples/s with {workers} workers")) {
-            Some(torch) => {
-                println!("; PyTorch's DataLoader {torch:.0}: {:.0} times", 60_000.0 / firebox / torch)
-            }
-            None => println!(),
-        }
     }
     let loader = images(2);
     let first = (0..RUNS).map(|_| seconds(|| drop(loader.epoch(0).next()))).collect();
@@ -231,10 +225,10 @@ fn waiting() {
 
 /// Work that takes about ten microseconds.
 fn spin(seed: u64) -> u64 {
-    (0..4_000u64).fold(seed, |hash, word| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29))
+    (0..7_000u64).fold(seed, |hash, word| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29))
 }
 
-fn pool(peers: &Peers) {
+fn pool() {
     let one =
         median((0..RUNS).map(|_| seconds(|| (0..1000).for_each(|task| _ = black_box(spin(task))))).collect())
             / 1e3;
@@ -249,13 +243,38 @@ fn pool(peers: &Peers) {
         1e6 * one,
         ours / rayons
     );
-    let small =
-        median((0..3).map(|_| seconds(|| drop(pool.map(|x: u64| x + 1, 0..1_000_000).unwrap()))).collect());
-    println!("a million tasks x + 1: {small:.2} s");
-    for name in ["multiprocessing_pool_s", "concurrent_futures_s"] {
-        if let Some(figure) = peers.get(name) {
-            let ratio = figure / small;
-            println!("  Python's {}: {figure:.2} s, {ratio:.1} times as long", name.trim_end_matches("_s"));
+}
+
+/// Python's loader and pools, three times in turn with ours.
+fn python() {
+    let (pool, loaders) = (Pool::threads(2).unwrap(), [images(0), images(2)]);
+    let mut runs: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for _ in 0..3 {
+        for (name, theirs) in peers() {
+            let ours = match name.as_str() {
+                "samples/s with 0 workers" => {
+                    60_000.0 / seconds(|| assert_eq!(loaders[0].epoch(0).count(), 938))
+                }
+                "samples/s with 2 workers" => {
+                    60_000.0 / seconds(|| assert_eq!(loaders[1].epoch(0).count(), 938))
+                }
+                _ => seconds(|| drop(pool.map(|x: u64| x + 1, 0..1_000_000).unwrap())),
+            };
+            runs.entry(name).or_default().push((ours, theirs));
+        }
+    }
+    println!("Python's, medians of three runs in turn with ours:");
+    for (name, pairs) in runs {
+        let ours = median(pairs.iter().map(|pair| pair.0).collect());
+        let theirs = median(pairs.iter().map(|pair| pair.1).collect());
+        match name.contains("samples/s") {
+            true => {
+                println!("  DataLoader, {name}: {theirs:.0}; firebox {ours:.0}: {:.0} times", ours / theirs)
+            }
+            false => println!(
+                "  a million tasks x + 1, {name}: {theirs:.2}; Pool::map {ours:.3}: {:.0} times as fast",
+                theirs / ours
+            ),
         }
     }
 }
@@ -281,10 +300,10 @@ fn peers() -> Peers {
 }
 
 fn main() {
-    let peers = peers();
-    fashion(&peers);
+    fashion();
     trillion();
     plans();
     waiting();
-    pool(&peers);
+    pool();
+    python();
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    BoxError, Collate, ErrorKind, Gather, Limit, Loader, OnError, Remedy, Retry, SampleRng, Scalar, Slots,
-    Stack, Stacked, Values,
+    BoxError, Collate, ErrorKind, Gather, Limit, Loader, OnError, Remedy, Retry, SampleRng, Sampler, Scalar,
+    Sequential, Slots, Stack, Stacked, Values,
 };
 
 const LEN: usize = 23;
@@ -750,6 +750,30 @@ impl Dataset<usize> for Play {
     }
 }
 
+/// The order of the data, which tells when a thread of its choice asks for a position.
+struct Told {
+    order: Sequential,
+    asks: (thread::ThreadId, usize),
+    told: Mutex<mpsc::Sender<()>>,
+}
+
+impl Sampler for Told {
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        if self.asks == (thread::current().id(), position) {
+            let _ = self.told.lock().unwrap().send(());
+        }
+        self.order.index(epoch, position)
+    }
+
+    fn describe(&self) -> String {
+        self.order.describe()
+    }
+}
+
 #[test]
 fn a_batch_that_was_given_up_never_comes_half_made() {
     // Batch 0 takes its time, so that the consumer hears of batch 1 long before its turn. In batch 1, sample 7 hangs,
@@ -763,38 +787,34 @@ fn a_batch_that_was_given_up_never_comes_half_made() {
         let (ended, end) = mpsc::channel();
         let dataset =
             Play { scene: Arc::clone(&scene), door, ended: Mutex::new(ended), begun: Instant::now() };
-        let (measured, measuring) = mpsc::channel();
-        let measured = Mutex::new(measured);
-        let layout = Hooked::new(move |called, batch| {
-            if called == "bytes" {
-                let _ = measured.lock().unwrap().send(batch);
-            }
-        });
+        let (told, heard) = mpsc::channel();
+        let asks = (thread::current().id(), 7);
+        let order = Told { order: Sequential::new(140), asks, told: Mutex::new(told) };
         let loader = Loader::builder(dataset)
+            .sampler(order)
             .batch_size(7)
             .workers(3)
             .prefetch(12)
             .timeout(LIMIT)
             .on_error(policy)
             .retry(Retry::io(u32::MAX, Duration::ZERO))
-            .build(layout, |number, _, slot| {
+            .build(Scalar::<usize>::new(), |number, _, slot| {
                 *slot = number;
                 Ok(())
             })
             .unwrap();
         let helper = thread::spawn(move || {
-            // Batch 2 is made by the thread that took the place of the one that hangs. When the consumer has heard of
-            // it, it has heard that sample 7 was given up.
-            while measuring.recv_timeout(AGES).unwrap() != 2 {}
+            // The consumer has heard that sample 7 was given up, and asks which index that is.
+            heard.recv_timeout(AGES).unwrap();
             opens.0.open();
             end.recv_timeout(AGES).unwrap();
             scene.lock().unwrap().came_back = true;
         });
         let mut epoch = loader.epoch(0);
-        assert!(epoch.next().unwrap().unwrap().values.into_iter().eq(0..7));
+        assert!(epoch.next().unwrap().unwrap().into_iter().eq(0..7));
         match epoch.next().unwrap() {
             Err(error) => assert_eq!((error.kind(), error.index()), (ErrorKind::TimedOut, Some(7))),
-            Ok(batch) => panic!("batch 1 was given up, and came as {:?}", batch.values),
+            Ok(batch) => panic!("batch 1 was given up, and came as {batch:?}"),
         }
         helper.join().unwrap();
     }

@@ -421,7 +421,8 @@ fn a_slow_sample_among_cheap_ones_stops_no_other_batch() {
 
 #[test]
 fn what_is_not_there_yet_is_not_waited_for_and_loses_nothing() {
-    for threads in [SOME[1], Threads { workers: 1, readers: Some(3) }] {
+    // One sample is held back, so that there is a place for another in each stage.
+    for threads in [SOME[1], Threads { workers: 2, readers: Some(2) }] {
         let others = Arc::new(Others::default());
         let made = Arc::clone(&others);
         // The first sample of batch 3 ends when the test says so.
