@@ -18,7 +18,7 @@ use firebox_data::{
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
