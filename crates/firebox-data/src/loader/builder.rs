@@ -244,10 +244,6 @@ impl Settings {
         let auto = self.workers.is_none().then(|| Auto::new(self.readers.unwrap_or(0)));
         let workers = self.workers.or(auto.as_ref().map(Auto::first)).unwrap_or(0);
         let readers = self.readers.unwrap_or(0);
-        let expect = |sound: bool, text: String| match sound {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Config, text)),
-        };
         let threads = workers.saturating_add(readers);
         expect(threads <= MAX_WORKERS, format!("workers: expected at most {MAX_WORKERS}, got {threads}"))?;
         expect(self.prefetch != Some(0), "prefetch: expected at least 1, got 0".to_owned())?;
@@ -293,6 +289,14 @@ impl Settings {
             fingerprint,
             items: None,
         })
+    }
+}
+
+/// Refuses a setting that isn't sound, with this text.
+pub(super) fn expect(sound: bool, text: String) -> Result<(), Error> {
+    match sound {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Config, text)),
     }
 }
 

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::error::Error;
-
 /// What comes next in an epoch.
 pub(super) enum Planned {
     /// A batch, by its number and its positions.
@@ -21,9 +19,7 @@ pub(super) trait Plan {
     fn next(&mut self) -> Planned;
 
     /// Waits until the next batch is known, or the end.
-    fn wait(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
+    fn wait(&mut self) {}
 
     /// The time that workers have spent on reading for the plan, since this was last asked.
     fn reading(&mut self) -> Duration {

@@ -319,6 +319,21 @@ impl<C: Collate> Executor<C> {
     }
 }
 
+/// Waits before another try; `false` if nobody waits for the task any more.
+pub(super) fn pause(wait: Duration, worker: Worker<'_>) -> bool {
+    let end = Instant::now() + wait;
+    loop {
+        if !worker.progress() {
+            return false;
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        sleep(left.min(PATIENCE));
+    }
+}
+
 /// A run while it is made.
 struct Making<'e, C: Collate> {
     executor: &'e Executor<C>,
@@ -420,7 +435,7 @@ impl<C: Collate> Making<'_, C> {
             let Some(wait) = self.executor.retry.as_ref().and_then(|retry| retry.next(tries, &error)) else {
                 break;
             };
-            if !self.wait(wait) {
+            if !pause(wait, self.worker) {
                 break;
             }
             match self.attempt(sample, index) {
@@ -435,21 +450,6 @@ impl<C: Collate> Making<'_, C> {
             }
         }
         Err(error)
-    }
-
-    /// Waits before another try; `false` if nobody waits for the run any more.
-    fn wait(&self, wait: Duration) -> bool {
-        let end = Instant::now() + wait;
-        loop {
-            if !self.worker.progress() {
-                return false;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            sleep(left.min(PATIENCE));
-        }
     }
 
     fn attempt(&mut self, sample: usize, index: usize) -> Result<(), Error> {

@@ -127,11 +127,7 @@ impl<'l, C: Collate> Window<'l, C> {
                     Planned::Batch(batch, positions) => self.next = Some((batch, positions)),
                     Planned::End => return Polled::End,
                     Planned::Later if !wait => return Polled::Pending,
-                    Planned::Later => {
-                        if let Err(error) = self.plan.wait() {
-                            return Polled::Batch(usize::MAX, Box::new(Made::failed(error)));
-                        }
-                    }
+                    Planned::Later => self.plan.wait(),
                 }
             } else if !wait {
                 return Polled::Pending;

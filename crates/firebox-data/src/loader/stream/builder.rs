@@ -7,7 +7,7 @@ use crate::collate::{Collate, SlotOf};
 use crate::dataset::Shards;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::Loader;
-use crate::loader::builder::{LoaderBuilder, Settings as Common};
+use crate::loader::builder::{LoaderBuilder, Settings as Common, expect};
 use crate::loader::fault::OnError;
 use crate::loader::stream::{Filler, Settings, StreamLoader};
 use crate::seed::SampleRng;
@@ -92,10 +92,6 @@ impl<S: Shards> LoaderBuilder<Sharded<S>> {
     {
         let LoaderBuilder { data: Sharded { shards, shuffle, lanes, rank, world }, settings } = self;
         let Common { seed, batch_size, drop_last, on_error, .. } = settings;
-        let expect = |sound: bool, text: String| match sound {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Config, text)),
-        };
         expect(batch_size > 0, "batch size: expected at least 1, got 0".to_owned())?;
         expect(shuffle != Some(0), "shuffle window: expected at least 1, got 0".to_owned())?;
         expect(lanes > 0, "interleave: expected at least 1, got 0".to_owned())?;

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, panic_message};
@@ -10,9 +9,8 @@ use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, 
 use crate::dataset::{Records, Shards};
 use crate::error::{Error, ErrorKind};
 use crate::loader::fault::Retry;
-use crate::loader::gate::PATIENCE;
 use crate::loader::stream::cursor::{Lane, Next};
-use crate::loader::task::Gates;
+use crate::loader::task::{Gates, pause};
 use crate::sync::Arc;
 
 /// Records that are read in one task, and of a shard before its turn.
@@ -234,9 +232,8 @@ impl<S: Shards> Reading<S> {
             };
             let wait = self.retry.as_ref().and_then(|retry| retry.next(tries, &error));
             let Some(wait) = wait else { return Err((error, after)) };
-            let end = Instant::now() + wait;
-            while worker.progress() && Instant::now() < end {
-                sleep(end.saturating_duration_since(Instant::now()).min(PATIENCE));
+            if !pause(wait, worker) {
+                return Err((error, after));
             }
         }
         Ok(None)

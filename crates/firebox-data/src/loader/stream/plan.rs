@@ -208,9 +208,8 @@ impl<S: Shards> Plan for Streamed<'_, S> {
         }
     }
 
-    fn wait(&mut self) -> Result<(), Error> {
+    fn wait(&mut self) {
         self.feeds.wait();
-        Ok(())
     }
 
     fn reading(&mut self) -> Duration {
