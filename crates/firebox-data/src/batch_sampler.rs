@@ -23,6 +23,12 @@ pub trait BatchSampler: Send + Sync {
     /// The data set index at a position of a batch.
     fn index(&self, epoch: u64, position: usize) -> usize;
 
+    /// Appends the data set indices at some positions of a batch: what [`index`](Self::index) gives for each, for batch
+    /// samplers that can do many at once faster.
+    fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
+        indices.extend(positions.map(|position| self.index(epoch, position)));
+    }
+
     /// Whether it can be used for a data set of `len` items.
     ///
     /// # Errors
@@ -73,6 +79,10 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 
     fn index(&self, epoch: u64, position: usize) -> usize {
         self.order.index(epoch, position)
+    }
+
+    fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
+        self.order.indices(epoch, positions, indices);
     }
 
     fn describe(&self) -> String {
@@ -232,6 +242,10 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
 
     fn index(&self, epoch: u64, position: usize) -> usize {
         self.plan(epoch).indices[position] as usize
+    }
+
+    fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
+        indices.extend(self.plan(epoch).indices[positions].iter().map(|&index| index as usize));
     }
 
     fn check(&self, len: usize) -> Result<(), Error> {

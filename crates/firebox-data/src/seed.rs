@@ -33,7 +33,11 @@ pub enum Stream {
 /// A fixed function, the same in every release: SplitMix64 over the words, before and after each, so that the
 /// places (1, 2) and (2, 1) have nothing in common.
 pub fn derive_seed(seed: u64, stream: Stream, a: u64, b: u64) -> u64 {
-    [stream as u64, a, b].iter().fold(seed, |hash, &word| mix(mix(hash) ^ word))
+    [stream as u64, a, b].into_iter().fold(seed, absorb)
+}
+
+fn absorb(hash: u64, word: u64) -> u64 {
+    mix(mix(hash) ^ word)
 }
 
 /// SplitMix64: an increment and its finaliser (Steele, Lea, Flood 2014; constants by D. Stafford).
@@ -56,7 +60,7 @@ pub struct SampleRng(Xoshiro256PlusPlus);
 impl SampleRng {
     /// The generator of sample `index` in `epoch`.
     pub fn new(seed: u64, epoch: u64, index: usize) -> Self {
-        Self::from_seed(derive_seed(seed, Stream::Sample, epoch, index as u64))
+        SampleRngs::new(seed, epoch).sample(index)
     }
 
     pub(crate) fn from_seed(seed: u64) -> Self {
@@ -99,6 +103,20 @@ impl SampleRng {
     /// `true` with the given probability.
     pub fn chance(&mut self, probability: f32) -> bool {
         self.uniform() < probability
+    }
+}
+
+/// The generators of an epoch's samples. What their seeds have in common is derived once.
+#[derive(Clone, Copy)]
+pub(crate) struct SampleRngs(u64);
+
+impl SampleRngs {
+    pub(crate) fn new(seed: u64, epoch: u64) -> Self {
+        SampleRngs([Stream::Sample as u64, epoch].into_iter().fold(seed, absorb))
+    }
+
+    pub(crate) fn sample(self, index: usize) -> SampleRng {
+        SampleRng::from_seed(absorb(self.0, index as u64))
     }
 }
 
@@ -153,6 +171,13 @@ mod tests {
             (0..draws).for_each(|_| counts[rng.below(n) as usize] += 1.0);
             assert_uniform(&counts, &format!("numbers below {n}"));
         }
+    }
+
+    #[test]
+    fn a_sample_has_its_derived_seed() {
+        let (mut rng, mut same) =
+            (SampleRng::new(1, 2, 3), SampleRng::from_seed(derive_seed(1, Stream::Sample, 2, 3)));
+        assert_eq!(rng.bits(), same.bits());
     }
 
     #[test]

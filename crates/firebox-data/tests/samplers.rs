@@ -19,8 +19,14 @@ fn sorted(mut indices: Vec<usize>) -> Vec<usize> {
 }
 
 fn batches(sampler: &impl BatchSampler, epoch: u64) -> Vec<Vec<usize>> {
-    let batch =
-        |batch| sampler.positions(epoch, batch).map(|position| sampler.index(epoch, position)).collect();
+    let batch = |batch| {
+        let positions = sampler.positions(epoch, batch);
+        let mut at_once = vec![7];
+        sampler.indices(epoch, positions.clone(), &mut at_once);
+        let one_by_one: Vec<_> = positions.map(|position| sampler.index(epoch, position)).collect();
+        assert_eq!(at_once[1..], one_by_one, "{}", sampler.describe());
+        one_by_one
+    };
     (0..sampler.batches(epoch)).map(batch).collect()
 }
 

@@ -122,8 +122,9 @@ impl<S> LoaderBuilder<S> {
         self
     }
 
-    /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if that gives
-    /// the workers too few samples.
+    /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if they
+    /// hold fewer than four samples a worker; and up to 16 if batches are made so fast that four are less than 250 µs of
+    /// work for each worker.
     pub fn prefetch(mut self, batches: usize) -> Self {
         self.settings.prefetch = Some(batches);
         self

@@ -99,14 +99,6 @@ impl<C: Collate> Loader<C> {
         self.pool.workers()
     }
 
-    fn prefetch(&self) -> usize {
-        match (self.workers(), self.prefetch) {
-            (0, _) => 1,
-            (_, Some(prefetch)) => prefetch,
-            (workers, None) => (4 * workers).div_ceil(self.batch_size).max(4),
-        }
-    }
-
     /// Has the number of workers follow what the consumer saw, and says what was chosen, if it is not fixed.
     fn adapt(&self, span: Span) -> Option<String> {
         let auto = self.auto.as_ref()?;

@@ -212,6 +212,10 @@ impl BatchSampler for Filtered {
         self.table(epoch).indices[position]
     }
 
+    fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
+        indices.extend_from_slice(&self.table(epoch).indices[positions]);
+    }
+
     fn describe(&self) -> String {
         let of = match self.cut {
             Cut::Size { .. } => "of",

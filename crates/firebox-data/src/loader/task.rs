@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::batch_sampler::BatchSampler;
 use crate::collate::{Collate, SlotOf};
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::loader::assembly::Run;
+use crate::loader::assembly::{Run, runs};
 use crate::loader::fault::{Incident, OnError, Remedy, Retry};
 use crate::loader::gate::{Gate, PATIENCE};
 use crate::loader::report::Busy;
-use crate::seed::{SampleRng, Stream, derive_seed};
+use crate::seed::{SampleRng, SampleRngs, Stream, derive_seed};
 use crate::sync::Arc;
 
 /// Which samples to make: the positions `start..end` of an epoch, all of them in one batch.
@@ -37,19 +37,19 @@ pub struct Task {
     pub end: usize,
 }
 
-/// A task with the slots that its samples go to.
+/// A task with the try at a batch that it is part of.
 pub(super) struct Errand<C: Collate> {
     pub(super) task: Task,
-    pub(super) slots: Run<C>,
     /// The place of the run among those of its attempt.
     pub(super) run: usize,
-    pub(super) attempt: Arc<Attempt>,
+    pub(super) attempt: Arc<Attempt<C>>,
 }
 
 /// A try at making a batch: what its runs know of each other.
-pub(super) struct Attempt {
+pub(super) struct Attempt<C: Collate> {
     /// The positions of the whole batch.
     positions: Range<usize>,
+    buffer: Mutex<Buffer<C>>,
     /// Positions whose samples took too long in an earlier attempt, and are not tried again.
     pub(super) late: Vec<(usize, Error)>,
     /// The first place that failed so far: those behind it need not be made. So the error of a batch is that of its
@@ -60,6 +60,17 @@ pub(super) struct Attempt {
     /// The position of the sample that each run tries now, or [`CLOSING`].
     at: Box<[AtomicUsize]>,
     found: Mutex<Found>,
+}
+
+/// The memory of a batch. The first of its runs opens it: so it is in that worker's cache, and a batch that waits for a
+/// worker takes none.
+enum Buffer<C: Collate> {
+    /// With the lengths of the runs.
+    Unopened(Box<[usize]>),
+    /// The runs that have not begun.
+    Open(Vec<Option<Run<C>>>),
+    /// It could not be opened, and nobody will try again.
+    Failed,
 }
 
 /// Where a run is when all samples are made and it closes the batch.
@@ -75,11 +86,13 @@ struct Found {
     busy: Busy,
 }
 
-impl Attempt {
-    pub(super) fn new(positions: Range<usize>, runs: usize, late: Vec<(usize, Error)>) -> Self {
-        let at = (0..runs).map(|_| AtomicUsize::new(positions.start)).collect();
+impl<C: Collate> Attempt<C> {
+    /// A try at a batch, in runs of these lengths.
+    pub(super) fn new(positions: Range<usize>, runs: Box<[usize]>, late: Vec<(usize, Error)>) -> Self {
+        let at = runs.iter().map(|_| AtomicUsize::new(positions.start)).collect();
         Attempt {
             positions,
+            buffer: Mutex::new(Buffer::Unopened(runs)),
             late,
             failed: AtomicUsize::new(usize::MAX),
             stopped: AtomicBool::new(false),
@@ -96,6 +109,27 @@ impl Attempt {
     /// Has all runs stop at their next sample, and makes sure that none of them closes the batch.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// The slots of a run, once; nothing if the buffer could not be opened.
+    ///
+    /// # Errors
+    /// What the layout panicked with when it was to open the buffer.
+    fn slots(&self, run: usize, layout: &C) -> Result<Option<Run<C>>, String> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Buffer::Unopened(lengths) = &*buffer {
+            let samples = self.positions.len();
+            let opened = catch_unwind(AssertUnwindSafe(|| runs(layout, layout.open(samples), lengths)));
+            match opened {
+                Ok(runs) => *buffer = Buffer::Open(runs.into_iter().map(Some).collect()),
+                Err(payload) => {
+                    *buffer = Buffer::Failed;
+                    return Err(panic_message(payload));
+                }
+            }
+        }
+        let Buffer::Open(runs) = &mut *buffer else { return Ok(None) };
+        Ok(runs.get_mut(run).and_then(Option::take))
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -211,8 +245,8 @@ pub(super) struct Executor<C> {
     pub(super) gates: Option<Arc<Gates>>,
 }
 
-/// One sample of so many has its stages timed in a long run: reading the clock costs as much as a small sample.
-const TIMED: usize = 8;
+/// A run has the stages of so many samples timed, or a few more: reading the clock costs as much as a small sample.
+const TIMED: usize = 4;
 
 /// How many substitutes are tried for a sample before it counts as lost.
 const SUBSTITUTES: u64 = 64;
@@ -222,9 +256,18 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
 
     fn run(&self, errand: Errand<C>, worker: Worker<'_>) -> Ran<C::Batch> {
         let begun = Instant::now();
-        let Errand { task, slots, run, attempt } = errand;
+        let Errand { task, run, attempt } = errand;
         let samples = task.end - task.start;
+        let slots = match attempt.slots(run, &self.collate) {
+            Ok(Some(slots)) => slots,
+            Ok(None) => return Ran { made: None, samples: 0, took: Duration::ZERO },
+            Err(message) => {
+                let error = not_made(task.batch, task.epoch, &message).on_worker(worker.id());
+                return Ran { made: Some(Box::new(Made::failed(error))), samples: 0, took: Duration::ZERO };
+            }
+        };
         let first = task.start - attempt.positions.start;
+        let timed_every = (samples / TIMED).max(1);
         let mut making = Making {
             executor: self,
             task,
@@ -233,19 +276,28 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
             slots,
             run,
             first,
+            indices: Vec::with_capacity(samples),
+            rngs: SampleRngs::new(self.seed, task.epoch),
+            timed_every,
             found: Found::default(),
         };
+        making.look_up();
         let made = (0..samples).all(|sample| making.place(sample).is_ok());
         let wanted = made && worker.progress();
         // The timed samples stand for all.
-        let timed = if samples < TIMED { samples } else { samples.div_ceil(TIMED) };
-        let scale = samples as f64 / timed.max(1) as f64;
+        let scale = samples as f64 / samples.div_ceil(timed_every).max(1) as f64;
         let Making { slots, mut found, .. } = making;
         found.busy.reading = found.busy.reading.mul_f64(scale);
         found.busy.transforming = found.busy.transforming.mul_f64(scale);
         let made = if wanted { self.finish(task, slots, (&attempt, run), found, worker) } else { None };
         Ran { made, samples, took: begun.elapsed() }
     }
+}
+
+/// The error of a batch that a panic has cost.
+pub(super) fn not_made(batch: usize, epoch: u64, panic: &str) -> Error {
+    let text = format!("batch {batch} of epoch {epoch} was not made: panicked: {panic}");
+    Error::new(ErrorKind::Panic, text)
 }
 
 /// Nobody waits for the run any more.
@@ -270,7 +322,7 @@ impl<C: Collate> Executor<C> {
         &self,
         task: Task,
         slots: Run<C>,
-        (attempt, run): (&Attempt, usize),
+        (attempt, run): (&Attempt<C>, usize),
         met: Found,
         worker: Worker<'_>,
     ) -> Option<Box<Made<C::Batch>>> {
@@ -339,16 +391,32 @@ struct Making<'e, C: Collate> {
     executor: &'e Executor<C>,
     task: Task,
     worker: Worker<'e>,
-    attempt: &'e Attempt,
+    attempt: &'e Attempt<C>,
     slots: Run<C>,
     /// Which run of the attempt this is.
     run: usize,
     /// The place of the run's first sample in its batch.
     first: usize,
+    /// The indices of the run's first samples: of all of them, unless the sampler panicked.
+    indices: Vec<usize>,
+    rngs: SampleRngs,
+    /// Of so many samples, one is timed.
+    timed_every: usize,
     found: Found,
 }
 
 impl<C: Collate> Making<'_, C> {
+    /// Asks the sampler for the whole run. Where it panics, it is asked again when the sample's turn comes, so that the
+    /// error is the sample's.
+    fn look_up(&mut self) {
+        let Task { epoch, start, end, .. } = self.task;
+        let (batches, indices) = (&self.executor.batches, &mut self.indices);
+        if catch_unwind(AssertUnwindSafe(|| batches.indices(epoch, start..end, indices))).is_err() {
+            // What it had given so far may be wrong.
+            self.indices.clear();
+        }
+    }
+
     /// Makes the run's sample `sample`, unless the batch has failed before it.
     fn place(&mut self, sample: usize) -> Result<(), Unwanted> {
         if !self.worker.progress() || self.attempt.stopped.load(Ordering::Relaxed) {
@@ -374,7 +442,10 @@ impl<C: Collate> Making<'_, C> {
     fn sample(&mut self, sample: usize) -> Result<bool, Error> {
         let place = self.first + sample;
         let position = self.task.start + sample;
-        let index = self.index(position)?;
+        let index = match self.indices.get(sample) {
+            Some(&index) => index,
+            None => self.index(position)?,
+        };
         let late = self.attempt.late.iter().find(|(late, _)| *late == position);
         let tried = match late {
             Some((_, error)) => Err(error.clone()),
@@ -396,11 +467,8 @@ impl<C: Collate> Making<'_, C> {
 
     fn index(&self, position: usize) -> Result<usize, Error> {
         let Task { epoch, batch, .. } = self.task;
-        catch_unwind(AssertUnwindSafe(|| self.executor.batches.index(epoch, position))).map_err(|payload| {
-            let message = panic_message(payload);
-            let text = format!("batch {batch} of epoch {epoch} was not made: panicked: {message}");
-            Error::new(ErrorKind::Panic, text).on_worker(self.worker.id())
-        })
+        catch_unwind(AssertUnwindSafe(|| self.executor.batches.index(epoch, position)))
+            .map_err(|payload| not_made(batch, epoch, &panic_message(payload)).on_worker(self.worker.id()))
     }
 
     /// Fills the place of a sample that cannot be made by another one of its batch, or of the epoch if the batch has
@@ -454,11 +522,9 @@ impl<C: Collate> Making<'_, C> {
 
     fn attempt(&mut self, sample: usize, index: usize) -> Result<(), Error> {
         let (executor, worker) = (self.executor, self.worker);
-        let samples = self.task.end - self.task.start;
-        let timed = samples < TIMED || sample.is_multiple_of(TIMED);
-        let busy = timed.then_some(&mut self.found.busy);
+        let busy = sample.is_multiple_of(self.timed_every).then_some(&mut self.found.busy);
         let mut stages = Stages { gates: executor.gates.as_deref(), worker, busy };
-        let mut rng = SampleRng::new(executor.seed, self.task.epoch, index);
+        let mut rng = self.rngs.sample(index);
         let slots = &mut self.slots;
         // Unwind safety: after a panic the slot is cleared for another sample, or left out of the batch, or the batch
         // is thrown away.

@@ -2,18 +2,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use firebox_workers::{Dispatch, Error as PoolError, ErrorKind as PoolErrorKind, panic_message};
+use firebox_workers::{Dispatch, Error as PoolError, ErrorKind as PoolErrorKind};
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
 use crate::loader::Loader;
-use crate::loader::assembly::runs;
 use crate::loader::fault::OnError;
 use crate::loader::plan::{Plan, Planned};
-use crate::loader::task::{Attempt, Errand, Executor, Made, Ran, Task};
+use crate::loader::task::{Attempt, Errand, Executor, Made, Ran, Task, not_made};
 use crate::sync::Arc;
 
 /// Runs handed out at the same time, at most: enough for every worker and some to wait. More wait in the window.
@@ -21,6 +19,13 @@ const RUNS: usize = 1024;
 
 /// What a run should take: long enough that handing it out costs little, short enough that workers share a batch.
 const TARGET: Duration = Duration::from_micros(100);
+
+/// Work that should lie ahead of each worker, if the prefetch depth was left to the loader: enough to do while the
+/// consumer waits for a core, on which it depends to be given more.
+const LEAD: Duration = Duration::from_micros(250);
+
+/// How far that may raise the depth.
+const DEEPEST: usize = 16;
 
 /// How far delivery may run ahead of the first batch that is missing, at least, if batches come as they complete.
 const AHEAD: usize = 64;
@@ -36,11 +41,11 @@ pub(super) struct Window<'l, C: Collate> {
     next: Option<(usize, Range<usize>)>,
     dispatch: Dispatch<'l, Errand<C>, Executor<C>>,
     /// Batches begun and not yet delivered, in the order of the plan.
-    open: VecDeque<Open<C::Batch>>,
+    open: VecDeque<Open<C>>,
     /// Runs of open batches that the workers had no room for.
     waiting: VecDeque<Errand<C>>,
     /// What each task of the dispatch is, by its index.
-    out: HashMap<usize, Out>,
+    out: HashMap<usize, Out<C>>,
     /// What a sample took in the last runs, in seconds; `None` before the first.
     cost: Option<f64>,
     /// The most bytes that a batch took so far.
@@ -48,9 +53,6 @@ pub(super) struct Window<'l, C: Collate> {
     /// How many samples of the epoch may be bad.
     limit: usize,
 }
-
-/// A batch that was begun; made already if that failed.
-type Begun<B> = (Arc<Attempt>, Option<Box<Made<B>>>);
 
 /// What comes next.
 pub(super) enum Polled<B> {
@@ -62,20 +64,20 @@ pub(super) enum Polled<B> {
     End,
 }
 
-struct Open<B> {
+struct Open<C: Collate> {
     batch: usize,
     positions: Range<usize>,
-    attempt: Arc<Attempt>,
-    made: Option<Box<Made<B>>>,
+    attempt: Arc<Attempt<C>>,
+    made: Option<Box<Made<C::Batch>>>,
     /// The bytes that it counts for: before it is made, those of the largest so far.
     bytes: usize,
 }
 
 /// A run that a worker has.
-struct Out {
+struct Out<C: Collate> {
     batch: usize,
     run: usize,
-    attempt: Arc<Attempt>,
+    attempt: Arc<Attempt<C>>,
 }
 
 impl<'l, C: Collate> Window<'l, C> {
@@ -159,7 +161,7 @@ impl<'l, C: Collate> Window<'l, C> {
                     Err(errand) => return self.waiting.push_front(errand),
                 }
             }
-            if self.open.len() >= self.loader.prefetch() {
+            if self.open.len() >= self.prefetch() {
                 return;
             }
             let (batch, positions) = match self.next.take() {
@@ -174,15 +176,30 @@ impl<'l, C: Collate> Window<'l, C> {
                 return;
             }
             let bytes = self.loader.executor.collate.fixed_bytes(positions.len()).unwrap_or(self.largest);
-            let (attempt, made) = self.begin(batch, positions.clone(), Vec::new());
-            self.open.push_back(Open { batch, positions, attempt, made, bytes });
+            let attempt = self.begin(batch, positions.clone(), Vec::new());
+            self.open.push_back(Open { batch, positions, attempt, made: None, bytes });
+        }
+    }
+
+    /// Batches begun and not yet delivered, at most.
+    fn prefetch(&self) -> usize {
+        let loader = self.loader;
+        let least = (4 * loader.workers()).div_ceil(loader.batch_size).max(4);
+        match (loader.workers(), loader.prefetch, self.cost) {
+            (0, ..) => 1,
+            (_, Some(prefetch), _) => prefetch,
+            (_, None, None) => least,
+            (workers, None, Some(cost)) => {
+                let lead = workers as f64 * LEAD.as_secs_f64() / (cost * loader.batch_size as f64);
+                least.max((lead as usize).min(DEEPEST))
+            }
         }
     }
 
     /// Whether another batch may be begun; one always may.
     fn admits(&self, batch: usize, samples: usize) -> bool {
         let Some(front) = self.open.front() else { return true };
-        if self.loader.as_completed && batch - front.batch >= self.loader.prefetch().max(AHEAD) {
+        if self.loader.as_completed && batch - front.batch >= self.prefetch().max(AHEAD) {
             return false;
         }
         let Some(budget) = self.loader.prefetch_bytes else { return true };
@@ -197,31 +214,21 @@ impl<'l, C: Collate> Window<'l, C> {
         }
     }
 
-    /// Opens a buffer for a batch and queues its runs.
-    fn begin(&mut self, batch: usize, positions: Range<usize>, late: Vec<(usize, Error)>) -> Begun<C::Batch> {
+    /// Queues the runs of a batch.
+    fn begin(&mut self, batch: usize, positions: Range<usize>, late: Vec<(usize, Error)>) -> Arc<Attempt<C>> {
         let lengths = self.cut(positions.len());
-        let attempt = Arc::new(Attempt::new(positions.clone(), lengths.len(), late));
-        let collate = &*self.loader.executor.collate;
-        let opened =
-            catch_unwind(AssertUnwindSafe(|| runs(collate, collate.open(positions.len()), &lengths)));
-        let slots = match opened {
-            Ok(slots) => slots,
-            Err(payload) => {
-                let error = self.not_made(batch, ErrorKind::Panic, Some(panic_message(payload)));
-                return (attempt, Some(Box::new(Made::failed(error))));
-            }
-        };
+        let attempt = Arc::new(Attempt::new(positions.clone(), lengths.clone(), late));
         let mut start = positions.start;
-        for (run, (slots, length)) in slots.into_iter().zip(lengths).enumerate() {
+        for (run, length) in lengths.into_iter().enumerate() {
             let task = Task { epoch: self.epoch, batch, start, end: start + length };
             start += length;
-            self.waiting.push_back(Errand { task, slots, run, attempt: Arc::clone(&attempt) });
+            self.waiting.push_back(Errand { task, run, attempt: Arc::clone(&attempt) });
         }
-        (attempt, None)
+        attempt
     }
 
     /// The lengths of the runs of a batch: about [`TARGET`] each by what a sample took lately, and about equal.
-    fn cut(&self, samples: usize) -> Vec<usize> {
+    fn cut(&self, samples: usize) -> Box<[usize]> {
         let workers = self.loader.workers();
         let runs = match self.cost {
             _ if workers == 0 => 1,
@@ -287,23 +294,19 @@ impl<'l, C: Collate> Window<'l, C> {
                 let policy = self.loader.executor.on_error;
                 if policy != OnError::Fail && late.len() <= self.limit {
                     // Its thread may write to the buffer at any time: the batch is made again in another one.
-                    let (attempt, made) = self.begin(batch, positions, late);
-                    self.open[open].attempt = attempt;
-                    self.open[open].made = made;
+                    self.open[open].attempt = self.begin(batch, positions, late);
                     return;
                 }
                 error
             }
             PoolErrorKind::Panicked(message) => {
-                self.not_made(batch, ErrorKind::Panic, Some(message.clone())).on_worker(error.worker())
+                not_made(batch, self.epoch, message).on_worker(error.worker())
             }
-            _ => self.not_made(batch, ErrorKind::Workers, None).caused_by(error),
+            _ => {
+                let text = format!("batch {batch} of epoch {} was not made", self.epoch);
+                Error::new(ErrorKind::Workers, text).caused_by(error)
+            }
         };
         self.open[open].made = Some(Box::new(Made::failed(failed)));
-    }
-
-    fn not_made(&self, batch: usize, kind: ErrorKind, panicked: Option<String>) -> Error {
-        let why = panicked.map(|message| format!(": panicked: {message}")).unwrap_or_default();
-        Error::new(kind, format!("batch {batch} of epoch {} was not made{why}", self.epoch))
     }
 }
