@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::iter::zip;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
@@ -21,7 +22,7 @@ use burn::tensor::Device;
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::{LabelledImage, LabelledImages};
 use firebox::data::{
-    BatchSampler, Bucketed, Loader, Sampler, Scalar, Shuffled, Stack, WeightedOnce, fashion_mnist,
+    BatchSampler, Bucketed, Exact, Loader, Sampler, Scalar, Shuffled, WeightedOnce, fashion_mnist,
 };
 use firebox::workers::Pool;
 use rayon::prelude::*;
@@ -46,7 +47,7 @@ fn alternate(mut a: impl FnMut(), mut b: impl FnMut()) -> (f64, f64) {
     (median(pairs.iter().map(|pair| pair.0).collect()), median(pairs.iter().map(|pair| pair.1).collect()))
 }
 
-type Images = (Stack<f32, 3>, Scalar<i64>);
+type Images = (Exact<f32, 3>, Scalar<i64>);
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/fashion-mnist")
@@ -58,10 +59,8 @@ fn fashion() -> LabelledImages {
     IMAGES.clone()
 }
 
-fn normalise(image: &LabelledImage, pixels: &mut [f32]) {
-    for (to, from) in std::iter::zip(pixels, &image.pixels[..]) {
-        *to = (f32::from(*from) / 255.0 - fashion_mnist::MEAN) / fashion_mnist::STD;
-    }
+fn normalised(pixel: &u8) -> f32 {
+    (f32::from(*pixel) / 255.0 - fashion_mnist::MEAN) / fashion_mnist::STD
 }
 
 fn images(workers: usize) -> Loader<Images> {
@@ -69,10 +68,9 @@ fn images(workers: usize) -> Loader<Images> {
         .shuffle(true)
         .batch_size(64)
         .workers(workers)
-        .build((Stack::new([1, 28, 28]), Scalar::new()), |image, _, (pixels, class)| {
-            normalise(&image, pixels);
+        .build((Exact::new([1, 28, 28]), Scalar::new()), |image, _, (mut pixels, class)| {
             *class = i64::from(image.label);
-            Ok(())
+            pixels.fill(image.pixels.iter().map(normalised))
         })
         .unwrap()
 }
@@ -123,7 +121,7 @@ impl Batcher<LabelledImage, (Vec<f32>, Vec<i64>)> for Normalise {
     fn batch(&self, items: Vec<LabelledImage>, _: &Device) -> (Vec<f32>, Vec<i64>) {
         let mut values = vec![0.0; items.len() * 28 * 28];
         for (pixels, image) in values.chunks_exact_mut(28 * 28).zip(&items) {
-            normalise(image, pixels);
+            zip(pixels, &image.pixels[..]).for_each(|(to, from)| *to = normalised(from));
         }
         (values, items.iter().map(|image| i64::from(image.label)).collect())
     }

@@ -11,7 +11,7 @@ use crate::error::BoxError;
 /// no sample is copied twice. The slots are handed out in runs, so that several workers fill one batch. When
 /// the last slot is written, the batch is closed.
 ///
-/// Ready layouts: [`Stack`] for arrays of one shape, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences,
+/// Ready layouts: [`Stack`] for arrays of one shape, [`Exact`](crate::Exact) for such that are written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences,
 /// [`Gather`] for anything, and tuples of layouts, whose slots are tuples of slots.
 pub trait Collate: Sized + Send + Sync + 'static {
     /// The batch while it is being written.

@@ -75,6 +75,7 @@ mod collate;
 mod dataset;
 mod elements;
 mod error;
+mod exact;
 pub mod fashion_mnist;
 pub mod idx;
 mod loader;
@@ -97,6 +98,7 @@ pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, 
 pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Records, Shards, Subset, random_split};
 pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
+pub use exact::{Blank, Blanks, Exact};
 pub use loader::{
     Busy, Counted, Epoch, EpochReport, Incident, Indexed, Limit, Loader, LoaderBuilder, LoaderState, OnError,
     Remedy, Retry, Sharded, Slice, Stage, StreamEpoch, StreamLoader, StreamState, Task, Timeline, Verdict,
