@@ -1,5 +1,6 @@
 //! A keyed permutation of 0..n that is computed, not stored.
 
+use std::iter::zip;
 use std::ops::Range;
 
 use crate::seed::{SampleRng, mix};
@@ -11,6 +12,9 @@ const TABLE_BELOW: usize = 4096;
 /// Half-rounds of the network. Four give a pseudo-random permutation for an ideal round function (Luby and
 /// Rackoff 1988); twice as many leave room for ours being a hash.
 const ROUNDS: u64 = 8;
+
+/// Values that go through the network together.
+const LANES: usize = 4;
 
 /// A permutation of `0..n` that depends on a key.
 ///
@@ -94,7 +98,7 @@ impl Feistel {
         // The network permutes the power of two, so the walk from a value below n meets one below n
         // again: at the latest that value itself, at the end of its cycle.
         loop {
-            value = self.network(value);
+            [value] = self.network([value]);
             if value < self.n {
                 return value as usize;
             }
@@ -117,12 +121,21 @@ impl Feistel {
             }
             while left > 0 {
                 let mut still = 0;
-                for at in 0..left {
-                    let place = walking[at];
-                    values[place] = self.network(values[place]);
-                    walking[still] = place;
-                    // Without a branch: which values walk on is as random as the permutation.
-                    still += usize::from(values[place] >= self.n);
+                for at in (0..left).step_by(LANES) {
+                    let lanes = LANES.min(left - at);
+                    // Lanes without a walker go along, and nobody looks at them.
+                    let mut walk = [0; LANES];
+                    for lane in 0..lanes {
+                        walk[lane] = values[walking[at + lane]];
+                    }
+                    walk = self.network(walk);
+                    for lane in 0..lanes {
+                        let place = walking[at + lane];
+                        values[place] = walk[lane];
+                        walking[still] = place;
+                        // Without a branch: which values walk on is as random as the permutation.
+                        still += usize::from(walk[lane] >= self.n);
+                    }
                 }
                 left = still;
             }
@@ -132,15 +145,19 @@ impl Feistel {
     }
 
     #[inline]
-    fn network(&self, value: u64) -> u64 {
-        let mut low = value & self.low_mask;
-        let mut high = value >> self.low_bits;
+    fn network<const LANES: usize>(&self, values: [u64; LANES]) -> [u64; LANES] {
+        let (mut low, mut high) =
+            (values.map(|value| value & self.low_mask), values.map(|value| value >> self.low_bits));
         for round in 0..ROUNDS / 2 {
             // Each half-round changes one half by a function of the other, which is undone by itself.
-            high ^= mix(low ^ self.key.wrapping_add(2 * round)) & self.high_mask;
-            low ^= mix(high ^ self.key.wrapping_add(2 * round + 1)) & self.low_mask;
+            for (low, high) in zip(&low, &mut high) {
+                *high ^= mix(low ^ self.key.wrapping_add(2 * round)) & self.high_mask;
+            }
+            for (low, high) in zip(&mut low, &high) {
+                *low ^= mix(high ^ self.key.wrapping_add(2 * round + 1)) & self.low_mask;
+            }
         }
-        high << self.low_bits | low
+        std::array::from_fn(|lane| high[lane] << self.low_bits | low[lane])
     }
 }
 
