@@ -2,12 +2,13 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::conv_block::{ConvBlock, ConvBlockConfig};
 use crate::error::{Error, check};
 use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
 use crate::linear_block::{LinearBlock, LinearBlockConfig};
 use crate::pooling::{MaxPooling, MaxPoolingConfig};
 
@@ -59,7 +60,7 @@ impl CnnConfig {
             pool: MaxPoolingConfig::new(2).init()?,
             fc1: LinearBlockConfig::new(64 * (height / 4) * (width / 4), 128).init(device)?,
             dropout: DropoutConfig::new(dropout).init(),
-            fc2: LinearConfig::new(128, classes).init(device),
+            fc2: LinearConfig::new(128, classes).init(device)?,
         })
     }
 }

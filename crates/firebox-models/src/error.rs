@@ -38,6 +38,12 @@ impl Error {
         Self::new(ErrorKind::Config, format!("{field}: expected {allowed}, got {got}"))
     }
 
+    /// The error of a config that was made from another one's fields of the same names: names that one.
+    pub(crate) fn in_config(mut self, made: &str, from: &str) -> Self {
+        self.0.message = self.0.message.replacen(made, from, 1);
+        self
+    }
+
     pub(crate) fn at_path(mut self, path: &Path) -> Self {
         self.0.path = Some(path.to_owned());
         self

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Initializer, Module, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 /// Makes a module on `device` whose initial parameters follow from `seed` alone.
@@ -32,6 +32,12 @@ where
     let module = make(&host)?;
     module.visit(&mut Materialise);
     Ok(module.fork(device))
+}
+
+/// Uniform within ±1/√n: what most of PyTorch's layers begin with, n being the number of inputs of a unit.
+pub(crate) fn uniform(n: usize) -> Initializer {
+    let bound = 1.0 / (n as f64).sqrt();
+    Initializer::Uniform { min: -bound, max: bound }
 }
 
 struct Materialise;

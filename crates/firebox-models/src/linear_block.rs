@@ -2,12 +2,12 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
 
 /// Settings of [`LinearBlock`].
 #[derive(Config, Debug)]
@@ -36,7 +36,7 @@ impl LinearBlockConfig {
         let Self { features_in, features_out } = *self;
         check(features_in > 0, "LinearBlockConfig.features_in", "at least 1", features_in)?;
         check(features_out > 0, "LinearBlockConfig.features_out", "at least 1", features_out)?;
-        Ok(LinearBlock { linear: LinearConfig::new(features_in, features_out).init(device) })
+        Ok(LinearBlock { linear: LinearConfig::new(features_in, features_out).init(device)? })
     }
 }
 

@@ -3,8 +3,8 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
+use burn::tensor::module::{avg_pool2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
@@ -48,5 +48,47 @@ impl Forward<Tensor<4>> for MaxPooling {
         let mut options = MaxPoolOptions::new([self.kernel_size; 2]);
         options.stride = [self.stride; 2];
         max_pool2d(input, options)
+    }
+}
+
+/// Settings of [`AvgPooling`].
+#[derive(Config, Debug)]
+pub struct AvgPoolingConfig {
+    /// Height and width of the window; at least 1.
+    pub kernel_size: usize,
+    /// Step of the window in both directions; the kernel size if not given.
+    pub stride: Option<usize>,
+}
+
+/// The mean of each window, as `torch.nn.AvgPool2d` without padding: a window that would reach over the border is left
+/// out.
+#[derive(Module, Debug)]
+pub struct AvgPooling {
+    kernel_size: usize,
+    stride: usize,
+}
+
+impl AvgPoolingConfig {
+    /// The layer, which has no parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self) -> Result<AvgPooling, Error> {
+        let stride = self.stride.unwrap_or(self.kernel_size);
+        check(self.kernel_size > 0, "AvgPoolingConfig.kernel_size", "at least 1", self.kernel_size)?;
+        check(stride > 0, "AvgPoolingConfig.stride", "at least 1", stride)?;
+        Ok(AvgPooling { kernel_size: self.kernel_size, stride })
+    }
+}
+
+impl Forward<Tensor<4>> for AvgPooling {
+    type Output = Tensor<4>;
+
+    /// `[batch, channels, height, width]` to `[batch, channels, height', width']` with
+    /// height' = ⌊(height − kernel_size) / stride⌋ + 1, likewise the width.
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let mut options = AvgPoolOptions::new([self.kernel_size; 2]);
+        options.stride = [self.stride; 2];
+        avg_pool2d(input, options)
     }
 }

@@ -1,0 +1,81 @@
+//! Additive attention.
+#![allow(non_snake_case, reason = "W and V are the paper's names and the keys of the state")]
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::activation::tanh;
+use burn::tensor::{Bool, Device, Tensor};
+
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::mask::masked_softmax;
+
+/// Settings of [`AttentionBlock`].
+#[derive(Config, Debug)]
+pub struct AttentionBlockConfig {
+    /// Features of the encoder's outputs and of the decoder's state; at least 1.
+    pub hidden: usize,
+}
+
+/// Additive attention (Bahdanau, Cho, Bengio 2015): weights softmax(V·tanh(W·encoder + decoder)) over time, and the
+/// encoder's outputs by these weights.
+///
+/// State: `W.weight`, `W.bias`, `V.weight`, `V.bias`.
+#[derive(Module, Debug)]
+pub struct AttentionBlock {
+    /// The map of the encoder's outputs, `[hidden, hidden]`.
+    pub W: Linear,
+    /// The map to a score, `[1, hidden]`. Its bias moves all scores alike and has no effect.
+    pub V: Linear,
+}
+
+impl AttentionBlockConfig {
+    /// The block with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<AttentionBlock, Error> {
+        let hidden = self.hidden;
+        check(hidden > 0, "AttentionBlockConfig.hidden", "at least 1", hidden)?;
+        Ok(AttentionBlock {
+            W: LinearConfig::new(hidden, hidden).init(device)?,
+            V: LinearConfig::new(hidden, 1).init(device)?,
+        })
+    }
+}
+
+impl AttentionBlock {
+    /// The encoder's outputs `[batch, time, hidden]` and the decoder's state `[batch, 1, hidden]` to the context
+    /// `[batch, 1, hidden]` and the weights `[batch, time, 1]`.
+    ///
+    /// With a `mask` `[batch, time]` only the places that it names have a weight. Where it names none, all weights and
+    /// the context are zero.
+    pub fn forward(
+        &self,
+        encoder_outputs: Tensor<3>,
+        decoder_hidden: Tensor<3>,
+        mask: Option<Tensor<2, Bool>>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let mapped = self.W.forward(encoder_outputs.clone());
+        self.attend(encoder_outputs, mapped, decoder_hidden, mask)
+    }
+
+    /// [`forward`](Self::forward) with W·encoder, which a decoder needs at each of its steps and computes once.
+    pub(crate) fn attend(
+        &self,
+        encoder_outputs: Tensor<3>,
+        mapped: Tensor<3>,
+        decoder_hidden: Tensor<3>,
+        mask: Option<Tensor<2, Bool>>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let [batch, time, _] = encoder_outputs.dims();
+        let scores = self.V.forward(tanh(mapped + decoder_hidden)).swap_dims(1, 2);
+        let mask = match mask {
+            Some(mask) => mask.unsqueeze_dim::<3>(1),
+            None => Tensor::full([batch, 1, time], true, &scores.device()),
+        };
+        let weights = masked_softmax(scores, mask);
+        (weights.clone().matmul(encoder_outputs), weights.swap_dims(1, 2))
+    }
+}

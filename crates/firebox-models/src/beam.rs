@@ -1,0 +1,175 @@
+//! Search for the best sequence of tokens.
+
+use burn::config::Config;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use crate::decoder::Decoding;
+use crate::error::{Error, check};
+
+/// Settings of a beam search.
+#[derive(Config, Debug)]
+pub struct Beam {
+    /// The most tokens that a sequence may have, its end token included; at least 1.
+    pub max_length: usize,
+    /// Sequences that are followed at the same time; at least 1.
+    #[config(default = 5)]
+    pub width: usize,
+    /// How much longer sequences are preferred: α in ((5 + length)/6)^α, by which the log-probability is divided (Wu et
+    /// al. 2016); at least 0, which prefers none.
+    #[config(default = 0.0)]
+    pub length_penalty: f64,
+}
+
+/// A sequence that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypothesis {
+    /// Without begin and end token.
+    pub tokens: Vec<usize>,
+    /// Whether its end token was found; without it, it was cut at the greatest length.
+    pub ended: bool,
+    /// ln p of its tokens, the end token included.
+    pub log_probability: f64,
+    /// What hypotheses are ordered by: the log-probability by the length penalty.
+    pub score: f64,
+    /// For each token, and for the end token, the attention's weights over the source, `[time]`.
+    pub attention: Vec<Vec<f32>>,
+}
+
+impl Beam {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check(self.max_length > 0, "Beam.max_length", "at least 1", self.max_length)?;
+        check(self.width > 0, "Beam.width", "at least 1", self.width)?;
+        let penalty = self.length_penalty;
+        check(penalty >= 0.0 && penalty.is_finite(), "Beam.length_penalty", "a number of at least 0", penalty)
+    }
+
+    fn score(&self, log_probability: f64, length: usize) -> f64 {
+        log_probability / ((5.0 + length as f64) / 6.0).powf(self.length_penalty)
+    }
+}
+
+/// A token of a sequence that was followed, and the one before it.
+struct Node {
+    before: Option<usize>,
+    token: usize,
+    attention: Vec<f32>,
+}
+
+/// A sequence that goes on.
+#[derive(Clone, Copy)]
+struct Live {
+    /// Its last token; `None` at the beginning.
+    node: Option<usize>,
+    /// Its row in the decoder's batch.
+    row: usize,
+    log_probability: f64,
+}
+
+/// One sentence of the batch.
+struct Sentence {
+    live: Vec<Live>,
+    /// The best so far, the best first.
+    found: Vec<Hypothesis>,
+}
+
+/// For each sentence of the decoder's batch the best sequences. Of equals, the one with the smaller tokens comes first.
+pub(crate) fn search(
+    mut decoding: Decoding<'_>,
+    sentences: usize,
+    begin: usize,
+    end: usize,
+    beam: &Beam,
+) -> Vec<Vec<Hypothesis>> {
+    let first =
+        |row| Sentence { live: vec![Live { node: None, row, log_probability: 0.0 }], found: Vec::new() };
+    let mut all: Vec<Sentence> = (0..sentences).map(first).collect();
+    let mut nodes: Vec<Node> = Vec::new();
+    for length in 1..=beam.max_length {
+        let mut live: Vec<&mut Live> = all.iter_mut().flat_map(|sentence| &mut sentence.live).collect();
+        if live.is_empty() {
+            break;
+        }
+        let rows: Vec<usize> = live.iter().map(|live| live.row).collect();
+        live.iter_mut().enumerate().for_each(|(row, live)| live.row = row);
+        let tokens = live.iter().map(|live| live.node.map_or(begin, |node| nodes[node].token)).collect();
+        if length > 1 {
+            decoding.select(ints(rows, &decoding.device()));
+        }
+        let (logits, attention) = decoding.step(ints(tokens, &decoding.device()));
+        let (vocabulary, logits) = rows_of(log_softmax(logits, 1));
+        let (time, attention) = rows_of(attention);
+        for sentence in &mut all {
+            let mut candidates: Vec<(f64, Live, usize)> =
+                Vec::with_capacity(sentence.live.len() * vocabulary);
+            for live in &sentence.live {
+                let row = &logits[live.row * vocabulary..][..vocabulary];
+                let after = |(token, &log)| (live.log_probability + f64::from(log), *live, token);
+                candidates.extend(row.iter().enumerate().map(after));
+            }
+            // Among the best 2·width at least width go on, for each sequence ends once.
+            let wanted = (2 * beam.width).min(candidates.len());
+            let order = |a: &(f64, Live, usize), b: &(f64, Live, usize)| {
+                b.0.total_cmp(&a.0).then(a.1.row.cmp(&b.1.row)).then(a.2.cmp(&b.2))
+            };
+            if wanted < candidates.len() {
+                candidates.select_nth_unstable_by(wanted, order);
+                candidates.truncate(wanted);
+            }
+            candidates.sort_by(order);
+            sentence.live.clear();
+            for (rank, (log_probability, live, token)) in candidates.into_iter().enumerate() {
+                if sentence.live.len() == beam.width {
+                    break;
+                }
+                let ends = token == end;
+                // An end counts if it is among the best: else a search of width 1 would not be the greedy one.
+                if ends && rank >= beam.width {
+                    continue;
+                }
+                let attention = attention[live.row * time..][..time].to_vec();
+                nodes.push(Node { before: live.node, token, attention });
+                let next = Live { node: Some(nodes.len() - 1), row: live.row, log_probability };
+                if ends || length == beam.max_length {
+                    sentence.found.push(hypothesis(&nodes, next, ends, beam.score(log_probability, length)));
+                } else {
+                    sentence.live.push(next);
+                }
+            }
+            sentence.found.sort_by(|a, b| b.score.total_cmp(&a.score));
+            sentence.found.truncate(beam.width);
+            // The best that could come of what goes on: no token more lowers it, the greatest length divides it.
+            let could = sentence.live.first().map(|live| beam.score(live.log_probability, beam.max_length));
+            let enough = sentence.found.len() == beam.width;
+            if enough && could.is_some_and(|could| sentence.found[beam.width - 1].score >= could) {
+                sentence.live.clear();
+            }
+        }
+    }
+    all.into_iter().map(|sentence| sentence.found).collect()
+}
+
+fn hypothesis(nodes: &[Node], live: Live, ended: bool, score: f64) -> Hypothesis {
+    let chain = std::iter::successors(live.node, |&node| nodes[node].before);
+    let (mut tokens, mut attention): (Vec<usize>, Vec<Vec<f32>>) =
+        chain.map(|node| (nodes[node].token, nodes[node].attention.clone())).unzip();
+    tokens.reverse();
+    attention.reverse();
+    if ended {
+        tokens.pop();
+    }
+    Hypothesis { tokens, ended, log_probability: live.log_probability, score, attention }
+}
+
+fn ints(values: Vec<usize>, device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
+/// The width of a matrix, and its rows one after the other.
+fn rows_of(matrix: Tensor<2>) -> (usize, Vec<f32>) {
+    let [_, width] = matrix.dims();
+    let values = matrix.cast(DType::F32).into_data().try_to_vec::<f32>();
+    (width, values.unwrap_or_else(|error| unreachable!("a tensor cast to f32: {error:?}")))
+}

@@ -1,0 +1,132 @@
+//! The writing half of a sequence-to-sequence model.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Bool, Device, Int, Tensor};
+
+use crate::attention_block::{AttentionBlock, AttentionBlockConfig};
+use crate::cell::Cell;
+use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
+use crate::encoder::Encoded;
+use crate::error::Error;
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+
+/// Settings of [`Decoder`].
+#[derive(Config, Debug)]
+pub struct DecoderConfig {
+    /// The number of tokens; at least 1.
+    pub tokens: usize,
+    /// Features of a token's vector; at least 1.
+    pub embedding: usize,
+    /// Features of the encoder's outputs and of the state; at least 1.
+    pub hidden: usize,
+    /// Layers of the LSTM, as many as the encoder's; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped behind the embedding, between layers and before the last map in training; from 0,
+    /// below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// The token that fills short sequences up.
+    #[config(default = 0)]
+    pub padding: usize,
+}
+
+/// An LSTM that reads, at each step, the token before and what it attends to in the encoder's outputs (Bahdanau, Cho,
+/// Bengio 2015); its output and the context give the next token.
+///
+/// State: `embedding.weight`, `attention.…` as in [`AttentionBlock`], `rnn.…` as in [`Recurrent`], `fc.weight`
+/// `[tokens, 2·hidden]`, `fc.bias`.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// The tokens' vectors.
+    pub embedding: Embedding,
+    /// Where to look.
+    pub attention: AttentionBlock,
+    /// The LSTM over a token's vector and the context.
+    pub rnn: Recurrent,
+    /// Output and context to logits.
+    pub fc: Linear,
+    dropout: Dropout,
+}
+
+impl DecoderConfig {
+    /// The decoder with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Decoder, Error> {
+        let Self { tokens, embedding, hidden, num_layers, dropout, padding } = *self;
+        check_fields("DecoderConfig", tokens, embedding, padding)?;
+        let ours = |made| move |error: Error| error.in_config(made, "DecoderConfig");
+        Ok(Decoder {
+            embedding: EmbeddingConfig::new(tokens, embedding).with_padding(Some(padding)).init(device)?,
+            attention: AttentionBlockConfig::new(hidden)
+                .init(device)
+                .map_err(ours("AttentionBlockConfig"))?,
+            rnn: RecurrentConfig::new(Cell::Lstm, embedding + hidden, hidden)
+                .with_num_layers(num_layers)
+                .with_dropout(dropout)
+                .init(device)
+                .map_err(ours("RecurrentConfig"))?,
+            fc: LinearConfig::new(2 * hidden, tokens).init(device)?,
+            dropout: DropoutConfig::new(dropout).init(),
+        })
+    }
+}
+
+/// A [`Decoder`] at work on one batch: what it attends to, and its state.
+#[derive(Clone, Debug)]
+pub struct Decoding<'d> {
+    decoder: &'d Decoder,
+    outputs: Tensor<3>,
+    /// W·outputs, the same at all steps.
+    mapped: Tensor<3>,
+    mask: Tensor<2, Bool>,
+    state: RecurrentState,
+}
+
+impl Decoder {
+    /// Begins to write about what an encoder has read, with its last state.
+    pub fn begin(&self, encoded: Encoded) -> Decoding<'_> {
+        let mapped = self.attention.W.forward(encoded.outputs.clone());
+        let Encoded { outputs, state, mask } = encoded;
+        Decoding { decoder: self, outputs, mapped, mask, state }
+    }
+}
+
+impl Decoding<'_> {
+    pub(crate) fn device(&self) -> Device {
+        self.outputs.device()
+    }
+
+    /// One step: the tokens before `[batch]` to the logits of the next `[batch, tokens]` and the attention's weights
+    /// `[batch, time]`.
+    pub fn step(&mut self, tokens: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
+        let Decoder { embedding, attention, rnn, fc, dropout } = self.decoder;
+        let vectors = dropout.forward(embedding.forward(tokens.unsqueeze_dim(1)));
+        let [layers, ..] = self.state.hidden.dims();
+        // The last layer's state asks.
+        let query = self.state.hidden.clone().narrow(0, layers - 1, 1).swap_dims(0, 1);
+        let (outputs, mapped) = (self.outputs.clone(), self.mapped.clone());
+        let (context, weights) = attention.attend(outputs, mapped, query, Some(self.mask.clone()));
+        let input = Tensor::cat(vec![vectors, context.clone()], 2);
+        let (output, state) = rnn.forward(input, None, Some(self.state.clone()));
+        self.state = state;
+        let logits = fc.forward(dropout.forward(Tensor::cat(vec![output, context], 2)));
+        (logits.squeeze_dim(1), weights.squeeze_dim(2))
+    }
+
+    /// Goes on with these rows of the batch, in this order; a row may come several times: `[new batch]`.
+    pub fn select(&mut self, rows: Tensor<1, Int>) {
+        let Self { outputs, mapped, mask, state, .. } = self;
+        *outputs = outputs.clone().select(0, rows.clone());
+        *mapped = mapped.clone().select(0, rows.clone());
+        *mask = mask.clone().select(0, rows.clone());
+        state.hidden = state.hidden.clone().select(1, rows.clone());
+        state.cell = state.cell.clone().map(|cell| cell.select(1, rows));
+    }
+}

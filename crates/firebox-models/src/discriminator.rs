@@ -1,0 +1,75 @@
+//! A judge of samples.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::activation::{leaky_relu, sigmoid};
+use burn::tensor::{Device, Tensor};
+
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::sequential::sequential;
+
+/// Settings of [`Discriminator`].
+#[derive(Config, Debug)]
+pub struct DiscriminatorConfig {
+    /// Features of a sample; at least 1.
+    pub features_in: usize,
+    /// The slope of LeakyReLU below zero; a finite number.
+    #[config(default = 0.2)]
+    pub negative_slope: f64,
+}
+
+/// The discriminator of a generative adversarial network (Goodfellow et al. 2014): sample → 512 → 256 → 1, with LeakyReLU
+/// between.
+///
+/// State: `main.0`, `main.2` and `main.4`, each with `weight` and `bias`.
+#[derive(Module, Debug)]
+pub struct Discriminator {
+    main: Layers,
+    negative_slope: f64,
+}
+
+sequential! {
+    Layers { "0" first: Linear, "2" second: Linear, "4" last: Linear }
+}
+
+impl DiscriminatorConfig {
+    /// The model with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Discriminator, Error> {
+        let Self { features_in, negative_slope } = *self;
+        check(features_in > 0, "DiscriminatorConfig.features_in", "at least 1", features_in)?;
+        check(
+            negative_slope.is_finite(),
+            "DiscriminatorConfig.negative_slope",
+            "a finite number",
+            negative_slope,
+        )?;
+        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let main =
+            Layers { first: linear(features_in, 512)?, second: linear(512, 256)?, last: linear(256, 1)? };
+        Ok(Discriminator { main, negative_slope })
+    }
+}
+
+impl Discriminator {
+    /// Samples `[batch, features_in]` to the logits `[batch, 1]` of being real: what a loss should be computed from, for
+    /// a probability close to 0 or 1 has lost the digits that its logarithm needs.
+    pub fn logits(&self, samples: Tensor<2>) -> Tensor<2> {
+        let x = leaky_relu(self.main.first.forward(samples), self.negative_slope);
+        let x = leaky_relu(self.main.second.forward(x), self.negative_slope);
+        self.main.last.forward(x)
+    }
+}
+
+impl Forward<Tensor<2>> for Discriminator {
+    type Output = Tensor<2>;
+
+    /// Samples `[batch, features_in]` to the probabilities `[batch, 1]` of being real.
+    fn forward(&self, samples: Tensor<2>) -> Tensor<2> {
+        sigmoid(self.logits(samples))
+    }
+}

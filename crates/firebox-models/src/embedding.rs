@@ -1,0 +1,86 @@
+//! Vectors for tokens.
+
+use burn::config::Config;
+use burn::module::{Content, Initializer, Module, ModuleDisplay, Param};
+use burn::tensor::module::embedding;
+use burn::tensor::{Device, Distribution, Int, Tensor};
+
+use crate::error::{Error, check};
+
+/// Settings of [`Embedding`].
+#[derive(Config, Debug)]
+pub struct EmbeddingConfig {
+    /// The number of tokens; at least 1.
+    pub tokens: usize,
+    /// The size of a token's vector; at least 1.
+    pub features: usize,
+    /// A token whose vector is zero at the beginning and is not trained; below `tokens`.
+    pub padding: Option<usize>,
+}
+
+/// A trained vector for each token, as `torch.nn.Embedding` with its `padding_idx`.
+///
+/// State: `weight` `[tokens, features]`.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct Embedding {
+    /// The vectors, initialised from the standard normal distribution.
+    pub weight: Param<Tensor<2>>,
+    padding: Option<usize>,
+}
+
+impl EmbeddingConfig {
+    /// The layer with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Embedding, Error> {
+        let Self { tokens, features, padding } = *self;
+        check(tokens > 0, "EmbeddingConfig.tokens", "at least 1", tokens)?;
+        check(features > 0, "EmbeddingConfig.features", "at least 1", features)?;
+        let weight = match padding {
+            None => Initializer::Normal { mean: 0.0, std: 1.0 }.init([tokens, features], device),
+            Some(padding) => {
+                check(padding < tokens, "EmbeddingConfig.padding", &format!("below {tokens}"), padding)?;
+                let drawn = Tensor::<2>::random([tokens, features], Distribution::Normal(0.0, 1.0), device);
+                let zero = Tensor::zeros([1, features], device);
+                Param::from_tensor(drawn.slice_assign([padding..padding + 1], zero))
+            }
+        };
+        Ok(Embedding { weight, padding })
+    }
+}
+
+/// Checks the fields `tokens`, `embedding` and `padding` of a config that has an embedding made of them.
+pub(crate) fn check_fields(
+    config: &str,
+    tokens: usize,
+    embedding: usize,
+    padding: usize,
+) -> Result<(), Error> {
+    check(tokens > 0, &format!("{config}.tokens"), "at least 1", tokens)?;
+    check(embedding > 0, &format!("{config}.embedding"), "at least 1", embedding)?;
+    check(padding < tokens, &format!("{config}.padding"), &format!("below {tokens}"), padding)
+}
+
+impl Embedding {
+    /// Tokens `[batch, time]` to vectors `[batch, time, features]`.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let vectors = embedding(self.weight.val(), tokens.clone());
+        match self.padding {
+            None => vectors,
+            Some(padding) => {
+                let pads = tokens.equal_elem(padding as i64).unsqueeze_dim::<3>(2).expand(vectors.shape());
+                // What is at these places may be read, and gets no gradient.
+                vectors.clone().mask_where(pads, vectors.detach())
+            }
+        }
+    }
+}
+
+impl ModuleDisplay for Embedding {
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [tokens, features] = self.weight.dims();
+        content.add("tokens", &tokens).add("features", &features).optional()
+    }
+}

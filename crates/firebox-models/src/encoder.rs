@@ -1,0 +1,101 @@
+//! The reading half of a sequence-to-sequence model.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Bool, Device, Int, Tensor};
+
+use crate::cell::Cell;
+use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
+use crate::error::{Error, check};
+use crate::mask::sequence_mask;
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+
+/// Settings of [`Encoder`].
+#[derive(Config, Debug)]
+pub struct EncoderConfig {
+    /// The number of tokens; at least 1.
+    pub tokens: usize,
+    /// Features of a token's vector; at least 1.
+    pub embedding: usize,
+    /// Features of an output; at least 1, and even if `bidirectional`, for each direction has half of them.
+    pub hidden: usize,
+    /// Layers of the LSTM; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped behind the embedding and between layers in training; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether the text is also read backwards.
+    #[config(default = true)]
+    pub bidirectional: bool,
+    /// The token that fills short sequences up.
+    #[config(default = 0)]
+    pub padding: usize,
+}
+
+/// Embedding → LSTM.
+///
+/// State: `embedding.weight`, `rnn.…` as in [`Recurrent`].
+#[derive(Module, Debug)]
+pub struct Encoder {
+    /// The tokens' vectors.
+    pub embedding: Embedding,
+    /// The LSTM.
+    pub rnn: Recurrent,
+    dropout: Dropout,
+}
+
+/// What an [`Encoder`] has read.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// `[batch, time, hidden]`, zero behind the end of a sequence.
+    pub outputs: Tensor<3>,
+    /// The LSTM's last state, the directions side by side: `[num_layers, batch, hidden]`.
+    pub state: RecurrentState,
+    /// The places that hold a token, `[batch, time]`.
+    pub mask: Tensor<2, Bool>,
+}
+
+impl EncoderConfig {
+    /// The encoder with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Encoder, Error> {
+        check_fields("EncoderConfig", self.tokens, self.embedding, self.padding)?;
+        let directions = if self.bidirectional { 2 } else { 1 };
+        let even = self.hidden > 0 && self.hidden.is_multiple_of(directions);
+        let allowed = if self.bidirectional { "an even number above 0" } else { "at least 1" };
+        check(even, "EncoderConfig.hidden", allowed, self.hidden)?;
+        let embedding = EmbeddingConfig::new(self.tokens, self.embedding).with_padding(Some(self.padding));
+        let rnn = RecurrentConfig::new(Cell::Lstm, self.embedding, self.hidden / directions)
+            .with_num_layers(self.num_layers)
+            .with_dropout(self.dropout)
+            .with_bidirectional(self.bidirectional);
+        Ok(Encoder {
+            embedding: embedding.init(device)?,
+            rnn: rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", "EncoderConfig"))?,
+            dropout: DropoutConfig::new(self.dropout).init(),
+        })
+    }
+}
+
+impl Encoder {
+    /// Tokens `[batch, time]` and the lengths of the sequences `[batch]` to what the decoder needs.
+    pub fn forward(&self, tokens: Tensor<2, Int>, lengths: Tensor<1, Int>) -> Encoded {
+        let [batch, time] = tokens.dims();
+        let mask = sequence_mask(lengths.clone(), time);
+        let vectors = self.dropout.forward(self.embedding.forward(tokens));
+        let (outputs, state) = self.rnn.forward(vectors, Some(lengths), None);
+        let directions = self.rnn.directions();
+        let join = |state: Tensor<3>| {
+            let [parts, _, hidden] = state.dims();
+            let layers = parts / directions;
+            let state = state.reshape([layers, directions, batch, hidden]).swap_dims(1, 2);
+            state.reshape([layers, batch, directions * hidden])
+        };
+        let state = RecurrentState { hidden: join(state.hidden), cell: state.cell.map(join) };
+        Encoded { outputs, state, mask }
+    }
+}

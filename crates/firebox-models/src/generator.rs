@@ -1,0 +1,63 @@
+//! A generator of samples from noise.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::activation::{relu, tanh};
+use burn::tensor::{Device, Tensor};
+
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::sequential::sequential;
+
+/// Settings of [`Generator`].
+#[derive(Config, Debug)]
+pub struct GeneratorConfig {
+    /// Features of the noise; at least 1.
+    pub latent: usize,
+    /// Features of a sample, such as the pixels of an image; at least 1.
+    pub features_out: usize,
+}
+
+/// The generator of a generative adversarial network (Goodfellow et al. 2014): noise → 256 → 512 → sample, with ReLU
+/// between and tanh at the end, so that samples lie in (−1, 1).
+///
+/// State: `main.0`, `main.2` and `main.4`, each with `weight` and `bias`.
+#[derive(Module, Debug)]
+pub struct Generator {
+    main: Layers,
+}
+
+sequential! {
+    Layers { "0" first: Linear, "2" second: Linear, "4" last: Linear }
+}
+
+impl GeneratorConfig {
+    /// The model with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Generator, Error> {
+        let Self { latent, features_out } = *self;
+        check(latent > 0, "GeneratorConfig.latent", "at least 1", latent)?;
+        check(features_out > 0, "GeneratorConfig.features_out", "at least 1", features_out)?;
+        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let main = Layers {
+            first: linear(latent, 256)?,
+            second: linear(256, 512)?,
+            last: linear(512, features_out)?,
+        };
+        Ok(Generator { main })
+    }
+}
+
+impl Forward<Tensor<2>> for Generator {
+    type Output = Tensor<2>;
+
+    /// Noise `[batch, latent]` to samples `[batch, features_out]` in (−1, 1).
+    fn forward(&self, noise: Tensor<2>) -> Tensor<2> {
+        let x = relu(self.main.first.forward(noise));
+        let x = relu(self.main.second.forward(x));
+        tanh(self.main.last.forward(x))
+    }
+}

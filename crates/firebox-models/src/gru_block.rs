@@ -1,0 +1,77 @@
+//! Gated recurrent units.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::cell::Cell;
+use crate::error::Error;
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+
+/// Settings of [`GruBlock`].
+#[derive(Config, Debug)]
+pub struct GruBlockConfig {
+    /// Features of the input; at least 1.
+    pub features_in: usize,
+    /// Features of the state; at least 1.
+    pub hidden: usize,
+    /// Layers on top of each other; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped between layers in training, not behind the last; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether each layer also reads backwards; its output then has both directions side by side.
+    #[config(default = false)]
+    pub bidirectional: bool,
+}
+
+/// `torch.nn.GRU` with `batch_first=True` (Cho et al. 2014), with the gates r, z, n; the reset gate acts on U·h, as cuDNN
+/// has it.
+///
+/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see [`Recurrent`].
+#[derive(Module, Debug)]
+pub struct GruBlock {
+    /// The layers.
+    pub rnn: Recurrent,
+}
+
+impl GruBlockConfig {
+    /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<GruBlock, Error> {
+        let rnn = RecurrentConfig {
+            cell: Cell::Gru,
+            features_in: self.features_in,
+            hidden: self.hidden,
+            num_layers: self.num_layers,
+            dropout: self.dropout,
+            bidirectional: self.bidirectional,
+        };
+        Ok(GruBlock {
+            rnn: rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", "GruBlockConfig"))?,
+        })
+    }
+}
+
+impl GruBlock {
+    /// Input `[batch, time, features_in]` to outputs `[batch, time, directions · hidden]` and the last state `[num_layers · directions, batch, hidden]`.
+    ///
+    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its backward direction
+    /// begins there, and its outputs behind are zero, as with PyTorch's `pack_padded_sequence`.
+    ///
+    /// # Panics
+    /// If shapes don't fit.
+    pub fn forward(
+        &self,
+        input: Tensor<3>,
+        lengths: Option<Tensor<1, Int>>,
+        state: Option<Tensor<3>>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let state = state.map(|hidden| RecurrentState { hidden, cell: None });
+        let (outputs, state) = self.rnn.forward(input, lengths, state);
+        (outputs, state.hidden)
+    }
+}

@@ -1,0 +1,122 @@
+//! A model of text, token by token.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::cell::Cell;
+use crate::embedding::{Embedding, EmbeddingConfig};
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use crate::sampling::{Sampling, draw};
+
+/// Settings of [`LanguageModel`].
+#[derive(Config, Debug)]
+pub struct LanguageModelConfig {
+    /// The number of tokens; at least 1.
+    pub tokens: usize,
+    /// Features of a token's vector; at least 1.
+    pub embedding: usize,
+    /// Features of the recurrent layers' state; at least 1.
+    pub hidden: usize,
+    /// The recurrent layers' cell.
+    #[config(default = "Cell::Lstm")]
+    pub cell: Cell,
+    /// Recurrent layers on top of each other; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped behind the embedding, between layers and before the last map in training; from 0,
+    /// below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
+
+/// Embedding → recurrent layers → a map to the next token's logits.
+///
+/// State: `embedding.weight`, `rnn.…` as in [`Recurrent`], `fc.weight` `[tokens, hidden]`, `fc.bias`.
+#[derive(Module, Debug)]
+pub struct LanguageModel {
+    /// The tokens' vectors.
+    pub embedding: Embedding,
+    /// The recurrent layers.
+    pub rnn: Recurrent,
+    /// State to logits.
+    pub fc: Linear,
+    dropout: Dropout,
+}
+
+impl LanguageModelConfig {
+    /// The model with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<LanguageModel, Error> {
+        let Self { tokens, embedding, hidden, cell, num_layers, dropout } = *self;
+        check(tokens > 0, "LanguageModelConfig.tokens", "at least 1", tokens)?;
+        check(embedding > 0, "LanguageModelConfig.embedding", "at least 1", embedding)?;
+        let rnn =
+            RecurrentConfig::new(cell, embedding, hidden).with_num_layers(num_layers).with_dropout(dropout);
+        Ok(LanguageModel {
+            embedding: EmbeddingConfig::new(tokens, embedding).init(device)?,
+            rnn: rnn
+                .init(device)
+                .map_err(|error| error.in_config("RecurrentConfig", "LanguageModelConfig"))?,
+            fc: LinearConfig::new(hidden, tokens).init(device)?,
+            dropout: DropoutConfig::new(dropout).init(),
+        })
+    }
+}
+
+impl LanguageModel {
+    /// Tokens `[batch, time]` to the logits of the token behind each, `[batch, time, tokens]`, and the state behind the
+    /// last. Given back as `state` with the text's continuation, it goes on where it stood; without, it begins with
+    /// zeros.
+    pub fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        state: Option<RecurrentState>,
+    ) -> (Tensor<3>, RecurrentState) {
+        let vectors = self.dropout.forward(self.embedding.forward(tokens));
+        let (outputs, state) = self.rnn.forward(vectors, None, state);
+        (self.fc.forward(self.dropout.forward(outputs)), state)
+    }
+
+    /// Goes on with a text, by `length` tokens drawn one after the other. The same settings and seed give the same text.
+    /// In evaluation mode, whatever the model's device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the prompt is empty or has an unknown token, or for a setting
+    /// out of its range.
+    pub fn generate(
+        &self,
+        prompt: &[usize],
+        length: usize,
+        sampling: &Sampling,
+    ) -> Result<Vec<usize>, Error> {
+        sampling.check()?;
+        let [known, _] = self.embedding.weight.dims();
+        check(!prompt.is_empty(), "prompt", "at least one token", "none")?;
+        if let Some(&token) = prompt.iter().find(|&&token| token >= known) {
+            check(false, "prompt", &format!("tokens below {known}"), token)?;
+        }
+        let model = self.valid();
+        let device = model.embedding.weight.val().device();
+        let mut rng = sampling.rng();
+        let (mut text, mut state) = (Vec::with_capacity(length), None);
+        let mut read = prompt.to_vec();
+        while text.len() < length {
+            let tokens: Vec<i64> = read.iter().map(|&token| token as i64).collect();
+            let tokens = Tensor::<1, Int>::from_data(tokens.as_slice(), &device).unsqueeze();
+            let (logits, next) = model.forward(tokens, state);
+            let [_, time, _] = logits.dims();
+            let token = draw(logits.narrow(1, time - 1, 1).flatten(0, 2), sampling, &mut rng);
+            state = Some(next);
+            text.push(token);
+            read = vec![token];
+        }
+        Ok(text)
+    }
+}

@@ -1,0 +1,71 @@
+//! A linear map whose weight has PyTorch's layout.
+
+use burn::config::Config;
+use burn::module::{Content, Module, ModuleDisplay, Param};
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Tensor};
+
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::init::uniform;
+
+/// Settings of [`Linear`].
+#[derive(Config, Debug)]
+pub struct LinearConfig {
+    /// Features of the input; at least 1.
+    pub features_in: usize,
+    /// Features of the output; at least 1.
+    pub features_out: usize,
+    /// Whether a bias is added.
+    #[config(default = true)]
+    pub bias: bool,
+}
+
+/// y = x·Wᵀ + b, as `torch.nn.Linear`.
+///
+/// State: `weight` `[features_out, features_in]`, `bias` `[features_out]`. Burn's own layer keeps the weight transposed.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct Linear {
+    /// W, initialised uniformly within ±1/√features_in.
+    pub weight: Param<Tensor<2>>,
+    /// b, initialised as the weight is.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl LinearConfig {
+    /// The layer with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Linear, Error> {
+        let Self { features_in, features_out, bias } = *self;
+        check(features_in > 0, "LinearConfig.features_in", "at least 1", features_in)?;
+        check(features_out > 0, "LinearConfig.features_out", "at least 1", features_out)?;
+        let within = uniform(features_in);
+        Ok(Linear {
+            weight: within.init([features_out, features_in], device),
+            bias: bias.then(|| within.init([features_out], device)),
+        })
+    }
+}
+
+impl<const D: usize> Forward<Tensor<D>> for Linear {
+    type Output = Tensor<D>;
+
+    /// `[…, features_in]` to `[…, features_out]`.
+    fn forward(&self, input: Tensor<D>) -> Tensor<D> {
+        linear(input, self.weight.val().transpose(), self.bias.as_ref().map(Param::val))
+    }
+}
+
+impl ModuleDisplay for Linear {
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [features_out, features_in] = self.weight.dims();
+        content
+            .add("features_in", &features_in)
+            .add("features_out", &features_out)
+            .add("bias", &self.bias.is_some())
+            .optional()
+    }
+}

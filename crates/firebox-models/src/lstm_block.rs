@@ -1,0 +1,87 @@
+//! Long short-term memory.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::cell::Cell;
+use crate::error::Error;
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+
+/// The state of an [`LstmBlock`] between two steps: `[num_layers · directions, batch, hidden]` each.
+#[derive(Clone, Debug)]
+pub struct LstmState {
+    /// h, which is also the output.
+    pub hidden: Tensor<3>,
+    /// c.
+    pub cell: Tensor<3>,
+}
+
+/// Settings of [`LstmBlock`].
+#[derive(Config, Debug)]
+pub struct LstmBlockConfig {
+    /// Features of the input; at least 1.
+    pub features_in: usize,
+    /// Features of the state; at least 1.
+    pub hidden: usize,
+    /// Layers on top of each other; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped between layers in training, not behind the last; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether each layer also reads backwards; its output then has both directions side by side.
+    #[config(default = false)]
+    pub bidirectional: bool,
+}
+
+/// `torch.nn.LSTM` with `batch_first=True` (Hochreiter, Schmidhuber 1997), with the gates i, f, g, o.
+///
+/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see [`Recurrent`].
+#[derive(Module, Debug)]
+pub struct LstmBlock {
+    /// The layers.
+    pub rnn: Recurrent,
+}
+
+impl LstmBlockConfig {
+    /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<LstmBlock, Error> {
+        let rnn = RecurrentConfig {
+            cell: Cell::Lstm,
+            features_in: self.features_in,
+            hidden: self.hidden,
+            num_layers: self.num_layers,
+            dropout: self.dropout,
+            bidirectional: self.bidirectional,
+        };
+        Ok(LstmBlock {
+            rnn: rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", "LstmBlockConfig"))?,
+        })
+    }
+}
+
+impl LstmBlock {
+    /// Input `[batch, time, features_in]` to outputs `[batch, time, directions · hidden]` and the last state.
+    ///
+    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its backward direction
+    /// begins there, and its outputs behind are zero, as with PyTorch's `pack_padded_sequence`.
+    ///
+    /// # Panics
+    /// If shapes don't fit.
+    pub fn forward(
+        &self,
+        input: Tensor<3>,
+        lengths: Option<Tensor<1, Int>>,
+        state: Option<LstmState>,
+    ) -> (Tensor<3>, LstmState) {
+        let state = state.map(|LstmState { hidden, cell }| RecurrentState { hidden, cell: Some(cell) });
+        let (outputs, RecurrentState { hidden, cell }) = self.rnn.forward(input, lengths, state);
+        // An LSTM's state always has a cell.
+        let cell = cell.unwrap_or_else(|| hidden.zeros_like());
+        (outputs, LstmState { hidden, cell })
+    }
+}

@@ -1,0 +1,120 @@
+//! Scaled dot-product attention with several heads.
+
+use burn::config::Config;
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::module::linear;
+use burn::tensor::{Bool, Device, Tensor};
+
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::mask::masked_softmax;
+
+/// Settings of [`MultiHeadAttention`].
+#[derive(Config, Debug)]
+pub struct MultiHeadAttentionConfig {
+    /// Features of queries, keys, values and the output; at least 1.
+    pub features: usize,
+    /// Heads, each of `features / heads` features; a divisor of `features`.
+    pub heads: usize,
+    /// The share of weights dropped in training; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
+
+/// `torch.nn.MultiheadAttention` with `batch_first=True` (Vaswani et al. 2017): softmax(q·kᵀ/√d)·v for each head.
+///
+/// State: `in_proj_weight` `[3·features, features]` and `in_proj_bias` `[3·features]`, for queries, keys and values, one
+/// after the other; `out_proj.weight`, `out_proj.bias`.
+#[derive(Module, Debug)]
+pub struct MultiHeadAttention {
+    /// The maps to queries, keys and values; uniform by Xavier's rule.
+    pub in_proj_weight: Param<Tensor<2>>,
+    /// Their biases; zero at the beginning.
+    pub in_proj_bias: Param<Tensor<1>>,
+    /// The map of the heads' outputs; its bias is zero at the beginning.
+    pub out_proj: Linear,
+    dropout: Dropout,
+    heads: usize,
+}
+
+impl MultiHeadAttentionConfig {
+    /// The block with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<MultiHeadAttention, Error> {
+        let Self { features, heads, dropout } = *self;
+        check(features > 0, "MultiHeadAttentionConfig.features", "at least 1", features)?;
+        let divides = heads > 0 && features.is_multiple_of(heads);
+        check(
+            divides,
+            "MultiHeadAttentionConfig.heads",
+            &format!("a divisor of {features} features"),
+            heads,
+        )?;
+        check((0.0..1.0).contains(&dropout), "MultiHeadAttentionConfig.dropout", "0 ≤ p < 1", dropout)?;
+        let xavier = Initializer::XavierUniform { gain: 1.0 };
+        let mut out_proj = LinearConfig::new(features, features).init(device)?;
+        out_proj.bias = Some(Initializer::Zeros.init([features], device));
+        Ok(MultiHeadAttention {
+            in_proj_weight: xavier.init_with(
+                [3 * features, features],
+                Some(features),
+                Some(3 * features),
+                device,
+            ),
+            in_proj_bias: Initializer::Zeros.init([3 * features], device),
+            out_proj,
+            dropout: DropoutConfig::new(dropout).init(),
+            heads,
+        })
+    }
+}
+
+/// Which places each query may look at; with both, those that both name.
+#[derive(Clone, Debug, Default)]
+pub struct AttentionMask {
+    /// `[batch, keys]`: the places that hold something, such as [`sequence_mask`](crate::sequence_mask) gives them.
+    /// PyTorch's `key_padding_mask` names the others.
+    pub keys: Option<Tensor<2, Bool>>,
+    /// `[queries, keys]`: the places that each query may look at. PyTorch's `attn_mask` names the others.
+    pub pairs: Option<Tensor<2, Bool>>,
+}
+
+impl MultiHeadAttention {
+    /// Queries `[batch, queries, features]` over keys and values `[batch, keys, features]` to the output
+    /// `[batch, queries, features]` and the weights, averaged over the heads, `[batch, queries, keys]`.
+    ///
+    /// A query that may look nowhere has the weights zero.
+    pub fn forward(
+        &self,
+        query: Tensor<3>,
+        key: Tensor<3>,
+        value: Tensor<3>,
+        mask: AttentionMask,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let ([batch, queries, features], [_, keys, _]) = (query.dims(), key.dims());
+        let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
+        let heads = |input: Tensor<3>, part: usize, places: usize| {
+            let weight = weight.clone().narrow(0, part * features, features).transpose();
+            let projected = linear(input, weight, Some(bias.clone().narrow(0, part * features, features)));
+            projected.reshape([batch, places, self.heads, features / self.heads]).swap_dims(1, 2)
+        };
+        let (query, key, value) = (heads(query, 0, queries), heads(key, 1, keys), heads(value, 2, keys));
+        let scale = 1.0 / ((features / self.heads) as f64).sqrt();
+        let scores = query.mul_scalar(scale).matmul(key.transpose());
+        let shape = [batch, self.heads, queries, keys];
+        let mut allowed: Tensor<4, Bool> = Tensor::full(shape, true, &scores.device());
+        if let Some(keys) = mask.keys {
+            allowed = allowed.bool_and(keys.unsqueeze_dims::<4>(&[1, 2]).expand(shape));
+        }
+        if let Some(pairs) = mask.pairs {
+            allowed = allowed.bool_and(pairs.unsqueeze::<4>().expand(shape));
+        }
+        let weights = self.dropout.forward(masked_softmax(scores, allowed));
+        let heads = weights.clone().matmul(value).swap_dims(1, 2).reshape([batch, queries, features]);
+        (self.out_proj.forward(heads), weights.mean_dim(1).squeeze_dim(1))
+    }
+}

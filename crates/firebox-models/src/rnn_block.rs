@@ -1,0 +1,92 @@
+//! Elman's recurrent layers.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::cell::Cell;
+use crate::error::Error;
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use serde::{Deserialize, Serialize};
+
+/// What an [`RnnBlock`] applies to its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nonlinearity {
+    /// The hyperbolic tangent.
+    Tanh,
+    /// max(0, x).
+    Relu,
+}
+
+/// Settings of [`RnnBlock`].
+#[derive(Config, Debug)]
+pub struct RnnBlockConfig {
+    /// Features of the input; at least 1.
+    pub features_in: usize,
+    /// Features of the state; at least 1.
+    pub hidden: usize,
+    /// What is applied to the sum of both maps.
+    #[config(default = "Nonlinearity::Tanh")]
+    pub nonlinearity: Nonlinearity,
+    /// Layers on top of each other; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped between layers in training, not behind the last; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether each layer also reads backwards; its output then has both directions side by side.
+    #[config(default = false)]
+    pub bidirectional: bool,
+}
+
+/// `torch.nn.RNN` with `batch_first=True` (Elman 1990): h' = tanh(W·x + b + U·h + c), or ReLU in its place.
+///
+/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see [`Recurrent`].
+#[derive(Module, Debug)]
+pub struct RnnBlock {
+    /// The layers.
+    pub rnn: Recurrent,
+}
+
+impl RnnBlockConfig {
+    /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<RnnBlock, Error> {
+        let rnn = RecurrentConfig {
+            cell: match self.nonlinearity {
+                Nonlinearity::Tanh => Cell::Tanh,
+                Nonlinearity::Relu => Cell::Relu,
+            },
+            features_in: self.features_in,
+            hidden: self.hidden,
+            num_layers: self.num_layers,
+            dropout: self.dropout,
+            bidirectional: self.bidirectional,
+        };
+        Ok(RnnBlock {
+            rnn: rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", "RnnBlockConfig"))?,
+        })
+    }
+}
+
+impl RnnBlock {
+    /// Input `[batch, time, features_in]` to outputs `[batch, time, directions · hidden]` and the last state `[num_layers · directions, batch, hidden]`.
+    ///
+    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its backward direction
+    /// begins there, and its outputs behind are zero, as with PyTorch's `pack_padded_sequence`.
+    ///
+    /// # Panics
+    /// If shapes don't fit.
+    pub fn forward(
+        &self,
+        input: Tensor<3>,
+        lengths: Option<Tensor<1, Int>>,
+        state: Option<Tensor<3>>,
+    ) -> (Tensor<3>, Tensor<3>) {
+        let state = state.map(|hidden| RecurrentState { hidden, cell: None });
+        let (outputs, state) = self.rnn.forward(input, lengths, state);
+        (outputs, state.hidden)
+    }
+}

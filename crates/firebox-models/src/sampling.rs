@@ -1,0 +1,111 @@
+//! Drawing a token from its logits.
+
+use burn::config::Config;
+use burn::tensor::{DType, Tensor};
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::error::{Error, check};
+
+/// How tokens are drawn.
+#[derive(Config, Debug)]
+pub struct Sampling {
+    /// What logits are divided by: below 1 the likely tokens become likelier; 0 always takes the likeliest. At least 0.
+    #[config(default = 1.0)]
+    pub temperature: f64,
+    /// Only the likeliest tokens that together have this probability are drawn from (Holtzman et al. 2020); above 0, up
+    /// to 1.
+    #[config(default = 1.0)]
+    pub top_p: f64,
+    /// What the draws follow from.
+    #[config(default = 0)]
+    pub seed: u64,
+}
+
+impl Sampling {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Self { temperature, top_p, .. } = *self;
+        let sound = temperature >= 0.0 && temperature.is_finite();
+        check(sound, "Sampling.temperature", "a number of at least 0", temperature)?;
+        check(top_p > 0.0 && top_p <= 1.0, "Sampling.top_p", "0 < p ≤ 1", top_p)
+    }
+
+    pub(crate) fn rng(&self) -> Xoshiro256PlusPlus {
+        Xoshiro256PlusPlus::seed_from_u64(self.seed)
+    }
+}
+
+/// One token, from the logits of all.
+pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -> usize {
+    let logits = logits.cast(DType::F32).into_data().try_to_vec::<f32>();
+    let logits = logits.unwrap_or_else(|error| unreachable!("a tensor cast to f32: {error:?}"));
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    // The likeliest first; of equals, the first.
+    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    let best = order[0];
+    if sampling.temperature == 0.0 {
+        return best;
+    }
+    let weight = |&token: &usize| (f64::from(logits[token] - logits[best]) / sampling.temperature).exp();
+    let weights: Vec<f64> = order.iter().map(weight).collect();
+    let all: f64 = weights.iter().sum();
+    let mut kept = 0.0;
+    let nucleus = weights.iter().take_while(|&&weight| {
+        let before = kept;
+        kept += weight;
+        before < sampling.top_p * all
+    });
+    let nucleus: Vec<f64> = nucleus.copied().collect();
+    let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    let mut left = uniform * nucleus.iter().sum::<f64>();
+    for (place, weight) in nucleus.iter().enumerate() {
+        left -= weight;
+        if left < 0.0 {
+            return order[place];
+        }
+    }
+    // Rounding has used up the sum.
+    order[nucleus.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn counts(sampling: &Sampling, draws: usize) -> [usize; 4] {
+        // Probabilities 1/2, 1/4, 1/8, 1/8, not in this order.
+        let logits = [0.125f32, 0.5, 0.125, 0.25].map(f32::ln);
+        let mut rng = sampling.rng();
+        let mut counts = [0; 4];
+        for _ in 0..draws {
+            let logits = Tensor::from_floats(logits, &Device::default());
+            counts[draw(logits, sampling, &mut rng)] += 1;
+        }
+        counts
+    }
+
+    fn assert_near(counts: [usize; 4], probabilities: [f64; 4]) {
+        let draws = counts.iter().sum::<usize>() as f64;
+        for (count, p) in std::iter::zip(counts, probabilities) {
+            // Five standard deviations.
+            let allowed = 5.0 * (draws * p * (1.0 - p)).sqrt();
+            assert!((count as f64 - draws * p).abs() <= allowed, "{counts:?} of {probabilities:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_come_as_often_as_temperature_and_nucleus_say() {
+        assert_near(counts(&Sampling::new(), 4000), [0.125, 0.5, 0.125, 0.25]);
+        assert_near(
+            counts(&Sampling::new().with_temperature(0.5), 4000),
+            [1.0, 16.0, 1.0, 4.0].map(|p| p / 22.0),
+        );
+        assert_near(counts(&Sampling::new().with_top_p(0.7), 4000), [0.0, 2.0 / 3.0, 0.0, 1.0 / 3.0]);
+        assert_eq!(counts(&Sampling::new().with_top_p(0.5), 100), [0, 100, 0, 0]);
+        assert_eq!(counts(&Sampling::new().with_temperature(0.0), 10), [0, 10, 0, 0]);
+        assert_eq!(counts(&Sampling::new().with_seed(3), 50), counts(&Sampling::new().with_seed(3), 50));
+        assert_ne!(counts(&Sampling::new().with_seed(3), 50), counts(&Sampling::new().with_seed(4), 50));
+    }
+}

@@ -1,0 +1,164 @@
+//! From one sequence to another.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Distribution, Int, Tensor};
+
+use crate::beam::{Beam, Hypothesis, search};
+use crate::decoder::{Decoder, DecoderConfig};
+use crate::embedding::check_fields;
+use crate::encoder::{Encoder, EncoderConfig};
+use crate::error::{Error, check};
+
+/// Settings of [`Seq2Seq`].
+#[derive(Config, Debug)]
+pub struct Seq2SeqConfig {
+    /// The number of tokens of the source; at least 1.
+    pub source_tokens: usize,
+    /// The number of tokens of the target, the three below among them; at least 3.
+    pub tokens: usize,
+    /// Features of a token's vector; at least 1.
+    pub embedding: usize,
+    /// Features of the encoder's outputs and of the decoder's state; at least 1, and even if `bidirectional`.
+    pub hidden: usize,
+    /// Layers of both LSTMs; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped in training: see [`EncoderConfig`] and [`DecoderConfig`]; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether the source is also read backwards.
+    #[config(default = true)]
+    pub bidirectional: bool,
+    /// The token that fills short sequences up, of source and target.
+    #[config(default = 0)]
+    pub padding: usize,
+    /// The token that each target begins with.
+    #[config(default = 1)]
+    pub begin: usize,
+    /// The token that each target ends with.
+    #[config(default = 2)]
+    pub end: usize,
+}
+
+/// An [`Encoder`] and a [`Decoder`] (Sutskever, Vinyals, Le 2014) with additive attention (Bahdanau, Cho, Bengio 2015).
+///
+/// State: `encoder.…` and `decoder.…` as in these.
+#[derive(Module, Debug)]
+pub struct Seq2Seq {
+    /// The reading half.
+    pub encoder: Encoder,
+    /// The writing half.
+    pub decoder: Decoder,
+    begin: usize,
+    end: usize,
+}
+
+impl Seq2SeqConfig {
+    /// The model with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<Seq2Seq, Error> {
+        let Self { source_tokens, tokens, embedding, hidden, num_layers, dropout, .. } = *self;
+        let Self { bidirectional, padding, begin, end, .. } = *self;
+        check(
+            source_tokens > padding,
+            "Seq2SeqConfig.source_tokens",
+            &format!("above {padding}"),
+            source_tokens,
+        )?;
+        check_fields("Seq2SeqConfig", tokens, embedding, padding)?;
+        let other = format!("below {tokens} and not the padding {padding}");
+        check(begin < tokens && begin != padding, "Seq2SeqConfig.begin", &other, begin)?;
+        let other = format!("below {tokens}, not the padding {padding} and not the begin {begin}");
+        check(end < tokens && end != padding && end != begin, "Seq2SeqConfig.end", &other, end)?;
+        let encoder = EncoderConfig {
+            tokens: source_tokens,
+            embedding,
+            hidden,
+            num_layers,
+            dropout,
+            bidirectional,
+            padding,
+        };
+        let decoder = DecoderConfig { tokens, embedding, hidden, num_layers, dropout, padding };
+        let ours = |made| move |error: Error| error.in_config(made, "Seq2SeqConfig");
+        Ok(Seq2Seq {
+            encoder: encoder.init(device).map_err(ours("EncoderConfig"))?,
+            decoder: decoder.init(device).map_err(ours("DecoderConfig"))?,
+            begin,
+            end,
+        })
+    }
+}
+
+impl Seq2Seq {
+    /// Logits for training: source `[batch, time]` with its `lengths` `[batch]` and target `[batch, target time]`, which
+    /// begins with its begin token, to `[batch, target time − 1, tokens]`: place t is about the target's place t + 1.
+    ///
+    /// At each step the decoder reads the target's token with the probability `teacher_forcing`, for each row by itself,
+    /// else the one that it held for the most likely (Bengio et al. 2015). The draws come from the device's generator.
+    ///
+    /// # Panics
+    /// If shapes don't fit, or the target has fewer than two places.
+    pub fn forward(
+        &self,
+        source: Tensor<2, Int>,
+        lengths: Tensor<1, Int>,
+        target: Tensor<2, Int>,
+        teacher_forcing: f64,
+    ) -> Tensor<3> {
+        let [batch, time] = target.dims();
+        assert!(time > 1, "Seq2Seq: expected a target with at least 2 places, got {time}");
+        let mut decoding = self.decoder.begin(self.encoder.forward(source, lengths));
+        let place = |place| target.clone().narrow(1, place, 1).squeeze_dim::<1>(1);
+        let mut token = place(0);
+        let mut logits: Vec<Tensor<2>> = Vec::with_capacity(time - 1);
+        for step in 1..time {
+            let (next, _) = decoding.step(token);
+            token = place(step);
+            if teacher_forcing < 1.0 && step + 1 < time {
+                let own = next.clone().detach().argmax(1).squeeze_dim::<1>(1);
+                let drawn = Tensor::<1>::random([batch], Distribution::Uniform(0.0, 1.0), &next.device());
+                token = own.mask_where(drawn.lower_elem(teacher_forcing), token);
+            }
+            logits.push(next);
+        }
+        Tensor::stack(logits, 1)
+    }
+
+    /// The likeliest token at each step, up to `max_length` tokens: source `[batch, time]` with its `lengths` `[batch]` to
+    /// a target for each row. In evaluation mode, whatever the model's device.
+    pub fn greedy(
+        &self,
+        source: Tensor<2, Int>,
+        lengths: Tensor<1, Int>,
+        max_length: usize,
+    ) -> Vec<Hypothesis> {
+        let beam = Beam::new(max_length).with_width(1);
+        self.search(source, lengths, &beam).into_iter().filter_map(|found| found.into_iter().next()).collect()
+    }
+
+    /// The best targets that a beam search finds, the best first: source `[batch, time]` with its `lengths` `[batch]` to
+    /// up to `beam.width` targets for each row. In evaluation mode, whatever the model's device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting out of its range.
+    pub fn beam(
+        &self,
+        source: Tensor<2, Int>,
+        lengths: Tensor<1, Int>,
+        beam: &Beam,
+    ) -> Result<Vec<Vec<Hypothesis>>, Error> {
+        beam.check()?;
+        Ok(self.search(source, lengths, beam))
+    }
+
+    fn search(&self, source: Tensor<2, Int>, lengths: Tensor<1, Int>, beam: &Beam) -> Vec<Vec<Hypothesis>> {
+        let [sentences, _] = source.dims();
+        let model = self.valid();
+        let encoded = model.encoder.forward(source.without_autodiff(), lengths.without_autodiff());
+        search(model.decoder.begin(encoded), sentences, self.begin, self.end, beam)
+    }
+}

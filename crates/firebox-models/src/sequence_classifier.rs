@@ -1,0 +1,94 @@
+//! Classes for sequences.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::cell::Cell;
+use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
+use crate::error::{Error, check};
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::recurrent::{Recurrent, RecurrentConfig};
+
+/// Settings of [`SequenceClassifier`].
+#[derive(Config, Debug)]
+pub struct SequenceClassifierConfig {
+    /// The number of classes; at least 1.
+    pub classes: usize,
+    /// The number of tokens; at least 1.
+    pub tokens: usize,
+    /// Features of a token's vector; at least 1.
+    pub embedding: usize,
+    /// Features of each direction's state; at least 1.
+    pub hidden: usize,
+    /// The recurrent layers' cell.
+    #[config(default = "Cell::Lstm")]
+    pub cell: Cell,
+    /// Recurrent layers on top of each other; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped behind the embedding, between layers and before the last map in training; from 0,
+    /// below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether the text is also read backwards.
+    #[config(default = true)]
+    pub bidirectional: bool,
+    /// The token that fills short sequences up.
+    #[config(default = 0)]
+    pub padding: usize,
+}
+
+/// Embedding → recurrent layers → a map of the last layer's last state, both directions side by side, to the classes.
+///
+/// State: `embedding.weight`, `rnn.…` as in [`Recurrent`], `fc.weight` `[classes, directions·hidden]`, `fc.bias`.
+#[derive(Module, Debug)]
+pub struct SequenceClassifier {
+    /// The tokens' vectors.
+    pub embedding: Embedding,
+    /// The recurrent layers.
+    pub rnn: Recurrent,
+    /// State to logits.
+    pub fc: Linear,
+    dropout: Dropout,
+}
+
+impl SequenceClassifierConfig {
+    /// The model with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<SequenceClassifier, Error> {
+        let Self { classes, tokens, embedding, hidden, cell, .. } = *self;
+        let Self { num_layers, dropout, bidirectional, padding, .. } = *self;
+        const NAME: &str = "SequenceClassifierConfig";
+        check(classes > 0, "SequenceClassifierConfig.classes", "at least 1", classes)?;
+        check_fields(NAME, tokens, embedding, padding)?;
+        let rnn =
+            RecurrentConfig { cell, features_in: embedding, hidden, num_layers, dropout, bidirectional };
+        let rnn = rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", NAME))?;
+        Ok(SequenceClassifier {
+            embedding: EmbeddingConfig::new(tokens, embedding).with_padding(Some(padding)).init(device)?,
+            fc: LinearConfig::new(rnn.directions() * hidden, classes).init(device)?,
+            rnn,
+            dropout: DropoutConfig::new(dropout).init(),
+        })
+    }
+}
+
+impl<S: Into<(Tensor<2, Int>, Tensor<1, Int>)>> Forward<S> for SequenceClassifier {
+    type Output = Tensor<2>;
+
+    /// Tokens `[batch, time]` and the lengths of the sequences `[batch]`, or what stands for them, to logits
+    /// `[batch, classes]`.
+    fn forward(&self, sequences: S) -> Tensor<2> {
+        let (tokens, lengths) = sequences.into();
+        let vectors = self.dropout.forward(self.embedding.forward(tokens));
+        let (_, state) = self.rnn.forward(vectors, Some(lengths), None);
+        let ([parts, ..], directions) = (state.hidden.dims(), self.rnn.directions());
+        let last = state.hidden.narrow(0, parts - directions, directions).swap_dims(0, 1).flatten(1, 2);
+        self.fc.forward(self.dropout.forward(last))
+    }
+}
