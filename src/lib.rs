@@ -27,7 +27,8 @@ pub use {
 pub mod prelude {
     pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
     pub use firebox_models::{CnnConfig, Forward, init};
-    pub use firebox_train::{Backend, Classification, OneCycle, Progress, RunDir, Task, Trainer, adam};
+    pub use firebox_train::{Adam, AdamW, RmsProp, Sgd};
+    pub use firebox_train::{Backend, Classification, OneCycle, Progress, RunDir, Task, Trainer};
 }
 
 #[cfg(doctest)]
