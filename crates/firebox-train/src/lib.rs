@@ -1,9 +1,9 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`] is one. A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]),
-//! evaluations, checkpoints, records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form
-//! that other tools can read.
+//! [`Classification`] is one. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
+//! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
 //!
 //! # What it guarantees
 //!

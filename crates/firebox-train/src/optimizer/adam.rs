@@ -19,6 +19,9 @@ use crate::error::Error;
 /// ```
 ///
 /// With `amsgrad` (Reddi, Kale, Kumar 2018) the largest v so far stands under the root.
+///
+/// 1 − β and 1 − βᵗ are computed in 64 bits, as in PyTorch. Burn's Adam has them in 32: its v is off by 1.3e-5 of
+/// its size with these defaults, and by 1.4e-3 with β₂ = 0.99999.
 #[derive(Config, Debug)]
 pub struct Adam {
     /// β₁ and β₂, the weights of the past in both averages; each from 0, below 1.

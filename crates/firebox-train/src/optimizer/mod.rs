@@ -3,7 +3,7 @@
 //! They are plain configs; `init` checks them and gives Burn's [`ModuleOptimizer`](burn::optim::ModuleOptimizer).
 //! The learning rate is not in them: the trainer's schedule gives it for each step.
 //!
-//! [`Sgd`] is Burn's. [`Adam`], [`AdamW`] and [`RmsProp`] have Burn's formulas too, but steps of their own: Burn
+//! [`Sgd`] takes Burn's step. [`Adam`], [`AdamW`] and [`RmsProp`] have Burn's formulas too, but steps of their own: Burn
 //! holds β and α in 32 bits, where 1 − β loses most of its digits. The step of an Adam with PyTorch's defaults is
 //! then off by up to 7e-6 of its size, with β₂ = 0.99999 by 1e-4, and β₂ = 0.99999999 is 1, which divides by zero.
 //! Here such numbers are computed in 64 bits, as in PyTorch.

@@ -21,6 +21,9 @@ use crate::error::Error;
 ///
 /// With `centered` (Graves 2013) the variance v − a² stands under the root, where a ← α · a + (1 − α) · g. As in
 /// PyTorch, rounding can make it negative, and so the parameter not a number, where a gradient hardly changes.
+///
+/// 1 − α is computed in 64 bits, as in PyTorch. Burn's RMSprop has it in 32: with α = 0.9999 its steps are off by
+/// 8e-5 of their size.
 #[derive(Config, Debug)]
 pub struct RmsProp {
     /// α, the weight of the past in the averages; from 0, below 1.

@@ -17,6 +17,8 @@ use crate::error::{Error, check};
 /// b ← g in the first step, then momentum · b + (1 − dampening) · g     (b ← g without momentum)
 /// p ← p − λ · b, with nesterov p − λ · (g + momentum · b)
 /// ```
+///
+/// Burn's `Sgd` takes this step; its defaults differ.
 #[derive(Config, Debug)]
 pub struct Sgd {
     /// The share of the last direction that is kept; at least 0.
