@@ -27,7 +27,9 @@ pub use {
 pub mod prelude {
     pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
     pub use firebox_models::{CnnConfig, Forward, init};
-    pub use firebox_train::{Backend, Classification, OneCycle, Progress, RunDir, Task, Trainer, adam};
+    pub use firebox_train::{
+        Adam, AdamW, Backend, Classification, OneCycle, Progress, RmsProp, RunDir, Sgd, Task, Trainer,
+    };
 }
 
 #[cfg(doctest)]

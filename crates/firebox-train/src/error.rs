@@ -57,6 +57,11 @@ impl Error {
         self
     }
 
+    /// `field` names the config and its field, `allowed` what would have been right.
+    pub(crate) fn config(field: &str, allowed: &str, got: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Config, format!("{field}: expected {allowed}, got {got}"))
+    }
+
     /// An operation on a file that the system refused.
     pub(crate) fn io(path: &Path, message: &str, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, message).at_path(path).caused_by(source)
@@ -71,6 +76,11 @@ impl Error {
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
+}
+
+/// Fails unless `holds`: the check of a config's field.
+pub(crate) fn check(holds: bool, field: &str, allowed: &str, got: impl fmt::Display) -> Result<(), Error> {
+    if holds { Ok(()) } else { Err(Error::config(field, allowed, got)) }
 }
 
 impl From<firebox_data::Error> for Error {

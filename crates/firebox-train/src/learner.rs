@@ -1,18 +1,13 @@
 //! A model together with its optimiser.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, DType, Element, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
 use firebox_models::StateDict;
 
 use crate::error::{Error, ErrorKind};
 use crate::task::TaskState;
-
-/// Adam with PyTorch's defaults: β 0.9 and 0.999, ε 1e-8, no weight decay (Kingma, Ba 2014).
-pub fn adam() -> AdamConfig {
-    AdamConfig::new().with_epsilon(1e-8)
-}
 
 /// A model and the optimiser that moves its parameters.
 pub struct Learner<M> {

@@ -1,9 +1,9 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`] is one. A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]),
-//! evaluations, checkpoints, records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form
-//! that other tools can read.
+//! [`Classification`] is one. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
+//! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
 //!
 //! # What it guarantees
 //!
@@ -29,6 +29,7 @@ mod interrupt;
 mod learner;
 mod metrics;
 mod metrics_log;
+mod optimizer;
 mod progress;
 mod report;
 mod resources;
@@ -43,8 +44,9 @@ pub use classification::{Classification, Predictions};
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Callback, Event, Record, RecordKind};
 pub use interrupt::{Interrupt, Signal};
-pub use learner::{Learner, adam};
+pub use learner::Learner;
 pub use metrics::{Confusion, Metrics};
+pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;
 pub use report::{Picture, Report};
 pub use resources::peak_rss_bytes;

@@ -13,8 +13,8 @@ use burn_dataset::InMemDataset;
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, StateDict, init};
 use firebox_train::{
-    Checkpoints, Classification, ErrorKind, Event, Interrupt, OneCycle, Record, RecordKind, RunDir, Signal,
-    Task, TaskState, Trainer, adam,
+    Adam, Checkpoints, Classification, ErrorKind, Event, Interrupt, OneCycle, Record, RecordKind, RunDir,
+    Signal, Task, TaskState, Trainer,
 };
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ fn task(width: usize) -> Classification<Points, 2> {
             output: LinearConfig::new(width, 2).init(device),
         })
     });
-    Classification::new(model.unwrap(), adam().init(), &device)
+    Classification::new(model.unwrap(), Adam::new().init().unwrap(), &device)
 }
 
 type Layout = (Stack<f32, 1>, Scalar<i64>);
