@@ -83,6 +83,16 @@ pub struct AttentionMask {
     pub pairs: Option<Tensor<2, Bool>>,
 }
 
+impl AttentionMask {
+    /// Each of `time` places looks at itself and those before it.
+    pub fn causal(time: usize, device: &Device) -> Self {
+        AttentionMask {
+            pairs: Some(Tensor::tril_mask([time, time], 0, device).bool_not()),
+            ..AttentionMask::default()
+        }
+    }
+}
+
 impl MultiHeadAttention {
     /// Queries `[batch, queries, features]` over keys and values `[batch, keys, features]` to the output
     /// `[batch, queries, features]` and the weights, averaged over the heads, `[batch, queries, keys]`.
