@@ -178,7 +178,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
 }
 
 /// A network with the optimiser that trains it.
-fn task(recipe: &Recipe, device: &Device) -> Result<Classification<Cnn, 4>, BoxError> {
+fn task(recipe: &Recipe, device: &Device) -> Result<Classification<Cnn, Tensor<4>>, BoxError> {
     let training = device.clone().autodiff();
     let config = CnnConfig::new(fashion_mnist::CLASSES.len()).with_channels(1).with_dropout(recipe.dropout);
     let cnn = init(recipe.seed, &training, |device| config.init(device))?;

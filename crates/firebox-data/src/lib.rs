@@ -84,6 +84,8 @@ mod per_epoch;
 mod permutation;
 mod sampler;
 mod seed;
+#[cfg(feature = "burn")]
+mod sequence_batch;
 mod sync;
 #[cfg(feature = "burn")]
 mod tensors;
@@ -109,5 +111,7 @@ pub use sampler::{
     Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
 pub use seed::{SampleRng, Stream, derive_seed};
+#[cfg(feature = "burn")]
+pub use sequence_batch::SequenceBatch;
 #[cfg(feature = "burn")]
 pub use tensors::{IntoTensors, OnDevice};

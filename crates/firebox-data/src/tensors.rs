@@ -14,11 +14,12 @@ use crate::dataset::Shards;
 use crate::error::{Error, ErrorKind};
 use crate::loader::{Counted, EpochReport, Loader, LoaderState};
 use crate::pad::Padded;
+use crate::sequence_batch::SequenceBatch;
 
 /// A batch that has a form as tensors.
 ///
 /// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, a `Vec` one of rank 1, tuples
-/// tuples; floats, integers and `bool` become tensors of their kind. The values move; on the CPU they are not copied.
+/// tuples, [`Padded`] sequences a [`SequenceBatch`]; floats, integers and `bool` become tensors of their kind. The values move; on the CPU they are not copied.
 pub trait IntoTensors {
     /// The tensors.
     type Tensors;
@@ -60,14 +61,15 @@ stacked!(Bool: bool);
 
 macro_rules! padded {
     ($($element:ty => $kind:ty),+) => {$(
-        /// Values `[batch, longest]` and lengths `[batch]`.
         impl IntoTensors for Padded<$element> {
-            type Tensors = (Tensor<2, $kind>, Tensor<1, Int>);
+            type Tensors = SequenceBatch<$kind>;
 
             fn into_tensors(self, device: &Device) -> Self::Tensors {
                 let shape = [self.lengths.len(), self.longest];
+                let mask = Tensor::from_data(TensorData::new(self.mask(), shape), device);
                 let lengths: Vec<i64> = self.lengths.into_iter().map(|length| length as i64).collect();
-                (Tensor::from_data(TensorData::new(self.values.into_vec(), shape), device), lengths.into_tensors(device))
+                let values = Tensor::from_data(TensorData::new(self.values.into_vec(), shape), device);
+                SequenceBatch { values, lengths: lengths.into_tensors(device), mask }
             }
         }
     )+};

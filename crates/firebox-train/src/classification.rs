@@ -1,5 +1,7 @@
 //! Classification: one class a sample.
 
+use std::marker::PhantomData;
+
 use burn::module::Module;
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::optim::ModuleOptimizer;
@@ -12,22 +14,24 @@ use crate::learner::Learner;
 use crate::metrics::{Confusion, Metrics};
 use crate::task::{Goal, StepContext, Task, TaskState};
 
-/// Trains a model that maps `Tensor<D>` to logits `[batch, classes]` by the mean cross-entropy with the classes.
+/// Trains a model that maps inputs of type `I` to logits `[batch, classes]` by the mean cross-entropy with the classes:
+/// images to a `Cnn`, a `SequenceBatch` to a `SequenceClassifier`.
 ///
 /// Metrics: `loss`, and `accuracy` as a fraction.
-pub struct Classification<M, const D: usize> {
+pub struct Classification<M, I> {
     learner: Learner<M>,
     loss: CrossEntropyLoss,
+    inputs: PhantomData<fn(I)>,
 }
 
-impl<M, const D: usize> Classification<M, D>
+impl<M, I> Classification<M, I>
 where
-    M: Module + Forward<Tensor<D>, Output = Tensor<2>>,
+    M: Module + Forward<I, Output = Tensor<2>>,
 {
     /// With a model on the autodiff device `device`.
     pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>, device: &Device) -> Self {
         let loss = CrossEntropyLossConfig::new().init(device);
-        Classification { learner: Learner::new(model, optimizer), loss }
+        Classification { learner: Learner::new(model, optimizer), loss, inputs: PhantomData }
     }
 
     /// The model as it is now.
@@ -39,7 +43,7 @@ where
     pub fn predictor<'a>(
         &'a self,
         into: &'a mut Predictions,
-    ) -> impl FnMut((Tensor<D>, Tensor<1, Int>)) -> Result<Metrics, Error> + 'a {
+    ) -> impl FnMut((I, Tensor<1, Int>)) -> Result<Metrics, Error> + 'a {
         let model = self.model().valid();
         move |(inputs, classes)| {
             let logits = model.forward(inputs);
@@ -54,16 +58,16 @@ where
     ///
     /// # Errors
     /// If the device gives no result.
-    pub fn probabilities(&self, inputs: Tensor<D>) -> Result<Vec<f32>, Error> {
+    pub fn probabilities(&self, inputs: I) -> Result<Vec<f32>, Error> {
         floats(softmax(self.model().valid().forward(inputs), 1))
     }
 }
 
-impl<M, const D: usize> Task for Classification<M, D>
+impl<M, I> Task for Classification<M, I>
 where
-    M: Module + Forward<Tensor<D>, Output = Tensor<2>>,
+    M: Module + Forward<I, Output = Tensor<2>>,
 {
-    type Batch = (Tensor<D>, Tensor<1, Int>);
+    type Batch = (I, Tensor<1, Int>);
 
     fn train_step(
         &mut self,

@@ -23,8 +23,8 @@ use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
 use crate::files;
 
-/// The version of the run folder's files.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the run folder's files. 2: the weights of linear maps have PyTorch's layout.
+pub const FORMAT_VERSION: u32 = 2;
 
 const CONFIG: &str = "config.json";
 /// What a kill leaves of the settings while they are written.

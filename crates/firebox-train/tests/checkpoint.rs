@@ -89,10 +89,10 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
     let good = fs::read_to_string(&manifest).unwrap();
     fs::copy(path.join("state.json"), path.join("copy.json")).unwrap();
     for (bad, expected) in [
-        (good.replace("\"format_version\": 1", "\"format_version\": 2"), "expected format_version 1, got 2"),
+        (good.replace("\"format_version\": 2", "\"format_version\": 1"), "expected format_version 2, got 1"),
         (good.replace("state.json", "../state.json"), "is no name of a file in here"),
         (good.replace("state.json", "copy.json"), "it lists no state.json"),
-        ("{}".to_owned(), "expected format_version 1, got none"),
+        ("{}".to_owned(), "expected format_version 2, got none"),
         (good[..good.len() / 2].to_owned(), "not JSON"),
     ] {
         fs::write(&manifest, bad).unwrap();

@@ -41,7 +41,7 @@ impl Forward<Tensor<2>> for Points {
     }
 }
 
-fn task(width: usize) -> Classification<Points, 2> {
+fn task(width: usize) -> Classification<Points, Tensor<2>> {
     let device = Device::default().autodiff();
     let model = init(1, &device, |device| {
         Ok::<_, firebox_models::Error>(Points {
@@ -159,7 +159,7 @@ fn a_run_records_every_step_evaluation_and_epoch() {
         assert_eq!(places.len(), EPOCHS as usize);
         assert!(of(kind).iter().all(|record| record["split"] == split && record.get("lr").is_none()));
     }
-    assert!(records.iter().all(|record| record["format_version"] == 1));
+    assert!(records.iter().all(|record| record["format_version"] == 2));
     let best = outcome.best.unwrap();
     let accuracies = of("eval").into_iter().map(|record| record["accuracy"].as_f64().unwrap());
     assert_eq!((best.metric.as_str(), best.value), ("accuracy", accuracies.fold(0.0, f64::max)));

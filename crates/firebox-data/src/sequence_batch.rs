@@ -1,0 +1,23 @@
+//! Padded sequences as tensors.
+
+use burn::tensor::kind::Basic;
+use burn::tensor::{Bool, Int, Tensor};
+
+/// A batch of sequences of different lengths, on a device: what [`Pad`](crate::Pad) collates.
+///
+/// It becomes the pair (values, lengths), which firebox's recurrent models take: `model.forward(batch)`.
+#[derive(Clone, Debug)]
+pub struct SequenceBatch<K: Basic = Int> {
+    /// Tokens, or other values, `[batch, longest]`; padding behind the end of a sequence.
+    pub values: Tensor<2, K>,
+    /// The length of each sequence without its padding, `[batch]`.
+    pub lengths: Tensor<1, Int>,
+    /// For each place whether it belongs to its sequence and is no padding, `[batch, longest]`.
+    pub mask: Tensor<2, Bool>,
+}
+
+impl<K: Basic> From<SequenceBatch<K>> for (Tensor<2, K>, Tensor<1, Int>) {
+    fn from(batch: SequenceBatch<K>) -> Self {
+        (batch.values, batch.lengths)
+    }
+}
