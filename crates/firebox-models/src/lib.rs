@@ -1,11 +1,8 @@
 //! Blocks and models for Burn that compute what PyTorch's compute.
 //!
-//! Names, defaults, initialisation and the keys of the state dictionary follow PyTorch; tensors have Burn's
-//! layout, so that a linear map's weight is PyTorch's transposed. Where Burn's
-//! own layer gives the same numbers it is used; where it doesn't, this crate has its own and says why: so
-//! far [`BatchNorm2d`], whose running variance is unbiased and whose running state is not shared by clones.
-//!
-//! Each block has a config with its defaults, which is validated when the block is made:
+//! Names, defaults and initialisation follow PyTorch, and so do the names, shapes and layout of all tensors: a
+//! [`StateDict`] of a model *is* PyTorch's `state_dict`. Each block has a config with its defaults, which is validated
+//! when the block is made:
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -18,6 +15,32 @@
 //! assert_eq!(logits.dims(), [2, 10]);
 //! # Ok::<(), firebox_models::Error>(())
 //! ```
+//!
+//! | for | blocks and models |
+//! |---|---|
+//! | images | [`ConvBlock`], [`BatchNorm2d`], [`MaxPooling`], [`AvgPooling`], [`LinearBlock`], [`Cnn`] |
+//! | sequences | [`RnnBlock`], [`LstmBlock`], [`GruBlock`] on [`Recurrent`]; [`Embedding`] |
+//! | attention | [`AttentionBlock`] (additive), [`MultiHeadAttention`] (scaled dot product) |
+//! | text | [`Seq2Seq`] of [`Encoder`] and [`Decoder`], with greedy and beam search; [`LanguageModel`]; [`SequenceClassifier`] |
+//! | adversaries | [`Generator`], [`Discriminator`]; [`DcganGenerator`], [`DcganDiscriminator`] |
+//!
+//! # What differs from Burn's layers, and why
+//!
+//! Where Burn's own layer gives PyTorch's numbers it is used. These are firebox's own:
+//!
+//! * [`BatchNorm2d`]: Burn keeps the biased variance as running variance, and its clones share their running statistics,
+//!   so that a copy made for an average of weights would change the live model. Here a clone's are its own ([`Buffer`]),
+//!   and an update is seen at once by whoever saves.
+//! * [`Linear`]: Burn keeps the weight transposed.
+//! * [`Recurrent`]: Burn's layers have one layer, one direction or two, no lengths, gates apart, and another
+//!   initialisation. Here the gates are stacked as PyTorch stacks them, with its two biases.
+//! * [`Embedding`]: has a padding token, whose vector is not trained.
+//! * [`MultiHeadAttention`]: Burn masks with −10,000, so that what is masked may have a weight.
+//!
+//! # Padding
+//!
+//! Sequences of different lengths share a batch, padded at their end. Recurrent models take the lengths, attention takes a
+//! mask of the places that hold something ([`sequence_mask`]), and a sequence gets the same outputs as it would alone.
 //!
 //! # Training and evaluation
 //!
