@@ -19,6 +19,26 @@
 //! # Ok::<(), firebox_models::Error>(())
 //! ```
 //!
+//! # Weights
+//!
+//! [`Weights`] loads a file of PyTorch or of safetensors into any module, strictly. What is between file and
+//! module is a [`StateDict`]:
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use firebox_models::{ConvBlockConfig, StateDict, Weights};
+//!
+//! let block = ConvBlockConfig::new(3, 8, 3).init(&Device::default())?;
+//! // torch.save(model.state_dict(), "block.pt")
+//! let block = block.load_pytorch("block.pt")?;
+//! // torch.save({"epoch": 3, "model": parallel.state_dict()}, "checkpoint.pt")
+//! let weights = StateDict::read_pytorch_at("checkpoint.pt", &["model"])?.strip_prefix("module.")?;
+//! let (block, partial) = weights.apply_partly(block)?;
+//! println!("not in the file: {:?}, not in the module: {:?}", partial.missing, partial.unused);
+//! block.save_safetensors("block.safetensors")?;
+//! # Ok::<(), firebox_models::Error>(())
+//! ```
+//!
 //! # Training and evaluation
 //!
 //! In Burn the device of a model's input decides: on an autodiff device BatchNorm uses and updates batch
@@ -27,24 +47,33 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod batch_norm;
 mod buffer;
 mod cnn;
 mod conv_block;
+mod counter;
 mod error;
 mod forward;
 mod init;
 mod linear_block;
+mod pickle;
 mod pooling;
+mod pytorch_file;
+mod safetensors_file;
 mod state_dict;
+mod weights;
 
+pub use apply::Partial;
 pub use batch_norm::{BatchNorm2d, BatchNorm2dConfig};
 pub use buffer::Buffer;
 pub use cnn::{Cnn, CnnConfig};
 pub use conv_block::{ConvBlock, ConvBlockConfig};
+pub use counter::Counter;
 pub use error::{Error, ErrorKind};
 pub use forward::Forward;
 pub use init::init;
 pub use linear_block::{LinearBlock, LinearBlockConfig};
 pub use pooling::{MaxPooling, MaxPoolingConfig};
 pub use state_dict::StateDict;
+pub use weights::Weights;
