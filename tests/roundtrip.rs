@@ -9,9 +9,9 @@ use std::process::Command;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use firebox::models::{
-    AttentionBlockConfig, AttentionMask, CnnConfig, DcganConfig, DiscriminatorConfig, Forward, GeneratorConfig,
-    GruBlockConfig, LanguageModelConfig, LstmBlockConfig, MultiHeadAttentionConfig, RnnBlockConfig,
-    Seq2SeqConfig, SequenceClassifierConfig, StateDict, Weights, init,
+    AttentionBlockConfig, AttentionMask, CnnConfig, DcganConfig, DiscriminatorConfig, Forward,
+    GeneratorConfig, GruBlockConfig, LanguageModelConfig, LstmBlockConfig, MultiHeadAttentionConfig,
+    RnnBlockConfig, Seq2SeqConfig, SequenceClassifierConfig, StateDict, Weights, init,
 };
 
 /// A Python that has PyTorch and safetensors: the benches' own, or the system's.
@@ -19,7 +19,10 @@ fn python() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/.venv/bin/python");
     let has_torch = |python: &PathBuf| {
         let mut command = Command::new(python);
-        command.args(["-c", "import torch, safetensors.torch"]).output().is_ok_and(|output| output.status.success())
+        command
+            .args(["-c", "import torch, safetensors.torch"])
+            .output()
+            .is_ok_and(|output| output.status.success())
     };
     [own, PathBuf::from("python3")].into_iter().find(has_torch)
 }
@@ -99,7 +102,8 @@ fn pytorch_loads_what_firebox_saves() {
         let target = t.int("target", &[1, 3, 4, 2, 1, 8, 2, 0, 1, 5, 6, 7], [3, 4]);
         m.forward(t.tokens(), t.lengths(), target, 1.0)
     });
-    let language = LanguageModelConfig::new(11, 5, 6).with_cell(firebox::models::Cell::Gru).with_num_layers(2);
+    let language =
+        LanguageModelConfig::new(11, 5, 6).with_cell(firebox::models::Cell::Gru).with_num_layers(2);
     save(folder, "language_model", &language.init(&device).unwrap(), |m, t| m.forward(t.tokens(), None).0);
     let classifier = SequenceClassifierConfig::new(3, 11, 5, 6).init(&device).unwrap();
     save(folder, "classifier", &classifier, |m, t| m.forward((t.tokens(), t.lengths())));

@@ -6,6 +6,7 @@ use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 
 use crate::buffer::Buffer;
+use crate::counter::Counter;
 use crate::error::{Error, check};
 
 /// Settings of [`BatchNorm2d`].
@@ -37,6 +38,8 @@ pub struct BatchNorm2d {
     pub running_mean: Buffer<1>,
     /// Running unbiased variance, `[channels]`.
     pub running_var: Buffer<1>,
+    /// The batches that the running statistics have seen.
+    pub num_batches_tracked: Counter,
     /// Cleared by `freeze`: a frozen layer uses its running statistics and leaves them as they are.
     pub training: Param<Flag>,
     epsilon: f64,
@@ -63,6 +66,7 @@ impl BatchNorm2dConfig {
             bias: Initializer::Zeros.init([channels], device),
             running_mean: Buffer::new(Tensor::zeros([channels], device)),
             running_var: Buffer::new(Tensor::ones([channels], device)),
+            num_batches_tracked: Counter::new(device),
             training: Param::from_bool(true),
             epsilon,
             momentum,
@@ -98,6 +102,7 @@ impl BatchNorm2d {
         };
         self.running_mean.update(|old| blend(old, result.mean));
         self.running_var.update(|old| blend(old, unbiased));
+        self.num_batches_tracked.increment();
         result.output
     }
 }

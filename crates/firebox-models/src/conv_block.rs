@@ -30,7 +30,8 @@ pub struct ConvBlockConfig {
 
 /// Conv2d → BatchNorm2d → ReLU.
 ///
-/// State: `conv.weight`, `conv.bias`, `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`.
+/// State: `conv.weight`, `conv.bias`, `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`,
+/// `bn.num_batches_tracked`.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
     /// The convolution, initialised uniformly within ±1/√(channels_in · kernel_size²), bias included.

@@ -42,6 +42,26 @@
 //! Sequences of different lengths share a batch, padded at their end. Recurrent models take the lengths, attention takes a
 //! mask of the places that hold something ([`sequence_mask`]), and a sequence gets the same outputs as it would alone.
 //!
+//! # Weights
+//!
+//! [`Weights`] loads a file of PyTorch or of safetensors into any module, strictly. What is between file and
+//! module is a [`StateDict`]:
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use firebox_models::{ConvBlockConfig, StateDict, Weights};
+//!
+//! let block = ConvBlockConfig::new(3, 8, 3).init(&Device::default())?;
+//! // torch.save(model.state_dict(), "block.pt")
+//! let block = block.load_pytorch("block.pt")?;
+//! // torch.save({"epoch": 3, "model": parallel.state_dict()}, "checkpoint.pt")
+//! let weights = StateDict::read_pytorch_at("checkpoint.pt", &["model"])?.strip_prefix("module.")?;
+//! let (block, partial) = weights.apply_partly(block)?;
+//! println!("not in the file: {:?}, not in the module: {:?}", partial.missing, partial.unused);
+//! block.save_safetensors("block.safetensors")?;
+//! # Ok::<(), firebox_models::Error>(())
+//! ```
+//!
 //! # Training and evaluation
 //!
 //! In Burn the device of a model's input decides: on an autodiff device BatchNorm uses and updates batch
@@ -50,6 +70,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod attention_block;
 mod batch_norm;
 mod beam;
@@ -57,6 +78,7 @@ mod buffer;
 mod cell;
 mod cnn;
 mod conv_block;
+mod counter;
 mod dcgan;
 mod decoder;
 mod discriminator;
@@ -73,16 +95,21 @@ mod linear_block;
 mod lstm_block;
 mod mask;
 mod multi_head_attention;
+mod pickle;
 mod pooling;
+mod pytorch_file;
 mod recurrent;
 mod recurrent_module;
 mod rnn_block;
+mod safetensors_file;
 mod sampling;
 mod seq2seq;
 mod sequence_classifier;
 mod sequential;
 mod state_dict;
+mod weights;
 
+pub use apply::Partial;
 pub use attention_block::{AttentionBlock, AttentionBlockConfig};
 pub use batch_norm::{BatchNorm2d, BatchNorm2dConfig};
 pub use beam::{Beam, Hypothesis};
@@ -90,6 +117,7 @@ pub use buffer::Buffer;
 pub use cell::Cell;
 pub use cnn::{Cnn, CnnConfig};
 pub use conv_block::{ConvBlock, ConvBlockConfig};
+pub use counter::Counter;
 pub use dcgan::{DcganConfig, DcganDiscriminator, DcganGenerator};
 pub use decoder::{Decoder, DecoderConfig, Decoding};
 pub use discriminator::{Discriminator, DiscriminatorConfig};
@@ -113,3 +141,4 @@ pub use sampling::Sampling;
 pub use seq2seq::{Seq2Seq, Seq2SeqConfig};
 pub use sequence_classifier::{SequenceClassifier, SequenceClassifierConfig};
 pub use state_dict::StateDict;
+pub use weights::Weights;
