@@ -1,7 +1,7 @@
 //! Vectors for tokens.
 
 use burn::config::Config;
-use burn::module::{Content, Initializer, Module, ModuleDisplay, Param};
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 
@@ -79,8 +79,16 @@ impl Embedding {
 }
 
 impl ModuleDisplay for Embedding {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [tokens, features] = self.weight.dims();
-        content.add("tokens", &tokens).add("features", &features).optional()
+        let content = content.add("tokens", &tokens).add("features", &features);
+        match &self.padding {
+            Some(padding) => content.add("padding", padding).optional(),
+            None => content.optional(),
+        }
     }
 }

@@ -129,4 +129,8 @@ impl fmt::Display for Recurrent {
     }
 }
 
-impl ModuleDisplay for Recurrent {}
+impl ModuleDisplay for Recurrent {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+}
