@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard};
 
 use burn::config::{Config, config_to_json};
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use firebox_models::{
     AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Beam, Cell, Cnn, CnnConfig, ConvBlockConfig,
@@ -374,6 +374,44 @@ fn copies_are_independent_and_a_checkpoint_is_never_behind() {
     check_copies("DcganDiscriminator", config.init_discriminator(d).unwrap(), |model| {
         drop(model.forward(image([4, 1, 8, 8])));
     });
+}
+
+/// The flags by which layers behave as in training.
+#[derive(Default)]
+struct Flags(Vec<bool>);
+
+impl ModuleVisitor for Flags {
+    fn visit_flag(&mut self, flag: &Param<Flag>) {
+        self.0.push(flag.is_enabled());
+    }
+}
+
+fn check_flags<M: Module>(model: M) {
+    let flags = |model: &M| {
+        let mut flags = Flags::default();
+        model.visit(&mut flags);
+        flags.0
+    };
+    let count = flags(&model).len();
+    assert!(count > 0);
+    assert_eq!(flags(&model), vec![true; count]);
+    assert_eq!(flags(&model.valid()), vec![false; count]);
+    assert_eq!(flags(&model.valid().train()), vec![true; count]);
+    assert_eq!(flags(&model.freeze()), vec![false; count]);
+}
+
+#[test]
+fn all_layers_of_a_model_change_to_evaluation_and_back() {
+    let _alone = draws();
+    let d = &Device::default().autodiff();
+    check_flags(cnn(13));
+    check_flags(LstmBlockConfig::new(3, 4).with_num_layers(2).with_dropout(0.5).init(d).unwrap());
+    check_flags(MultiHeadAttentionConfig::new(4, 2).with_dropout(0.5).init(d).unwrap());
+    check_flags(Seq2SeqConfig::new(9, 8, 4, 6).with_num_layers(2).with_dropout(0.5).init(d).unwrap());
+    check_flags(LanguageModelConfig::new(9, 4, 6).with_num_layers(2).with_dropout(0.5).init(d).unwrap());
+    check_flags(SequenceClassifierConfig::new(3, 9, 4, 6).with_dropout(0.5).init(d).unwrap());
+    check_flags(DcganConfig::new().init_generator(d).unwrap());
+    check_flags(DcganConfig::new().init_discriminator(d).unwrap());
 }
 
 /// The printed module ends with its own number of parameters, which leaves buffers out.
