@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Mutex;
@@ -107,7 +106,7 @@ fn doubles(data: &TensorData) -> Vec<f64> {
 
 /// What a block gave, weighted by fixed numbers of either sign and summed: no block's gradient vanishes by it.
 #[derive(Default)]
-struct Loss(RefCell<Option<Tensor<1>>>);
+struct Loss(Option<Tensor<1>>);
 
 impl Loss {
     fn of<const D: usize>(output: Tensor<D>) -> Tensor<1> {
@@ -119,15 +118,14 @@ impl Loss {
         let weights =
             Draws(output.dims().iter().sum::<usize>() as u64).tensor(output.dims(), &output.device());
         let part = (output * weights).sum();
-        let sum = match self.0.take() {
+        Loss(Some(match self.0 {
             Some(sum) => sum + part,
             None => part,
-        };
-        Loss(RefCell::new(Some(sum)))
+        }))
     }
 
     fn sum(self) -> Tensor<1> {
-        self.0.into_inner().unwrap()
+        self.0.unwrap()
     }
 }
 
