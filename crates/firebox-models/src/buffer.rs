@@ -85,6 +85,11 @@ impl<const D: usize> Module for Buffer<D> {
         self
     }
 
+    /// None: what is visited like a parameter is not trained.
+    fn num_params(&self) -> usize {
+        0
+    }
+
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
         visitor.visit_float(&Param::initialized(self.id, self.value()));
     }

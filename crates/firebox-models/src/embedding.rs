@@ -1,9 +1,9 @@
 //! Vectors for tokens.
 
 use burn::config::Config;
-use burn::module::{Content, Initializer, Module, ModuleDisplay, Param};
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::module::embedding;
-use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor, s};
 
 use crate::error::{Error, check};
 
@@ -44,7 +44,7 @@ impl EmbeddingConfig {
                 check(padding < tokens, "EmbeddingConfig.padding", &format!("below {tokens}"), padding)?;
                 let drawn = Tensor::<2>::random([tokens, features], Distribution::Normal(0.0, 1.0), device);
                 let zero = Tensor::zeros([1, features], device);
-                Param::from_tensor(drawn.slice_assign([padding..padding + 1], zero))
+                Param::from_tensor(drawn.slice_assign(s![padding..padding + 1, ..], zero))
             }
         };
         Ok(Embedding { weight, padding })
@@ -79,8 +79,16 @@ impl Embedding {
 }
 
 impl ModuleDisplay for Embedding {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [tokens, features] = self.weight.dims();
-        content.add("tokens", &tokens).add("features", &features).optional()
+        let content = content.add("tokens", &tokens).add("features", &features);
+        match &self.padding {
+            Some(padding) => content.add("padding", padding).optional(),
+            None => content.optional(),
+        }
     }
 }

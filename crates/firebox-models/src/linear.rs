@@ -1,7 +1,7 @@
 //! A linear map whose weight has PyTorch's layout.
 
 use burn::config::Config;
-use burn::module::{Content, Module, ModuleDisplay, Param};
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
 
@@ -60,6 +60,10 @@ impl<const D: usize> Forward<Tensor<D>> for Linear {
 }
 
 impl ModuleDisplay for Linear {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [features_out, features_in] = self.weight.dims();
         content

@@ -1,7 +1,7 @@
 //! Scaled dot-product attention with several heads.
 
 use burn::config::Config;
-use burn::module::{Initializer, Module, Param};
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::module::linear;
 use burn::tensor::{Bool, Device, Tensor};
@@ -28,6 +28,7 @@ pub struct MultiHeadAttentionConfig {
 /// State: `in_proj_weight` `[3·features, features]` and `in_proj_bias` `[3·features]`, for queries, keys and values, one
 /// after the other; `out_proj.weight`, `out_proj.bias`.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct MultiHeadAttention {
     /// The maps to queries, keys and values; uniform by Xavier's rule.
     pub in_proj_weight: Param<Tensor<2>>,
@@ -126,5 +127,20 @@ impl MultiHeadAttention {
         let weights = self.dropout.forward(masked_softmax(scores, allowed));
         let heads = weights.clone().matmul(value).swap_dims(1, 2).reshape([batch, queries, features]);
         (self.out_proj.forward(heads), weights.mean_dim(1).squeeze_dim(1))
+    }
+}
+
+impl ModuleDisplay for MultiHeadAttention {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [_, features] = self.in_proj_weight.dims();
+        content
+            .add("features", &features)
+            .add("heads", &self.heads)
+            .add("dropout", &self.dropout.prob)
+            .optional()
     }
 }

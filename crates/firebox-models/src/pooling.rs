@@ -1,7 +1,7 @@
 //! Pooling over windows of an image.
 
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::Tensor;
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
@@ -21,6 +21,7 @@ pub struct MaxPoolingConfig {
 /// The maximum of each window, as `torch.nn.MaxPool2d` without padding: a window that would reach over the
 /// border is left out.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct MaxPooling {
     kernel_size: usize,
     stride: usize,
@@ -63,6 +64,7 @@ pub struct AvgPoolingConfig {
 /// The mean of each window, as `torch.nn.AvgPool2d` without padding: a window that would reach over the border is left
 /// out.
 #[derive(Module, Debug)]
+#[module(custom_display)]
 pub struct AvgPooling {
     kernel_size: usize,
     stride: usize,
@@ -90,5 +92,17 @@ impl Forward<Tensor<4>> for AvgPooling {
         let mut options = AvgPoolOptions::new([self.kernel_size; 2]);
         options.stride = [self.stride; 2];
         avg_pool2d(input, options)
+    }
+}
+
+impl ModuleDisplay for MaxPooling {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+}
+
+impl ModuleDisplay for AvgPooling {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
     }
 }

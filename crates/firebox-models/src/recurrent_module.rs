@@ -1,7 +1,9 @@
 //! [`Recurrent`] as a Burn module whose parameters have PyTorch's names.
 
+use std::fmt;
+
 use burn::module::{
-    Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
+    Content, DisplaySettings, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
 };
 use burn::tensor::{Device, Tensor};
 
@@ -63,11 +65,13 @@ impl Module for Recurrent {
     }
 
     fn train(self) -> Self {
-        self.each(Module::train)
+        let dropout = self.dropout.clone().train();
+        Recurrent { dropout, ..self.each(Module::train) }
     }
 
     fn valid(&self) -> Self {
-        self.clone().each(|direction| direction.valid())
+        let dropout = self.dropout.valid();
+        Recurrent { dropout, ..self.clone().each(|direction| direction.valid()) }
     }
 
     fn materialize(self) -> Self {
@@ -113,6 +117,20 @@ impl ModuleDisplayDefault for Recurrent {
             .add("bidirectional", &(self.directions() == 2))
             .optional()
     }
+
+    fn num_params(&self) -> usize {
+        Module::num_params(self)
+    }
 }
 
-impl ModuleDisplay for Recurrent {}
+impl fmt::Display for Recurrent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.format(DisplaySettings::default()))
+    }
+}
+
+impl ModuleDisplay for Recurrent {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+}

@@ -68,6 +68,7 @@ impl Seq2SeqConfig {
             &format!("above {padding}"),
             source_tokens,
         )?;
+        check(tokens >= 3, "Seq2SeqConfig.tokens", "at least 3", tokens)?;
         check_fields("Seq2SeqConfig", tokens, embedding, padding)?;
         let other = format!("below {tokens} and not the padding {padding}");
         check(begin < tokens && begin != padding, "Seq2SeqConfig.begin", &other, begin)?;

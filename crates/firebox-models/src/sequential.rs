@@ -35,6 +35,10 @@ macro_rules! sequential {
                 $name { $($field: self.$field.materialize()),+ }
             }
 
+            fn num_params(&self) -> usize {
+                0 $(+ self.$field.num_params())+
+            }
+
             fn visit<V: burn::module::ModuleVisitor>(&self, visitor: &mut V) {
                 $(
                     visitor.enter_module($place, "Sequential");
@@ -56,6 +60,10 @@ macro_rules! sequential {
         impl burn::module::ModuleDisplayDefault for $name {
             fn content(&self, content: burn::module::Content) -> Option<burn::module::Content> {
                 content.set_top_level_type("Sequential")$(.add($place, &self.$field))+.optional()
+            }
+
+            fn num_params(&self) -> usize {
+                burn::module::Module::num_params(self)
             }
         }
 

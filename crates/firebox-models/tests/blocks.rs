@@ -2,14 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard};
 
-use burn::module::Module;
+use burn::config::{Config, config_to_json};
+use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use firebox_models::{
-    BatchNorm2dConfig, Cnn, CnnConfig, ConvBlockConfig, ErrorKind, Forward, LinearBlockConfig,
-    MaxPoolingConfig, StateDict, init,
+    AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Beam, Cell, Cnn, CnnConfig, ConvBlockConfig,
+    DcganConfig, DecoderConfig, DiscriminatorConfig, EmbeddingConfig, EncoderConfig, Error, ErrorKind,
+    Forward, GeneratorConfig, GruBlockConfig, LanguageModelConfig, LinearBlockConfig, LinearConfig,
+    LstmBlockConfig, MaxPoolingConfig, MultiHeadAttentionConfig, Nonlinearity, RecurrentConfig,
+    RnnBlockConfig, Sampling, Seq2SeqConfig, SequenceClassifierConfig, StateDict, init,
 };
+use serde_json::{Value, json};
 
 fn cnn(seed: u64) -> Cnn {
     let device = Device::default().autodiff();
@@ -23,32 +29,235 @@ fn draws() -> MutexGuard<'static, ()> {
     DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
+/// What is wrong with a config: the field, a value, and what its error calls allowed.
+type Wrong = (&'static str, Value, &'static str);
+
+/// A config is made as it is, comes back from its JSON, and with any of the wrong values names itself, the field, what is
+/// allowed and the value. Each of its fields is among the wrong ones or among those that can have any value.
+fn check_config<C: Config, T>(
+    name: &str,
+    config: C,
+    any: &[&str],
+    wrong: &[Wrong],
+    make: impl Fn(&C) -> Result<T, Error>,
+) {
+    let json = config_to_json(&config);
+    let read = C::load_binary(json.as_bytes()).unwrap();
+    assert_eq!(format!("{read:?}"), format!("{config:?}"), "{name} from its JSON");
+    make(&read).unwrap_or_else(|error| panic!("{error}"));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    for field in json.as_object().unwrap().keys() {
+        let known = any.contains(&field.as_str()) || wrong.iter().any(|(wrong, ..)| wrong == field);
+        assert!(known, "{name}.{field} is not looked at");
+    }
+    for (field, value, allowed) in wrong {
+        let mut json = json.clone();
+        *json.get_mut(*field).unwrap_or_else(|| panic!("{name} has no {field}")) = value.clone();
+        let error = make(&serde_json::from_value(json).unwrap()).err();
+        let error = error.unwrap_or_else(|| panic!("{name}.{field} = {value} was accepted"));
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let value = value.to_string().replace(',', ", ");
+        assert_eq!(error.to_string(), format!("{name}.{field}: expected {allowed}, got {value}"));
+    }
+}
+
+fn zero(field: &'static str) -> Wrong {
+    (field, json!(0), "at least 1")
+}
+
+/// The wrong values that all recurrent layers share.
+fn recurrent() -> [Wrong; 4] {
+    [zero("features_in"), zero("hidden"), zero("num_layers"), dropout()]
+}
+
+fn dropout() -> Wrong {
+    ("dropout", json!(1.5), "0 ≤ p < 1")
+}
+
 #[test]
-fn a_config_names_field_value_and_range() {
-    let device = Device::default();
+fn configs_of_layers_survive_json_and_name_field_value_and_range() {
+    let _alone = draws();
+    let d = &Device::default();
+    check_config(
+        "CnnConfig",
+        CnnConfig::new(10).with_channels(2).with_size([9, 8]).with_dropout(0.25),
+        &[],
+        &[
+            zero("classes"),
+            zero("channels"),
+            ("size", json!([28, 3]), "a height and width of at least 4"),
+            dropout(),
+        ],
+        |config| config.init(d),
+    );
+    check_config(
+        "ConvBlockConfig",
+        ConvBlockConfig::new(3, 8, 5).with_stride(2).with_padding(1),
+        &["padding"],
+        &[zero("channels_in"), zero("channels_out"), zero("kernel_size"), zero("stride")],
+        |config| config.init(d),
+    );
+    check_config(
+        "BatchNorm2dConfig",
+        BatchNorm2dConfig::new(3).with_epsilon(1e-3).with_momentum(0.5),
+        &[],
+        &[
+            zero("channels"),
+            ("epsilon", json!(-0.5), "a number above 0"),
+            ("momentum", json!(1.5), "0 to 1"),
+            ("momentum", json!(-0.5), "0 to 1"),
+        ],
+        |config| config.init(d),
+    );
+    let pooling = [zero("kernel_size"), zero("stride")];
+    let config = MaxPoolingConfig::new(3).with_stride(Some(2));
+    check_config("MaxPoolingConfig", config, &[], &pooling, |config| config.init());
+    let config = AvgPoolingConfig::new(3).with_stride(Some(2));
+    check_config("AvgPoolingConfig", config, &[], &pooling, |config| config.init());
+    let linear = [zero("features_in"), zero("features_out")];
+    let config = LinearConfig::new(3, 4).with_bias(false);
+    check_config("LinearConfig", config, &["bias"], &linear, |config| config.init(d));
+    check_config("LinearBlockConfig", LinearBlockConfig::new(3, 4), &[], &linear, |config| config.init(d));
+    check_config(
+        "EmbeddingConfig",
+        EmbeddingConfig::new(7, 4).with_padding(Some(6)),
+        &[],
+        &[zero("tokens"), zero("features"), ("padding", json!(7), "below 7")],
+        |config| config.init(d),
+    );
+    check_config("AttentionBlockConfig", AttentionBlockConfig::new(4), &[], &[zero("hidden")], |config| {
+        config.init(d)
+    });
+    check_config(
+        "MultiHeadAttentionConfig",
+        MultiHeadAttentionConfig::new(6, 2).with_dropout(0.5),
+        &[],
+        &[
+            zero("features"),
+            ("heads", json!(0), "a divisor of 6 features"),
+            ("heads", json!(4), "a divisor of 6 features"),
+            dropout(),
+        ],
+        |config| config.init(d),
+    );
+    // What JSON cannot say.
     let errors = [
-        CnnConfig::new(0).init(&device).unwrap_err(),
-        CnnConfig::new(10).with_size([28, 3]).init(&device).unwrap_err(),
-        CnnConfig::new(10).with_dropout(1.0).init(&device).unwrap_err(),
-        CnnConfig::new(10).with_dropout(f64::NAN).init(&device).unwrap_err(),
-        ConvBlockConfig::new(3, 8, 0).init(&device).unwrap_err(),
-        LinearBlockConfig::new(0, 3).init(&device).unwrap_err(),
-        MaxPoolingConfig::new(2).with_stride(Some(0)).init().unwrap_err(),
-        BatchNorm2dConfig::new(3).with_momentum(1.5).init(&device).unwrap_err(),
+        CnnConfig::new(10).with_dropout(f64::NAN).init(d).unwrap_err(),
+        DiscriminatorConfig::new(3).with_negative_slope(f64::INFINITY).init(d).unwrap_err(),
+        BatchNorm2dConfig::new(3).with_epsilon(f64::INFINITY).init(d).unwrap_err(),
     ];
-    assert!(errors.iter().all(|error| error.kind() == ErrorKind::Config));
     assert_eq!(
         errors.map(|error| error.to_string()),
         [
-            "CnnConfig.classes: expected at least 1, got 0",
-            "CnnConfig.size: expected a height and width of at least 4, got [28, 3]",
-            "CnnConfig.dropout: expected 0 ≤ p < 1, got 1",
             "CnnConfig.dropout: expected 0 ≤ p < 1, got NaN",
-            "ConvBlockConfig.kernel_size: expected at least 1, got 0",
-            "LinearBlockConfig.features_in: expected at least 1, got 0",
-            "MaxPoolingConfig.stride: expected at least 1, got 0",
-            "BatchNorm2dConfig.momentum: expected 0 to 1, got 1.5",
+            "DiscriminatorConfig.negative_slope: expected a finite number, got inf",
+            "BatchNorm2dConfig.epsilon: expected a number above 0, got inf",
         ]
+    );
+}
+
+#[test]
+fn configs_of_recurrent_blocks_survive_json_and_name_field_value_and_range() {
+    let _alone = draws();
+    let d = &Device::default();
+    let config = RnnBlockConfig::new(3, 4).with_nonlinearity(Nonlinearity::Relu).with_num_layers(2);
+    let any = ["nonlinearity", "bidirectional"];
+    check_config("RnnBlockConfig", config.with_dropout(0.5), &any, &recurrent(), |config| config.init(d));
+    let config = LstmBlockConfig::new(3, 4).with_num_layers(2).with_bidirectional(true);
+    check_config("LstmBlockConfig", config, &["bidirectional"], &recurrent(), |config| config.init(d));
+    let config = GruBlockConfig::new(3, 4).with_num_layers(2).with_bidirectional(true);
+    check_config("GruBlockConfig", config, &["bidirectional"], &recurrent(), |config| config.init(d));
+    for cell in [Cell::Tanh, Cell::Relu, Cell::Lstm, Cell::Gru] {
+        let config = RecurrentConfig::new(cell, 3, 4).with_dropout(0.5);
+        let any = ["cell", "bidirectional"];
+        check_config("RecurrentConfig", config, &any, &recurrent(), |config| config.init(d));
+    }
+}
+
+#[test]
+fn configs_of_models_survive_json_and_name_field_value_and_range() {
+    let _alone = draws();
+    let d = &Device::default();
+    let tokens = [zero("tokens"), zero("embedding"), zero("num_layers"), dropout()];
+    let with = |rest: &[Wrong]| [&tokens[..], rest].concat();
+    let padding = ("padding", json!(9), "below 9");
+    let even = [padding.clone(), ("hidden", json!(7), "an even number above 0")];
+    let config = EncoderConfig::new(9, 4, 6).with_num_layers(2).with_dropout(0.5).with_padding(8);
+    check_config("EncoderConfig", config, &["bidirectional"], &with(&even), |config| config.init(d));
+    let hidden = with(&[padding.clone(), zero("hidden")]);
+    let config = EncoderConfig::new(9, 4, 5).with_bidirectional(false);
+    check_config("EncoderConfig", config, &["bidirectional"], &hidden, |config| config.init(d));
+    let config = DecoderConfig::new(9, 4, 5).with_num_layers(2).with_dropout(0.5).with_padding(8);
+    check_config("DecoderConfig", config, &[], &hidden, |config| config.init(d));
+    let config = SequenceClassifierConfig::new(3, 9, 4, 5).with_cell(Cell::Gru).with_padding(8);
+    let classifier = [&hidden[..], &[zero("classes")]].concat();
+    let any = ["cell", "bidirectional"];
+    check_config("SequenceClassifierConfig", config, &any, &classifier, |config| config.init(d));
+    let config = LanguageModelConfig::new(9, 4, 5).with_cell(Cell::Gru).with_dropout(0.5);
+    check_config("LanguageModelConfig", config, &["cell"], &with(&[zero("hidden")]), |config| config.init(d));
+    let config = Seq2SeqConfig::new(12, 9, 4, 6).with_padding(3).with_begin(4).with_end(5);
+    check_config(
+        "Seq2SeqConfig",
+        config,
+        &["bidirectional"],
+        &[
+            ("source_tokens", json!(3), "above 3"),
+            ("tokens", json!(2), "at least 3"),
+            zero("embedding"),
+            ("hidden", json!(7), "an even number above 0"),
+            ("hidden", json!(0), "an even number above 0"),
+            zero("num_layers"),
+            dropout(),
+            ("padding", json!(9), "below 9"),
+            ("begin", json!(3), "below 9 and not the padding 3"),
+            ("begin", json!(9), "below 9 and not the padding 3"),
+            ("end", json!(4), "below 9, not the padding 3 and not the begin 4"),
+        ],
+        |config| config.init(d),
+    );
+    let config = GeneratorConfig::new(3, 4);
+    check_config("GeneratorConfig", config, &[], &[zero("latent"), zero("features_out")], |config| {
+        config.init(d)
+    });
+    let config = DiscriminatorConfig::new(4).with_negative_slope(0.1);
+    check_config("DiscriminatorConfig", config, &["negative_slope"], &[zero("features_in")], |config| {
+        config.init(d)
+    });
+    let config = DcganConfig::new().with_latent(3).with_channels(2).with_size(8).with_features(4);
+    let dcgan = [
+        zero("latent"),
+        zero("channels"),
+        ("size", json!(0), "a multiple of 4"),
+        ("size", json!(6), "a multiple of 4"),
+        zero("features"),
+    ];
+    check_config("DcganConfig", config.clone(), &[], &dcgan, |config| config.init_generator(d));
+    check_config("DcganConfig", config, &[], &dcgan, |config| config.init_discriminator(d));
+}
+
+#[test]
+fn settings_of_searches_and_samples_survive_json_and_name_field_value_and_range() {
+    let _alone = draws();
+    let d = &Device::default();
+    let model = Seq2SeqConfig::new(5, 5, 3, 4).init(d).unwrap();
+    check_config(
+        "Beam",
+        Beam::new(3).with_width(2).with_length_penalty(0.5),
+        &[],
+        &[zero("max_length"), zero("width"), ("length_penalty", json!(-0.5), "a number of at least 0")],
+        |beam| model.beam(Tensor::from_data([[3, 4]], d), Tensor::from_data([2], d), beam),
+    );
+    let model = LanguageModelConfig::new(5, 3, 4).init(d).unwrap();
+    check_config(
+        "Sampling",
+        Sampling::new().with_temperature(0.5).with_top_p(0.9).with_seed(3),
+        &["seed"],
+        &[
+            ("temperature", json!(-0.5), "a number of at least 0"),
+            ("top_p", json!(1.5), "0 < p ≤ 1"),
+            ("top_p", json!(-0.5), "0 < p ≤ 1"),
+        ],
+        |sampling| model.generate(&[1], 2, sampling),
     );
 }
 
@@ -61,24 +270,6 @@ fn parameters_follow_from_the_seed_alone() {
     let _ = Tensor::<1>::random([1000], Distribution::Default, &device).into_data();
     assert_eq!(first, StateDict::of(&cnn(1)));
     assert_ne!(first, StateDict::of(&cnn(2)));
-}
-
-#[test]
-fn parameters_lie_within_pytorchs_bounds_and_reach_them() {
-    let _alone = draws();
-    let dict = StateDict::of(&cnn(3));
-    for (key, fan_in) in [
-        ("conv1.conv.weight", 9),
-        ("conv1.conv.bias", 9),
-        ("conv2.conv.weight", 32 * 9),
-        ("fc1.linear.weight", 64 * 49),
-        ("fc2.weight", 128),
-    ] {
-        let values = dict.get(key).unwrap().try_to_vec::<f32>().unwrap();
-        let bound = 1.0 / (fan_in as f32).sqrt();
-        let largest = values.iter().fold(0f32, |max, x| max.max(x.abs()));
-        assert!(largest <= bound && largest > 0.85 * bound, "{key}: {largest}, bound {bound}");
-    }
 }
 
 #[test]
@@ -112,6 +303,170 @@ fn a_clone_has_running_statistics_of_its_own() {
     let loaded = StateDict::of(&cnn(5)).apply(live.clone()).unwrap();
     assert_eq!(StateDict::of(&live), before);
     assert_eq!(StateDict::of(&loaded), StateDict::of(&cnn(5)));
+}
+
+/// Takes 1 off everything, as an average of weights changes everything.
+struct Less;
+
+impl ModuleMapper for Less {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, value, mapper) = param.consume();
+        let trained = value.is_require_grad();
+        let value = value.sub_scalar(1.0).detach().set_require_grad(trained);
+        Param::from_mapped_value(id, value, mapper)
+    }
+}
+
+/// Copies, changed copies and copies for evaluation stay apart from the model that is trained, in both directions.
+fn check_copies<M: Module>(name: &str, live: M, train: impl Fn(&M)) {
+    let before = StateDict::of(&live);
+    let (copy, changed, evaluated) = (live.clone(), live.clone().map(&mut Less), live.valid());
+    assert_eq!(StateDict::of(&live), before, "{name}: a changed copy changed the original");
+    let less = StateDict::of(&changed);
+    let running = |dict: &StateDict| {
+        let buffers = dict.iter().filter(|(key, _)| key.contains("running_"));
+        buffers.map(|(key, data)| (key.to_owned(), data.clone())).collect::<Vec<_>>()
+    };
+    assert_ne!(running(&less), running(&before), "{name}: buffers are changed like parameters");
+    train(&live);
+    let after = StateDict::of(&live);
+    for ((key, new), (_, old)) in std::iter::zip(running(&after), running(&before)) {
+        assert_ne!(new, old, "{name}: {key} is behind");
+    }
+    for (copy, expected) in [(copy, &before), (changed.clone(), &less), (evaluated, &before)] {
+        assert_eq!(StateDict::of(&copy), *expected, "{name}: training the original changed a copy");
+    }
+    train(&changed);
+    assert_ne!(StateDict::of(&changed), less, "{name}: a copy is trained");
+    assert_eq!(StateDict::of(&live), after, "{name}: training a copy changed the original");
+}
+
+#[test]
+fn copies_are_independent_and_a_checkpoint_is_never_behind() {
+    let _alone = draws();
+    let d = &Device::default().autodiff();
+    let image = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(1.0, 2.0), d);
+    let block = ConvBlockConfig::new(1, 2, 3).init(d).unwrap();
+    check_copies("ConvBlock", block, |block| drop(block.forward(image([2, 1, 5, 5]))));
+    check_copies("Cnn", cnn(11), |cnn| drop(cnn.forward(batch(d))));
+    let config = DcganConfig::new().with_latent(3).with_size(8).with_features(2);
+    check_copies("DcganGenerator", config.init_generator(d).unwrap(), |model| {
+        drop(model.forward(Tensor::random([4, 3], Distribution::Normal(0.0, 1.0), d)));
+    });
+    check_copies("DcganDiscriminator", config.init_discriminator(d).unwrap(), |model| {
+        drop(model.forward(image([4, 1, 8, 8])));
+    });
+}
+
+/// The flags by which layers behave as in training.
+#[derive(Default)]
+struct Flags(Vec<bool>);
+
+impl ModuleVisitor for Flags {
+    fn visit_flag(&mut self, flag: &Param<Flag>) {
+        self.0.push(flag.is_enabled());
+    }
+}
+
+fn check_flags<M: Module>(model: M) {
+    let flags = |model: &M| {
+        let mut flags = Flags::default();
+        model.visit(&mut flags);
+        flags.0
+    };
+    let count = flags(&model).len();
+    assert!(count > 0);
+    assert_eq!(flags(&model), vec![true; count]);
+    assert_eq!(flags(&model.valid()), vec![false; count]);
+    assert_eq!(flags(&model.valid().train()), vec![true; count]);
+    assert_eq!(flags(&model.freeze()), vec![false; count]);
+}
+
+#[test]
+fn all_layers_of_a_model_change_to_evaluation_and_back() {
+    let _alone = draws();
+    let d = &Device::default().autodiff();
+    check_flags(cnn(13));
+    check_flags(LstmBlockConfig::new(3, 4).with_num_layers(2).with_dropout(0.5).init(d).unwrap());
+    check_flags(MultiHeadAttentionConfig::new(4, 2).with_dropout(0.5).init(d).unwrap());
+    check_flags(Seq2SeqConfig::new(9, 8, 4, 6).with_num_layers(2).with_dropout(0.5).init(d).unwrap());
+    check_flags(LanguageModelConfig::new(9, 4, 6).with_num_layers(2).with_dropout(0.5).init(d).unwrap());
+    check_flags(SequenceClassifierConfig::new(3, 9, 4, 6).with_dropout(0.5).init(d).unwrap());
+    check_flags(DcganConfig::new().init_generator(d).unwrap());
+    check_flags(DcganConfig::new().init_discriminator(d).unwrap());
+}
+
+/// The printed module ends with its own number of parameters, which leaves buffers out.
+fn check_display<M: Module + Display>(model: M) {
+    let text = model.to_string();
+    let buffers = ["running_mean", "running_var", "num_batches_tracked"];
+    let dict = StateDict::of(&model);
+    let trained = dict.iter().filter(|(key, _)| !buffers.iter().any(|buffer| key.ends_with(buffer)));
+    let expected: usize = trained.map(|(_, data)| data.num_elements()).sum();
+    let last = text.trim_end_matches(['\n', '}']);
+    assert!(last.ends_with(&format!(" params: {expected}")), "not {expected}:\n{text}");
+    assert_eq!(model.num_params(), expected);
+}
+
+#[test]
+fn a_printed_model_shows_its_number_of_parameters() {
+    let _alone = draws();
+    let d = &Device::default();
+    check_display(LinearConfig::new(3, 4).init(d).unwrap());
+    check_display(LinearBlockConfig::new(3, 4).init(d).unwrap());
+    check_display(BatchNorm2dConfig::new(3).init(d).unwrap());
+    check_display(ConvBlockConfig::new(3, 8, 5).init(d).unwrap());
+    check_display(cnn(12));
+    check_display(EmbeddingConfig::new(5, 4).init(d).unwrap());
+    check_display(RecurrentConfig::new(Cell::Gru, 3, 4).init(d).unwrap());
+    check_display(RnnBlockConfig::new(3, 4).init(d).unwrap());
+    check_display(LstmBlockConfig::new(3, 4).with_num_layers(2).with_bidirectional(true).init(d).unwrap());
+    check_display(GruBlockConfig::new(3, 4).init(d).unwrap());
+    check_display(AttentionBlockConfig::new(4).init(d).unwrap());
+    check_display(MultiHeadAttentionConfig::new(4, 2).init(d).unwrap());
+    check_display(EncoderConfig::new(9, 4, 6).init(d).unwrap());
+    check_display(DecoderConfig::new(9, 4, 6).init(d).unwrap());
+    check_display(Seq2SeqConfig::new(9, 8, 4, 6).init(d).unwrap());
+    check_display(LanguageModelConfig::new(9, 4, 6).init(d).unwrap());
+    check_display(SequenceClassifierConfig::new(3, 9, 4, 6).init(d).unwrap());
+    check_display(GeneratorConfig::new(3, 4).init(d).unwrap());
+    check_display(DiscriminatorConfig::new(3).init(d).unwrap());
+    let config = DcganConfig::new();
+    check_display(config.init_generator(d).unwrap());
+    check_display(config.init_discriminator(d).unwrap());
+}
+
+#[test]
+fn a_printed_layer_takes_a_line() {
+    let _alone = draws();
+    let d = &Device::default();
+    let lstm = LstmBlockConfig::new(3, 4).with_num_layers(2).with_bidirectional(true).init(d).unwrap();
+    assert_eq!(
+        lstm.to_string(),
+        "LstmBlock {\n  rnn: Recurrent {cell: Lstm, features_in: 3, hidden: 4, num_layers: 2, dropout: 0, \
+         bidirectional: true, params: 736}\n  params: 736\n}"
+    );
+    let discriminator = DiscriminatorConfig::new(3).init(d).unwrap();
+    assert_eq!(
+        discriminator.to_string(),
+        "Discriminator {\n  main: Sequential {\n    \
+         0: Linear {features_in: 3, features_out: 512, bias: true, params: 2048}\n    \
+         2: Linear {features_in: 512, features_out: 256, bias: true, params: 131328}\n    \
+         4: Linear {features_in: 256, features_out: 1, bias: true, params: 257}\n    \
+         params: 133633\n  }\n  negative_slope: 0.2\n  params: 133633\n}"
+    );
+    let attention = MultiHeadAttentionConfig::new(4, 2).init(d).unwrap();
+    assert_eq!(attention.to_string(), "MultiHeadAttention {features: 4, heads: 2, dropout: 0, params: 80}");
+    let embedding = EmbeddingConfig::new(5, 4).with_padding(Some(0)).init(d).unwrap();
+    assert_eq!(embedding.to_string(), "Embedding {tokens: 5, features: 4, padding: 0, params: 20}");
+    assert_eq!(
+        MaxPoolingConfig::new(2).init().unwrap().to_string(),
+        "MaxPooling {kernel_size: 2, stride: 2}"
+    );
+    assert_eq!(
+        AvgPoolingConfig::new(3).init().unwrap().to_string(),
+        "AvgPooling {kernel_size: 3, stride: 3}"
+    );
 }
 
 #[test]
