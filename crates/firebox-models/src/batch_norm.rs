@@ -1,7 +1,7 @@
 //! Batch normalisation of images with PyTorch's running statistics.
 
 use burn::config::Config;
-use burn::module::{Content, Flag, Initializer, Module, ModuleDisplay, Param};
+use burn::module::{Content, DisplaySettings, Flag, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 
@@ -108,6 +108,10 @@ impl BatchNorm2d {
 }
 
 impl ModuleDisplay for BatchNorm2d {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [channels] = self.weight.dims();
         content
