@@ -56,9 +56,8 @@ impl Fixture {
     fn part(&self, prefix: &str) -> StateDict {
         let mut part = StateDict::default();
         for (key, data) in self.tensors.iter() {
-            match key.strip_prefix(prefix) {
-                Some(key) => part.insert(key, data.clone()),
-                None => {}
+            if let Some(key) = key.strip_prefix(prefix) {
+                part.insert(key, data.clone());
             }
         }
         part
