@@ -152,8 +152,8 @@ struct Exempt {
     zero: &'static [&'static str],
     /// Buffers that take part in such a step.
     moved: &'static [&'static str],
-    /// An absolute difference that parameters may have after the steps.
-    slack: f32,
+    /// A parameter with an absolute difference that it may have after the steps.
+    slack: Option<(&'static str, f32)>,
 }
 
 /// Trains as the fixture's script did and compares what it recorded. `run` gives the outputs for inputs on a device, and
@@ -196,7 +196,8 @@ fn check<M: Module>(
             assert_eq!(Some(data), expected.get(key), "{name} after.{key}");
         } else if !exempt.zero.contains(&key) && !exempt.moved.contains(&key) {
             let expected = expected.get(key).unwrap();
-            assert_within(&format!("{name} after.{key}"), data, expected, 1e-4, 1e-7 + exempt.slack);
+            let slack = exempt.slack.filter(|(slack, _)| *slack == key).map_or(0.0, |(_, slack)| slack);
+            assert_within(&format!("{name} after.{key}"), data, expected, 1e-4, 1e-7 + slack);
         }
     }
     let model = expected.apply(model).unwrap().valid();
@@ -258,13 +259,14 @@ fn poolings_are_pytorchs() {
 
 #[test]
 fn cnn_is_pytorchs() {
-    // Adam divides by the gradient's size: where that is near rounding, so is the direction of a step of 1e-3. Two per
-    // cent of one step are allowed for it; between its two memory layouts PyTorch differs from itself by four.
+    // Adam divides by the gradient's size: where that is near rounding, so is the direction of a step of 1e-3. In the
+    // largest tensor two per cent of one step are allowed for it; between its two memory layouts PyTorch differs from
+    // itself there by four.
     // A convolution's bias shifts the mean that the normalisation behind it takes away again.
     let exempt = Exempt {
         zero: &["conv1.conv.bias", "conv2.conv.bias"],
         moved: &["conv1.bn.running_mean", "conv2.bn.running_mean"],
-        slack: 0.02 * 1e-3,
+        slack: Some(("fc1.linear.weight", 0.02 * 1e-3)),
     };
     Fixture::each("cnn", |fixture| {
         let make = |d: &Device| CnnConfig::new(10).init(d).unwrap();
@@ -514,7 +516,7 @@ fn seq2seq_is_pytorchs() {
                     let (tokens, target) =
                         (fixture.int("tokens", device), fixture.int::<2>("target", device));
                     let logits =
-                        model.forward(tokens, fixture.int("lengths", device), target.clone(), forcing);
+                        model.forward((tokens, fixture.int("lengths", device)), target.clone(), forcing);
                     let places = target.narrow(1, 1, 5).flatten(0, 1);
                     let loss =
                         CrossEntropyLossConfig::new().with_pad_tokens(Some(vec![0])).init(&places.device());
@@ -544,8 +546,8 @@ fn dropout_lies_between_layers_and_has_pytorchs_spread() {
         let got_mean = y.clone().mean_dim(0).into_data().try_to_vec::<f32>().unwrap();
         let got_std = y.var(0).sqrt().into_data().try_to_vec::<f32>().unwrap();
         for place in 0..mean.len() {
-            // Both sides are estimates: five standard errors of their difference; that of a standard deviation is, for a
-            // distribution with tails no heavier than the normal's, at most std/√(2n).
+            // Both sides are estimates: five standard errors of the means' difference; those of a standard deviation are
+            // smaller.
             let error = 5.0 * (2.0f32 / draws as f32).sqrt() * std[place];
             assert!((got_mean[place] - mean[place]).abs() <= error + 1e-6, "mean at {place}");
             assert!((got_std[place] - std[place]).abs() <= error + 1e-6, "standard deviation at {place}");

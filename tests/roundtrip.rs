@@ -100,7 +100,7 @@ fn pytorch_loads_what_firebox_saves() {
     let seq2seq = Seq2SeqConfig::new(11, 9, 5, 8).with_num_layers(2).init(&device).unwrap();
     save(folder, "seq2seq", &seq2seq, |m, t| {
         let target = t.int("target", &[1, 3, 4, 2, 1, 8, 2, 0, 1, 5, 6, 7], [3, 4]);
-        m.forward(t.tokens(), t.lengths(), target, 1.0)
+        m.forward((t.tokens(), t.lengths()), target, 1.0)
     });
     let language =
         LanguageModelConfig::new(11, 5, 6).with_cell(firebox::models::Cell::Gru).with_num_layers(2);
@@ -122,4 +122,23 @@ fn pytorch_loads_what_firebox_saves() {
     let output = Command::new(python).arg(script).arg(folder).output().unwrap();
     eprint!("{}", String::from_utf8_lossy(&output.stdout));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // And back: PyTorch has saved each model again, by torch.save.
+    let mut models = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "pt") {
+            let saved = StateDict::read(path.with_extension("safetensors")).unwrap();
+            assert_eq!(StateDict::read_pytorch(&path).unwrap(), saved, "{}", path.display());
+            models += 1;
+        }
+    }
+    assert_eq!(models, 13);
+    let back = CnnConfig::new(10)
+        .with_channels(1)
+        .init(&device)
+        .unwrap()
+        .load_pytorch(folder.join("cnn.pt"))
+        .unwrap();
+    assert_eq!(StateDict::of(&back), StateDict::of(&cnn.valid()));
 }

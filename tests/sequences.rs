@@ -90,6 +90,34 @@ fn a_sequence_of_length_zero_keeps_its_state() {
 }
 
 #[test]
+fn states_and_lengths_that_do_not_fit_are_refused() {
+    let _alone = draws();
+    let device = Device::default();
+    let rnn = init(1, &device, |device| RecurrentConfig::new(Cell::Lstm, 3, 5).init(device)).unwrap();
+    let input = Tensor::<3>::ones([2, 4, 3], &device);
+    let zeros = |shape: [usize; 3]| Tensor::<3>::zeros(shape, &device);
+    let state = |hidden, cell| Some(RecurrentState { hidden, cell });
+    let refused = |lengths: Option<&[i64]>, state: Option<RecurrentState>| {
+        let lengths = lengths.map(|lengths| ints(lengths, [lengths.len()]));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rnn.forward(input.clone(), lengths, state)))
+            .is_err()
+    };
+    assert!(!refused(Some(&[4, 2]), state(zeros([1, 2, 5]), Some(zeros([1, 2, 5])))));
+    assert!(refused(Some(&[4]), None), "lengths of another batch");
+    assert!(refused(None, state(zeros([1, 1, 5]), None)), "a state of another batch");
+    assert!(refused(None, state(zeros([1, 2, 5]), Some(zeros([1, 1, 5])))), "a cell of another batch");
+    // A cell that isn't given is zero, with lengths and without.
+    let lengths = Some(ints(&[4, 4], [2]));
+    let (a, last) = rnn.forward(input.clone(), lengths, state(zeros([1, 2, 5]), None));
+    let (b, _) = rnn.forward(input, None, None);
+    assert_close("without a cell", a, b);
+    assert!(last.cell.is_some());
+    // A batch of empty sequences.
+    let (outputs, last) = rnn.forward(Tensor::zeros([2, 0, 3], &device), Some(ints(&[0, 0], [2])), None);
+    assert_eq!((outputs.dims(), last.hidden.dims()), ([2, 0, 5], [1, 2, 5]));
+}
+
+#[test]
 fn attention_sees_no_padding() {
     let _alone = draws();
     let device = Device::default();
@@ -137,10 +165,10 @@ fn a_search_finds_the_same_for_a_sequence_alone_and_in_a_batch() {
     for (width, penalty) in [(1, 0.0), (3, 0.0), (4, 1.0)] {
         let model = translator(5, 7);
         let beam = Beam::new(8).with_width(width).with_length_penalty(penalty);
-        let all = model.beam(tokens.clone(), lengths.clone(), &beam).unwrap();
+        let all = model.beam((tokens.clone(), lengths.clone()), &beam).unwrap();
         for (row, length) in LENGTHS.into_iter().enumerate() {
             let alone = tokens.clone().narrow(0, row, 1).narrow(1, 0, length);
-            let alone = model.beam(alone, lengths.clone().narrow(0, row, 1), &beam).unwrap();
+            let alone = model.beam((alone, lengths.clone().narrow(0, row, 1)), &beam).unwrap();
             assert_eq!(alone[0].len(), all[row].len());
             for (a, b) in std::iter::zip(&alone[0], &all[row]) {
                 assert_eq!((&a.tokens, a.ended), (&b.tokens, b.ended));
@@ -159,12 +187,8 @@ fn a_search_finds_the_same_for_a_sequence_alone_and_in_a_batch() {
 fn log_probability(model: &Seq2Seq, tokens: &[i64], target: &[usize]) -> f64 {
     let time = tokens.len();
     let full: Vec<i64> = std::iter::once(1).chain(target.iter().map(|&token| token as i64)).collect();
-    let logits = model.valid().forward(
-        ints(tokens, [1, time]),
-        ints(&[time as i64], [1]),
-        ints(&full, [1, full.len()]),
-        1.0,
-    );
+    let source = (ints(tokens, [1, time]), ints(&[time as i64], [1]));
+    let logits = model.valid().forward(source, ints(&full, [1, full.len()]), 1.0);
     let logits = burn::tensor::activation::log_softmax(logits, 2).into_data().try_to_vec::<f32>().unwrap();
     let vocabulary = logits.len() / target.len();
     target.iter().enumerate().map(|(place, &token)| f64::from(logits[place * vocabulary + token])).sum()
@@ -200,7 +224,7 @@ fn a_beam_as_wide_as_all_sequences_finds_the_best() {
             all.into_iter().map(|(target, ended)| (score(&target), target, ended)).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         let beam = Beam::new(longest).with_width(1000).with_length_penalty(penalty);
-        let found = model.beam(ints(&tokens, [1, 3]), ints(&[3], [1]), &beam).unwrap().remove(0);
+        let found = model.beam((ints(&tokens, [1, 3]), ints(&[3], [1])), &beam).unwrap().remove(0);
         assert_eq!(found.len(), scored.len());
         for (found, (score, target, ended)) in std::iter::zip(&found, &scored) {
             assert!((found.score - score).abs() < 1e-5, "{found:?}, expected {target:?} with {score}");
@@ -209,14 +233,73 @@ fn a_beam_as_wide_as_all_sequences_finds_the_best() {
         }
         let best = scored[0].1.iter().copied().filter(|&token| token != 2).collect::<Vec<_>>();
         assert_eq!(found[0].tokens, best);
-        // A narrow beam finds no better one, and what it finds has the score that it says.
-        for width in [1, 2, 3] {
-            let beam = Beam::new(longest).with_width(width).with_length_penalty(penalty);
-            let narrow = model.beam(ints(&tokens, [1, 3]), ints(&[3], [1]), &beam).unwrap().remove(0);
-            assert!(narrow.len() <= width && narrow[0].score <= found[0].score + 1e-9);
-            assert!(narrow.is_sorted_by(|a, b| a.score >= b.score));
+    }
+}
+
+/// A beam search as one would write it down: the best beginnings of each length, by the model's training pass.
+fn plain_search(
+    model: &Seq2Seq,
+    tokens: &[i64],
+    vocabulary: usize,
+    beam: &Beam,
+) -> Vec<(f64, Vec<usize>, bool)> {
+    let penalty = |length: usize| ((5.0 + length as f64) / 6.0).powf(beam.length_penalty);
+    let mut live: Vec<(f64, Vec<usize>)> = vec![(0.0, Vec::new())];
+    let mut found: Vec<(f64, Vec<usize>, bool)> = Vec::new();
+    for length in 1..=beam.max_length {
+        let mut next: Vec<(f64, Vec<usize>)> = Vec::new();
+        for (_, start) in &live {
+            for token in 0..vocabulary {
+                let target = [start.clone(), vec![token]].concat();
+                next.push((log_probability(model, tokens, &target), target));
+            }
+        }
+        next.sort_by(|a, b| b.0.total_cmp(&a.0));
+        live.clear();
+        for (rank, (log, target)) in next.into_iter().enumerate() {
+            let ends = target.last() == Some(&2);
+            if live.len() == beam.width || ends && rank >= beam.width {
+                continue;
+            }
+            match ends || length == beam.max_length {
+                // One that is cut takes a place, too.
+                true if !ends && found.iter().filter(|(.., ended)| !ended).count() == beam.width => {}
+                true => found.push((log / penalty(length), target, ends)),
+                false => live.push((log, target)),
+            }
         }
     }
+    found.sort_by(|a, b| b.0.total_cmp(&a.0));
+    found.truncate(beam.width);
+    found
+}
+
+#[test]
+fn a_narrow_beam_follows_the_best_beginnings() {
+    let _alone = draws();
+    let (vocabulary, tokens) = (6, [3i64, 6, 4]);
+    let mut stopped = 0;
+    for seed in 0..6 {
+        let model = translator(seed, vocabulary);
+        for width in 1..=4 {
+            for penalty in [0.0, 0.7, 2.0] {
+                let beam = Beam::new(5).with_width(width).with_length_penalty(penalty);
+                let found = model.beam((ints(&tokens, [1, 3]), ints(&[3], [1])), &beam).unwrap().remove(0);
+                let expected = plain_search(&model, &tokens, vocabulary, &beam);
+                let what = format!("seed {seed}, width {width}, penalty {penalty}");
+                assert_eq!(found.len(), expected.len(), "{what}");
+                for (found, (score, target, ended)) in std::iter::zip(&found, &expected) {
+                    let length = target.len() - usize::from(*ended);
+                    assert_eq!((&found.tokens[..], found.ended), (&target[..length], *ended), "{what}");
+                    assert!((found.score - score).abs() < 1e-5, "{what}");
+                    assert!((found.log_probability - log_probability(&model, &tokens, target)).abs() < 1e-5);
+                    assert_eq!(found.attention.len(), target.len());
+                }
+                stopped += usize::from(found.iter().all(|found| found.ended && found.tokens.len() < 4));
+            }
+        }
+    }
+    assert!(stopped > 0, "no search ended before the greatest length");
 }
 
 #[test]
@@ -225,14 +308,12 @@ fn a_beam_of_one_is_the_greedy_search() {
     let (tokens, lengths) = source();
     for seed in 0..10 {
         let model = translator(seed, 6);
-        let greedy: Vec<Hypothesis> = model.greedy(tokens.clone(), lengths.clone(), 9);
+        let greedy: Vec<Hypothesis> = model.greedy((tokens.clone(), lengths.clone()), 9).unwrap();
         for (row, found) in greedy.iter().enumerate() {
             // Step by step: the likeliest token, until the end token.
             let length = LENGTHS[row];
-            let encoded = model.valid().encoder.forward(
-                tokens.clone().narrow(0, row, 1).narrow(1, 0, length),
-                lengths.clone().narrow(0, row, 1),
-            );
+            let alone = tokens.clone().narrow(0, row, 1).narrow(1, 0, length);
+            let encoded = model.valid().encoder.forward((alone, lengths.clone().narrow(0, row, 1)));
             let valid = model.valid();
             let mut decoding = valid.decoder.begin(encoded);
             let (mut token, mut expected, mut ended) = (1, Vec::new(), false);
@@ -263,8 +344,10 @@ fn settings_of_a_search_are_checked() {
             "Beam.length_penalty: expected a number of at least 0, got -1",
         ),
     ] {
-        assert_eq!(model.beam(tokens.clone(), lengths.clone(), &beam).unwrap_err().to_string(), text);
+        assert_eq!(model.beam((tokens.clone(), lengths.clone()), &beam).unwrap_err().to_string(), text);
     }
+    let error = model.greedy((tokens, lengths), 0).unwrap_err();
+    assert_eq!(error.to_string(), "Beam.max_length: expected at least 1, got 0");
 }
 
 #[test]
@@ -276,7 +359,7 @@ fn teacher_forcing_mixes_target_and_own_tokens() {
     let target = ints(&[[1, 3, 4, 5, 6, 2]; 4].concat(), [4, 6]);
     let run = |ratio| {
         model
-            .forward(tokens.clone(), lengths.clone(), target.clone(), ratio)
+            .forward((tokens.clone(), lengths.clone()), target.clone(), ratio)
             .into_data()
             .try_to_vec::<f32>()
             .unwrap()
@@ -350,7 +433,7 @@ fn an_encoder_joins_its_directions() {
     let encoder =
         init(1, &device, |device| EncoderConfig::new(9, 4, 6).with_num_layers(2).init(device)).unwrap();
     let (tokens, lengths) = source();
-    let encoded = encoder.forward(tokens, lengths);
+    let encoded = encoder.forward((tokens, lengths));
     assert_eq!(encoded.outputs.dims(), [4, 7, 6]);
     assert_eq!(encoded.state.hidden.dims(), [2, 4, 6]);
     // The last layer's state: forwards it is the output at the end, backwards that at the beginning.

@@ -1,4 +1,5 @@
-"""Loads models that firebox has saved into their PyTorch twins, strictly, and compares what both compute.
+"""Loads models that firebox has saved into their PyTorch twins, strictly, compares what both compute, and saves the
+twins for firebox to load: NAME.pt.
 
 Run:  python roundtrip.py FOLDER     (`cargo test --test roundtrip` makes the folder and runs this)
 
@@ -77,6 +78,7 @@ def main(folder):
     for name, (make, run) in MODELS.items():
         model = make()
         model.load_state_dict(load_file(folder / f"{name}.safetensors"), strict=True)
+        torch.save(model.state_dict(), folder / f"{name}.pt")
         model.eval()
         tensors = load_file(folder / f"{name}.io.safetensors")
         inputs = {k[3:]: v.long() if not v.is_floating_point() else v for k, v in tensors.items() if k.startswith("in.")}

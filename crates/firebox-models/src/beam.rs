@@ -73,7 +73,8 @@ struct Sentence {
     found: Vec<Hypothesis>,
 }
 
-/// For each sentence of the decoder's batch the best sequences. Of equals, the one with the smaller tokens comes first.
+/// For each sentence of the decoder's batch the best sequences. Of equals, the one found first comes first: the shorter, of
+/// the better beginning, with the smaller token.
 pub(crate) fn search(
     mut decoding: Decoding<'_>,
     sentences: usize,
@@ -108,7 +109,7 @@ pub(crate) fn search(
                 candidates.extend(row.iter().enumerate().map(after));
             }
             // Among the best 2·width at least width go on, for each sequence ends once.
-            let wanted = (2 * beam.width).min(candidates.len());
+            let wanted = beam.width.saturating_mul(2).min(candidates.len());
             let order = |a: &(f64, Live, usize), b: &(f64, Live, usize)| {
                 b.0.total_cmp(&a.0).then(a.1.row.cmp(&b.1.row)).then(a.2.cmp(&b.2))
             };

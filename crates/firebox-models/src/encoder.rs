@@ -82,8 +82,10 @@ impl EncoderConfig {
 }
 
 impl Encoder {
-    /// Tokens `[batch, time]` and the lengths of the sequences `[batch]` to what the decoder needs.
-    pub fn forward(&self, tokens: Tensor<2, Int>, lengths: Tensor<1, Int>) -> Encoded {
+    /// Tokens `[batch, time]` and the lengths of the sequences `[batch]`, or what stands for both, to what the decoder
+    /// needs.
+    pub fn forward(&self, sequences: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>) -> Encoded {
+        let (tokens, lengths) = sequences.into();
         let [batch, time] = tokens.dims();
         let mask = sequence_mask(lengths.clone(), time);
         let vectors = self.dropout.forward(self.embedding.forward(tokens));

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Io,
     /// A file was read and holds no weights.
     Format,
+    /// A model gave what is no finite number.
+    Value,
 }
 
 impl Error {

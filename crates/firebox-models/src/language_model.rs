@@ -74,6 +74,8 @@ impl LanguageModel {
     /// Tokens `[batch, time]` to the logits of the token behind each, `[batch, time, tokens]`, and the state behind the
     /// last. Given back as `state` with the text's continuation, it goes on where it stood; without, it begins with
     /// zeros.
+    ///
+    /// The rows are stretches of text without padding, of which the state would take note.
     pub fn forward(
         &self,
         tokens: Tensor<2, Int>,
@@ -89,7 +91,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the prompt is empty or has an unknown token, or for a setting
-    /// out of its range.
+    /// out of its range; [`ErrorKind::Value`](crate::ErrorKind::Value) if the model gives what is no finite number.
     pub fn generate(
         &self,
         prompt: &[usize],
@@ -105,14 +107,14 @@ impl LanguageModel {
         let model = self.valid();
         let device = model.embedding.weight.val().device();
         let mut rng = sampling.rng();
-        let (mut text, mut state) = (Vec::with_capacity(length), None);
+        let (mut text, mut state) = (Vec::new(), None);
         let mut read = prompt.to_vec();
         while text.len() < length {
             let tokens: Vec<i64> = read.iter().map(|&token| token as i64).collect();
             let tokens = Tensor::<1, Int>::from_data(tokens.as_slice(), &device).unsqueeze();
             let (logits, next) = model.forward(tokens, state);
             let [_, time, _] = logits.dims();
-            let token = draw(logits.narrow(1, time - 1, 1).flatten(0, 2), sampling, &mut rng);
+            let token = draw(logits.narrow(1, time - 1, 1).flatten(0, 2), sampling, &mut rng)?;
             state = Some(next);
             text.push(token);
             read = vec![token];

@@ -39,7 +39,7 @@
 //!
 //! # Padding
 //!
-//! Sequences of different lengths share a batch, padded at their end. Recurrent models take the lengths, attention takes a
+//! Sequences of different lengths share a batch, padded at their end. All but [`LanguageModel`] take the lengths, attention takes a
 //! mask of the places that hold something ([`sequence_mask`]), and a sequence gets the same outputs as it would alone.
 //!
 //! # Weights

@@ -30,6 +30,8 @@ const EXPANSION: u64 = 8;
 const ALLOWANCE: u64 = 1 << 16;
 /// Dimensions of a tensor; PyTorch's own kernels take no more.
 const MAX_RANK: usize = 64;
+/// Bytes of a tensor's name. A pickle may repeat a long one for a few bytes each time, and each is compared with others.
+const MAX_NAME: usize = 1 << 12;
 
 impl StateDict {
     /// Reads the file that `torch.save(model.state_dict(), path)` wrote. No code in it is run.
@@ -40,7 +42,7 @@ impl StateDict {
     /// # Errors
     /// [`ErrorKind::Io`], or [`ErrorKind::Format`] if the file is not of this kind, is in the legacy format of
     /// PyTorch before 1.6, is damaged, holds anything but a dict of dense tensors, names something in Python
-    /// that such a dict doesn't need, or would take more than eight times its own size in memory.
+    /// that such a dict doesn't need, or would take more than eight times its own size, or 64 KiB, in tensors.
     pub fn read_pytorch(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::read_pytorch_at(path, &[])
     }
@@ -185,10 +187,7 @@ fn find(pickle: &Pickle<'_>, keys: &[&str]) -> Result<Id, Error> {
             .find(|(name, _)| matches!(pickle.get(*name), Value::Text(name) if name == key));
         found.map(|&(_, value)| value).ok_or_else(|| {
             let place = place(&keys[..depth]);
-            refused(format!(
-                "{place}: expected the key {key:?}, got {}",
-                list(items.iter().map(|&(key, value)| entry(pickle, key, value)))
-            ))
+            refused(format!("{place}: expected the key {key:?}, got {}", list(pickle, items)))
         })
     })
 }
@@ -212,15 +211,19 @@ fn tensors<'p>(
     let mut others = Vec::new();
     for &(key, value) in items {
         match (pickle.get(key), pickle.get(value)) {
-            (&Value::Text(name), Value::Tensor(tensor)) => {
+            (&Value::Text(name), Value::Tensor(tensor)) if name.len() <= MAX_NAME => {
                 tensors.insert(name, tensor);
+            }
+            (&Value::Text(name), Value::Tensor(_)) => {
+                let got = format!("{} bytes: {}", name.len(), short(name));
+                return Err(refused(format!("expected names of up to {MAX_NAME} bytes, got one of {got}")));
             }
             _ => others.push((key, value)),
         }
     }
     match others.is_empty() {
         true => Ok(tensors),
-        false => Err(expected(list(others.into_iter().map(|(key, value)| entry(pickle, key, value))))),
+        false => Err(expected(list(pickle, &others))),
     }
 }
 
@@ -235,20 +238,26 @@ fn place(keys: &[&str]) -> String {
 fn entry(pickle: &Pickle<'_>, key: Id, value: Id) -> String {
     let value = pickle.get(value).type_name();
     match pickle.get(key) {
-        Value::Text(key) => format!("{key:?} ({value})"),
+        Value::Text(key) => format!("{:?} ({value})", short(key)),
         Value::Int(key) => format!("{key} ({value})"),
         key => format!("a key of type {} ({value})", key.type_name()),
     }
 }
 
-/// The first few of the entries.
-fn list(mut entries: impl Iterator<Item = String>) -> String {
-    let first = entries.by_ref().take(20).collect::<Vec<_>>().join(", ");
-    match entries.count() {
-        0 if first.is_empty() => "an empty dict".to_owned(),
-        0 => first,
-        more => format!("{first} and {more} more"),
+/// The first few of a dict's entries.
+fn list(pickle: &Pickle<'_>, items: &[(Id, Id)]) -> String {
+    const SHOWN: usize = 20;
+    let first: Vec<_> = items.iter().take(SHOWN).map(|&(key, value)| entry(pickle, key, value)).collect();
+    match (items.len(), first.join(", ")) {
+        (0, _) => "an empty dict".to_owned(),
+        (0..=SHOWN, first) => first,
+        (all, first) => format!("{first} and {} more", all - SHOWN),
     }
+}
+
+/// The beginning of a name: a file may have one of any length, and any number of times.
+fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(100)]
 }
 
 /// Where a tensor's elements lie in its storage; checked to lie within it.

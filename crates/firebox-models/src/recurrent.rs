@@ -54,7 +54,7 @@ pub struct Recurrent {
 pub struct RecurrentState {
     /// h, which is also the output.
     pub hidden: Tensor<3>,
-    /// c, which only [`Cell::Lstm`] has.
+    /// c, which only [`Cell::Lstm`] has; zeros if it isn't given.
     pub cell: Option<Tensor<3>>,
 }
 
@@ -104,7 +104,7 @@ impl Recurrent {
     ///
     /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, and its backward
     /// direction begins there, as with PyTorch's `pack_padded_sequence`; behind its end the output is zero. A sequence of
-    /// length 0 leaves its state as it is.
+    /// length 0 leaves its state as it is, and one that is said to be longer than the batch ends with it.
     ///
     /// # Panics
     /// If shapes don't fit.
@@ -120,8 +120,20 @@ impl Recurrent {
         let state = state.unwrap_or_else(|| self.zero_state(batch, &input));
         let parts = self.layers.len() * self.directions();
         let shape = [parts, batch, self.hidden];
-        let got = state.hidden.dims();
-        assert!(got == shape, "Recurrent: expected a state of shape {shape:?}, got {got:?}");
+        let cell = (self.cell == Cell::Lstm).then(|| state.cell.unwrap_or_else(|| state.hidden.zeros_like()));
+        for part in [Some(&state.hidden), cell.as_ref()].into_iter().flatten() {
+            let got = part.dims();
+            assert!(got == shape, "Recurrent: expected a state of shape {shape:?}, got {got:?}");
+        }
+        let state = RecurrentState { hidden: state.hidden, cell };
+        if let Some(lengths) = &lengths {
+            let got = lengths.dims();
+            assert!(got == [batch], "Recurrent: expected lengths of shape {:?}, got {got:?}", [batch]);
+        }
+        if time == 0 {
+            let features = self.directions() * self.hidden;
+            return (Tensor::zeros([batch, 0, features], (&input.device(), input.dtype())), state);
+        }
         let mask = lengths.map(|lengths| sequence_mask(lengths, time).chunk(time, 1));
         // Steps are kept apart: a slice of one tensor would cost, in the backward pass, a gradient of the whole.
         let mut steps: Vec<Tensor<2>> = input.iter_dim(1).map(|step| step.squeeze_dim(1)).collect();

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::error::{Error, check};
+use crate::error::{Error, ErrorKind, check};
 
 /// How tokens are drawn.
 #[derive(Config, Debug)]
@@ -36,15 +36,22 @@ impl Sampling {
 }
 
 /// One token, from the logits of all.
-pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -> usize {
+///
+/// # Errors
+/// [`ErrorKind::Value`] if a logit is no finite number, as those of a model are that has diverged.
+pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -> Result<usize, Error> {
     let logits = logits.cast(DType::F32).into_data().try_to_vec::<f32>();
     let logits = logits.unwrap_or_else(|error| unreachable!("a tensor cast to f32: {error:?}"));
+    if let Some((token, logit)) = logits.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
+        let text = format!("the logit of token {token}: expected a finite number, got {logit}");
+        return Err(Error::new(ErrorKind::Value, text));
+    }
     let mut order: Vec<usize> = (0..logits.len()).collect();
     // The likeliest first; of equals, the first.
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     let best = order[0];
     if sampling.temperature == 0.0 {
-        return best;
+        return Ok(best);
     }
     let weight = |&token: &usize| (f64::from(logits[token] - logits[best]) / sampling.temperature).exp();
     let weights: Vec<f64> = order.iter().map(weight).collect();
@@ -61,14 +68,15 @@ pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -
     for (place, weight) in nucleus.iter().enumerate() {
         left -= weight;
         if left < 0.0 {
-            return order[place];
+            return Ok(order[place]);
         }
     }
     // Rounding has used up the sum.
-    order[nucleus.len() - 1]
+    Ok(order[nucleus.len() - 1])
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use burn::tensor::Device;
 
@@ -81,7 +89,7 @@ mod tests {
         let mut counts = [0; 4];
         for _ in 0..draws {
             let logits = Tensor::from_floats(logits, &Device::default());
-            counts[draw(logits, sampling, &mut rng)] += 1;
+            counts[draw(logits, sampling, &mut rng).unwrap()] += 1;
         }
         counts
     }
@@ -92,6 +100,18 @@ mod tests {
             // Five standard deviations.
             let allowed = 5.0 * (draws * p * (1.0 - p)).sqrt();
             assert!((count as f64 - draws * p).abs() <= allowed, "{counts:?} of {probabilities:?}");
+        }
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_are_an_error() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for sampling in [Sampling::new(), Sampling::new().with_temperature(0.0)] {
+                let logits = Tensor::from_floats([0.0, bad, 1.0], &Device::default());
+                let error = draw(logits, &sampling, &mut sampling.rng()).unwrap_err();
+                let text = format!("the logit of token 1: expected a finite number, got {bad}");
+                assert_eq!((error.kind(), error.to_string()), (ErrorKind::Value, text));
+            }
         }
     }
 

@@ -95,24 +95,27 @@ impl Seq2SeqConfig {
 }
 
 impl Seq2Seq {
-    /// Logits for training: source `[batch, time]` with its `lengths` `[batch]` and target `[batch, target time]`, which
-    /// begins with its begin token, to `[batch, target time − 1, tokens]`: place t is about the target's place t + 1.
+    /// Logits for training: source tokens `[batch, time]` with their lengths `[batch]`, or what stands for both, and target
+    /// `[batch, target time]`, which begins with its begin token, to `[batch, target time − 1, tokens]`: place t is about the target's place t + 1.
     ///
     /// At each step the decoder reads the target's token with the probability `teacher_forcing`, for each row by itself,
     /// else the one that it held for the most likely (Bengio et al. 2015). The draws come from the device's generator.
     ///
     /// # Panics
-    /// If shapes don't fit, or the target has fewer than two places.
+    /// If shapes don't fit, the target has fewer than two places, or `teacher_forcing` is not from 0 to 1.
     pub fn forward(
         &self,
-        source: Tensor<2, Int>,
-        lengths: Tensor<1, Int>,
+        source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
         target: Tensor<2, Int>,
         teacher_forcing: f64,
     ) -> Tensor<3> {
+        assert!(
+            (0.0..=1.0).contains(&teacher_forcing),
+            "Seq2Seq: expected a teacher forcing from 0 to 1, got {teacher_forcing}"
+        );
         let [batch, time] = target.dims();
         assert!(time > 1, "Seq2Seq: expected a target with at least 2 places, got {time}");
-        let mut decoding = self.decoder.begin(self.encoder.forward(source, lengths));
+        let mut decoding = self.decoder.begin(self.encoder.forward(source));
         let place = |place| target.clone().narrow(1, place, 1).squeeze_dim::<1>(1);
         let mut token = place(0);
         let mut logits: Vec<Tensor<2>> = Vec::with_capacity(time - 1);
@@ -129,37 +132,36 @@ impl Seq2Seq {
         Tensor::stack(logits, 1)
     }
 
-    /// The likeliest token at each step, up to `max_length` tokens: source `[batch, time]` with its `lengths` `[batch]` to
-    /// a target for each row. In evaluation mode, whatever the model's device.
+    /// The likeliest token at each step, up to `max_length` tokens: source tokens `[batch, time]` with their lengths
+    /// `[batch]`, or what stands for both, to a target for each row. In evaluation mode, whatever the model's device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `max_length` is 0.
     pub fn greedy(
         &self,
-        source: Tensor<2, Int>,
-        lengths: Tensor<1, Int>,
+        source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
         max_length: usize,
-    ) -> Vec<Hypothesis> {
-        let beam = Beam::new(max_length).with_width(1);
-        self.search(source, lengths, &beam).into_iter().filter_map(|found| found.into_iter().next()).collect()
+    ) -> Result<Vec<Hypothesis>, Error> {
+        let found = self.beam(source, &Beam::new(max_length).with_width(1))?;
+        Ok(found.into_iter().filter_map(|found| found.into_iter().next()).collect())
     }
 
-    /// The best targets that a beam search finds, the best first: source `[batch, time]` with its `lengths` `[batch]` to
-    /// up to `beam.width` targets for each row. In evaluation mode, whatever the model's device.
+    /// The best targets that a beam search finds, the best first: source tokens `[batch, time]` with their lengths
+    /// `[batch]`, or what stands for both, to up to `beam.width` targets for each row. In evaluation mode, whatever the
+    /// model's device.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting out of its range.
     pub fn beam(
         &self,
-        source: Tensor<2, Int>,
-        lengths: Tensor<1, Int>,
+        source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
         beam: &Beam,
     ) -> Result<Vec<Vec<Hypothesis>>, Error> {
         beam.check()?;
-        Ok(self.search(source, lengths, beam))
-    }
-
-    fn search(&self, source: Tensor<2, Int>, lengths: Tensor<1, Int>, beam: &Beam) -> Vec<Vec<Hypothesis>> {
-        let [sentences, _] = source.dims();
+        let (tokens, lengths) = source.into();
+        let [sentences, _] = tokens.dims();
         let model = self.valid();
-        let encoded = model.encoder.forward(source.without_autodiff(), lengths.without_autodiff());
-        search(model.decoder.begin(encoded), sentences, self.begin, self.end, beam)
+        let encoded = model.encoder.forward((tokens.without_autodiff(), lengths.without_autodiff()));
+        Ok(search(model.decoder.begin(encoded), sentences, self.begin, self.end, beam))
     }
 }

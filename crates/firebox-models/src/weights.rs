@@ -9,6 +9,10 @@ use crate::state_dict::StateDict;
 
 /// Loading and saving for every module; [`StateDict`] has the steps in between, for weights under other names.
 ///
+/// The file's names, shapes and layout must be the module's. Those of firebox's blocks are PyTorch's, and so are those of
+/// Burn's convolutions; but Burn's own `Linear` keeps its weight transposed, its normalisations call theirs `gamma` and
+/// `beta`, and its recurrent layers keep gates apart: a module with these has no counterpart in PyTorch.
+///
 /// ```
 /// use burn::tensor::Device;
 /// use firebox_models::{ConvBlockConfig, Weights};

@@ -245,7 +245,7 @@ fn settings_of_searches_and_samples_survive_json_and_name_field_value_and_range(
         Beam::new(3).with_width(2).with_length_penalty(0.5),
         &[],
         &[zero("max_length"), zero("width"), ("length_penalty", json!(-0.5), "a number of at least 0")],
-        |beam| model.beam(Tensor::from_data([[3, 4]], d), Tensor::from_data([2], d), beam),
+        |beam| model.beam((Tensor::from_data([[3, 4]], d), Tensor::from_data([2], d)), beam),
     );
     let model = LanguageModelConfig::new(5, 3, 4).init(d).unwrap();
     check_config(

@@ -412,7 +412,7 @@ fn models_of_sequences_have_the_gradients_of_their_values() {
             "Seq2Seq",
             |d| config.init(d),
             NO_INPUTS,
-            |model, _| Loss::of(model.forward(tokens(), lengths([4, 2, 3]), target(), 1.0)),
+            |model, _| Loss::of(model.forward((tokens(), lengths([4, 2, 3])), target(), 1.0)),
         );
     }
 }
@@ -450,7 +450,7 @@ fn what_is_drawn_in_training_is_part_of_the_gradient() {
     check("Seq2Seq with dropout and half of teacher forcing", make, NO_INPUTS, |model, _| {
         seeded();
         let target = ints(&[1, 3, 4, 2, 1, 5, 2, 2, 1, 4, 4, 5], [3, 4]);
-        Loss::of(model.forward(tokens(), lengths([4, 2, 3]), target, 0.5))
+        Loss::of(model.forward((tokens(), lengths([4, 2, 3])), target, 0.5))
     });
 }
 

@@ -309,8 +309,6 @@ fn batches_are_counted_in_training_by_each_clone_for_itself() {
 
 #[test]
 fn what_is_no_dict_of_plain_tensors_is_refused_by_its_name() {
-    // What the pickle would run, if anything were run.
-    let _ = fs::remove_file("/tmp/firebox-loaded");
     let name = |name: &str| {
         format!(
             "refused the Python name {name:?}: a dict of plain tensors, as of torch.save(model.state_dict(), path), \
@@ -331,12 +329,20 @@ fn what_is_no_dict_of_plain_tensors_is_refused_by_its_name() {
         "expected PyTorch's zip format, got its legacy format; save it anew with PyTorch 1.6 or later: \
          torch.save(torch.load(path, map_location=\"cpu\"), path)"
     );
-    assert!(!Path::new("/tmp/firebox-loaded").exists());
     let script = fixture("block").with_file_name("make_pt.py");
     assert!(refusal(&script, &[]).starts_with("expected a zip archive, as torch.save writes: "));
     let error = StateDict::read_pytorch("/nowhere/model.pt").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().starts_with("/nowhere/model.pt: cannot be read: "), "{error}");
+}
+
+#[test]
+fn long_names_make_no_long_errors() {
+    let names = refusal(&fixture("bad_names"), &[]);
+    assert!(names.contains("(int)") && names.contains(" and 480 more"), "{names}");
+    assert!(names.len() < 4000, "{} bytes", names.len());
+    let text = format!("expected names of up to 4096 bytes, got one of 8000 bytes: {}", "n".repeat(100));
+    assert_eq!(refusal(&fixture("bad_name"), &[]), text);
 }
 
 #[test]
