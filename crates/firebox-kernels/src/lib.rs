@@ -1,0 +1,20 @@
+//! Fused kernels for the CPU with hand-written gradients, for Burn's backend flex.
+//!
+//! Each operation is a function of Burn's tensors with two bodies: plain Burn operations, which every backend runs and
+//! whose gradients Burn derives, and a kernel of this crate, which flex runs in their place. Both compute the same, up to
+//! the rounding of sums; a caller need not know which one ran. [`set_enabled`] turns the kernels off, and so does
+//! `FIREBOX_KERNELS=off` in the environment. What a kernel can't do, such as another number type than `f32`, goes to the
+//! plain operations, and [`fallbacks`] counts it.
+//!
+//! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
+//! together in the order of the chunks.
+
+mod columns;
+mod conv_block;
+mod flex;
+mod matrix;
+mod operation;
+mod switch;
+
+pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block};
+pub use switch::{enabled, fallbacks, set_enabled};

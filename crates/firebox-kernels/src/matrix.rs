@@ -1,0 +1,115 @@
+//! Products of matrices that lie in slices: the one place of this crate with `unsafe`.
+#![allow(unsafe_code, reason = "see the argument at the call")]
+
+/// A view of a matrix: element (row, column) is at `row · row_stride + column · column_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one after the other.
+    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a matrix of {rows} × {columns}");
+        Matrix { data, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        let Matrix { data, rows, columns, row_stride, column_stride } = self;
+        Matrix { data, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
+}
+
+/// What becomes of the values that the product's place has.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Into {
+    /// They are replaced.
+    Replace,
+    /// The product is added to them.
+    Add,
+}
+
+/// to ← left · right, or to ← to + left · right; `to` has its rows one after the other. In this thread alone: a sum's
+/// order depends on the shapes only, never on how many threads there are.
+pub(crate) fn product(to: &mut [f32], into: Into, left: Matrix<'_>, right: Matrix<'_>) {
+    let (rows, depth, columns) = (left.rows, left.columns, right.columns);
+    assert_eq!(depth, right.rows, "the inner sizes of a product");
+    assert_eq!(to.len(), rows * columns, "the place of a product of {rows} × {columns}");
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    if depth == 0 {
+        if into == Into::Replace {
+            to.fill(0.0);
+        }
+        return;
+    }
+    let strides = |matrix: &Matrix<'_>| (matrix.column_stride as isize, matrix.row_stride as isize);
+    let ((left_cs, left_rs), (right_cs, right_rs)) = (strides(&left), strides(&right));
+    // SAFETY: `to` has rows · columns elements and is borrowed alone. A `Matrix` can only be made (`new`) of a slice of
+    // rows · columns elements with strides that stay within it, and transposing swaps sizes and strides alike: so every
+    // element that these sizes and strides reach is within its slice. f32 is a type that gemm knows.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            depth,
+            to.as_mut_ptr(),
+            1,
+            columns as isize,
+            into == Into::Add,
+            left.data.as_ptr(),
+            left_cs,
+            left_rs,
+            right.data.as_ptr(),
+            right_cs,
+            right_rs,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_odd_shapes_are_the_sums() {
+        for (rows, depth, columns) in
+            [(1, 1, 1), (2, 3, 5), (7, 17, 31), (33, 1, 3), (5, 0, 2), (0, 3, 4), (64, 288, 7)]
+        {
+            let value = |seed: usize| (0..).map(move |place: usize| ((place * 37 + seed) % 11) as f32 - 5.0);
+            let left: Vec<f32> = value(1).take(rows * depth).collect();
+            let right: Vec<f32> = value(2).take(depth * columns).collect();
+            let right_t: Vec<f32> = (0..columns * depth)
+                .map(|at| right[at % depth.max(1) * columns + at / depth.max(1)])
+                .collect();
+            let expected = |row: usize, column: usize| -> f32 {
+                (0..depth).map(|at| left[row * depth + at] * right[at * columns + column]).sum()
+            };
+            for transposed in [false, true] {
+                let right = match transposed {
+                    false => Matrix::new(&right, depth, columns),
+                    true => Matrix::new(&right_t, columns, depth).transposed(),
+                };
+                for into in [Into::Replace, Into::Add] {
+                    let mut to = vec![1.0; rows * columns];
+                    product(&mut to, into, Matrix::new(&left, rows, depth), right);
+                    for (at, &got) in to.iter().enumerate() {
+                        let before = if into == Into::Add { 1.0 } else { 0.0 };
+                        assert_eq!(got, before + expected(at / columns, at % columns));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Whether kernels are used.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+static FALLBACKS: AtomicUsize = AtomicUsize::new(0);
+
+fn switch() -> &'static AtomicBool {
+    static SWITCH: OnceLock<AtomicBool> = OnceLock::new();
+    SWITCH
+        .get_or_init(|| AtomicBool::new(!std::env::var("FIREBOX_KERNELS").is_ok_and(|value| value == "off")))
+}
+
+/// Whether operations use the kernels of this crate where they can: unless `FIREBOX_KERNELS=off` is in the environment or
+/// they were turned off.
+pub fn enabled() -> bool {
+    switch().load(Ordering::Relaxed)
+}
+
+/// Turns the kernels on or off, for all threads.
+pub fn set_enabled(enabled: bool) {
+    switch().store(enabled, Ordering::Relaxed);
+}
+
+/// How many operations on flex went to plain Burn operations so far although kernels are enabled: because of the number
+/// type, or of a shape that no kernel takes.
+pub fn fallbacks() -> usize {
+    FALLBACKS.load(Ordering::Relaxed)
+}
+
+pub(crate) fn count_fallback() {
+    FALLBACKS.fetch_add(1, Ordering::Relaxed);
+}
