@@ -9,12 +9,18 @@
 //! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
 //! together in the order of the chunks.
 
+mod adam;
+#[cfg(feature = "flex")]
 mod columns;
+#[cfg(feature = "flex")]
 mod conv_block;
+#[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "flex")]
 mod matrix;
 mod operation;
 mod switch;
 
+pub use adam::{AdamStep, adam};
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block};
 pub use switch::{enabled, fallbacks, set_enabled};

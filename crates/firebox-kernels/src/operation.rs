@@ -1,12 +1,17 @@
 //! Convolution, batch normalisation, ReLU and pooling, as Burn's tensors see them.
 
+#[cfg(feature = "flex")]
 use burn::backend::Dispatch;
+use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{DType, Device, Tensor};
+#[cfg(feature = "flex")]
+use burn::tensor::{DType, Device};
 
+#[cfg(feature = "flex")]
 use crate::flex::KernelOps;
+#[cfg(feature = "flex")]
 use crate::switch::{count_fallback, enabled};
 
 /// The sizes of a [`conv_block`].
@@ -47,9 +52,22 @@ pub fn conv_block(
     beta: Tensor<1>,
     settings: ConvBlockSettings,
 ) -> ConvBlockOutput {
-    if !takes(&images, &weight, settings) {
-        return plain(images, weight, bias, gamma, beta, settings);
+    #[cfg(feature = "flex")]
+    if takes(&images, &weight, settings) {
+        return kernel(images, weight, bias, gamma, beta, settings);
     }
+    plain(images, weight, bias, gamma, beta, settings)
+}
+
+#[cfg(feature = "flex")]
+fn kernel(
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    settings: ConvBlockSettings,
+) -> ConvBlockOutput {
     let ConvBlockSettings { stride, padding, epsilon, pool } = settings;
     let (output, _, statistics) = Dispatch::conv_block(
         images.into_dispatch(),
@@ -68,6 +86,7 @@ pub fn conv_block(
 }
 
 /// Whether the kernel takes these inputs.
+#[cfg(feature = "flex")]
 fn takes(images: &Tensor<4>, weight: &Tensor<4>, settings: ConvBlockSettings) -> bool {
     if !enabled() || images.device().without_autodiff() != Device::flex() {
         return false;

@@ -83,7 +83,7 @@ impl BatchNorm2d {
     /// # Panics
     /// If the input has another number of channels, or, in training, only one value a channel.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        if input.device().is_autodiff() && self.training.is_enabled() {
+        if self.trains(&input) {
             self.forward_train(input)
         } else {
             let (mean, var) = (self.running_mean.value(), self.running_var.value());
@@ -94,17 +94,36 @@ impl BatchNorm2d {
     fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
         let [batch, _, height, width] = input.dims();
         let values = batch * height * width;
-        assert!(values > 1, "BatchNorm2d: expected more than one value a channel in training, got {values}");
+        check_values(values);
         let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
-        let unbiased = result.variance.mul_scalar(values as f64 / (values - 1) as f64);
+        self.observe(result.mean, result.variance, values);
+        result.output
+    }
+
+    /// Whether it normalises with the batch's statistics.
+    pub(crate) fn trains(&self, input: &Tensor<4>) -> bool {
+        input.device().is_autodiff() && self.training.is_enabled()
+    }
+
+    pub(crate) fn epsilon(&self) -> f64 {
+        self.epsilon
+    }
+
+    /// Takes note of a batch's mean and biased variance, of so many values a channel.
+    pub(crate) fn observe(&self, mean: Tensor<1>, variance: Tensor<1>, values: usize) {
+        let unbiased = variance.mul_scalar(values as f64 / (values - 1) as f64);
         let blend = |old: Tensor<1>, new: Tensor<1>| {
             old.mul_scalar(1.0 - self.momentum).add(new.detach().mul_scalar(self.momentum))
         };
-        self.running_mean.update(|old| blend(old, result.mean));
+        self.running_mean.update(|old| blend(old, mean));
         self.running_var.update(|old| blend(old, unbiased));
         self.num_batches_tracked.increment();
-        result.output
     }
+}
+
+/// A single value has no variance.
+pub(crate) fn check_values(values: usize) {
+    assert!(values > 1, "BatchNorm2d: expected more than one value a channel in training, got {values}");
 }
 
 impl ModuleDisplay for BatchNorm2d {

@@ -6,10 +6,12 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use firebox_kernels::{ConvBlockSettings, conv_block};
 
-use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
+use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig, check_values};
 use crate::error::{Error, check};
 use crate::forward::Forward;
+use crate::pooling::MaxPooling;
 
 /// Settings of [`ConvBlock`].
 #[derive(Config, Debug)]
@@ -38,6 +40,7 @@ pub struct ConvBlock {
     pub conv: Conv2d,
     /// The normalisation.
     pub bn: BatchNorm2d,
+    padding: usize,
 }
 
 impl ConvBlockConfig {
@@ -59,7 +62,7 @@ impl ConvBlockConfig {
             .with_stride([stride; 2])
             .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
             .init(device);
-        Ok(ConvBlock { conv, bn: BatchNorm2dConfig::new(channels_out).init(device)? })
+        Ok(ConvBlock { conv, bn: BatchNorm2dConfig::new(channels_out).init(device)?, padding })
     }
 }
 
@@ -69,6 +72,39 @@ impl Forward<Tensor<4>> for ConvBlock {
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']` with
     /// height' = ⌊(height + 2·padding − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        relu(self.bn.forward(self.conv.forward(input)))
+        self.train(&input, false).unwrap_or_else(|| relu(self.bn.forward(self.conv.forward(input))))
+    }
+}
+
+impl ConvBlock {
+    /// The block and 2×2 max pooling: `[batch, channels_in, height, width]` to
+    /// `[batch, channels_out, height'/2, width'/2]`.
+    pub(crate) fn forward_pooled(&self, input: Tensor<4>, pool: &MaxPooling) -> Tensor<4> {
+        let fused = if pool.halves() { self.train(&input, true) } else { None };
+        fused.unwrap_or_else(|| pool.forward(self.forward(input)))
+    }
+
+    /// All of it as one operation, if the block trains and is a plain one.
+    fn train(&self, input: &Tensor<4>, pool: bool) -> Option<Tensor<4>> {
+        let Conv2d { weight, bias: Some(bias), stride, kernel_size, dilation: [1, 1], groups: 1, .. } =
+            &self.conv
+        else {
+            return None;
+        };
+        if !self.bn.trains(input) {
+            return None;
+        }
+        let ([batch, _, height, width], padding) = (input.dims(), self.padding);
+        let out = |axis: usize, length: usize| {
+            (length + 2 * padding).checked_sub(kernel_size[axis]).map(|rest| rest / stride[axis] + 1)
+        };
+        let values = batch * out(0, height)? * out(1, width)?;
+        check_values(values);
+        let settings =
+            ConvBlockSettings { stride: *stride, padding: [padding; 2], epsilon: self.bn.epsilon(), pool };
+        let (gamma, beta) = (self.bn.weight.val(), self.bn.bias.val());
+        let result = conv_block(input.clone(), weight.val(), bias.val(), gamma, beta, settings);
+        self.bn.observe(result.mean, result.variance, values);
+        Some(result.output)
     }
 }

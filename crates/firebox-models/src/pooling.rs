@@ -40,6 +40,13 @@ impl MaxPoolingConfig {
     }
 }
 
+impl MaxPooling {
+    /// Whether it is the 2×2 pooling that halves an image.
+    pub(crate) fn halves(&self) -> bool {
+        (self.kernel_size, self.stride) == (2, 2)
+    }
+}
+
 impl Forward<Tensor<4>> for MaxPooling {
     type Output = Tensor<4>;
 

@@ -3,6 +3,7 @@
 use burn::config::Config;
 use burn::optim::{AdamState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
+use firebox_kernels::{AdamStep, adam};
 
 use super::{check_not_negative, check_weight, moving_average, with_l2};
 use crate::error::Error;
@@ -126,6 +127,22 @@ impl Optimizer for Moments {
             None => (None, None, None, 0),
         };
         let time = steps + 1;
+        let correction_1 = 1.0 - beta_1.powf(time as f64);
+        let correction_2 = (1.0 - beta_2.powf(time as f64)).sqrt();
+        if !self.amsgrad {
+            let (decay, shrink) = match self.decay {
+                Decay::InGradient(decay) => (decay, 1.0),
+                Decay::OfParameter(decay) => (0.0, 1.0 - lr * decay),
+            };
+            // m / c₁ / (√v / c₂ + ε) is m / (√v + c₂ · ε) · c₂ / c₁.
+            let (rate, epsilon) = (lr * correction_2 / correction_1, self.eps * correction_2);
+            let step = AdamStep { betas: self.betas, decay, shrink, rate, epsilon };
+            let zeros = || tensor.zeros_like();
+            let moments = [past_1.unwrap_or_else(zeros), past_2.unwrap_or_else(zeros)];
+            let (tensor, [moment_1, moment_2]) = adam(tensor, gradient, moments, step);
+            let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2: None };
+            return (tensor, Some(AdamState { momentum }));
+        }
         let (tensor, gradient) = match self.decay {
             Decay::InGradient(decay) => {
                 let gradient = with_l2(gradient, &tensor, decay);
@@ -136,17 +153,14 @@ impl Optimizer for Moments {
         };
         let moment_1 = moving_average(past_1, gradient.clone(), beta_1);
         let moment_2 = moving_average(past_2, gradient.square(), beta_2);
-        let max_moment_2 = self.amsgrad.then(|| match largest {
+        let largest = match largest {
             Some(largest) => largest.max_pair(moment_2.clone()),
             None => moment_2.clone(),
-        });
-        // m / c₁ / (√v / c₂ + ε) is m / (√v + c₂ · ε) · c₂ / c₁, which takes one pass over the tensor less.
-        let correction_1 = 1.0 - beta_1.powf(time as f64);
-        let correction_2 = (1.0 - beta_2.powf(time as f64)).sqrt();
-        let root = max_moment_2.as_ref().unwrap_or(&moment_2).clone().sqrt();
+        };
+        let root = largest.clone().sqrt();
         let direction = moment_1.clone() / root.add_scalar(self.eps * correction_2);
         let tensor = tensor - direction.mul_scalar(lr * correction_2 / correction_1);
-        let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2 };
+        let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2: Some(largest) };
         (tensor, Some(AdamState { momentum }))
     }
 
