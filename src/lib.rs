@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`workers`] | pools of worker threads: ordered, bounded, errors that come back |
 //! | [`data`] | samplers, layouts of batches, and the loader |
+//! | [`kernels`] | operations for the CPU with hand-written gradients, which the models use |
 //! | [`models`] | blocks and models with PyTorch's numbers |
 //! | [`train`] | tasks, schedules, checkpoints, the trainer, reports |
 //!
@@ -20,7 +21,8 @@
 #![forbid(unsafe_code)]
 
 pub use {
-    firebox_data as data, firebox_models as models, firebox_train as train, firebox_workers as workers,
+    firebox_data as data, firebox_kernels as kernels, firebox_models as models, firebox_train as train,
+    firebox_workers as workers,
 };
 
 /// What most programs need.
