@@ -1,12 +1,12 @@
 //! A step of Adam or AdamW in one pass over a parameter.
 
-use rayon::prelude::*;
-
 #[cfg(feature = "flex")]
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 #[cfg(feature = "flex")]
 use burn::tensor::{DType, Device};
+#[cfg(feature = "flex")]
+use rayon::prelude::*;
 
 #[cfg(feature = "flex")]
 use crate::flex::AdamOps;
@@ -14,6 +14,7 @@ use crate::flex::AdamOps;
 use crate::switch::{count_fallback, enabled};
 
 /// Elements that a thread takes at a time.
+#[cfg(feature = "flex")]
 const CHUNK: usize = 1 << 14;
 
 /// The coefficients of a step: with gradient g ← g + `decay`·p,
@@ -75,6 +76,7 @@ fn takes<const D: usize>(parameter: &Tensor<D>, gradient: &Tensor<D>, moments: &
 }
 
 /// The step, in place: parameter and moments.
+#[cfg(feature = "flex")]
 pub(crate) fn step(
     parameter: &mut [f32],
     gradient: &[f32],
