@@ -390,9 +390,9 @@ pub(crate) fn backward(
             .zip(images_gradient.par_chunks_mut(chunk * geometry.image()))
             .for_each(|(inputs, to)| work(inputs, Some(to))),
     }
-    let mut weight = weights.split_off(0);
-    let rest = weight.split_off(filters * geometry.window());
-    for chunk in rest.chunks_exact(filters * geometry.window()) {
+    let (first, rest) = weights.split_at(filters * geometry.window());
+    let mut weight = first.to_vec();
+    for chunk in rest.chunks_exact(weight.len()) {
         weight.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x);
     }
     let narrow = |values: Vec<f64>| values.into_iter().map(|x| x as f32).collect();

@@ -91,11 +91,12 @@ fn takes(images: &Tensor<4>, weight: &Tensor<4>, settings: ConvBlockSettings) ->
     if !enabled() || images.device().without_autodiff() != Device::flex() {
         return false;
     }
-    let ([batch, channels, height, width], [_, weight_channels, kernel_height, kernel_width]) =
+    let ([batch, channels, height, width], [filters, weight_channels, kernel_height, kernel_width]) =
         (images.dims(), weight.dims());
     let ConvBlockSettings { stride: [stride_y, stride_x], padding: [pad_y, pad_x], .. } = settings;
     let fits = height + 2 * pad_y >= kernel_height && width + 2 * pad_x >= kernel_width;
-    let sound = batch > 0 && channels == weight_channels && channels > 0 && stride_y > 0 && stride_x > 0;
+    let sound = batch > 0 && filters > 0 && channels == weight_channels && channels > 0;
+    let sound = sound && stride_y > 0 && stride_x > 0 && kernel_height > 0 && kernel_width > 0;
     let takes = images.dtype() == DType::F32 && weight.dtype() == DType::F32 && fits && sound;
     if !takes {
         count_fallback();
