@@ -260,13 +260,12 @@ fn poolings_are_pytorchs() {
 #[test]
 fn cnn_is_pytorchs() {
     // Adam divides by the gradient's size: where that is near rounding, so is the direction of a step of 1e-3. In the
-    // largest tensor two per cent of one step are allowed for it; between its two memory layouts PyTorch differs from
-    // itself there by four.
+    // largest tensor four per cent of one step are allowed for it, by which PyTorch's two memory layouts differ there.
     // A convolution's bias shifts the mean that the normalisation behind it takes away again.
     let exempt = Exempt {
         zero: &["conv1.conv.bias", "conv2.conv.bias"],
         moved: &["conv1.bn.running_mean", "conv2.bn.running_mean"],
-        slack: Some(("fc1.linear.weight", 0.02 * 1e-3)),
+        slack: Some(("fc1.linear.weight", 0.04 * 1e-3)),
     };
     Fixture::each("cnn", |fixture| {
         let make = |d: &Device| CnnConfig::new(10).init(d).unwrap();
