@@ -80,7 +80,7 @@ impl Statistics {
             // The bias moves mean and output alike and is left out of both; where it is no number, so is the output.
             let bias = parameters.bias[filter];
             scale.push(a as f32);
-            shift.push((f64::from(parameters.beta[filter]) - a * self.mean[filter]) as f32 + (bias - bias));
+            shift.push((f64::from(parameters.beta[filter]) - a * self.mean[filter]) as f32 + 0.0 * bias);
         }
         Affine { scale, shift }
     }
@@ -290,6 +290,9 @@ impl Route<'_> {
     }
 }
 
+/// The place of a chunk's weight gradient, its images, the convolution's output and the output's gradient.
+type ChunkInputs<'a> = (((&'a mut [f32], &'a [f32]), &'a [f32]), &'a [f32]);
+
 /// The gradients of all inputs for that of the output.
 pub(crate) fn backward(
     shape: &Shape,
@@ -350,8 +353,7 @@ pub(crate) fn backward(
     let mut images_gradient = vec![0.0; if wants_images { images.len() } else { 0 }];
     let mut weights = vec![0.0; chunks * filters * geometry.window()];
     let weight = Matrix::new(parameters.weight, filters, geometry.window()).transposed();
-    let work = |(((weights, images), inner), gradient): (((&mut [f32], &[f32]), &[f32]), &[f32]),
-                mut to: Option<&mut [f32]>| {
+    let work = |(((weights, images), inner), gradient): ChunkInputs<'_>, mut to: Option<&mut [f32]>| {
         let spread = geometry.window() * places;
         scratch([spread, shape.inner(), if wants_images { spread } else { 0 }], |[columns, dz, dcolumns]| {
             let each = images
