@@ -72,7 +72,7 @@ impl Forward<Tensor<4>> for ConvBlock {
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']` with
     /// height' = ⌊(height + 2·padding − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.train(&input, false).unwrap_or_else(|| relu(self.bn.forward(self.conv.forward(input))))
+        self.fused(&input, false).unwrap_or_else(|| relu(self.bn.forward(self.conv.forward(input))))
     }
 }
 
@@ -80,12 +80,12 @@ impl ConvBlock {
     /// The block and 2×2 max pooling: `[batch, channels_in, height, width]` to
     /// `[batch, channels_out, height'/2, width'/2]`.
     pub(crate) fn forward_pooled(&self, input: Tensor<4>, pool: &MaxPooling) -> Tensor<4> {
-        let fused = if pool.halves() { self.train(&input, true) } else { None };
+        let fused = if pool.halves() { self.fused(&input, true) } else { None };
         fused.unwrap_or_else(|| pool.forward(self.forward(input)))
     }
 
     /// All of it as one operation, if the block trains and is a plain one.
-    fn train(&self, input: &Tensor<4>, pool: bool) -> Option<Tensor<4>> {
+    fn fused(&self, input: &Tensor<4>, pool: bool) -> Option<Tensor<4>> {
         let Conv2d { weight, bias: Some(bias), stride, kernel_size, dilation: [1, 1], groups: 1, .. } =
             &self.conv
         else {

@@ -117,9 +117,12 @@ impl Recurrent {
         let [batch, time, features] = input.dims();
         let expected = self.features_in();
         assert!(features == expected, "Recurrent: expected {expected} features in, got {features}");
-        let state = state.unwrap_or_else(|| self.zero_state(batch, &input));
         let parts = self.layers.len() * self.directions();
         let shape = [parts, batch, self.hidden];
+        let state = state.unwrap_or_else(|| {
+            let hidden = Tensor::zeros(shape, (&input.device(), input.dtype()));
+            RecurrentState { hidden, cell: None }
+        });
         let cell = (self.cell == Cell::Lstm).then(|| state.cell.unwrap_or_else(|| state.hidden.zeros_like()));
         for part in [Some(&state.hidden), cell.as_ref()].into_iter().flatten() {
             let got = part.dims();
@@ -204,12 +207,6 @@ impl Recurrent {
             outputs.reverse();
         }
         (outputs, state)
-    }
-
-    fn zero_state(&self, batch: usize, like: &Tensor<3>) -> RecurrentState {
-        let shape = [self.layers.len() * self.directions(), batch, self.hidden];
-        let hidden = Tensor::zeros(shape, (&like.device(), like.dtype()));
-        RecurrentState { cell: (self.cell == Cell::Lstm).then(|| hidden.clone()), hidden }
     }
 }
 
