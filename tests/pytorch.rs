@@ -68,6 +68,7 @@ fn devices() -> Vec<Device> {
     vec![
         Device::flex(),
         #[cfg(feature = "ndarray")]
+        #[allow(deprecated, reason = "upstream prefers flex; users name ndarray all the same")]
         Device::ndarray(),
     ]
 }
