@@ -11,16 +11,30 @@
 
 mod adam;
 #[cfg(feature = "flex")]
-mod columns;
-#[cfg(feature = "flex")]
 mod conv_block;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
+mod fused;
+#[cfg(feature = "flex")]
+mod geometry;
+#[cfg(feature = "flex")]
+mod layout;
+#[cfg(feature = "flex")]
+mod math;
+#[cfg(feature = "flex")]
 mod matrix;
+#[cfg(feature = "flex")]
+mod memory;
+#[cfg(feature = "flex")]
+mod moments;
 mod operation;
+#[cfg(feature = "flex")]
+mod product;
+mod simd;
 mod switch;
 
 pub use adam::{AdamStep, adam};
-pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block};
+pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
+pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};

@@ -1,18 +1,18 @@
 //! Convolution, batch normalisation, ReLU and pooling, as Burn's tensors see them.
 
-#[cfg(feature = "flex")]
-use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-#[cfg(feature = "flex")]
-use burn::tensor::{DType, Device};
 
 #[cfg(feature = "flex")]
-use crate::flex::KernelOps;
+use crate::conv_block::{ConvBlock, Normalisation};
 #[cfg(feature = "flex")]
-use crate::switch::{count_fallback, enabled};
+use crate::fused::fused;
+#[cfg(feature = "flex")]
+use crate::geometry::Geometry;
+#[cfg(feature = "flex")]
+use crate::switch::eligible;
 
 /// The sizes of a [`conv_block`].
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +21,10 @@ pub struct ConvBlockSettings {
     pub stride: [usize; 2],
     /// Zeros added at each border.
     pub padding: [usize; 2],
-    /// Added to the variance before the root is taken.
-    pub epsilon: f64,
+    /// Step between the elements of the kernel; at least 1.
+    pub dilation: [usize; 2],
+    /// Groups of channels that don't mix; at least 1. There is no kernel for more than one.
+    pub groups: usize,
     /// Whether 2×2 max pooling with a step of 2 follows.
     pub pool: bool,
 }
@@ -39,8 +41,8 @@ pub struct ConvBlockOutput {
 }
 
 /// Conv2d → BatchNorm2d with the batch's statistics → ReLU → 2×2 max pooling, if wanted: images
-/// `[batch, channels, height, width]`, weight `[filters, channels, kernel height, kernel width]`, and `[filters]` for bias,
-/// γ and β.
+/// `[batch, channels, height, width]`, weight `[filters, channels / groups, kernel height, kernel width]`, and `[filters]`
+/// for bias, γ and β. `epsilon` is added to the variance before the root is taken.
 ///
 /// # Panics
 /// If shapes don't fit.
@@ -50,76 +52,105 @@ pub fn conv_block(
     bias: Tensor<1>,
     gamma: Tensor<1>,
     beta: Tensor<1>,
+    epsilon: f64,
     settings: ConvBlockSettings,
 ) -> ConvBlockOutput {
     #[cfg(feature = "flex")]
-    if takes(&images, &weight, settings) {
-        return kernel(images, weight, bias, gamma, beta, settings);
+    if let Some(operation) = kernel(&images, &weight, Normalisation::OfBatch(epsilon), settings) {
+        let inputs = [
+            images.into_dispatch(),
+            weight.into_dispatch(),
+            bias.clone().into_dispatch(),
+            gamma.into_dispatch(),
+            beta.into_dispatch(),
+        ];
+        let [output, statistics] = fused(operation, inputs);
+        let statistics = Tensor::<2>::from_dispatch(statistics);
+        let [mean, variance] = [0, 1].map(|row| statistics.clone().narrow(0, row, 1).squeeze_dim::<1>(0));
+        return ConvBlockOutput {
+            output: Tensor::from_dispatch(output),
+            mean: mean + bias.detach(),
+            variance,
+        };
     }
-    plain(images, weight, bias, gamma, beta, settings)
+    let normalised = batch_norm_train(convolution(images, weight, bias, settings), gamma, beta, epsilon);
+    ConvBlockOutput {
+        output: activation(normalised.output, settings.pool),
+        mean: normalised.mean.detach(),
+        variance: normalised.variance.detach(),
+    }
 }
 
+/// Conv2d → ReLU → 2×2 max pooling, if wanted: what remains of a [`conv_block`] for inference, with the normalisation by
+/// running statistics folded into weight and bias. The kernel has no gradient: where one may be wanted, the plain
+/// operations run.
+///
+/// # Panics
+/// If shapes don't fit.
+pub fn conv_relu(
+    images: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    settings: ConvBlockSettings,
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if !images.device().is_autodiff()
+        && !weight.device().is_autodiff()
+        && let Some(operation) = kernel(&images, &weight, Normalisation::Folded, settings)
+    {
+        let bias = bias.into_dispatch();
+        let inputs = [images.into_dispatch(), weight.into_dispatch(), bias.clone(), bias.clone(), bias];
+        let [output] = fused(operation, inputs);
+        return Tensor::from_dispatch(output);
+    }
+    activation(convolution(images, weight, bias, settings), settings.pool)
+}
+
+/// The operation, if there is one for these inputs.
 #[cfg(feature = "flex")]
 fn kernel(
-    images: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Tensor<1>,
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
+    images: &Tensor<4>,
+    weight: &Tensor<4>,
+    normalisation: Normalisation,
     settings: ConvBlockSettings,
-) -> ConvBlockOutput {
-    let ConvBlockSettings { stride, padding, epsilon, pool } = settings;
-    let (output, _, statistics) = Dispatch::conv_block(
-        images.into_dispatch(),
-        weight.into_dispatch(),
-        bias.clone().into_dispatch(),
-        gamma.into_dispatch(),
-        beta.into_dispatch(),
-        stride,
-        padding,
-        epsilon,
-        pool,
-    );
-    let statistics = Tensor::<2>::from_dispatch(statistics);
-    let [mean, variance] = [0, 1].map(|row| statistics.clone().narrow(0, row, 1).squeeze_dim::<1>(0));
-    ConvBlockOutput { output: Tensor::from_dispatch(output), mean: mean + bias.detach(), variance }
-}
-
-/// Whether the kernel takes these inputs.
-#[cfg(feature = "flex")]
-fn takes(images: &Tensor<4>, weight: &Tensor<4>, settings: ConvBlockSettings) -> bool {
-    if !enabled() || images.device().without_autodiff() != Device::flex() {
-        return false;
-    }
+) -> Option<ConvBlock> {
+    let ConvBlockSettings { stride, padding, dilation, groups, pool } = settings;
     let ([batch, channels, height, width], [filters, weight_channels, kernel_height, kernel_width]) =
         (images.dims(), weight.dims());
-    let ConvBlockSettings { stride: [stride_y, stride_x], padding: [pad_y, pad_x], .. } = settings;
-    let fits = height + 2 * pad_y >= kernel_height && width + 2 * pad_x >= kernel_width;
-    let sound = batch > 0 && filters > 0 && channels == weight_channels && channels > 0;
-    let sound = sound && stride_y > 0 && stride_x > 0 && kernel_height > 0 && kernel_width > 0;
-    let takes = images.dtype() == DType::F32 && weight.dtype() == DType::F32 && fits && sound;
-    if !takes {
-        count_fallback();
-    }
-    takes
+    let kernel = [kernel_height, kernel_width];
+    let fits = |axis: usize, length: usize| {
+        let positive = kernel[axis] > 0 && stride[axis] > 0 && dilation[axis] > 0;
+        positive && length > 0 && length + 2 * padding[axis] > (kernel[axis] - 1) * dilation[axis]
+    };
+    let sound = batch > 0 && filters > 0 && channels > 0 && channels == weight_channels && groups == 1;
+    let takes = || sound && fits(0, height) && fits(1, width);
+    let tensors = [(images.device(), images.dtype()), (weight.device(), weight.dtype())];
+    let size = [height, width];
+    eligible(&tensors, takes).then(|| ConvBlock {
+        batch,
+        filters,
+        geometry: Geometry { channels, size, kernel, stride, padding, dilation },
+        pool,
+        normalisation,
+    })
 }
 
-fn plain(
+fn convolution(
     images: Tensor<4>,
     weight: Tensor<4>,
     bias: Tensor<1>,
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
     settings: ConvBlockSettings,
-) -> ConvBlockOutput {
-    let ConvBlockSettings { stride, padding, epsilon, pool } = settings;
-    let inner = conv2d(images, weight, Some(bias), ConvOptions::new(stride, padding, [1, 1], 1));
-    let normalised = batch_norm_train(inner, gamma, beta, epsilon);
-    let mut output = relu(normalised.output);
-    if pool {
-        let mut options = MaxPoolOptions::new([2, 2]);
-        options.stride = [2, 2];
-        output = max_pool2d(output, options);
+) -> Tensor<4> {
+    let ConvBlockSettings { stride, padding, dilation, groups, .. } = settings;
+    conv2d(images, weight, Some(bias), ConvOptions::new(stride, padding, dilation, groups))
+}
+
+fn activation(normalised: Tensor<4>, pool: bool) -> Tensor<4> {
+    let output = relu(normalised);
+    if !pool {
+        return output;
     }
-    ConvBlockOutput { output, mean: normalised.mean.detach(), variance: normalised.variance.detach() }
+    let mut options = MaxPoolOptions::new([2, 2]);
+    options.stride = [2, 2];
+    max_pool2d(output, options)
 }

@@ -1,5 +1,7 @@
 //! Whether kernels are used.
 
+#[cfg(feature = "flex")]
+use burn::tensor::{DType, Device};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -31,4 +33,18 @@ pub fn fallbacks() -> usize {
 #[cfg(feature = "flex")]
 pub(crate) fn count_fallback() {
     FALLBACKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Whether a kernel runs on these tensors: if kernels are enabled, the tensors are on flex and have `f32`, and the kernel
+/// `takes` them. If it is only the last two that fail, that is a fallback.
+#[cfg(feature = "flex")]
+pub(crate) fn eligible(tensors: &[(Device, DType)], takes: impl FnOnce() -> bool) -> bool {
+    if !enabled() || !tensors.iter().all(|(device, _)| device.clone().without_autodiff() == Device::flex()) {
+        return false;
+    }
+    let eligible = tensors.iter().all(|(_, dtype)| *dtype == DType::F32) && takes();
+    if !eligible {
+        count_fallback();
+    }
+    eligible
 }

@@ -2,44 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::sync::{Mutex, MutexGuard};
+mod common;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use firebox_kernels::{ConvBlockSettings, conv_block, fallbacks, set_enabled};
-
-/// The switch belongs to the process, and so does Burn's generator.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// What an operation gave, by name.
-type Results = Vec<(&'static str, Vec<f64>)>;
-
-fn wide<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.cast(DType::F64).into_data().try_to_vec().unwrap()
-}
-
-fn apart(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    std::iter::zip(a, b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-}
-
-/// A kernel is as near to what 64 bits give as the plain operations are, or within some rounding of the largest value.
-fn assert_near(what: &str, kernel: &Results, plain: &Results, exact: &Results) {
-    let size = |values: &[f64]| values.iter().fold(0f64, |max, x| max.max(x.abs()));
-    // A gradient that almost cancels has the rounding of what cancels.
-    let slack = 3e-6 * exact.iter().map(|(_, values)| size(values)).fold(1.0, f64::max);
-    for ((name, kernel), ((_, plain), (_, exact))) in std::iter::zip(kernel, std::iter::zip(plain, exact)) {
-        let largest = size(exact);
-        let (error, allowed) =
-            (apart(kernel, exact), (3.0 * apart(plain, exact)).max(1e-5 * largest + slack));
-        assert!(
-            error <= allowed,
-            "{what}, {name}: differs by {error:e}, allowed {allowed:e}, of at most {largest:e}"
-        );
-    }
-}
+use common::{Results, alone, assert_near, wide};
+use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu, fallbacks, set_enabled};
 
 struct Case {
     batch: usize,
@@ -57,8 +24,8 @@ fn run(case: &Case, inputs: &Inputs, dtype: DType, kernels: bool) -> Results {
     let weight = inputs.weight.clone().cast(dtype).require_grad();
     let [bias, gamma, beta] =
         [&inputs.bias, &inputs.gamma, &inputs.beta].map(|x| x.clone().cast(dtype).require_grad());
-    let out =
-        conv_block(images.clone(), weight.clone(), bias.clone(), gamma.clone(), beta.clone(), case.settings);
+    let [bias_in, gamma_in, beta_in] = [&bias, &gamma, &beta].map(Tensor::clone);
+    let out = conv_block(images.clone(), weight.clone(), bias_in, gamma_in, beta_in, 1e-5, case.settings);
     assert_eq!(fallbacks(), before, "the kernel takes this shape");
     // A gradient that differs from place to place.
     let slopes = inputs.slopes.clone().narrow(0, 0, out.output.shape().num_elements()).cast(dtype);
@@ -107,6 +74,21 @@ fn check(case: &Case) {
     assert_near(&what, &kernel, &plain, &exact);
 }
 
+/// Whether there are windows for pooling, and values enough for normalisation.
+fn possible(case: &Case) -> bool {
+    let ConvBlockSettings { stride, padding, dilation, pool, .. } = case.settings;
+    let [height, width] = [0, 1].map(|axis| {
+        let reach = (case.kernel[axis] - 1) * dilation[axis] + 1;
+        let rest = (case.size[axis] + 2 * padding[axis]).checked_sub(reach);
+        rest.map_or(0, |rest| rest / stride[axis] + 1)
+    });
+    let smallest = if pool { 2 } else { 1 };
+    height >= smallest && width >= smallest && case.batch * height * width >= 8
+}
+
+const PLAIN: ConvBlockSettings =
+    ConvBlockSettings { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1, pool: false };
+
 #[test]
 fn odd_shapes_strides_and_paddings_are_the_plain_operations() {
     let _alone = alone();
@@ -117,21 +99,113 @@ fn odd_shapes_strides_and_paddings_are_the_plain_operations() {
                 for stride in [[1, 1], [2, 2], [1, 3]] {
                     for padding in [[0, 0], [1, 1], [2, 0]] {
                         for pool in [false, true] {
-                            let settings = ConvBlockSettings { stride, padding, epsilon: 1e-5, pool };
-                            let out = |axis: usize| {
-                                let length: usize = size[axis] + 2 * padding[axis];
-                                length.checked_sub(kernel[axis]).map_or(0, |rest| rest / stride[axis] + 1)
-                            };
-                            // Pooling needs a window, normalisation some values.
-                            let smallest = if pool { 2 } else { 1 };
-                            if out(0) < smallest || out(1) < smallest || batch * out(0) * out(1) < 8 {
-                                continue;
+                            let settings = ConvBlockSettings { stride, padding, pool, ..PLAIN };
+                            let case = Case { batch, channels, filters, size, kernel, settings };
+                            if possible(&case) {
+                                check(&case);
                             }
-                            check(&Case { batch, channels, filters, size, kernel, settings });
                         }
                     }
                 }
             }
         }
     }
+}
+
+#[test]
+fn dilated_kernels_are_the_plain_operations() {
+    let _alone = alone();
+    Device::flex().seed(2);
+    for (size, kernel) in [([9, 7], [3, 3]), ([8, 8], [2, 3])] {
+        for dilation in [[2, 1], [1, 2], [2, 3]] {
+            for stride in [[1, 1], [2, 1], [2, 3]] {
+                for padding in [[0, 0], [2, 1], [3, 4]] {
+                    for pool in [false, true] {
+                        let settings = ConvBlockSettings { stride, padding, dilation, pool, ..PLAIN };
+                        let case = Case { batch: 3, channels: 2, filters: 5, size, kernel, settings };
+                        if possible(&case) {
+                            check(&case);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_channels_and_filters_is_the_plain_operations() {
+    let _alone = alone();
+    Device::flex().seed(3);
+    let settings = ConvBlockSettings { padding: [1, 1], pool: true, ..PLAIN };
+    for count in [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65] {
+        for (channels, filters) in [(count, 3), (3, count)] {
+            check(&Case { batch: 2, channels, filters, size: [6, 5], kernel: [3, 3], settings });
+        }
+    }
+}
+
+#[test]
+fn groups_go_to_the_plain_operations_and_are_counted() {
+    let _alone = alone();
+    set_enabled(true);
+    let device = Device::flex();
+    let images = Tensor::<4>::random([2, 4, 5, 5], Distribution::Default, &device);
+    let weight = Tensor::<4>::random([6, 2, 3, 3], Distribution::Default, &device);
+    let filters = |value: f32| Tensor::<1>::full([6], value, &device);
+    let settings = ConvBlockSettings { groups: 2, ..PLAIN };
+    let before = fallbacks();
+    let out = conv_block(images, weight, filters(0.0), filters(1.0), filters(0.0), 1e-5, settings);
+    assert_eq!(out.output.dims(), [2, 6, 3, 3]);
+    assert_eq!(fallbacks(), before + 1);
+}
+
+#[test]
+fn the_folded_block_is_the_plain_operations() {
+    let _alone = alone();
+    Device::flex().seed(4);
+    let device = Device::flex();
+    for (batch, filters, pool) in [(1, 1, false), (1, 32, true), (3, 7, true), (17, 33, false)] {
+        let images = Tensor::<4>::random([batch, 3, 9, 7], Distribution::Normal(0.0, 1.0), &device);
+        let weight = Tensor::<4>::random([filters, 3, 3, 3], Distribution::Normal(0.0, 1.0), &device);
+        let bias = Tensor::<1>::random([filters], Distribution::Normal(0.0, 1.0), &device);
+        let settings = ConvBlockSettings { padding: [1, 1], pool, ..PLAIN };
+        let [kernel, plain] = [true, false].map(|on| {
+            set_enabled(on);
+            let before = fallbacks();
+            let output = conv_relu(images.clone(), weight.clone(), bias.clone(), settings);
+            assert_eq!(fallbacks(), before);
+            vec![("output", wide(output))]
+        });
+        set_enabled(true);
+        assert_near("folded", &kernel, &plain, &plain);
+    }
+}
+
+/// Strides of a view, and an expanded gradient.
+#[test]
+fn inputs_that_do_not_lie_in_order_are_put_in_order() {
+    let _alone = alone();
+    Device::flex().seed(5);
+    let device = Device::flex().autodiff();
+    let turned = Tensor::<4>::random([6, 3, 7, 2], Distribution::Normal(0.0, 1.0), &device);
+    let images = turned.swap_dims(0, 3).narrow(2, 1, 6);
+    let weight = Tensor::<4>::random([3, 3, 4, 3], Distribution::Normal(0.0, 1.0), &device).swap_dims(0, 2);
+    let filters = |value: f32| Tensor::<1>::full([4], value, &device);
+    let [kernel, plain] = [true, false].map(|on| {
+        set_enabled(on);
+        let (images, weight) =
+            (images.clone().detach().require_grad(), weight.clone().detach().require_grad());
+        let out =
+            conv_block(images.clone(), weight.clone(), filters(0.1), filters(1.5), filters(0.2), 1e-5, PLAIN);
+        let gradients =
+            (out.output.clone().sum() * 3.0 + out.output.clone().powi_scalar(2).mean()).backward();
+        vec![
+            ("output", wide(out.output)),
+            ("gradient of images", wide(images.grad(&gradients).unwrap())),
+            ("gradient of weight", wide(weight.grad(&gradients).unwrap())),
+        ]
+    });
+    set_enabled(true);
+    assert_near("views", &kernel, &plain, &plain);
 }

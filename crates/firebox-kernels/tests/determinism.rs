@@ -14,7 +14,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 const SETTINGS: ConvBlockSettings =
-    ConvBlockSettings { stride: [1, 1], padding: [1, 1], epsilon: 1e-5, pool: true };
+    ConvBlockSettings { stride: [1, 1], padding: [1, 1], dilation: [1, 1], groups: 1, pool: true };
 
 /// Outputs and gradients of a block, as bits.
 fn block(images: &TensorData, weight: &TensorData) -> Vec<Vec<u32>> {
@@ -22,7 +22,7 @@ fn block(images: &TensorData, weight: &TensorData) -> Vec<Vec<u32>> {
     let images = Tensor::<4>::from_data(images.clone(), &device).require_grad();
     let weight = Tensor::<4>::from_data(weight.clone(), &device).require_grad();
     let [bias, gamma, beta] = [0.1, 0.7, -0.2].map(|x| Tensor::<1>::full([7], x, &device).require_grad());
-    let out = conv_block(images.clone(), weight.clone(), bias, gamma.clone(), beta, SETTINGS);
+    let out = conv_block(images.clone(), weight.clone(), bias, gamma.clone(), beta, 1e-5, SETTINGS);
     let gradients = out.output.clone().powi_scalar(3).sum().backward();
     let bits = |data: TensorData| data.try_to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
     vec![
@@ -65,13 +65,13 @@ fn what_is_no_number_stays_none() {
         values[100] = bad;
         let images = Tensor::<4>::from_data(TensorData::new(values, [37, 3, 9, 11]), &device);
         let weight = Tensor::<4>::from_data(weight.clone(), &device);
-        let out = conv_block(images, weight, filters(0.0), filters(1.0), filters(0.0), SETTINGS);
+        let out = conv_block(images, weight, filters(0.0), filters(1.0), filters(0.0), 1e-5, SETTINGS);
         // One sample spoils the statistics of all.
         assert!(out.output.into_data().iter::<f32>().all(f32::is_nan), "{bad}");
     }
     let plain = Tensor::<4>::from_data(images, &device);
     let weight = Tensor::<4>::from_data(weight, &device);
-    let out = conv_block(plain, weight, filters(f32::NAN), filters(1.0), filters(0.0), SETTINGS);
+    let out = conv_block(plain, weight, filters(f32::NAN), filters(1.0), filters(0.0), 1e-5, SETTINGS);
     assert!(out.output.into_data().iter::<f32>().all(f32::is_nan), "a bias");
 }
 

@@ -101,9 +101,9 @@ impl ConvBlock {
         let values = batch * out(0, height)? * out(1, width)?;
         check_values(values);
         let settings =
-            ConvBlockSettings { stride: *stride, padding: [padding; 2], epsilon: self.bn.epsilon(), pool };
-        let (gamma, beta) = (self.bn.weight.val(), self.bn.bias.val());
-        let result = conv_block(input.clone(), weight.val(), bias.val(), gamma, beta, settings);
+            ConvBlockSettings { stride: *stride, padding: [padding; 2], dilation: [1, 1], groups: 1, pool };
+        let (gamma, beta, epsilon) = (self.bn.weight.val(), self.bn.bias.val(), self.bn.epsilon());
+        let result = conv_block(input.clone(), weight.val(), bias.val(), gamma, beta, epsilon, settings);
         self.bn.observe(result.mean, result.variance, values);
         Some(result.output)
     }

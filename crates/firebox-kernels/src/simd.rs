@@ -1,0 +1,88 @@
+//! Which vector instructions are used: the best that the CPU has, found out at run time.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+#[cfg(target_arch = "aarch64")]
+use pulp::aarch64::Neon;
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::{V3, V4};
+use pulp::{Scalar, Simd, WithSimd};
+
+/// Vector instructions that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Instructions {
+    /// What every CPU of the target has.
+    Baseline,
+    /// Four numbers at a time, on ARM.
+    Neon,
+    /// Eight numbers at a time, with fused multiplication and addition.
+    Avx2,
+    /// Sixteen numbers at a time.
+    Avx512,
+}
+
+const UNKNOWN: u8 = u8::MAX;
+static USED: AtomicU8 = AtomicU8::new(UNKNOWN);
+
+/// The vector instructions that kernels use on this CPU.
+pub fn instructions() -> Instructions {
+    match USED.load(Ordering::Relaxed) {
+        0 => Instructions::Baseline,
+        1 => Instructions::Neon,
+        2 => Instructions::Avx2,
+        3 => Instructions::Avx512,
+        _ => limit_instructions(Instructions::Avx512),
+    }
+}
+
+/// Has kernels use no more than these from now on, in all threads, to compare or to test; says which they use. What the
+/// CPU doesn't have is never used.
+pub fn limit_instructions(most: Instructions) -> Instructions {
+    let best = available().into_iter().filter(|&each| each <= most).max().unwrap_or(Instructions::Baseline);
+    USED.store(best as u8, Ordering::Relaxed);
+    best
+}
+
+/// What this CPU has.
+fn available() -> Vec<Instructions> {
+    let mut available = vec![Instructions::Baseline];
+    #[cfg(target_arch = "x86_64")]
+    {
+        available.extend(V3::try_new().map(|_| Instructions::Avx2));
+        available.extend(V4::try_new().map(|_| Instructions::Avx512));
+    }
+    #[cfg(target_arch = "aarch64")]
+    available.extend(Neon::try_new().map(|_| Instructions::Neon));
+    available
+}
+
+/// Runs an operation, or a closure whose loops the compiler makes vectors of, compiled for these instructions. What it
+/// calls must be inlined into it.
+///
+/// pulp's own `Arch` would do, but knows AVX2 only with a feature that gemm, its other user here, leaves out.
+#[inline]
+pub(crate) fn dispatch<O: WithSimd>(operation: O) -> O::Output {
+    match instructions() {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => {
+            if let Some(simd) = V4::try_new() {
+                return Simd::vectorize(simd, operation);
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 => {
+            if let Some(simd) = V3::try_new() {
+                return Simd::vectorize(simd, operation);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        Instructions::Neon => {
+            if let Some(simd) = Neon::try_new() {
+                return Simd::vectorize(simd, operation);
+            }
+        }
+        _ => {}
+    }
+    Simd::vectorize(Scalar, operation)
+}
