@@ -46,9 +46,9 @@ class ConvBlock(nn.Sequential):
 
 
 class Cnn(nn.Sequential):
-    def __init__(self, classes=10):
+    def __init__(self, classes=10, channels=1):
         super().__init__(
-            ConvBlock(1, 32),
+            ConvBlock(channels, 32),
             nn.MaxPool2d(2, 2),
             ConvBlock(32, 64),
             nn.MaxPool2d(2, 2),
