@@ -13,7 +13,7 @@ use crate::matrix::Into;
 use crate::memory::{Recycled, with_scratch};
 use crate::moments::{Moments, observe};
 use crate::product::{Panels, multiply};
-use crate::simd::dispatch;
+use crate::simd::vectorised;
 
 /// Into how many chunks a batch is cut, if it is that large.
 const CHUNKS: usize = 16;
@@ -113,7 +113,7 @@ impl ConvBlock {
                     let images = images.chunks_exact(self.geometry.image());
                     for (inner, image) in inner.chunks_exact_mut(self.inner()).zip(images) {
                         self.convolve_image(inner, image, &windows, &weight, memory);
-                        dispatch(
+                        vectorised(
                             #[inline(always)]
                             || observe(moments, inner, sums, centers),
                         );
@@ -155,7 +155,7 @@ impl ConvBlock {
         let filters = self.filters;
         let ([_, width], [out_height, out_width]) = (self.geometry.out(), self.out());
         let (scale, shift) = (&affine.scale[..], &affine.shift[..]);
-        dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 if !self.pool {
@@ -308,7 +308,7 @@ impl ConvBlock {
                         transpose(gradient, dy, filters, out_height * out_width);
                         gradients.fill(0.0);
                         products.fill(0.0);
-                        dispatch(
+                        vectorised(
                             #[inline(always)]
                             || {
                                 for (place, dy) in dy.chunks_exact(filters).enumerate() {
@@ -390,7 +390,7 @@ impl Backward<'_> {
         let (scale, shift) = (&self.affine.scale[..filters], &self.affine.shift[..filters]);
         let (routed, constant) = (&self.routed[..filters], &self.constant[..filters]);
         let slope = &self.slope[..filters];
-        dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (dz, z) in dz.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
@@ -503,7 +503,7 @@ impl Backward<'_> {
                 .for_each(|(inputs, to)| work(inputs, Some(to))),
         }
         let (sum, rest) = weights.split_at_mut(window * filters);
-        dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for chunk in rest.chunks_exact(window * filters) {

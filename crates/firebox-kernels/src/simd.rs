@@ -57,8 +57,26 @@ fn available() -> Vec<Instructions> {
     available
 }
 
-/// Runs an operation, or a closure whose loops the compiler makes vectors of, compiled for these instructions. What it
-/// calls must be inlined into it.
+/// Runs a closure compiled for these instructions: the compiler makes vectors of its loops. It must be marked as
+/// `#[inline(always)]`, and so must be what it calls: what isn't inlined is compiled for the baseline.
+#[inline]
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    dispatch(Vectorised(work))
+}
+
+/// pulp takes closures as they are, but of one that isn't known to be called once it calls a shim that isn't inlined.
+struct Vectorised<F>(F);
+
+impl<R, F: FnOnce() -> R> WithSimd for Vectorised<F> {
+    type Output = R;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> R {
+        (self.0)()
+    }
+}
+
+/// Runs an operation compiled for these instructions.
 ///
 /// pulp's own `Arch` would do, but knows AVX2 only with a feature that gemm, its other user here, leaves out.
 #[inline]
