@@ -168,11 +168,13 @@ impl ConvBlock {
                     return;
                 }
                 for (place, to) in memory.chunks_exact_mut(filters).enumerate() {
-                    let window = pooled(inner, place, out_width, width, filters);
-                    for (filter, to) in to.iter_mut().enumerate() {
-                        let (scale, shift) = (scale[filter], shift[filter]);
-                        let [a, b, c, d] = window.map(|z| rectified(scale * z[filter] + shift));
-                        *to = larger(larger(a, b), larger(c, d));
+                    let [z0, z1, z2, z3] = pooled(inner, place, out_width, width, filters);
+                    let (scale, shift, to) = (&scale[..filters], &shift[..filters], &mut to[..filters]);
+                    for filter in 0..filters {
+                        let value = |z: f32| rectified(scale[filter] * z + shift[filter]);
+                        let (a, b) = (value(z0[filter]), value(z1[filter]));
+                        let (c, d) = (value(z2[filter]), value(z3[filter]));
+                        to[filter] = larger(larger(a, b), larger(c, d));
                     }
                 }
             },
@@ -186,6 +188,16 @@ impl ConvBlock {
 fn pooled(inner: &[f32], place: usize, out_width: usize, width: usize, filters: usize) -> [&[f32]; 4] {
     let first = (place / out_width * 2) * width + place % out_width * 2;
     [first, first + 1, first + width, first + width + 1].map(|place| &inner[place * filters..][..filters])
+}
+
+/// Filters that are computed side by side, as a vector of the widest kind has them. They are taken out of their slices
+/// first: that the places of the results are none of the operands is beyond what the compiler would check.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn lanes<const L: usize>(values: &[f32], at: usize) -> [f32; L] {
+    let values = &values[at..at + L];
+    std::array::from_fn(|l| values[l])
 }
 
 /// max(0, x); what is no number stays none.
@@ -386,52 +398,93 @@ impl Backward<'_> {
     /// The gradient of one image's convolution, `[places, filters]`, for that of its output, `[out places, filters]`.
     fn unpooled(&self, dz: &mut [f32], inner: &[f32], dy: &[f32]) {
         let filters = self.block.filters;
-        let ([_, width], [_, out_width]) = (self.block.geometry.out(), self.block.out());
-        let (scale, shift) = (&self.affine.scale[..filters], &self.affine.shift[..filters]);
-        let (routed, constant) = (&self.routed[..filters], &self.constant[..filters]);
-        let slope = &self.slope[..filters];
+        let ([height, width], [out_height, out_width]) = (self.block.geometry.out(), self.block.out());
+        let whole = filters - filters % LANES;
         vectorised(
             #[inline(always)]
             || {
-                for (dz, z) in dz.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
-                    for filter in 0..filters {
-                        dz[filter] = constant[filter] + slope[filter] * z[filter];
-                    }
-                }
                 if !self.block.pool {
                     let places = dz.chunks_exact_mut(filters).zip(inner.chunks_exact(filters));
                     for ((dz, z), dy) in places.zip(dy.chunks_exact(filters)) {
-                        for filter in 0..filters {
-                            let passes = scale[filter] * z[filter] + shift[filter] > 0.0;
-                            dz[filter] += if passes { routed[filter] * dy[filter] } else { 0.0 };
+                        for block in 0..whole / LANES {
+                            self.passed::<LANES>(block * LANES, dz, z, dy);
+                        }
+                        for at in whole..filters {
+                            self.passed::<1>(at, dz, z, dy);
                         }
                     }
                     return;
                 }
+                if [2 * out_height, 2 * out_width] != [height, width] {
+                    // For what no window covers.
+                    for (dz, z) in dz.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
+                        for ((dz, z), (constant, slope)) in
+                            dz.iter_mut().zip(z).zip(self.constant.iter().zip(&self.slope))
+                        {
+                            *dz = constant + slope * z;
+                        }
+                    }
+                }
                 for (place, dy) in dy.chunks_exact(filters).enumerate() {
-                    let window = pooled(inner, place, out_width, width, filters);
+                    let z = pooled(inner, place, out_width, width, filters);
                     let first = (place / out_width * 2) * width + place % out_width * 2;
                     let (upper, lower) = dz[first * filters..].split_at_mut(width * filters);
-                    let (upper, lower) = (&mut upper[..2 * filters], &mut lower[..2 * filters]);
-                    let ((a, b), (c, d)) = (upper.split_at_mut(filters), lower.split_at_mut(filters));
-                    for filter in 0..filters {
-                        let [z0, z1, z2, z3] = window.map(|z| scale[filter] * z[filter] + shift[filter]);
-                        let (mut which, mut largest) = (0, z0);
-                        for (number, value) in [(1, z1), (2, z2), (3, z3)] {
-                            let larger = value > largest;
-                            which = if larger { number } else { which };
-                            largest = if larger { value } else { largest };
-                        }
-                        let gradient = if largest > 0.0 { routed[filter] * dy[filter] } else { 0.0 };
-                        let at = |number: i32| if which == number { gradient } else { 0.0 };
-                        a[filter] += at(0);
-                        b[filter] += at(1);
-                        c[filter] += at(2);
-                        d[filter] += at(3);
+                    let ((d0, d1), (d2, d3)) = (upper.split_at_mut(filters), lower.split_at_mut(filters));
+                    let mut dz = [d0, d1, d2, d3];
+                    for block in 0..whole / LANES {
+                        self.routed::<LANES>(block * LANES, &mut dz, z, dy);
+                    }
+                    for at in whole..filters {
+                        self.routed::<1>(at, &mut dz, z, dy);
                     }
                 }
             },
         );
+    }
+
+    /// `L` filters of a place, from filter `at`.
+    #[inline(always)]
+    fn passed<const L: usize>(&self, at: usize, dz: &mut [f32], z: &[f32], dy: &[f32]) {
+        let [z, dy] = [z, dy].map(|values| lanes::<L>(values, at));
+        let (scale, shift) = (lanes::<L>(&self.affine.scale, at), lanes::<L>(&self.affine.shift, at));
+        let [routed, constant, slope] =
+            [&self.routed, &self.constant, &self.slope].map(|x| lanes::<L>(x, at));
+        let new: [f32; L] = std::array::from_fn(|l| {
+            let passes = scale[l] * z[l] + shift[l] > 0.0;
+            let gradient = if passes { routed[l] * dy[l] } else { 0.0 };
+            constant[l] + slope[l] * z[l] + gradient
+        });
+        dz[at..at + L].copy_from_slice(&new);
+    }
+
+    /// `L` filters of the four places of a window, from filter `at`: the gradient goes to the first of the largest values.
+    /// A value that is no number is only chosen if it comes first.
+    #[inline(always)]
+    fn routed<const L: usize>(&self, at: usize, dz: &mut [&mut [f32]; 4], z: [&[f32]; 4], dy: &[f32]) {
+        let (z, dy) = (z.map(|z| lanes::<L>(z, at)), lanes::<L>(dy, at));
+        let (scale, shift) = (lanes::<L>(&self.affine.scale, at), lanes::<L>(&self.affine.shift, at));
+        let [routed, constant, slope] =
+            [&self.routed, &self.constant, &self.slope].map(|x| lanes::<L>(x, at));
+        let mut new = [[0.0; L]; 4];
+        for l in 0..L {
+            let [v0, v1, v2, v3] = [0, 1, 2, 3].map(|place| scale[l] * z[place][l] + shift[l]);
+            let larger = |a: f32, b: f32| if b > a { b } else { a };
+            let two = larger(v0, v1);
+            let three = larger(two, v2);
+            let gradient = if larger(three, v3) > 0.0 { routed[l] * dy[l] } else { 0.0 };
+            let chosen = |is: bool, gradient: f32| if is { gradient } else { 0.0 };
+            let (is_3, is_2, is_1) = (v3 > three, v2 > two, v1 > v0);
+            let at_3 = chosen(is_3, gradient);
+            let at_2 = chosen(is_2 & !is_3, gradient);
+            let at_1 = chosen(is_1 & !is_2 & !is_3, gradient);
+            let at_0 = chosen(!is_1 & !is_2 & !is_3, gradient);
+            for (place, gradient) in [at_0, at_1, at_2, at_3].into_iter().enumerate() {
+                new[place][l] = constant[l] + slope[l] * z[place][l] + gradient;
+            }
+        }
+        for (dz, new) in dz.iter_mut().zip(&new) {
+            dz[at..at + L].copy_from_slice(new);
+        }
     }
 
     /// The gradients of the images, if they are wanted, and of the weight.
