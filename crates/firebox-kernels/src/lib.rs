@@ -9,6 +9,7 @@
 //! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
 //! together in the order of the chunks.
 
+mod activation;
 mod adam;
 #[cfg(feature = "flex")]
 mod conv_block;
@@ -20,6 +21,7 @@ mod fused;
 mod geometry;
 #[cfg(feature = "flex")]
 mod layout;
+mod linear;
 #[cfg(feature = "flex")]
 mod math;
 #[cfg(feature = "flex")]
@@ -33,8 +35,12 @@ mod operation;
 mod product;
 mod simd;
 mod switch;
+#[cfg(feature = "flex")]
+mod tasks;
 
+pub use activation::Activation;
 pub use adam::{AdamStep, adam};
+pub use linear::linear;
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};

@@ -3,8 +3,8 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::module::linear;
 use burn::tensor::{Bool, Device, Tensor};
+use firebox_kernels::{Activation, linear};
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
@@ -109,8 +109,9 @@ impl MultiHeadAttention {
         let ([batch, queries, features], [_, keys, _]) = (query.dims(), key.dims());
         let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
         let heads = |input: Tensor<3>, part: usize, places: usize| {
-            let weight = weight.clone().narrow(0, part * features, features).transpose();
-            let projected = linear(input, weight, Some(bias.clone().narrow(0, part * features, features)));
+            let weight = weight.clone().narrow(0, part * features, features);
+            let bias = bias.clone().narrow(0, part * features, features);
+            let projected = linear(input, weight, Some(bias), Activation::None);
             projected.reshape([batch, places, self.heads, features / self.heads]).swap_dims(1, 2)
         };
         let (query, key, value) = (heads(query, 0, queries), heads(key, 1, keys), heads(value, 2, keys));
