@@ -11,6 +11,7 @@
 
 mod activation;
 mod adam;
+mod attention;
 #[cfg(feature = "flex")]
 mod conv_block;
 #[cfg(feature = "flex")]
@@ -40,6 +41,7 @@ mod tasks;
 
 pub use activation::Activation;
 pub use adam::{AdamStep, adam};
+pub use attention::{additive_attention, masked_softmax};
 pub use linear::linear;
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use simd::{Instructions, instructions, limit_instructions};

@@ -6,7 +6,11 @@ use rayon::prelude::*;
 pub(crate) const SMALL: usize = 1 << 21;
 
 /// Runs tasks, whose number and sizes must not depend on the number of threads, of so many operations altogether.
-pub(crate) fn share<T: Send>(tasks: impl Iterator<Item = T>, operations: usize, run: impl Fn(T) + Send + Sync) {
+pub(crate) fn share<T: Send>(
+    tasks: impl Iterator<Item = T>,
+    operations: usize,
+    run: impl Fn(T) + Send + Sync,
+) {
     if operations < SMALL || rayon::current_num_threads() == 1 {
         tasks.for_each(run);
     } else {

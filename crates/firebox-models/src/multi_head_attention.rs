@@ -4,12 +4,11 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Tensor};
-use firebox_kernels::{Activation, linear};
+use firebox_kernels::{Activation, linear, masked_softmax};
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
-use crate::mask::masked_softmax;
 
 /// Settings of [`MultiHeadAttention`].
 #[derive(Config, Debug)]
