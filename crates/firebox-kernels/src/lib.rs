@@ -9,7 +9,9 @@
 //! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
 //! together in the order of the chunks.
 
+mod activation;
 mod adam;
+mod attention;
 #[cfg(feature = "flex")]
 mod conv_block;
 #[cfg(feature = "flex")]
@@ -20,6 +22,7 @@ mod fused;
 mod geometry;
 #[cfg(feature = "flex")]
 mod layout;
+mod linear;
 #[cfg(feature = "flex")]
 mod math;
 #[cfg(feature = "flex")]
@@ -33,8 +36,13 @@ mod operation;
 mod product;
 mod simd;
 mod switch;
+#[cfg(feature = "flex")]
+mod tasks;
 
+pub use activation::Activation;
 pub use adam::{AdamStep, adam};
+pub use attention::{additive_attention, masked_softmax};
+pub use linear::linear;
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};

@@ -1,6 +1,8 @@
 //! Products of matrices that lie in slices: the one place of this crate with `unsafe`.
 #![allow(unsafe_code, reason = "see the argument at the call")]
 
+use std::ops::Range;
+
 /// A view of a matrix: element (row, column) is at `row · row_stride + column · column_stride`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
@@ -21,6 +23,17 @@ impl<'a> Matrix<'a> {
     pub(crate) fn transposed(self) -> Self {
         let Matrix { data, rows, columns, row_stride, column_stride } = self;
         Matrix { data, rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride }
+    }
+
+    /// Some of the columns, side by side.
+    pub(crate) fn columns(self, range: Range<usize>) -> Self {
+        assert!(
+            range.start <= range.end && range.end <= self.columns,
+            "columns {range:?} of {}",
+            self.columns
+        );
+        let skipped = (range.start * self.column_stride).min(self.data.len());
+        Matrix { data: &self.data[skipped..], columns: range.len(), ..self }
     }
 }
 
@@ -51,7 +64,8 @@ pub(crate) fn product(to: &mut [f32], into: Into, left: Matrix<'_>, right: Matri
     let strides = |matrix: &Matrix<'_>| (matrix.column_stride as isize, matrix.row_stride as isize);
     let ((left_cs, left_rs), (right_cs, right_rs)) = (strides(&left), strides(&right));
     // SAFETY: `to` has rows · columns elements and is borrowed alone. A `Matrix` can only be made (`new`) of a slice of
-    // rows · columns elements with strides that stay within it, and transposing swaps sizes and strides alike: so every
+    // rows · columns elements with strides that stay within it; transposing swaps sizes and strides alike; `columns` lets
+    // the slice begin where the first of them does and lets no more of them through than there were behind it. So every
     // element that these sizes and strides reach is within its slice. f32 is a type that gemm knows.
     unsafe {
         gemm::gemm(
@@ -81,6 +95,26 @@ pub(crate) fn product(to: &mut [f32], into: Into, left: Matrix<'_>, right: Matri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_columns_are_a_matrix_of_their_own() {
+        let values: Vec<f32> = (0..35).map(|x| x as f32).collect();
+        let whole = Matrix::new(&values, 5, 7);
+        for range in [0..7, 0..1, 6..7, 2..5, 3..3, 7..7] {
+            // Its columns as rows, and some of its rows, by way of the transposed one.
+            let ones = [1.0; 5];
+            let mut sums = vec![0.0; range.len()];
+            product(&mut sums, Into::Replace, Matrix::new(&ones, 1, 5), whole.columns(range.clone()));
+            let expected: Vec<f32> =
+                range.map(|column| (0..5).map(|row| values[row * 7 + column]).sum()).collect();
+            assert_eq!(sums, expected);
+        }
+        let mut rows = vec![0.0; 14];
+        let identity: Vec<f32> = (0..49).map(|at| if at % 8 == 0 { 1.0 } else { 0.0 }).collect();
+        let some = whole.transposed().columns(2..4).transposed();
+        product(&mut rows, Into::Replace, some, Matrix::new(&identity, 7, 7));
+        assert_eq!(rows, values[14..28]);
+    }
 
     #[test]
     fn products_of_odd_shapes_are_the_sums() {

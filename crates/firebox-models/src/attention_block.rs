@@ -2,14 +2,13 @@
 #![allow(non_snake_case, reason = "W and V are the paper's names and the keys of the state")]
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::activation::tanh;
+use burn::module::{Module, Param};
 use burn::tensor::{Bool, Device, Tensor};
+use firebox_kernels::additive_attention;
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
-use crate::mask::masked_softmax;
 
 /// Settings of [`AttentionBlock`].
 #[derive(Config, Debug)]
@@ -69,13 +68,7 @@ impl AttentionBlock {
         decoder_hidden: Tensor<3>,
         mask: Option<Tensor<2, Bool>>,
     ) -> (Tensor<3>, Tensor<3>) {
-        let [batch, time, _] = encoder_outputs.dims();
-        let scores = self.V.forward(tanh(mapped + decoder_hidden)).swap_dims(1, 2);
-        let mask = match mask {
-            Some(mask) => mask.unsqueeze_dim::<3>(1),
-            None => Tensor::full([batch, 1, time], true, &scores.device()),
-        };
-        let weights = masked_softmax(scores, mask);
-        (weights.clone().matmul(encoder_outputs), weights.swap_dims(1, 2))
+        let bias = self.V.bias.as_ref().map(Param::val);
+        additive_attention(mapped, decoder_hidden, self.V.weight.val(), bias, encoder_outputs, mask)
     }
 }

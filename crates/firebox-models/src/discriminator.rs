@@ -2,8 +2,9 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::{leaky_relu, sigmoid};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
+use firebox_kernels::Activation;
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
@@ -59,8 +60,9 @@ impl Discriminator {
     /// Samples `[batch, features_in]` to the logits `[batch, 1]` of being real: what a loss should be computed from, for
     /// a probability close to 0 or 1 has lost the digits that its logarithm needs.
     pub fn logits(&self, samples: Tensor<2>) -> Tensor<2> {
-        let x = leaky_relu(self.main.first.forward(samples), self.negative_slope);
-        let x = leaky_relu(self.main.second.forward(x), self.negative_slope);
+        let activation = Activation::LeakyRelu(self.negative_slope);
+        let x = self.main.first.activated(samples, activation);
+        let x = self.main.second.activated(x, activation);
         self.main.last.forward(x)
     }
 }

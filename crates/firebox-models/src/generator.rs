@@ -2,8 +2,8 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{Device, Tensor};
+use firebox_kernels::Activation;
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
@@ -56,8 +56,8 @@ impl Forward<Tensor<2>> for Generator {
 
     /// Noise `[batch, latent]` to samples `[batch, features_out]` in (−1, 1).
     fn forward(&self, noise: Tensor<2>) -> Tensor<2> {
-        let x = relu(self.main.first.forward(noise));
-        let x = relu(self.main.second.forward(x));
-        tanh(self.main.last.forward(x))
+        let x = self.main.first.activated(noise, Activation::Relu);
+        let x = self.main.second.activated(x, Activation::Relu);
+        self.main.last.activated(x, Activation::Tanh)
     }
 }

@@ -2,8 +2,8 @@
 
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
+use firebox_kernels::{Activation, linear};
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
@@ -50,12 +50,19 @@ impl LinearConfig {
     }
 }
 
+impl Linear {
+    /// The map, and what follows it.
+    pub(crate) fn activated<const D: usize>(&self, input: Tensor<D>, activation: Activation) -> Tensor<D> {
+        linear(input, self.weight.val(), self.bias.as_ref().map(Param::val), activation)
+    }
+}
+
 impl<const D: usize> Forward<Tensor<D>> for Linear {
     type Output = Tensor<D>;
 
     /// `[…, features_in]` to `[…, features_out]`.
     fn forward(&self, input: Tensor<D>) -> Tensor<D> {
-        linear(input, self.weight.val().transpose(), self.bias.as_ref().map(Param::val))
+        self.activated(input, Activation::None)
     }
 }
 

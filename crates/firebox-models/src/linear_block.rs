@@ -2,8 +2,8 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use firebox_kernels::Activation;
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
@@ -45,6 +45,6 @@ impl<const D: usize> Forward<Tensor<D>> for LinearBlock {
 
     /// `[…, features_in]` to `[…, features_out]`.
     fn forward(&self, input: Tensor<D>) -> Tensor<D> {
-        relu(self.linear.forward(input))
+        self.linear.activated(input, Activation::Relu)
     }
 }

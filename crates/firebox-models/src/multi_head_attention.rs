@@ -3,13 +3,12 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::module::linear;
 use burn::tensor::{Bool, Device, Tensor};
+use firebox_kernels::{Activation, linear, masked_softmax};
 
 use crate::error::{Error, check};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
-use crate::mask::masked_softmax;
 
 /// Settings of [`MultiHeadAttention`].
 #[derive(Config, Debug)]
@@ -109,8 +108,9 @@ impl MultiHeadAttention {
         let ([batch, queries, features], [_, keys, _]) = (query.dims(), key.dims());
         let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
         let heads = |input: Tensor<3>, part: usize, places: usize| {
-            let weight = weight.clone().narrow(0, part * features, features).transpose();
-            let projected = linear(input, weight, Some(bias.clone().narrow(0, part * features, features)));
+            let weight = weight.clone().narrow(0, part * features, features);
+            let bias = bias.clone().narrow(0, part * features, features);
+            let projected = linear(input, weight, Some(bias), Activation::None);
             projected.reshape([batch, places, self.heads, features / self.heads]).swap_dims(1, 2)
         };
         let (query, key, value) = (heads(query, 0, queries), heads(key, 1, keys), heads(value, 2, keys));

@@ -1,0 +1,95 @@
+//! Additive attention, as Burn's tensors see it.
+
+use burn::tensor::activation::{softmax, tanh};
+use burn::tensor::{Bool, DType, Tensor, module};
+
+#[cfg(feature = "flex")]
+use crate::fused::fused;
+#[cfg(feature = "flex")]
+use crate::switch::eligible;
+
+#[cfg(feature = "flex")]
+mod kernel;
+
+/// Where additive attention looks, and what it sees there (Bahdanau, Cho, Bengio 2015): weights softmax(v·tanh(mapped +
+/// query) + b) over time, and what the encoder gave by these weights.
+///
+/// `mapped` `[batch, time, hidden]` is the map of the `encoder`'s outputs `[batch, time, features]`, `query`
+/// `[batch, 1, hidden]` who asks, `v` `[1, hidden]` and its bias `[1]` make a score of them. With a `mask` `[batch, time]`
+/// only the places that it names have a weight; where it names none, all weights and the context are zero. Gives the
+/// context `[batch, 1, features]` and the weights `[batch, time, 1]`.
+///
+/// # Panics
+/// If shapes don't fit.
+pub fn additive_attention(
+    mapped: Tensor<3>,
+    query: Tensor<3>,
+    v: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    encoder: Tensor<3>,
+    mask: Option<Tensor<2, Bool>>,
+) -> (Tensor<3>, Tensor<3>) {
+    #[cfg(feature = "flex")]
+    if takes(&mapped, &query, &v, bias.as_ref(), &encoder, mask.as_ref())
+        && let Ok(mask) = mask.as_ref().map(|mask| mask.to_data().try_to_vec::<bool>()).transpose()
+    {
+        let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
+        let operation = kernel::AdditiveAttention { batch, time, hidden, features, mask };
+        let inputs =
+            [mapped.into_dispatch(), query.into_dispatch(), v.into_dispatch(), encoder.into_dispatch()];
+        let [packed] = match bias {
+            Some(bias) => {
+                let [mapped, query, v, encoder] = inputs;
+                fused(operation, [mapped, query, v, encoder, bias.into_dispatch()])
+            }
+            None => fused(operation, inputs),
+        };
+        let packed = Tensor::<2>::from_dispatch(packed);
+        let context = packed.clone().narrow(1, 0, features).unsqueeze_dim(1);
+        return (context, packed.narrow(1, features, time).unsqueeze_dim(2));
+    }
+    let [batch, time, _] = encoder.dims();
+    let scores = module::linear(tanh(mapped + query), v.transpose(), bias).swap_dims(1, 2);
+    let mask = match mask {
+        Some(mask) => mask.unsqueeze_dim::<3>(1),
+        None => Tensor::full([batch, 1, time], true, &scores.device()),
+    };
+    let weights = masked_softmax(scores, mask);
+    (weights.clone().matmul(encoder), weights.swap_dims(1, 2))
+}
+
+#[cfg(feature = "flex")]
+fn takes(
+    mapped: &Tensor<3>,
+    query: &Tensor<3>,
+    v: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    encoder: &Tensor<3>,
+    mask: Option<&Tensor<2, Bool>>,
+) -> bool {
+    let mut tensors: Vec<_> =
+        [mapped, query, encoder].iter().map(|tensor| (tensor.device(), tensor.dtype())).collect();
+    tensors.push((v.device(), v.dtype()));
+    tensors.extend(bias.map(|bias| (bias.device(), bias.dtype())));
+    eligible(&tensors, || {
+        let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
+        query.dims() == [batch, 1, hidden]
+            && v.dims() == [1, hidden]
+            && bias.is_none_or(|bias| bias.dims() == [1])
+            && encoder.dims() == [batch, time, features]
+            && mask.is_none_or(|mask| mask.dims() == [batch, time])
+            && [batch, time, hidden, features].iter().all(|&size| size > 0)
+    })
+}
+
+/// What stands for the score of a place that the mask doesn't name: so low that its exponential is zero beside any score,
+/// and finite, so that a row without a place is no NaN.
+const LOW: f32 = -1e38;
+
+/// Softmax over the last dimension among the places that the mask names; the others, and all places of a row that has
+/// none, have the weight zero.
+pub fn masked_softmax<const D: usize>(scores: Tensor<D>, mask: Tensor<D, Bool>) -> Tensor<D> {
+    let low = if scores.dtype() == DType::F16 { -6e4 } else { LOW };
+    let weights = softmax(scores.mask_fill(mask.clone().bool_not(), low), D - 1);
+    weights.mask_fill(mask.bool_not(), 0.0)
+}

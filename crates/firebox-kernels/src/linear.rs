@@ -1,0 +1,73 @@
+//! A linear map and its activation, as Burn's tensors see them.
+
+use burn::tensor::{Tensor, module};
+
+use crate::activation::Activation;
+#[cfg(feature = "flex")]
+use crate::fused::fused;
+#[cfg(feature = "flex")]
+use crate::switch::eligible;
+
+#[cfg(feature = "flex")]
+mod kernel;
+
+/// activation(x·Wᵀ + b): `input` `[…, features in]` to `[…, features out]` by a weight `[features out, features in]`, which
+/// is PyTorch's layout, and a bias `[features out]`.
+///
+/// # Panics
+/// If shapes don't fit.
+pub fn linear<const D: usize>(
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    {
+        if !activation.is_told_by_its_output() {
+            return activation.plain(linear(input, weight, bias, Activation::None));
+        }
+        if takes(&input, &weight, bias.as_ref()) {
+            return match activation {
+                Activation::None => by_kernel::<D, false>(input, weight, bias, activation),
+                _ => by_kernel::<D, true>(input, weight, bias, activation),
+            };
+        }
+    }
+    activation.plain(module::linear(input, weight.transpose(), bias))
+}
+
+#[cfg(feature = "flex")]
+fn takes<const D: usize>(input: &Tensor<D>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
+    let mut tensors = vec![(input.device(), input.dtype()), (weight.device(), weight.dtype())];
+    tensors.extend(bias.map(|bias| (bias.device(), bias.dtype())));
+    eligible(&tensors, || {
+        let [to, from] = weight.dims();
+        let sizes = input.dims();
+        sizes.last() == Some(&from)
+            && bias.is_none_or(|bias| bias.dims() == [to])
+            && to > 0
+            && sizes.iter().all(|&size| size > 0)
+    })
+}
+
+#[cfg(feature = "flex")]
+fn by_kernel<const D: usize, const KEEPS_OUTPUT: bool>(
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+) -> Tensor<D> {
+    let ([features_out, features_in], mut shape) = (weight.dims(), input.dims().to_vec());
+    let rows = input.shape().num_elements() / features_in;
+    if let Some(last) = shape.last_mut() {
+        *last = features_out;
+    }
+    let operation = kernel::Linear::<KEEPS_OUTPUT> { rows, features_in, features_out, shape, activation };
+    let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
+    let [output] = match bias {
+        Some(bias) => fused(operation, [input, weight, bias.into_dispatch()]),
+        None => fused(operation, [input, weight]),
+    };
+    Tensor::from_dispatch(output)
+}

@@ -1,0 +1,221 @@
+//! The linear map on slices, and its gradients.
+//!
+//! Of its three products none is cut along its sums, so that there are no partial sums to put together, and each is read
+//! the way that needs the least packing: with many rows, tasks have rows of the output; with few, they have columns, so
+//! that the weight, which is then the largest of all, is read once and where it lies.
+
+use crate::activation::Activation;
+use crate::fused::{Array, Computed, Fused, Pass};
+use crate::layout::transpose;
+use crate::matrix::{Into, Matrix, product};
+use crate::memory::{Recycled, with_scratch};
+use crate::product::{Panels, multiply};
+use crate::simd::dispatch;
+use crate::tasks::{SMALL, share, tiles};
+
+/// Columns, or rows of the weight's gradient, that a task has.
+const TILE: usize = 64;
+
+/// Rows that a task has, where tasks have rows.
+const ROWS: usize = 128;
+
+/// From so many rows on tasks have rows.
+const MANY: usize = 512;
+
+/// Into how many chunks the rows are cut for sums over them, if there are that many.
+const CHUNKS: usize = 16;
+
+/// The operation on an input of `rows` × `features_in`, a weight `[features_out, features_in]` and, perhaps, a bias.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear<const KEEPS_OUTPUT: bool> {
+    pub(crate) rows: usize,
+    pub(crate) features_in: usize,
+    pub(crate) features_out: usize,
+    /// The output's.
+    pub(crate) shape: Vec<usize>,
+    /// With a derivative that its output tells; none if the output is not kept.
+    pub(crate) activation: Activation,
+}
+
+impl<const KEEPS_OUTPUT: bool, const N: usize> Fused<N> for Linear<KEEPS_OUTPUT> {
+    type Kept = ();
+    const KEEPS_OUTPUT: bool = KEEPS_OUTPUT;
+
+    fn forward(&self, inputs: [&[f32]; N], _: bool) -> Computed<()> {
+        let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2).copied());
+        let mut output = vec![0.0; self.rows * self.features_out];
+        if self.operations() < SMALL {
+            let (input, weight) = (self.input(input), self.weight(weight));
+            product(&mut output, Into::Replace, input, weight.transposed());
+            self.activation.forward(&mut output, bias, self.features_out);
+        } else if self.rows >= MANY {
+            self.forward_by_rows(&mut output, input, weight, bias);
+        } else {
+            self.forward_by_columns(&mut output, input, weight, bias);
+        }
+        Computed { output: Array { values: output, shape: self.shape.clone() }, beside: vec![], kept: () }
+    }
+
+    fn backward(&self, pass: Pass<'_, (), N>) -> [Option<Vec<f32>>; N] {
+        let Pass { inputs, output, gradient, wanted, .. } = pass;
+        let (input, weight) = (inputs[0], inputs[1]);
+        let (inner, mut bias) = self.behind_the_map(output, gradient, wanted.get(2) == Some(&true));
+        let inner = inner.as_deref().unwrap_or(gradient);
+        let mut gradients = [const { None }; N];
+        if wanted[0] {
+            gradients[0] = Some(self.input_gradient(inner, weight));
+        }
+        if wanted[1] {
+            gradients[1] = Some(self.weight_gradient(inner, input));
+        }
+        if let Some(place) = gradients.get_mut(2) {
+            *place = bias.take();
+        }
+        gradients
+    }
+}
+
+impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
+    /// Multiplications and additions of each of the products.
+    fn operations(&self) -> usize {
+        2 * self.rows * self.features_in * self.features_out
+    }
+
+    fn input<'a>(&self, values: &'a [f32]) -> Matrix<'a> {
+        Matrix::new(values, self.rows, self.features_in)
+    }
+
+    fn weight<'a>(&self, values: &'a [f32]) -> Matrix<'a> {
+        Matrix::new(values, self.features_out, self.features_in)
+    }
+
+    /// The weight is turned once for all tasks.
+    fn forward_by_rows(&self, output: &mut [f32], input: &[f32], weight: &[f32], bias: Option<&[f32]>) {
+        let (from, to) = (self.features_in, self.features_out);
+        let mut turned = Recycled::new(weight.len());
+        transpose(weight, &mut turned, to, from);
+        let tasks = output.chunks_mut(ROWS * to).zip(input.chunks(ROWS * from));
+        share(tasks, self.operations(), |(output, input)| {
+            let input = Matrix::new(input, input.len() / from, from);
+            product(output, Into::Replace, input, Matrix::new(&turned, from, to));
+            self.activation.forward(output, bias, to);
+        });
+    }
+
+    /// The input is packed once for all tasks; their products have the output's columns for rows.
+    fn forward_by_columns(&self, output: &mut [f32], input: &[f32], weight: &[f32], bias: Option<&[f32]>) {
+        let (rows, from, to) = (self.rows, self.features_in, self.features_out);
+        let mut panels = Panels::default();
+        panels.pack(input, from, rows, [1, from]);
+        share(tiles(output, to, TILE), self.operations(), |(first, parts)| {
+            let width = TILE.min(to - first);
+            let weight = &weight[first * from..][..width * from];
+            with_scratch(|scratch| {
+                let ([turned, tile, ..], _) = scratch.take([width * rows, width * rows, 0, 0]);
+                multiply(turned, rows, Into::Replace, &panels, weight, width, |m| m * from, |k| k);
+                transpose(turned, tile, width, rows);
+                self.activation.forward(tile, bias.map(|bias| &bias[first..][..width]), width);
+                parts
+                    .into_iter()
+                    .zip(tile.chunks_exact(width))
+                    .for_each(|(to, from)| to.copy_from_slice(from));
+            });
+        });
+    }
+
+    /// The gradient before the activation, unless it is that behind it, and the bias's, if wanted.
+    fn behind_the_map(
+        &self,
+        output: &[f32],
+        gradient: &[f32],
+        bias: bool,
+    ) -> (Option<Recycled>, Option<Vec<f32>>) {
+        let features = self.features_out;
+        let mut inner = KEEPS_OUTPUT.then(|| Recycled::new(gradient.len()));
+        if inner.is_none() && !bias {
+            return (None, None);
+        }
+        let chunk = self.rows.div_ceil(CHUNKS) * features;
+        let mut sums = Recycled::new(gradient.len().div_ceil(chunk) * features);
+        let starts = (0..gradient.len()).step_by(chunk);
+        let sums_of = |sums: &mut [f32], gradient: &[f32]| {
+            if bias {
+                sums.fill(0.0);
+                add_rows(sums, gradient);
+            }
+        };
+        // An element takes about ten operations.
+        let operations = 10 * gradient.len();
+        match &mut inner {
+            Some(inner) => {
+                let tasks = starts.zip(inner.chunks_mut(chunk)).zip(sums.chunks_exact_mut(features));
+                share(tasks, operations, |((start, inner), sums)| {
+                    let range = start..start + inner.len();
+                    self.activation.backward(inner, &output[range.clone()], &gradient[range]);
+                    sums_of(sums, inner);
+                });
+            }
+            None => {
+                let tasks = gradient.chunks(chunk).zip(sums.chunks_exact_mut(features));
+                share(tasks, operations, |(gradient, sums)| sums_of(sums, gradient));
+            }
+        }
+        let bias = bias.then(|| {
+            let mut whole = vec![0.0; features];
+            add_rows(&mut whole, &sums);
+            whole
+        });
+        (inner, bias)
+    }
+
+    fn input_gradient(&self, inner: &[f32], weight: &[f32]) -> Vec<f32> {
+        let (rows, from, to) = (self.rows, self.features_in, self.features_out);
+        let mut gradient = vec![0.0; rows * from];
+        let weight = self.weight(weight);
+        if self.operations() < SMALL {
+            product(&mut gradient, Into::Replace, Matrix::new(inner, rows, to), weight);
+        } else if rows >= MANY {
+            let tasks = gradient.chunks_mut(ROWS * from).zip(inner.chunks(ROWS * to));
+            share(tasks, self.operations(), |(gradient, inner)| {
+                product(gradient, Into::Replace, Matrix::new(inner, inner.len() / to, to), weight);
+            });
+        } else {
+            share(tiles(&mut gradient, from, TILE), self.operations(), |(first, parts)| {
+                let width = TILE.min(from - first);
+                with_scratch(|scratch| {
+                    let ([tile, ..], _) = scratch.take([rows * width, 0, 0, 0]);
+                    let inner = Matrix::new(inner, rows, to);
+                    product(tile, Into::Replace, inner, weight.columns(first..first + width));
+                    parts
+                        .into_iter()
+                        .zip(tile.chunks_exact(width))
+                        .for_each(|(to, from)| to.copy_from_slice(from));
+                });
+            });
+        }
+        gradient
+    }
+
+    fn weight_gradient(&self, inner: &[f32], input: &[f32]) -> Vec<f32> {
+        let (rows, from, to) = (self.rows, self.features_in, self.features_out);
+        let mut gradient = vec![0.0; to * from];
+        let tasks = (0..to).step_by(TILE).zip(gradient.chunks_mut(TILE * from));
+        share(tasks, self.operations(), |(first, gradient)| {
+            let inner = Matrix::new(inner, rows, to).columns(first..(first + TILE).min(to)).transposed();
+            product(gradient, Into::Replace, inner, self.input(input));
+        });
+        gradient
+    }
+}
+
+/// Adds rows as long as `to`, one after the other.
+fn add_rows(to: &mut [f32], rows: &[f32]) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact(to.len()) {
+                to.iter_mut().zip(row).for_each(|(to, x)| *to += x);
+            }
+        },
+    );
+}
