@@ -12,15 +12,25 @@
 mod adam;
 #[cfg(feature = "flex")]
 mod columns;
+mod compute_threads;
 #[cfg(feature = "flex")]
 mod conv_block;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
 mod matrix;
+mod norm;
 mod operation;
+#[cfg(feature = "flex")]
+mod optimizer_ops;
+#[cfg(feature = "flex")]
+mod pass;
+mod sgd;
 mod switch;
 
-pub use adam::{AdamStep, adam};
+pub use adam::{AdamMoments, AdamStep, adam};
+pub use compute_threads::start_compute_threads;
+pub use norm::Norm;
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block};
+pub use sgd::{SgdStep, sgd};
 pub use switch::{enabled, fallbacks, set_enabled};
