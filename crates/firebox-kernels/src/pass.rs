@@ -39,12 +39,15 @@ pub(crate) fn square_sum(values: &[f32]) -> f64 {
 
 /// By lanes, whose number is part of the result, and not the CPU's.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "a loop of this form becomes vectors")]
 fn square_sum_of_chunk(values: &[f32]) -> f64 {
-    let mut lanes = [0.0; 16];
-    let (whole, rest) = values.as_chunks::<16>();
+    const LANES: usize = 32;
+    let mut lanes = [0.0; LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
     for values in whole {
-        for (lane, &value) in lanes.iter_mut().zip(values) {
-            *lane += f64::from(value) * f64::from(value);
+        for lane in 0..LANES {
+            let value = f64::from(values[lane]);
+            lanes[lane] += value * value;
         }
     }
     for (lane, &value) in lanes.iter_mut().zip(rest) {
