@@ -62,6 +62,9 @@ struct Recipe {
     /// Threads that prepare batches; 0 for none [default: half of the cores, at most 8]
     #[arg(long)]
     workers: Option<usize>,
+    /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    threads: Option<usize>,
     /// What all random numbers follow from
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -88,6 +91,8 @@ struct Recipe {
 fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let recipe = settings(&cli, given)?;
     let config = serde_json::to_value(&recipe)?;
+    let threads = Threads::new(recipe.threads, recipe.workers)?;
+    threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
 
     // A twelfth of the training images, 5,000, decides which checkpoint is the best; the test images are seen once,
@@ -102,10 +107,10 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
             format!("{} to train, {} to validate and {} to test", train.len(), valid.len(), test.len());
         return Err(format!("{}: expected images, got {counts}", recipe.data_dir.display()).into());
     }
-    let train = images(train, &recipe).shuffle(true).build(layout(), sample(recipe.augment))?;
+    let train = images(train, &recipe, threads).shuffle(true).build(layout(), sample(recipe.augment))?;
     let train = train.on_device(&device.clone().autodiff())?;
-    let valid = images(valid, &recipe).build(layout(), sample(false))?.on_device(&device)?;
-    let tests = images(test.clone(), &recipe).build(layout(), sample(false))?.on_device(&device)?;
+    let valid = images(valid, &recipe, threads).build(layout(), sample(false))?.on_device(&device)?;
+    let tests = images(test.clone(), &recipe, threads).build(layout(), sample(false))?.on_device(&device)?;
 
     let mut task = task(&recipe, &device)?;
     let schedule = OneCycle::new(recipe.lr, train.steps(recipe.epochs))?;
@@ -217,12 +222,16 @@ fn sample(augment: bool) -> impl for<'a> Fn(LabelledImage, &mut SampleRng, Slot<
 type Slot<'a> = (&'a mut [f32], &'a mut i64);
 
 /// A loader's settings for images.
-fn images<D>(images: D, recipe: &Recipe) -> LoaderBuilder<Indexed<D, LabelledImage, DatasetError>>
+fn images<D>(
+    images: D,
+    recipe: &Recipe,
+    threads: Threads,
+) -> LoaderBuilder<Indexed<D, LabelledImage, DatasetError>>
 where
     D: Dataset<LabelledImage> + 'static,
 {
     let builder = Loader::builder(images).batch_size(recipe.batch_size).seed(recipe.seed);
-    match recipe.workers {
+    match threads.workers() {
         Some(workers) => builder.workers(workers),
         None => builder,
     }
@@ -305,8 +314,8 @@ fn predict(cli: &Cli, given: &ArgMatches, picture: &Path) -> Result<ExitCode, Bo
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of the run: a resumed run keeps its own, except for where the data are and how many threads read
-/// them.
+/// The settings of the run: a resumed run keeps its own, except for where the data are and how many threads there
+/// are, which change no result.
 fn settings(cli: &Cli, given: &ArgMatches) -> Result<Recipe, BoxError> {
     let mut recipe = cli.recipe.clone();
     if cli.resume {
@@ -315,6 +324,7 @@ fn settings(cli: &Cli, given: &ArgMatches) -> Result<Recipe, BoxError> {
         for (field, new) in flags(cli, given)? {
             match field.as_str() {
                 "workers" => recipe.workers = cli.recipe.workers,
+                "threads" => recipe.threads = cli.recipe.threads,
                 "data_dir" => recipe.data_dir.clone_from(&cli.recipe.data_dir),
                 _ if old[&field] != new => {
                     let flag = field.replace('_', "-");

@@ -30,7 +30,8 @@ pub mod prelude {
     pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
     pub use firebox_models::{CnnConfig, Forward, init};
     pub use firebox_train::{
-        Adam, AdamW, Backend, Classification, OneCycle, Progress, RmsProp, RunDir, Sgd, Task, Trainer,
+        Adam, AdamW, Backend, Classification, OneCycle, Progress, RmsProp, RunDir, Sgd, Task, Threads,
+        Trainer,
     };
 }
 

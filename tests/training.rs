@@ -249,6 +249,8 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--resume", "--overwrite", "--run-dir", &name], 2, &["--resume", "--overwrite"]),
         (&["--epochs", "18446744073709551615"], 2, &["--epochs", "1000000"]),
         (&["--workers", "18446744073709551615"], 1, &["workers", "at most 1024"]),
+        (&["--threads", "0"], 2, &["--threads", "expected at least 1"]),
+        (&["--threads", "1025"], 1, &["threads", "from 1 to 1024", "1025"]),
         (&["--backend", "abacus"], 1, &["no backend abacus", "flex"]),
         (&["--data-dir", "/nowhere"], 1, &["/nowhere/train-images-idx3-ubyte", "no such file"]),
         (&["--data-dir", &cut], 1, &[&cut, images, "damaged or cut short"]),
@@ -363,7 +365,7 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
             assert!(said.contains(&format!("go on with: --resume --run-dir {name}")), "{said}");
         }
         assert!(!run.join("summary.json").exists());
-        succeed(&["--run-dir", &name, "--resume", "--workers", "2"]);
+        succeed(&["--run-dir", &name, "--resume", "--workers", "2", "--threads", "1"]);
         assert_eq!(losses(&run), losses(&whole), "{signal}");
         assert_eq!(weights(&run), weights(&whole), "{signal}");
     }

@@ -12,10 +12,9 @@
 mod activation;
 mod adam;
 mod attention;
+mod compute_threads;
 #[cfg(feature = "flex")]
 mod conv_block;
-#[cfg(feature = "flex")]
-mod flex;
 #[cfg(feature = "flex")]
 mod fused;
 #[cfg(feature = "flex")]
@@ -31,18 +30,27 @@ mod matrix;
 mod memory;
 #[cfg(feature = "flex")]
 mod moments;
+mod norm;
 mod operation;
 #[cfg(feature = "flex")]
+mod optimizer_ops;
+#[cfg(feature = "flex")]
+mod pass;
+#[cfg(feature = "flex")]
 mod product;
+mod sgd;
 mod simd;
 mod switch;
 #[cfg(feature = "flex")]
 mod tasks;
 
 pub use activation::Activation;
-pub use adam::{AdamStep, adam};
+pub use adam::{AdamMoments, AdamStep, adam};
 pub use attention::{additive_attention, masked_softmax};
+pub use compute_threads::start_compute_threads;
 pub use linear::linear;
+pub use norm::Norm;
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
+pub use sgd::{SgdStep, sgd};
 pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};

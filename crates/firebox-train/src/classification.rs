@@ -34,6 +34,15 @@ where
         Classification { learner: Learner::new(model, optimizer), loss, inputs: PhantomData }
     }
 
+    /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_clip_norm(max_norm)?;
+        Ok(self)
+    }
+
     /// The model as it is now.
     pub fn model(&self) -> &M {
         self.learner.model()

@@ -1,12 +1,16 @@
 //! A model together with its optimiser.
 
+use std::collections::HashSet;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, DType, Element, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
+use firebox_kernels::Norm;
 use firebox_models::StateDict;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, check};
+use crate::optimizer::scale::with_factor;
 use crate::task::TaskState;
 
 /// A model and the optimiser that moves its parameters.
@@ -14,12 +18,45 @@ pub struct Learner<M> {
     /// `None` only while the optimiser has it.
     model: Option<M>,
     optimizer: ModuleOptimizer,
+    clip: Option<Clip>,
+}
+
+/// The clipping of the gradients' norm.
+struct Clip {
+    max_norm: f64,
+    /// The norm of the last step's gradients.
+    norm: Option<f64>,
+    /// The parameters of which it is known that their optimisers apply a factor themselves.
+    scaling: HashSet<ParamId>,
 }
 
 impl<M: Module> Learner<M> {
     /// The model should be on an autodiff device.
     pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
-        Learner { model: Some(model), optimizer: optimizer.into() }
+        Learner { model: Some(model), optimizer: optimizer.into(), clip: None }
+    }
+
+    /// Clips the gradients of each step, as `torch.nn.utils.clip_grad_norm_`: all of them are multiplied with
+    /// `max_norm` / (norm + 1e-6) if that is below 1. Their norm is the L2 norm of all gradients together, and the same with
+    /// any number of threads.
+    ///
+    /// The gradients are read once for their norm. [`Sgd`](crate::Sgd), [`Adam`](crate::Adam), [`AdamW`](crate::AdamW) and
+    /// [`RmsProp`](crate::RmsProp) then apply the factor as part of their step; for any other optimiser, and in the first
+    /// step that clips, the gradients are multiplied before. As in PyTorch, one gradient that is not a number makes all
+    /// parameters none; [`try_step`](Self::try_step) refuses it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
+        check(max_norm.is_finite() && max_norm > 0.0, "clip norm", "a number above 0", max_norm)?;
+        self.clip = Some(Clip { max_norm, norm: None, scaling: HashSet::new() });
+        Ok(self)
+    }
+
+    /// The norm of the last step's gradients before they were clipped; `None` before the first step, and without
+    /// [`with_clip_norm`](Self::with_clip_norm).
+    pub fn gradient_norm(&self) -> Option<f64> {
+        self.clip.as_ref()?.norm
     }
 
     /// The model as it is now.
@@ -30,12 +67,53 @@ impl<M: Module> Learner<M> {
         }
     }
 
-    /// Moves the parameters along the gradients of `loss`.
+    /// Moves the parameters along the gradients of `loss`, a single number.
     pub fn step(&mut self, loss: Tensor<1>, lr: f64) {
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
-        if let Some(model) = self.model.take() {
-            self.model = Some(self.optimizer.step(lr, model, gradients));
+        let norm = self.clip.is_some().then(|| GradientNorm::of(self.model(), &gradients));
+        self.follow(gradients, norm, lr);
+    }
+
+    /// As [`step`](Self::step), unless the norm of all gradients is not finite: `error_if_nonfinite` of
+    /// `torch.nn.utils.clip_grad_norm_`, without clipping too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Task`] if a gradient is infinite or not a number; then nothing was changed.
+    pub fn try_step(&mut self, loss: Tensor<1>, lr: f64) -> Result<(), Error> {
+        let gradients = GradientsParams::from_grads(loss.backward(), self.model());
+        let norm = GradientNorm::of(self.model(), &gradients);
+        if !norm.value.is_finite() {
+            let text = format!("norm of the gradients: expected a finite number, got {}", norm.value);
+            return Err(Error::new(ErrorKind::Task, text));
         }
+        self.follow(gradients, Some(norm), lr);
+        Ok(())
+    }
+
+    fn follow(&mut self, mut gradients: GradientsParams, norm: Option<GradientNorm>, lr: f64) {
+        let Some(model) = self.model.take() else { return };
+        let model = match (&mut self.clip, norm) {
+            (Some(clip), Some(GradientNorm { value, parameters })) => {
+                let mut factor = clip.max_norm / (value + 1e-6);
+                // What is not a number stays none.
+                if factor > 1.0 {
+                    factor = 1.0;
+                }
+                clip.norm = Some(value);
+                if factor != 1.0 && !parameters.is_subset(&clip.scaling) {
+                    let left = parameters.clone();
+                    model.visit(&mut Scaling { gradients: &mut gradients, factor, left });
+                    factor = 1.0;
+                }
+                let (model, taken) = with_factor(factor, || self.optimizer.step(lr, model, gradients));
+                if taken == parameters.len() {
+                    clip.scaling.extend(parameters);
+                }
+                model
+            }
+            _ => self.optimizer.step(lr, model, gradients),
+        };
+        self.model = Some(model);
     }
 
     /// Adds the model and its optimiser's state to a task's state, as `name` and `name.optimizer`.
@@ -128,7 +206,7 @@ impl<M: Module> Learner<M> {
         let record = OptimizerRecord::from_bytes(bytes).map_err(|error| refused(error.to_string()))?;
         let optimizer = self.optimizer.clone().load_record(record);
         // Burn skips, without a word, what it cannot rebuild: look whether everything arrived.
-        let mirror = Learner { model: Some(model.clone()), optimizer };
+        let mirror = Learner { model: Some(model.clone()), optimizer, clip: None };
         let arrived = mirror.optimizer_state()?;
         let not_taken = state.iter().filter(|(key, data)| arrived.get(key) != Some(data));
         let not_given = arrived.iter().filter(|(key, _)| state.get(key).is_none());
@@ -139,6 +217,55 @@ impl<M: Module> Learner<M> {
         match wrong.is_empty() {
             true => Ok(mirror.optimizer),
             false => Err(refused(wrong.join("; "))),
+        }
+    }
+}
+
+/// The norm of all gradients together.
+struct GradientNorm {
+    value: f64,
+    /// Those that have a gradient.
+    parameters: HashSet<ParamId>,
+}
+
+impl GradientNorm {
+    fn of<M: Module>(model: &M, gradients: &GradientsParams) -> Self {
+        let mut visit = NormVisitor { gradients, norm: Norm::new(), parameters: HashSet::new() };
+        model.visit(&mut visit);
+        GradientNorm { value: visit.norm.value(), parameters: visit.parameters }
+    }
+}
+
+struct NormVisitor<'a> {
+    gradients: &'a GradientsParams,
+    norm: Norm,
+    parameters: HashSet<ParamId>,
+}
+
+impl ModuleVisitor for NormVisitor<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // A parameter that stands in two places counts once.
+        if let Some(gradient) = self.gradients.get::<D>(param.id)
+            && self.parameters.insert(param.id)
+        {
+            self.norm.add(gradient);
+        }
+    }
+}
+
+/// Multiplies gradients, each of them once.
+struct Scaling<'a> {
+    gradients: &'a mut GradientsParams,
+    factor: f64,
+    left: HashSet<ParamId>,
+}
+
+impl ModuleVisitor for Scaling<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.left.remove(&param.id)
+            && let Some(gradient) = self.gradients.remove::<D>(param.id)
+        {
+            self.gradients.register(param.id, gradient.mul_scalar(self.factor));
         }
     }
 }

@@ -36,6 +36,7 @@ mod resources;
 mod run_dir;
 mod schedule;
 mod task;
+mod threads;
 mod trainer;
 
 pub use backend::Backend;
@@ -53,4 +54,5 @@ pub use resources::peak_rss_bytes;
 pub use run_dir::{FORMAT_VERSION, RunDir};
 pub use schedule::{OneCycle, Schedule};
 pub use task::{Goal, StepContext, Task, TaskState};
+pub use threads::Threads;
 pub use trainer::{Outcome, Trainer};

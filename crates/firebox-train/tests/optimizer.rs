@@ -9,7 +9,7 @@ use std::path::Path;
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::optim::ModuleOptimizer;
+use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebox_models::StateDict;
 use firebox_train::{Adam, AdamW, Checkpoints, Error, ErrorKind, Learner, RmsProp, RunState, Sgd, TaskState};
@@ -18,8 +18,12 @@ use serde_json::{Map, Value, json};
 const STEPS: usize = 20;
 
 fn fixture() -> StateDict {
+    read("optimizers")
+}
+
+fn read(name: &str) -> StateDict {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-    StateDict::read(folder.join("optimizers.safetensors")).unwrap()
+    StateDict::read(folder.join(format!("{name}.safetensors"))).unwrap()
 }
 
 /// The fixture's parameters.
@@ -59,8 +63,18 @@ impl<'f> Walk<'f> {
         Walk { fixture, rates, learner: Learner::new(model, optimizer) }
     }
 
-    /// The loss Σ gradient · parameter has the fixture's gradient, exactly.
+    fn clipped(mut self, max_norm: f64) -> Self {
+        self.learner = self.learner.with_clip_norm(max_norm).unwrap();
+        self
+    }
+
     fn step(&mut self, step: usize) {
+        let loss = self.loss(step);
+        self.learner.step(loss, self.rates[step]);
+    }
+
+    /// The loss Σ gradient · parameter has the fixture's gradient, exactly.
+    fn loss(&self, step: usize) -> Tensor<1> {
         fn product<const D: usize>(
             walk: &Walk<'_>,
             name: &str,
@@ -73,10 +87,9 @@ impl<'f> Walk<'f> {
             (param * gradient).sum()
         }
         let model = self.learner.model();
-        let loss = product(self, "matrix", &model.matrix, step)
+        product(self, "matrix", &model.matrix, step)
             + product(self, "vector", &model.vector, step)
-            + product(self, "cube", &model.cube, step);
-        self.learner.step(loss, self.rates[step]);
+            + product(self, "cube", &model.cube, step)
     }
 
     fn model(&self) -> StateDict {
@@ -116,7 +129,6 @@ fn combinations(fixture: &StateDict) -> Vec<(String, String)> {
     let keys = fixture.iter().filter_map(|(key, _)| key.strip_prefix("after|"));
     let parts = keys.map(|key| key.split('|').map(str::to_owned).collect::<Vec<_>>());
     let unique: BTreeSet<_> = parts.map(|parts| (parts[0].clone(), parts[1].clone())).collect();
-    assert!(unique.len() > 30, "the fixture has too few combinations: {}", unique.len());
     unique.into_iter().collect()
 }
 
@@ -147,6 +159,7 @@ fn state_key(optimiser: &str, field: &str) -> &'static str {
 #[test]
 fn trajectories_are_pytorchs() {
     let fixture = fixture();
+    assert!(combinations(&fixture).len() > 30, "the fixture has too few combinations");
     for (name, options) in combinations(&fixture) {
         let optimizer = optimizer(&name, &serde_json::from_str(&options).unwrap()).unwrap();
         let mut walk = Walk::new(&fixture, optimizer);
@@ -310,5 +323,81 @@ fn a_weight_near_1_is_a_weight() {
             let values = moved.get(param).unwrap().try_to_vec::<f32>().unwrap();
             values.iter().all(|value| value.is_finite())
         }));
+    }
+}
+
+#[test]
+fn clipped_trajectories_are_pytorchs() {
+    let fixture = read("clipping");
+    let max_norm = fixture.get("max_norm").unwrap().try_to_vec::<f64>().unwrap()[0];
+    let norms = fixture.get("norm").unwrap().try_to_vec::<f32>().unwrap();
+    assert!(norms.iter().any(|&norm| f64::from(norm) > max_norm));
+    let mut walks: Vec<_> = combinations(&fixture)
+        .into_iter()
+        .map(|(name, options)| {
+            let optimizer = optimizer(&name, &serde_json::from_str(&options).unwrap()).unwrap();
+            (name, options, optimizer)
+        })
+        .collect();
+    // One that doesn't know of the factor.
+    walks.push(("Sgd".to_owned(), "{}".to_owned(), SgdConfig::new().init()));
+    assert_eq!(walks.len(), 7);
+    for (name, options, optimizer) in walks {
+        let mut walk = Walk::new(&fixture, optimizer).clipped(max_norm);
+        assert_eq!(walk.learner.gradient_norm(), None);
+        for (step, &expected) in norms.iter().enumerate() {
+            walk.step(step);
+            let norm = walk.learner.gradient_norm().unwrap();
+            assert!((norm - f64::from(expected)).abs() <= 1e-6 * f64::from(expected), "{norm}, {expected}");
+            let model = walk.model();
+            for param in PARAMS {
+                let expected = fixture.get(&format!("after|{name}|{options}|{param}")).unwrap();
+                let what = format!("{name} {options}, clipped, step {step}, {param}");
+                assert_close(&what, model.get(param).unwrap(), &at_step(expected, step));
+            }
+        }
+    }
+}
+
+/// A gradient that is no number is refused where that is wanted, and spoils the parameters where it isn't, as in PyTorch.
+#[test]
+fn gradients_that_are_no_numbers() {
+    let fixture = read("clipping");
+    for (bad, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        for clips in [true, false] {
+            let mut walk = Walk::new(&fixture, Adam::new().init().unwrap());
+            if clips {
+                walk = walk.clipped(1.0);
+            }
+            walk.step(0);
+            let before = walk.state();
+            let loss = walk.loss(1) + walk.learner.model().vector.val().mul_scalar(bad).sum();
+            let error = walk.learner.try_step(loss, 0.1).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Task);
+            assert_eq!(
+                error.to_string(),
+                format!("norm of the gradients: expected a finite number, got {said}")
+            );
+            assert_eq!(walk.state(), before);
+            walk.learner.try_step(walk.loss(1), 0.1).unwrap();
+            assert_ne!(walk.state(), before);
+        }
+        let mut walk = Walk::new(&fixture, Sgd::new().init().unwrap()).clipped(1.0);
+        walk.step(0);
+        let loss = walk.loss(1) + walk.learner.model().vector.val().mul_scalar(bad).sum();
+        walk.learner.step(loss, 0.1);
+        let after = walk.model().get("vector").unwrap().try_to_vec::<f32>().unwrap();
+        assert!(after.iter().all(|value| value.is_nan()), "{after:?}");
+    }
+}
+
+#[test]
+fn norms_that_cannot_be_are_refused() {
+    let fixture = read("clipping");
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let walk = Walk::new(&fixture, Sgd::new().init().unwrap());
+        let error = walk.learner.with_clip_norm(bad).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.to_string(), format!("clip norm: expected a number above 0, got {bad}"));
     }
 }

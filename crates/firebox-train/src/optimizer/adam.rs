@@ -3,9 +3,9 @@
 use burn::config::Config;
 use burn::optim::{AdamState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::{AdamStep, adam};
+use firebox_kernels::{AdamMoments, AdamStep, adam};
 
-use super::{check_not_negative, check_weight, moving_average, with_l2};
+use super::{check_not_negative, check_weight, scale};
 use crate::error::Error;
 
 /// Adam (Kingma, Ba 2014), as `torch.optim.Adam`.
@@ -122,45 +122,28 @@ impl Optimizer for Moments {
         state: Option<AdamState<D>>,
     ) -> (Tensor<D>, Option<AdamState<D>>) {
         let [beta_1, beta_2] = self.betas;
-        let (past_1, past_2, largest, steps) = match state.map(|state| state.momentum) {
-            Some(past) => (Some(past.moment_1), Some(past.moment_2), past.max_moment_2, past.time),
-            None => (None, None, None, 0),
+        let (steps, moments) = match state.map(|state| state.momentum) {
+            Some(past) => {
+                let (first, second, largest) = (past.moment_1, past.moment_2, past.max_moment_2);
+                (past.time, AdamMoments { first, second, largest })
+            }
+            None => (0, AdamMoments::zeros(&tensor, self.amsgrad)),
         };
         let time = steps + 1;
         let correction_1 = 1.0 - beta_1.powf(time as f64);
         let correction_2 = (1.0 - beta_2.powf(time as f64)).sqrt();
-        if !self.amsgrad {
-            let (decay, shrink) = match self.decay {
-                Decay::InGradient(decay) => (decay, 1.0),
-                Decay::OfParameter(decay) => (0.0, 1.0 - lr * decay),
-            };
-            // m / c₁ / (√v / c₂ + ε) is m / (√v + c₂ · ε) · c₂ / c₁.
-            let (rate, epsilon) = (lr * correction_2 / correction_1, self.eps * correction_2);
-            let step = AdamStep { betas: self.betas, decay, shrink, rate, epsilon };
-            let zeros = || tensor.zeros_like();
-            let moments = [past_1.unwrap_or_else(zeros), past_2.unwrap_or_else(zeros)];
-            let (tensor, [moment_1, moment_2]) = adam(tensor, gradient, moments, step);
-            let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2: None };
-            return (tensor, Some(AdamState { momentum }));
-        }
-        let (tensor, gradient) = match self.decay {
-            Decay::InGradient(decay) => {
-                let gradient = with_l2(gradient, &tensor, decay);
-                (tensor, gradient)
-            }
-            Decay::OfParameter(0.0) => (tensor, gradient),
-            Decay::OfParameter(decay) => (tensor.mul_scalar(1.0 - lr * decay), gradient),
+        let (decay, shrink) = match self.decay {
+            Decay::InGradient(decay) => (decay, 1.0),
+            Decay::OfParameter(decay) => (0.0, 1.0 - lr * decay),
         };
-        let moment_1 = moving_average(past_1, gradient.clone(), beta_1);
-        let moment_2 = moving_average(past_2, gradient.square(), beta_2);
-        let largest = match largest {
-            Some(largest) => largest.max_pair(moment_2.clone()),
-            None => moment_2.clone(),
-        };
-        let root = largest.clone().sqrt();
-        let direction = moment_1.clone() / root.add_scalar(self.eps * correction_2);
-        let tensor = tensor - direction.mul_scalar(lr * correction_2 / correction_1);
-        let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2: Some(largest) };
+        // m / c₁ / (√v / c₂ + ε) is m / (√v + c₂ · ε) · c₂ / c₁.
+        let (rate, epsilon) = (lr * correction_2 / correction_1, self.eps * correction_2);
+        let (tensor, moments) = scale::take(|scale| {
+            let step = AdamStep { scale, betas: self.betas, decay, shrink, rate, epsilon };
+            adam(tensor, gradient, moments, step)
+        });
+        let AdamMoments { first: moment_1, second: moment_2, largest: max_moment_2 } = moments;
+        let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2 };
         (tensor, Some(AdamState { momentum }))
     }
 

@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
 
-use super::{check_not_negative, check_weight, moving_average, with_l2};
+use super::{check_not_negative, check_weight, moving_average, scale, with_l2};
 use crate::error::Error;
 
 /// RMSprop (Hinton 2012), as `torch.optim.RMSprop`.
@@ -90,6 +90,8 @@ impl Optimizer for Averages {
             Some(past) => (Some(past.square_avg), past.grad_avg, past.momentum_buffer),
             None => (None, None, None),
         };
+        let gradient =
+            scale::take(|factor| if factor == 1.0 { gradient } else { gradient.mul_scalar(factor) });
         let gradient = with_l2(gradient, &tensor, self.weight_decay);
         let square_avg = moving_average(square_avg, gradient.clone().square(), self.alpha);
         let grad_avg = self.centered.then(|| moving_average(grad_avg, gradient.clone(), self.alpha));
