@@ -10,7 +10,7 @@ use crate::fused::{Array, Computed, Fused, Pass};
 use crate::geometry::{Geometry, Transposed, Windows};
 use crate::layout::transpose;
 use crate::matrix::Into;
-use crate::memory::{Recycled, with_scratch};
+use crate::memory::{Recycled, any, with_scratch, zeros};
 use crate::moments::{Moments, observe};
 use crate::product::{Panels, multiply};
 use crate::simd::vectorised;
@@ -218,7 +218,7 @@ impl Fused<5> for ConvBlock {
 
     fn forward(&self, [images, weight, bias, gamma, beta]: [&[f32]; 5], _: bool) -> Computed<Option<Kept>> {
         let [height, width] = self.out();
-        let mut output = vec![0.0; self.batch * self.outer()];
+        let mut output = any(self.batch * self.outer());
         let shape = [self.batch, self.filters, height, width];
         match self.normalisation {
             Normalisation::OfBatch(epsilon) => {
@@ -502,7 +502,7 @@ impl Backward<'_> {
         let windows = Windows::new(geometry);
         let window = windows.window.len();
         let back = wants_images.then(|| Back::new(geometry, filters, weight));
-        let mut images_gradient = vec![0.0; if wants_images { images.len() } else { 0 }];
+        let mut images_gradient = zeros(if wants_images { images.len() } else { 0 });
         let mut weights = Recycled::new(block.batch.div_ceil(chunk) * window * filters);
         weights.fill(0.0);
         let work = |(((weights, images), inner), gradient): ChunkInputs<'_>, mut to: Option<&mut [f32]>| {
@@ -564,7 +564,7 @@ impl Backward<'_> {
                 }
             },
         );
-        let mut weight = vec![0.0; window * filters];
+        let mut weight = any(window * filters);
         transpose(sum, &mut weight, window, filters);
         (wants_images.then_some(images_gradient), weight)
     }

@@ -13,7 +13,9 @@ use burn::backend::{
     Autodiff, AutodiffBackend, Backend, BackendTensor, Dispatch, DispatchAutodiffContext, DispatchTensor,
     DispatchTensorKind, ExtensionType, Flex, backend_extension,
 };
-use burn::tensor::{Shape, TensorData};
+use burn::tensor::{DType, Shape, TensorData};
+
+use crate::memory::lend;
 
 /// An operation on `N` inputs of `f32`, whose elements lie in order, with a gradient of its own. The operation itself
 /// holds the sizes.
@@ -64,8 +66,12 @@ impl Array {
     }
 
     fn tensor(self) -> FlexTensor {
-        FlexTensor::from_data(TensorData::new(self.values, Shape::from(self.shape)))
+        tensor(self.values, Shape::from(self.shape))
     }
+}
+
+fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::from_data(TensorData::from_bytes(lend(values), shape, DType::F32))
 }
 
 /// Runs an operation on tensors of flex: its output, and those beside it, which are no part of the graph.
@@ -184,7 +190,7 @@ impl Runs for Flex {
         });
         std::array::from_fn(|input| {
             let shape = inputs[input].layout().shape().clone();
-            gradients[input].take().map(|values| FlexTensor::from_data(TensorData::new(values, shape)))
+            gradients[input].take().map(|values| tensor(values, shape))
         })
     }
 }

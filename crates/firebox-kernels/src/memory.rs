@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
+use burn::tensor::{AllocationProperty, Bytes};
+
 use crate::product::Panels;
 
 /// What a thread works with. What was written there before is still there.
@@ -36,38 +38,87 @@ impl Scratch {
     }
 }
 
-/// Values that wait from a forward pass for its backward pass. Their memory goes to the next pass that needs as much:
-/// asking the system for it anew costs a page fault for every 4 KiB.
+/// Memory that nobody uses, the piece that has waited longest first.
+static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+/// No more pieces wait than this.
+const MOST: usize = 32;
+
+/// Fewer elements are left to the allocator, which has them at hand.
+const FEWEST: usize = 1 << 14;
+
+/// So many elements, with any values, in memory that an earlier pass has left if there is such: to ask the system for it
+/// anew costs a page fault for every 4 KiB.
+pub(crate) fn any(length: usize) -> Vec<f32> {
+    if length < FEWEST {
+        return vec![0.0; length];
+    }
+    let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    // A piece that is much larger is for somebody else.
+    let fits = |piece: &Vec<f32>| piece.capacity() >= length && piece.capacity() / 2 <= length;
+    let piece = free.iter().rposition(fits).map(|place| free.remove(place));
+    drop(free);
+    let Some(mut values) = piece else { return vec![0.0; length] };
+    values.resize(length, 0.0);
+    values
+}
+
+/// So many zeros, likewise.
+pub(crate) fn zeros(length: usize) -> Vec<f32> {
+    let mut values = any(length);
+    values.fill(0.0);
+    values
+}
+
+fn give_back(values: Vec<f32>) {
+    if values.capacity() < FEWEST {
+        return;
+    }
+    let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let oldest = (free.len() == MOST).then(|| free.remove(0));
+    free.push(values);
+    drop(free);
+    // Not while the others wait.
+    drop(oldest);
+}
+
+/// The elements of a tensor, whose memory is for the next one when that is dropped.
+pub(crate) fn lend(values: Vec<f32>) -> Bytes {
+    match values.len() < FEWEST {
+        true => Bytes::from_elems(values),
+        false => Bytes::from_shared(bytes::Bytes::from_owner(Lent(values)), AllocationProperty::Other),
+    }
+}
+
+struct Lent(Vec<f32>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.0));
+    }
+}
+
+/// Values that wait from a forward pass for its backward pass.
 pub(crate) struct Recycled {
     values: Vec<f32>,
 }
 
-/// Memory that nobody uses; no more than this many pieces.
-static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-const MOST: usize = 16;
-
 impl Recycled {
     /// So many elements, with any values.
     pub(crate) fn new(length: usize) -> Self {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        // A piece that is much larger is for somebody else.
-        let fits = |piece: &Vec<f32>| piece.capacity() >= length && piece.capacity() / 2 <= length;
-        let piece = free.iter().rposition(fits).map(|place| free.swap_remove(place));
-        drop(free);
-        let mut values = piece.unwrap_or_else(|| Vec::with_capacity(length));
-        values.resize(length, 0.0);
-        Recycled { values }
+        Recycled { values: any(length) }
     }
 }
 
 impl Drop for Recycled {
     fn drop(&mut self) {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() == MOST {
-            // The one that has waited longest for somebody.
-            free.remove(0);
-        }
-        free.push(std::mem::take(&mut self.values));
+        give_back(std::mem::take(&mut self.values));
     }
 }
 
