@@ -109,6 +109,16 @@ impl BatchNorm2d {
         self.epsilon
     }
 
+    /// Weight `[channels, …]` and bias `[channels]` of a convolution with the normalisation by the running statistics in
+    /// them.
+    pub(crate) fn fold(&self, weight: Tensor<4>, bias: Tensor<1>) -> (Tensor<4>, Tensor<1>) {
+        let (mean, var) = (self.running_mean.value(), self.running_var.value());
+        let scale = self.weight.val() / var.add_scalar(self.epsilon).sqrt();
+        let bias = (bias - mean) * scale.clone() + self.bias.val();
+        let [channels] = scale.dims();
+        (weight * scale.reshape([channels, 1, 1, 1]), bias)
+    }
+
     /// Takes note of a batch's mean and biased variance, of so many values a channel.
     pub(crate) fn observe(&self, mean: Tensor<1>, variance: Tensor<1>, values: usize) {
         let unbiased = variance.mul_scalar(values as f64 / (values - 1) as f64);

@@ -6,7 +6,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::{ConvBlockSettings, conv_block};
+use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu};
 
 use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig, check_values};
 use crate::error::{Error, check};
@@ -72,39 +72,56 @@ impl Forward<Tensor<4>> for ConvBlock {
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']` with
     /// height' = ⌊(height + 2·padding − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.fused(&input, false).unwrap_or_else(|| relu(self.bn.forward(self.conv.forward(input))))
+        self.run(input, None)
     }
 }
 
 impl ConvBlock {
-    /// The block and 2×2 max pooling: `[batch, channels_in, height, width]` to
-    /// `[batch, channels_out, height'/2, width'/2]`.
+    /// The block and pooling: `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`, pooled.
     pub(crate) fn forward_pooled(&self, input: Tensor<4>, pool: &MaxPooling) -> Tensor<4> {
-        let fused = if pool.halves() { self.fused(&input, true) } else { None };
-        fused.unwrap_or_else(|| pool.forward(self.forward(input)))
+        self.run(input, Some(pool))
     }
 
-    /// All of it as one operation, if the block trains and is a plain one.
-    fn fused(&self, input: &Tensor<4>, pool: bool) -> Option<Tensor<4>> {
-        let Conv2d { weight, bias: Some(bias), stride, kernel_size, dilation: [1, 1], groups: 1, .. } =
-            &self.conv
-        else {
-            return None;
+    /// All of it as one operation where that is possible.
+    fn run(&self, input: Tensor<4>, pool: Option<&MaxPooling>) -> Tensor<4> {
+        let halves = pool.is_some_and(MaxPooling::halves);
+        let (output, pooled) = match self.settings(halves) {
+            Some((bias, settings)) if self.bn.trains(&input) => (self.train(input, bias, settings), halves),
+            // A gradient goes through the normalisation as it is.
+            Some((bias, settings)) if !input.device().is_autodiff() => {
+                let (weight, bias) = self.bn.fold(self.conv.weight.val(), bias);
+                (conv_relu(input, weight, bias, settings), halves)
+            }
+            _ => (relu(self.bn.forward(self.conv.forward(input))), false),
         };
-        if !self.bn.trains(input) {
-            return None;
+        match pool {
+            Some(pool) if !pooled => pool.forward(output),
+            _ => output,
         }
-        let ([batch, _, height, width], padding) = (input.dims(), self.padding);
-        let out = |axis: usize, length: usize| {
-            (length + 2 * padding).checked_sub(kernel_size[axis]).map(|rest| rest / stride[axis] + 1)
-        };
-        let values = batch * out(0, height)? * out(1, width)?;
-        check_values(values);
+    }
+
+    /// What a kernel needs to know, if the convolution is one that [`ConvBlockConfig`] makes.
+    fn settings(&self, pool: bool) -> Option<(Tensor<1>, ConvBlockSettings)> {
+        let Conv2d { bias: Some(bias), stride, dilation, groups, .. } = &self.conv else { return None };
+        let padding = [self.padding; 2];
         let settings =
-            ConvBlockSettings { stride: *stride, padding: [padding; 2], dilation: [1, 1], groups: 1, pool };
+            ConvBlockSettings { stride: *stride, padding, dilation: *dilation, groups: *groups, pool };
+        Some((bias.val(), settings))
+    }
+
+    fn train(&self, input: Tensor<4>, bias: Tensor<1>, settings: ConvBlockSettings) -> Tensor<4> {
+        let ([batch, _, height, width], Conv2d { kernel_size, stride, dilation, .. }) =
+            (input.dims(), &self.conv);
+        let out = |axis: usize, length: usize| {
+            let reach = (kernel_size[axis] - 1) * dilation[axis] + 1;
+            let rest = (length + 2 * self.padding).checked_sub(reach);
+            rest.map_or(0, |rest| rest / stride[axis] + 1)
+        };
+        let values = batch * out(0, height) * out(1, width);
+        check_values(values);
         let (gamma, beta, epsilon) = (self.bn.weight.val(), self.bn.bias.val(), self.bn.epsilon());
-        let result = conv_block(input.clone(), weight.val(), bias.val(), gamma, beta, epsilon, settings);
+        let result = conv_block(input, self.conv.weight.val(), bias, gamma, beta, epsilon, settings);
         self.bn.observe(result.mean, result.variance, values);
-        Some(result.output)
+        result.output
     }
 }
