@@ -6,8 +6,8 @@
 
 use rayon::prelude::*;
 
-use crate::fused::{Array, Computed, Fused, Pass};
-use crate::geometry::{Geometry, Transposed, Windows};
+use crate::fused::{Array, Computed, Fused, Order, Pass};
+use crate::geometry::{Class, Geometry, Transposed, Windows};
 use crate::layout::transpose;
 use crate::matrix::Into;
 use crate::memory::{Recycled, any, with_scratch, zeros};
@@ -28,6 +28,10 @@ pub(crate) struct ConvBlock {
     /// Whether 2×2 max pooling follows.
     pub(crate) pool: bool,
     pub(crate) normalisation: Normalisation,
+    /// Of the images.
+    pub(crate) order: Order,
+    /// Of the output.
+    pub(crate) output_order: Order,
 }
 
 /// What comes between convolution and ReLU.
@@ -97,7 +101,7 @@ impl ConvBlock {
 
     /// The convolution's output `[batch, places, filters]`, without its bias, and its statistics.
     fn convolve(&self, images: &[f32], weight: &[f32]) -> Kept {
-        let (windows, weight) = (Windows::new(self.geometry), self.weight(weight));
+        let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
         let mut inner = Recycled::new(self.batch * self.inner());
         let chunk = self.chunk();
         let mut moments = vec![Moments::default(); self.batch.div_ceil(chunk) * self.filters];
@@ -149,17 +153,29 @@ impl ConvBlock {
         );
     }
 
-    /// Normalisation, ReLU and pooling of one image: `[places, filters]` to `[filters, height, width]`; `memory` has as
-    /// many elements.
+    /// Normalisation, ReLU and pooling of one image: `[places, filters]` to the output in its order; `memory` has as many
+    /// elements.
     fn activate(&self, output: &mut [f32], inner: &[f32], affine: &Affine, memory: &mut [f32]) {
+        let [height, width] = self.out();
+        match self.output_order {
+            Order::ChannelsLast => self.activate_places(output, inner, affine),
+            Order::Contiguous => {
+                self.activate_places(memory, inner, affine);
+                transpose(memory, output, height * width, self.filters);
+            }
+        }
+    }
+
+    /// `[places, filters]` to `[out places, filters]`.
+    fn activate_places(&self, output: &mut [f32], inner: &[f32], affine: &Affine) {
         let filters = self.filters;
-        let ([_, width], [out_height, out_width]) = (self.geometry.out(), self.out());
+        let ([_, width], [_, out_width]) = (self.geometry.out(), self.out());
         let (scale, shift) = (&affine.scale[..], &affine.shift[..]);
         vectorised(
             #[inline(always)]
             || {
                 if !self.pool {
-                    for (to, from) in memory.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
+                    for (to, from) in output.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
                         let lanes = from.iter().zip(scale).zip(shift);
                         for (to, ((z, scale), shift)) in to.iter_mut().zip(lanes) {
                             *to = rectified(scale * z + shift);
@@ -167,7 +183,7 @@ impl ConvBlock {
                     }
                     return;
                 }
-                for (place, to) in memory.chunks_exact_mut(filters).enumerate() {
+                for (place, to) in output.chunks_exact_mut(filters).enumerate() {
                     let [z0, z1, z2, z3] = pooled(inner, place, out_width, width, filters);
                     let (scale, shift, to) = (&scale[..filters], &shift[..filters], &mut to[..filters]);
                     for filter in 0..filters {
@@ -179,7 +195,18 @@ impl ConvBlock {
                 }
             },
         );
-        transpose(memory, output, out_height * out_width, filters);
+    }
+
+    /// The gradient of one image's output as `[out places, filters]`; `memory` has as many elements.
+    fn last<'a>(&self, gradient: &'a [f32], order: Order, memory: &'a mut [f32]) -> &'a [f32] {
+        let [height, width] = self.out();
+        match order {
+            Order::ChannelsLast => gradient,
+            Order::Contiguous => {
+                transpose(gradient, memory, self.filters, height * width);
+                memory
+            }
+        }
     }
 }
 
@@ -215,6 +242,11 @@ fn larger(a: f32, b: f32) -> f32 {
 impl Fused<5> for ConvBlock {
     type Kept = Option<Kept>;
     const KEEPS_OUTPUT: bool = false;
+    const ANY_ORDER: Option<usize> = Some(0);
+
+    fn set_order(&mut self, order: Order) {
+        self.order = order;
+    }
 
     fn forward(&self, [images, weight, bias, gamma, beta]: [&[f32]; 5], _: bool) -> Computed<Option<Kept>> {
         let [height, width] = self.out();
@@ -236,13 +268,13 @@ impl Fused<5> for ConvBlock {
                 let means = statistics.clone().map(|moments| moments.mean() as f32);
                 let statistics = means.chain(statistics.map(|moments| moments.variance() as f32)).collect();
                 Computed {
-                    output: Array::new(output, shape),
+                    output: Array::new(output, shape).with_order(self.output_order),
                     beside: vec![Array::new(statistics, [2, self.filters])],
                     kept: Some(kept),
                 }
             }
             Normalisation::Folded => {
-                let (windows, weight) = (Windows::new(self.geometry), self.weight(weight));
+                let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
                 let affine = Affine { scale: vec![1.0; self.filters], shift: bias.to_vec() };
                 output
                     .par_chunks_mut(self.outer().max(1))
@@ -256,19 +288,20 @@ impl Fused<5> for ConvBlock {
                             self.activate(output, inner, &affine, memory);
                         });
                     });
-                Computed { output: Array::new(output, shape), beside: vec![], kept: None }
+                let output = Array::new(output, shape).with_order(self.output_order);
+                Computed { output, beside: vec![], kept: None }
             }
         }
     }
 
     fn backward(&self, pass: Pass<'_, Option<Kept>, 5>) -> [Option<Vec<f32>>; 5] {
-        let Pass { inputs: [images, weight, bias, gamma, beta], kept, gradient, wanted, .. } = pass;
+        let Pass { inputs: [images, weight, bias, gamma, beta], kept, gradient, order, wanted, .. } = pass;
         let (Some(Kept { inner, statistics }), Normalisation::OfBatch(epsilon)) = (kept, self.normalisation)
         else {
             unreachable!("a folded block has no gradient")
         };
         let affine = self.affine(&statistics, epsilon, [bias, gamma, beta]);
-        let sums = self.sums(&inner, gradient, &affine, &statistics, epsilon);
+        let sums = self.sums(&inner, (gradient, order), &affine, &statistics, epsilon);
         let count = (self.batch * self.geometry.places()) as f64;
         // dz = γ/σ · (dy − Σdy/n − ẑ·Σ(dy·ẑ)/n) = routed·dy + constant + slope·z
         let (mut routed, mut constant, mut slope) = (Vec::new(), Vec::new(), Vec::new());
@@ -281,7 +314,7 @@ impl Fused<5> for ConvBlock {
             constant.push((-factor * gradients / count - steep * moments.mean()) as f32);
         }
         let backward = Backward { block: self, affine, routed, constant, slope };
-        let (images, weight) = backward.products(images, weight, &inner, gradient, wanted[0]);
+        let (images, weight) = backward.products(images, weight, &inner, (gradient, order), wanted[0]);
         let narrow = |which: usize| sums.iter().map(|sums| sums[which] as f32).collect();
         [
             images,
@@ -299,13 +332,13 @@ impl ConvBlock {
     fn sums(
         &self,
         inner: &[f32],
-        gradient: &[f32],
+        (gradient, order): (&[f32], Order),
         affine: &Affine,
         statistics: &[Moments],
         epsilon: f64,
     ) -> Vec<[f64; 2]> {
         let filters = self.filters;
-        let ([_, width], [out_height, out_width]) = (self.geometry.out(), self.out());
+        let ([_, width], [_, out_width]) = (self.geometry.out(), self.out());
         let chunk = self.chunk();
         let centers: Vec<f32> = statistics.iter().map(|moments| moments.mean() as f32).collect();
         let mut sums = vec![[0f64; 2]; self.batch.div_ceil(chunk) * filters];
@@ -317,7 +350,7 @@ impl ConvBlock {
                     let ([dy, gradients, products, _], _) = scratch.take([self.outer(), filters, filters, 0]);
                     let images = inner.chunks_exact(self.inner());
                     for (inner, gradient) in images.zip(gradient.chunks_exact(self.outer().max(1))) {
-                        transpose(gradient, dy, filters, out_height * out_width);
+                        let dy = self.last(gradient, order, dy);
                         gradients.fill(0.0);
                         products.fill(0.0);
                         vectorised(
@@ -493,15 +526,14 @@ impl Backward<'_> {
         images: &[f32],
         weight: &[f32],
         inner: &[f32],
-        gradient: &[f32],
+        (gradient, order): (&[f32], Order),
         wants_images: bool,
     ) -> (Option<Vec<f32>>, Vec<f32>) {
         let block = self.block;
         let (geometry, filters, chunk) = (block.geometry, block.filters, block.chunk());
-        let [out_height, out_width] = block.out();
-        let windows = Windows::new(geometry);
+        let windows = Windows::new(geometry, block.order);
         let window = windows.window.len();
-        let back = wants_images.then(|| Back::new(geometry, filters, weight));
+        let back = wants_images.then(|| Back::new(geometry, filters, weight, block.order));
         let mut images_gradient = zeros(if wants_images { images.len() } else { 0 });
         let mut weights = Recycled::new(block.batch.div_ceil(chunk) * window * filters);
         weights.fill(0.0);
@@ -521,8 +553,7 @@ impl Backward<'_> {
                         memory.fill(0.0);
                     }
                     padded.fill(0.0);
-                    let outer = &mut dy[..block.outer()];
-                    transpose(gradient, outer, filters, out_height * out_width);
+                    let outer = block.last(gradient, order, &mut dy[..block.outer()]);
                     self.unpooled(dz, inner, outer);
                     panels.pack(dz, windows.places.len(), filters, [filters, 1]);
                     let (places, elements) = (&windows.places, &windows.window);
@@ -575,6 +606,8 @@ type ChunkInputs<'a> = (((&'a mut [f32], &'a [f32]), &'a [f32]), &'a [f32]);
 
 /// From the convolution's gradient to the image's.
 struct Back {
+    /// Of the image.
+    order: Order,
     channels: usize,
     filters: usize,
     transposed: Transposed,
@@ -583,7 +616,7 @@ struct Back {
 }
 
 impl Back {
-    fn new(geometry: Geometry, filters: usize, weight: &[f32]) -> Self {
+    fn new(geometry: Geometry, filters: usize, weight: &[f32], order: Order) -> Self {
         let (channels, kernel) = (geometry.channels, geometry.kernel[0] * geometry.kernel[1]);
         let transposed = Transposed::new(geometry, filters);
         let weights = transposed
@@ -604,36 +637,51 @@ impl Back {
                 panels
             })
             .collect();
-        Back { channels, filters, transposed, weights }
+        Back { order, channels, filters, transposed, weights }
     }
 
-    /// The gradient of one image `[channels, height, width]` for that of its convolution `[places, filters]`; `pixels` is
-    /// memory of the image's size, `memory` has zeros around where the gradient is put.
+    /// The gradient of one image, in its order, for that of its convolution `[places, filters]`; `pixels` is memory of the
+    /// image's size, `memory` has zeros around where the gradient is put.
     fn image(&self, to: &mut [f32], dz: &[f32], memory: &mut [f32], pixels: &mut [f32]) {
         let gradient = self.transposed.pad(dz, memory);
-        let size = to.len() / self.channels;
-        for (class, weight) in self.transposed.classes.iter().zip(&self.weights) {
-            let (filters, taps) = (self.filters, &class.taps);
-            let pixels = &mut pixels[..class.pixels.len() * self.channels];
-            multiply(
-                pixels,
-                self.channels,
-                Into::Replace,
-                weight,
-                gradient,
-                class.rows.len(),
-                |pixel| class.rows[pixel],
-                |k| taps[k / filters] + k % filters,
-            );
-            if self.transposed.classes.len() == 1 {
-                transpose(pixels, to, size, self.channels);
-                return;
+        let (channels, size) = (self.channels, to.len() / self.channels);
+        if let ([class], [weight]) = (&self.transposed.classes[..], &self.weights[..]) {
+            match self.order {
+                Order::ChannelsLast => self.pixels(to, class, weight, gradient),
+                Order::Contiguous => {
+                    self.pixels(pixels, class, weight, gradient);
+                    transpose(pixels, to, size, channels);
+                }
             }
-            for (&pixel, from) in class.pixels.iter().zip(pixels.chunks_exact(self.channels)) {
-                for (channel, from) in from.iter().enumerate() {
-                    to[channel * size + pixel] = *from;
+            return;
+        }
+        for (class, weight) in self.transposed.classes.iter().zip(&self.weights) {
+            self.pixels(pixels, class, weight, gradient);
+            for (&pixel, from) in class.pixels.iter().zip(pixels.chunks_exact(channels)) {
+                match self.order {
+                    Order::ChannelsLast => to[pixel * channels..][..channels].copy_from_slice(from),
+                    Order::Contiguous => {
+                        from.iter()
+                            .enumerate()
+                            .for_each(|(channel, from)| to[channel * size + pixel] = *from);
+                    }
                 }
             }
         }
+    }
+
+    /// The gradients of a class of pixels, each with its channels.
+    fn pixels(&self, to: &mut [f32], class: &Class, weight: &Panels, gradient: &[f32]) {
+        let (filters, taps) = (self.filters, &class.taps);
+        multiply(
+            to,
+            self.channels,
+            Into::Replace,
+            weight,
+            gradient,
+            class.rows.len(),
+            |pixel| class.rows[pixel],
+            |k| taps[k / filters] + k % filters,
+        );
     }
 }

@@ -17,6 +17,15 @@ use burn::tensor::{DType, Shape, TensorData};
 
 use crate::memory::lend;
 
+/// How the elements of a tensor lie. Only tensors of four dimensions, such as images, have the second order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As the shape says: the last dimension's side by side.
+    Contiguous,
+    /// Of `[batch, channels, height, width]` the channels side by side.
+    ChannelsLast,
+}
+
 /// An operation on `N` inputs of `f32`, whose elements lie in order, with a gradient of its own. The operation itself
 /// holds the sizes.
 pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + Sync + 'static {
@@ -25,6 +34,13 @@ pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + Sync + 'static {
 
     /// Whether the backward pass takes the output.
     const KEEPS_OUTPUT: bool;
+
+    /// An input that the operation takes in any [`Order`], as it then does the output's gradient. The input's own gradient
+    /// has the order of the input.
+    const ANY_ORDER: Option<usize> = None;
+
+    /// Takes note of that input's order.
+    fn set_order(&mut self, _order: Order) {}
 
     /// The outputs, and what is kept. Where nothing is `tracked` there will be no backward pass.
     fn forward(&self, inputs: [&[f32]; N], tracked: bool) -> Computed<Self::Kept>;
@@ -42,10 +58,11 @@ pub(crate) struct Computed<K> {
     pub(crate) kept: K,
 }
 
-/// Elements in order, and their shape.
+/// Elements, their shape, and how they lie.
 pub(crate) struct Array {
-    pub(crate) values: Vec<f32>,
-    pub(crate) shape: Vec<usize>,
+    values: Vec<f32>,
+    shape: Vec<usize>,
+    order: Order,
 }
 
 /// What a backward pass has.
@@ -56,22 +73,50 @@ pub(crate) struct Pass<'a, K, const N: usize> {
     pub(crate) kept: K,
     /// The output's gradient.
     pub(crate) gradient: &'a [f32],
+    pub(crate) order: Order,
     pub(crate) wanted: [bool; N],
 }
 
 impl Array {
-    pub(crate) fn new<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Self {
+    pub(crate) fn new(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> Self {
+        let shape = shape.into();
         debug_assert_eq!(values.len(), shape.iter().product::<usize>());
-        Array { values, shape: shape.to_vec() }
+        Array { values, shape, order: Order::Contiguous }
+    }
+
+    pub(crate) fn with_order(self, order: Order) -> Self {
+        Array { order, ..self }
     }
 
     fn tensor(self) -> FlexTensor {
-        tensor(self.values, Shape::from(self.shape))
+        tensor(self.values, Shape::from(self.shape), self.order)
     }
 }
 
-fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
-    FlexTensor::from_data(TensorData::from_bytes(lend(values), shape, DType::F32))
+fn tensor(values: Vec<f32>, shape: Shape, order: Order) -> FlexTensor {
+    let tensor = |shape| FlexTensor::from_data(TensorData::from_bytes(lend(values), shape, DType::F32));
+    match order {
+        Order::Contiguous => tensor(shape),
+        Order::ChannelsLast => {
+            tensor(Shape::from([shape[0], shape[2], shape[3], shape[1]])).permute(&[0, 3, 1, 2])
+        }
+    }
+}
+
+fn order(tensor: &FlexTensor) -> Option<Order> {
+    if tensor.is_contiguous() {
+        return Some(Order::Contiguous);
+    }
+    let channels_last = tensor.layout().num_dims() == 4 && tensor.permute(&[0, 2, 3, 1]).is_contiguous();
+    channels_last.then_some(Order::ChannelsLast)
+}
+
+/// The tensor in its order or, unless it may have any, in the order of its shape.
+fn in_order(tensor: FlexTensor, any: bool) -> (FlexTensor, Order) {
+    match order(&tensor) {
+        Some(order) if any || order == Order::Contiguous => (tensor, order),
+        _ => (tensor.to_contiguous(), Order::Contiguous),
+    }
 }
 
 /// Runs an operation on tensors of flex: its output, and those beside it, which are no part of the graph.
@@ -126,8 +171,8 @@ impl<B: Backend> ExtensionType<B> for Tensors<B> {
 }
 
 impl FusedOps for Flex {
-    fn fused<O: Fused<N>, const N: usize>(operation: O, inputs: Tensors<Flex>) -> Tensors<Flex> {
-        let inputs: [FlexTensor; N] = sized(inputs.0).map(Flex::contiguous);
+    fn fused<O: Fused<N>, const N: usize>(mut operation: O, inputs: Tensors<Flex>) -> Tensors<Flex> {
+        let inputs = Flex::arrange(&mut operation, sized(inputs.0));
         let (output, beside, _) = Flex::run(&operation, &inputs, false);
         Tensors(std::iter::once(output).chain(beside).collect())
     }
@@ -139,7 +184,10 @@ fn sized<T, const N: usize>(inputs: Vec<T>) -> [T; N] {
 
 /// A backend that has both passes on its own tensors.
 trait Runs: Backend {
-    fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn arrange<O: Fused<N>, const N: usize>(
+        operation: &mut O,
+        inputs: [FloatTensor<Self>; N],
+    ) -> [FloatTensor<Self>; N];
 
     fn run<O: Fused<N>, const N: usize>(
         operation: &O,
@@ -154,14 +202,24 @@ trait Runs: Backend {
     ) -> [Option<FloatTensor<Self>>; N];
 }
 
-/// The elements of a contiguous tensor.
+/// The elements of a tensor of `f32` that has an order.
 pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().unwrap_or_else(|| unreachable!("a contiguous tensor of f32"))
+    let layout = tensor.layout();
+    &tensor.storage::<f32>()[layout.start_offset()..][..layout.num_elements()]
 }
 
 impl Runs for Flex {
-    fn contiguous(tensor: FlexTensor) -> FlexTensor {
-        tensor.to_contiguous()
+    fn arrange<O: Fused<N>, const N: usize>(operation: &mut O, inputs: [FlexTensor; N]) -> [FlexTensor; N] {
+        let mut number = 0;
+        inputs.map(|tensor| {
+            let any = O::ANY_ORDER == Some(number);
+            let (tensor, order) = in_order(tensor, any);
+            if any {
+                operation.set_order(order);
+            }
+            number += 1;
+            tensor
+        })
     }
 
     fn run<O: Fused<N>, const N: usize>(
@@ -179,18 +237,20 @@ impl Runs for Flex {
         wanted: [bool; N],
     ) -> [Option<FlexTensor>; N] {
         let State { operation, inputs, output, kept } = state;
-        let gradient = gradient.to_contiguous();
+        let (gradient, gradient_order) = in_order(gradient, O::ANY_ORDER.is_some());
         let output = output.map(|tensor| tensor.to_contiguous());
         let mut gradients = operation.backward(Pass {
             inputs: inputs.each_ref().map(values),
             output: output.as_ref().map_or(&[], values),
             kept,
             gradient: values(&gradient),
+            order: gradient_order,
             wanted,
         });
         std::array::from_fn(|input| {
             let shape = inputs[input].layout().shape().clone();
-            gradients[input].take().map(|values| tensor(values, shape))
+            let order = order(&inputs[input]).unwrap_or(Order::Contiguous);
+            gradients[input].take().map(|values| tensor(values, shape, order))
         })
     }
 }
@@ -223,10 +283,10 @@ impl<B: Runs, O: Fused<N>, const N: usize> Backward<B, N> for Node<O> {
 }
 
 impl<B: Runs, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
-    fn fused<O: Fused<N>, const N: usize>(operation: O, inputs: Tensors<Self>) -> Tensors<Self> {
+    fn fused<O: Fused<N>, const N: usize>(mut operation: O, inputs: Tensors<Self>) -> Tensors<Self> {
         let inputs: [FloatTensor<Self>; N] = sized(inputs.0);
         let nodes = inputs.each_ref().map(|tensor| tensor.node());
-        let inputs: [FloatTensor<B>; N] = inputs.map(|tensor| B::contiguous(tensor.into_primitive()));
+        let inputs = B::arrange(&mut operation, inputs.map(|tensor| tensor.into_primitive()));
         let (output, beside) = match Node::<O>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let (output, beside, kept) = B::run(&operation, &inputs, true);

@@ -1,5 +1,7 @@
 //! Where the windows of a convolution lie.
 
+use crate::fused::Order;
+
 /// The sizes of a convolution; each pair is of height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -51,21 +53,28 @@ impl Geometry {
 #[derive(Debug)]
 pub(crate) struct Windows {
     geometry: Geometry,
+    order: Order,
     pub(crate) places: Vec<usize>,
     pub(crate) window: Vec<usize>,
 }
 
 impl Windows {
-    pub(crate) fn new(geometry: Geometry) -> Self {
+    pub(crate) fn new(geometry: Geometry, order: Order) -> Self {
         let ([height, width], [padded_height, padded_width]) = (geometry.out(), geometry.padded());
         let Geometry { channels, kernel, stride, dilation, .. } = geometry;
-        let place = |n: usize| n / width * stride[0] * padded_width + n % width * stride[1];
+        // How far apart neighbours are, and channels.
+        let (pixel, plane) = match order {
+            Order::Contiguous => (1, padded_height * padded_width),
+            Order::ChannelsLast => (channels, 1),
+        };
+        let place = |n: usize| (n / width * stride[0] * padded_width + n % width * stride[1]) * pixel;
         let element = |k: usize| {
             let (channel, y, x) = (k / (kernel[0] * kernel[1]), k / kernel[1] % kernel[0], k % kernel[1]);
-            (channel * padded_height + y * dilation[0]) * padded_width + x * dilation[1]
+            channel * plane + (y * dilation[0] * padded_width + x * dilation[1]) * pixel
         };
         Windows {
             geometry,
+            order,
             places: (0..height * width).map(place).collect(),
             window: (0..channels * kernel[0] * kernel[1]).map(element).collect(),
         }
@@ -80,16 +89,21 @@ impl Windows {
     /// The image with its zeros around: as it is if there are none, else in `memory`, which has [`padded`](Self::padded)
     /// elements and zeros where this never writes.
     pub(crate) fn pad<'a>(&self, image: &'a [f32], memory: &'a mut [f32]) -> &'a [f32] {
-        let Geometry { size: [height, width], padding: [above, before], .. } = self.geometry;
+        let Geometry { channels, size: [height, width], padding: [above, before], .. } = self.geometry;
         if [above, before] == [0, 0] {
             return image;
         }
         let [padded_height, padded_width] = self.geometry.padded();
-        let channels = memory.chunks_exact_mut(padded_height * padded_width);
-        for (to, from) in channels.zip(image.chunks_exact(height * width)) {
-            let rows = to.chunks_exact_mut(padded_width).skip(above);
-            for (to, from) in rows.zip(from.chunks_exact(width)) {
-                to[before..before + width].copy_from_slice(from);
+        // With channels last there is one plane, and a row has all channels.
+        let row = match self.order {
+            Order::Contiguous => 1,
+            Order::ChannelsLast => channels,
+        };
+        let planes = memory.chunks_exact_mut(padded_height * padded_width * row);
+        for (to, from) in planes.zip(image.chunks_exact(height * width * row)) {
+            let rows = to.chunks_exact_mut(padded_width * row).skip(above);
+            for (to, from) in rows.zip(from.chunks_exact(width * row)) {
+                to[before * row..][..width * row].copy_from_slice(from);
             }
         }
         memory
@@ -205,7 +219,7 @@ mod tests {
             if geometry.size[0] + 2 * geometry.padding[0] <= geometry.reach(0) {
                 continue;
             }
-            let windows = Windows::new(geometry);
+            let windows = Windows::new(geometry, Order::Contiguous);
             let mut padded = vec![usize::MAX; windows.padded()];
             let [_, width] = geometry.padded();
             for pixel in 0..geometry.image() {

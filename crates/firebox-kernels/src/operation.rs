@@ -8,7 +8,7 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 #[cfg(feature = "flex")]
 use crate::conv_block::{ConvBlock, Normalisation};
 #[cfg(feature = "flex")]
-use crate::fused::fused;
+use crate::fused::{Order, fused};
 #[cfg(feature = "flex")]
 use crate::geometry::Geometry;
 #[cfg(feature = "flex")]
@@ -27,6 +27,9 @@ pub struct ConvBlockSettings {
     pub groups: usize,
     /// Whether 2×2 max pooling with a step of 2 follows.
     pub pool: bool,
+    /// Whether the kernel leaves the output's channels side by side in memory, which is what the next convolution's likes
+    /// best. It changes no value.
+    pub channels_last: bool,
 }
 
 /// What a [`conv_block`] gives.
@@ -114,7 +117,7 @@ fn kernel(
     normalisation: Normalisation,
     settings: ConvBlockSettings,
 ) -> Option<ConvBlock> {
-    let ConvBlockSettings { stride, padding, dilation, groups, pool } = settings;
+    let ConvBlockSettings { stride, padding, dilation, groups, pool, channels_last } = settings;
     let ([batch, channels, height, width], [filters, weight_channels, kernel_height, kernel_width]) =
         (images.dims(), weight.dims());
     let kernel = [kernel_height, kernel_width];
@@ -132,6 +135,8 @@ fn kernel(
         geometry: Geometry { channels, size, kernel, stride, padding, dilation },
         pool,
         normalisation,
+        order: Order::Contiguous,
+        output_order: if channels_last { Order::ChannelsLast } else { Order::Contiguous },
     })
 }
 

@@ -86,8 +86,14 @@ fn possible(case: &Case) -> bool {
     height >= smallest && width >= smallest && case.batch * height * width >= 8
 }
 
-const PLAIN: ConvBlockSettings =
-    ConvBlockSettings { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1, pool: false };
+const PLAIN: ConvBlockSettings = ConvBlockSettings {
+    stride: [1, 1],
+    padding: [0, 0],
+    dilation: [1, 1],
+    groups: 1,
+    pool: false,
+    channels_last: false,
+};
 
 #[test]
 fn odd_shapes_strides_and_paddings_are_the_plain_operations() {
@@ -142,6 +148,43 @@ fn any_number_of_channels_and_filters_is_the_plain_operations() {
         for (channels, filters) in [(count, 3), (3, count)] {
             check(&Case { batch: 2, channels, filters, size: [6, 5], kernel: [3, 3], settings });
         }
+    }
+}
+
+/// Two blocks in a row, the first of which leaves its output with channels last: in the second one's image, its gradient,
+/// and with strides, whose pixels have classes.
+#[test]
+fn the_order_in_memory_changes_no_value() {
+    let _alone = alone();
+    Device::flex().seed(6);
+    let device = Device::flex().autodiff();
+    for (stride, padding, pool) in [([1, 1], [1, 1], true), ([2, 1], [0, 2], false), ([2, 3], [1, 0], false)]
+    {
+        let normal = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(0.1, 1.0), &device);
+        let (images, first, second) = (normal([5, 3, 12, 14]), normal([17, 3, 3, 3]), normal([4, 17, 3, 2]));
+        let filters = |count: usize, value: f32| Tensor::<1>::full([count], value, &device);
+        let [last, contiguous] = [true, false].map(|channels_last| {
+            let (images, first, second) = (
+                images.clone().detach().require_grad(),
+                first.clone().detach().require_grad(),
+                second.clone().detach().require_grad(),
+            );
+            let settings = ConvBlockSettings { padding: [1, 1], pool: true, channels_last, ..PLAIN };
+            let [bias, gamma, beta] = [0.1, 1.5, 0.2].map(|value| filters(17, value));
+            let inner = conv_block(images.clone(), first.clone(), bias, gamma, beta, 1e-5, settings).output;
+            let settings = ConvBlockSettings { stride, padding, pool, ..PLAIN };
+            let [bias, gamma, beta] = [0.1, 1.5, 0.2].map(|value| filters(4, value));
+            let out = conv_block(inner.clone(), second.clone(), bias, gamma, beta, 1e-5, settings).output;
+            let gradients = out.clone().powi_scalar(3).mean().backward();
+            vec![
+                ("inner", wide(inner)),
+                ("output", wide(out)),
+                ("gradient of images", wide(images.grad(&gradients).unwrap())),
+                ("gradient of first", wide(first.grad(&gradients).unwrap())),
+                ("gradient of second", wide(second.grad(&gradients).unwrap())),
+            ]
+        });
+        assert_near("order", &last, &contiguous, &contiguous);
     }
 }
 

@@ -13,8 +13,14 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-const SETTINGS: ConvBlockSettings =
-    ConvBlockSettings { stride: [1, 1], padding: [1, 1], dilation: [1, 1], groups: 1, pool: true };
+const SETTINGS: ConvBlockSettings = ConvBlockSettings {
+    stride: [1, 1],
+    padding: [1, 1],
+    dilation: [1, 1],
+    groups: 1,
+    pool: true,
+    channels_last: false,
+};
 
 /// Outputs and gradients of a block, as bits.
 fn block(images: &TensorData, weight: &TensorData) -> Vec<Vec<u32>> {

@@ -70,8 +70,8 @@ impl Forward<Tensor<4>> for Cnn {
 
     /// Images `[batch, channels, height, width]` to logits `[batch, classes]`.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let x = self.conv1.forward_pooled(images, &self.pool);
-        let x = self.conv2.forward_pooled(x, &self.pool);
+        let x = self.conv1.forward_pooled(images, &self.pool, true);
+        let x = self.conv2.forward_pooled(x, &self.pool, false);
         let x = self.fc1.forward(x.flatten::<2>(1, 3));
         self.fc2.forward(self.dropout.forward(x))
     }

@@ -72,20 +72,26 @@ impl Forward<Tensor<4>> for ConvBlock {
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']` with
     /// height' = ⌊(height + 2·padding − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.run(input, None)
+        self.run(input, None, false)
     }
 }
 
 impl ConvBlock {
     /// The block and pooling: `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`, pooled.
-    pub(crate) fn forward_pooled(&self, input: Tensor<4>, pool: &MaxPooling) -> Tensor<4> {
-        self.run(input, Some(pool))
+    /// With `channels_last` it lies in memory as another block likes it.
+    pub(crate) fn forward_pooled(
+        &self,
+        input: Tensor<4>,
+        pool: &MaxPooling,
+        channels_last: bool,
+    ) -> Tensor<4> {
+        self.run(input, Some(pool), channels_last)
     }
 
     /// All of it as one operation where that is possible.
-    fn run(&self, input: Tensor<4>, pool: Option<&MaxPooling>) -> Tensor<4> {
+    fn run(&self, input: Tensor<4>, pool: Option<&MaxPooling>, channels_last: bool) -> Tensor<4> {
         let halves = pool.is_some_and(MaxPooling::halves);
-        let (output, pooled) = match self.settings(halves) {
+        let (output, pooled) = match self.settings(halves, channels_last) {
             Some((bias, settings)) if self.bn.trains(&input) => (self.train(input, bias, settings), halves),
             // A gradient goes through the normalisation as it is.
             Some((bias, settings)) if !input.device().is_autodiff() => {
@@ -101,11 +107,17 @@ impl ConvBlock {
     }
 
     /// What a kernel needs to know, if the convolution is one that [`ConvBlockConfig`] makes.
-    fn settings(&self, pool: bool) -> Option<(Tensor<1>, ConvBlockSettings)> {
+    fn settings(&self, pool: bool, channels_last: bool) -> Option<(Tensor<1>, ConvBlockSettings)> {
         let Conv2d { bias: Some(bias), stride, dilation, groups, .. } = &self.conv else { return None };
         let padding = [self.padding; 2];
-        let settings =
-            ConvBlockSettings { stride: *stride, padding, dilation: *dilation, groups: *groups, pool };
+        let settings = ConvBlockSettings {
+            stride: *stride,
+            padding,
+            dilation: *dilation,
+            groups: *groups,
+            pool,
+            channels_last,
+        };
         Some((bias.val(), settings))
     }
 

@@ -53,7 +53,7 @@ impl<const KEEPS_OUTPUT: bool, const N: usize> Fused<N> for Linear<KEEPS_OUTPUT>
         } else {
             self.forward_by_columns(&mut output, input, weight, bias);
         }
-        Computed { output: Array { values: output, shape: self.shape.clone() }, beside: vec![], kept: () }
+        Computed { output: Array::new(output, self.shape.clone()), beside: vec![], kept: () }
     }
 
     fn backward(&self, pass: Pass<'_, (), N>) -> [Option<Vec<f32>>; N] {
