@@ -1,8 +1,8 @@
 //! The linear map on slices, and its gradients.
 //!
-//! Of its three products none is cut along its sums, so that there are no partial sums to put together, and each is read
-//! the way that needs the least packing: with many rows, tasks have rows of the output; with few, they have columns, so
-//! that the weight, which is then the largest of all, is read once and where it lies.
+//! Each of its three products is cut the way that needs the least packing: with many rows, tasks have rows; with few, they
+//! have columns, so that the weight, which is then the largest of all, is read once and where it lies. Only the weight's
+//! gradient has sums over all rows, which with many rows come from a fixed number of chunks.
 
 use crate::activation::Activation;
 use crate::fused::{Array, Computed, Fused, Pass};
@@ -10,14 +10,14 @@ use crate::layout::transpose;
 use crate::matrix::{Into, Matrix, product};
 use crate::memory::{Recycled, with_scratch};
 use crate::product::{Panels, multiply};
-use crate::simd::dispatch;
+use crate::simd::vectorised;
 use crate::tasks::{SMALL, share, tiles};
 
-/// Columns, or rows of the weight's gradient, that a task has.
+/// Columns that a task has, where tasks have columns.
 const TILE: usize = 64;
 
-/// Rows that a task has, where tasks have rows.
-const ROWS: usize = 128;
+/// Rows of a product: gemm packs the factor on its right for more than these, and reads it where it lies for fewer.
+const ROWS: usize = 48;
 
 /// From so many rows on tasks have rows.
 const MANY: usize = 512;
@@ -199,18 +199,38 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
     fn weight_gradient(&self, inner: &[f32], input: &[f32]) -> Vec<f32> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
         let mut gradient = vec![0.0; to * from];
-        let tasks = (0..to).step_by(TILE).zip(gradient.chunks_mut(TILE * from));
-        share(tasks, self.operations(), |(first, gradient)| {
-            let inner = Matrix::new(inner, rows, to).columns(first..(first + TILE).min(to)).transposed();
-            product(gradient, Into::Replace, inner, self.input(input));
+        // Partial gradients are worth their memory if it isn't more than that of what they are made from.
+        let chunk = rows.div_ceil(CHUNKS);
+        if rows < MANY || CHUNKS * gradient.len() > inner.len() + input.len() {
+            let (inner, input) = (Matrix::new(inner, rows, to), self.input(input));
+            let tasks = (0..to).step_by(ROWS).zip(gradient.chunks_mut(ROWS * from));
+            share(tasks, self.operations(), |(first, gradient)| {
+                let inner = inner.columns(first..(first + ROWS).min(to)).transposed();
+                product(gradient, Into::Replace, inner, input);
+            });
+            return gradient;
+        }
+        let mut parts = Recycled::new(rows.div_ceil(chunk) * gradient.len());
+        let tasks = parts
+            .chunks_exact_mut(gradient.len())
+            .zip(inner.chunks(chunk * to))
+            .zip(input.chunks(chunk * from));
+        share(tasks, self.operations(), |((gradient, inner), input)| {
+            let rows = input.len() / from;
+            let (inner, input) = (Matrix::new(inner, rows, to), Matrix::new(input, rows, from));
+            for (first, gradient) in (0..to).step_by(ROWS).zip(gradient.chunks_mut(ROWS * from)) {
+                let inner = inner.columns(first..(first + ROWS).min(to)).transposed();
+                product(gradient, Into::Replace, inner, input);
+            }
         });
+        add_rows(&mut gradient, &parts);
         gradient
     }
 }
 
 /// Adds rows as long as `to`, one after the other.
 fn add_rows(to: &mut [f32], rows: &[f32]) {
-    dispatch(
+    vectorised(
         #[inline(always)]
         || {
             for row in rows.chunks_exact(to.len()) {
