@@ -14,6 +14,7 @@ mod adam;
 mod attention;
 #[cfg(feature = "flex")]
 mod conv_block;
+mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
@@ -42,6 +43,7 @@ mod tasks;
 pub use activation::Activation;
 pub use adam::{AdamStep, adam};
 pub use attention::{additive_attention, masked_softmax};
+pub use cross_entropy::cross_entropy;
 pub use linear::linear;
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use simd::{Instructions, instructions, limit_instructions};
