@@ -16,13 +16,17 @@ use crate::tasks::{SMALL, share, tiles};
 /// Columns that a task has, where tasks have columns.
 const TILE: usize = 64;
 
-/// Rows of a product: gemm packs the factor on its right for more than these, and reads it where it lies for fewer.
-const ROWS: usize = 48;
+/// Rows of the weight's gradient that a task has, where tasks have rows of it: gemm packs the factor on its right for more
+/// than these, and reads it where it lies for fewer.
+const NARROW: usize = 48;
+
+/// Rows that a task has at least, where tasks have rows: gemm packs the factor on its right for each.
+const LEAST: usize = 128;
 
 /// From so many rows on tasks have rows.
 const MANY: usize = 512;
 
-/// Into how many chunks the rows are cut for sums over them, if there are that many.
+/// Into how many chunks the rows are cut at most.
 const CHUNKS: usize = 16;
 
 /// The operation on an input of `rows` × `features_in`, a weight `[features_out, features_in]` and, perhaps, a bias.
@@ -81,6 +85,11 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         2 * self.rows * self.features_in * self.features_out
     }
 
+    /// Rows that a task has, where tasks have rows.
+    fn chunk(&self) -> usize {
+        self.rows.div_ceil(CHUNKS).max(LEAST)
+    }
+
     fn input<'a>(&self, values: &'a [f32]) -> Matrix<'a> {
         Matrix::new(values, self.rows, self.features_in)
     }
@@ -94,7 +103,8 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         let (from, to) = (self.features_in, self.features_out);
         let mut turned = Recycled::new(weight.len());
         transpose(weight, &mut turned, to, from);
-        let tasks = output.chunks_mut(ROWS * to).zip(input.chunks(ROWS * from));
+        let chunk = self.chunk();
+        let tasks = output.chunks_mut(chunk * to).zip(input.chunks(chunk * from));
         share(tasks, self.operations(), |(output, input)| {
             let input = Matrix::new(input, input.len() / from, from);
             product(output, Into::Replace, input, Matrix::new(&turned, from, to));
@@ -106,7 +116,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
     fn forward_by_columns(&self, output: &mut [f32], input: &[f32], weight: &[f32], bias: Option<&[f32]>) {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
         let mut panels = Panels::default();
-        panels.pack(input, from, rows, [1, from]);
+        panels.pack_shared(input, from, rows, [1, from]);
         share(tiles(output, to, TILE), self.operations(), |(first, parts)| {
             let width = TILE.min(to - first);
             let weight = &weight[first * from..][..width * from];
@@ -175,7 +185,8 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         if self.operations() < SMALL {
             product(&mut gradient, Into::Replace, Matrix::new(inner, rows, to), weight);
         } else if rows >= MANY {
-            let tasks = gradient.chunks_mut(ROWS * from).zip(inner.chunks(ROWS * to));
+            let chunk = self.chunk();
+            let tasks = gradient.chunks_mut(chunk * from).zip(inner.chunks(chunk * to));
             share(tasks, self.operations(), |(gradient, inner)| {
                 product(gradient, Into::Replace, Matrix::new(inner, inner.len() / to, to), weight);
             });
@@ -200,12 +211,12 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
         let mut gradient = vec![0.0; to * from];
         // Partial gradients are worth their memory if it isn't more than that of what they are made from.
-        let chunk = rows.div_ceil(CHUNKS);
-        if rows < MANY || CHUNKS * gradient.len() > inner.len() + input.len() {
+        let chunk = self.chunk();
+        if rows < MANY || rows.div_ceil(chunk) * gradient.len() > inner.len() + input.len() {
             let (inner, input) = (Matrix::new(inner, rows, to), self.input(input));
-            let tasks = (0..to).step_by(ROWS).zip(gradient.chunks_mut(ROWS * from));
+            let tasks = (0..to).step_by(NARROW).zip(gradient.chunks_mut(NARROW * from));
             share(tasks, self.operations(), |(first, gradient)| {
-                let inner = inner.columns(first..(first + ROWS).min(to)).transposed();
+                let inner = inner.columns(first..(first + NARROW).min(to)).transposed();
                 product(gradient, Into::Replace, inner, input);
             });
             return gradient;
@@ -218,10 +229,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         share(tasks, self.operations(), |((gradient, inner), input)| {
             let rows = input.len() / from;
             let (inner, input) = (Matrix::new(inner, rows, to), Matrix::new(input, rows, from));
-            for (first, gradient) in (0..to).step_by(ROWS).zip(gradient.chunks_mut(ROWS * from)) {
-                let inner = inner.columns(first..(first + ROWS).min(to)).transposed();
-                product(gradient, Into::Replace, inner, input);
-            }
+            product(gradient, Into::Replace, inner.transposed(), input);
         });
         add_rows(&mut gradient, &parts);
         gradient
