@@ -24,7 +24,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::nn::loss::{BinaryCrossEntropyLossConfig, CrossEntropyLossConfig};
+use burn::nn::loss::BinaryCrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Shape, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use firebox::kernels;
@@ -139,10 +139,9 @@ fn prepare(kind: Kind, batch: usize) -> Result<Step, Error> {
             let mut learner = Learner::new(model, adam());
             let images = random([batch, 3, SIDE, SIDE], &device);
             let classes = Tensor::<1, Int>::arange(0..batch as i64, &device).remainder_scalar(CLASSES as i64);
-            let cross_entropy = CrossEntropyLossConfig::new().init(&device);
             Box::new(move || {
                 let logits = learner.model().forward(images.clone());
-                let loss = cross_entropy.forward(logits, classes.clone());
+                let loss = kernels::cross_entropy(logits, classes.clone());
                 let value = loss.clone().detach();
                 learner.step(loss, LR);
                 vec![value]

@@ -187,7 +187,7 @@ fn task(recipe: &Recipe, device: &Device) -> Result<Classification<Cnn, Tensor<4
     let training = device.clone().autodiff();
     let config = CnnConfig::new(fashion_mnist::CLASSES.len()).with_channels(1).with_dropout(recipe.dropout);
     let cnn = init(recipe.seed, &training, |device| config.init(device))?;
-    Ok(Classification::new(cnn, Adam::new().init()?, &training))
+    Ok(Classification::new(cnn, Adam::new().init()?))
 }
 
 /// Grey images of one channel, and their classes.

@@ -471,7 +471,7 @@ fn text_goes_from_the_loader_to_a_classifier() {
         .unwrap();
     let config = SequenceClassifierConfig::new(2, 10, 8, 16).with_cell(Cell::Gru);
     let model = init(3, &device, |device| config.init(device)).unwrap();
-    let mut task = Classification::new(model, Adam::new().init().unwrap(), &device);
+    let mut task = Classification::new(model, Adam::new().init().unwrap());
     let mut last = Metrics::of(0);
     for epoch in 0..6 {
         last = Metrics::of(0);

@@ -6,7 +6,7 @@ use burn::tensor::activation::{leaky_relu, relu, tanh};
 #[cfg(feature = "flex")]
 use crate::math;
 #[cfg(feature = "flex")]
-use crate::simd::dispatch;
+use crate::simd::vectorised;
 
 /// A function of each element that follows a [`linear`](crate::linear()) map.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -77,7 +77,7 @@ impl Activation {
 #[cfg(feature = "flex")]
 #[inline(always)]
 fn activate(rows: &mut [f32], bias: Option<&[f32]>, features: usize, activation: impl Fn(f32) -> f32) {
-    dispatch(
+    vectorised(
         #[inline(always)]
         || match bias {
             Some(bias) => {
@@ -93,7 +93,7 @@ fn activate(rows: &mut [f32], bias: Option<&[f32]>, features: usize, activation:
 #[cfg(feature = "flex")]
 #[inline(always)]
 fn derive(to: &mut [f32], output: &[f32], gradient: &[f32], derivative: impl Fn(f32, f32) -> f32) {
-    dispatch(
+    vectorised(
         #[inline(always)]
         || {
             for ((to, &y), &g) in to.iter_mut().zip(output).zip(gradient) {

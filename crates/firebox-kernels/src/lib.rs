@@ -15,6 +15,7 @@ mod attention;
 mod compute_threads;
 #[cfg(feature = "flex")]
 mod conv_block;
+mod cross_entropy;
 #[cfg(feature = "flex")]
 mod fused;
 #[cfg(feature = "flex")]
@@ -48,6 +49,7 @@ pub use activation::Activation;
 pub use adam::{AdamMoments, AdamStep, adam};
 pub use attention::{additive_attention, masked_softmax};
 pub use compute_threads::start_compute_threads;
+pub use cross_entropy::cross_entropy;
 pub use linear::linear;
 pub use norm::Norm;
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};

@@ -8,6 +8,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::matrix::Into;
 use crate::simd::dispatch;
+use crate::tasks::share;
 
 /// Outputs side by side that a tile has: two vectors of AVX-512, four of AVX2, eight of NEON. Layouts don't depend on the
 /// CPU.
@@ -34,21 +35,47 @@ fn panels(width: usize) -> impl Iterator<Item = (usize, usize)> {
 impl Panels {
     /// Element (k, m) is `values[k · strides[0] + m · strides[1]]`.
     pub(crate) fn pack(&mut self, values: &[f32], depth: usize, width: usize, strides: [usize; 2]) {
+        self.place(depth, width).for_each(|panel| panel.pack(values, strides));
+    }
+
+    /// [`pack`](Self::pack) by all threads: not for a task that holds its thread's memory.
+    pub(crate) fn pack_shared(&mut self, values: &[f32], depth: usize, width: usize, strides: [usize; 2]) {
+        // An element takes as long as many operations of a product.
+        share(self.place(depth, width), 64 * depth * width, |panel| panel.pack(values, strides));
+    }
+
+    fn place(&mut self, depth: usize, width: usize) -> impl Iterator<Item = Panel<'_>> {
         (self.depth, self.width) = (depth, width);
         let all: usize = panels(width).map(|(_, lanes)| lanes).sum();
         self.values.clear();
         self.values.resize(all * depth, 0.0);
-        for (first, lanes) in panels(width) {
-            let panel = &mut self.values[first * depth..][..lanes * depth];
+        let values = self.values.chunks_mut((WIDTH * depth).max(1));
+        panels(width).zip(values).map(move |((first, lanes), values)| {
             let inside = lanes.min(width - first);
-            for (k, row) in panel.chunks_exact_mut(lanes).enumerate() {
-                let from = &values[k * strides[0] + first * strides[1]..];
-                if strides[1] == 1 {
-                    row[..inside].copy_from_slice(&from[..inside]);
-                } else {
-                    for (to, from) in row[..inside].iter_mut().zip(from.iter().step_by(strides[1])) {
-                        *to = *from;
-                    }
+            Panel { values, first, lanes, inside }
+        })
+    }
+}
+
+/// One panel that is to be filled.
+struct Panel<'a> {
+    values: &'a mut [f32],
+    first: usize,
+    lanes: usize,
+    /// So many lanes have something, the others stay zero.
+    inside: usize,
+}
+
+impl Panel<'_> {
+    fn pack(self, values: &[f32], strides: [usize; 2]) {
+        let Panel { values: panel, first, lanes, inside } = self;
+        for (k, row) in panel.chunks_exact_mut(lanes).enumerate() {
+            let from = &values[k * strides[0] + first * strides[1]..];
+            if strides[1] == 1 {
+                row[..inside].copy_from_slice(&from[..inside]);
+            } else {
+                for (to, from) in row[..inside].iter_mut().zip(from.iter().step_by(strides[1])) {
+                    *to = *from;
                 }
             }
         }

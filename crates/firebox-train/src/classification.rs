@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 
 use burn::module::Module;
-use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::optim::ModuleOptimizer;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
+use firebox_kernels::cross_entropy;
 use firebox_models::Forward;
 
 use crate::error::{Error, ErrorKind};
@@ -20,7 +20,6 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// Metrics: `loss`, and `accuracy` as a fraction.
 pub struct Classification<M, I> {
     learner: Learner<M>,
-    loss: CrossEntropyLoss,
     inputs: PhantomData<fn(I)>,
 }
 
@@ -28,10 +27,9 @@ impl<M, I> Classification<M, I>
 where
     M: Module + Forward<I, Output = Tensor<2>>,
 {
-    /// With a model on the autodiff device `device`.
-    pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>, device: &Device) -> Self {
-        let loss = CrossEntropyLossConfig::new().init(device);
-        Classification { learner: Learner::new(model, optimizer), loss, inputs: PhantomData }
+    /// With a model on an autodiff device.
+    pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
+        Classification { learner: Learner::new(model, optimizer), inputs: PhantomData }
     }
 
     /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
@@ -59,7 +57,7 @@ where
             into.outputs = logits.dims()[1];
             into.classes.extend(integers(classes.clone())?);
             into.probabilities.extend(floats(softmax(logits.clone(), 1))?);
-            judge(&logits, &classes, self.loss.forward(logits.clone(), classes.clone()))
+            judge(&logits, &classes, cross_entropy(logits.clone(), classes.clone()))
         }
     }
 
@@ -84,7 +82,7 @@ where
         context: &StepContext,
     ) -> Result<Metrics, Error> {
         let logits = self.model().forward(inputs);
-        let loss = self.loss.forward(logits.clone(), classes.clone());
+        let loss = cross_entropy(logits.clone(), classes.clone());
         let metrics = judge(&logits.detach(), &classes, loss.clone().detach());
         self.learner.step(loss, context.lr);
         metrics
@@ -94,7 +92,7 @@ where
         let model = self.model().valid();
         move |(inputs, classes)| {
             let logits = model.forward(inputs);
-            judge(&logits, &classes, self.loss.forward(logits.clone(), classes.clone()))
+            judge(&logits, &classes, cross_entropy(logits.clone(), classes.clone()))
         }
     }
 

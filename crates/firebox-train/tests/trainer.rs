@@ -50,7 +50,7 @@ fn task(width: usize) -> Classification<Points, Tensor<2>> {
             output: LinearConfig::new(width, 2).init(device),
         })
     });
-    Classification::new(model.unwrap(), Adam::new().init().unwrap(), &device)
+    Classification::new(model.unwrap(), Adam::new().init().unwrap())
 }
 
 type Layout = (Stack<f32, 1>, Scalar<i64>);

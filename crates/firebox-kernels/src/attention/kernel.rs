@@ -8,7 +8,7 @@ use crate::attention::LOW;
 use crate::fused::{Array, Computed, Fused, Pass};
 use crate::math::{exp, tanh};
 use crate::memory::{Recycled, with_scratch};
-use crate::simd::dispatch;
+use crate::simd::vectorised;
 use crate::tasks::share;
 
 /// Into how many chunks a batch is cut, if it is that large.
@@ -42,7 +42,7 @@ impl<const N: usize> Fused<N> for AdditiveAttention {
         let mut output = vec![0.0; self.batch * packed];
         share(output.chunks_exact_mut(packed).enumerate(), self.operations(), |(row, output)| {
             let (context, weights) = output.split_at_mut(self.features);
-            dispatch(
+            vectorised(
                 #[inline(always)]
                 || sequences.get(row).attend(context, weights),
             );
@@ -86,7 +86,7 @@ impl<const N: usize> Fused<N> for AdditiveAttention {
                     let query = part(&mut query, at, hidden).unwrap_or(asked);
                     let mut encoder = part(&mut encoder, at, time * features);
                     let mut mapped = part(&mut mapped, at, time * hidden);
-                    dispatch(
+                    vectorised(
                         #[inline(always)]
                         || {
                             sequence.score_gradients(scores, weights, context, outer);

@@ -1,8 +1,8 @@
 //! The linear map on slices, and its gradients.
 //!
-//! Of its three products none is cut along its sums, so that there are no partial sums to put together, and each is read
-//! the way that needs the least packing: with many rows, tasks have rows of the output; with few, they have columns, so
-//! that the weight, which is then the largest of all, is read once and where it lies.
+//! Each of its three products is cut the way that needs the least packing: with many rows, tasks have rows; with few, they
+//! have columns, so that the weight, which is then the largest of all, is read once and where it lies. Only the weight's
+//! gradient has sums over all rows, which with many rows come from a fixed number of chunks.
 
 use crate::activation::Activation;
 use crate::fused::{Array, Computed, Fused, Pass};
@@ -10,19 +10,23 @@ use crate::layout::transpose;
 use crate::matrix::{Into, Matrix, product};
 use crate::memory::{Recycled, with_scratch};
 use crate::product::{Panels, multiply};
-use crate::simd::dispatch;
+use crate::simd::vectorised;
 use crate::tasks::{SMALL, share, tiles};
 
-/// Columns, or rows of the weight's gradient, that a task has.
+/// Columns that a task has, where tasks have columns.
 const TILE: usize = 64;
 
-/// Rows that a task has, where tasks have rows.
-const ROWS: usize = 128;
+/// Rows of the weight's gradient that a task has, where tasks have rows of it: gemm packs the factor on its right for more
+/// than these, and reads it where it lies for fewer.
+const NARROW: usize = 48;
+
+/// Rows that a task has at least, where tasks have rows: gemm packs the factor on its right for each.
+const LEAST: usize = 128;
 
 /// From so many rows on tasks have rows.
 const MANY: usize = 512;
 
-/// Into how many chunks the rows are cut for sums over them, if there are that many.
+/// Into how many chunks the rows are cut at most.
 const CHUNKS: usize = 16;
 
 /// The operation on an input of `rows` × `features_in`, a weight `[features_out, features_in]` and, perhaps, a bias.
@@ -81,6 +85,11 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         2 * self.rows * self.features_in * self.features_out
     }
 
+    /// Rows that a task has, where tasks have rows.
+    fn chunk(&self) -> usize {
+        self.rows.div_ceil(CHUNKS).max(LEAST)
+    }
+
     fn input<'a>(&self, values: &'a [f32]) -> Matrix<'a> {
         Matrix::new(values, self.rows, self.features_in)
     }
@@ -94,7 +103,8 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         let (from, to) = (self.features_in, self.features_out);
         let mut turned = Recycled::new(weight.len());
         transpose(weight, &mut turned, to, from);
-        let tasks = output.chunks_mut(ROWS * to).zip(input.chunks(ROWS * from));
+        let chunk = self.chunk();
+        let tasks = output.chunks_mut(chunk * to).zip(input.chunks(chunk * from));
         share(tasks, self.operations(), |(output, input)| {
             let input = Matrix::new(input, input.len() / from, from);
             product(output, Into::Replace, input, Matrix::new(&turned, from, to));
@@ -106,7 +116,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
     fn forward_by_columns(&self, output: &mut [f32], input: &[f32], weight: &[f32], bias: Option<&[f32]>) {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
         let mut panels = Panels::default();
-        panels.pack(input, from, rows, [1, from]);
+        panels.pack_shared(input, from, rows, [1, from]);
         share(tiles(output, to, TILE), self.operations(), |(first, parts)| {
             let width = TILE.min(to - first);
             let weight = &weight[first * from..][..width * from];
@@ -175,7 +185,8 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         if self.operations() < SMALL {
             product(&mut gradient, Into::Replace, Matrix::new(inner, rows, to), weight);
         } else if rows >= MANY {
-            let tasks = gradient.chunks_mut(ROWS * from).zip(inner.chunks(ROWS * to));
+            let chunk = self.chunk();
+            let tasks = gradient.chunks_mut(chunk * from).zip(inner.chunks(chunk * to));
             share(tasks, self.operations(), |(gradient, inner)| {
                 product(gradient, Into::Replace, Matrix::new(inner, inner.len() / to, to), weight);
             });
@@ -199,18 +210,35 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
     fn weight_gradient(&self, inner: &[f32], input: &[f32]) -> Vec<f32> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
         let mut gradient = vec![0.0; to * from];
-        let tasks = (0..to).step_by(TILE).zip(gradient.chunks_mut(TILE * from));
-        share(tasks, self.operations(), |(first, gradient)| {
-            let inner = Matrix::new(inner, rows, to).columns(first..(first + TILE).min(to)).transposed();
-            product(gradient, Into::Replace, inner, self.input(input));
+        // Partial gradients are worth their memory if it isn't more than that of what they are made from.
+        let chunk = self.chunk();
+        if rows < MANY || rows.div_ceil(chunk) * gradient.len() > inner.len() + input.len() {
+            let (inner, input) = (Matrix::new(inner, rows, to), self.input(input));
+            let tasks = (0..to).step_by(NARROW).zip(gradient.chunks_mut(NARROW * from));
+            share(tasks, self.operations(), |(first, gradient)| {
+                let inner = inner.columns(first..(first + NARROW).min(to)).transposed();
+                product(gradient, Into::Replace, inner, input);
+            });
+            return gradient;
+        }
+        let mut parts = Recycled::new(rows.div_ceil(chunk) * gradient.len());
+        let tasks = parts
+            .chunks_exact_mut(gradient.len())
+            .zip(inner.chunks(chunk * to))
+            .zip(input.chunks(chunk * from));
+        share(tasks, self.operations(), |((gradient, inner), input)| {
+            let rows = input.len() / from;
+            let (inner, input) = (Matrix::new(inner, rows, to), Matrix::new(input, rows, from));
+            product(gradient, Into::Replace, inner.transposed(), input);
         });
+        add_rows(&mut gradient, &parts);
         gradient
     }
 }
 
 /// Adds rows as long as `to`, one after the other.
 fn add_rows(to: &mut [f32], rows: &[f32]) {
-    dispatch(
+    vectorised(
         #[inline(always)]
         || {
             for row in rows.chunks_exact(to.len()) {

@@ -1,10 +1,12 @@
 //! What the kernels' tests share.
 
 #![allow(dead_code, unreachable_pub, reason = "no test uses all of it")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::{Mutex, MutexGuard};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
+use firebox_kernels::{Instructions, instructions, limit_instructions};
 
 /// The switch belongs to the process, and so does Burn's generator.
 pub fn alone() -> MutexGuard<'static, ()> {
@@ -38,4 +40,55 @@ pub fn assert_near(what: &str, kernel: &Results, plain: &Results, exact: &Result
             "{what}, {name}: differs by {error:e}, allowed {allowed:e}, of at most {largest:e}"
         );
     }
+}
+
+/// The same bits from run to run and with any number of threads.
+pub fn threads(run: impl Fn() -> Vec<u64> + Sync) {
+    let expected = run();
+    for threads in [1, 2, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for _ in 0..2 {
+            assert!(pool.install(&run) == expected, "{threads} threads");
+        }
+    }
+}
+
+pub fn bits(results: &Results) -> Vec<u64> {
+    results.iter().flat_map(|(_, values)| values.iter().map(|value| value.to_bits())).collect()
+}
+
+/// With each set of vector instructions that there is.
+pub fn instruction_sets(run: impl Fn(&str)) {
+    let best = instructions();
+    for most in [Instructions::Baseline, Instructions::Neon, Instructions::Avx2, Instructions::Avx512] {
+        let used = limit_instructions(most);
+        run(&format!("{used:?}"));
+    }
+    assert_eq!(limit_instructions(Instructions::Avx512), best);
+}
+
+/// Numbers where there are numbers, and what is none or infinite where that is.
+pub fn assert_same_kinds(what: &str, kernel: &Results, plain: &Results) {
+    for ((name, kernel), (_, plain)) in std::iter::zip(kernel, plain) {
+        for (at, (kernel, plain)) in std::iter::zip(kernel, plain).enumerate() {
+            let near = (kernel - plain).abs() <= 1e-4 * (1.0 + plain.abs());
+            let same = kernel == plain || kernel.is_nan() && plain.is_nan() || near;
+            assert!(same, "{what}, {name}, {at}: {kernel}, and by the plain operations {plain}");
+        }
+    }
+}
+
+/// (f(x + step) − f(x − step)) / 2·step for each element of x.
+pub fn central_differences<const D: usize>(
+    x: &Tensor<D>,
+    step: f32,
+    f: impl Fn(Tensor<D>) -> f64,
+) -> Vec<f64> {
+    let (values, shape, device) = (x.clone().into_data().try_to_vec::<f32>().unwrap(), x.dims(), x.device());
+    let at = |place: usize, step: f32| {
+        let mut values = values.clone();
+        values[place] += step;
+        f(Tensor::from_data(TensorData::new(values, shape), &device))
+    };
+    (0..values.len()).map(|place| (at(place, step) - at(place, -step)) / (2.0 * f64::from(step))).collect()
 }
