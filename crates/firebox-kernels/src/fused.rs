@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -14,6 +15,8 @@ use burn::backend::{
     DispatchTensorKind, ExtensionType, Flex, backend_extension,
 };
 use burn::tensor::{Shape, TensorData};
+
+use crate::memory::Recycled;
 
 /// An operation on `N` inputs of `f32`, whose elements lie in order, with a gradient of its own. The operation itself
 /// holds the sizes.
@@ -153,6 +156,15 @@ pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().unwrap_or_else(|| unreachable!("a contiguous tensor of f32"))
 }
 
+/// What nobody else holds serves the next pass.
+fn recycle(tensor: FlexTensor) {
+    let data = tensor.data_arc();
+    drop(tensor);
+    if let Some(values) = Arc::into_inner(data).and_then(|bytes| bytes.try_into_vec::<f32>().ok()) {
+        drop(Recycled::from(values));
+    }
+}
+
 impl Runs for Flex {
     fn contiguous(tensor: FlexTensor) -> FlexTensor {
         tensor.to_contiguous()
@@ -173,19 +185,20 @@ impl Runs for Flex {
         wanted: [bool; N],
     ) -> [Option<FlexTensor>; N] {
         let State { operation, inputs, output, kept } = state;
-        let gradient = gradient.to_contiguous();
-        let output = output.map(|tensor| tensor.to_contiguous());
+        let [gradient, output] = [Some(gradient), output].map(|tensor| tensor.map(Flex::contiguous));
         let mut gradients = operation.backward(Pass {
             inputs: inputs.each_ref().map(values),
             output: output.as_ref().map_or(&[], values),
             kept,
-            gradient: values(&gradient),
+            gradient: gradient.as_ref().map_or(&[], values),
             wanted,
         });
-        std::array::from_fn(|input| {
+        let gradients = std::array::from_fn(|input| {
             let shape = inputs[input].layout().shape().clone();
             gradients[input].take().map(|values| FlexTensor::from_data(TensorData::new(values, shape)))
-        })
+        });
+        inputs.into_iter().chain(output).chain(gradient).for_each(recycle);
+        gradients
     }
 }
 

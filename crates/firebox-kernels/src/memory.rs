@@ -36,8 +36,8 @@ impl Scratch {
     }
 }
 
-/// Values that wait from a forward pass for its backward pass. Their memory goes to the next pass that needs as much:
-/// asking the system for it anew costs a page fault for every 4 KiB.
+/// Values that wait from a forward pass for its backward pass, or become a tensor's. Their memory goes to the next pass that
+/// needs as much: asking the system for it anew costs a page fault for every 4 KiB.
 pub(crate) struct Recycled {
     values: Vec<f32>,
 }
@@ -46,22 +46,43 @@ pub(crate) struct Recycled {
 static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 const MOST: usize = 16;
 
+/// Elements below which the allocator is quick enough.
+const LEAST: usize = 1 << 14;
+
 impl Recycled {
     /// So many elements, with any values.
     pub(crate) fn new(length: usize) -> Self {
+        if length < LEAST {
+            return Recycled { values: vec![0.0; length] };
+        }
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         // A piece that is much larger is for somebody else.
         let fits = |piece: &Vec<f32>| piece.capacity() >= length && piece.capacity() / 2 <= length;
         let piece = free.iter().rposition(fits).map(|place| free.swap_remove(place));
         drop(free);
-        let mut values = piece.unwrap_or_else(|| Vec::with_capacity(length));
+        // New memory is zero already where the system gives it.
+        let mut values = piece.unwrap_or_else(|| vec![0.0; length]);
         values.resize(length, 0.0);
+        Recycled { values }
+    }
+
+    /// The values, for good.
+    pub(crate) fn into_values(mut self) -> Vec<f32> {
+        std::mem::take(&mut self.values)
+    }
+}
+
+impl From<Vec<f32>> for Recycled {
+    fn from(values: Vec<f32>) -> Self {
         Recycled { values }
     }
 }
 
 impl Drop for Recycled {
     fn drop(&mut self) {
+        if self.values.capacity() < LEAST {
+            return;
+        }
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         if free.len() == MOST {
             // The one that has waited longest for somebody.

@@ -47,7 +47,7 @@ impl<const KEEPS_OUTPUT: bool, const N: usize> Fused<N> for Linear<KEEPS_OUTPUT>
 
     fn forward(&self, inputs: [&[f32]; N], _: bool) -> Computed<()> {
         let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2).copied());
-        let mut output = vec![0.0; self.rows * self.features_out];
+        let mut output = Recycled::new(self.rows * self.features_out);
         if self.operations() < SMALL {
             let (input, weight) = (self.input(input), self.weight(weight));
             product(&mut output, Into::Replace, input, weight.transposed());
@@ -57,7 +57,11 @@ impl<const KEEPS_OUTPUT: bool, const N: usize> Fused<N> for Linear<KEEPS_OUTPUT>
         } else {
             self.forward_by_columns(&mut output, input, weight, bias);
         }
-        Computed { output: Array { values: output, shape: self.shape.clone() }, beside: vec![], kept: () }
+        Computed {
+            output: Array { values: output.into_values(), shape: self.shape.clone() },
+            beside: vec![],
+            kept: (),
+        }
     }
 
     fn backward(&self, pass: Pass<'_, (), N>) -> [Option<Vec<f32>>; N] {
@@ -180,7 +184,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
 
     fn input_gradient(&self, inner: &[f32], weight: &[f32]) -> Vec<f32> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
-        let mut gradient = vec![0.0; rows * from];
+        let mut gradient = Recycled::new(rows * from);
         let weight = self.weight(weight);
         if self.operations() < SMALL {
             product(&mut gradient, Into::Replace, Matrix::new(inner, rows, to), weight);
@@ -204,7 +208,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
                 });
             });
         }
-        gradient
+        gradient.into_values()
     }
 
     fn weight_gradient(&self, inner: &[f32], input: &[f32]) -> Vec<f32> {
