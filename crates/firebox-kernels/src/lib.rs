@@ -6,6 +6,11 @@
 //! `FIREBOX_KERNELS=off` in the environment. What a kernel can't do, such as another number type than `f32`, goes to the
 //! plain operations, and [`fallbacks`] counts it.
 //!
+//! What there is: [`linear`], a linear map and its activation; [`additive_attention`], between its two maps;
+//! [`cross_entropy`]; [`conv_block`] and [`conv_relu`], convolution, batch normalisation, ReLU and pooling; and [`adam`], the
+//! step of an optimiser. The blocks of `firebox-models` and the tasks and optimisers of `firebox-train` use them without
+//! being asked.
+//!
 //! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
 //! together in the order of the chunks.
 
@@ -14,6 +19,7 @@ mod adam;
 mod attention;
 #[cfg(feature = "flex")]
 mod conv_block;
+mod convolution;
 mod cross_entropy;
 #[cfg(feature = "flex")]
 mod flex;
@@ -32,7 +38,6 @@ mod matrix;
 mod memory;
 #[cfg(feature = "flex")]
 mod moments;
-mod operation;
 #[cfg(feature = "flex")]
 mod product;
 mod simd;
@@ -43,8 +48,8 @@ mod tasks;
 pub use activation::Activation;
 pub use adam::{AdamStep, adam};
 pub use attention::{additive_attention, masked_softmax};
+pub use convolution::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use cross_entropy::cross_entropy;
 pub use linear::linear;
-pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};
