@@ -6,6 +6,11 @@
 //! `FIREBOX_KERNELS=off` in the environment. What a kernel can't do, such as another number type than `f32`, goes to the
 //! plain operations, and [`fallbacks`] counts it.
 //!
+//! What there is: [`linear`], a linear map and its activation; [`additive_attention`], between its two maps;
+//! [`cross_entropy`]; [`conv_block`] and [`conv_relu`], convolution, batch normalisation, ReLU and pooling; and [`adam`], the
+//! step of an optimiser. The blocks of `firebox-models` and the tasks and optimisers of `firebox-train` use them without
+//! being asked.
+//!
 //! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
 //! together in the order of the chunks.
 
@@ -15,6 +20,7 @@ mod attention;
 mod compute_threads;
 #[cfg(feature = "flex")]
 mod conv_block;
+mod convolution;
 mod cross_entropy;
 #[cfg(feature = "flex")]
 mod fused;
@@ -32,7 +38,6 @@ mod memory;
 #[cfg(feature = "flex")]
 mod moments;
 mod norm;
-mod operation;
 #[cfg(feature = "flex")]
 mod optimizer_ops;
 #[cfg(feature = "flex")]
@@ -49,10 +54,10 @@ pub use activation::Activation;
 pub use adam::{AdamMoments, AdamStep, adam};
 pub use attention::{additive_attention, masked_softmax};
 pub use compute_threads::start_compute_threads;
+pub use convolution::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use cross_entropy::cross_entropy;
 pub use linear::linear;
 pub use norm::Norm;
-pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use sgd::{SgdStep, sgd};
 pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};

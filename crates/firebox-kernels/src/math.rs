@@ -20,7 +20,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     series = series * rest + 8.333_452e-3;
     series = series * rest + 4.166_579_6e-2;
     series = series * rest + 1.666_666_5e-1;
-    series = series * rest + 5.000_000_1e-1;
+    series = series * rest + 5e-1;
     let value = series * rest * rest + rest + 1.0;
     // 2ⁿ in two factors: it may be too large or too small for one.
     let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
@@ -42,7 +42,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     // Near 0 the other formula loses digits: Cephes' polynomial.
     let square = x * x;
     let mut series = -5.704_988_6e-3;
-    series = series * square + 2.063_908_9e-2;
+    series = series * square + 2.063_909e-2;
     series = series * square - 5.373_971_6e-2;
     series = series * square + 1.333_144_2e-1;
     series = series * square - 3.333_328e-1;

@@ -114,6 +114,11 @@ impl Recycled {
     pub(crate) fn new(length: usize) -> Self {
         Recycled { values: any(length) }
     }
+
+    /// The values, for good.
+    pub(crate) fn into_values(mut self) -> Vec<f32> {
+        std::mem::take(&mut self.values)
+    }
 }
 
 impl Drop for Recycled {

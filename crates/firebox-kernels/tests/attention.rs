@@ -45,7 +45,7 @@ impl Named {
             Named::Some => match at / time % 3 {
                 0 => (at * 5 + at / 7).is_multiple_of(3),
                 1 => at % time < 1 + time / 2,
-                _ => at / time % 2 == 0,
+                _ => (at / time).is_multiple_of(2),
             },
         };
         let data = TensorData::new((0..batch * time).map(named).collect::<Vec<_>>(), [batch, time]);

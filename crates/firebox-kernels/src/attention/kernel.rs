@@ -57,15 +57,15 @@ impl<const N: usize> Fused<N> for AdditiveAttention {
         let chunk = self.batch.div_ceil(CHUNKS);
         let count = self.batch.div_ceil(chunk);
         let [wants_mapped, wants_query, wants_v, wants_encoder] = [0, 1, 2, 3].map(|input| wanted[input]);
-        let place = |wanted: bool, length: usize| vec![0.0; if wanted { length } else { 0 }];
+        let place = |wanted: bool, length: usize| Recycled::new(if wanted { length } else { 0 });
         let mut mapped = place(wants_mapped, self.batch * time * hidden);
         let mut query = place(wants_query, self.batch * hidden);
         let mut encoder = place(wants_encoder, self.batch * time * features);
         // Of each chunk: v's gradient and the bias's.
         let mut sums = Recycled::new(count * (hidden + 1));
-        let mut mapped_rows = optional_chunks(&mut mapped, chunk * time * hidden);
-        let mut query_rows = optional_chunks(&mut query, chunk * hidden);
-        let mut encoder_rows = optional_chunks(&mut encoder, chunk * time * features);
+        let mut mapped_rows = mapped.chunks_mut(chunk * time * hidden);
+        let mut query_rows = query.chunks_mut(chunk * hidden);
+        let mut encoder_rows = encoder.chunks_mut(chunk * time * features);
         let tasks = sums.chunks_exact_mut(hidden + 1).enumerate().map(|(number, sums)| {
             let places = [&mut mapped_rows, &mut query_rows, &mut encoder_rows].map(Iterator::next);
             (number, sums, places)
@@ -117,10 +117,10 @@ impl<const N: usize> Fused<N> for AdditiveAttention {
             whole
         };
         let mut gradients = [const { None }; N];
-        gradients[0] = wants_mapped.then_some(mapped);
-        gradients[1] = wants_query.then_some(query);
+        gradients[0] = wants_mapped.then(|| mapped.into_values());
+        gradients[1] = wants_query.then(|| query.into_values());
         gradients[2] = wants_v.then(|| column(0..hidden));
-        gradients[3] = wants_encoder.then_some(encoder);
+        gradients[3] = wants_encoder.then(|| encoder.into_values());
         if let Some(place) = gradients.get_mut(4) {
             *place = wanted[4].then(|| column(hidden..hidden + 1));
         }
@@ -133,11 +133,6 @@ impl AdditiveAttention {
     fn operations(&self) -> usize {
         self.batch * self.time * (30 * self.hidden + 2 * self.features)
     }
-}
-
-/// Chunks of what is wanted.
-fn optional_chunks(values: &mut [f32], length: usize) -> std::slice::ChunksMut<'_, f32> {
-    values.chunks_mut(length)
 }
 
 fn part<'a>(values: &'a mut Option<&mut [f32]>, at: usize, length: usize) -> Option<&'a mut [f32]> {

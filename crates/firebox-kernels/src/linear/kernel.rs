@@ -8,7 +8,7 @@ use crate::activation::Activation;
 use crate::fused::{Array, Computed, Fused, Pass};
 use crate::layout::transpose;
 use crate::matrix::{Into, Matrix, product};
-use crate::memory::{Recycled, with_scratch};
+use crate::memory::{Recycled, any, with_scratch};
 use crate::product::{Panels, multiply};
 use crate::simd::vectorised;
 use crate::tasks::{SMALL, share, tiles};
@@ -47,7 +47,7 @@ impl<const KEEPS_OUTPUT: bool, const N: usize> Fused<N> for Linear<KEEPS_OUTPUT>
 
     fn forward(&self, inputs: [&[f32]; N], _: bool) -> Computed<()> {
         let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2).copied());
-        let mut output = vec![0.0; self.rows * self.features_out];
+        let mut output = any(self.rows * self.features_out);
         if self.operations() < SMALL {
             let (input, weight) = (self.input(input), self.weight(weight));
             product(&mut output, Into::Replace, input, weight.transposed());
@@ -180,7 +180,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
 
     fn input_gradient(&self, inner: &[f32], weight: &[f32]) -> Vec<f32> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
-        let mut gradient = vec![0.0; rows * from];
+        let mut gradient = any(rows * from);
         let weight = self.weight(weight);
         if self.operations() < SMALL {
             product(&mut gradient, Into::Replace, Matrix::new(inner, rows, to), weight);
@@ -209,7 +209,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
 
     fn weight_gradient(&self, inner: &[f32], input: &[f32]) -> Vec<f32> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
-        let mut gradient = vec![0.0; to * from];
+        let mut gradient = any(to * from);
         // Partial gradients are worth their memory if it isn't more than that of what they are made from.
         let chunk = self.chunk();
         if rows < MANY || rows.div_ceil(chunk) * gradient.len() > inner.len() + input.len() {
@@ -231,6 +231,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
             let (inner, input) = (Matrix::new(inner, rows, to), Matrix::new(input, rows, from));
             product(gradient, Into::Replace, inner.transposed(), input);
         });
+        gradient.fill(0.0);
         add_rows(&mut gradient, &parts);
         gradient
     }

@@ -129,7 +129,7 @@ fn kernel(
     let takes = || sound && fits(0, height) && fits(1, width);
     let tensors = [(images.device(), images.dtype()), (weight.device(), weight.dtype())];
     let size = [height, width];
-    eligible(&tensors, takes).then(|| ConvBlock {
+    eligible(&tensors, takes).then_some(ConvBlock {
         batch,
         filters,
         geometry: Geometry { channels, size, kernel, stride, padding, dilation },
