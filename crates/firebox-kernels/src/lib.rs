@@ -10,6 +10,7 @@
 //! together in the order of the chunks.
 
 mod adam;
+mod cell;
 #[cfg(feature = "flex")]
 mod conv_block;
 #[cfg(feature = "flex")]
@@ -17,9 +18,15 @@ mod flex;
 #[cfg(feature = "flex")]
 mod fused;
 #[cfg(feature = "flex")]
+mod gates;
+#[cfg(feature = "flex")]
 mod geometry;
 #[cfg(feature = "flex")]
+mod gru;
+#[cfg(feature = "flex")]
 mod layout;
+#[cfg(feature = "flex")]
+mod lstm;
 #[cfg(feature = "flex")]
 mod math;
 #[cfg(feature = "flex")]
@@ -31,10 +38,27 @@ mod moments;
 mod operation;
 #[cfg(feature = "flex")]
 mod product;
+#[cfg(feature = "flex")]
+mod recurrence;
+#[cfg(feature = "flex")]
+mod recurrence_backward;
+#[cfg(feature = "flex")]
+mod recurrence_forward;
+#[cfg(feature = "flex")]
+mod recurrence_weights;
+mod recurrent;
+#[cfg(feature = "flex")]
+mod rnn;
+mod sequence;
 mod simd;
 mod switch;
+#[cfg(feature = "flex")]
+mod weight;
 
 pub use adam::{AdamStep, adam};
+pub use cell::{Cell, CellState};
 pub use operation::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
+pub use recurrent::{RecurrentWeights, recurrent};
+pub use sequence::Sequence;
 pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};

@@ -1,0 +1,116 @@
+//! A block of rows back through all steps.
+
+use crate::cell::Cell;
+use crate::matrix::Into;
+use crate::memory::with_scratch;
+use crate::recurrence::Recurrence;
+use crate::recurrence_forward::{Weights, apart};
+use crate::simd::dispatch;
+use crate::{gru, lstm, rnn};
+
+/// A block of rows and where its gradients go.
+pub(crate) struct BackwardBlock<'a> {
+    pub(crate) operation: &'a Recurrence,
+    pub(crate) weights: &'a Weights<'a>,
+    /// The first row.
+    pub(crate) row: usize,
+    /// Of the whole batch, as the states c after each step, the first states h and c, and the gradients of the outputs and
+    /// of the last states.
+    pub(crate) outputs: &'a [f32],
+    pub(crate) cells: &'a [f32],
+    pub(crate) first: [&'a [f32]; 2],
+    pub(crate) d_outputs: &'a [f32],
+    pub(crate) d_last: [&'a [f32]; 2],
+    /// Of these rows: the gates, which become the gradients of their sums.
+    pub(crate) gates: &'a mut [f32],
+    /// Those of the states h and c, which become those of the first ones.
+    pub(crate) dh: &'a mut [f32],
+    pub(crate) dc: &'a mut [f32],
+    pub(crate) d_input: Option<&'a mut [f32]>,
+    pub(crate) wants_first: bool,
+}
+
+impl BackwardBlock<'_> {
+    pub(crate) fn run(mut self) {
+        let Recurrence { cell, time, features, hidden, .. } = *self.operation;
+        let (width, rows) = (self.operation.width(), self.dh.len() / hidden);
+        self.dh.copy_from_slice(&self.d_last[0][self.row * hidden..][..rows * hidden]);
+        if cell == Cell::Lstm {
+            self.dc.copy_from_slice(&self.d_last[1][self.row * hidden..][..rows * hidden]);
+        }
+        with_scratch(|scratch| {
+            let ([sums, ..], _) = scratch.take([rows * apart(width), 0, 0, 0]);
+            for (number, step) in self.operation.steps().rev().enumerate() {
+                self.step(step, sums);
+                if let Some(d_input) = &mut self.d_input {
+                    for (column, weight) in &self.weights.input {
+                        let to = if *column == 0 { Into::Replace } else { Into::Add };
+                        let d_input = &mut d_input[step * features..];
+                        weight.multiply(d_input, time * features, to, &sums[*column..], apart(width), rows);
+                    }
+                }
+                if self.wants_first || number + 1 < time {
+                    self.weights.hidden.multiply(self.dh, hidden, Into::Add, sums, apart(width), rows);
+                }
+            }
+        });
+    }
+
+    /// From the gradient of the state after a step to that of the step's sums, and what does not come by way of them.
+    fn step(&mut self, step: usize, sums: &mut [f32]) {
+        let Recurrence { cell, time, hidden, .. } = *self.operation;
+        let width = self.operation.width();
+        dispatch(
+            #[inline(always)]
+            || {
+                for (n, (sums, dh)) in
+                    sums.chunks_exact_mut(apart(width)).zip(self.dh.chunks_exact_mut(hidden)).enumerate()
+                {
+                    let (row, sums) = (self.row + n, &mut sums[..width]);
+                    if step >= self.operation.length(row) {
+                        sums.fill(0.0);
+                        continue;
+                    }
+                    let place = (row * time + step) * hidden;
+                    let before =
+                        self.operation.before(row, step).map(|before| (row * time + before) * hidden);
+                    let h = &self.outputs[place..][..hidden];
+                    dh.iter_mut().zip(&self.d_outputs[place..][..hidden]).for_each(|(dh, dy)| *dh += dy);
+                    let gates = &mut self.gates[(n * time + step) * width..][..width];
+                    match cell {
+                        Cell::Tanh => rnn::tanh_backward(gates, h, dh),
+                        Cell::Relu => rnn::relu_backward(gates, h, dh),
+                        Cell::Gru => {
+                            let before = either(self.outputs, before, self.first[0], row, hidden);
+                            gru::backward(gates, before, dh);
+                        }
+                        Cell::Lstm => {
+                            let c = &self.cells[place..][..hidden];
+                            let before = either(self.cells, before, self.first[1], row, hidden);
+                            lstm::backward(gates, c, before, dh, &mut self.dc[n * hidden..][..hidden]);
+                        }
+                    }
+                    if cell != Cell::Gru {
+                        dh.fill(0.0);
+                    }
+                    sums.copy_from_slice(gates);
+                }
+            },
+        );
+    }
+}
+
+/// A row's state before a step: of the step before, or the first one.
+#[inline(always)]
+fn either<'a>(
+    states: &'a [f32],
+    before: Option<usize>,
+    first: &'a [f32],
+    row: usize,
+    hidden: usize,
+) -> &'a [f32] {
+    match before {
+        Some(before) => &states[before..][..hidden],
+        None => &first[row * hidden..][..hidden],
+    }
+}
