@@ -62,7 +62,9 @@ pub(crate) fn weight_gradients(
         with_scratch(|scratch| {
             let Tile { column, width, .. } = tile;
             let ([ih, hh, sums, _], panels) = scratch.take([width * features, width * hidden, width, 0]);
-            [&mut *ih, &mut *hh, &mut *sums].map(|memory| memory.fill(0.0));
+            for memory in [&mut *ih, &mut *hh, &mut *sums] {
+                memory.fill(0.0);
+            }
             for (places, states) in [(&begins, first), (&inner, outputs)] {
                 for places in places.chunks(DEPTH) {
                     let depth = places.len();
