@@ -1,5 +1,7 @@
 //! A block of rows back through all steps.
 
+use pulp::{Simd, WithSimd};
+
 use crate::cell::Cell;
 use crate::matrix::Into;
 use crate::memory::with_scratch;
@@ -41,7 +43,7 @@ impl BackwardBlock<'_> {
         with_scratch(|scratch| {
             let ([sums, ..], _) = scratch.take([rows * apart(width), 0, 0, 0]);
             for (number, step) in self.operation.steps().rev().enumerate() {
-                self.step(step, sums);
+                dispatch(Step { block: &mut self, step, sums });
                 if let Some(d_input) = &mut self.d_input {
                     for (column, weight) in &self.weights.input {
                         let to = if *column == 0 { Into::Replace } else { Into::Add };
@@ -55,48 +57,53 @@ impl BackwardBlock<'_> {
             }
         });
     }
+}
 
-    /// From the gradient of the state after a step to that of the step's sums, and what does not come by way of them.
-    fn step(&mut self, step: usize, sums: &mut [f32]) {
-        let Recurrence { cell, time, hidden, .. } = *self.operation;
-        let width = self.operation.width();
-        dispatch(
-            #[inline(always)]
-            || {
-                for (n, (sums, dh)) in
-                    sums.chunks_exact_mut(apart(width)).zip(self.dh.chunks_exact_mut(hidden)).enumerate()
-                {
-                    let (row, sums) = (self.row + n, &mut sums[..width]);
-                    if step >= self.operation.length(row) {
-                        sums.fill(0.0);
-                        continue;
-                    }
-                    let place = (row * time + step) * hidden;
-                    let before =
-                        self.operation.before(row, step).map(|before| (row * time + before) * hidden);
-                    let h = &self.outputs[place..][..hidden];
-                    dh.iter_mut().zip(&self.d_outputs[place..][..hidden]).for_each(|(dh, dy)| *dh += dy);
-                    let gates = &mut self.gates[(n * time + step) * width..][..width];
-                    match cell {
-                        Cell::Tanh => rnn::tanh_backward(gates, h, dh),
-                        Cell::Relu => rnn::relu_backward(gates, h, dh),
-                        Cell::Gru => {
-                            let before = either(self.outputs, before, self.first[0], row, hidden);
-                            gru::backward(gates, before, dh);
-                        }
-                        Cell::Lstm => {
-                            let c = &self.cells[place..][..hidden];
-                            let before = either(self.cells, before, self.first[1], row, hidden);
-                            lstm::backward(gates, c, before, dh, &mut self.dc[n * hidden..][..hidden]);
-                        }
-                    }
-                    if cell != Cell::Gru {
-                        dh.fill(0.0);
-                    }
-                    sums.copy_from_slice(gates);
+/// From the gradient of the state after a step to that of the step's sums, and what does not come by way of them.
+struct Step<'a, 'b> {
+    block: &'a mut BackwardBlock<'b>,
+    step: usize,
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Step<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Step { block, step, sums } = self;
+        let Recurrence { cell, time, hidden, .. } = *block.operation;
+        let width = block.operation.width();
+        let rows = sums.chunks_exact_mut(apart(width)).zip(block.dh.chunks_exact_mut(hidden));
+        for (n, (sums, dh)) in rows.enumerate() {
+            let (row, sums) = (block.row + n, &mut sums[..width]);
+            if step >= block.operation.length(row) {
+                sums.fill(0.0);
+                continue;
+            }
+            let place = (row * time + step) * hidden;
+            let before = block.operation.before(row, step).map(|before| (row * time + before) * hidden);
+            let h = &block.outputs[place..][..hidden];
+            dh.iter_mut().zip(&block.d_outputs[place..][..hidden]).for_each(|(dh, dy)| *dh += dy);
+            let gates = &mut block.gates[(n * time + step) * width..][..width];
+            match cell {
+                Cell::Tanh => rnn::tanh_backward(gates, h, dh),
+                Cell::Relu => rnn::relu_backward(gates, h, dh),
+                Cell::Gru => {
+                    let before = either(block.outputs, before, block.first[0], row, hidden);
+                    gru::backward(gates, before, dh);
                 }
-            },
-        );
+                Cell::Lstm => {
+                    let c = &block.cells[place..][..hidden];
+                    let before = either(block.cells, before, block.first[1], row, hidden);
+                    lstm::backward(gates, c, before, dh, &mut block.dc[n * hidden..][..hidden]);
+                }
+            }
+            if cell != Cell::Gru {
+                dh.fill(0.0);
+            }
+            sums.copy_from_slice(gates);
+        }
     }
 }
 

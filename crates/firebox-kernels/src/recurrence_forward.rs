@@ -1,5 +1,7 @@
 //! A block of rows through all steps.
 
+use pulp::{Simd, WithSimd};
+
 use crate::cell::Cell;
 use crate::gates::regions;
 use crate::matrix::Into;
@@ -97,48 +99,55 @@ impl ForwardBlock<'_> {
                     let to = if *column < cell.gates() * hidden { Into::Add } else { Into::Replace };
                     weight.multiply(&mut sums[*column..], apart(width), to, x, apart(features), rows);
                 }
-                self.step(step, sums);
+                dispatch(Step { block: &mut self, step, sums });
             }
         });
     }
+}
 
-    /// From the sums to the state after a step.
-    fn step(&mut self, step: usize, sums: &mut [f32]) {
-        let Recurrence { cell, time, hidden, .. } = *self.operation;
-        let width = self.operation.width();
-        let bias = &self.weights.bias[..];
-        let [h, c] = &mut self.last;
-        dispatch(
-            #[inline(always)]
-            || {
-                for (n, (sums, h)) in
-                    sums.chunks_exact_mut(apart(width)).zip(h.chunks_exact_mut(hidden)).enumerate()
-                {
-                    let place = n * time + step;
-                    let output = &mut self.outputs[place * hidden..][..hidden];
-                    if step >= self.operation.length(self.row + n) {
-                        output.fill(0.0);
-                        continue;
+/// From the sums to the state after a step. It is no closure: the compiler would not always make one of the function for
+/// the instructions that are chosen.
+struct Step<'a, 'b> {
+    block: &'a mut ForwardBlock<'b>,
+    step: usize,
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Step<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Step { block, step, sums } = self;
+        let Recurrence { cell, time, hidden, .. } = *block.operation;
+        let width = block.operation.width();
+        let bias = &block.weights.bias[..];
+        let [h, c] = &mut block.last;
+        let rows = sums.chunks_exact_mut(apart(width)).zip(h.chunks_exact_mut(hidden));
+        for (n, (sums, h)) in rows.enumerate() {
+            let place = n * time + step;
+            let output = &mut block.outputs[place * hidden..][..hidden];
+            if step >= block.operation.length(block.row + n) {
+                output.fill(0.0);
+                continue;
+            }
+            let sums = &mut sums[..width];
+            match cell {
+                Cell::Tanh => rnn::tanh_forward(sums, bias, h),
+                Cell::Relu => rnn::relu_forward(sums, bias, h),
+                Cell::Gru => gru::forward(sums, bias, h),
+                Cell::Lstm => {
+                    let c = &mut c[n * hidden..][..hidden];
+                    lstm::forward(sums, bias, h, c);
+                    if let Some(cells) = &mut block.cells {
+                        cells[place * hidden..][..hidden].copy_from_slice(c);
                     }
-                    let sums = &mut sums[..width];
-                    match cell {
-                        Cell::Tanh => rnn::tanh_forward(sums, bias, h),
-                        Cell::Relu => rnn::relu_forward(sums, bias, h),
-                        Cell::Gru => gru::forward(sums, bias, h),
-                        Cell::Lstm => {
-                            let c = &mut c[n * hidden..][..hidden];
-                            lstm::forward(sums, bias, h, c);
-                            if let Some(cells) = &mut self.cells {
-                                cells[place * hidden..][..hidden].copy_from_slice(c);
-                            }
-                        }
-                    }
-                    if let Some(gates) = &mut self.gates {
-                        gates[place * width..][..width].copy_from_slice(sums);
-                    }
-                    output.copy_from_slice(h);
                 }
-            },
-        );
+            }
+            if let Some(gates) = &mut block.gates {
+                gates[place * width..][..width].copy_from_slice(sums);
+            }
+            output.copy_from_slice(h);
+        }
     }
 }
