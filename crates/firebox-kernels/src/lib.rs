@@ -7,7 +7,8 @@
 //! plain operations, and [`fallbacks`] counts it.
 //!
 //! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
-//! together in the order of the chunks.
+//! together in the order of the chunks. Rows of a recurrent layer have no sums in common, and there may be as many blocks
+//! of them as threads.
 
 mod adam;
 mod cell;

@@ -18,7 +18,7 @@ use crate::recurrence_weights::weight_gradients;
 /// The operation on an input `[batch, time, features]`, `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh` as PyTorch has
 /// them, and first states `[states · batch, hidden]`: h, and for an LSTM c behind it.
 ///
-/// The output is flat: h of all steps `[batch, time, hidden]`, and the last states behind.
+/// The output is h of all steps `[batch, time, hidden]`; where that doesn't say the last states, it is flat, and they follow.
 #[derive(Clone, Debug)]
 pub(crate) struct Recurrence {
     pub(crate) cell: Cell,
@@ -50,6 +50,11 @@ impl Recurrence {
     /// How many parts a state has.
     pub(crate) fn states(&self) -> usize {
         if self.cell == Cell::Lstm { 2 } else { 1 }
+    }
+
+    /// Whether the last states are among the outputs, all at the same step.
+    pub(crate) fn ends_with_output(&self) -> bool {
+        self.states() == 1 && self.lengths.is_none()
     }
 
     /// The columns of a step's sums.
@@ -124,7 +129,10 @@ impl Fused<6> for Recurrence {
     fn forward(&self, inputs: [&[f32]; 6], tracked: bool) -> Computed<Kept> {
         let [input, weight_ih, weight_hh, bias_ih, bias_hh, first] = inputs;
         let (state, states) = (self.batch * self.hidden, self.states());
-        let mut packed = vec![0.0; self.outputs() + states * state];
+        let appended = if self.ends_with_output() { 0 } else { states * state };
+        let mut packed = vec![0.0; self.outputs() + appended];
+        // Where they are not asked for they are still worked on.
+        let mut unasked = vec![0.0; states * state - appended];
         let places = self.batch * self.time;
         let gates = (tracked && self.width() > self.hidden).then(|| Recycled::new(places * self.width()));
         let cells = (tracked && states > 1).then(|| Recycled::new(places * self.hidden));
@@ -133,6 +141,7 @@ impl Fused<6> for Recurrence {
             Weights { bias: self.bias([bias_ih, bias_hh]), ..Weights::forward(self, weight_ih, weight_hh) };
         let rows = self.rows();
         let (outputs, last) = packed.split_at_mut(self.outputs());
+        let last = if appended == 0 { &mut unasked[..] } else { last };
         let (last_h, last_c) = last.split_at_mut(state);
         let (first_h, first_c) = first.split_at(state);
         let mut gates = pieces(kept.gates.as_deref_mut(), rows * self.time * self.width());
@@ -156,7 +165,11 @@ impl Fused<6> for Recurrence {
         each(blocks.collect(), ForwardBlock::run);
         drop((gates, cells, last_c));
         let length = packed.len();
-        Computed { output: Array::new(packed, [length]), beside: Vec::new(), kept }
+        let output = match appended {
+            0 => Array::new(packed, [self.batch, self.time, self.hidden]),
+            _ => Array::new(packed, [length]),
+        };
+        Computed { output, beside: Vec::new(), kept }
     }
 
     fn backward(&self, pass: Pass<'_, Kept, 6>) -> [Option<Vec<f32>>; 6] {
@@ -187,7 +200,7 @@ impl Fused<6> for Recurrence {
                     cells: cells.as_deref().unwrap_or_default(),
                     first: first.split_at(state).into(),
                     d_outputs,
-                    d_last: d_last.split_at(state).into(),
+                    d_last: d_last.split_at(state.min(d_last.len())).into(),
                     gates,
                     dh,
                     dc: dc.next().flatten().unwrap_or_default(),

@@ -4,7 +4,6 @@ use pulp::{Simd, WithSimd};
 
 use crate::cell::Cell;
 use crate::matrix::Into;
-use crate::memory::with_scratch;
 use crate::recurrence::Recurrence;
 use crate::recurrence_forward::{Weights, apart};
 use crate::simd::dispatch;
@@ -17,7 +16,7 @@ pub(crate) struct BackwardBlock<'a> {
     /// The first row.
     pub(crate) row: usize,
     /// Of the whole batch, as the states c after each step, the first states h and c, and the gradients of the outputs and
-    /// of the last states.
+    /// of the last states, which may be empty.
     pub(crate) outputs: &'a [f32],
     pub(crate) cells: &'a [f32],
     pub(crate) first: [&'a [f32]; 2],
@@ -36,26 +35,26 @@ impl BackwardBlock<'_> {
     pub(crate) fn run(mut self) {
         let Recurrence { cell, time, features, hidden, .. } = *self.operation;
         let (width, rows) = (self.operation.width(), self.dh.len() / hidden);
-        self.dh.copy_from_slice(&self.d_last[0][self.row * hidden..][..rows * hidden]);
+        if !self.d_last[0].is_empty() {
+            self.dh.copy_from_slice(&self.d_last[0][self.row * hidden..][..rows * hidden]);
+        }
         if cell == Cell::Lstm {
             self.dc.copy_from_slice(&self.d_last[1][self.row * hidden..][..rows * hidden]);
         }
-        with_scratch(|scratch| {
-            let ([sums, ..], _) = scratch.take([rows * apart(width), 0, 0, 0]);
-            for (number, step) in self.operation.steps().rev().enumerate() {
-                dispatch(Step { block: &mut self, step, sums });
-                if let Some(d_input) = &mut self.d_input {
-                    for (column, weight) in &self.weights.input {
-                        let to = if *column == 0 { Into::Replace } else { Into::Add };
-                        let d_input = &mut d_input[step * features..];
-                        weight.multiply(d_input, time * features, to, &sums[*column..], apart(width), rows);
-                    }
-                }
-                if self.wants_first || number + 1 < time {
-                    self.weights.hidden.multiply(self.dh, hidden, Into::Add, sums, apart(width), rows);
+        let mut sums = vec![0.0; rows * apart(width)];
+        for (number, step) in self.operation.steps().rev().enumerate() {
+            dispatch(Step { block: &mut self, step, sums: &mut sums });
+            if let Some(d_input) = &mut self.d_input {
+                for (column, weight) in &self.weights.input {
+                    let to = if *column == 0 { Into::Replace } else { Into::Add };
+                    let d_input = &mut d_input[step * features..];
+                    weight.multiply(d_input, time * features, to, &sums[*column..], apart(width), rows);
                 }
             }
-        });
+            if self.wants_first || number + 1 < time {
+                self.weights.hidden.multiply(self.dh, hidden, Into::Add, &sums, apart(width), rows);
+            }
+        }
     }
 }
 

@@ -5,10 +5,9 @@ use pulp::{Simd, WithSimd};
 use crate::cell::Cell;
 use crate::gates::regions;
 use crate::matrix::Into;
-use crate::memory::with_scratch;
 use crate::recurrence::Recurrence;
 use crate::simd::dispatch;
-use crate::weight::Weight;
+use crate::weight::{Lying, Weight};
 use crate::{gru, lstm, rnn};
 
 /// The weights, packed for one of the passes.
@@ -23,16 +22,15 @@ pub(crate) struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     pub(crate) fn forward(operation: &Recurrence, weight_ih: &'a [f32], weight_hh: &'a [f32]) -> Self {
-        let Recurrence { cell, features, hidden, time, .. } = *operation;
+        let Recurrence { cell, time, features, hidden, .. } = *operation;
         let input = regions(cell, hidden).into_iter().filter_map(|region| {
             let values = &weight_ih[region.input? * features..];
-            Some((region.column, Weight::new(values, features, region.width, [1, features], time)))
+            let weight = Lying { values, depth: features, width: region.width, strides: [1, features] };
+            Some((region.column, Weight::new(weight, time)))
         });
-        Weights {
-            input: input.collect(),
-            hidden: Weight::new(weight_hh, hidden, cell.gates() * hidden, [1, hidden], time),
-            bias: Vec::new(),
-        }
+        let width = cell.gates() * hidden;
+        let of_hidden = Lying { values: weight_hh, depth: hidden, width, strides: [1, hidden] };
+        Weights { input: input.collect(), hidden: Weight::new(of_hidden, time), bias: Vec::new() }
     }
 
     pub(crate) fn backward(
@@ -41,16 +39,15 @@ impl<'a> Weights<'a> {
         weight_hh: &'a [f32],
         wants_input: bool,
     ) -> Self {
-        let Recurrence { cell, features, hidden, time, .. } = *operation;
+        let Recurrence { cell, time, features, hidden, .. } = *operation;
         let input = regions(cell, hidden).into_iter().filter(|_| wants_input).filter_map(|region| {
             let values = &weight_ih[region.input? * features..];
-            Some((region.column, Weight::new(values, region.width, features, [features, 1], time)))
+            let weight = Lying { values, depth: region.width, width: features, strides: [features, 1] };
+            Some((region.column, Weight::new(weight, time)))
         });
-        Weights {
-            input: input.collect(),
-            hidden: Weight::new(weight_hh, cell.gates() * hidden, hidden, [hidden, 1], time),
-            bias: Vec::new(),
-        }
+        let depth = cell.gates() * hidden;
+        let of_hidden = Lying { values: weight_hh, depth, width: hidden, strides: [hidden, 1] };
+        Weights { input: input.collect(), hidden: Weight::new(of_hidden, time), bias: Vec::new() }
     }
 }
 
@@ -85,23 +82,21 @@ impl ForwardBlock<'_> {
         if cell == Cell::Lstm {
             c.copy_from_slice(&self.first[1][self.row * hidden..][..rows * hidden]);
         }
-        with_scratch(|scratch| {
-            let ([x, sums, ..], _) = scratch.take([rows * apart(features), rows * apart(width), 0, 0]);
-            for step in self.operation.steps() {
-                for (n, x) in x.chunks_exact_mut(apart(features)).enumerate() {
-                    let from = &self.input[((self.row + n) * time + step) * features..][..features];
-                    x[..features].copy_from_slice(from);
-                }
-                let to = Into::Replace;
-                self.weights.hidden.multiply(sums, apart(width), to, self.last[0], hidden, rows);
-                for (column, weight) in &self.weights.input {
-                    // Behind what U gives there is nothing yet.
-                    let to = if *column < cell.gates() * hidden { Into::Add } else { Into::Replace };
-                    weight.multiply(&mut sums[*column..], apart(width), to, x, apart(features), rows);
-                }
-                dispatch(Step { block: &mut self, step, sums });
+        let (mut x, mut sums) = (vec![0.0; rows * apart(features)], vec![0.0; rows * apart(width)]);
+        for step in self.operation.steps() {
+            for (n, x) in x.chunks_exact_mut(apart(features)).enumerate() {
+                let from = &self.input[((self.row + n) * time + step) * features..][..features];
+                x[..features].copy_from_slice(from);
             }
-        });
+            let to = Into::Replace;
+            self.weights.hidden.multiply(&mut sums, apart(width), to, self.last[0], hidden, rows);
+            for (column, weight) in &self.weights.input {
+                // Behind what U gives there is nothing yet.
+                let to = if *column < cell.gates() * hidden { Into::Add } else { Into::Replace };
+                weight.multiply(&mut sums[*column..], apart(width), to, &x, apart(features), rows);
+            }
+            dispatch(Step { block: &mut self, step, sums: &mut sums });
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct RecurrentWeights {
 /// The outputs `[batch, time, hidden]` and the state after each sequence's last step, of one direction of one recurrent
 /// layer that begins with the state `first`.
 ///
+/// A single step of a single row is left to plain operations.
+///
 /// With `lengths` `[batch]` each sequence ends there; in `reverse` it begins there and ends with its first step. Behind its
 /// end the output is zero. A sequence of length 0 leaves its state as it is, and one that is said to be longer than the
 /// batch ends with it.
@@ -65,6 +67,10 @@ fn kernel(
 ) -> Option<Recurrence> {
     let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = weights;
     let ([batch, time, features], [_, hidden]) = (input.dims(), weight_hh.dims());
+    if batch * time == 1 {
+        // A vector times a matrix: there is nothing to use again, and plain operations are as fast as memory.
+        return None;
+    }
     let rows = cell.gates() * hidden;
     let fits = || {
         let states = [Some(&first.hidden), first.cell.as_ref()];
@@ -100,7 +106,8 @@ fn whole(
     weights: RecurrentWeights,
     first: CellState,
 ) -> (Sequence, CellState) {
-    let Recurrence { batch, time, hidden, .. } = operation;
+    let Recurrence { batch, time, hidden, reverse, .. } = operation;
+    let ends_with_output = operation.ends_with_output();
     let states: Vec<_> = [Some(first.hidden), first.cell].into_iter().flatten().collect();
     let count = states.len();
     let inputs = [
@@ -112,6 +119,11 @@ fn whole(
         Tensor::cat(states, 0).into_dispatch(),
     ];
     let [packed] = fused(operation, inputs);
+    if ends_with_output {
+        let outputs = Tensor::<3>::from_dispatch(packed);
+        let last = outputs.clone().narrow(1, if reverse { 0 } else { time - 1 }, 1).squeeze_dim(1);
+        return (Sequence::Whole(outputs), CellState { hidden: last, cell: None });
+    }
     let packed = Tensor::<1>::from_dispatch(packed);
     let outputs = packed.clone().narrow(0, 0, batch * time * hidden).reshape([batch, time, hidden]);
     let state = |number: usize| {

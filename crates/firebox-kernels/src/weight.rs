@@ -1,30 +1,33 @@
-//! A weight by which a few rows at a time are multiplied, again and again.
+//! A weight by which a few rows at a time are multiplied, again and again or once.
 
 use crate::matrix::Into;
 use crate::product::{Panels, multiply};
 
 /// A matrix of `depth` × `width` whose element (k, m) is `values[k · strides[0] + m · strides[1]]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Lying<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) depth: usize,
+    pub(crate) width: usize,
+    pub(crate) strides: [usize; 2],
+}
+
+/// How a weight is multiplied.
 pub(crate) enum Weight<'a> {
-    /// For many products.
+    /// Many times.
     Packed(Panels),
-    /// For one: packing the weight would take as long as its product with a few rows. These are packed in its place.
-    Lying { values: &'a [f32], depth: usize, width: usize, strides: [usize; 2] },
+    /// Once: to pack the weight would take as long as its product with a few rows. These are packed in its place.
+    Once(Lying<'a>),
 }
 
 impl<'a> Weight<'a> {
     /// For so many products.
-    pub(crate) fn new(
-        values: &'a [f32],
-        depth: usize,
-        width: usize,
-        strides: [usize; 2],
-        products: usize,
-    ) -> Self {
+    pub(crate) fn new(weight: Lying<'a>, products: usize) -> Self {
         if products <= 1 {
-            return Weight::Lying { values, depth, width, strides };
+            return Weight::Once(weight);
         }
         let mut panels = Panels::default();
-        panels.pack(values, depth, width, strides);
+        panels.pack(weight.values, weight.depth, weight.width, weight.strides);
         Weight::Packed(panels)
     }
 
@@ -43,7 +46,7 @@ impl<'a> Weight<'a> {
             Weight::Packed(panels) => {
                 multiply(to, stride, into, panels, right, rows, |n| n * right_stride, |k| k);
             }
-            &Weight::Lying { values, depth, width, strides } => {
+            &Weight::Once(Lying { values, depth, width, strides }) => {
                 let mut panels = Panels::default();
                 panels.pack(right, depth, rows, [1, right_stride]);
                 let mut turned = vec![0.0; width * rows];
