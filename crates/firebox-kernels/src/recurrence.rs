@@ -105,10 +105,7 @@ impl Recurrence {
 }
 
 /// Pieces of memory that may not be there, one for each block.
-pub(crate) fn pieces<'a>(
-    memory: Option<&'a mut [f32]>,
-    length: usize,
-) -> impl Iterator<Item = Option<&'a mut [f32]>> {
+fn pieces(memory: Option<&mut [f32]>, length: usize) -> impl Iterator<Item = Option<&mut [f32]>> {
     let mut chunks = memory.map(|memory| memory.chunks_mut(length));
     std::iter::repeat_with(move || chunks.as_mut().and_then(Iterator::next))
 }

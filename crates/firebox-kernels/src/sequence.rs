@@ -7,6 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 /// A kernel takes and gives them whole. Plain operations go step by step, and a slice of one tensor would cost, in the
 /// backward pass, a gradient of the whole: so the steps that they made stay apart until somebody needs them together.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are a few of them in a pass")]
 pub enum Sequence {
     /// `[batch, time, features]`
     Whole(Tensor<3>),
