@@ -89,6 +89,29 @@ fn a_sequence_of_length_zero_keeps_its_state() {
     assert_close("c", last.cell.unwrap().narrow(1, 0, 1), state.cell.unwrap().narrow(1, 0, 1));
 }
 
+/// Whether a layer goes step by step or not, what is dropped between layers is the same.
+#[test]
+fn dropout_between_layers_does_not_depend_on_the_kernels() {
+    let _alone = draws();
+    let device = Device::default().autodiff();
+    for cell in [Cell::Tanh, Cell::Lstm, Cell::Gru] {
+        let config =
+            RecurrentConfig::new(cell, 3, 5).with_num_layers(3).with_dropout(0.4).with_bidirectional(true);
+        let rnn = init(1, &device, |device| config.init(device)).unwrap();
+        let input = Tensor::<3>::random([4, 7, 3], Distribution::Normal(0.0, 1.0), &device);
+        let [on, off] = [true, false].map(|kernels| {
+            firebox::kernels::set_enabled(kernels);
+            device.seed(3);
+            let outputs = rnn.forward(input.clone(), None, None).0.detach();
+            firebox::kernels::set_enabled(true);
+            outputs
+        });
+        let whole = rnn.valid().forward(input.detach(), None, None).0;
+        assert!((whole - on.clone()).abs().max().into_scalar::<f32>() > 1e-2, "nothing was dropped");
+        assert_close("dropout", on, off);
+    }
+}
+
 #[test]
 fn states_and_lengths_that_do_not_fit_are_refused() {
     let _alone = draws();

@@ -12,11 +12,13 @@
 //! being asked.
 //!
 //! Results don't depend on the number of threads: work is cut into chunks by the shapes alone, and partial sums are put
-//! together in the order of the chunks.
+//! together in the order of the chunks. Rows of a recurrent layer have no sums in common, and there may be as many blocks
+//! of them as threads.
 
 mod activation;
 mod adam;
 mod attention;
+mod cell;
 mod compute_threads;
 #[cfg(feature = "flex")]
 mod conv_block;
@@ -25,10 +27,16 @@ mod cross_entropy;
 #[cfg(feature = "flex")]
 mod fused;
 #[cfg(feature = "flex")]
+mod gates;
+#[cfg(feature = "flex")]
 mod geometry;
+#[cfg(feature = "flex")]
+mod gru;
 #[cfg(feature = "flex")]
 mod layout;
 mod linear;
+#[cfg(feature = "flex")]
+mod lstm;
 #[cfg(feature = "flex")]
 mod math;
 #[cfg(feature = "flex")]
@@ -44,20 +52,37 @@ mod optimizer_ops;
 mod pass;
 #[cfg(feature = "flex")]
 mod product;
+#[cfg(feature = "flex")]
+mod recurrence;
+#[cfg(feature = "flex")]
+mod recurrence_backward;
+#[cfg(feature = "flex")]
+mod recurrence_forward;
+#[cfg(feature = "flex")]
+mod recurrence_weights;
+mod recurrent;
+#[cfg(feature = "flex")]
+mod rnn;
+mod sequence;
 mod sgd;
 mod simd;
 mod switch;
 #[cfg(feature = "flex")]
 mod tasks;
+#[cfg(feature = "flex")]
+mod weight;
 
 pub use activation::Activation;
 pub use adam::{AdamMoments, AdamStep, adam};
 pub use attention::{additive_attention, masked_softmax};
+pub use cell::{Cell, CellState};
 pub use compute_threads::start_compute_threads;
 pub use convolution::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use cross_entropy::cross_entropy;
 pub use linear::linear;
 pub use norm::Norm;
+pub use recurrent::{RecurrentWeights, recurrent};
+pub use sequence::Sequence;
 pub use sgd::{SgdStep, sgd};
 pub use simd::{Instructions, instructions, limit_instructions};
 pub use switch::{enabled, fallbacks, set_enabled};

@@ -82,6 +82,29 @@ impl Panel<'_> {
     }
 }
 
+impl Panels {
+    /// Element (k, m) is `values[row(k) + m]`.
+    pub(crate) fn gather(
+        &mut self,
+        values: &[f32],
+        depth: usize,
+        width: usize,
+        row: impl Fn(usize) -> usize,
+    ) {
+        (self.depth, self.width) = (depth, width);
+        let all: usize = panels(width).map(|(_, lanes)| lanes).sum();
+        self.values.clear();
+        self.values.resize(all * depth, 0.0);
+        for (first, lanes) in panels(width) {
+            let panel = &mut self.values[first * depth..][..lanes * depth];
+            let inside = lanes.min(width - first);
+            for (k, to) in panel.chunks_exact_mut(lanes).enumerate() {
+                to[..inside].copy_from_slice(&values[row(k) + first..][..inside]);
+            }
+        }
+    }
+}
+
 /// to[n · stride + m] ← Σₖ left(k, m) · right[row(n) + column(k)] for n below `rows`, or that added to it.
 #[allow(clippy::too_many_arguments, reason = "three matrices, each with where its elements lie")]
 pub(crate) fn multiply(

@@ -2,13 +2,12 @@
 
 use burn::config::Config;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::module::linear;
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
+use firebox_kernels::{CellState, Sequence, recurrent};
 
 use crate::cell::Cell;
 use crate::error::{Error, check};
 use crate::init::uniform;
-use crate::mask::sequence_mask;
 use crate::recurrent_module::Direction;
 
 /// Settings of [`Recurrent`].
@@ -70,7 +69,7 @@ impl RecurrentConfig {
         check(num_layers > 0, "RecurrentConfig.num_layers", "at least 1", num_layers)?;
         check((0.0..1.0).contains(&dropout), "RecurrentConfig.dropout", "0 ≤ p < 1", dropout)?;
         let directions = if bidirectional { 2 } else { 1 };
-        let (within, rows) = (uniform(hidden), cell.gates() * hidden);
+        let (within, rows) = (uniform(hidden), firebox_kernels::Cell::from(cell).gates() * hidden);
         let direction = |input| Direction {
             weight_ih: within.init([rows, input], device),
             weight_hh: within.init([rows, hidden], device),
@@ -137,84 +136,45 @@ impl Recurrent {
             let features = self.directions() * self.hidden;
             return (Tensor::zeros([batch, 0, features], (&input.device(), input.dtype())), state);
         }
-        let mask = lengths.map(|lengths| sequence_mask(lengths, time).chunk(time, 1));
-        // Steps are kept apart: a slice of one tensor would cost, in the backward pass, a gradient of the whole.
-        let mut steps: Vec<Tensor<2>> = input.iter_dim(1).map(|step| step.squeeze_dim(1)).collect();
+        let mut sequence = Sequence::Whole(input);
         let (mut hidden, mut cells) = (Vec::with_capacity(parts), Vec::with_capacity(parts));
         for (number, layer) in self.layers.iter().enumerate() {
             if number > 0 {
-                steps = steps.into_iter().map(|step| self.dropout.forward(step)).collect();
+                sequence = self.drop(sequence);
             }
-            let mut outputs: Vec<Vec<Tensor<2>>> = Vec::with_capacity(layer.len());
+            let mut outputs: Option<Sequence> = None;
             for (backward, direction) in layer.iter().enumerate() {
                 let part = hidden.len();
-                let first = State {
+                let first = CellState {
                     hidden: take(&state.hidden, part),
                     cell: state.cell.as_ref().map(|cell| take(cell, part)),
                 };
-                let (output, last) = self.run(direction, &steps, mask.as_deref(), first, backward == 1);
-                outputs.push(output);
+                let (input, lengths, weights) = (sequence.clone(), lengths.clone(), direction.values());
+                let (output, last) =
+                    recurrent(self.cell.into(), input, weights, first, lengths, backward == 1);
+                outputs = Some(match outputs {
+                    None => output,
+                    Some(forward) => forward.beside(output),
+                });
                 hidden.push(last.hidden);
                 cells.extend(last.cell);
             }
-            steps = (0..time)
-                .map(|step| Tensor::cat(outputs.iter().map(|output| output[step].clone()).collect(), 1))
-                .collect();
+            sequence = outputs.unwrap_or(sequence);
         }
         let cell = (!cells.is_empty()).then(|| Tensor::stack(cells, 0));
-        (Tensor::stack(steps, 1), RecurrentState { hidden: Tensor::stack(hidden, 0), cell })
+        (sequence.whole(), RecurrentState { hidden: Tensor::stack(hidden, 0), cell })
     }
 
-    /// One direction of one layer, over all steps.
-    fn run(
-        &self,
-        direction: &Direction,
-        steps: &[Tensor<2>],
-        mask: Option<&[Tensor<2, Bool>]>,
-        mut state: State,
-        backward: bool,
-    ) -> (Vec<Tensor<2>>, State) {
-        let (weight_ih, weight_hh) =
-            (direction.weight_ih.val().transpose(), direction.weight_hh.val().transpose());
-        let (bias_ih, bias_hh) = (direction.bias_ih.val(), direction.bias_hh.val());
-        let mut outputs: Vec<Tensor<2>> = Vec::with_capacity(steps.len());
-        for number in 0..steps.len() {
-            let step = if backward { steps.len() - 1 - number } else { number };
-            let input = linear(steps[step].clone(), weight_ih.clone(), Some(bias_ih.clone()));
-            let hidden = linear(state.hidden.clone(), weight_hh.clone(), Some(bias_hh.clone()));
-            let next = self.cell.step(input, hidden, state.clone());
-            match mask {
-                None => {
-                    outputs.push(next.hidden.clone());
-                    state = next;
-                }
-                Some(mask) => {
-                    // What lies behind the end of a sequence changes nothing: read backwards, it still begins with its
-                    // first state at its last step.
-                    let valid = mask[step].clone().expand(next.hidden.shape());
-                    outputs.push(next.hidden.clone().mask_fill(valid.clone().bool_not(), 0.0));
-                    state = State {
-                        hidden: state.hidden.mask_where(valid.clone(), next.hidden),
-                        cell: match (state.cell, next.cell) {
-                            (Some(cell), Some(next)) => Some(cell.mask_where(valid, next)),
-                            _ => None,
-                        },
-                    };
-                }
-            }
+    /// What goes from one layer to the next.
+    fn drop(&self, sequence: Sequence) -> Sequence {
+        let (device, dtype) = sequence.options();
+        if self.dropout.prob == 0.0 || !device.is_autodiff() {
+            return sequence;
         }
-        if backward {
-            outputs.reverse();
-        }
-        (outputs, state)
+        // What is drawn does not depend on whether the steps are apart.
+        let ones = Tensor::<3>::ones(sequence.dims(), (&device, dtype));
+        sequence.scale(self.dropout.forward(ones))
     }
-}
-
-/// The state of one direction of one layer, `[batch, hidden]` each.
-#[derive(Clone)]
-pub(crate) struct State {
-    pub(crate) hidden: Tensor<2>,
-    pub(crate) cell: Option<Tensor<2>>,
 }
 
 fn take(states: &Tensor<3>, part: usize) -> Tensor<2> {

@@ -6,6 +6,7 @@ use burn::module::{
     Content, DisplaySettings, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
 };
 use burn::tensor::{Device, Tensor};
+use firebox_kernels::RecurrentWeights;
 
 use crate::recurrent::Recurrent;
 
@@ -20,6 +21,17 @@ pub(crate) struct Direction {
     pub(crate) bias_ih: Param<Tensor<1>>,
     /// `[gates·hidden]`
     pub(crate) bias_hh: Param<Tensor<1>>,
+}
+
+impl Direction {
+    pub(crate) fn values(&self) -> RecurrentWeights {
+        RecurrentWeights {
+            weight_ih: self.weight_ih.val(),
+            weight_hh: self.weight_hh.val(),
+            bias_ih: self.bias_ih.val(),
+            bias_hh: self.bias_hh.val(),
+        }
+    }
 }
 
 /// The path of a parameter, such as `weight_ih_l1_reverse`.

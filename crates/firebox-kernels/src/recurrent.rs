@@ -1,0 +1,175 @@
+//! One direction of one recurrent layer over whole sequences, as Burn's tensors see it.
+
+use burn::tensor::module::linear;
+use burn::tensor::{Int, Tensor};
+
+use crate::cell::{Cell, CellState};
+#[cfg(feature = "flex")]
+use crate::fused::fused;
+#[cfg(feature = "flex")]
+use crate::recurrence::Recurrence;
+use crate::sequence::Sequence;
+#[cfg(feature = "flex")]
+use crate::switch::eligible;
+
+/// The weights of one direction of one recurrent layer, the gates in PyTorch's order.
+#[derive(Clone, Debug)]
+pub struct RecurrentWeights {
+    /// `[gates·hidden, input]`
+    pub weight_ih: Tensor<2>,
+    /// `[gates·hidden, hidden]`
+    pub weight_hh: Tensor<2>,
+    /// `[gates·hidden]`
+    pub bias_ih: Tensor<1>,
+    /// `[gates·hidden]`
+    pub bias_hh: Tensor<1>,
+}
+
+/// The outputs `[batch, time, hidden]` and the state after each sequence's last step, of one direction of one recurrent
+/// layer that begins with the state `first`.
+///
+/// A single step of a single row is left to plain operations.
+///
+/// With `lengths` `[batch]` each sequence ends there; in `reverse` it begins there and ends with its first step. Behind its
+/// end the output is zero. A sequence of length 0 leaves its state as it is, and one that is said to be longer than the
+/// batch ends with it.
+///
+/// # Panics
+/// If shapes don't fit.
+pub fn recurrent(
+    cell: Cell,
+    input: Sequence,
+    weights: RecurrentWeights,
+    first: CellState,
+    lengths: Option<Tensor<1, Int>>,
+    reverse: bool,
+) -> (Sequence, CellState) {
+    let first = CellState {
+        cell: (cell == Cell::Lstm).then(|| first.cell.unwrap_or_else(|| first.hidden.zeros_like())),
+        hidden: first.hidden,
+    };
+    #[cfg(feature = "flex")]
+    if let Some(operation) = kernel(cell, &input, &weights, &first, lengths.as_ref(), reverse) {
+        return whole(operation, input, weights, first);
+    }
+    step_by_step(cell, input.steps(), weights, first, lengths, reverse)
+}
+
+/// The operation, if there is one for these inputs.
+#[cfg(feature = "flex")]
+fn kernel(
+    cell: Cell,
+    input: &Sequence,
+    weights: &RecurrentWeights,
+    first: &CellState,
+    lengths: Option<&Tensor<1, Int>>,
+    reverse: bool,
+) -> Option<Recurrence> {
+    let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = weights;
+    let ([batch, time, features], [_, hidden]) = (input.dims(), weight_hh.dims());
+    if batch * time == 1 {
+        // A vector times a matrix: there is nothing to use again, and plain operations are as fast as memory.
+        return None;
+    }
+    let rows = cell.gates() * hidden;
+    let fits = || {
+        let states = [Some(&first.hidden), first.cell.as_ref()];
+        batch * time * features * hidden > 0
+            && weight_ih.dims() == [rows, features]
+            && weight_hh.dims() == [rows, hidden]
+            && [bias_ih, bias_hh].iter().all(|bias| bias.dims() == [rows])
+            && states.into_iter().flatten().all(|state| state.dims() == [batch, hidden])
+            && lengths.is_none_or(|lengths| lengths.dims() == [batch])
+    };
+    let mut tensors = vec![
+        input.options(),
+        (weight_ih.device(), weight_ih.dtype()),
+        (weight_hh.device(), weight_hh.dtype()),
+        (bias_ih.device(), bias_ih.dtype()),
+        (bias_hh.device(), bias_hh.dtype()),
+        (first.hidden.device(), first.hidden.dtype()),
+    ];
+    tensors.extend(first.cell.as_ref().map(|cell| (cell.device(), cell.dtype())));
+    eligible(&tensors, fits).then(|| {
+        let lengths = lengths.map(|lengths| {
+            let lengths = lengths.clone().into_data();
+            lengths.iter::<i64>().map(|length| length.clamp(0, time as i64) as usize).collect()
+        });
+        Recurrence { cell, batch, time, features, hidden, lengths, reverse }
+    })
+}
+
+#[cfg(feature = "flex")]
+fn whole(
+    operation: Recurrence,
+    input: Sequence,
+    weights: RecurrentWeights,
+    first: CellState,
+) -> (Sequence, CellState) {
+    let Recurrence { batch, time, hidden, reverse, .. } = operation;
+    let ends_with_output = operation.ends_with_output();
+    let states: Vec<_> = [Some(first.hidden), first.cell].into_iter().flatten().collect();
+    let count = states.len();
+    let inputs = [
+        input.whole().into_dispatch(),
+        weights.weight_ih.into_dispatch(),
+        weights.weight_hh.into_dispatch(),
+        weights.bias_ih.into_dispatch(),
+        weights.bias_hh.into_dispatch(),
+        Tensor::cat(states, 0).into_dispatch(),
+    ];
+    let [packed] = fused(operation, inputs);
+    if ends_with_output {
+        let outputs = Tensor::<3>::from_dispatch(packed);
+        let last = outputs.clone().narrow(1, if reverse { 0 } else { time - 1 }, 1).squeeze_dim(1);
+        return (Sequence::Whole(outputs), CellState { hidden: last, cell: None });
+    }
+    let packed = Tensor::<1>::from_dispatch(packed);
+    let outputs = packed.clone().narrow(0, 0, batch * time * hidden).reshape([batch, time, hidden]);
+    let state = |number: usize| {
+        let state = packed.clone().narrow(0, (batch * time + number * batch) * hidden, batch * hidden);
+        state.reshape([batch, hidden])
+    };
+    (Sequence::Whole(outputs), CellState { hidden: state(0), cell: (count > 1).then(|| state(1)) })
+}
+
+/// The same by plain operations.
+fn step_by_step(
+    cell: Cell,
+    steps: Vec<Tensor<2>>,
+    weights: RecurrentWeights,
+    mut state: CellState,
+    lengths: Option<Tensor<1, Int>>,
+    reverse: bool,
+) -> (Sequence, CellState) {
+    let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = weights;
+    let (weight_ih, weight_hh) = (weight_ih.transpose(), weight_hh.transpose());
+    let mut outputs: Vec<Tensor<2>> = Vec::with_capacity(steps.len());
+    for number in 0..steps.len() {
+        let step = if reverse { steps.len() - 1 - number } else { number };
+        let input = linear(steps[step].clone(), weight_ih.clone(), Some(bias_ih.clone()));
+        let hidden = linear(state.hidden.clone(), weight_hh.clone(), Some(bias_hh.clone()));
+        let next = cell.step(input, hidden, state.clone());
+        let Some(lengths) = &lengths else {
+            outputs.push(next.hidden.clone());
+            state = next;
+            continue;
+        };
+        // What lies behind the end of a sequence changes nothing: read backwards, it still begins with its first state at
+        // its last step.
+        let valid =
+            lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1).expand(next.hidden.shape());
+        outputs.push(next.hidden.clone().mask_fill(valid.clone().bool_not(), 0.0));
+        state = CellState {
+            hidden: state.hidden.mask_where(valid.clone(), next.hidden),
+            cell: match (state.cell, next.cell) {
+                (Some(cell), Some(next)) => Some(cell.mask_where(valid, next)),
+                _ => None,
+            },
+        };
+    }
+    if reverse {
+        outputs.reverse();
+    }
+    (Sequence::Steps(outputs), state)
+}
