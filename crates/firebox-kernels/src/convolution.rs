@@ -6,13 +6,20 @@ use burn::tensor::module::{batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
 #[cfg(feature = "flex")]
-use crate::conv_block::{ConvBlock, Normalisation};
+use crate::convolution::geometry::Geometry;
+#[cfg(feature = "flex")]
+use crate::convolution::kernel::{ConvBlock, Normalisation};
 #[cfg(feature = "flex")]
 use crate::fused::{Order, fused};
 #[cfg(feature = "flex")]
-use crate::geometry::Geometry;
-#[cfg(feature = "flex")]
 use crate::switch::eligible;
+
+#[cfg(feature = "flex")]
+mod geometry;
+#[cfg(feature = "flex")]
+mod kernel;
+#[cfg(feature = "flex")]
+mod moments;
 
 /// The sizes of a [`conv_block`].
 #[derive(Clone, Copy, Debug)]

@@ -2,14 +2,16 @@
 
 use burn::tensor::{Tensor, module};
 
-use crate::activation::Activation;
 #[cfg(feature = "flex")]
 use crate::fused::fused;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
+mod activation;
 #[cfg(feature = "flex")]
 mod kernel;
+
+pub use activation::Activation;
 
 /// activation(x·Wᵀ + b): `input` `[…, features in]` to `[…, features out]` by a weight `[features out, features in]`, which
 /// is PyTorch's layout, and a bias `[features out]`.

@@ -3,14 +3,36 @@
 use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
 
-use crate::cell::{Cell, CellState};
 #[cfg(feature = "flex")]
 use crate::fused::fused;
 #[cfg(feature = "flex")]
-use crate::recurrence::Recurrence;
-use crate::sequence::Sequence;
+use crate::recurrent::kernel::Recurrence;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
+
+#[cfg(feature = "flex")]
+mod backward;
+mod cell;
+#[cfg(feature = "flex")]
+mod forward;
+#[cfg(feature = "flex")]
+mod gates;
+#[cfg(feature = "flex")]
+mod gru;
+#[cfg(feature = "flex")]
+mod kernel;
+#[cfg(feature = "flex")]
+mod lstm;
+#[cfg(feature = "flex")]
+mod rnn;
+mod sequence;
+#[cfg(feature = "flex")]
+mod weight;
+#[cfg(feature = "flex")]
+mod weight_gradients;
+
+pub use cell::{Cell, CellState};
+pub use sequence::Sequence;
 
 /// The weights of one direction of one recurrent layer, the gates in PyTorch's order.
 #[derive(Clone, Debug)]

@@ -4,9 +4,9 @@
 //! have columns, so that the weight, which is then the largest of all, is read once and where it lies. Only the weight's
 //! gradient has sums over all rows, which with many rows come from a fixed number of chunks.
 
-use crate::activation::Activation;
 use crate::fused::{Array, Computed, Fused, Pass};
 use crate::layout::transpose;
+use crate::linear::activation::Activation;
 use crate::matrix::{Into, Matrix, product};
 use crate::memory::{Recycled, any, with_scratch};
 use crate::product::{Panels, multiply};

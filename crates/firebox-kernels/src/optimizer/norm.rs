@@ -5,7 +5,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, FloatDType, Tensor};
 
 #[cfg(feature = "flex")]
-use crate::optimizer_ops::{OptimizerOps, takes};
+use crate::optimizer::operations::{OptimizerOps, takes};
 
 /// The L2 norm of all elements of some tensors, as if they were one.
 ///

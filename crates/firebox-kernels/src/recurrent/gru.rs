@@ -3,8 +3,8 @@
 //! Four places lie side by side: the gates r and z, U·h of the new state, on which the reset gate acts, and its W·x, which
 //! becomes n.
 
-use crate::gates::{four, sigmoids};
 use crate::math::tanh;
+use crate::recurrent::gates::{four, sigmoids};
 
 /// The sums become r, z, U·h + b and n; h goes one step further.
 #[inline(always)]

@@ -2,13 +2,13 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::cell::Cell;
-use crate::gates::regions;
 use crate::matrix::Into;
-use crate::recurrence::Recurrence;
+use crate::recurrent::cell::Cell;
+use crate::recurrent::gates::regions;
+use crate::recurrent::kernel::Recurrence;
+use crate::recurrent::weight::{Lying, Weight};
+use crate::recurrent::{gru, lstm, rnn};
 use crate::simd::dispatch;
-use crate::weight::{Lying, Weight};
-use crate::{gru, lstm, rnn};
 
 /// The weights, packed for one of the passes.
 pub(crate) struct Weights<'a> {

@@ -6,12 +6,12 @@
 
 use rayon::prelude::*;
 
+use super::geometry::{Class, Geometry, Transposed, Windows};
+use crate::convolution::moments::{Moments, observe};
 use crate::fused::{Array, Computed, Fused, Order, Pass};
-use crate::geometry::{Class, Geometry, Transposed, Windows};
 use crate::layout::transpose;
 use crate::matrix::Into;
 use crate::memory::{Recycled, any, with_scratch, zeros};
-use crate::moments::{Moments, observe};
 use crate::product::{Panels, multiply};
 use crate::simd::vectorised;
 

@@ -5,9 +5,9 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
-use crate::optimizer_ops::{OptimizerOps, takes};
+use crate::optimizer::operations::{OptimizerOps, takes};
 #[cfg(feature = "flex")]
-use crate::pass::Pass;
+use crate::optimizer::pass::Pass;
 
 /// The coefficients of a step, which is that of `torch.optim.SGD`: with gradient g ← `scale`·g + `decay`·p and buffer
 /// b ← `momentum`·b + (1 − `dampening`)·g, which is g in the first step, p ← p − `rate`·b. With `nesterov` the parameter

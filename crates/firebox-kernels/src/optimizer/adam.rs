@@ -5,9 +5,9 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
-use crate::optimizer_ops::{OptimizerOps, takes};
+use crate::optimizer::operations::{OptimizerOps, takes};
 #[cfg(feature = "flex")]
-use crate::pass::Pass;
+use crate::optimizer::pass::Pass;
 
 /// The coefficients of a step: with gradient g ← `scale`·g + `decay`·p,
 /// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², p ← `shrink`·p − `rate`·m / (√v + `epsilon`).

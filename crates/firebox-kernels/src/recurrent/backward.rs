@@ -2,12 +2,12 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::cell::Cell;
 use crate::matrix::Into;
-use crate::recurrence::Recurrence;
-use crate::recurrence_forward::{Weights, apart};
+use crate::recurrent::cell::Cell;
+use crate::recurrent::forward::{Weights, apart};
+use crate::recurrent::kernel::Recurrence;
+use crate::recurrent::{gru, lstm, rnn};
 use crate::simd::dispatch;
-use crate::{gru, lstm, rnn};
 
 /// A block of rows and where its gradients go.
 pub(crate) struct BackwardBlock<'a> {

@@ -1,7 +1,7 @@
 //! Where the gates of a cell lie, and functions that all of their elements go through.
 
-use crate::cell::Cell;
 use crate::math::{sigmoid, tanh};
+use crate::recurrent::cell::Cell;
 
 /// Sums side by side that belong together: a run of columns of a step's sums `[batch, places·hidden]`.
 #[derive(Clone, Copy, Debug)]

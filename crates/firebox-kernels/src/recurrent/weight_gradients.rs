@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
-use crate::gates::regions;
 use crate::layout::transpose;
 use crate::matrix::Into;
 use crate::memory::with_scratch;
 use crate::product::multiply;
-use crate::recurrence::Recurrence;
+use crate::recurrent::gates::regions;
+use crate::recurrent::kernel::Recurrence;
 
 /// Columns of the gates that a thread takes at a time.
 const TILE: usize = 64;

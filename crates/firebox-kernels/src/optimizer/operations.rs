@@ -5,10 +5,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::adam::AdamStep;
 use crate::fused::values;
-use crate::pass;
-use crate::sgd::SgdStep;
+use crate::optimizer::adam::AdamStep;
+use crate::optimizer::pass;
+use crate::optimizer::sgd::SgdStep;
 use crate::switch::{count_fallback, enabled};
 
 /// Steps, in place where nobody else holds the memory.

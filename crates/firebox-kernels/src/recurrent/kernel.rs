@@ -7,13 +7,13 @@
 
 use rayon::prelude::*;
 
-use crate::cell::Cell;
 use crate::fused::{Array, Computed, Fused, Pass};
-use crate::gates::{places, regions};
 use crate::memory::Recycled;
-use crate::recurrence_backward::BackwardBlock;
-use crate::recurrence_forward::{ForwardBlock, Weights};
-use crate::recurrence_weights::weight_gradients;
+use crate::recurrent::backward::BackwardBlock;
+use crate::recurrent::cell::Cell;
+use crate::recurrent::forward::{ForwardBlock, Weights};
+use crate::recurrent::gates::{places, regions};
+use crate::recurrent::weight_gradients::weight_gradients;
 
 /// The operation on an input `[batch, time, features]`, `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh` as PyTorch has
 /// them, and first states `[states · batch, hidden]`: h, and for an LSTM c behind it.
