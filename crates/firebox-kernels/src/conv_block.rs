@@ -206,7 +206,7 @@ impl Fused<5> for ConvBlock {
 
     fn forward(&self, [images, weight, bias, gamma, beta]: [&[f32]; 5], _: bool) -> Computed<Option<Kept>> {
         let [height, width] = self.out();
-        let mut output = vec![0.0; self.batch * self.outer()];
+        let mut output = Recycled::new(self.batch * self.outer());
         let shape = [self.batch, self.filters, height, width];
         match self.normalisation {
             Normalisation::OfBatch(epsilon) => {
@@ -224,7 +224,7 @@ impl Fused<5> for ConvBlock {
                 let means = statistics.clone().map(|moments| moments.mean() as f32);
                 let statistics = means.chain(statistics.map(|moments| moments.variance() as f32)).collect();
                 Computed {
-                    output: Array::new(output, shape),
+                    output: Array::new(output.into_values(), shape),
                     beside: vec![Array::new(statistics, [2, self.filters])],
                     kept: Some(kept),
                 }
@@ -244,7 +244,7 @@ impl Fused<5> for ConvBlock {
                             self.activate(output, inner, &affine, memory);
                         });
                     });
-                Computed { output: Array::new(output, shape), beside: vec![], kept: None }
+                Computed { output: Array::new(output.into_values(), shape), beside: vec![], kept: None }
             }
         }
     }

@@ -58,7 +58,10 @@ impl Recycled {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         // A piece that is much larger is for somebody else.
         let fits = |piece: &Vec<f32>| piece.capacity() >= length && piece.capacity() / 2 <= length;
-        let piece = free.iter().rposition(fits).map(|place| free.swap_remove(place));
+        // The one that fits best, lest a larger one is missing later.
+        let pieces = free.iter().enumerate().filter(|(_, piece)| fits(piece));
+        let best = pieces.min_by_key(|(_, piece)| piece.capacity()).map(|(place, _)| place);
+        let piece = best.map(|place| free.remove(place));
         drop(free);
         // New memory is zero already where the system gives it.
         let mut values = piece.unwrap_or_else(|| vec![0.0; length]);
