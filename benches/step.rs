@@ -32,7 +32,7 @@ use firebox::models::{
     AttentionBlockConfig, CnnConfig, DiscriminatorConfig, Error, Forward, GeneratorConfig, LstmBlockConfig,
     RnnBlockConfig, init,
 };
-use firebox::train::{Adam, Learner};
+use firebox::train::{Adam, Learner, Threads};
 use serde::{Deserialize, Serialize};
 
 /// PyTorch's default.
@@ -340,6 +340,8 @@ fn parse(line: &str) -> Result<(Kind, usize, usize), String> {
 
 /// Answers lines until there are no more.
 fn serve() {
+    // As the trainer does.
+    Threads::detect().start().unwrap();
     // The peak is asked for between the steps of a model, which should not be made anew for that.
     let (mut current, mut peak): (Option<Prepared>, Option<Prepared>) = (None, None);
     for line in stdin().lock().lines() {

@@ -57,8 +57,9 @@ impl Threads {
         wish.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)).min(Self::MOST)
     }
 
-    /// Starts the threads that compute, for the whole process, under the names `compute-0`, `compute-1` and so on. To be
-    /// called before anything is computed, which starts them too, in a number of its own.
+    /// Starts the threads that compute, for the whole process, under the names `compute-0`, `compute-1` and so on; if there
+    /// are several, the calling thread is the first of them, and should be the one that trains. To be called before anything
+    /// is computed, which starts them too, in a number of its own. The trainer calls it if nobody has.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if they are there already, in another number, or the system gives none.
