@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::allocator::keep_memory;
+
 /// Starts so many threads, called `compute-0`, `compute-1` and so on, which end with the process. Nothing happens if the same
 /// number was started before.
 ///
@@ -9,9 +11,12 @@ use std::error::Error;
 /// another one and waiting for it, which costs a step of many small operations a tenth of its time. One thread alone is not
 /// the caller: who computes on another thread than this one would wait for it for ever.
 ///
+/// glibc's allocator is asked to keep memory between steps, too.
+///
 /// # Errors
 /// If another number was started before, also by computing something, or if the system gives no threads.
 pub fn start_compute_threads(threads: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+    keep_memory();
     let mut pool =
         rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("compute-{index}"));
     if threads > 1 {

@@ -15,6 +15,7 @@
 //! together in the order of the chunks. Rows of a recurrent layer have no sums in common, and there may be as many blocks
 //! of them as threads.
 
+mod allocator;
 mod attention;
 mod compute_threads;
 mod convolution;

@@ -70,7 +70,7 @@ pub(crate) fn zeros(length: usize) -> Vec<f32> {
     values
 }
 
-fn give_back(values: Vec<f32>) {
+pub(crate) fn give_back(values: Vec<f32>) {
     if values.capacity() < FEWEST {
         return;
     }

@@ -7,6 +7,7 @@
 use pulp::{Simd, WithSimd};
 
 use crate::matrix::Into;
+use crate::memory::{any, give_back};
 use crate::simd::dispatch;
 use crate::tasks::share;
 
@@ -47,8 +48,7 @@ impl Panels {
     fn place(&mut self, depth: usize, width: usize) -> impl Iterator<Item = Panel<'_>> {
         (self.depth, self.width) = (depth, width);
         let all: usize = panels(width).map(|(_, lanes)| lanes).sum();
-        self.values.clear();
-        self.values.resize(all * depth, 0.0);
+        self.make_room(all * depth);
         let values = self.values.chunks_mut((WIDTH * depth).max(1));
         panels(width).zip(values).map(move |((first, lanes), values)| {
             let inside = lanes.min(width - first);
@@ -62,7 +62,7 @@ struct Panel<'a> {
     values: &'a mut [f32],
     first: usize,
     lanes: usize,
-    /// So many lanes have something, the others stay zero.
+    /// So many lanes have something, the others are zero.
     inside: usize,
 }
 
@@ -78,6 +78,7 @@ impl Panel<'_> {
                     *to = *from;
                 }
             }
+            row[inside..].fill(0.0);
         }
     }
 }
@@ -93,15 +94,31 @@ impl Panels {
     ) {
         (self.depth, self.width) = (depth, width);
         let all: usize = panels(width).map(|(_, lanes)| lanes).sum();
-        self.values.clear();
-        self.values.resize(all * depth, 0.0);
+        self.make_room(all * depth);
         for (first, lanes) in panels(width) {
             let panel = &mut self.values[first * depth..][..lanes * depth];
             let inside = lanes.min(width - first);
             for (k, to) in panel.chunks_exact_mut(lanes).enumerate() {
                 to[..inside].copy_from_slice(&values[row(k) + first..][..inside]);
+                to[inside..].fill(0.0);
             }
         }
+    }
+}
+
+impl Panels {
+    /// Memory for so many elements, whatever is in it.
+    fn make_room(&mut self, length: usize) {
+        if self.values.len() != length {
+            give_back(std::mem::take(&mut self.values));
+            self.values = any(length);
+        }
+    }
+}
+
+impl Drop for Panels {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.values));
     }
 }
 

@@ -8,6 +8,8 @@ use crate::fused::fused;
 #[cfg(feature = "flex")]
 use crate::recurrent::kernel::Recurrence;
 #[cfg(feature = "flex")]
+use crate::recurrent::last_states::{Ends, LastStates};
+#[cfg(feature = "flex")]
 use crate::switch::eligible;
 
 #[cfg(feature = "flex")]
@@ -21,6 +23,8 @@ mod gates;
 mod gru;
 #[cfg(feature = "flex")]
 mod kernel;
+#[cfg(feature = "flex")]
+mod last_states;
 #[cfg(feature = "flex")]
 mod lstm;
 #[cfg(feature = "flex")]
@@ -117,7 +121,7 @@ fn kernel(
             let lengths = lengths.clone().into_data();
             lengths.iter::<i64>().map(|length| length.clamp(0, time as i64) as usize).collect()
         });
-        Recurrence { cell, batch, time, features, hidden, lengths, reverse }
+        Recurrence { cell, batch, time, features, hidden, lengths, reverse, ends: Ends::default() }
     })
 }
 
@@ -140,18 +144,17 @@ fn whole(
         weights.bias_hh.into_dispatch(),
         Tensor::cat(states, 0).into_dispatch(),
     ];
-    let [packed] = fused(operation, inputs);
+    let ends = operation.ends.clone();
+    let [outputs] = fused(operation, inputs);
+    let outputs = Tensor::<3>::from_dispatch(outputs);
     if ends_with_output {
-        let outputs = Tensor::<3>::from_dispatch(packed);
         let last = outputs.clone().narrow(1, if reverse { 0 } else { time - 1 }, 1).squeeze_dim(1);
         return (Sequence::Whole(outputs), CellState { hidden: last, cell: None });
     }
-    let packed = Tensor::<1>::from_dispatch(packed);
-    let outputs = packed.clone().narrow(0, 0, batch * time * hidden).reshape([batch, time, hidden]);
-    let state = |number: usize| {
-        let state = packed.clone().narrow(0, (batch * time + number * batch) * hidden, batch * hidden);
-        state.reshape([batch, hidden])
-    };
+    let last = LastStates { ends, shape: [count * batch, hidden] };
+    let [last] = fused(last, [outputs.clone().into_dispatch()]);
+    let last = Tensor::<2>::from_dispatch(last);
+    let state = |number: usize| last.clone().narrow(0, number * batch, batch);
     (Sequence::Whole(outputs), CellState { hidden: state(0), cell: (count > 1).then(|| state(1)) })
 }
 

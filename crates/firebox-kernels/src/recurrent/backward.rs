@@ -33,12 +33,12 @@ pub(crate) struct BackwardBlock<'a> {
 
 impl BackwardBlock<'_> {
     pub(crate) fn run(mut self) {
-        let Recurrence { cell, time, features, hidden, .. } = *self.operation;
+        let Recurrence { time, features, hidden, .. } = *self.operation;
         let (width, rows) = (self.operation.width(), self.dh.len() / hidden);
         if !self.d_last[0].is_empty() {
             self.dh.copy_from_slice(&self.d_last[0][self.row * hidden..][..rows * hidden]);
         }
-        if cell == Cell::Lstm {
+        if !self.d_last[1].is_empty() {
             self.dc.copy_from_slice(&self.d_last[1][self.row * hidden..][..rows * hidden]);
         }
         let mut sums = vec![0.0; rows * apart(width)];

@@ -8,17 +8,18 @@
 use rayon::prelude::*;
 
 use crate::fused::{Array, Computed, Fused, Pass};
-use crate::memory::Recycled;
+use crate::memory::{Recycled, any};
 use crate::recurrent::backward::BackwardBlock;
 use crate::recurrent::cell::Cell;
 use crate::recurrent::forward::{ForwardBlock, Weights};
 use crate::recurrent::gates::{places, regions};
+use crate::recurrent::last_states::Ends;
 use crate::recurrent::weight_gradients::weight_gradients;
 
 /// The operation on an input `[batch, time, features]`, `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh` as PyTorch has
 /// them, and first states `[states · batch, hidden]`: h, and for an LSTM c behind it.
 ///
-/// The output is h of all steps `[batch, time, hidden]`; where that doesn't say the last states, it is flat, and they follow.
+/// The output is h of all steps `[batch, time, hidden]`. Where that doesn't say the last states, they are among the `ends`.
 #[derive(Clone, Debug)]
 pub(crate) struct Recurrence {
     pub(crate) cell: Cell,
@@ -29,6 +30,7 @@ pub(crate) struct Recurrence {
     /// Of each row, at most `time`; all are `time` if there are none.
     pub(crate) lengths: Option<Vec<usize>>,
     pub(crate) reverse: bool,
+    pub(crate) ends: Ends,
 }
 
 /// What the forward pass leaves besides its output.
@@ -126,10 +128,8 @@ impl Fused<6> for Recurrence {
     fn forward(&self, inputs: [&[f32]; 6], tracked: bool) -> Computed<Kept> {
         let [input, weight_ih, weight_hh, bias_ih, bias_hh, first] = inputs;
         let (state, states) = (self.batch * self.hidden, self.states());
-        let appended = if self.ends_with_output() { 0 } else { states * state };
-        let mut packed = vec![0.0; self.outputs() + appended];
-        // Where they are not asked for they are still worked on.
-        let mut unasked = vec![0.0; states * state - appended];
+        let mut outputs = any(self.outputs());
+        let mut last = vec![0.0; states * state];
         let places = self.batch * self.time;
         let gates = (tracked && self.width() > self.hidden).then(|| Recycled::new(places * self.width()));
         let cells = (tracked && states > 1).then(|| Recycled::new(places * self.hidden));
@@ -137,8 +137,6 @@ impl Fused<6> for Recurrence {
         let weights =
             Weights { bias: self.bias([bias_ih, bias_hh]), ..Weights::forward(self, weight_ih, weight_hh) };
         let rows = self.rows();
-        let (outputs, last) = packed.split_at_mut(self.outputs());
-        let last = if appended == 0 { &mut unasked[..] } else { last };
         let (last_h, last_c) = last.split_at_mut(state);
         let (first_h, first_c) = first.split_at(state);
         let mut gates = pieces(kept.gates.as_deref_mut(), rows * self.time * self.width());
@@ -161,11 +159,10 @@ impl Fused<6> for Recurrence {
             });
         each(blocks.collect(), ForwardBlock::run);
         drop((gates, cells, last_c));
-        let length = packed.len();
-        let output = match appended {
-            0 => Array::new(packed, [self.batch, self.time, self.hidden]),
-            _ => Array::new(packed, [length]),
-        };
+        if !self.ends_with_output() {
+            self.ends.put(last);
+        }
+        let output = Array::new(outputs, [self.batch, self.time, self.hidden]);
         Computed { output, beside: Vec::new(), kept }
     }
 
@@ -175,12 +172,13 @@ impl Fused<6> for Recurrence {
         let Kept { gates, mut cells } = pass.kept;
         let state = self.batch * self.hidden;
         let mut gates = gates.unwrap_or_else(|| Recycled::new(self.batch * self.time * self.width()));
-        let mut input_gradient = wants_input.then(|| vec![0.0; input.len()]);
+        let mut input_gradient = wants_input.then(|| any(input.len()));
         let mut first_gradient = vec![0.0; first.len()];
         let weights = Weights::backward(self, weight_ih, weight_hh, wants_input);
         let rows = self.rows();
-        let (d_outputs, d_last) = pass.gradient.split_at(self.outputs());
-        let outputs = &pass.output[..self.outputs()];
+        let d_outputs = pass.gradient;
+        let d_last = self.ends.take().unwrap_or_default();
+        let outputs = pass.output;
         {
             let (dh, dc) = first_gradient.split_at_mut(state);
             let mut dc = pieces(Some(dc), rows * self.hidden);

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::layout::transpose;
 use crate::matrix::Into;
-use crate::memory::with_scratch;
+use crate::memory::{any, with_scratch};
 use crate::product::multiply;
 use crate::recurrent::gates::regions;
 use crate::recurrent::kernel::Recurrence;
@@ -41,7 +41,7 @@ pub(crate) fn weight_gradients(
 ) -> [Vec<f32>; 4] {
     let Recurrence { cell, features, hidden, .. } = *operation;
     let rows = cell.gates() * hidden;
-    let (mut weight_ih, mut weight_hh) = (vec![0.0; rows * features], vec![0.0; rows * hidden]);
+    let (mut weight_ih, mut weight_hh) = (any(rows * features), any(rows * hidden));
     let mut bias = vec![0.0; operation.width()];
     let (begins, inner) = parts(operation);
     let [mut of_ih, mut of_hh, mut of_bias] = [&mut weight_ih[..], &mut weight_hh, &mut bias];
