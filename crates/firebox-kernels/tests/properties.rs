@@ -59,10 +59,7 @@ fn normal<const D: usize>(shape: [usize; D], dtype: DType) -> Tensor<D> {
 }
 
 /// The gradients of inputs for a gradient of the output that differs from place to place.
-fn results<const D: usize>(
-    output: Tensor<D>,
-    inputs: &[(&'static str, &dyn Fn(&Gradients) -> Vec<f64>)],
-) -> Results {
+fn results<const D: usize>(output: Tensor<D>, inputs: &[Gradient<'_>]) -> Results {
     let slopes = (0..output.shape().num_elements()).map(|at| ((at * 7 + at / 11) % 13) as f32 / 6.0 - 1.0);
     let slopes = TensorData::new(slopes.collect::<Vec<_>>(), output.shape());
     let slopes = Tensor::<D>::from_data(slopes, &output.device()).cast(output.dtype());
@@ -73,6 +70,9 @@ fn results<const D: usize>(
 }
 
 type Gradients = burn::tensor::Gradients;
+
+/// The name of an input, and how to get its gradient.
+type Gradient<'a> = (&'static str, &'a dyn Fn(&Gradients) -> Vec<f64>);
 
 fn of<const D: usize>(tensor: &Tensor<D>) -> impl Fn(&Gradients) -> Vec<f64> + '_ {
     |gradients| wide(tensor.grad(gradients).unwrap())
@@ -105,7 +105,7 @@ fn convolutions() {
             1e-3,
             settings,
         );
-        let gradients: [(_, &dyn Fn(&Gradients) -> _); 4] = [
+        let gradients: [Gradient<'_>; 4] = [
             ("images", &of(&images)),
             ("weight", &of(&weight)),
             ("gamma", &of(&gamma)),
@@ -127,7 +127,7 @@ fn linear_maps() {
         let (input, weight, bias) =
             (normal([rows, from], dtype), normal([to, from], dtype), normal([to], dtype));
         let output = linear(input.clone(), weight.clone(), Some(bias.clone()), activation);
-        let gradients: [(_, &dyn Fn(&Gradients) -> _); 3] =
+        let gradients: [Gradient<'_>; 3] =
             [("input", &of(&input)), ("weight", &of(&weight)), ("bias", &of(&bias))];
         (format!("{rows} × {from} → {to}, {activation:?}"), results(output, &gradients))
     });
@@ -165,7 +165,7 @@ fn recurrent_layers() {
             recurrent(cell, Sequence::Whole(input.clone()), weights, first, lengths, reverse);
         let outputs = outputs.whole().reshape([batch * time, hidden]);
         let all = [Some(outputs), Some(last.hidden), last.cell].into_iter().flatten().collect();
-        let gradients: [(_, &dyn Fn(&Gradients) -> _); 6] = [
+        let gradients: [Gradient<'_>; 6] = [
             ("input", &of(&input)),
             ("weight_ih", &of(&weight_ih)),
             ("weight_hh", &of(&weight_hh)),
@@ -201,7 +201,7 @@ fn attention() {
             mask,
         );
         let both = vec![context.reshape([batch, features]), weights.reshape([batch, time])];
-        let gradients: [(_, &dyn Fn(&Gradients) -> _); 4] =
+        let gradients: [Gradient<'_>; 4] =
             [("mapped", &of(&mapped)), ("query", &of(&query)), ("v", &of(&v)), ("encoder", &of(&encoder))];
         (what, results(Tensor::cat(both, 1), &gradients))
     });
