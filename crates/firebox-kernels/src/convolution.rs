@@ -15,7 +15,11 @@ use crate::fused::{Order, fused};
 use crate::switch::eligible;
 
 #[cfg(feature = "flex")]
+mod backward;
+#[cfg(feature = "flex")]
 mod geometry;
+#[cfg(feature = "flex")]
+mod image_gradient;
 #[cfg(feature = "flex")]
 mod kernel;
 #[cfg(feature = "flex")]

@@ -1,0 +1,89 @@
+//! The gradient of a convolution's images.
+
+use super::geometry::{Class, Geometry, Transposed};
+use crate::fused::Order;
+use crate::layout::transpose;
+use crate::matrix::Into;
+use crate::product::{Panels, multiply};
+
+/// From the convolution's gradient to the image's.
+pub(super) struct ImageGradient {
+    /// Of the image.
+    order: Order,
+    channels: usize,
+    filters: usize,
+    pub(super) transposed: Transposed,
+    /// For each class of pixels, (tap, filter) × channel.
+    weights: Vec<Panels>,
+}
+
+impl ImageGradient {
+    pub(super) fn new(geometry: Geometry, filters: usize, weight: &[f32], order: Order) -> Self {
+        let (channels, kernel) = (geometry.channels, geometry.kernel[0] * geometry.kernel[1]);
+        let transposed = Transposed::new(geometry, filters);
+        let weights = transposed
+            .classes
+            .iter()
+            .map(|class| {
+                let mut turned = Vec::with_capacity(class.kernel.len() * filters * channels);
+                for &element in &class.kernel {
+                    for filter in 0..filters {
+                        turned.extend(
+                            (0..channels)
+                                .map(|channel| weight[(filter * channels + channel) * kernel + element]),
+                        );
+                    }
+                }
+                let mut panels = Panels::default();
+                panels.pack(&turned, class.kernel.len() * filters, channels, [channels, 1]);
+                panels
+            })
+            .collect();
+        ImageGradient { order, channels, filters, transposed, weights }
+    }
+
+    /// The gradient of one image, in its order, for that of its convolution `[places, filters]`; `pixels` is memory of the
+    /// image's size, `memory` has zeros around where the gradient is put.
+    pub(super) fn image(&self, to: &mut [f32], dz: &[f32], memory: &mut [f32], pixels: &mut [f32]) {
+        let gradient = self.transposed.pad(dz, memory);
+        let (channels, size) = (self.channels, to.len() / self.channels);
+        if let ([class], [weight]) = (&self.transposed.classes[..], &self.weights[..]) {
+            match self.order {
+                Order::ChannelsLast => self.pixels(to, class, weight, gradient),
+                Order::Contiguous => {
+                    self.pixels(pixels, class, weight, gradient);
+                    transpose(pixels, to, size, channels);
+                }
+            }
+            return;
+        }
+        for (class, weight) in self.transposed.classes.iter().zip(&self.weights) {
+            self.pixels(pixels, class, weight, gradient);
+            for (&pixel, from) in class.pixels.iter().zip(pixels.chunks_exact(channels)) {
+                match self.order {
+                    Order::ChannelsLast => to[pixel * channels..][..channels].copy_from_slice(from),
+                    Order::Contiguous => {
+                        from.iter()
+                            .enumerate()
+                            .for_each(|(channel, from)| to[channel * size + pixel] = *from);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The gradients of a class of pixels, each with its channels.
+    fn pixels(&self, to: &mut [f32], class: &Class, weight: &Panels, gradient: &[f32]) {
+        let (filters, taps) = (self.filters, &class.taps);
+        multiply(
+            to,
+            self.channels,
+            Into::Replace,
+            weight,
+            gradient,
+            class.rows.len(),
+            |pixel| class.rows[pixel],
+            |k| taps[k / filters] + k % filters,
+        );
+    }
+}
