@@ -340,7 +340,7 @@ fn parse(line: &str) -> Result<(Kind, usize, usize), String> {
 
 /// Answers lines until there are no more.
 fn serve() {
-    // As the trainer does.
+    // As the examples do.
     Threads::detect().start().unwrap();
     // The peak is asked for between the steps of a model, which should not be made anew for that.
     let (mut current, mut peak): (Option<Prepared>, Option<Prepared>) = (None, None);

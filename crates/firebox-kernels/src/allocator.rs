@@ -7,12 +7,13 @@
 pub(crate) fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // Tensors of up to 1 GiB come from what is kept, and up to 2 GiB of it may be unused.
-        let settings = [(libc::M_MMAP_THRESHOLD, 1 << 30), (libc::M_TRIM_THRESHOLD, i32::MAX)];
-        for (name, value) in settings {
-            // SAFETY: mallopt takes two numbers and holds the allocator's own lock while it notes the second one; it
-            // refuses what it doesn't know. Memory that was handed out before stays as it is.
-            unsafe { libc::mallopt(name, value) };
+        // SAFETY: mallopt takes two numbers and holds the allocator's own lock while it notes the second one; it refuses,
+        // by 0, what it doesn't know or want. Memory that was handed out before stays as it is.
+        let set = |name, value| unsafe { libc::mallopt(name, value) } != 0;
+        // Tensors of up to 1 GiB come from what is kept; older versions allow no more than 32 MiB. Either setting ends the
+        // allocator's own adaptation: without the first one the second would do harm.
+        if set(libc::M_MMAP_THRESHOLD, 1 << 30) || set(libc::M_MMAP_THRESHOLD, 32 << 20) {
+            set(libc::M_TRIM_THRESHOLD, i32::MAX);
         }
     }
 }

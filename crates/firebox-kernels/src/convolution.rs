@@ -1,5 +1,7 @@
 //! Convolution, batch normalisation, ReLU and pooling, as Burn's tensors see them.
 
+#[cfg(feature = "flex")]
+use burn::tensor::Device;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{batch_norm_train, conv2d, max_pool2d};
@@ -70,7 +72,9 @@ pub fn conv_block(
     settings: ConvBlockSettings,
 ) -> ConvBlockOutput {
     #[cfg(feature = "flex")]
-    if let Some(operation) = kernel(&images, &weight, Normalisation::OfBatch(epsilon), settings) {
+    if let Some(operation) =
+        kernel(&images, &weight, [&bias, &gamma, &beta], Normalisation::OfBatch(epsilon), settings)
+    {
         let inputs = [
             images.into_dispatch(),
             weight.into_dispatch(),
@@ -108,9 +112,8 @@ pub fn conv_relu(
     settings: ConvBlockSettings,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if !images.device().is_autodiff()
-        && !weight.device().is_autodiff()
-        && let Some(operation) = kernel(&images, &weight, Normalisation::Folded, settings)
+    if ![images.device(), weight.device(), bias.device()].iter().any(Device::is_autodiff)
+        && let Some(operation) = kernel(&images, &weight, [&bias; 3], Normalisation::Folded, settings)
     {
         let bias = bias.into_dispatch();
         let inputs = [images.into_dispatch(), weight.into_dispatch(), bias.clone(), bias.clone(), bias];
@@ -125,6 +128,7 @@ pub fn conv_relu(
 fn kernel(
     images: &Tensor<4>,
     weight: &Tensor<4>,
+    of_filters: [&Tensor<1>; 3],
     normalisation: Normalisation,
     settings: ConvBlockSettings,
 ) -> Option<ConvBlock> {
@@ -137,9 +141,11 @@ fn kernel(
         positive && length > 0 && length + 2 * padding[axis] > (kernel[axis] - 1) * dilation[axis]
     };
     let sound = batch > 0 && filters > 0 && channels > 0 && channels == weight_channels && groups == 1;
-    let takes = || sound && fits(0, height) && fits(1, width);
-    let tensors = [(images.device(), images.dtype()), (weight.device(), weight.dtype())];
+    let sound = sound && of_filters.iter().all(|tensor| tensor.dims() == [filters]);
+    let mut tensors = vec![(images.device(), images.dtype()), (weight.device(), weight.dtype())];
+    tensors.extend(of_filters.map(|tensor| (tensor.device(), tensor.dtype())));
     let size = [height, width];
+    let takes = || sound && fits(0, height) && fits(1, width);
     eligible(&tensors, takes).then_some(ConvBlock {
         batch,
         filters,

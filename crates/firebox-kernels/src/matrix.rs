@@ -1,4 +1,4 @@
-//! Products of matrices that lie in slices: the one place of this crate with `unsafe`.
+//! Products of matrices that lie in slices.
 #![allow(unsafe_code, reason = "see the argument at the call")]
 
 use std::ops::Range;

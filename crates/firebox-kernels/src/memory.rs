@@ -38,11 +38,21 @@ impl Scratch {
     }
 }
 
-/// Memory that nobody uses, the piece that has waited longest first.
-static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+/// Memory that nobody uses.
+static FREE: Mutex<Free> = Mutex::new(Free { pieces: Vec::new(), clock: 0 });
+
+struct Free {
+    /// Each with the time when it came, the one that has waited longest first.
+    pieces: Vec<(u64, Vec<f32>)>,
+    /// How many have come.
+    clock: u64,
+}
 
 /// No more pieces wait than this.
 const MOST: usize = 32;
+
+/// A piece that nobody wanted while so many others came, which are several steps of a model, goes back to the system.
+const PATIENCE: u64 = 256;
 
 /// Fewer elements are left to the allocator, which has them at hand.
 const FEWEST: usize = 1 << 14;
@@ -55,10 +65,10 @@ pub(crate) fn any(length: usize) -> Vec<f32> {
     }
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
     // A piece that is much larger is for somebody else.
-    let fits = |piece: &Vec<f32>| piece.capacity() >= length && piece.capacity() / 2 <= length;
-    let piece = free.iter().rposition(fits).map(|place| free.remove(place));
+    let fits = |(_, piece): &(u64, Vec<f32>)| piece.capacity() >= length && piece.capacity() / 2 <= length;
+    let piece = free.pieces.iter().rposition(fits).map(|place| free.pieces.remove(place));
     drop(free);
-    let Some(mut values) = piece else { return vec![0.0; length] };
+    let Some((_, mut values)) = piece else { return vec![0.0; length] };
     values.resize(length, 0.0);
     values
 }
@@ -75,11 +85,15 @@ pub(crate) fn give_back(values: Vec<f32>) {
         return;
     }
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let oldest = (free.len() == MOST).then(|| free.remove(0));
-    free.push(values);
+    free.clock += 1;
+    let now = free.clock;
+    free.pieces.push((now, values));
+    let stale = free.pieces.iter().take_while(|(since, _)| now - since > PATIENCE).count();
+    let stale = stale.max(free.pieces.len().saturating_sub(MOST));
+    let unwanted: Vec<_> = free.pieces.drain(..stale).collect();
     drop(free);
-    // Not while the others wait.
-    drop(oldest);
+    // Not while other threads wait.
+    drop(unwanted);
 }
 
 /// The elements of a tensor, whose memory is for the next one when that is dropped.

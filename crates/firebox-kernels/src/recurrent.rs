@@ -61,7 +61,7 @@ pub struct RecurrentWeights {
 /// batch ends with it.
 ///
 /// # Panics
-/// If shapes don't fit.
+/// If shapes don't fit, or there is no step.
 pub fn recurrent(
     cell: Cell,
     input: Sequence,
@@ -70,6 +70,8 @@ pub fn recurrent(
     lengths: Option<Tensor<1, Int>>,
     reverse: bool,
 ) -> (Sequence, CellState) {
+    let [_, time, _] = input.dims();
+    assert!(time > 0, "recurrent: expected at least one step, got none");
     let first = CellState {
         cell: (cell == Cell::Lstm).then(|| first.cell.unwrap_or_else(|| first.hidden.zeros_like())),
         hidden: first.hidden,

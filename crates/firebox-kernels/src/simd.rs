@@ -32,16 +32,25 @@ pub fn instructions() -> Instructions {
         1 => Instructions::Neon,
         2 => Instructions::Avx2,
         3 => Instructions::Avx512,
-        _ => limit_instructions(Instructions::Avx512),
+        _ => {
+            let best = best(Instructions::Avx512);
+            // A limit that somebody has set meanwhile stands.
+            let _ = USED.compare_exchange(UNKNOWN, best as u8, Ordering::Relaxed, Ordering::Relaxed);
+            best
+        }
     }
 }
 
 /// Has kernels use no more than these from now on, in all threads, to compare or to test; says which they use. What the
-/// CPU doesn't have is never used.
+/// CPU doesn't have is never used. Products that gemm computes, and Burn's own operations, make a choice of their own.
 pub fn limit_instructions(most: Instructions) -> Instructions {
-    let best = available().into_iter().filter(|&each| each <= most).max().unwrap_or(Instructions::Baseline);
+    let best = best(most);
     USED.store(best as u8, Ordering::Relaxed);
     best
+}
+
+fn best(most: Instructions) -> Instructions {
+    available().into_iter().filter(|&each| each <= most).max().unwrap_or(Instructions::Baseline)
 }
 
 /// What this CPU has.

@@ -9,12 +9,22 @@ static FALLBACKS: AtomicUsize = AtomicUsize::new(0);
 
 fn switch() -> &'static AtomicBool {
     static SWITCH: OnceLock<AtomicBool> = OnceLock::new();
-    SWITCH
-        .get_or_init(|| AtomicBool::new(!std::env::var("FIREBOX_KERNELS").is_ok_and(|value| value == "off")))
+    SWITCH.get_or_init(|| {
+        let wish = std::env::var("FIREBOX_KERNELS").unwrap_or_default();
+        let on = match wish.as_str() {
+            "" | "on" => true,
+            "off" => false,
+            _ => panic!("FIREBOX_KERNELS: expected on or off, got {wish:?}"),
+        };
+        AtomicBool::new(on)
+    })
 }
 
 /// Whether operations use the kernels of this crate where they can: unless `FIREBOX_KERNELS=off` is in the environment or
 /// they were turned off.
+///
+/// # Panics
+/// If `FIREBOX_KERNELS` is neither `on` nor `off`.
 pub fn enabled() -> bool {
     switch().load(Ordering::Relaxed)
 }

@@ -4,8 +4,8 @@
 
 mod common;
 
-use burn::tensor::{DType, Device, Distribution, Tensor};
-use common::{Results, alone, assert_near, wide};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use common::{Results, alone, assert_near, central_differences, wide};
 use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu, fallbacks, set_enabled};
 
 struct Case {
@@ -251,4 +251,161 @@ fn inputs_that_do_not_lie_in_order_are_put_in_order() {
     });
     set_enabled(true);
     assert_near("views", &kernel, &plain, &plain);
+}
+
+/// Sums over many places, of values that are nearly equal, keep their digits.
+#[test]
+fn statistics_of_large_flat_images_keep_their_digits() {
+    let _alone = alone();
+    let device = Device::flex();
+    let side = 224;
+    let values: Vec<f32> = (0..2 * side * side)
+        .map(|at| if at % 97 == 0 { 0.12 } else { 0.1 + (at % 7) as f32 * 1e-4 })
+        .collect();
+    let (mean, variance) = {
+        let wide = values.iter().map(|&x| f64::from(x));
+        let count = values.len() as f64;
+        let mean = wide.clone().sum::<f64>() / count;
+        (mean, wide.map(|x| (x - mean).powi(2)).sum::<f64>() / count)
+    };
+    let images = Tensor::<4>::from_data(TensorData::new(values, [2, 1, side, side]), &device);
+    let weight = Tensor::<4>::ones([1, 1, 1, 1], &device);
+    let filters = |value: f32| Tensor::<1>::full([1], value, &device);
+    let out = conv_block(images, weight, filters(0.0), filters(1.0), filters(1.0), 1e-5, PLAIN);
+    let (got_mean, got_variance) = (wide(out.mean)[0], wide(out.variance)[0]);
+    assert!((got_mean / mean - 1.0).abs() < 1e-6, "mean {got_mean}, expected {mean}");
+    assert!((got_variance / variance - 1.0).abs() < 1e-5, "variance {got_variance}, expected {variance}");
+}
+
+#[test]
+fn equal_values_have_no_variance_below_zero() {
+    let _alone = alone();
+    let device = Device::flex();
+    for value in [1_000_001.06, 777_777.7, 5_666_666.5, 0.1, -3.3] {
+        let images = Tensor::<4>::full([2, 1, 3, 1], value, &device);
+        let filters = |value: f32| Tensor::<1>::full([1], value, &device);
+        let weight = Tensor::<4>::ones([1, 1, 1, 1], &device);
+        let out = conv_block(images, weight, filters(0.0), filters(1.0), filters(0.0), 1e-5, PLAIN);
+        assert!(wide(out.variance)[0] >= 0.0, "{value}");
+        assert!(wide(out.output).iter().all(|x| x.is_finite()), "{value}");
+    }
+}
+
+#[test]
+fn only_gradients_that_are_asked_for_come() {
+    let _alone = alone();
+    Device::flex().seed(8);
+    let device = Device::flex().autodiff();
+    for tracked in 1..32u8 {
+        let asked = |input: u8| tracked >> input & 1 == 1;
+        let images = Tensor::<4>::random([2, 3, 6, 6], Distribution::Normal(0.0, 1.0), &device)
+            .set_require_grad(asked(0));
+        let weight = Tensor::<4>::random([4, 3, 3, 3], Distribution::Normal(0.0, 1.0), &device)
+            .set_require_grad(asked(1));
+        let vectors = [2, 3, 4].map(|input| {
+            Tensor::<1>::random([4], Distribution::Normal(1.0, 0.3), &device).set_require_grad(asked(input))
+        });
+        let [kernel, plain] = [true, false].map(|on| {
+            set_enabled(on);
+            let [bias, gamma, beta] = vectors.clone();
+            let out = conv_block(images.clone(), weight.clone(), bias, gamma, beta, 1e-5, PLAIN).output;
+            let gradients = out.clone().powi_scalar(3).sum().backward();
+            let mut results = vec![("output", wide(out))];
+            results.extend(images.grad(&gradients).map(|x| ("images", wide(x))));
+            results.extend(weight.grad(&gradients).map(|x| ("weight", wide(x))));
+            for vector in &vectors {
+                results.extend(vector.grad(&gradients).map(|x| ("vector", wide(x))));
+            }
+            results
+        });
+        set_enabled(true);
+        assert_eq!(kernel.len(), 1 + tracked.count_ones() as usize);
+        assert_near(&format!("tracked {tracked:05b}"), &kernel, &plain, &plain);
+    }
+}
+
+/// In 32 bits: a difference over 2·0.01 has a rounding of about 1e-7 · 100 of the sum, and the block bends.
+#[test]
+fn gradients_are_those_of_small_differences() {
+    let _alone = alone();
+    Device::flex().seed(9);
+    let device = Device::flex().autodiff();
+    let images = Tensor::<4>::random([3, 2, 6, 5], Distribution::Normal(0.0, 1.0), &device).require_grad();
+    let weight = Tensor::<4>::random([3, 2, 3, 3], Distribution::Normal(0.0, 1.0), &device).require_grad();
+    let filters = |value: f32| Tensor::<1>::full([3], value, &device);
+    // Shifted far from where ReLU bends; pooling would bend, too.
+    let settings = ConvBlockSettings { padding: [1, 1], stride: [2, 1], ..PLAIN };
+    let sum = |images: Tensor<4>, weight: Tensor<4>| {
+        let out = conv_block(images, weight, filters(0.1), filters(0.5), filters(4.0), 1e-3, settings).output;
+        // Each place counts for something else: the sum of normalised values, and of their squares, is always the same.
+        let places = out.shape().num_elements() as i64;
+        let slopes = Tensor::<1, Int>::arange(0..places, &out.device()).remainder_scalar(7).float() - 2.5;
+        (out.clone() * slopes.reshape(out.dims())).sum()
+    };
+    let gradients = sum(images.clone(), weight.clone()).backward();
+    let value = |images: Tensor<4>, weight: Tensor<4>| wide(sum(images, weight))[0];
+    let numeric_images = central_differences(&images, 0.01, |images| value(images, weight.clone()));
+    let numeric_weight = central_differences(&weight, 0.01, |weight| value(images.clone(), weight));
+    for (name, got, numeric) in [
+        ("images", wide(images.grad(&gradients).unwrap()), numeric_images),
+        ("weight", wide(weight.grad(&gradients).unwrap()), numeric_weight),
+    ] {
+        let largest = numeric.iter().fold(0f64, |most, x| most.max(x.abs()));
+        let off = got.iter().zip(&numeric).map(|(a, b)| (a - b).abs()).fold(0f64, f64::max);
+        assert!(off <= 0.02 * largest, "{name}: {off} off, of at most {largest}");
+    }
+}
+
+/// Which values and gradients are no numbers, with and without the kernel.
+#[test]
+fn what_is_no_number_goes_where_the_plain_operations_take_it() {
+    let _alone = alone();
+    Device::flex().seed(10);
+    let device = Device::flex().autodiff();
+    let images = Tensor::<4>::random([2, 2, 6, 6], Distribution::Normal(0.0, 1.0), &device);
+    let weight = Tensor::<4>::random([3, 2, 3, 3], Distribution::Normal(0.0, 1.0), &device);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for place in 0..4 {
+            let [kernel, plain] = [true, false].map(|on| {
+                set_enabled(on);
+                let spoil = |data: TensorData, here: bool| {
+                    let shape = data.shape().clone();
+                    let mut values = data.try_to_vec::<f32>().unwrap();
+                    if here {
+                        values[1] = bad;
+                    }
+                    TensorData::new(values, shape)
+                };
+                let vector = |value: f32, here: bool| {
+                    let data = spoil(TensorData::new(vec![value; 3], [3]), here);
+                    Tensor::<1>::from_data(data, &device).require_grad()
+                };
+                let images =
+                    Tensor::<4>::from_data(spoil(images.to_data(), place == 0), &device).require_grad();
+                let weight =
+                    Tensor::<4>::from_data(spoil(weight.to_data(), place == 1), &device).require_grad();
+                let (gamma, beta) = (vector(1.0, place == 2), vector(0.5, place == 3));
+                let settings = ConvBlockSettings { padding: [1, 1], pool: false, ..PLAIN };
+                let out = conv_block(
+                    images.clone(),
+                    weight.clone(),
+                    vector(0.1, false),
+                    gamma.clone(),
+                    beta.clone(),
+                    1e-5,
+                    settings,
+                )
+                .output;
+                let gradients = out.clone().sum().backward();
+                [wide(out), wide(weight.grad(&gradients).unwrap()), wide(images.grad(&gradients).unwrap())]
+                    .map(|values| values.iter().map(|x| x.is_nan()).collect::<Vec<_>>())
+            });
+            set_enabled(true);
+            assert_eq!(kernel[0], plain[0], "output, {bad} at {place}");
+            // Where the output is a number everywhere, so are the gradients.
+            if !plain[0].contains(&true) {
+                assert_eq!(kernel[1..], plain[1..], "gradients, {bad} at {place}");
+            }
+        }
+    }
 }

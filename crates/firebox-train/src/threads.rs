@@ -57,12 +57,16 @@ impl Threads {
         wish.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)).min(Self::MOST)
     }
 
-    /// Starts the threads that compute, for the whole process, under the names `compute-0`, `compute-1` and so on; if there
-    /// are several, the calling thread is the first of them, and should be the one that trains. To be called before anything
-    /// is computed, which starts them too, in a number of its own. The trainer calls it if nobody has.
+    /// Starts the threads that compute, for the whole process, under the names `compute-0`, `compute-1` and so on. To be
+    /// called before anything is computed, which starts them too, in a number of its own.
+    ///
+    /// If there are several, the calling thread is the first of them: it computes its share itself instead of waking
+    /// another thread and waiting for it. So it should be the one that trains, and live as long as anything is computed.
+    /// glibc's allocator is asked to keep memory between steps, instead of giving it back and asking for it again.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if they are there already, in another number, or the system gives none.
+    /// [`ErrorKind::Config`] if they are there already, in another number, the system gives none, or the
+    /// caller is a thread of another pool.
     pub fn start(self) -> Result<(), Error> {
         start_compute_threads(self.compute).map_err(|error| {
             let text = format!("threads: expected {} that compute", self.compute);

@@ -15,7 +15,6 @@ use crate::metrics_log::MetricsLog;
 use crate::run_dir::RunDir;
 use crate::schedule::Schedule;
 use crate::task::{StepContext, Task};
-use crate::threads::Threads;
 
 /// Trains a [`Task`] for some epochs and records the run in its folder.
 ///
@@ -142,8 +141,6 @@ impl Trainer {
             false => RunState::new(train.state(0), self.seed),
         };
         self.log = Some(MetricsLog::open(self.run.metrics(), state.metrics_bytes)?);
-        // An error says that they were started before, in a number of somebody's choice.
-        let _ = Threads::detect().start();
         if !self.resume {
             self.save(&mut state, task)?;
         }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::geometry::Windows;
 use super::image_gradient::ImageGradient;
 use super::kernel::{Affine, ConvBlock, pooled};
-use super::moments::Moments;
+use super::moments::{Moments, ROWS};
 use crate::fused::Order;
 use crate::layout::transpose;
 use crate::matrix::Into;
@@ -26,7 +26,6 @@ impl ConvBlock {
         let filters = self.filters;
         let ([_, width], [_, out_width]) = (self.geometry.out(), self.out());
         let chunk = self.chunk();
-        let centers: Vec<f32> = statistics.iter().map(|moments| moments.mean() as f32).collect();
         let mut sums = vec![[0f64; 2]; self.batch.div_ceil(chunk) * filters];
         sums.par_chunks_mut(filters)
             .zip(inner.par_chunks(chunk * self.inner()))
@@ -37,25 +36,28 @@ impl ConvBlock {
                     let images = inner.chunks_exact(self.inner());
                     for (inner, gradient) in images.zip(gradient.chunks_exact(self.outer().max(1))) {
                         let dy = self.last(gradient, order, dy);
-                        gradients.fill(0.0);
-                        products.fill(0.0);
-                        vectorised(
-                            #[inline(always)]
-                            || {
-                                for (place, dy) in dy.chunks_exact(filters).enumerate() {
-                                    let window = match self.pool {
-                                        true => pooled(inner, place, out_width, width, filters),
-                                        false => [&inner[place * filters..][..filters]; 4],
-                                    };
-                                    self.sum_place(dy, window, affine, &centers, gradients, products);
-                                }
-                            },
-                        );
-                        for (sums, (&gradient, &product)) in
-                            sums.iter_mut().zip(gradients.iter().zip(&*products))
-                        {
-                            sums[0] += f64::from(gradient);
-                            sums[1] += f64::from(product);
+                        for (block, dy) in dy.chunks(ROWS * filters).enumerate() {
+                            gradients.fill(0.0);
+                            products.fill(0.0);
+                            vectorised(
+                                #[inline(always)]
+                                || {
+                                    for (place, dy) in dy.chunks_exact(filters).enumerate() {
+                                        let place = block * ROWS + place;
+                                        let window = match self.pool {
+                                            true => pooled(inner, place, out_width, width, filters),
+                                            false => [&inner[place * filters..][..filters]; 4],
+                                        };
+                                        self.sum_place(dy, window, affine, gradients, products);
+                                    }
+                                },
+                            );
+                            for (sums, (&gradient, &product)) in
+                                sums.iter_mut().zip(gradients.iter().zip(&*products))
+                            {
+                                sums[0] += f64::from(gradient);
+                                sums[1] += f64::from(product);
+                            }
                         }
                     }
                 });
@@ -67,7 +69,7 @@ impl ConvBlock {
                     chunks.fold([0.0, 0.0], |all, sums| [all[0] + sums[0], all[1] + sums[1]]);
                 // The deviations were from the rounded mean.
                 let moments = &statistics[filter];
-                let products = products - gradients * (moments.mean() - f64::from(centers[filter]));
+                let products = products - gradients * (moments.mean() - f64::from(affine.center[filter]));
                 [gradients, products / (moments.variance() + epsilon).sqrt()]
             })
             .collect()
@@ -79,27 +81,27 @@ impl ConvBlock {
         dy: &[f32],
         window: [&[f32]; 4],
         affine: &Affine,
-        centers: &[f32],
         gradients: &mut [f32],
         products: &mut [f32],
     ) {
         let filters = self.filters;
         let (scale, shift) = (&affine.scale[..filters], &affine.shift[..filters]);
-        let (centers, dy) = (&centers[..filters], &dy[..filters]);
+        let (center, dy) = (&affine.center[..filters], &dy[..filters]);
         let (gradients, products) = (&mut gradients[..filters], &mut products[..filters]);
         let window = window.map(|z| &z[..filters]);
         for filter in 0..filters {
             let value = |z: f32| scale[filter] * z + shift[filter];
-            let mut z = window[0][filter];
+            let mut z = window[0][filter] - center[filter];
             let mut largest = value(z);
             for other in [window[1][filter], window[2][filter], window[3][filter]] {
+                let other = other - center[filter];
                 let (larger, new) = (value(other) > largest, value(other));
                 z = if larger { other } else { z };
                 largest = if larger { new } else { largest };
             }
             let gradient = if largest > 0.0 { dy[filter] } else { 0.0 };
             gradients[filter] += gradient;
-            products[filter] += gradient * (z - centers[filter]);
+            products[filter] += gradient * z;
         }
     }
 }
@@ -147,10 +149,9 @@ impl Backward<'_> {
                 if [2 * out_height, 2 * out_width] != [height, width] {
                     // For what no window covers.
                     for (dz, z) in dz.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
-                        for ((dz, z), (constant, slope)) in
-                            dz.iter_mut().zip(z).zip(self.constant.iter().zip(&self.slope))
-                        {
-                            *dz = constant + slope * z;
+                        let coefficients = self.affine.center.iter().zip(&self.constant).zip(&self.slope);
+                        for ((dz, z), ((center, constant), slope)) in dz.iter_mut().zip(z).zip(coefficients) {
+                            *dz = constant + slope * (z - center);
                         }
                     }
                 }
@@ -174,7 +175,7 @@ impl Backward<'_> {
     /// `L` filters of a place, from filter `at`.
     #[inline(always)]
     fn passed<const L: usize>(&self, at: usize, dz: &mut [f32], z: &[f32], dy: &[f32]) {
-        let [z, dy] = [z, dy].map(|values| lanes::<L>(values, at));
+        let (z, dy) = (self.centered::<L>(z, at), lanes::<L>(dy, at));
         let (scale, shift) = (lanes::<L>(&self.affine.scale, at), lanes::<L>(&self.affine.shift, at));
         let [routed, constant, slope] =
             [&self.routed, &self.constant, &self.slope].map(|x| lanes::<L>(x, at));
@@ -190,7 +191,7 @@ impl Backward<'_> {
     /// A value that is no number is only chosen if it comes first.
     #[inline(always)]
     fn routed<const L: usize>(&self, at: usize, dz: &mut [&mut [f32]; 4], z: [&[f32]; 4], dy: &[f32]) {
-        let (z, dy) = (z.map(|z| lanes::<L>(z, at)), lanes::<L>(dy, at));
+        let (z, dy) = (z.map(|z| self.centered::<L>(z, at)), lanes::<L>(dy, at));
         let (scale, shift) = (lanes::<L>(&self.affine.scale, at), lanes::<L>(&self.affine.shift, at));
         let [routed, constant, slope] =
             [&self.routed, &self.constant, &self.slope].map(|x| lanes::<L>(x, at));
@@ -214,6 +215,12 @@ impl Backward<'_> {
         for (dz, new) in dz.iter_mut().zip(&new) {
             dz[at..at + L].copy_from_slice(new);
         }
+    }
+
+    #[inline(always)]
+    fn centered<const L: usize>(&self, z: &[f32], at: usize) -> [f32; L] {
+        let (z, center) = (lanes::<L>(z, at), lanes::<L>(&self.affine.center, at));
+        std::array::from_fn(|l| z[l] - center[l])
     }
 
     /// The gradients of the images, if they are wanted, and of the weight.

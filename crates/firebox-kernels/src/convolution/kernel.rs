@@ -53,8 +53,10 @@ pub(crate) struct Kept {
     statistics: Vec<Moments>,
 }
 
-/// y = scale · z + shift, by filter.
+/// y = scale · (z − center) + shift, by filter. The center is near the mean: so no digits cancel, and what is infinite stays
+/// so.
 pub(super) struct Affine {
+    pub(super) center: Vec<f32>,
     pub(super) scale: Vec<f32>,
     pub(super) shift: Vec<f32>,
 }
@@ -95,14 +97,15 @@ impl ConvBlock {
         epsilon: f64,
         [bias, gamma, beta]: [&[f32]; 3],
     ) -> Affine {
-        let (mut scale, mut shift) = (Vec::new(), Vec::new());
+        let (mut center, mut scale, mut shift) = (Vec::new(), Vec::new(), Vec::new());
         for (filter, moments) in statistics.iter().enumerate() {
             let a = f64::from(gamma[filter]) / (moments.variance() + epsilon).sqrt();
             // The bias moves mean and output alike and is left out of both; where it is no number, so is the output.
+            center.push(moments.mean() as f32);
             scale.push(a as f32);
-            shift.push((f64::from(beta[filter]) - a * moments.mean()) as f32 + 0.0 * bias[filter]);
+            shift.push(beta[filter] + 0.0 * bias[filter]);
         }
-        Affine { scale, shift }
+        Affine { center, scale, shift }
     }
 
     /// The convolution's output `[batch, places, filters]`, without its bias, and its statistics.
@@ -176,24 +179,25 @@ impl ConvBlock {
     fn activate_places(&self, output: &mut [f32], inner: &[f32], affine: &Affine) {
         let filters = self.filters;
         let ([_, width], [_, out_width]) = (self.geometry.out(), self.out());
-        let (scale, shift) = (&affine.scale[..], &affine.shift[..]);
+        let Affine { center, scale, shift } = affine;
         vectorised(
             #[inline(always)]
             || {
                 if !self.pool {
                     for (to, from) in output.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
-                        let lanes = from.iter().zip(scale).zip(shift);
-                        for (to, ((z, scale), shift)) in to.iter_mut().zip(lanes) {
-                            *to = rectified(scale * z + shift);
+                        let lanes = from.iter().zip(center).zip(scale).zip(shift);
+                        for (to, (((z, center), scale), shift)) in to.iter_mut().zip(lanes) {
+                            *to = rectified(scale * (z - center) + shift);
                         }
                     }
                     return;
                 }
                 for (place, to) in output.chunks_exact_mut(filters).enumerate() {
                     let [z0, z1, z2, z3] = pooled(inner, place, out_width, width, filters);
-                    let (scale, shift, to) = (&scale[..filters], &shift[..filters], &mut to[..filters]);
+                    let (center, scale) = (&center[..filters], &scale[..filters]);
+                    let (shift, to) = (&shift[..filters], &mut to[..filters]);
                     for filter in 0..filters {
-                        let value = |z: f32| rectified(scale[filter] * z + shift[filter]);
+                        let value = |z: f32| rectified(scale[filter] * (z - center[filter]) + shift[filter]);
                         let (a, b) = (value(z0[filter]), value(z1[filter]));
                         let (c, d) = (value(z2[filter]), value(z3[filter]));
                         to[filter] = larger(larger(a, b), larger(c, d));
@@ -277,7 +281,11 @@ impl Fused<5> for ConvBlock {
             }
             Normalisation::Folded => {
                 let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
-                let affine = Affine { scale: vec![1.0; self.filters], shift: bias.to_vec() };
+                let affine = Affine {
+                    center: vec![0.0; self.filters],
+                    scale: vec![1.0; self.filters],
+                    shift: bias.to_vec(),
+                };
                 output
                     .par_chunks_mut(self.outer().max(1))
                     .zip(images.par_chunks(self.geometry.image()))
@@ -305,7 +313,7 @@ impl Fused<5> for ConvBlock {
         let affine = self.affine(&statistics, epsilon, [bias, gamma, beta]);
         let sums = self.sums(&inner, (gradient, order), &affine, &statistics, epsilon);
         let count = (self.batch * self.geometry.places()) as f64;
-        // dz = γ/σ · (dy − Σdy/n − ẑ·Σ(dy·ẑ)/n) = routed·dy + constant + slope·z
+        // dz = γ/σ · (dy − Σdy/n − ẑ·Σ(dy·ẑ)/n) = routed·dy + constant + slope·(z − center)
         let (mut routed, mut constant, mut slope) = (Vec::new(), Vec::new(), Vec::new());
         for (filter, (moments, [gradients, products])) in statistics.iter().zip(&sums).enumerate() {
             let inverse = 1.0 / (moments.variance() + epsilon).sqrt();
@@ -313,7 +321,10 @@ impl Fused<5> for ConvBlock {
             let steep = -factor * products / count * inverse;
             routed.push(factor as f32);
             slope.push(steep as f32);
-            constant.push((-factor * gradients / count - steep * moments.mean()) as f32);
+            constant.push(
+                (-factor * gradients / count - steep * (moments.mean() - f64::from(affine.center[filter])))
+                    as f32,
+            );
         }
         let backward = Backward { block: self, affine, routed, constant, slope };
         let (images, weight) = backward.products(images, weight, &inner, (gradient, order), wanted[0]);

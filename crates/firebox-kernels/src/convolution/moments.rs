@@ -2,7 +2,7 @@
 
 /// Count, mean and sum of squared deviations of some values.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Moments {
+pub(super) struct Moments {
     count: f64,
     mean: f64,
     squares: f64,
@@ -10,7 +10,7 @@ pub(crate) struct Moments {
 
 impl Moments {
     /// Of both together (Chan, Golub, LeVeque 1979).
-    pub(crate) fn with(self, other: Moments) -> Self {
+    pub(super) fn with(self, other: Moments) -> Self {
         if self.count == 0.0 {
             return other;
         }
@@ -23,38 +23,48 @@ impl Moments {
         }
     }
 
-    pub(crate) fn mean(&self) -> f64 {
+    pub(super) fn mean(&self) -> f64 {
         self.mean
     }
 
     /// Biased.
-    pub(crate) fn variance(&self) -> f64 {
+    pub(super) fn variance(&self) -> f64 {
         self.squares / self.count
     }
 }
 
+/// Rows whose sums stay in 32 bits: of more, a sum would lose digits.
+pub(super) const ROWS: usize = 64;
+
 /// Adds the rows of `values` to the moments of their columns; `sums` and `centers` are memory of a row's length.
 #[inline(always)]
-pub(crate) fn observe(moments: &mut [Moments], values: &[f32], sums: &mut [f32], centers: &mut [f32]) {
+pub(super) fn observe(moments: &mut [Moments], values: &[f32], sums: &mut [f32], centers: &mut [f32]) {
     let columns = moments.len();
     let count = (values.len() / columns) as f64;
-    sums.fill(0.0);
-    for row in values.chunks_exact(columns) {
-        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-    }
-    for (center, &sum) in centers.iter_mut().zip(&*sums) {
-        *center = (f64::from(sum) / count) as f32;
-    }
-    let means: Vec<f64> = sums.iter().map(|&sum| f64::from(sum) / count).collect();
-    sums.fill(0.0);
-    for row in values.chunks_exact(columns) {
-        for ((sum, x), center) in sums.iter_mut().zip(row).zip(&*centers) {
-            *sum += (x - center) * (x - center);
-        }
-    }
-    for (((moments, mean), &squares), &center) in moments.iter_mut().zip(means).zip(&*sums).zip(&*centers) {
-        // What rounding the mean has moved.
-        let squares = f64::from(squares) - count * (mean - f64::from(center)).powi(2);
+    let mut means = column_sums(values, sums, |x, _| x, centers);
+    means.iter_mut().for_each(|sum| *sum /= count);
+    centers.iter_mut().zip(&means).for_each(|(center, &mean)| *center = mean as f32);
+    let squares = column_sums(values, sums, |x, center| (x - center) * (x - center), centers);
+    for (((moments, mean), squares), &center) in moments.iter_mut().zip(means).zip(squares).zip(&*centers) {
+        // What rounding the mean has moved; of equal values rounding can leave less than nothing.
+        let squares = squares - count * (mean - f64::from(center)).powi(2);
+        let squares = if squares < 0.0 { 0.0 } else { squares };
         *moments = moments.with(Moments { count, mean, squares });
     }
+}
+
+#[inline(always)]
+fn column_sums(values: &[f32], sums: &mut [f32], of: impl Fn(f32, f32) -> f32, centers: &[f32]) -> Vec<f64> {
+    let columns = sums.len();
+    let mut wide = vec![0.0; columns];
+    for rows in values.chunks(ROWS * columns) {
+        sums.fill(0.0);
+        for row in rows.chunks_exact(columns) {
+            for ((sum, &x), &center) in sums.iter_mut().zip(row).zip(centers) {
+                *sum += of(x, center);
+            }
+        }
+        wide.iter_mut().zip(&*sums).for_each(|(wide, &sum)| *wide += f64::from(sum));
+    }
+    wide
 }

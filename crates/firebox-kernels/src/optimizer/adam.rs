@@ -58,6 +58,7 @@ pub fn adam<const D: usize>(
     moments: AdamMoments<D>,
     step: AdamStep,
 ) -> (Tensor<D>, AdamMoments<D>) {
+    assert_eq!(gradient.dims(), parameter.dims(), "adam: the gradient's shape and the parameter's");
     #[cfg(feature = "flex")]
     {
         let AdamMoments { first, second, largest } = &moments;

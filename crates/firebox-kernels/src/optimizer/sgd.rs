@@ -39,6 +39,7 @@ pub fn sgd<const D: usize>(
     buffer: Option<Tensor<D>>,
     step: SgdStep,
 ) -> (Tensor<D>, Option<Tensor<D>>) {
+    assert_eq!(gradient.dims(), parameter.dims(), "sgd: the gradient's shape and the parameter's");
     let buffer = buffer.filter(|_| step.momentum != 0.0);
     #[cfg(feature = "flex")]
     if takes(&[&parameter, &gradient].into_iter().chain(&buffer).collect::<Vec<_>>()) {
