@@ -397,14 +397,19 @@ fn what_is_no_number_goes_where_the_plain_operations_take_it() {
                 )
                 .output;
                 let gradients = out.clone().sum().backward();
-                [wide(out), wide(weight.grad(&gradients).unwrap()), wide(images.grad(&gradients).unwrap())]
-                    .map(|values| values.iter().map(|x| x.is_nan()).collect::<Vec<_>>())
+                let finite = wide(out.clone()).iter().all(|x| x.is_finite());
+                let values = [
+                    wide(out),
+                    wide(weight.grad(&gradients).unwrap()),
+                    wide(images.grad(&gradients).unwrap()),
+                ];
+                (finite, values.map(|values| values.iter().map(|x| x.is_nan()).collect::<Vec<_>>()))
             });
             set_enabled(true);
-            assert_eq!(kernel[0], plain[0], "output, {bad} at {place}");
-            // Where the output is a number everywhere, so are the gradients.
-            if !plain[0].contains(&true) {
-                assert_eq!(kernel[1..], plain[1..], "gradients, {bad} at {place}");
+            assert!(kernel.1[0] == plain.1[0] && kernel.0 == plain.0, "output, {bad} at {place}");
+            // Of what is infinite the gradients are as good as none.
+            if plain.0 {
+                assert!(kernel.1[1..] == plain.1[1..], "gradients, {bad} at {place}");
             }
         }
     }
