@@ -207,7 +207,11 @@ impl<R: Fn(usize) -> usize, C: Fn(usize) -> usize> Multiply<'_, R, C> {
         n: usize,
     ) {
         let lanes = S::F32_LANES;
-        let starts: [&[f32]; N] = std::array::from_fn(|i| &self.right[(self.row)(n + i)..]);
+        // Loops, for what makes arrays by closures is not always inlined.
+        let mut starts = [&self.right[..0]; N];
+        for (i, start) in starts.iter_mut().enumerate() {
+            *start = &self.right[(self.row)(n + i)..];
+        }
         let mut sums = [[simd.splat_f32s(0.0); V]; N];
         let (vectors, _) = S::as_simd_f32s(panel);
         for (k, vectors) in vectors.chunks_exact(V).enumerate() {

@@ -112,8 +112,9 @@ const LANES: usize = 16;
 
 #[inline(always)]
 fn lanes<const L: usize>(values: &[f32], at: usize) -> [f32; L] {
-    let values = &values[at..at + L];
-    std::array::from_fn(|l| values[l])
+    let mut lanes = [0.0; L];
+    lanes.copy_from_slice(&values[at..at + L]);
+    lanes
 }
 
 /// The second half of the backward pass.
@@ -179,11 +180,12 @@ impl Backward<'_> {
         let (scale, shift) = (lanes::<L>(&self.affine.scale, at), lanes::<L>(&self.affine.shift, at));
         let [routed, constant, slope] =
             [&self.routed, &self.constant, &self.slope].map(|x| lanes::<L>(x, at));
-        let new: [f32; L] = std::array::from_fn(|l| {
+        let mut new = [0.0; L];
+        for l in 0..L {
             let passes = scale[l] * z[l] + shift[l] > 0.0;
             let gradient = if passes { routed[l] * dy[l] } else { 0.0 };
-            constant[l] + slope[l] * z[l] + gradient
-        });
+            new[l] = constant[l] + slope[l] * z[l] + gradient;
+        }
         dz[at..at + L].copy_from_slice(&new);
     }
 
@@ -219,8 +221,9 @@ impl Backward<'_> {
 
     #[inline(always)]
     fn centered<const L: usize>(&self, z: &[f32], at: usize) -> [f32; L] {
-        let (z, center) = (lanes::<L>(z, at), lanes::<L>(&self.affine.center, at));
-        std::array::from_fn(|l| z[l] - center[l])
+        let (mut z, center) = (lanes::<L>(z, at), lanes::<L>(&self.affine.center, at));
+        z.iter_mut().zip(center).for_each(|(z, center)| *z -= center);
+        z
     }
 
     /// The gradients of the images, if they are wanted, and of the weight.
