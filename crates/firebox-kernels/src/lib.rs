@@ -45,8 +45,8 @@
 //! # Memory
 //!
 //! Large tensors that a kernel makes come from memory that an earlier one has left (`memory.rs`), and the backward passes
-//! compute again what is cheap, such as the windows of images or the tangents of attention. A training step takes less
-//! memory than with the plain operations.
+//! compute again what is cheap, such as the windows of images or the tangents of attention. Of 15 kinds of
+//! training steps that were measured 14 take less memory than with the plain operations, and one 2 MiB more.
 
 mod allocator;
 mod attention;
