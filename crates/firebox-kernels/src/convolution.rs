@@ -17,6 +17,8 @@ use crate::fused::{Order, fused};
 use crate::switch::eligible;
 
 #[cfg(feature = "flex")]
+mod activation;
+#[cfg(feature = "flex")]
 mod backward;
 #[cfg(feature = "flex")]
 mod geometry;
@@ -25,7 +27,11 @@ mod image_gradient;
 #[cfg(feature = "flex")]
 mod kernel;
 #[cfg(feature = "flex")]
+mod lanes;
+#[cfg(feature = "flex")]
 mod moments;
+#[cfg(feature = "flex")]
+mod route;
 
 /// The sizes of a [`conv_block`].
 #[derive(Clone, Copy, Debug)]

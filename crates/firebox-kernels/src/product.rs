@@ -4,6 +4,8 @@
 //! convolution's weight or the weight of a recurrent layer, is packed once for a whole pass; and an element of the right
 //! one is at `row(n) + column(k)`, whatever these two functions are: the windows of an image, for one, need no copy.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use crate::matrix::Into;
@@ -26,6 +28,15 @@ pub(crate) struct Panels {
     width: usize,
 }
 
+/// One panel that is to be filled.
+pub(crate) struct Panel<'a> {
+    /// Row by row, `lanes` each; those behind the columns are zeros.
+    pub(crate) values: &'a mut [f32],
+    /// Which columns of the matrix it has.
+    pub(crate) columns: Range<usize>,
+    pub(crate) lanes: usize,
+}
+
 /// Where the columns of a panel begin, and how wide it is in memory.
 fn panels(width: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..width)
@@ -45,46 +56,7 @@ impl Panels {
         share(self.place(depth, width), 64 * depth * width, |panel| panel.pack(values, strides));
     }
 
-    fn place(&mut self, depth: usize, width: usize) -> impl Iterator<Item = Panel<'_>> {
-        (self.depth, self.width) = (depth, width);
-        let all: usize = panels(width).map(|(_, lanes)| lanes).sum();
-        self.make_room(all * depth);
-        let values = self.values.chunks_mut((WIDTH * depth).max(1));
-        panels(width).zip(values).map(move |((first, lanes), values)| {
-            let inside = lanes.min(width - first);
-            Panel { values, first, lanes, inside }
-        })
-    }
-}
-
-/// One panel that is to be filled.
-struct Panel<'a> {
-    values: &'a mut [f32],
-    first: usize,
-    lanes: usize,
-    /// So many lanes have something, the others are zero.
-    inside: usize,
-}
-
-impl Panel<'_> {
-    fn pack(self, values: &[f32], strides: [usize; 2]) {
-        let Panel { values: panel, first, lanes, inside } = self;
-        for (k, row) in panel.chunks_exact_mut(lanes).enumerate() {
-            let from = &values[k * strides[0] + first * strides[1]..];
-            if strides[1] == 1 {
-                row[..inside].copy_from_slice(&from[..inside]);
-            } else {
-                for (to, from) in row[..inside].iter_mut().zip(from.iter().step_by(strides[1])) {
-                    *to = *from;
-                }
-            }
-            row[inside..].fill(0.0);
-        }
-    }
-}
-
-impl Panels {
-    /// Element (k, m) is `values[row(k) + m]`.
+    /// [`pack`](Self::pack) of a matrix whose element (k, m) is `values[row(k) + m]`.
     pub(crate) fn gather(
         &mut self,
         values: &[f32],
@@ -92,26 +64,50 @@ impl Panels {
         width: usize,
         row: impl Fn(usize) -> usize,
     ) {
-        (self.depth, self.width) = (depth, width);
-        let all: usize = panels(width).map(|(_, lanes)| lanes).sum();
-        self.make_room(all * depth);
-        for (first, lanes) in panels(width) {
-            let panel = &mut self.values[first * depth..][..lanes * depth];
-            let inside = lanes.min(width - first);
+        for Panel { values: panel, columns, lanes } in self.place(depth, width) {
             for (k, to) in panel.chunks_exact_mut(lanes).enumerate() {
-                to[..inside].copy_from_slice(&values[row(k) + first..][..inside]);
-                to[inside..].fill(0.0);
+                to[..columns.len()].copy_from_slice(&values[row(k) + columns.start..][..columns.len()]);
             }
         }
     }
-}
 
-impl Panels {
+    /// The panels of a matrix of that size, to be filled.
+    pub(crate) fn place(&mut self, depth: usize, width: usize) -> impl Iterator<Item = Panel<'_>> {
+        (self.depth, self.width) = (depth, width);
+        let all: usize = panels(width).map(|(_, lanes)| lanes).sum();
+        self.make_room(all * depth);
+        let values = self.values.chunks_mut((WIDTH * depth).max(1));
+        panels(width).zip(values).map(move |((first, lanes), values)| {
+            let columns = first..(first + lanes).min(width);
+            if columns.len() < lanes {
+                values.chunks_exact_mut(lanes).for_each(|row| row[columns.len()..].fill(0.0));
+            }
+            Panel { values, columns, lanes }
+        })
+    }
+
     /// Memory for so many elements, whatever is in it.
     fn make_room(&mut self, length: usize) {
         if self.values.len() != length {
             give_back(std::mem::take(&mut self.values));
             self.values = any(length);
+        }
+    }
+}
+
+impl Panel<'_> {
+    fn pack(self, values: &[f32], strides: [usize; 2]) {
+        let Panel { values: panel, columns, lanes } = self;
+        for (k, row) in panel.chunks_exact_mut(lanes).enumerate() {
+            let (from, row) =
+                (&values[k * strides[0] + columns.start * strides[1]..], &mut row[..columns.len()]);
+            if strides[1] == 1 {
+                row.copy_from_slice(&from[..row.len()]);
+            } else {
+                for (to, from) in row.iter_mut().zip(from.iter().step_by(strides[1])) {
+                    *to = *from;
+                }
+            }
         }
     }
 }
@@ -155,7 +151,7 @@ struct Multiply<'a, R, C> {
     rows: usize,
     row: R,
     column: C,
-    depth: std::ops::Range<usize>,
+    depth: Range<usize>,
 }
 
 impl<R: Fn(usize) -> usize, C: Fn(usize) -> usize> WithSimd for Multiply<'_, R, C> {

@@ -126,7 +126,6 @@ pub(crate) struct Class {
 
 #[derive(Debug)]
 pub(crate) struct Transposed {
-    geometry: Geometry,
     filters: usize,
     /// Rows of zeros above, columns before.
     border: [usize; 2],
@@ -176,7 +175,7 @@ impl Transposed {
                 classes.push(Class { pixels, rows, kernel: elements, taps });
             }
         }
-        Transposed { geometry, filters, border, size: padded, classes }
+        Transposed { filters, border, size: padded, classes }
     }
 
     /// Elements of the gradient with the zeros around.
@@ -184,18 +183,10 @@ impl Transposed {
         self.size[0] * self.size[1] * self.filters
     }
 
-    /// The gradient `[height, width, filters]` with its zeros around, in `memory`, which has zeros where this never
-    /// writes.
-    pub(crate) fn pad<'a>(&self, gradient: &'a [f32], memory: &'a mut [f32]) -> &'a [f32] {
-        let [height, width] = self.geometry.out();
-        if self.size == [height, width] {
-            return gradient;
-        }
-        let rows = memory.chunks_exact_mut(self.size[1] * self.filters).skip(self.border[0]);
-        for (to, from) in rows.zip(gradient.chunks_exact(width * self.filters)) {
-            to[self.border[1] * self.filters..][..from.len()].copy_from_slice(from);
-        }
-        memory
+    /// Where the gradient `[height, width, filters]` begins in it, and how far apart its rows are.
+    pub(crate) fn origin(&self) -> [usize; 2] {
+        let row = self.size[1] * self.filters;
+        [self.border[0] * row + self.border[1] * self.filters, row]
     }
 }
 
@@ -235,16 +226,18 @@ mod tests {
             }
             there.retain(|&(pixel, ..)| pixel != usize::MAX);
             let transposed = Transposed::new(geometry, 1);
-            let mut memory = vec![0.0; transposed.padded()];
-            let numbers: Vec<f32> = (0..geometry.places()).map(|place| place as f32 + 1.0).collect();
-            let gradient = transposed.pad(&numbers, &mut memory).to_vec();
+            let mut gradient = vec![0; transposed.padded()];
+            let ([first, row], [_, width]) = (transposed.origin(), geometry.out());
+            for place in 0..geometry.places() {
+                gradient[first + place / width * row + place % width] = place + 1;
+            }
             let mut back = Vec::new();
             for class in &transposed.classes {
                 for (&pixel, row) in class.pixels.iter().zip(&class.rows) {
                     for (&element, tap) in class.kernel.iter().zip(&class.taps) {
                         let place = gradient[row + tap];
-                        if place > 0.0 {
-                            back.push((pixel, place as usize - 1, element));
+                        if place > 0 {
+                            back.push((pixel, place - 1, element));
                         }
                     }
                 }

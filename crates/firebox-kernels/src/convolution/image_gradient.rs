@@ -1,6 +1,7 @@
 //! The gradient of a convolution's images.
 
 use super::geometry::{Class, Geometry, Transposed};
+use super::route::Places;
 use crate::fused::Order;
 use crate::layout::transpose;
 use crate::matrix::Into;
@@ -12,7 +13,7 @@ pub(super) struct ImageGradient {
     order: Order,
     channels: usize,
     filters: usize,
-    pub(super) transposed: Transposed,
+    transposed: Transposed,
     /// For each class of pixels, (tap, filter) × channel.
     weights: Vec<Panels>,
 }
@@ -42,10 +43,19 @@ impl ImageGradient {
         ImageGradient { order, channels, filters, transposed, weights }
     }
 
-    /// The gradient of one image, in its order, for that of its convolution `[places, filters]`; `pixels` is memory of the
-    /// image's size, `memory` has zeros around where the gradient is put.
-    pub(super) fn image(&self, to: &mut [f32], dz: &[f32], memory: &mut [f32], pixels: &mut [f32]) {
-        let gradient = self.transposed.pad(dz, memory);
+    /// Elements of the memory for an image's gradient behind the convolution, with zeros around.
+    pub(super) fn bordered(&self) -> usize {
+        self.transposed.padded()
+    }
+
+    /// Where in such memory the gradient is put.
+    pub(super) fn places<'a>(&self, bordered: &'a mut [f32]) -> Places<'a> {
+        let [first, row] = self.transposed.origin();
+        Places { values: bordered, first, row, place: self.filters, filters: 0..self.filters }
+    }
+
+    /// The gradient of one image, in its order, for that of its convolution; `pixels` is memory of the image's size.
+    pub(super) fn image(&self, to: &mut [f32], gradient: &[f32], pixels: &mut [f32]) {
         let (channels, size) = (self.channels, to.len() / self.channels);
         if let ([class], [weight]) = (&self.transposed.classes[..], &self.weights[..]) {
             match self.order {

@@ -4,11 +4,14 @@
 //! over whole vectors. The batch is cut into a fixed number of chunks, which threads take; each chunk's sums are its own
 //! and are put together in the order of the chunks. So results don't depend on the number of threads.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
+use super::activation::{Activation, Affine, ImageRoutes, Routes};
 use super::backward::Backward;
 use super::geometry::{Geometry, Windows};
-use crate::convolution::moments::{Moments, observe};
+use super::moments::{Moments, observe};
 use crate::fused::{Array, Computed, Fused, Order, Pass};
 use crate::layout::transpose;
 use crate::matrix::Into;
@@ -49,16 +52,11 @@ pub(crate) enum Normalisation {
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     /// The convolution's output `[batch, places, filters]`, without its bias.
-    inner: Recycled,
-    statistics: Vec<Moments>,
-}
-
-/// y = scale · (z − center) + shift, by filter. The center is near the mean: so no digits cancel, and what is infinite stays
-/// so.
-pub(super) struct Affine {
-    pub(super) center: Vec<f32>,
-    pub(super) scale: Vec<f32>,
-    pub(super) shift: Vec<f32>,
+    pub(super) inner: Recycled,
+    pub(super) statistics: Vec<Moments>,
+    pub(super) affine: Affine,
+    /// If there is pooling.
+    pub(super) routes: Option<Routes>,
 }
 
 impl ConvBlock {
@@ -67,20 +65,27 @@ impl ConvBlock {
         self.batch.div_ceil(CHUNKS).max(1)
     }
 
+    pub(super) fn chunks(&self) -> usize {
+        self.batch.div_ceil(self.chunk())
+    }
+
+    pub(super) fn images_of(&self, chunk: usize) -> Range<usize> {
+        chunk * self.chunk()..((chunk + 1) * self.chunk()).min(self.batch)
+    }
+
+    /// What is done with each image behind the convolution.
+    pub(super) fn activation(&self) -> Activation {
+        Activation { size: self.geometry.out(), filters: self.filters, pool: self.pool }
+    }
+
     /// Elements of the convolution's output for one image.
     pub(super) fn inner(&self) -> usize {
         self.filters * self.geometry.places()
     }
 
-    /// Height and width of the output.
-    pub(super) fn out(&self) -> [usize; 2] {
-        let [height, width] = self.geometry.out();
-        if self.pool { [height / 2, width / 2] } else { [height, width] }
-    }
-
     /// Elements of the output for one image.
     pub(super) fn outer(&self) -> usize {
-        let [height, width] = self.out();
+        let [height, width] = self.activation().out();
         self.filters * height * width
     }
 
@@ -91,25 +96,8 @@ impl ConvBlock {
         panels
     }
 
-    pub(super) fn affine(
-        &self,
-        statistics: &[Moments],
-        epsilon: f64,
-        [bias, gamma, beta]: [&[f32]; 3],
-    ) -> Affine {
-        let (mut center, mut scale, mut shift) = (Vec::new(), Vec::new(), Vec::new());
-        for (filter, moments) in statistics.iter().enumerate() {
-            let a = f64::from(gamma[filter]) / (moments.variance() + epsilon).sqrt();
-            // The bias moves mean and output alike and is left out of both; where it is no number, so is the output.
-            center.push(moments.mean() as f32);
-            scale.push(a as f32);
-            shift.push(beta[filter] + 0.0 * bias[filter]);
-        }
-        Affine { center, scale, shift }
-    }
-
     /// The convolution's output `[batch, places, filters]`, without its bias, and its statistics.
-    fn convolve(&self, images: &[f32], weight: &[f32]) -> Kept {
+    fn convolve(&self, images: &[f32], weight: &[f32]) -> (Recycled, Vec<Moments>) {
         let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
         let mut inner = Recycled::new(self.batch * self.inner());
         let chunk = self.chunk();
@@ -137,7 +125,7 @@ impl ConvBlock {
             let chunks = moments.iter().skip(filter).step_by(self.filters);
             chunks.fold(Moments::default(), |all, &chunk| all.with(chunk))
         };
-        Kept { inner, statistics: (0..self.filters).map(whole).collect() }
+        (inner, (0..self.filters).map(whole).collect())
     }
 
     fn convolve_image(
@@ -162,87 +150,41 @@ impl ConvBlock {
         );
     }
 
-    /// Normalisation, ReLU and pooling of one image: `[places, filters]` to the output in its order; `memory` has as many
+    /// What comes behind the convolution of one image: `[places, filters]` to the output in its order; `memory` has as many
     /// elements.
-    fn activate(&self, output: &mut [f32], inner: &[f32], affine: &Affine, memory: &mut [f32]) {
-        let [height, width] = self.out();
+    fn activate(
+        &self,
+        output: &mut [f32],
+        inner: &[f32],
+        affine: &Affine,
+        memory: &mut [f32],
+        routes: Option<ImageRoutes<'_>>,
+    ) {
         match self.output_order {
-            Order::ChannelsLast => self.activate_places(output, inner, affine),
+            Order::ChannelsLast => self.activation().forward(output, inner, affine, routes),
             Order::Contiguous => {
-                self.activate_places(memory, inner, affine);
-                transpose(memory, output, height * width, self.filters);
+                self.activation().forward(memory, inner, affine, routes);
+                transpose(memory, output, output.len() / self.filters, self.filters);
             }
         }
     }
 
-    /// `[places, filters]` to `[out places, filters]`.
-    fn activate_places(&self, output: &mut [f32], inner: &[f32], affine: &Affine) {
-        let filters = self.filters;
-        let ([_, width], [_, out_width]) = (self.geometry.out(), self.out());
-        let Affine { center, scale, shift } = affine;
-        vectorised(
-            #[inline(always)]
-            || {
-                if !self.pool {
-                    for (to, from) in output.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
-                        let lanes = from.iter().zip(center).zip(scale).zip(shift);
-                        for (to, (((z, center), scale), shift)) in to.iter_mut().zip(lanes) {
-                            *to = rectified(scale * (z - center) + shift);
-                        }
-                    }
-                    return;
-                }
-                for (place, to) in output.chunks_exact_mut(filters).enumerate() {
-                    let [z0, z1, z2, z3] = pooled(inner, place, out_width, width, filters);
-                    let (center, scale) = (&center[..filters], &scale[..filters]);
-                    let (shift, to) = (&shift[..filters], &mut to[..filters]);
-                    for filter in 0..filters {
-                        let value = |z: f32| rectified(scale[filter] * (z - center[filter]) + shift[filter]);
-                        let (a, b) = (value(z0[filter]), value(z1[filter]));
-                        let (c, d) = (value(z2[filter]), value(z3[filter]));
-                        to[filter] = larger(larger(a, b), larger(c, d));
-                    }
-                }
+    /// The whole operation for inference.
+    fn folded(&self, output: &mut [f32], images: &[f32], weight: &[f32], bias: &[f32]) {
+        let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
+        let affine = Affine::folded(bias);
+        output.par_chunks_mut(self.outer().max(1)).zip(images.par_chunks(self.geometry.image())).for_each(
+            |(output, image)| {
+                with_scratch(|scratch| {
+                    let sizes = [windows.padded(), self.inner(), self.outer(), 0];
+                    let ([padded, inner, memory, _], _) = scratch.take(sizes);
+                    padded.fill(0.0);
+                    self.convolve_image(inner, image, &windows, &weight, padded);
+                    self.activate(output, inner, &affine, memory, None);
+                });
             },
         );
     }
-
-    /// The gradient of one image's output as `[out places, filters]`; `memory` has as many elements.
-    pub(super) fn last<'a>(&self, gradient: &'a [f32], order: Order, memory: &'a mut [f32]) -> &'a [f32] {
-        let [height, width] = self.out();
-        match order {
-            Order::ChannelsLast => gradient,
-            Order::Contiguous => {
-                transpose(gradient, memory, self.filters, height * width);
-                memory
-            }
-        }
-    }
-}
-
-/// The four places of the convolution's output that a place behind the pooling has, each with its filters.
-#[inline(always)]
-pub(super) fn pooled(
-    inner: &[f32],
-    place: usize,
-    out_width: usize,
-    width: usize,
-    filters: usize,
-) -> [&[f32]; 4] {
-    let first = (place / out_width * 2) * width + place % out_width * 2;
-    [first, first + 1, first + width, first + width + 1].map(|place| &inner[place * filters..][..filters])
-}
-
-/// max(0, x); what is no number stays none.
-#[inline(always)]
-fn rectified(x: f32) -> f32 {
-    if x <= 0.0 { 0.0 } else { x }
-}
-
-/// The larger one; what is no number wins.
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if a >= b || a.is_nan() { a } else { b }
 }
 
 impl Fused<5> for ConvBlock {
@@ -254,84 +196,57 @@ impl Fused<5> for ConvBlock {
         self.order = order;
     }
 
-    fn forward(&self, [images, weight, bias, gamma, beta]: [&[f32]; 5], _: bool) -> Computed<Option<Kept>> {
-        let [height, width] = self.out();
+    fn forward(
+        &self,
+        [images, weight, bias, gamma, beta]: [&[f32]; 5],
+        tracked: bool,
+    ) -> Computed<Option<Kept>> {
+        let [height, width] = self.activation().out();
         let mut output = any(self.batch * self.outer());
         let shape = [self.batch, self.filters, height, width];
-        match self.normalisation {
-            Normalisation::OfBatch(epsilon) => {
-                let kept = self.convolve(images, weight);
-                let affine = self.affine(&kept.statistics, epsilon, [bias, gamma, beta]);
-                output.par_chunks_mut(self.outer().max(1)).zip(kept.inner.par_chunks(self.inner())).for_each(
-                    |(output, inner)| {
-                        with_scratch(|scratch| {
-                            let ([memory, ..], _) = scratch.take([self.outer(), 0, 0, 0]);
-                            self.activate(output, inner, &affine, memory);
-                        });
-                    },
-                );
-                let statistics = kept.statistics.iter();
-                let means = statistics.clone().map(|moments| moments.mean() as f32);
-                let statistics = means.chain(statistics.map(|moments| moments.variance() as f32)).collect();
-                Computed {
-                    output: Array::new(output, shape).with_order(self.output_order),
-                    beside: vec![Array::new(statistics, [2, self.filters])],
-                    kept: Some(kept),
-                }
-            }
-            Normalisation::Folded => {
-                let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
-                let affine = Affine {
-                    center: vec![0.0; self.filters],
-                    scale: vec![1.0; self.filters],
-                    shift: bias.to_vec(),
-                };
-                output
-                    .par_chunks_mut(self.outer().max(1))
-                    .zip(images.par_chunks(self.geometry.image()))
-                    .for_each(|(output, image)| {
-                        with_scratch(|scratch| {
-                            let sizes = [windows.padded(), self.inner(), self.outer(), 0];
-                            let ([padded, inner, memory, _], _) = scratch.take(sizes);
-                            padded.fill(0.0);
-                            self.convolve_image(inner, image, &windows, &weight, padded);
-                            self.activate(output, inner, &affine, memory);
-                        });
-                    });
-                let output = Array::new(output, shape).with_order(self.output_order);
-                Computed { output, beside: vec![], kept: None }
-            }
+        let Normalisation::OfBatch(epsilon) = self.normalisation else {
+            self.folded(&mut output, images, weight, bias);
+            let output = Array::new(output, shape).with_order(self.output_order);
+            return Computed { output, beside: vec![], kept: None };
+        };
+        let (inner, statistics) = self.convolve(images, weight);
+        let affine = Affine::of_batch(&statistics, epsilon, [bias, gamma, beta]);
+        let mut routes = (self.pool && tracked).then(|| Routes::new(output.len()));
+        let mut of_images = routes.as_mut().map(|routes| routes.images(self.outer()));
+        let tasks: Vec<_> = output
+            .chunks_mut(self.outer().max(1))
+            .zip(inner.chunks(self.inner()))
+            .map(|(output, inner)| (output, inner, of_images.as_mut().and_then(Iterator::next)))
+            .collect();
+        tasks.into_par_iter().for_each(|(output, inner, routes)| {
+            with_scratch(|scratch| {
+                let ([memory, ..], _) = scratch.take([self.outer(), 0, 0, 0]);
+                self.activate(output, inner, &affine, memory, routes);
+            });
+        });
+        drop(of_images);
+        let means = statistics.iter().map(|moments| moments.mean() as f32);
+        let beside = means.chain(statistics.iter().map(|moments| moments.variance() as f32)).collect();
+        Computed {
+            output: Array::new(output, shape).with_order(self.output_order),
+            beside: vec![Array::new(beside, [2, self.filters])],
+            kept: Some(Kept { inner, statistics, affine, routes }),
         }
     }
 
     fn backward(&self, pass: Pass<'_, Option<Kept>, 5>) -> [Option<Vec<f32>>; 5] {
-        let Pass { inputs: [images, weight, bias, gamma, beta], kept, gradient, order, wanted, .. } = pass;
-        let (Some(Kept { inner, statistics }), Normalisation::OfBatch(epsilon)) = (kept, self.normalisation)
-        else {
+        let Pass { inputs: [images, weight, _, gamma, _], kept, gradient, order, wanted, .. } = pass;
+        let (Some(kept), Normalisation::OfBatch(epsilon)) = (kept, self.normalisation) else {
             unreachable!("a folded block has no gradient")
         };
-        let affine = self.affine(&statistics, epsilon, [bias, gamma, beta]);
-        let sums = self.sums(&inner, (gradient, order), &affine, &statistics, epsilon);
-        let count = (self.batch * self.geometry.places()) as f64;
-        // dz = γ/σ · (dy − Σdy/n − ẑ·Σ(dy·ẑ)/n) = routed·dy + constant + slope·(z − center)
-        let (mut routed, mut constant, mut slope) = (Vec::new(), Vec::new(), Vec::new());
-        for (filter, (moments, [gradients, products])) in statistics.iter().zip(&sums).enumerate() {
-            let inverse = 1.0 / (moments.variance() + epsilon).sqrt();
-            let factor = f64::from(gamma[filter]) * inverse;
-            let steep = -factor * products / count * inverse;
-            routed.push(factor as f32);
-            slope.push(steep as f32);
-            constant.push(
-                (-factor * gradients / count - steep * (moments.mean() - f64::from(affine.center[filter])))
-                    as f32,
-            );
-        }
-        let backward = Backward { block: self, affine, routed, constant, slope };
-        let (images, weight) = backward.products(images, weight, &inner, (gradient, order), wanted[0]);
+        let backward = Backward { block: self, kept: &kept, epsilon, gradient, order };
+        let sums = backward.sums();
+        let slopes = backward.slopes(gamma, &sums);
+        let [images, weight] = backward.products(&slopes, images, weight, [wanted[0], wanted[1]]);
         let narrow = |which: usize| sums.iter().map(|sums| sums[which] as f32).collect();
         [
             images,
-            Some(weight),
+            weight,
             // The bias moves all values of a filter alike, which the normalisation takes away.
             Some(vec![0.0; self.filters]),
             Some(narrow(1)),
