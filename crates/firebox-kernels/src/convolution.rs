@@ -21,17 +21,21 @@ mod activation;
 #[cfg(feature = "flex")]
 mod backward;
 #[cfg(feature = "flex")]
+mod forward;
+#[cfg(feature = "flex")]
 mod geometry;
+#[cfg(feature = "flex")]
+mod gradients;
 #[cfg(feature = "flex")]
 mod image_gradient;
 #[cfg(feature = "flex")]
 mod kernel;
 #[cfg(feature = "flex")]
-mod lanes;
-#[cfg(feature = "flex")]
 mod moments;
 #[cfg(feature = "flex")]
 mod route;
+#[cfg(feature = "flex")]
+mod winograd;
 
 /// The sizes of a [`conv_block`].
 #[derive(Clone, Copy, Debug)]

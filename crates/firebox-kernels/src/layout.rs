@@ -1,20 +1,58 @@
 //! From channels first to channels last and back.
 
+use crate::simd::vectorised;
+
+/// Rows and columns of a square that vectors hold.
+const SIDE: usize = 16;
+
 /// `[rows, columns]` to `[columns, rows]`.
 pub(crate) fn transpose(from: &[f32], to: &mut [f32], rows: usize, columns: usize) {
-    // Squares that fit the cache's lines on both sides.
-    const SIDE: usize = 16;
     assert_eq!((from.len(), to.len()), (rows * columns, rows * columns));
-    for row in (0..rows).step_by(SIDE) {
-        for column in (0..columns).step_by(SIDE) {
-            for column in column..(column + SIDE).min(columns) {
-                let to = &mut to[column * rows + row..][..SIDE.min(rows - row)];
-                for (to, from) in to.iter_mut().zip(from[row * columns + column..].iter().step_by(columns)) {
-                    *to = *from;
+    vectorised(
+        #[inline(always)]
+        || {
+            for row in (0..rows).step_by(SIDE) {
+                let height = SIDE.min(rows - row);
+                for column in (0..columns).step_by(SIDE) {
+                    let width = SIDE.min(columns - column);
+                    let mut square = [[0.0; SIDE]; SIDE];
+                    for (y, values) in square[..height].iter_mut().enumerate() {
+                        let from = &from[(row + y) * columns + column..][..width];
+                        match width {
+                            SIDE => values.copy_from_slice(from),
+                            _ => values[..width].copy_from_slice(from),
+                        }
+                    }
+                    // Each time the upper half's elements go between those of the lower half: four times is a turn.
+                    for _ in 0..SIDE.ilog2() {
+                        let mut shuffled = square;
+                        for y in 0..SIDE / 2 {
+                            (shuffled[2 * y], shuffled[2 * y + 1]) =
+                                interleaved(square[y], square[y + SIDE / 2]);
+                        }
+                        square = shuffled;
+                    }
+                    for (x, values) in square[..width].iter().enumerate() {
+                        let to = &mut to[(column + x) * rows + row..][..height];
+                        match height {
+                            SIDE => to.copy_from_slice(values),
+                            _ => to.copy_from_slice(&values[..height]),
+                        }
+                    }
                 }
             }
-        }
+        },
+    );
+}
+
+#[inline(always)]
+fn interleaved(a: [f32; SIDE], b: [f32; SIDE]) -> ([f32; SIDE], [f32; SIDE]) {
+    let (mut first, mut second) = ([0.0; SIDE], [0.0; SIDE]);
+    for x in 0..SIDE / 2 {
+        (first[2 * x], first[2 * x + 1]) = (a[x], b[x]);
+        (second[2 * x], second[2 * x + 1]) = (a[x + SIDE / 2], b[x + SIDE / 2]);
     }
+    (first, second)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::product::Panels;
 /// What a thread works with. What was written there before is still there.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    values: [Vec<f32>; 4],
+    values: Vec<Vec<f32>>,
     pub(crate) panels: Panels,
 }
 
@@ -27,14 +27,18 @@ pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
 
 impl Scratch {
     /// Places of so many elements each, and the panels.
-    pub(crate) fn take(&mut self, sizes: [usize; 4]) -> ([&mut [f32]; 4], &mut Panels) {
+    pub(crate) fn take<const N: usize>(&mut self, sizes: [usize; N]) -> ([&mut [f32]; N], &mut Panels) {
+        if self.values.len() < N {
+            self.values.resize_with(N, Vec::new);
+        }
         for (memory, size) in self.values.iter_mut().zip(sizes) {
             if memory.len() < size {
                 memory.resize(size, 0.0);
             }
         }
-        let [a, b, c, d] = &mut self.values;
-        ([&mut a[..sizes[0]], &mut b[..sizes[1]], &mut c[..sizes[2]], &mut d[..sizes[3]]], &mut self.panels)
+        let mut memory = self.values.iter_mut();
+        let places = sizes.map(|size| memory.next().map_or(&mut [][..], |memory| &mut memory[..size]));
+        (places, &mut self.panels)
     }
 }
 

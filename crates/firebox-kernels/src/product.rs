@@ -28,6 +28,19 @@ pub(crate) struct Panels {
     width: usize,
 }
 
+/// Some rows of a packed matrix.
+#[derive(Clone)]
+pub(crate) struct Part<'a> {
+    panels: &'a Panels,
+    depth: Range<usize>,
+}
+
+impl<'a> From<&'a Panels> for Part<'a> {
+    fn from(panels: &'a Panels) -> Self {
+        panels.part(0..panels.depth)
+    }
+}
+
 /// One panel that is to be filled.
 pub(crate) struct Panel<'a> {
     /// Row by row, `lanes` each; those behind the columns are zeros.
@@ -86,6 +99,11 @@ impl Panels {
         })
     }
 
+    /// The rows `depth`; a product's sum goes over these.
+    pub(crate) fn part(&self, depth: Range<usize>) -> Part<'_> {
+        Part { panels: self, depth }
+    }
+
     /// Memory for so many elements, whatever is in it.
     fn make_room(&mut self, length: usize) {
         if self.values.len() != length {
@@ -120,24 +138,25 @@ impl Drop for Panels {
 
 /// to[n · stride + m] ← Σₖ left(k, m) · right[row(n) + column(k)] for n below `rows`, or that added to it.
 #[allow(clippy::too_many_arguments, reason = "three matrices, each with where its elements lie")]
-pub(crate) fn multiply(
+pub(crate) fn multiply<'a>(
     to: &mut [f32],
     stride: usize,
     into: Into,
-    left: &Panels,
+    left: impl std::convert::Into<Part<'a>>,
     right: &[f32],
     rows: usize,
     row: impl Fn(usize) -> usize,
     column: impl Fn(usize) -> usize,
 ) {
-    if left.depth == 0 && into == Into::Replace {
+    let Part { panels: left, depth } = left.into();
+    if depth.is_empty() && into == Into::Replace {
         for n in 0..rows {
             to[n * stride..][..left.width].fill(0.0);
         }
     }
-    for start in (0..left.depth).step_by(DEPTH) {
-        let depth = start..(start + DEPTH).min(left.depth);
-        let into = if start == 0 { into } else { Into::Add };
+    for start in depth.clone().step_by(DEPTH) {
+        let into = if start == depth.start { into } else { Into::Add };
+        let depth = start..(start + DEPTH).min(depth.end);
         dispatch(Multiply { to, stride, into, left, right, rows, row: &row, column: &column, depth });
     }
 }

@@ -113,3 +113,20 @@ pub(crate) fn dispatch<O: WithSimd>(operation: O) -> O::Output {
     }
     Simd::vectorize(Scalar, operation)
 }
+
+/// Vector `v` of a slice; what is behind the slice's end is zero.
+#[inline(always)]
+pub(crate) fn load<S: Simd>(simd: S, values: &[f32], v: usize) -> S::f32s {
+    let (vectors, rest) = S::as_simd_f32s(values);
+    vectors.get(v).copied().unwrap_or_else(|| simd.partial_load_f32s(rest))
+}
+
+/// Writes that vector, as far as the slice goes.
+#[inline(always)]
+pub(crate) fn store<S: Simd>(simd: S, values: &mut [f32], v: usize, vector: S::f32s) {
+    let (vectors, rest) = S::as_mut_simd_f32s(values);
+    match vectors.get_mut(v) {
+        Some(to) => *to = vector,
+        None => simd.partial_store_f32s(rest, vector),
+    }
+}

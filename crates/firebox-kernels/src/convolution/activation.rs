@@ -1,13 +1,9 @@
 //! What comes behind a convolution: normalisation, ReLU and pooling of one image, `[places, filters]`.
 
-#![allow(clippy::needless_range_loop, reason = "loops of this form become vectors")]
+use pulp::{Simd, WithSimd};
 
-use bytemuck::{cast_slice, cast_slice_mut};
-
-use super::lanes::{by_lanes, lanes, store};
 use super::moments::Moments;
-use crate::memory::Recycled;
-use crate::simd::vectorised;
+use crate::simd::{dispatch, load, store, vectorised};
 
 /// y = scale · (z − center) + shift, by filter. The center is near the mean: so no digits cancel, and what is infinite stays
 /// so.
@@ -38,39 +34,6 @@ impl Affine {
     }
 }
 
-/// What the pooling has chosen, for the gradient's way back: `[batch, out places, filters]`.
-#[derive(Clone, Debug)]
-pub(super) struct Routes {
-    /// Which place of the window has the gradient, 0 to 3, or [`NOWHERE`]; as bytes.
-    places: Recycled,
-    /// What that place has, less the filter's center.
-    peaks: Recycled,
-}
-
-/// Where the gradient goes that ReLU stops.
-pub(super) const NOWHERE: u8 = 4;
-
-impl Routes {
-    pub(super) fn new(length: usize) -> Self {
-        Routes { places: Recycled::new(length.div_ceil(size_of::<f32>())), peaks: Recycled::new(length) }
-    }
-
-    /// Of the image of that number, whose output has so many elements.
-    pub(super) fn image(&self, number: usize, outer: usize) -> (&[u8], &[f32]) {
-        let places: &[u8] = cast_slice(&self.places);
-        (&places[number * outer..][..outer], &self.peaks[number * outer..][..outer])
-    }
-
-    /// Of each image.
-    pub(super) fn images(&mut self, outer: usize) -> impl Iterator<Item = ImageRoutes<'_>> {
-        let places: &mut [u8] = cast_slice_mut(&mut self.places);
-        places.chunks_exact_mut(outer.max(1)).zip(self.peaks.chunks_exact_mut(outer.max(1)))
-    }
-}
-
-/// Of one image, to be filled.
-pub(super) type ImageRoutes<'a> = (&'a mut [u8], &'a mut [f32]);
-
 /// The sizes of one image behind the convolution.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Activation {
@@ -87,43 +50,28 @@ impl Activation {
         if self.pool { self.size.map(|length| length / 2) } else { self.size }
     }
 
-    /// `[places, filters]` to `[out places, filters]`; with pooling, what it has chosen is put down in `routes`, if wanted.
+    /// `[places, filters]` to `[out places, filters]`; with pooling, what it has chosen, less its filter's center, goes to
+    /// `peaks`, if wanted.
     pub(super) fn forward(
         &self,
         output: &mut [f32],
         inner: &[f32],
         affine: &Affine,
-        routes: Option<ImageRoutes<'_>>,
+        peaks: Option<&mut [f32]>,
     ) {
-        let filters = self.filters;
+        if self.pool {
+            return dispatch(Pool { activation: self, output, inner, affine, peaks });
+        }
         vectorised(
             #[inline(always)]
-            || match (self.pool, routes) {
-                (false, _) => {
-                    for (to, from) in output.chunks_exact_mut(filters).zip(inner.chunks_exact(filters)) {
-                        let lanes = from.iter().zip(&affine.center).zip(&affine.scale).zip(&affine.shift);
-                        for (to, (((z, center), scale), shift)) in to.iter_mut().zip(lanes) {
-                            *to = rectified(scale * (z - center) + shift);
-                        }
-                    }
-                }
-                (true, None) => {
-                    for (place, to) in output.chunks_exact_mut(filters).enumerate() {
-                        let window = self.window(inner, place);
-                        by_lanes!(0..filters, at, L, store(affine.chosen::<L>(window, at).output, to, at));
-                    }
-                }
-                (true, Some((places, peaks))) => {
-                    let kept = places.chunks_exact_mut(filters).zip(peaks.chunks_exact_mut(filters));
-                    let outputs = output.chunks_exact_mut(filters).zip(kept);
-                    for (place, (output, (places, peaks))) in outputs.enumerate() {
-                        let window = self.window(inner, place);
-                        by_lanes!(0..filters, at, L, {
-                            let chosen = affine.chosen::<L>(window, at);
-                            store(chosen.output, output, at);
-                            store(chosen.place, places, at);
-                            store(chosen.peak, peaks, at);
-                        });
+            || {
+                for (to, from) in output.chunks_exact_mut(self.filters).zip(inner.chunks_exact(self.filters))
+                {
+                    let lanes = from.iter().zip(&affine.center).zip(&affine.scale).zip(&affine.shift);
+                    for (to, (((z, center), scale), shift)) in to.iter_mut().zip(lanes) {
+                        let value = scale * (z - center) + shift;
+                        // What is no number stays none.
+                        *to = if value <= 0.0 { 0.0 } else { value };
                     }
                 }
             },
@@ -140,97 +88,92 @@ impl Activation {
     }
 }
 
-/// Of some filters of a window.
-struct Chosen<const L: usize> {
-    output: [f32; L],
-    /// Where the gradient goes.
-    place: [u8; L],
-    /// What is there, less the center.
-    peak: [f32; L],
+/// Some filters of the normalisation.
+#[derive(Clone, Copy)]
+pub(super) struct AffineVector<S: Simd> {
+    center: S::f32s,
+    scale: S::f32s,
+    shift: S::f32s,
 }
 
 impl Affine {
-    /// Those filters from `at`. The gradient goes to the first of the largest values; one that is no number is only chosen
-    /// if it comes first, but makes an output that is none.
     #[inline(always)]
-    fn chosen<const L: usize>(&self, window: [&[f32]; 4], at: usize) -> Chosen<L> {
-        let affine = self.lanes::<L>(at);
-        let mut peak = affine.centered(lanes(window[0], at));
-        let mut largest = affine.values(peak);
-        let mut output = largest;
-        let mut route = [0u32; L];
-        for number in 1..4 {
-            let z = affine.centered(lanes(window[number], at));
-            let value = affine.values(z);
-            for l in 0..L {
-                let is = value[l] > largest[l];
-                peak[l] = if is { z[l] } else { peak[l] };
-                largest[l] = if is { value[l] } else { largest[l] };
-                route[l] = if is { number as u32 } else { route[l] };
-                output[l] = larger(output[l], value[l]);
-            }
-        }
-        let mut place = [0; L];
-        for l in 0..L {
-            place[l] = if largest[l] > 0.0 { route[l] as u8 } else { NOWHERE };
-            output[l] = rectified(output[l]);
-        }
-        Chosen { output, place, peak }
-    }
-
-    #[inline(always)]
-    pub(super) fn lanes<const L: usize>(&self, at: usize) -> AffineLanes<L> {
+    pub(super) fn vector<S: Simd>(&self, simd: S, v: usize) -> AffineVector<S> {
         let Affine { center, scale, shift } = self;
-        AffineLanes { center: lanes(center, at), scale: lanes(scale, at), shift: lanes(shift, at) }
+        AffineVector {
+            center: load(simd, center, v),
+            scale: load(simd, scale, v),
+            shift: load(simd, shift, v),
+        }
     }
 }
 
-/// The normalisation of some filters.
-#[derive(Clone, Copy)]
-pub(super) struct AffineLanes<const L: usize> {
-    center: [f32; L],
-    scale: [f32; L],
-    shift: [f32; L],
-}
-
-impl<const L: usize> AffineLanes<L> {
+impl<S: Simd> AffineVector<S> {
     /// z − center
     #[inline(always)]
-    pub(super) fn centered(self, mut z: [f32; L]) -> [f32; L] {
-        for l in 0..L {
-            z[l] -= self.center[l];
-        }
-        z
+    pub(super) fn centered(self, simd: S, z: S::f32s) -> S::f32s {
+        simd.sub_f32s(z, self.center)
     }
 
-    /// The normalised values of what is centered.
+    /// What is normalised, of what is centered.
     #[inline(always)]
-    fn values(self, mut z: [f32; L]) -> [f32; L] {
-        for l in 0..L {
-            z[l] = self.scale[l] * z[l] + self.shift[l];
-        }
-        z
+    fn value(self, simd: S, z: S::f32s) -> S::f32s {
+        simd.add_f32s(simd.mul_f32s(self.scale, z), self.shift)
     }
 
-    /// The gradients of those whose normalised value is greater than zero, and zeros.
+    /// Those gradients that ReLU lets through, and zeros.
     #[inline(always)]
-    pub(super) fn passed(self, mut gradient: [f32; L], z: [f32; L]) -> [f32; L] {
-        let values = self.values(z);
-        for l in 0..L {
-            gradient[l] = if values[l] > 0.0 { gradient[l] } else { 0.0 };
-        }
-        gradient
+    pub(super) fn passed(self, simd: S, gradient: S::f32s, z: S::f32s) -> S::f32s {
+        let zero = simd.splat_f32s(0.0);
+        simd.select_f32s(simd.greater_than_f32s(self.value(simd, z), zero), gradient, zero)
     }
 }
 
-/// max(0, x); what is no number stays none.
-#[inline(always)]
-fn rectified(x: f32) -> f32 {
-    if x <= 0.0 { 0.0 } else { x }
+struct Pool<'a> {
+    activation: &'a Activation,
+    output: &'a mut [f32],
+    inner: &'a [f32],
+    affine: &'a Affine,
+    peaks: Option<&'a mut [f32]>,
 }
 
-/// The larger one; what is no number wins.
+impl WithSimd for Pool<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Pool { activation, output, inner, affine, mut peaks } = self;
+        let filters = activation.filters;
+        for (place, output) in output.chunks_exact_mut(filters).enumerate() {
+            let window = activation.window(inner, place);
+            let mut peaks = peaks.as_mut().map(|peaks| &mut peaks[place * filters..][..filters]);
+            for v in 0..filters.div_ceil(S::F32_LANES) {
+                let (value, peak) = largest(simd, affine.vector(simd, v), window, v);
+                store(simd, output, v, value);
+                if let Some(peaks) = &mut peaks {
+                    store(simd, peaks, v, peak);
+                }
+            }
+        }
+    }
+}
+
+/// Of some filters of a window: ReLU of the largest value, and the first of the largest ones, centered. A value that is no
+/// number is only chosen if it comes first, but makes an output that is none.
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if a >= b || a.is_nan() { a } else { b }
+fn largest<S: Simd>(simd: S, affine: AffineVector<S>, window: [&[f32]; 4], v: usize) -> (S::f32s, S::f32s) {
+    let mut peak = affine.centered(simd, load(simd, window[0], v));
+    let mut largest = affine.value(simd, peak);
+    let mut numbers = simd.equal_f32s(largest, largest);
+    for other in &window[1..] {
+        let z = affine.centered(simd, load(simd, other, v));
+        let value = affine.value(simd, z);
+        let larger = simd.greater_than_f32s(value, largest);
+        peak = simd.select_f32s(larger, z, peak);
+        largest = simd.select_f32s(larger, value, largest);
+        numbers = simd.and_m32s(numbers, simd.equal_f32s(value, value));
+    }
+    let zero = simd.splat_f32s(0.0);
+    let rectified = simd.select_f32s(simd.greater_than_f32s(largest, zero), largest, zero);
+    (simd.select_f32s(numbers, rectified, simd.splat_f32s(f32::NAN)), peak)
 }

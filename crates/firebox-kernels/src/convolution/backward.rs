@@ -2,15 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::geometry::Windows;
-use super::image_gradient::ImageGradient;
+use super::gradients::{Gradients, ZEROS};
 use super::kernel::{ConvBlock, Kept};
-use super::route::{ImageGradients, Places, Slopes};
+use super::route::{ImageGradients, Slopes};
 use crate::fused::Order;
 use crate::layout::transpose;
-use crate::matrix::Into;
 use crate::memory::{Recycled, any, with_scratch};
-use crate::product::{Panel, multiply};
 use crate::simd::vectorised;
 
 /// What the whole backward pass reads.
@@ -37,9 +34,9 @@ impl Backward<'_> {
                 memory
             }
         };
-        let routes = self.kept.routes.as_ref().map(|routes| routes.image(number, outer));
+        let peaks = self.kept.peaks.as_ref().map(|peaks| &peaks[number * outer..][..outer]);
         let z = &self.kept.inner[number * inner..][..inner];
-        ImageGradients { activation: block.activation(), affine: &self.kept.affine, z, dy, routes }
+        ImageGradients { activation: block.activation(), affine: &self.kept.affine, z, dy, peaks }
     }
 
     /// For each filter: the sum of the gradient behind the normalisation, and of its product with what was normalised.
@@ -52,10 +49,7 @@ impl Backward<'_> {
                 let ([memory, ..], _) = scratch.take([block.outer(), 0, 0, 0]);
                 for number in block.images_of(chunk) {
                     let image = self.image(number, memory);
-                    vectorised(
-                        #[inline(always)]
-                        || image.add_sums(sums),
-                    );
+                    image.add_sums(sums);
                 }
             });
         });
@@ -100,61 +94,56 @@ impl Backward<'_> {
     ) -> [Option<Vec<f32>>; 2] {
         let block = self.block;
         let (geometry, filters) = (block.geometry, block.filters);
-        let windows = Windows::new(geometry, block.order);
-        let window = windows.window.len();
-        let back = wanted[0].then(|| ImageGradient::new(geometry, filters, weight, block.order));
+        let gradients = Gradients::new(geometry, filters, weight, block.order, wanted[0]);
         let mut d_images = any(if wanted[0] { images.len() } else { 0 });
-        let mut d_weights = Recycled::new(if wanted[1] { block.chunks() * window * filters } else { 0 });
+        let mut d_weights = Recycled::new(if wanted[1] { block.chunks() * weight.len() } else { 0 });
         let mut of_images = d_images.chunks_mut(block.chunk() * geometry.image());
-        let mut of_weights = d_weights.chunks_mut(window * filters);
+        let mut of_weights = d_weights.chunks_mut(weight.len());
         let tasks: Vec<_> =
             (0..block.chunks()).map(|chunk| (chunk, of_images.next(), of_weights.next())).collect();
-        tasks.into_par_iter().with_max_len(1).for_each(|(chunk, mut d_images, mut d_weight)| {
+        tasks.into_par_iter().with_max_len(1).for_each(|(chunk, d_images, mut d_weight)| {
             with_scratch(|scratch| {
-                let bordered = back.as_ref().map_or(0, ImageGradient::bordered);
-                let pixels = if wanted[0] { geometry.image() } else { 0 };
-                let sizes = [windows.padded(), block.outer(), pixels, bordered];
-                let ([padded, memory, pixels, bordered], panels) = scratch.take(sizes);
-                padded.fill(0.0);
-                bordered.fill(0.0);
-                for (number, which) in block.images_of(chunk).enumerate() {
-                    let image = self.image(which, memory);
-                    for Panel { values, columns, lanes } in panels.place(windows.places.len(), filters) {
-                        let row = lanes * geometry.out()[1];
-                        let panel = Places { values, first: 0, row, place: lanes, filters: columns };
-                        let bordered = back.as_ref().map(|back| back.places(bordered));
-                        vectorised(
-                            #[inline(always)]
-                            || image.route(slopes, panel, bordered),
-                        );
-                    }
-                    let image = &images[which * geometry.image()..][..geometry.image()];
-                    if let Some(to) = &mut d_weight {
-                        let into = if number == 0 { Into::Replace } else { Into::Add };
-                        let (places, elements) = (&windows.places, &windows.window);
-                        let image = windows.pad(image, padded);
-                        multiply(to, filters, into, panels, image, window, |m| elements[m], |k| places[k]);
-                    }
-                    if let (Some(back), Some(to)) = (&back, &mut d_images) {
-                        back.image(&mut to[number * image.len()..][..image.len()], bordered, pixels);
-                    }
+                let [a, b, c, d, e, f, g, h] = gradients.sizes();
+                let ([memory, pieces @ ..], panels) = scratch.take([block.outer(), a, b, c, d, e, f, g, h]);
+                let mut pieces = pieces;
+                pieces[..ZEROS].iter_mut().for_each(|piece| piece.fill(0.0));
+                if let Some(to) = &mut d_weight {
+                    to.fill(0.0);
+                }
+                let mut d_images = d_images.map(|to| to.chunks_exact_mut(geometry.image()));
+                for number in block.images_of(chunk) {
+                    let behind = self.image(number, memory);
+                    let image = &images[number * geometry.image()..][..geometry.image()];
+                    let d_image = d_images.as_mut().and_then(Iterator::next);
+                    gradients.add(
+                        image,
+                        &behind,
+                        slopes,
+                        d_weight.as_deref_mut(),
+                        d_image,
+                        &mut pieces,
+                        panels,
+                    );
+                }
+                if let Some(to) = d_weight {
+                    gradients.finish(to, &pieces);
                 }
             });
         });
         drop((of_images, of_weights));
         let d_weight = wanted[1].then(|| {
-            let (sum, rest) = d_weights.split_at_mut(window * filters);
+            let (sum, rest) = d_weights.split_at_mut(weight.len());
             vectorised(
                 #[inline(always)]
                 || {
-                    for chunk in rest.chunks_exact(window * filters) {
+                    for chunk in rest.chunks_exact(weight.len()) {
                         sum.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x);
                     }
                 },
             );
-            let mut weight = any(window * filters);
-            transpose(sum, &mut weight, window, filters);
-            weight
+            let mut turned = any(weight.len());
+            transpose(sum, &mut turned, geometry.window(), filters);
+            turned
         });
         [wanted[0].then_some(d_images), d_weight]
     }

@@ -1,5 +1,7 @@
 //! The gradient of a convolution's images.
 
+use std::sync::OnceLock;
+
 use super::geometry::{Class, Geometry, Transposed};
 use super::route::Places;
 use crate::fused::Order;
@@ -8,39 +10,36 @@ use crate::matrix::Into;
 use crate::product::{Panels, multiply};
 
 /// From the convolution's gradient to the image's.
-pub(super) struct ImageGradient {
+pub(super) struct ImageGradient<'a> {
     /// Of the image.
     order: Order,
-    channels: usize,
+    geometry: Geometry,
     filters: usize,
     transposed: Transposed,
-    /// For each class of pixels, (tap, filter) × channel.
-    weights: Vec<Panels>,
+    weight: &'a [f32],
+    /// The weight for each class of pixels, (tap, filter) × channel; packed for the first image that comes here.
+    packed: OnceLock<Vec<Panels>>,
 }
 
-impl ImageGradient {
-    pub(super) fn new(geometry: Geometry, filters: usize, weight: &[f32], order: Order) -> Self {
-        let (channels, kernel) = (geometry.channels, geometry.kernel[0] * geometry.kernel[1]);
+impl<'a> ImageGradient<'a> {
+    pub(super) fn new(geometry: Geometry, filters: usize, weight: &'a [f32], order: Order) -> Self {
         let transposed = Transposed::new(geometry, filters);
-        let weights = transposed
-            .classes
-            .iter()
-            .map(|class| {
-                let mut turned = Vec::with_capacity(class.kernel.len() * filters * channels);
-                for &element in &class.kernel {
-                    for filter in 0..filters {
-                        turned.extend(
-                            (0..channels)
-                                .map(|channel| weight[(filter * channels + channel) * kernel + element]),
-                        );
-                    }
-                }
-                let mut panels = Panels::default();
-                panels.pack(&turned, class.kernel.len() * filters, channels, [channels, 1]);
-                panels
-            })
-            .collect();
-        ImageGradient { order, channels, filters, transposed, weights }
+        ImageGradient { order, geometry, filters, transposed, weight, packed: OnceLock::new() }
+    }
+
+    fn pack(&self, class: &Class) -> Panels {
+        let (channels, filters) = (self.geometry.channels, self.filters);
+        let kernel = self.geometry.kernel[0] * self.geometry.kernel[1];
+        let mut turned = Vec::with_capacity(class.kernel.len() * filters * channels);
+        for &element in &class.kernel {
+            for filter in 0..filters {
+                let at = |channel: usize| self.weight[(filter * channels + channel) * kernel + element];
+                turned.extend((0..channels).map(at));
+            }
+        }
+        let mut panels = Panels::default();
+        panels.pack(&turned, class.kernel.len() * filters, channels, [channels, 1]);
+        panels
     }
 
     /// Elements of the memory for an image's gradient behind the convolution, with zeros around.
@@ -49,15 +48,17 @@ impl ImageGradient {
     }
 
     /// Where in such memory the gradient is put.
-    pub(super) fn places<'a>(&self, bordered: &'a mut [f32]) -> Places<'a> {
+    pub(super) fn places<'m>(&self, bordered: &'m mut [f32]) -> Places<'m> {
         let [first, row] = self.transposed.origin();
         Places { values: bordered, first, row, place: self.filters, filters: 0..self.filters }
     }
 
     /// The gradient of one image, in its order, for that of its convolution; `pixels` is memory of the image's size.
     pub(super) fn image(&self, to: &mut [f32], gradient: &[f32], pixels: &mut [f32]) {
-        let (channels, size) = (self.channels, to.len() / self.channels);
-        if let ([class], [weight]) = (&self.transposed.classes[..], &self.weights[..]) {
+        let (channels, size) = (self.geometry.channels, to.len() / self.geometry.channels);
+        let classes = &self.transposed.classes;
+        let weights = self.packed.get_or_init(|| classes.iter().map(|class| self.pack(class)).collect());
+        if let ([class], [weight]) = (&classes[..], &weights[..]) {
             match self.order {
                 Order::ChannelsLast => self.pixels(to, class, weight, gradient),
                 Order::Contiguous => {
@@ -67,7 +68,7 @@ impl ImageGradient {
             }
             return;
         }
-        for (class, weight) in self.transposed.classes.iter().zip(&self.weights) {
+        for (class, weight) in classes.iter().zip(weights) {
             self.pixels(pixels, class, weight, gradient);
             for (&pixel, from) in class.pixels.iter().zip(pixels.chunks_exact(channels)) {
                 match self.order {
@@ -87,7 +88,7 @@ impl ImageGradient {
         let (filters, taps) = (self.filters, &class.taps);
         multiply(
             to,
-            self.channels,
+            self.geometry.channels,
             Into::Replace,
             weight,
             gradient,

@@ -8,15 +8,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::activation::{Activation, Affine, ImageRoutes, Routes};
+use super::activation::{Activation, Affine};
 use super::backward::Backward;
-use super::geometry::{Geometry, Windows};
+use super::forward::Forward;
+use super::geometry::Geometry;
 use super::moments::{Moments, observe};
 use crate::fused::{Array, Computed, Fused, Order, Pass};
 use crate::layout::transpose;
-use crate::matrix::Into;
 use crate::memory::{Recycled, any, with_scratch};
-use crate::product::{Panels, multiply};
 use crate::simd::vectorised;
 
 /// Into how many chunks a batch is cut, if it is that large.
@@ -55,8 +54,8 @@ pub(crate) struct Kept {
     pub(super) inner: Recycled,
     pub(super) statistics: Vec<Moments>,
     pub(super) affine: Affine,
-    /// If there is pooling.
-    pub(super) routes: Option<Routes>,
+    /// What the pooling has chosen, less the filter's center: `[batch, out places, filters]`.
+    pub(super) peaks: Option<Recycled>,
 }
 
 impl ConvBlock {
@@ -89,31 +88,26 @@ impl ConvBlock {
         self.filters * height * width
     }
 
-    fn weight(&self, weight: &[f32]) -> Panels {
-        let window = self.geometry.window();
-        let mut panels = Panels::default();
-        panels.pack(weight, window, self.filters, [1, window]);
-        panels
-    }
-
     /// The convolution's output `[batch, places, filters]`, without its bias, and its statistics.
     fn convolve(&self, images: &[f32], weight: &[f32]) -> (Recycled, Vec<Moments>) {
-        let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
+        let forward = Forward::new(self.geometry, self.filters, weight, self.order);
         let mut inner = Recycled::new(self.batch * self.inner());
         let chunk = self.chunk();
-        let mut moments = vec![Moments::default(); self.batch.div_ceil(chunk) * self.filters];
+        let mut moments = vec![Moments::default(); self.chunks() * self.filters];
         inner
             .par_chunks_mut(chunk * self.inner())
             .zip(images.par_chunks(chunk * self.geometry.image()))
             .zip(moments.par_chunks_mut(self.filters))
             .for_each(|((inner, images), moments)| {
                 with_scratch(|scratch| {
-                    let sizes = [windows.padded(), self.filters, self.filters, 0];
-                    let ([memory, sums, centers, _], _) = scratch.take(sizes);
-                    memory.fill(0.0);
+                    let [a, b, c, d, e] = forward.sizes();
+                    let sizes = [self.filters, self.filters, a, b, c, d, e];
+                    let ([sums, centers, memory @ ..], _) = scratch.take(sizes);
+                    let mut memory = memory;
+                    memory[..2].iter_mut().for_each(|memory| memory.fill(0.0));
                     let images = images.chunks_exact(self.geometry.image());
                     for (inner, image) in inner.chunks_exact_mut(self.inner()).zip(images) {
-                        self.convolve_image(inner, image, &windows, &weight, memory);
+                        forward.image(inner, image, &mut memory);
                         vectorised(
                             #[inline(always)]
                             || observe(moments, inner, sums, centers),
@@ -128,28 +122,6 @@ impl ConvBlock {
         (inner, (0..self.filters).map(whole).collect())
     }
 
-    fn convolve_image(
-        &self,
-        inner: &mut [f32],
-        image: &[f32],
-        windows: &Windows,
-        weight: &Panels,
-        memory: &mut [f32],
-    ) {
-        let (places, window) = (&windows.places, &windows.window);
-        let image = windows.pad(image, memory);
-        multiply(
-            inner,
-            self.filters,
-            Into::Replace,
-            weight,
-            image,
-            places.len(),
-            |place| places[place],
-            |element| window[element],
-        );
-    }
-
     /// What comes behind the convolution of one image: `[places, filters]` to the output in its order; `memory` has as many
     /// elements.
     fn activate(
@@ -158,12 +130,12 @@ impl ConvBlock {
         inner: &[f32],
         affine: &Affine,
         memory: &mut [f32],
-        routes: Option<ImageRoutes<'_>>,
+        peaks: Option<&mut [f32]>,
     ) {
         match self.output_order {
-            Order::ChannelsLast => self.activation().forward(output, inner, affine, routes),
+            Order::ChannelsLast => self.activation().forward(output, inner, affine, peaks),
             Order::Contiguous => {
-                self.activation().forward(memory, inner, affine, routes);
+                self.activation().forward(memory, inner, affine, peaks);
                 transpose(memory, output, output.len() / self.filters, self.filters);
             }
         }
@@ -171,16 +143,18 @@ impl ConvBlock {
 
     /// The whole operation for inference.
     fn folded(&self, output: &mut [f32], images: &[f32], weight: &[f32], bias: &[f32]) {
-        let (windows, weight) = (Windows::new(self.geometry, self.order), self.weight(weight));
+        let forward = Forward::new(self.geometry, self.filters, weight, self.order);
         let affine = Affine::folded(bias);
         output.par_chunks_mut(self.outer().max(1)).zip(images.par_chunks(self.geometry.image())).for_each(
             |(output, image)| {
                 with_scratch(|scratch| {
-                    let sizes = [windows.padded(), self.inner(), self.outer(), 0];
-                    let ([padded, inner, memory, _], _) = scratch.take(sizes);
-                    padded.fill(0.0);
-                    self.convolve_image(inner, image, &windows, &weight, padded);
-                    self.activate(output, inner, &affine, memory, None);
+                    let [a, b, c, d, e] = forward.sizes();
+                    let sizes = [self.inner(), self.outer(), a, b, c, d, e];
+                    let ([inner, behind, memory @ ..], _) = scratch.take(sizes);
+                    let mut memory = memory;
+                    memory[..2].iter_mut().for_each(|memory| memory.fill(0.0));
+                    forward.image(inner, image, &mut memory);
+                    self.activate(output, inner, &affine, behind, None);
                 });
             },
         );
@@ -211,17 +185,17 @@ impl Fused<5> for ConvBlock {
         };
         let (inner, statistics) = self.convolve(images, weight);
         let affine = Affine::of_batch(&statistics, epsilon, [bias, gamma, beta]);
-        let mut routes = (self.pool && tracked).then(|| Routes::new(output.len()));
-        let mut of_images = routes.as_mut().map(|routes| routes.images(self.outer()));
+        let mut peaks = (self.pool && tracked).then(|| Recycled::new(output.len()));
+        let mut of_images = peaks.as_mut().map(|peaks| peaks.chunks_mut(self.outer().max(1)));
         let tasks: Vec<_> = output
             .chunks_mut(self.outer().max(1))
             .zip(inner.chunks(self.inner()))
             .map(|(output, inner)| (output, inner, of_images.as_mut().and_then(Iterator::next)))
             .collect();
-        tasks.into_par_iter().for_each(|(output, inner, routes)| {
+        tasks.into_par_iter().for_each(|(output, inner, peaks)| {
             with_scratch(|scratch| {
                 let ([memory, ..], _) = scratch.take([self.outer(), 0, 0, 0]);
-                self.activate(output, inner, &affine, memory, routes);
+                self.activate(output, inner, &affine, memory, peaks);
             });
         });
         drop(of_images);
@@ -230,7 +204,7 @@ impl Fused<5> for ConvBlock {
         Computed {
             output: Array::new(output, shape).with_order(self.output_order),
             beside: vec![Array::new(beside, [2, self.filters])],
-            kept: Some(Kept { inner, statistics, affine, routes }),
+            kept: Some(Kept { inner, statistics, affine, peaks }),
         }
     }
 

@@ -1,12 +1,12 @@
 //! The way of the gradient through pooling, ReLU and normalisation of one image.
 
-#![allow(clippy::needless_range_loop, reason = "loops of this form become vectors")]
-
 use std::ops::Range;
 
-use super::activation::{Activation, Affine, NOWHERE};
-use super::lanes::{by_lanes, lanes, store};
+use pulp::{Simd, WithSimd};
+
+use super::activation::{Activation, Affine};
 use super::moments::ROWS;
+use crate::simd::{dispatch, load, store};
 
 /// Of one image, `[places, filters]` and `[out places, filters]`.
 pub(super) struct ImageGradients<'a> {
@@ -16,8 +16,8 @@ pub(super) struct ImageGradients<'a> {
     pub(super) z: &'a [f32],
     /// The gradient of the block's output.
     pub(super) dy: &'a [f32],
-    /// What the pooling has chosen in each window, if there is any: where, and what is there.
-    pub(super) routes: Option<(&'a [u8], &'a [f32])>,
+    /// What the pooling has chosen in each window, centered, if there is any.
+    pub(super) peaks: Option<&'a [f32]>,
 }
 
 /// From the gradient dy of the block's output to that of the convolution, by filter: constant + slope · (z − center),
@@ -40,147 +40,145 @@ pub(super) struct Places<'a> {
 
 impl Places<'_> {
     #[inline(always)]
-    fn store<const L: usize>(&mut self, [y, x]: [usize; 2], filter: usize, values: [f32; L]) {
-        let at = self.first + y * self.row + x * self.place + filter - self.filters.start;
-        store(values, self.values, at);
+    fn store<S: Simd>(&mut self, simd: S, [y, x]: [usize; 2], v: usize, values: S::f32s) {
+        let place = self.first + y * self.row + x * self.place;
+        let filters = self.filters.len();
+        store(simd, &mut self.values[place..][..filters], v - self.filters.start / S::F32_LANES, values);
     }
 }
 
 impl ImageGradients<'_> {
     /// Adds to the sums of each filter: the gradient behind the normalisation, and its product with what was normalised,
     /// less its center.
-    #[inline(always)]
     pub(super) fn add_sums(&self, sums: &mut [[f64; 2]]) {
-        let filters = sums.len();
-        let all = self.dy.len() / filters;
-        for first in (0..all).step_by(ROWS) {
-            let places = first..(first + ROWS).min(all);
-            by_lanes!(0..filters, filter, L, self.add_sums_of::<L>(sums, places.clone(), filter));
-        }
-    }
-
-    #[inline(always)]
-    fn add_sums_of<const L: usize>(&self, sums: &mut [[f64; 2]], places: Range<usize>, filter: usize) {
-        let filters = self.activation.filters;
-        let affine = self.affine.lanes::<L>(filter);
-        let (mut gradients, mut products) = ([0f32; L], [0f32; L]);
-        for place in places {
-            let at = place * filters + filter;
-            let mut gradient = lanes::<_, L>(self.dy, at);
-            let z = match self.routes {
-                Some((routes, peaks)) => {
-                    let routes = lanes::<_, L>(routes, at);
-                    for l in 0..L {
-                        gradient[l] = if routes[l] == NOWHERE { 0.0 } else { gradient[l] };
-                    }
-                    lanes(peaks, at)
-                }
-                None => {
-                    let z = affine.centered(lanes(self.z, at));
-                    gradient = affine.passed(gradient, z);
-                    z
-                }
-            };
-            for l in 0..L {
-                gradients[l] += gradient[l];
-                products[l] += gradient[l] * z[l];
-            }
-        }
-        for l in 0..L {
-            let sums = &mut sums[filter + l];
-            sums[0] += f64::from(gradients[l]);
-            sums[1] += f64::from(products[l]);
-        }
+        dispatch(AddSums { image: self, sums });
     }
 
     /// Writes the convolution's gradient, the filters of `to`, into it and into what is beside it, which has all filters.
+    pub(super) fn route(&self, slopes: &Slopes, to: Places<'_>, beside: Option<Places<'_>>) {
+        dispatch(Route { image: self, slopes, to, beside });
+    }
+}
+
+struct AddSums<'a> {
+    image: &'a ImageGradients<'a>,
+    sums: &'a mut [[f64; 2]],
+}
+
+impl WithSimd for AddSums<'_> {
+    type Output = ();
+
     #[inline(always)]
-    pub(super) fn route(&self, slopes: &Slopes, mut to: Places<'_>, mut beside: Option<Places<'_>>) {
-        let filters = to.filters.clone();
-        let Activation { size: [height, width], .. } = self.activation;
-        let Some((routes, _)) = self.routes else {
-            for y in 0..height {
-                for x in 0..width {
-                    by_lanes!(filters.clone(), filter, L, {
-                        let at = (y * width + x) * self.activation.filters + filter;
-                        let affine = self.affine.lanes::<L>(filter);
-                        let z = affine.centered(lanes(self.z, at));
-                        let gradient = affine.passed(slopes.routed(filter, lanes::<_, L>(self.dy, at)), z);
-                        self.put([y, x], slopes, filter, gradient, &mut to, &mut beside);
-                    });
+    fn with_simd<S: Simd>(self, simd: S) {
+        let AddSums { image: ImageGradients { affine, z, dy, peaks, .. }, sums } = self;
+        let filters = sums.len();
+        let all = dy.len() / filters;
+        for first in (0..all).step_by(ROWS) {
+            for (v, sums) in sums.chunks_mut(S::F32_LANES).enumerate() {
+                let affine = affine.vector(simd, v);
+                let (mut gradients, mut products) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+                for place in first..(first + ROWS).min(all) {
+                    let row = |values: &[f32]| load(simd, &values[place * filters..][..filters], v);
+                    let z = match peaks {
+                        Some(peaks) => row(peaks),
+                        None => affine.centered(simd, row(z)),
+                    };
+                    let gradient = affine.passed(simd, row(dy), z);
+                    gradients = simd.add_f32s(gradients, gradient);
+                    products = simd.add_f32s(products, simd.mul_f32s(gradient, z));
+                }
+                let mut lanes = [[0.0; MOST_LANES]; 2];
+                store(simd, &mut lanes[0][..S::F32_LANES], 0, gradients);
+                store(simd, &mut lanes[1][..S::F32_LANES], 0, products);
+                for (lane, sums) in sums.iter_mut().enumerate() {
+                    sums[0] += f64::from(lanes[0][lane]);
+                    sums[1] += f64::from(lanes[1][lane]);
                 }
             }
-            return;
-        };
-        let [out_height, out_width] = self.activation.out();
+        }
+    }
+}
+
+/// Of any vector.
+const MOST_LANES: usize = 16;
+
+struct Route<'a> {
+    image: &'a ImageGradients<'a>,
+    slopes: &'a Slopes,
+    to: Places<'a>,
+    beside: Option<Places<'a>>,
+}
+
+/// The places of a window, in the order in which the first of equal values is chosen.
+const WINDOW: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
+
+impl WithSimd for Route<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let Activation { size: [height, width], filters, pool } = self.image.activation;
+        let [out_height, out_width] = self.image.activation.out();
+        let vectors = self.to.filters.start / S::F32_LANES..self.to.filters.end.div_ceil(S::F32_LANES);
         for y in 0..out_height {
             for x in 0..out_width {
-                by_lanes!(filters.clone(), filter, L, {
-                    let at = (y * out_width + x) * self.activation.filters + filter;
-                    let gradient = slopes.routed(filter, lanes::<_, L>(self.dy, at));
-                    let route = lanes::<_, L>(routes, at);
-                    for (number, place) in WINDOW.into_iter().enumerate() {
+                let dy = &self.image.dy[(y * out_width + x) * filters..][..filters];
+                let peaks = self.image.peaks.map(|peaks| &peaks[(y * out_width + x) * filters..][..filters]);
+                for v in vectors.clone() {
+                    let affine = self.image.affine.vector(simd, v);
+                    let gradient = simd.mul_f32s(load(simd, &self.slopes.routed, v), load(simd, dy, v));
+                    let Some(peaks) = peaks else {
+                        let z = self.z(simd, [y, x], v);
+                        self.put(simd, [y, x], v, z, affine.passed(simd, gradient, z));
+                        continue;
+                    };
+                    let peak = load(simd, peaks, v);
+                    let zero = simd.splat_f32s(0.0);
+                    let mut left = affine.passed(simd, gradient, peak);
+                    for place in WINDOW {
                         let place = [2 * y + place[0], 2 * x + place[1]];
-                        let mut here = [0.0; L];
-                        for l in 0..L {
-                            here[l] = if route[l] == number as u8 { gradient[l] } else { 0.0 };
-                        }
-                        self.put(place, slopes, filter, here, &mut to, &mut beside);
+                        let z = self.z(simd, place, v);
+                        let chosen = simd.equal_f32s(z, peak);
+                        self.put(simd, place, v, z, simd.select_f32s(chosen, left, zero));
+                        left = simd.select_f32s(chosen, zero, left);
                     }
-                });
+                }
             }
         }
-        if [2 * out_height, 2 * out_width] == [height, width] {
+        if !pool || [2 * out_height, 2 * out_width] == [height, width] {
             return;
         }
         for y in 0..height {
             for x in 0..width {
                 // No window covers these.
                 if y >= 2 * out_height || x >= 2 * out_width {
-                    by_lanes!(filters.clone(), filter, L, {
-                        self.put([y, x], slopes, filter, [0.0; L], &mut to, &mut beside);
-                    });
+                    for v in vectors.clone() {
+                        let z = self.z(simd, [y, x], v);
+                        self.put(simd, [y, x], v, z, simd.splat_f32s(0.0));
+                    }
                 }
             }
         }
     }
-
-    /// constant + slope · (z − center) + gradient
-    #[inline(always)]
-    fn put<const L: usize>(
-        &self,
-        place: [usize; 2],
-        slopes: &Slopes,
-        filter: usize,
-        gradient: [f32; L],
-        to: &mut Places<'_>,
-        beside: &mut Option<Places<'_>>,
-    ) {
-        let at = (place[0] * self.activation.size[1] + place[1]) * self.activation.filters + filter;
-        let z = self.affine.lanes::<L>(filter).centered(lanes(self.z, at));
-        let (constant, slope) =
-            (lanes::<_, L>(&slopes.constant, filter), lanes::<_, L>(&slopes.slope, filter));
-        let mut dz = [0.0; L];
-        for l in 0..L {
-            dz[l] = constant[l] + slope[l] * z[l] + gradient[l];
-        }
-        to.store(place, filter, dz);
-        if let Some(beside) = beside {
-            beside.store(place, filter, dz);
-        }
-    }
 }
 
-/// The places of a window, in the order in which one of equal values is chosen.
-const WINDOW: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
-
-impl Slopes {
+impl Route<'_> {
+    /// z − center
     #[inline(always)]
-    fn routed<const L: usize>(&self, filter: usize, dy: [f32; L]) -> [f32; L] {
-        let (routed, mut gradient) = (lanes::<_, L>(&self.routed, filter), dy);
-        for l in 0..L {
-            gradient[l] *= routed[l];
+    fn z<S: Simd>(&self, simd: S, [y, x]: [usize; 2], v: usize) -> S::f32s {
+        let Activation { size: [_, width], filters, .. } = self.image.activation;
+        let z = &self.image.z[(y * width + x) * filters..][..filters];
+        self.image.affine.vector(simd, v).centered(simd, load(simd, z, v))
+    }
+
+    /// Writes constant + slope · (z − center) + gradient.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, simd: S, place: [usize; 2], v: usize, z: S::f32s, gradient: S::f32s) {
+        let (constant, slope) = (load(simd, &self.slopes.constant, v), load(simd, &self.slopes.slope, v));
+        let dz = simd.add_f32s(simd.add_f32s(constant, simd.mul_f32s(slope, z)), gradient);
+        self.to.store(simd, place, v, dz);
+        if let Some(beside) = &mut self.beside {
+            beside.store(simd, place, v, dz);
         }
-        gradient
     }
 }

@@ -69,14 +69,14 @@ pub(crate) fn weight_gradients(
                 for places in places.chunks(DEPTH) {
                     let depth = places.len();
                     panels.gather(gates, depth, width, |k| places[k].this * operation.width() + column);
-                    multiply(sums, width, Into::Add, panels, &[1.0], 1, |_| 0, |_| 0);
+                    multiply(sums, width, Into::Add, &*panels, &[1.0], 1, |_| 0, |_| 0);
                     if tile.weight_ih.is_some() {
                         let at = |k: usize| places[k].this * features;
-                        multiply(ih, width, Into::Add, panels, input, features, |n| n, at);
+                        multiply(ih, width, Into::Add, &*panels, input, features, |n| n, at);
                     }
                     if tile.weight_hh.is_some() {
                         let at = |k: usize| places[k].before * hidden;
-                        multiply(hh, width, Into::Add, panels, states, hidden, |n| n, at);
+                        multiply(hh, width, Into::Add, &*panels, states, hidden, |n| n, at);
                     }
                 }
             }
