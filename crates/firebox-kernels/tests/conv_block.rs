@@ -5,7 +5,10 @@
 mod common;
 
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
-use common::{Results, alone, assert_near, central_differences, wide};
+use common::{
+    Results, alone, assert_near, assert_same_kinds, bits, central_differences, instruction_sets, threads,
+    wide,
+};
 use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu, fallbacks, set_enabled};
 
 struct Case {
@@ -52,18 +55,22 @@ struct Inputs {
     slopes: Tensor<1>,
 }
 
-fn check(case: &Case) {
+fn inputs(case: &Case) -> Inputs {
     let device = Device::flex().autodiff();
     let normal = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(0.3, 1.0), &device);
     let vector = |length| Tensor::<1>::random([length], Distribution::Normal(0.5, 0.7), &device);
-    let inputs = Inputs {
+    Inputs {
         images: normal([case.batch, case.channels, case.size[0], case.size[1]]),
         weight: normal([case.filters, case.channels, case.kernel[0], case.kernel[1]]),
         bias: vector(case.filters),
         gamma: vector(case.filters),
         beta: vector(case.filters),
         slopes: vector(case.batch * case.filters * 16 * 16),
-    };
+    }
+}
+
+fn check(case: &Case) {
+    let inputs = inputs(case);
     let kernel = run(case, &inputs, DType::F32, true);
     let plain = run(case, &inputs, DType::F32, false);
     let exact = run(case, &inputs, DType::F64, false);
@@ -151,6 +158,88 @@ fn any_number_of_channels_and_filters_is_the_plain_operations() {
     }
 }
 
+/// 3×3 with a step of 1 and whole vectors of channels and filters: by tiles of 2×2 outputs, some of them half empty.
+#[test]
+fn tiles_are_the_plain_operations() {
+    let _alone = alone();
+    Device::flex().seed(11);
+    for (channels, filters) in [(16, 16), (16, 48), (32, 16), (80, 32)] {
+        for size in [[3, 4], [4, 4], [5, 7], [6, 9], [14, 14]] {
+            for padding in [[0, 0], [1, 1], [2, 0], [1, 2]] {
+                for pool in [false, true] {
+                    let settings = ConvBlockSettings { padding, pool, ..PLAIN };
+                    let case = Case { batch: 3, channels, filters, size, kernel: [3, 3], settings };
+                    if possible(&case) {
+                        check(&case);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is infinite, no number or huge is in those outputs whose windows have it, and in no others.
+#[test]
+fn what_is_no_number_stays_in_its_windows() {
+    let _alone = alone();
+    Device::flex().seed(12);
+    let device = Device::flex();
+    let random = |shape: [usize; 4]| {
+        let tensor = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        tensor.into_data().try_to_vec::<f32>().unwrap()
+    };
+    for (channels, filters) in [(3, 5), (16, 16)] {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, 3e38] {
+            for in_weight in [false, true] {
+                let (mut images, mut weight) =
+                    (random([2, channels, 8, 8]), random([filters, channels, 3, 3]));
+                if in_weight {
+                    weight[13] = bad
+                } else {
+                    images[27] = bad
+                }
+                let images = Tensor::<4>::from_data(TensorData::new(images, [2, channels, 8, 8]), &device);
+                let weight =
+                    Tensor::<4>::from_data(TensorData::new(weight, [filters, channels, 3, 3]), &device);
+                let bias = Tensor::<1>::zeros([filters], &device);
+                let settings = ConvBlockSettings { padding: [1, 1], ..PLAIN };
+                let [kernel, plain] = [true, false].map(|on| {
+                    set_enabled(on);
+                    vec![("output", wide(conv_relu(images.clone(), weight.clone(), bias.clone(), settings)))]
+                });
+                set_enabled(true);
+                let what = format!("{channels} to {filters}, {bad}, in the weight: {in_weight}");
+                assert!(plain[0].1.iter().filter(|x| x.is_finite()).count() > filters, "{what}");
+                assert_same_kinds(&what, &kernel, &plain);
+            }
+        }
+    }
+}
+
+#[test]
+fn bits_depend_on_no_thread() {
+    let _alone = alone();
+    Device::flex().seed(13);
+    let settings = ConvBlockSettings { padding: [1, 1], pool: true, ..PLAIN };
+    for (channels, filters) in [(3, 7), (16, 32)] {
+        let case = Case { batch: 37, channels, filters, size: [9, 11], kernel: [3, 3], settings };
+        let inputs = inputs(&case);
+        threads(|| bits(&run(&case, &inputs, DType::F32, true)));
+    }
+}
+
+#[test]
+fn every_set_of_vector_instructions_gives_the_plain_operations() {
+    let _alone = alone();
+    Device::flex().seed(14);
+    instruction_sets(|_| {
+        for (channels, filters, pool) in [(3, 7, true), (5, 33, false), (16, 48, true)] {
+            let settings = ConvBlockSettings { padding: [1, 1], pool, ..PLAIN };
+            check(&Case { batch: 3, channels, filters, size: [9, 7], kernel: [3, 3], settings });
+        }
+    });
+}
+
 /// Two blocks in a row, the first of which leaves its output with channels last: in the second one's image, its gradient,
 /// and with strides, whose pixels have classes.
 #[test]
@@ -158,11 +247,19 @@ fn the_order_in_memory_changes_no_value() {
     let _alone = alone();
     Device::flex().seed(6);
     let device = Device::flex().autodiff();
-    for (stride, padding, pool) in [([1, 1], [1, 1], true), ([2, 1], [0, 2], false), ([2, 3], [1, 0], false)]
-    {
+    for (stride, padding, pool, filters, kernel) in [
+        ([1, 1], [1, 1], true, [17, 4], [3, 2]),
+        ([2, 1], [0, 2], false, [17, 4], [3, 2]),
+        ([2, 3], [1, 0], false, [17, 4], [3, 2]),
+        ([1, 1], [1, 1], true, [16, 32], [3, 3]),
+    ] {
         let normal = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(0.1, 1.0), &device);
-        let (images, first, second) = (normal([5, 3, 12, 14]), normal([17, 3, 3, 3]), normal([4, 17, 3, 2]));
-        let filters = |count: usize, value: f32| Tensor::<1>::full([count], value, &device);
+        let (images, first, second) = (
+            normal([5, 3, 12, 14]),
+            normal([filters[0], 3, 3, 3]),
+            normal([filters[1], filters[0], kernel[0], kernel[1]]),
+        );
+        let vector = |count: usize, value: f32| Tensor::<1>::full([count], value, &device);
         let [last, contiguous] = [true, false].map(|channels_last| {
             let (images, first, second) = (
                 images.clone().detach().require_grad(),
@@ -170,10 +267,10 @@ fn the_order_in_memory_changes_no_value() {
                 second.clone().detach().require_grad(),
             );
             let settings = ConvBlockSettings { padding: [1, 1], pool: true, channels_last, ..PLAIN };
-            let [bias, gamma, beta] = [0.1, 1.5, 0.2].map(|value| filters(17, value));
+            let [bias, gamma, beta] = [0.1, 1.5, 0.2].map(|value| vector(filters[0], value));
             let inner = conv_block(images.clone(), first.clone(), bias, gamma, beta, 1e-5, settings).output;
             let settings = ConvBlockSettings { stride, padding, pool, ..PLAIN };
-            let [bias, gamma, beta] = [0.1, 1.5, 0.2].map(|value| filters(4, value));
+            let [bias, gamma, beta] = [0.1, 1.5, 0.2].map(|value| vector(filters[1], value));
             let out = conv_block(inner.clone(), second.clone(), bias, gamma, beta, 1e-5, settings).output;
             let gradients = out.clone().powi_scalar(3).mean().backward();
             vec![
@@ -208,9 +305,11 @@ fn the_folded_block_is_the_plain_operations() {
     let _alone = alone();
     Device::flex().seed(4);
     let device = Device::flex();
-    for (batch, filters, pool) in [(1, 1, false), (1, 32, true), (3, 7, true), (17, 33, false)] {
-        let images = Tensor::<4>::random([batch, 3, 9, 7], Distribution::Normal(0.0, 1.0), &device);
-        let weight = Tensor::<4>::random([filters, 3, 3, 3], Distribution::Normal(0.0, 1.0), &device);
+    for (batch, channels, filters, pool) in
+        [(1, 3, 1, false), (1, 3, 32, true), (3, 3, 7, true), (17, 3, 33, false), (2, 32, 16, true)]
+    {
+        let images = Tensor::<4>::random([batch, channels, 9, 7], Distribution::Normal(0.0, 1.0), &device);
+        let weight = Tensor::<4>::random([filters, channels, 3, 3], Distribution::Normal(0.0, 1.0), &device);
         let bias = Tensor::<1>::random([filters], Distribution::Normal(0.0, 1.0), &device);
         let settings = ConvBlockSettings { padding: [1, 1], pool, ..PLAIN };
         let [kernel, plain] = [true, false].map(|on| {
@@ -296,14 +395,15 @@ fn only_gradients_that_are_asked_for_come() {
     let _alone = alone();
     Device::flex().seed(8);
     let device = Device::flex().autodiff();
-    for tracked in 1..32u8 {
+    for (tracked, [channels, filters]) in (1..32u8).flat_map(|t| [(t, [3, 4]), (t, [16, 32])]) {
         let asked = |input: u8| tracked >> input & 1 == 1;
-        let images = Tensor::<4>::random([2, 3, 6, 6], Distribution::Normal(0.0, 1.0), &device)
+        let images = Tensor::<4>::random([2, channels, 6, 6], Distribution::Normal(0.0, 1.0), &device)
             .set_require_grad(asked(0));
-        let weight = Tensor::<4>::random([4, 3, 3, 3], Distribution::Normal(0.0, 1.0), &device)
+        let weight = Tensor::<4>::random([filters, channels, 3, 3], Distribution::Normal(0.0, 1.0), &device)
             .set_require_grad(asked(1));
         let vectors = [2, 3, 4].map(|input| {
-            Tensor::<1>::random([4], Distribution::Normal(1.0, 0.3), &device).set_require_grad(asked(input))
+            Tensor::<1>::random([filters], Distribution::Normal(1.0, 0.3), &device)
+                .set_require_grad(asked(input))
         });
         let [kernel, plain] = [true, false].map(|on| {
             set_enabled(on);
@@ -362,9 +462,12 @@ fn what_is_no_number_goes_where_the_plain_operations_take_it() {
     let _alone = alone();
     Device::flex().seed(10);
     let device = Device::flex().autodiff();
-    let images = Tensor::<4>::random([2, 2, 6, 6], Distribution::Normal(0.0, 1.0), &device);
-    let weight = Tensor::<4>::random([3, 2, 3, 3], Distribution::Normal(0.0, 1.0), &device);
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+    for (bad, [channels, filters]) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY]
+        .into_iter()
+        .flat_map(|bad| [(bad, [2, 3]), (bad, [16, 32])])
+    {
+        let normal = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let (images, weight) = (normal([2, channels, 6, 6]), normal([filters, channels, 3, 3]));
         for place in 0..4 {
             let [kernel, plain] = [true, false].map(|on| {
                 set_enabled(on);
@@ -377,7 +480,7 @@ fn what_is_no_number_goes_where_the_plain_operations_take_it() {
                     TensorData::new(values, shape)
                 };
                 let vector = |value: f32, here: bool| {
-                    let data = spoil(TensorData::new(vec![value; 3], [3]), here);
+                    let data = spoil(TensorData::new(vec![value; filters], [filters]), here);
                     Tensor::<1>::from_data(data, &device).require_grad()
                 };
                 let images =
@@ -411,6 +514,34 @@ fn what_is_no_number_goes_where_the_plain_operations_take_it() {
             if plain.0 {
                 assert!(kernel.1[1..] == plain.1[1..], "gradients, {bad} at {place}");
             }
+        }
+    }
+}
+
+/// One bad sample spoils the statistics of all; so does a bad bias, though it moves nothing.
+#[test]
+fn what_is_no_number_stays_none() {
+    let _alone = alone();
+    Device::flex().seed(15);
+    let settings = ConvBlockSettings { padding: [1, 1], pool: true, ..PLAIN };
+    for (channels, filters) in [(3, 7), (16, 32)] {
+        let case = Case { batch: 37, channels, filters, size: [9, 11], kernel: [3, 3], settings };
+        let Inputs { images, weight, .. } = inputs(&case);
+        let vector = |x: f32| Tensor::<1>::full([filters], x, &images.device());
+        let all_none = |images: Tensor<4>, bias: f32| {
+            let (bias, gamma, beta) = (vector(bias), vector(1.0), vector(0.0));
+            let out = conv_block(images, weight.clone(), bias, gamma, beta, 1e-5, settings);
+            wide(out.output).iter().all(|x| x.is_nan())
+        };
+        assert!(!all_none(images.clone(), 0.0));
+        assert!(all_none(images.clone(), f32::NAN));
+        for bad in [f32::NAN, f32::INFINITY] {
+            let data = images.to_data();
+            let shape = data.shape().clone();
+            let mut values = data.try_to_vec::<f32>().unwrap();
+            values[100] = bad;
+            let images = Tensor::from_data(TensorData::new(values, shape), &images.device());
+            assert!(all_none(images, 0.0), "{bad}");
         }
     }
 }

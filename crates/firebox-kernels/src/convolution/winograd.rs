@@ -448,3 +448,39 @@ impl WithSimd for Spread<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND_OF_A_CNN: Geometry = Geometry {
+        channels: 32,
+        size: [14, 14],
+        kernel: [3, 3],
+        stride: [1, 1],
+        padding: [1, 1],
+        dilation: [1, 1],
+    };
+
+    #[test]
+    fn only_what_pays_goes_by_tiles() {
+        let is = |geometry: Geometry, filters: usize| Winograd::new(geometry, filters).is_some();
+        assert!(is(SECOND_OF_A_CNN, 64));
+        assert!(!is(SECOND_OF_A_CNN, 65));
+        assert!(!is(Geometry { channels: 3, ..SECOND_OF_A_CNN }, 64));
+        assert!(!is(Geometry { stride: [1, 2], ..SECOND_OF_A_CNN }, 64));
+        assert!(!is(Geometry { dilation: [2, 1], ..SECOND_OF_A_CNN }, 64));
+        assert!(!is(Geometry { padding: [3, 1], ..SECOND_OF_A_CNN }, 64));
+        assert!(!is(Geometry { kernel: [3, 5], ..SECOND_OF_A_CNN }, 64));
+        // A single output would take sixteen products instead of nine.
+        assert!(!is(Geometry { size: [3, 3], padding: [0, 0], ..SECOND_OF_A_CNN }, 64));
+    }
+
+    #[test]
+    fn small_numbers_are_tame() {
+        assert!(tame(&[]) && tame(&[0.0, -0.0, 1e15, -1e15]));
+        for wild in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e16, -1e16] {
+            assert!(!tame(&[0.0, wild, 1.0]), "{wild}");
+        }
+    }
+}

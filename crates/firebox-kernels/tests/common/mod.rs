@@ -45,7 +45,7 @@ pub fn assert_near(what: &str, kernel: &Results, plain: &Results, exact: &Result
 /// The same bits from run to run and with any number of threads.
 pub fn threads(run: impl Fn() -> Vec<u64> + Sync) {
     let expected = run();
-    for threads in [1, 2, 3] {
+    for threads in [1, 2, 3, 5, 16] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for _ in 0..2 {
             assert!(pool.install(&run) == expected, "{threads} threads");
