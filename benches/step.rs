@@ -123,8 +123,17 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(Shape::from(shape), Distribution::Normal(0.0, 1.0), device)
 }
 
-fn mean_square(tensor: Tensor<3>) -> Tensor<1> {
-    tensor.square().mean()
+/// A step towards an output of zeros.
+fn mean_square_step<M: Module + 'static>(
+    mut learner: Learner<M>,
+    forward: impl Fn(&M) -> Tensor<3> + 'static,
+) -> Step {
+    Box::new(move || {
+        let loss = forward(learner.model()).square().mean();
+        let value = loss.clone().detach();
+        learner.step(loss, LR);
+        vec![value]
+    })
 }
 
 /// Inputs are drawn once: a step is measured, not the generator of random numbers.
@@ -149,26 +158,16 @@ fn prepare(kind: Kind, batch: usize) -> Result<Step, Error> {
         }
         Kind::Lstm => {
             let model = init(2, &device, |device| LstmBlockConfig::new(FEATURES, HIDDEN).init(device))?;
-            let mut learner = Learner::new(model, adam());
             let input = random([batch, TIME, FEATURES], &device);
-            Box::new(move || {
-                let (outputs, _) = learner.model().forward(input.clone(), None, None);
-                let loss = mean_square(outputs);
-                let value = loss.clone().detach();
-                learner.step(loss, LR);
-                vec![value]
+            mean_square_step(Learner::new(model, adam()), move |model| {
+                model.forward(input.clone(), None, None).0
             })
         }
         Kind::Rnn => {
             let model = init(2, &device, |device| RnnBlockConfig::new(FEATURES, HIDDEN).init(device))?;
-            let mut learner = Learner::new(model, adam());
             let input = random([batch, TIME, FEATURES], &device);
-            Box::new(move || {
-                let (outputs, _) = learner.model().forward(input.clone(), None, None);
-                let loss = mean_square(outputs);
-                let value = loss.clone().detach();
-                learner.step(loss, LR);
-                vec![value]
+            mean_square_step(Learner::new(model, adam()), move |model| {
+                model.forward(input.clone(), None, None).0
             })
         }
         Kind::Gan => {
@@ -197,17 +196,12 @@ fn prepare(kind: Kind, batch: usize) -> Result<Step, Error> {
         }
         Kind::Attention => {
             let model = init(2, &device, |device| AttentionBlockConfig::new(HIDDEN).init(device))?;
-            let mut learner = Learner::new(model, adam());
             let (outputs, state) =
                 (random([batch, TIME, HIDDEN], &device), random([batch, 1, HIDDEN], &device));
-            Box::new(move || {
+            mean_square_step(Learner::new(model, adam()), move |model| {
                 // In a model they come from an encoder and a decoder, which learn by these gradients.
                 let (outputs, state) = (outputs.clone().require_grad(), state.clone().require_grad());
-                let (context, _) = learner.model().forward(outputs, state, None);
-                let loss = mean_square(context);
-                let value = loss.clone().detach();
-                learner.step(loss, LR);
-                vec![value]
+                model.forward(outputs, state, None).0
             })
         }
         Kind::CnnEval => {

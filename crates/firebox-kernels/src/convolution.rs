@@ -8,34 +8,14 @@ use burn::tensor::module::{batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
 #[cfg(feature = "flex")]
-use crate::convolution::geometry::Geometry;
-#[cfg(feature = "flex")]
-use crate::convolution::kernel::{ConvBlock, Normalisation};
+use crate::convolution::kernel::{ConvBlock, Geometry, Normalisation};
 #[cfg(feature = "flex")]
 use crate::fused::{Order, fused};
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
 #[cfg(feature = "flex")]
-mod activation;
-#[cfg(feature = "flex")]
-mod backward;
-#[cfg(feature = "flex")]
-mod forward;
-#[cfg(feature = "flex")]
-mod geometry;
-#[cfg(feature = "flex")]
-mod gradients;
-#[cfg(feature = "flex")]
-mod image_gradient;
-#[cfg(feature = "flex")]
 mod kernel;
-#[cfg(feature = "flex")]
-mod moments;
-#[cfg(feature = "flex")]
-mod route;
-#[cfg(feature = "flex")]
-mod winograd;
 
 /// The sizes of a [`conv_block`].
 #[derive(Clone, Copy, Debug)]

@@ -6,34 +6,14 @@ use burn::tensor::{Int, Tensor};
 #[cfg(feature = "flex")]
 use crate::fused::fused;
 #[cfg(feature = "flex")]
-use crate::recurrent::kernel::Recurrence;
-#[cfg(feature = "flex")]
-use crate::recurrent::last_states::{Ends, LastStates};
+use crate::recurrent::kernel::{Ends, LastStates, Recurrence};
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
-#[cfg(feature = "flex")]
-mod backward;
 mod cell;
 #[cfg(feature = "flex")]
-mod forward;
-#[cfg(feature = "flex")]
-mod gates;
-#[cfg(feature = "flex")]
-mod gru;
-#[cfg(feature = "flex")]
 mod kernel;
-#[cfg(feature = "flex")]
-mod last_states;
-#[cfg(feature = "flex")]
-mod lstm;
-#[cfg(feature = "flex")]
-mod rnn;
 mod sequence;
-#[cfg(feature = "flex")]
-mod weight;
-#[cfg(feature = "flex")]
-mod weight_gradients;
 
 pub use cell::{Cell, CellState};
 pub use sequence::Sequence;

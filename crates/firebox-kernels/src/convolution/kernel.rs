@@ -8,15 +8,26 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::activation::{Activation, Affine};
-use super::backward::Backward;
-use super::forward::Forward;
-use super::geometry::Geometry;
-use super::moments::{Moments, observe};
+use crate::convolution::kernel::activation::{Activation, Affine};
+use crate::convolution::kernel::backward::Backward;
+use crate::convolution::kernel::forward::Forward;
+use crate::convolution::kernel::moments::{Moments, observe};
 use crate::fused::{Array, Computed, Fused, Order, Pass};
 use crate::layout::transpose;
 use crate::memory::{Recycled, any, with_scratch};
 use crate::simd::vectorised;
+
+mod activation;
+mod backward;
+mod forward;
+mod geometry;
+mod gradients;
+mod image_gradient;
+mod moments;
+mod route;
+mod winograd;
+
+pub(crate) use geometry::Geometry;
 
 /// Into how many chunks a batch is cut, if it is that large.
 const CHUNKS: usize = 16;
@@ -51,39 +62,39 @@ pub(crate) enum Normalisation {
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
     /// The convolution's output `[batch, places, filters]`, without its bias.
-    pub(super) inner: Recycled,
-    pub(super) statistics: Vec<Moments>,
-    pub(super) affine: Affine,
+    inner: Recycled,
+    statistics: Vec<Moments>,
+    affine: Affine,
     /// What the pooling has chosen, less the filter's center: `[batch, out places, filters]`.
-    pub(super) peaks: Option<Recycled>,
+    peaks: Option<Recycled>,
 }
 
 impl ConvBlock {
     /// Images in a chunk; the last one may have fewer.
-    pub(super) fn chunk(&self) -> usize {
+    fn chunk(&self) -> usize {
         self.batch.div_ceil(CHUNKS).max(1)
     }
 
-    pub(super) fn chunks(&self) -> usize {
+    fn chunks(&self) -> usize {
         self.batch.div_ceil(self.chunk())
     }
 
-    pub(super) fn images_of(&self, chunk: usize) -> Range<usize> {
+    fn images_of(&self, chunk: usize) -> Range<usize> {
         chunk * self.chunk()..((chunk + 1) * self.chunk()).min(self.batch)
     }
 
     /// What is done with each image behind the convolution.
-    pub(super) fn activation(&self) -> Activation {
+    fn activation(&self) -> Activation {
         Activation { size: self.geometry.out(), filters: self.filters, pool: self.pool }
     }
 
     /// Elements of the convolution's output for one image.
-    pub(super) fn inner(&self) -> usize {
+    fn inner(&self) -> usize {
         self.filters * self.geometry.places()
     }
 
     /// Elements of the output for one image.
-    pub(super) fn outer(&self) -> usize {
+    fn outer(&self) -> usize {
         let [height, width] = self.activation().out();
         self.filters * height * width
     }

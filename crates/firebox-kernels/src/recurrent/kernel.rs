@@ -9,12 +9,23 @@ use rayon::prelude::*;
 
 use crate::fused::{Array, Computed, Fused, Pass};
 use crate::memory::{Recycled, any};
-use crate::recurrent::backward::BackwardBlock;
 use crate::recurrent::cell::Cell;
-use crate::recurrent::forward::{ForwardBlock, Weights};
-use crate::recurrent::gates::{places, regions};
-use crate::recurrent::last_states::Ends;
-use crate::recurrent::weight_gradients::weight_gradients;
+use crate::recurrent::kernel::backward::BackwardBlock;
+use crate::recurrent::kernel::forward::{ForwardBlock, Weights};
+use crate::recurrent::kernel::gates::{places, regions};
+use crate::recurrent::kernel::weight_gradients::weight_gradients;
+
+mod backward;
+mod forward;
+mod gates;
+mod gru;
+mod last_states;
+mod lstm;
+mod rnn;
+mod weight;
+mod weight_gradients;
+
+pub(crate) use last_states::{Ends, LastStates};
 
 /// The operation on an input `[batch, time, features]`, `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh` as PyTorch has
 /// them, and first states `[states · batch, hidden]`: h, and for an LSTM c behind it.

@@ -3,7 +3,7 @@
 //! Loops over few slices each: so the compiler can tell at run time that none overlap, and makes vectors of them.
 
 use crate::math::tanh;
-use crate::recurrent::gates::{four, sigmoids, tangents};
+use crate::recurrent::kernel::gates::{four, sigmoids, tangents};
 
 /// The gates' sums become the gates; h and c go one step further.
 #[inline(always)]

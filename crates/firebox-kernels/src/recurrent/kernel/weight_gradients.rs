@@ -6,8 +6,8 @@ use crate::layout::transpose;
 use crate::matrix::Into;
 use crate::memory::{any, with_scratch};
 use crate::product::multiply;
-use crate::recurrent::gates::regions;
 use crate::recurrent::kernel::Recurrence;
+use crate::recurrent::kernel::gates::regions;
 
 /// Columns of the gates that a thread takes at a time.
 const TILE: usize = 64;

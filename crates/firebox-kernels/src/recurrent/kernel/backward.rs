@@ -4,9 +4,9 @@ use pulp::{Simd, WithSimd};
 
 use crate::matrix::Into;
 use crate::recurrent::cell::Cell;
-use crate::recurrent::forward::{Weights, apart};
 use crate::recurrent::kernel::Recurrence;
-use crate::recurrent::{gru, lstm, rnn};
+use crate::recurrent::kernel::forward::{Weights, apart};
+use crate::recurrent::kernel::{gru, lstm, rnn};
 use crate::simd::dispatch;
 
 /// A block of rows and where its gradients go.

@@ -4,10 +4,10 @@ use pulp::{Simd, WithSimd};
 
 use crate::matrix::Into;
 use crate::recurrent::cell::Cell;
-use crate::recurrent::gates::regions;
 use crate::recurrent::kernel::Recurrence;
-use crate::recurrent::weight::{Lying, Weight};
-use crate::recurrent::{gru, lstm, rnn};
+use crate::recurrent::kernel::gates::regions;
+use crate::recurrent::kernel::weight::{Lying, Weight};
+use crate::recurrent::kernel::{gru, lstm, rnn};
 use crate::simd::dispatch;
 
 /// The weights, packed for one of the passes.

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::gradients::{Gradients, ZEROS};
-use super::kernel::{ConvBlock, Kept};
 use super::route::{ImageGradients, Slopes};
+use super::{ConvBlock, Kept};
 use crate::fused::Order;
 use crate::layout::transpose;
 use crate::memory::{Recycled, any, with_scratch};

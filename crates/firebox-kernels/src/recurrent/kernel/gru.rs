@@ -4,7 +4,7 @@
 //! becomes n.
 
 use crate::math::tanh;
-use crate::recurrent::gates::{four, sigmoids};
+use crate::recurrent::kernel::gates::{four, sigmoids};
 
 /// The sums become r, z, U·h + b and n; h goes one step further.
 #[inline(always)]
