@@ -1,6 +1,12 @@
 //! How work is given to threads.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use rayon::prelude::*;
+use rayon::{Yield, current_num_threads, current_thread_index};
 
 /// Floating-point operations below which it is not worth while to wake another thread: some twenty microseconds' worth.
 pub(crate) const SMALL: usize = 1 << 21;
@@ -11,12 +17,48 @@ pub(crate) fn share<T: Send>(
     operations: usize,
     run: impl Fn(T) + Send + Sync,
 ) {
-    if operations < SMALL || rayon::current_num_threads() == 1 {
+    if operations < SMALL || current_num_threads() == 1 {
         tasks.for_each(run);
     } else {
-        let tasks: Vec<T> = tasks.collect();
-        tasks.into_par_iter().with_max_len(1).for_each(run);
+        spread(tasks.collect(), run);
     }
+}
+
+/// The same for tasks that are large in any case.
+pub(crate) fn spread<T: Send>(tasks: Vec<T>, run: impl Fn(T) + Send + Sync) {
+    tasks.into_par_iter().with_max_len(1).for_each(run);
+    linger();
+}
+
+/// How long threads look for more work before they sleep: longer than what lies between two operations of a step.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// Threads that look, and until when, in nanoseconds of [`now`].
+static LOOKING: AtomicUsize = AtomicUsize::new(0);
+static UNTIL: AtomicU64 = AtomicU64::new(0);
+
+fn now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+/// Has the other threads look for work a while. rayon's own go to sleep within some microseconds, and to wake one takes
+/// as long as many an operation. They leave the core to whoever else wants it.
+fn linger() {
+    UNTIL.store(now() + PATIENCE.as_nanos() as u64, Ordering::Relaxed);
+    if LOOKING.load(Ordering::Relaxed) + 1 >= current_num_threads() {
+        return;
+    }
+    LOOKING.fetch_add(1, Ordering::Relaxed);
+    rayon::spawn(|| {
+        // The first thread may be the one that trains, and come here while it waits for others.
+        while current_thread_index() != Some(0) && now() < UNTIL.load(Ordering::Relaxed) {
+            if rayon::yield_now() != Some(Yield::Executed) {
+                thread::yield_now();
+            }
+        }
+        LOOKING.fetch_sub(1, Ordering::Relaxed);
+    });
 }
 
 /// The columns `first..` of a matrix whose rows have so many elements, by tiles of so many columns: where each begins, and

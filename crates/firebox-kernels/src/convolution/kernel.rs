@@ -16,6 +16,7 @@ use crate::fused::{Array, Computed, Fused, Order, Pass};
 use crate::layout::transpose;
 use crate::memory::{Recycled, any, with_scratch};
 use crate::simd::vectorised;
+use crate::tasks::spread;
 
 mod activation;
 mod backward;
@@ -203,7 +204,7 @@ impl Fused<5> for ConvBlock {
             .zip(inner.chunks(self.inner()))
             .map(|(output, inner)| (output, inner, of_images.as_mut().and_then(Iterator::next)))
             .collect();
-        tasks.into_par_iter().for_each(|(output, inner, peaks)| {
+        spread(tasks, |(output, inner, peaks)| {
             with_scratch(|scratch| {
                 let ([memory, ..], _) = scratch.take([self.outer(), 0, 0, 0]);
                 self.activate(output, inner, &affine, memory, peaks);

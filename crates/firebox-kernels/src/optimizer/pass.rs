@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::simd::vectorised;
+use crate::tasks::spread;
 
 /// Elements that a thread takes at a time. So many or fewer stay on the calling thread: waking another one takes longer.
 pub(crate) const CHUNK: usize = 1 << 14;
@@ -26,7 +27,7 @@ pub(crate) fn run<const N: usize>(pass: impl Pass<N>, written: [&mut [f32]; N], 
         .chunks(CHUNK)
         .map(|read| (chunks.each_mut().map(|chunks| chunks.next().unwrap_or_default()), read))
         .collect();
-    tasks.into_par_iter().for_each(|(written, read)| {
+    spread(tasks, |(written, read)| {
         vectorised(
             #[inline(always)]
             || pass.run(written, read),

@@ -5,8 +5,6 @@
 //! there may be as many blocks as threads. The gradients of the weights are sums over all rows and steps: their order is
 //! fixed, and threads take parts of the weights.
 
-use rayon::prelude::*;
-
 use crate::fused::{Array, Computed, Fused, Pass};
 use crate::memory::{Recycled, any};
 use crate::recurrent::cell::Cell;
@@ -14,6 +12,7 @@ use crate::recurrent::kernel::backward::BackwardBlock;
 use crate::recurrent::kernel::forward::{ForwardBlock, Weights};
 use crate::recurrent::kernel::gates::{places, regions};
 use crate::recurrent::kernel::weight_gradients::weight_gradients;
+use crate::tasks::spread;
 
 mod backward;
 mod forward;
@@ -127,7 +126,7 @@ fn pieces(memory: Option<&mut [f32]>, length: usize) -> impl Iterator<Item = Opt
 fn each<B: Send>(mut blocks: Vec<B>, run: impl Fn(B) + Sync + Send) {
     match blocks.len() {
         1 => blocks.drain(..).for_each(run),
-        _ => blocks.into_par_iter().for_each(run),
+        _ => spread(blocks, run),
     }
 }
 

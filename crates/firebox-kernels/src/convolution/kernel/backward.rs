@@ -9,6 +9,7 @@ use crate::fused::Order;
 use crate::layout::transpose;
 use crate::memory::{Recycled, any, with_scratch};
 use crate::simd::vectorised;
+use crate::tasks::spread;
 
 /// What the whole backward pass reads.
 pub(super) struct Backward<'a> {
@@ -101,7 +102,7 @@ impl Backward<'_> {
         let mut of_weights = d_weights.chunks_mut(weight.len());
         let tasks: Vec<_> =
             (0..block.chunks()).map(|chunk| (chunk, of_images.next(), of_weights.next())).collect();
-        tasks.into_par_iter().with_max_len(1).for_each(|(chunk, d_images, mut d_weight)| {
+        spread(tasks, |(chunk, d_images, mut d_weight)| {
             with_scratch(|scratch| {
                 let [a, b, c, d, e, f, g, h] = gradients.sizes();
                 let ([memory, pieces @ ..], panels) = scratch.take([block.outer(), a, b, c, d, e, f, g, h]);

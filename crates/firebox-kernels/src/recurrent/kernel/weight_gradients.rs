@@ -1,13 +1,12 @@
 //! The gradients of a recurrent layer's weights: sums over all rows of a batch and all steps.
 
-use rayon::prelude::*;
-
 use crate::layout::transpose;
 use crate::matrix::Into;
 use crate::memory::{any, with_scratch};
 use crate::product::multiply;
 use crate::recurrent::kernel::Recurrence;
 use crate::recurrent::kernel::gates::regions;
+use crate::tasks::spread;
 
 /// Columns of the gates that a thread takes at a time.
 const TILE: usize = 64;
@@ -58,7 +57,7 @@ pub(crate) fn weight_gradients(
             });
         }
     }
-    tiles.into_par_iter().for_each(|tile| {
+    spread(tiles, |tile| {
         with_scratch(|scratch| {
             let Tile { column, width, .. } = tile;
             let ([ih, hh, sums, _], panels) = scratch.take([width * features, width * hidden, width, 0]);
