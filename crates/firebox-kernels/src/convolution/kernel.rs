@@ -210,7 +210,6 @@ impl Fused<5> for ConvBlock {
                 self.activate(output, inner, &affine, memory, peaks);
             });
         });
-        drop(of_images);
         let means = statistics.iter().map(|moments| moments.mean() as f32);
         let beside = means.chain(statistics.iter().map(|moments| moments.variance() as f32)).collect();
         Computed {

@@ -116,22 +116,14 @@ impl Backward<'_> {
                     let behind = self.image(number, memory);
                     let image = &images[number * geometry.image()..][..geometry.image()];
                     let d_image = d_images.as_mut().and_then(Iterator::next);
-                    gradients.add(
-                        image,
-                        &behind,
-                        slopes,
-                        d_weight.as_deref_mut(),
-                        d_image,
-                        &mut pieces,
-                        panels,
-                    );
+                    let to = [d_weight.as_deref_mut(), d_image];
+                    gradients.add(image, &behind, slopes, to, &mut pieces, panels);
                 }
                 if let Some(to) = d_weight {
                     gradients.finish(to, &pieces);
                 }
             });
         });
-        drop((of_images, of_weights));
         let d_weight = wanted[1].then(|| {
             let (sum, rest) = d_weights.split_at_mut(weight.len());
             vectorised(

@@ -69,15 +69,14 @@ impl<'a> Gradients<'a> {
         [padded, bordered, images, gradients, winograd.sums(), image, inputs, products]
     }
 
-    /// The gradient of one image, in its order, and what it adds to the weight's: to that itself,
-    /// `[channels, kernel height, kernel width, filters]`, or to the sums among the memory.
+    /// What an image adds to the weight's gradient, to that itself, `[channels, kernel height, kernel width, filters]`, or
+    /// to the sums among the memory; and its own gradient, in its order. Those that are wanted.
     pub(super) fn add(
         &self,
         image: &[f32],
         behind: &ImageGradients<'_>,
         slopes: &Slopes,
-        d_weight: Option<&mut [f32]>,
-        d_image: Option<&mut [f32]>,
+        [d_weight, d_image]: [Option<&mut [f32]>; 2],
         memory: &mut [&mut [f32]; PIECES],
         panels: &mut Panels,
     ) {

@@ -389,13 +389,12 @@ impl WithSimd for Gather<'_> {
                     let at = |x: usize| products[((4 * y + x) * tiles + tile) * vectors + vector];
                     *row = gather(simd, [at(0), at(1), at(2), at(3)]);
                 }
-                for x in 0..2 {
-                    let column = gather(simd, [m[0][x], m[1][x], m[2][x], m[3][x]]);
-                    for y in 0..2 {
-                        let (y, x, value) = (first_y + y, first_x + x, column[y]);
-                        if y < height && x < width {
-                            to[(y * width + x) * vectors + vector] = value;
-                        }
+                let column = |x: usize| gather(simd, [m[0][x], m[1][x], m[2][x], m[3][x]]);
+                let columns = [column(0), column(1)];
+                for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                    let place = [first_y + y, first_x + x];
+                    if place[0] < height && place[1] < width {
+                        to[(place[0] * width + place[1]) * vectors + vector] = columns[x][y];
                     }
                 }
             }
