@@ -33,6 +33,9 @@
 //! Zen 4 it reaches 106 GFLOP/s for a step of an LSTM, where gemm reaches 44, and as much for a convolution, which is what
 //! the core can do.
 //!
+//! Convolutions of 3×3 with a step of 1 and enough channels take Winograd's tiles of 2×2 outputs (`winograd.rs`), which need
+//! 16 products where the windows need 36; an image with values that could overflow there goes by its windows.
+//!
 //! Vector instructions are chosen at run time (`simd.rs`, on pulp): AVX-512, AVX2, NEON, or what every CPU has;
 //! [`instructions`] tells which. Passes over elements are plain loops that are compiled for each of them.
 //!
@@ -46,7 +49,7 @@
 //!
 //! Large tensors that a kernel makes come from memory that an earlier one has left (`memory.rs`), and the backward passes
 //! compute again what is cheap, such as the windows of images or the tangents of attention. Of 15 kinds of
-//! training steps that were measured 14 take less memory than with the plain operations, and one 2 MiB more.
+//! training steps that were measured 14 take less memory than with the plain operations, and one as much.
 
 mod allocator;
 mod attention;
