@@ -33,11 +33,14 @@
 //! Zen 4 it reaches 106 GFLOP/s for a step of an LSTM, where gemm reaches 44, and as much for a convolution, which is what
 //! the core can do.
 //!
-//! Convolutions of 3×3 with a step of 1 and enough channels take Winograd's tiles of 2×2 outputs (`winograd.rs`), which need
-//! 16 products where the windows need 36; an image with values that could overflow there goes by its windows.
+//! Convolutions of 3×3 with a step of 1 take Winograd's tiles of 2×2 outputs (`winograd.rs`), which need 16 products where the
+//! windows need 36: if channels and filters are multiples of 16, nothing is dilated, the padding is at most 2, and there are
+//! images enough to make it pay. Its sums round by the largest value of a tile instead of their own; so images, gradients and
+//! weights with values of 65,536 or more, or none of a number, go by their windows.
 //!
 //! Vector instructions are chosen at run time (`simd.rs`, on pulp): AVX-512, AVX2, NEON, or what every CPU has;
-//! [`instructions`] tells which. Passes over elements are plain loops that are compiled for each of them.
+//! [`instructions`] tells which. Passes over elements are plain loops that are compiled for each of them, where the compiler makes vectors of them, and
+//! else written in pulp's.
 //!
 //! # The same bits
 //!

@@ -15,7 +15,7 @@ use crate::tasks::share;
 
 /// Outputs side by side that a tile has: two vectors of AVX-512, four of AVX2, eight of NEON. Layouts don't depend on the
 /// CPU.
-const WIDTH: usize = 32;
+pub(crate) const WIDTH: usize = 32;
 
 /// Steps of the sum in one go: so much of a panel stays in the cache, and rounding errors of long sums stay small.
 const DEPTH: usize = 512;

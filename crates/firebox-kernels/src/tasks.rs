@@ -1,7 +1,6 @@
 //! How work is given to threads.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ pub(crate) fn share<T: Send>(
     }
 }
 
-/// The same for tasks that are large in any case.
+/// Runs tasks that are large in any case, one a thread at a time.
 pub(crate) fn spread<T: Send>(tasks: Vec<T>, run: impl Fn(T) + Send + Sync) {
     tasks.into_par_iter().with_max_len(1).for_each(run);
     linger();
@@ -33,26 +32,21 @@ pub(crate) fn spread<T: Send>(tasks: Vec<T>, run: impl Fn(T) + Send + Sync) {
 /// How long threads look for more work before they sleep: longer than what lies between two operations of a step.
 const PATIENCE: Duration = Duration::from_micros(100);
 
-/// Threads that look, and until when, in nanoseconds of [`now`].
+/// Threads that look.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
-static UNTIL: AtomicU64 = AtomicU64::new(0);
-
-fn now() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
-}
 
 /// Has the other threads look for work a while. rayon's own go to sleep within some microseconds, and to wake one takes
 /// as long as many an operation. They leave the core to whoever else wants it.
 fn linger() {
-    UNTIL.store(now() + PATIENCE.as_nanos() as u64, Ordering::Relaxed);
     if LOOKING.load(Ordering::Relaxed) + 1 >= current_num_threads() {
         return;
     }
     LOOKING.fetch_add(1, Ordering::Relaxed);
     rayon::spawn(|| {
-        // The first thread may be the one that trains, and come here while it waits for others.
-        while current_thread_index() != Some(0) && now() < UNTIL.load(Ordering::Relaxed) {
+        // A deadline that nobody moves: this may be a thread that waits for others, and came here meanwhile. The first one
+        // may be that which trains.
+        let end = Instant::now() + PATIENCE;
+        while current_thread_index() != Some(0) && Instant::now() < end {
             if rayon::yield_now() != Some(Yield::Executed) {
                 thread::yield_now();
             }

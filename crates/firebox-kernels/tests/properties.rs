@@ -89,7 +89,7 @@ fn convolutions() {
         let mut padding = [case.number(0..=3), case.number(0..=3)];
         if case.number(0..=2) == 0 {
             // Such go by tiles.
-            (batch, channels, filters) = (batch.min(4), channels.div_ceil(8) * 16, filters.div_ceil(8) * 16);
+            (batch, channels, filters) = (batch.max(6), channels.div_ceil(8) * 16, filters.div_ceil(8) * 16);
             (kernel, stride, dilation) = ([3, 3], [1, 1], [1, 1]);
             padding = padding.map(|padding| padding.min(2));
         }

@@ -102,7 +102,7 @@ impl ConvBlock {
 
     /// The convolution's output `[batch, places, filters]`, without its bias, and its statistics.
     fn convolve(&self, images: &[f32], weight: &[f32]) -> (Recycled, Vec<Moments>) {
-        let forward = Forward::new(self.geometry, self.filters, weight, self.order);
+        let forward = Forward::new(self.geometry, self.filters, weight, self.order, self.batch);
         let mut inner = Recycled::new(self.batch * self.inner());
         let chunk = self.chunk();
         let mut moments = vec![Moments::default(); self.chunks() * self.filters];
@@ -155,7 +155,7 @@ impl ConvBlock {
 
     /// The whole operation for inference.
     fn folded(&self, output: &mut [f32], images: &[f32], weight: &[f32], bias: &[f32]) {
-        let forward = Forward::new(self.geometry, self.filters, weight, self.order);
+        let forward = Forward::new(self.geometry, self.filters, weight, self.order, self.batch);
         let affine = Affine::folded(bias);
         output.par_chunks_mut(self.outer().max(1)).zip(images.par_chunks(self.geometry.image())).for_each(
             |(output, image)| {

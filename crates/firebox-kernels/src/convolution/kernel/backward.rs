@@ -93,9 +93,12 @@ impl Backward<'_> {
         weight: &[f32],
         wanted: [bool; 2],
     ) -> [Option<Vec<f32>>; 2] {
+        if wanted == [false, false] {
+            return [None, None];
+        }
         let block = self.block;
         let (geometry, filters) = (block.geometry, block.filters);
-        let gradients = Gradients::new(geometry, filters, weight, block.order, wanted[0]);
+        let gradients = Gradients::new(geometry, filters, weight, block.order, block.batch, wanted);
         let mut d_images = any(if wanted[0] { images.len() } else { 0 });
         let mut d_weights = Recycled::new(if wanted[1] { block.chunks() * weight.len() } else { 0 });
         let mut of_images = d_images.chunks_mut(block.chunk() * geometry.image());

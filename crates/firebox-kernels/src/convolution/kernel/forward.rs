@@ -24,8 +24,14 @@ pub(super) struct Forward<'a> {
 pub(super) const PIECES: usize = 5;
 
 impl<'a> Forward<'a> {
-    pub(super) fn new(geometry: Geometry, filters: usize, weight: &'a [f32], order: Order) -> Self {
-        let winograd = Winograd::new(geometry, filters);
+    pub(super) fn new(
+        geometry: Geometry,
+        filters: usize,
+        weight: &'a [f32],
+        order: Order,
+        images: usize,
+    ) -> Self {
+        let winograd = Winograd::new(geometry, filters, images);
         let winograd = winograd.and_then(|winograd| Some((winograd.weight(weight)?, winograd)));
         Forward {
             order,

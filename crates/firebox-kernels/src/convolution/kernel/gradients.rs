@@ -19,6 +19,7 @@ pub(super) struct Gradients<'a> {
     back: Option<ImageGradient<'a>>,
     /// The faster way, if there is one; with a weight, if the images' gradients are wanted.
     winograd: Option<(Winograd, Option<Panels>)>,
+    wants_weight: bool,
 }
 
 /// Pieces of memory that an image's gradients take, and how many of them, the first ones, must be zero before the first
@@ -32,9 +33,10 @@ impl<'a> Gradients<'a> {
         filters: usize,
         weight: &'a [f32],
         order: Order,
-        wants_images: bool,
+        images: usize,
+        [wants_images, wants_weight]: [bool; 2],
     ) -> Self {
-        let winograd = Winograd::new(geometry, filters).and_then(|winograd| {
+        let winograd = Winograd::new(geometry, filters, images).and_then(|winograd| {
             let back = wants_images.then(|| winograd.weight_back(weight));
             match back {
                 // The weight is wild.
@@ -49,6 +51,7 @@ impl<'a> Gradients<'a> {
             windows: Windows::new(geometry, order),
             back: wants_images.then(|| ImageGradient::new(geometry, filters, weight, order)),
             winograd,
+            wants_weight,
         }
     }
 
@@ -64,9 +67,10 @@ impl<'a> Gradients<'a> {
             Some(_) => (gradients.inputs(), gradients.products(self.geometry.channels)),
             None => (0, 0),
         };
+        let sums = if self.wants_weight { winograd.sums() } else { 0 };
         let inputs = inputs.max(images.inputs());
         let [images, gradients] = [images, gradients].map(Grid::elements);
-        [padded, bordered, images, gradients, winograd.sums(), image, inputs, products]
+        [padded, bordered, images, gradients, sums, image, inputs, products]
     }
 
     /// What an image adds to the weight's gradient, to that itself, `[channels, kernel height, kernel width, filters]`, or

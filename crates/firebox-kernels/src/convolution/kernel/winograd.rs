@@ -11,8 +11,9 @@
 //!      ⎣0 −1  0  1⎦      ⎣0   0  1⎦
 //! ```
 //!
-//! An output is a sum over its own window only, as it is without, but one whose terms can be larger than the result: so what
-//! is infinite or no number would spread. Therefore values must be [`tame`].
+//! An output is a sum over its own window only, as it is without, but one whose terms can be larger than the result: what is
+//! infinite or no number would spread, and one huge value takes digits from the sums of its tile, also where its own weight
+//! is 0. Therefore values must be [`tame`].
 
 use pulp::{Simd, WithSimd};
 
@@ -21,8 +22,9 @@ use super::route::Places;
 use crate::fused::Order;
 use crate::layout::transpose;
 use crate::matrix::Into;
-use crate::product::{Panel, Panels, multiply};
+use crate::product::{Panel, Panels, WIDTH, multiply};
 use crate::simd::{dispatch, vectorised};
+use crate::tasks::share;
 
 /// Elements of a tile's inputs.
 const ELEMENTS: usize = 16;
@@ -30,10 +32,13 @@ const ELEMENTS: usize = 16;
 /// Channels and filters must be a multiple of this, as a vector of the widest kind has them.
 const LANES: usize = 16;
 
-/// Values so small that no sum here overflows.
-const LIMIT: f32 = (1u64 << 50) as f32;
+/// Values below this, which normalised images, weights and gradients are, leave a sum its digits, and are far from overflow.
+const LIMIT: f32 = (1u32 << 16) as f32;
 
-/// Whether all values are numbers below a limit that leaves room for any sum of products.
+/// What the packing of the weight takes, in multiplications that the tiles save, by pairs of a channel and a filter.
+const PACKING: usize = 1500;
+
+/// Whether all values are numbers below the limit.
 pub(super) fn tame(values: &[f32]) -> bool {
     // Without their signs, numbers are in the order of their bits, and what is no number or infinite comes last.
     let largest = vectorised(
@@ -65,8 +70,8 @@ pub(super) struct Grid {
 }
 
 impl Winograd {
-    /// If this is a convolution for which it pays.
-    pub(super) fn new(geometry: Geometry, filters: usize) -> Option<Self> {
+    /// If this is a convolution of so many images for which it pays.
+    pub(super) fn new(geometry: Geometry, filters: usize, count: usize) -> Option<Self> {
         let Geometry { channels, size, kernel, stride, padding, dilation } = geometry;
         let fits = [kernel, stride, dilation] == [[3, 3], [1, 1], [1, 1]];
         let fits = fits && padding.iter().all(|&padding| padding <= 2);
@@ -77,17 +82,19 @@ impl Winograd {
         let images = Grid { channels, size, border: padding, out };
         let gradients =
             Grid { channels: filters, size: out, border: padding.map(|padding| 2 - padding), out: size };
-        // The tiles at the far borders may be half empty.
-        let pays = |grid: &Grid| 10 * ELEMENTS * grid.tiles() <= 8 * 9 * grid.out[0] * grid.out[1];
-        (pays(&images) && pays(&gradients)).then_some(Winograd { images, gradients })
+        // The tiles at the far borders may be half empty; and what they save has to be worth the other passes.
+        let saved =
+            |grid: &Grid| (9 * grid.out[0] * grid.out[1]).saturating_sub(ELEMENTS * 5 / 4 * grid.tiles());
+        let pays = count * saved(&images).min(saved(&gradients)) >= PACKING;
+        pays.then_some(Winograd { images, gradients })
     }
 
     /// The weight `[filters, channels, 3, 3]` for [`Grid::convolve`] of the images, if it is tame.
     pub(super) fn weight(&self, weight: &[f32]) -> Option<Panels> {
         let (channels, filters) = (self.images.channels, self.gradients.channels);
         tame(weight).then(|| {
-            pack(channels, filters, |channel, filter, y, x| {
-                weight[(filter * channels + channel) * 9 + 3 * y + x]
+            pack(channels, filters, false, |channel, filter| {
+                &weight[(filter * channels + channel) * 9..][..9]
             })
         })
     }
@@ -96,9 +103,7 @@ impl Winograd {
     pub(super) fn weight_back(&self, weight: &[f32]) -> Option<Panels> {
         let (channels, filters) = (self.images.channels, self.gradients.channels);
         tame(weight).then(|| {
-            pack(filters, channels, |filter, channel, y, x| {
-                weight[(filter * channels + channel) * 9 + 8 - 3 * y - x]
-            })
+            pack(filters, channels, true, |filter, channel| &weight[(filter * channels + channel) * 9..][..9])
         })
     }
 
@@ -188,33 +193,58 @@ impl WithSimd for Finish<'_> {
     }
 }
 
-/// G·g
+/// G·g of as many as there are lanes.
 #[inline(always)]
-fn widen(g: [f32; 3]) -> [f32; 4] {
-    let sum = 0.5 * (g[0] + g[2]);
-    [g[0], sum + 0.5 * g[1], sum - 0.5 * g[1], g[2]]
+fn widen(g: [&Lanes; 3]) -> [Lanes; 4] {
+    let mut wide = [*g[0], [0.0; WIDTH], [0.0; WIDTH], *g[2]];
+    for lane in 0..WIDTH {
+        let sum = 0.5 * (g[0][lane] + g[2][lane]);
+        wide[1][lane] = sum + 0.5 * g[1][lane];
+        wide[2][lane] = sum - 0.5 * g[1][lane];
+    }
+    wide
 }
 
-/// The weight of `from` channels to `to` as a matrix (element, from) × to.
-fn pack(from: usize, to: usize, weight: impl Fn(usize, usize, usize, usize) -> f32) -> Panels {
+type Lanes = [f32; WIDTH];
+
+/// The weight of `from` channels to `to` as a matrix (element, from) × to: `window` are the nine elements of a pair, the
+/// last one first if it is turned.
+fn pack<'a>(
+    from: usize,
+    to: usize,
+    turned: bool,
+    window: impl Fn(usize, usize) -> &'a [f32] + Sync,
+) -> Panels {
     let mut panels = Panels::default();
-    for Panel { values, columns, lanes } in panels.place(ELEMENTS * from, to) {
-        for input in 0..from {
-            for (lane, output) in columns.clone().enumerate() {
-                let mut rows = [[0.0; 4]; 3];
-                for (y, row) in rows.iter_mut().enumerate() {
-                    let at = |x: usize| weight(input, output, y, x);
-                    *row = widen([at(0), at(1), at(2)]);
-                }
-                for x in 0..4 {
-                    let column = widen([rows[0][x], rows[1][x], rows[2][x]]);
-                    for (y, value) in column.into_iter().enumerate() {
-                        values[((4 * y + x) * from + input) * lanes + lane] = value;
+    // An element takes as long as many operations of a product.
+    share(
+        panels.place(ELEMENTS * from, to),
+        64 * ELEMENTS * from * to,
+        |Panel { values, columns, lanes }| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for input in 0..from {
+                        let mut weight: [Lanes; 9] = [[0.0; WIDTH]; 9];
+                        for (lane, output) in columns.clone().enumerate() {
+                            for (place, value) in window(input, output).iter().enumerate() {
+                                weight[if turned { 8 - place } else { place }][lane] = *value;
+                            }
+                        }
+                        let rows: [[Lanes; 4]; 3] =
+                            [0, 3, 6].map(|y| widen([0, 1, 2].map(|x| &weight[y + x])));
+                        for x in 0..4 {
+                            let column = widen([&rows[0][x], &rows[1][x], &rows[2][x]]);
+                            for (y, all) in column.iter().enumerate() {
+                                let place = ((4 * y + x) * from + input) * lanes;
+                                values[place..][..lanes].copy_from_slice(&all[..lanes]);
+                            }
+                        }
                     }
-                }
-            }
-        }
-    }
+                },
+            );
+        },
+    );
     panels
 }
 
@@ -463,8 +493,11 @@ mod tests {
 
     #[test]
     fn only_what_pays_goes_by_tiles() {
-        let is = |geometry: Geometry, filters: usize| Winograd::new(geometry, filters).is_some();
+        let is = |geometry: Geometry, filters: usize| Winograd::new(geometry, filters, 64).is_some();
         assert!(is(SECOND_OF_A_CNN, 64));
+        assert!(Winograd::new(SECOND_OF_A_CNN, 64, 2).is_some());
+        // The weight is packed once, for however many images.
+        assert!(Winograd::new(SECOND_OF_A_CNN, 64, 1).is_none());
         assert!(!is(SECOND_OF_A_CNN, 65));
         assert!(!is(Geometry { channels: 3, ..SECOND_OF_A_CNN }, 64));
         assert!(!is(Geometry { stride: [1, 2], ..SECOND_OF_A_CNN }, 64));
@@ -477,8 +510,8 @@ mod tests {
 
     #[test]
     fn small_numbers_are_tame() {
-        assert!(tame(&[]) && tame(&[0.0, -0.0, 1e15, -1e15]));
-        for wild in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e16, -1e16] {
+        assert!(tame(&[]) && tame(&[0.0, -0.0, 65_535.0, -65_535.0]));
+        for wild in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 65_536.0, -65_536.0] {
             assert!(!tame(&[0.0, wild, 1.0]), "{wild}");
         }
     }
