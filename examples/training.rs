@@ -136,7 +136,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     }
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
-    if let Some(signal) = outcome.interrupted {
+    if let Some(signal) = outcome.interrupted() {
         say(format!("go on with: --resume --run-dir {}", run.path().display()));
         return Ok(ExitCode::from(128 + signal.number() as u8));
     }

@@ -32,6 +32,11 @@ pub trait Batches {
     /// If the state belongs to another source.
     fn check(&self, state: &LoaderState) -> Result<(), Error>;
 
+    /// The indices of the samples of a batch, in their order, if they are known: of data with random access.
+    fn indices(&self, _epoch: u64, _batch: usize) -> Option<Vec<usize>> {
+        None
+    }
+
     /// All batches of an epoch; the same ones whenever it is asked for.
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_>;
 
@@ -89,6 +94,10 @@ impl<C: Collate> Batches for Loader<C> {
 
     fn check(&self, state: &LoaderState) -> Result<(), Error> {
         self.check(state)
+    }
+
+    fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
+        Some(self.indices(epoch, batch))
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<C::Batch> + '_> {

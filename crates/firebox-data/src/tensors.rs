@@ -187,6 +187,10 @@ where
         self.loader.check(state)
     }
 
+    fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
+        self.loader.indices(epoch, batch)
+    }
+
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_> {
         self.stream(self.loader.epoch(epoch))
     }

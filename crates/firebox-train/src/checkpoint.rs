@@ -6,8 +6,10 @@
 //! is there it stays there. What `best` should lead to is part of each checkpoint's state: should a kill come
 //! between the two links, a resume sets `best` right.
 //!
-//! `manifest.json` lists every other file with its size, its SHA-256 and its tensors. Loading checks them all.
-//! Checkpoints are kept until somebody removes them.
+//! `manifest.json` lists every other file with its size, its SHA-256 and its tensors, and says which program on which CPU
+//! has written it. Loading checks them all. If the last checkpoint is damaged, a resume takes the one before it.
+//!
+//! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,16 +18,19 @@ use std::path::{Path, PathBuf};
 use firebox_data::LoaderState;
 use firebox_models::StateDict;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind};
 use crate::files;
 use crate::metrics::{Metrics, lossless};
+use crate::origin::{Origin, hex};
 use crate::run_dir::{from_json, to_json};
 use crate::task::TaskState;
 
 const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state.json";
+const VALUES: &str = "task.json";
 const TENSORS: &str = ".safetensors";
 
 /// Where a run stands, apart from its task's tensors.
@@ -44,8 +49,19 @@ pub struct RunState {
     pub running_seconds: f64,
     /// Seconds of them spent waiting for data.
     pub running_wait_s: f64,
-    /// The best checkpoint so far.
-    pub best: Option<Best>,
+    /// The best checkpoints so far, as many as are kept, the best one first.
+    pub best: Vec<Best>,
+    /// Evaluations since the monitored metric was better than ever before.
+    pub stale: usize,
+    /// What the schedule remembers.
+    #[serde(default)]
+    pub schedule: Value,
+    /// Batches that were not learned from because a number was not finite.
+    #[serde(default)]
+    pub not_finite: usize,
+    /// The step of the last evaluation.
+    #[serde(default)]
+    pub validated: Option<usize>,
     /// Seconds of training and validation so far.
     pub seconds: f64,
     /// Seconds of training alone.
@@ -66,7 +82,11 @@ impl RunState {
             running: Metrics::default(),
             running_seconds: 0.0,
             running_wait_s: 0.0,
-            best: None,
+            best: Vec::new(),
+            stale: 0,
+            schedule: Value::Null,
+            not_finite: 0,
+            validated: None,
             seconds: 0.0,
             train_seconds: 0.0,
             train_samples: 0,
@@ -75,7 +95,7 @@ impl RunState {
     }
 }
 
-/// The best checkpoint of a run.
+/// One of the best checkpoints of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Its step.
@@ -89,7 +109,11 @@ pub struct Best {
 
 #[derive(Serialize, Deserialize)]
 struct Manifest {
-    firebox_version: String,
+    /// What made it: a resume somewhere else warns.
+    origin: Origin,
+    /// The run's settings.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    config: Value,
     files: BTreeMap<String, FileRecord>,
 }
 
@@ -130,7 +154,7 @@ impl FileRecord {
 }
 
 fn sha256(contents: &[u8]) -> String {
-    Sha256::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(contents))
 }
 
 fn names(tensors: &StateDict) -> BTreeSet<String> {
@@ -141,12 +165,27 @@ fn names(tensors: &StateDict) -> BTreeSet<String> {
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
+    config: Value,
+}
+
+/// A checkpoint as it was loaded.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) state: RunState,
+    pub(crate) task: TaskState,
+    pub(crate) origin: Origin,
 }
 
 impl Checkpoints {
     /// The checkpoints in `folder`, which must exist for saving.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Checkpoints { folder: folder.into() }
+        Checkpoints { folder: folder.into(), config: Value::Null }
+    }
+
+    /// Has the manifests hold the run's settings.
+    pub(crate) fn with_config(mut self, config: Value) -> Self {
+        self.config = config;
+        self
     }
 
     /// Saves a checkpoint in the place of one of the same step, if there is one; lets `last` lead to it, and `best`
@@ -167,7 +206,7 @@ impl Checkpoints {
         }
         written?;
         self.link("last", state.step)?;
-        if let Some(best) = &state.best
+        if let Some(best) = state.best.first()
             && best.step == state.step
         {
             self.link("best", best.step)?;
@@ -192,27 +231,87 @@ impl Checkpoints {
                 .map_err(|error| Error::new(ErrorKind::Checkpoint, part).caused_by(error))?;
             add(format!("{part}{TENSORS}"), &bytes, names(tensors))?;
         }
+        if !task.values().is_empty() {
+            add(VALUES.to_owned(), &json(task.values())?, BTreeSet::new())?;
+        }
         add(STATE.to_owned(), &json(state)?, BTreeSet::new())?;
-        let manifest = Manifest { firebox_version: env!("CARGO_PKG_VERSION").to_owned(), files: records };
+        let manifest = Manifest { origin: Origin::here(), config: self.config.clone(), files: records };
         let path = folder.join(MANIFEST);
         let manifest = json(&manifest)?;
         files::write_synced(&path, &manifest).map_err(|error| cannot(&path, "be written", error))?;
         files::sync_folder(folder).map_err(failed)
     }
 
-    /// Lets the links lead to what a loaded state says: `best` may be one checkpoint behind after a kill.
+    /// Makes the folder what a loaded state says: `best` may be one checkpoint behind after a kill, and what was saved later,
+    /// or not to its end, belongs to steps that will be done again.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if the best checkpoint is gone, [`ErrorKind::Io`] if a link can't be made.
-    pub(crate) fn relink(&self, state: &RunState) -> Result<(), Error> {
+    /// [`ErrorKind::Checkpoint`] if the best checkpoint is gone, [`ErrorKind::Io`] if something can't be changed.
+    pub(crate) fn go_back_to(&self, state: &RunState) -> Result<(), Error> {
         self.link("last", state.step)?;
-        let Some(best) = &state.best else { return Ok(()) };
-        let place = self.folder.join(name(best.step));
-        if !place.is_dir() {
-            let text = "no such checkpoint, although the last one says that it is the best";
-            return Err(Error::new(ErrorKind::Checkpoint, text).at_path(place));
+        if let Some(best) = state.best.first() {
+            let place = self.folder.join(name(best.step));
+            if !place.is_dir() {
+                let text = "no such checkpoint, although the last one says that it is the best";
+                return Err(Error::new(ErrorKind::Checkpoint, text).at_path(place));
+            }
+            self.link("best", best.step)?;
         }
-        self.link("best", best.step)
+        for step in self.steps()?.into_iter().filter(|step| *step > state.step) {
+            self.remove(step)?;
+        }
+        self.clear_parts()
+    }
+
+    /// Removes all checkpoints but the last `last` ones up to the state's, and those that it says are the best.
+    pub(crate) fn prune(&self, state: &RunState, last: usize) -> Result<(), Error> {
+        let mut steps = self.steps()?;
+        steps.retain(|step| *step <= state.step);
+        let old = steps.len().saturating_sub(last.max(1));
+        for step in &steps[..old] {
+            if !state.best.iter().any(|best| best.step == *step) {
+                self.remove(*step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of which there are checkpoints, in their order.
+    fn steps(&self) -> Result<Vec<usize>, Error> {
+        let failed = |error| cannot(&self.folder, "be read", error);
+        let mut steps = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if let Some(step) = entry.file_name().to_str().and_then(step_of)
+                && entry.path().join(MANIFEST).is_file()
+            {
+                steps.push(step);
+            }
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    fn remove(&self, step: usize) -> Result<(), Error> {
+        let (place, beside) = (self.folder.join(name(step)), self.folder.join(format!(".{}.part", name(step))));
+        let failed = |error| cannot(&place, "be removed", error);
+        files::remove_folder(&beside).map_err(failed)?;
+        fs::rename(&place, &beside).map_err(failed)?;
+        files::remove_folder(&beside).map_err(failed)
+    }
+
+    /// Removes what a kill has left of a checkpoint.
+    fn clear_parts(&self) -> Result<(), Error> {
+        let failed = |error| cannot(&self.folder, "be read", error);
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let part = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".part"));
+            if part.and_then(step_of).is_some() {
+                files::remove_folder(&entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets a link lead to a checkpoint, in one step.
@@ -239,6 +338,32 @@ impl Checkpoints {
     /// [`ErrorKind::Checkpoint`] if it is missing, incomplete, damaged or of another format version; the error
     /// names the file.
     pub fn load(&self, name: &str) -> Result<(RunState, TaskState), Error> {
+        self.load_whole(name).map(|loaded| (loaded.state, loaded.task))
+    }
+
+    /// The last checkpoint that is good, and what is wrong with those behind it.
+    ///
+    /// # Errors
+    /// That of the last one, if none is good.
+    pub(crate) fn load_last(&self) -> Result<(Loaded, Vec<Error>), Error> {
+        let first = match self.load_whole("last") {
+            Ok(loaded) => return Ok((loaded, Vec::new())),
+            Err(error) => error,
+        };
+        let link = fs::read_link(self.folder.join("last")).ok();
+        let Some(last) = link.and_then(|target| step_of(target.to_str()?)) else { return Err(first) };
+        let mut damaged = vec![first];
+        let steps = self.steps().unwrap_or_default();
+        for step in steps.into_iter().rev().filter(|step| *step < last) {
+            match self.load_whole(&name(step)) {
+                Ok(loaded) => return Ok((loaded, damaged)),
+                Err(error) => damaged.push(error),
+            }
+        }
+        Err(damaged.swap_remove(0))
+    }
+
+    fn load_whole(&self, name: &str) -> Result<Loaded, Error> {
         // The link is followed once: while a run goes on, it may lead elsewhere a moment later.
         let link = self.folder.join(name);
         let folder = fs::read_link(&link).map_or(link.clone(), |target| self.folder.join(target));
@@ -264,6 +389,8 @@ impl Checkpoints {
             record.check(&contents).map_err(parse(name))?;
             if name == STATE {
                 state = Some(from_json::<RunState>(&contents).map_err(parse(STATE))?);
+            } else if name == VALUES {
+                task.set_values(from_json(&contents).map_err(parse(VALUES))?);
             } else if let Some(part) = name.strip_suffix(TENSORS) {
                 let tensors = StateDict::from_safetensors(&contents)
                     .map_err(|error| bad(&folder.join(name), "unreadable").caused_by(error))?;
@@ -272,7 +399,7 @@ impl Checkpoints {
             }
         }
         let state = state.ok_or_else(|| bad(&folder.join(MANIFEST), format!("it lists no {STATE}")))?;
-        Ok((state, task))
+        Ok(Loaded { state, task, origin: manifest.origin })
     }
 
     /// Removes everything that a run has put here, and nothing else.
@@ -291,8 +418,7 @@ impl Checkpoints {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let part = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
-            let step =
-                part.unwrap_or(&name).strip_prefix("step-").and_then(|step| step.parse::<usize>().ok());
+            let step = step_of(part.unwrap_or(&name));
             // Whole, or not yet: anything else of such a name is somebody else's.
             if step.is_some() && (part.is_some() || entry.path().join(MANIFEST).is_file()) {
                 files::remove_folder(&entry.path()).map_err(failed)?;
@@ -300,6 +426,11 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+/// The step of a checkpoint's name.
+fn step_of(name: &str) -> Option<usize> {
+    name.strip_prefix("step-")?.parse().ok()
 }
 
 fn name(step: usize) -> String {

@@ -41,6 +41,33 @@ where
         Ok(self)
     }
 
+    /// Clips each element of the gradients: [`Learner::with_clip_value`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `max_value` is a finite number above 0.
+    pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_clip_value(max_value)?;
+        Ok(self)
+    }
+
+    /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_ema(decay)?;
+        Ok(self)
+    }
+
+    /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if no parameter is there, or the factor is none.
+    pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_lr_factor(path, factor)?;
+        Ok(self)
+    }
+
     /// The model as it is now.
     pub fn model(&self) -> &M {
         self.learner.model()
@@ -51,7 +78,7 @@ where
         &'a self,
         into: &'a mut Predictions,
     ) -> impl FnMut((I, Tensor<1, Int>)) -> Result<Metrics, Error> + 'a {
-        let model = self.model().valid();
+        let model = self.learner.averaged();
         move |(inputs, classes)| {
             let logits = model.forward(inputs);
             into.outputs = logits.dims()[1];
@@ -66,7 +93,7 @@ where
     /// # Errors
     /// If the device gives no result.
     pub fn probabilities(&self, inputs: I) -> Result<Vec<f32>, Error> {
-        floats(softmax(self.model().valid().forward(inputs), 1))
+        floats(softmax(self.learner.averaged().forward(inputs), 1))
     }
 }
 
@@ -83,13 +110,17 @@ where
     ) -> Result<Metrics, Error> {
         let logits = self.model().forward(inputs);
         let loss = cross_entropy(logits.clone(), classes.clone());
-        let metrics = judge(&logits.detach(), &classes, loss.clone().detach());
-        self.learner.step(loss, context.lr);
-        metrics
+        let metrics = judge(&logits.detach(), &classes, loss.clone().detach())?;
+        self.learner.learn(loss, metrics.samples() as f64, context)?;
+        Ok(metrics)
+    }
+
+    fn gradient_norm(&self) -> Option<f64> {
+        self.learner.gradient_norm()
     }
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
-        let model = self.model().valid();
+        let model = self.learner.averaged();
         move |(inputs, classes)| {
             let logits = model.forward(inputs);
             judge(&logits, &classes, cross_entropy(logits.clone(), classes.clone()))

@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Data,
     /// A task could not take a step, or judge a batch.
     Task,
+    /// A loss or a gradient is infinite or not a number.
+    NotFinite,
     /// A file or folder cannot be read or written.
     Io,
     /// A run folder that is in use, or is none.
@@ -48,6 +50,12 @@ impl Error {
     /// Names the file or folder that it is about.
     pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.0.path = Some(path.into());
+        self
+    }
+
+    /// Says in front of the message where it happened.
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        self.0.message = format!("{place}: {}", self.0.message);
         self
     }
 

@@ -6,10 +6,12 @@ use firebox_data::EpochReport;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::checkpoint::RunState;
 use crate::error::BoxError;
 use crate::interrupt::Signal;
 use crate::metrics::Metrics;
 use crate::run_dir::FORMAT_VERSION;
+use crate::task::{StepContext, TaskState};
 
 /// The kinds of [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Record {
     pub metrics: Metrics,
     /// The step's learning rate.
     pub lr: Option<f64>,
+    /// The norm of the step's gradients, if the task tells.
+    pub gradient_norm: Option<f64>,
     /// Samples a second, waiting for data included.
     pub samples_per_s: f64,
     /// Seconds of it spent waiting for data.
@@ -69,6 +73,9 @@ impl Serialize for Record {
         if let Some(lr) = self.lr {
             map.serialize_entry("lr", &lr)?;
         }
+        if let Some(norm) = self.gradient_norm.filter(|norm| norm.is_finite()) {
+            map.serialize_entry("gradient_norm", &norm)?;
+        }
         if self.samples_per_s.is_finite() {
             map.serialize_entry("samples_per_s", &self.samples_per_s)?;
         }
@@ -93,8 +100,37 @@ pub enum Event<'e> {
         /// Epochs of the whole run.
         epochs: u64,
     },
+    /// An epoch begins, or goes on.
+    EpochBegins {
+        /// Where the run stands.
+        state: &'e RunState,
+    },
+    /// A step begins.
+    StepBegins {
+        /// Its place and its learning rate.
+        context: &'e StepContext,
+        /// Where the run stands.
+        state: &'e RunState,
+    },
+    /// The parameters have moved; the step's [`Recorded`](Event::Recorded) comes next.
+    StepEnds {
+        /// Where the run stands.
+        state: &'e RunState,
+    },
+    /// An evaluation for the choice of the best checkpoint begins.
+    Validating {
+        /// Where the run stands.
+        state: &'e RunState,
+    },
     /// A step, an evaluation or an epoch is over.
     Recorded(&'e Record),
+    /// A checkpoint is handed to the thread that writes it.
+    Saving {
+        /// Where the run stands.
+        state: &'e RunState,
+        /// The task's tensors.
+        task: &'e TaskState,
+    },
     /// A checkpoint is complete.
     Saved {
         /// Its folder.
@@ -102,6 +138,8 @@ pub enum Event<'e> {
         /// Whether it is the best so far.
         best: bool,
     },
+    /// Something that doesn't end the run, and that somebody should know.
+    Warning(&'e str),
     /// The run stops because a signal asked it to; a checkpoint was saved just before.
     Interrupted {
         /// The signal.

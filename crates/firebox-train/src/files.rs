@@ -72,3 +72,17 @@ pub(crate) fn symlink_folder(target: &Path, link: &Path) -> io::Result<()> {
 pub(crate) fn symlink_folder(target: &Path, link: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_dir(target, link)
 }
+
+/// The bytes that the file system of a folder has left for this user, if it tells.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    {
+        let system = rustix::fs::statvfs(path).ok()?;
+        Some(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}

@@ -46,15 +46,27 @@ impl MetricsLog {
         let failed = |error| Error::io(&self.path, "cannot be written", error);
         let mut line = serde_json::to_string(record).map_err(|error| failed(error.into()))?;
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(failed)?;
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            // A full disk: what is there stays a line for each record.
+            let _ = self.file.set_len(self.bytes);
+            return Err(failed(error));
+        }
         self.bytes += line.len() as u64;
         Ok(())
     }
 
-    /// Makes everything so far survive a loss of power, and says how long the file is.
-    pub(crate) fn sync(&mut self) -> Result<u64, Error> {
-        let failed = |error| Error::io(&self.path, "cannot be written", error);
-        self.file.sync_data().map_err(failed)?;
-        Ok(self.bytes)
+    /// How long the file is.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The same file, for another thread to wait until it is on the disk.
+    pub(crate) fn file(&self) -> Result<File, Error> {
+        self.file.try_clone().map_err(|error| Error::io(&self.path, "cannot be written", error))
+    }
+
+    /// Makes everything so far survive a loss of power.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|error| Error::io(&self.path, "cannot be written", error))
     }
 }

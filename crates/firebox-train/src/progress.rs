@@ -53,6 +53,7 @@ impl Callback for Progress {
                 RecordKind::Step => run.step(record),
                 RecordKind::Eval | RecordKind::Epoch => run.pass(record),
             },
+            Event::Warning(text) => run.line(&format!("warning: {text}")),
             Event::Interrupted { signal, step, path, data } => {
                 if let Some(bar) = run.bar.take() {
                     bar.finish_and_clear();

@@ -2,12 +2,30 @@
 
 use std::f64::consts::PI;
 
+use serde_json::Value;
+
 use crate::error::{Error, ErrorKind};
 
 /// The learning rate of every step: a function, so that a resumed run needs no state of it.
 pub trait Schedule {
     /// The rate of step `step`, counted from 0 over all epochs.
     fn lr(&self, step: usize) -> f64;
+
+    /// Hears the monitored metric of an evaluation. Most don't care.
+    fn observe(&mut self, _value: f64) {}
+
+    /// What it remembers of what it heard, for a checkpoint; null for a function of the step alone.
+    fn state(&self) -> Value {
+        Value::Null
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] if it is of another schedule.
+    fn load(&mut self, _state: &Value) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// One rate for all steps.

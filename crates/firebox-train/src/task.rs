@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use firebox_models::StateDict;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
@@ -17,6 +20,9 @@ pub struct StepContext {
     pub step: usize,
     /// The schedule's learning rate for this step.
     pub lr: f64,
+    /// Whether the parameters move after this batch. With gradient accumulation a step has several batches, and they do
+    /// after its last one.
+    pub updates: bool,
 }
 
 /// Whether a metric should rise or fall.
@@ -31,7 +37,13 @@ pub enum Goal {
 impl StepContext {
     /// A place in a run, for a task that is stepped by hand.
     pub fn new(epoch: u64, step: usize, lr: f64) -> Self {
-        StepContext { epoch, step, lr }
+        StepContext { epoch, step, lr, updates: true }
+    }
+
+    /// For a batch of the step that isn't its last one.
+    pub fn without_update(mut self) -> Self {
+        self.updates = false;
+        self
     }
 }
 
@@ -54,10 +66,12 @@ pub trait Task {
     /// The tensors of one batch.
     type Batch;
 
-    /// Learns from one batch and says how it went, by means over the batch's samples.
+    /// Learns from one batch and says how it went, by means over the batch's samples. The parameters move if the context
+    /// says so: [`Learner::learn`](crate::Learner::learn) heeds it.
     ///
     /// # Errors
-    /// Whatever makes it senseless to go on.
+    /// Whatever makes it senseless to go on. [`ErrorKind::NotFinite`] says that this batch was not learned from, and can be
+    /// [skipped](crate::TrainerConfig::skip_not_finite).
     fn train_step(&mut self, batch: Self::Batch, context: &StepContext) -> Result<Metrics, Error>;
 
     /// Judges batches with the models as they are now, without learning from them.
@@ -66,10 +80,15 @@ pub trait Task {
     /// The metric that decides which checkpoint is the best.
     fn monitor(&self) -> (&'static str, Goal);
 
-    /// Everything that a resumed run needs, by tensors.
+    /// The norm of the last step's gradients, for the records, and so that the trainer can warn of one that explodes.
+    fn gradient_norm(&self) -> Option<f64> {
+        None
+    }
+
+    /// Everything that a resumed run needs: models, optimisers, and what else the task carries from step to step.
     ///
     /// # Errors
-    /// If some state has no form as tensors.
+    /// If some state has no form as tensors or JSON.
     fn state(&self) -> Result<TaskState, Error>;
 
     /// Takes the state back.
@@ -79,14 +98,18 @@ pub trait Task {
     fn load(&mut self, state: &TaskState) -> Result<(), Error>;
 }
 
-/// The tensors of a task, in parts such as `model` and `model.optimizer`, each of which becomes one file.
+/// What a task has to remember: tensors in parts such as `model` and `model.optimizer`, each of which becomes one file, and
+/// other values by name, as JSON.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TaskState(BTreeMap<String, StateDict>);
+pub struct TaskState {
+    tensors: BTreeMap<String, StateDict>,
+    values: BTreeMap<String, Value>,
+}
 
 impl TaskState {
     /// Adds a part, or replaces it. Its name becomes a file's: letters, digits, dots and dashes.
     pub fn insert(&mut self, name: impl Into<String>, part: StateDict) {
-        self.0.insert(name.into(), part);
+        self.tensors.insert(name.into(), part);
     }
 
     /// One part.
@@ -94,17 +117,53 @@ impl TaskState {
     /// # Errors
     /// [`ErrorKind::Checkpoint`] if it is not there.
     pub fn get(&self, name: &str) -> Result<&StateDict, Error> {
-        self.0.get(name).ok_or_else(|| {
-            let have: Vec<_> = self.0.keys().map(String::as_str).collect();
-            let text = format!("no part {name}: it has {}", have.join(", "));
-            Error::new(ErrorKind::Checkpoint, text)
-        })
+        self.tensors.get(name).ok_or_else(|| absent("part", name, self.tensors.keys()))
     }
 
     /// The parts in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StateDict)> {
-        self.0.iter().map(|(name, part)| (name.as_str(), part))
+        self.tensors.iter().map(|(name, part)| (name.as_str(), part))
     }
+
+    /// Adds a value, or replaces it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] if it has no form as JSON.
+    pub fn insert_value(&mut self, name: impl Into<String>, value: &impl Serialize) -> Result<(), Error> {
+        let name = name.into();
+        let value = serde_json::to_value(value)
+            .map_err(|error| Error::new(ErrorKind::Checkpoint, name.clone()).caused_by(error))?;
+        self.values.insert(name, value);
+        Ok(())
+    }
+
+    /// One value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] if it is not there, or of another form.
+    pub fn value<T: DeserializeOwned>(&self, name: &str) -> Result<T, Error> {
+        let value = self.values.get(name).ok_or_else(|| absent("value", name, self.values.keys()))?;
+        T::deserialize(value).map_err(|error| Error::new(ErrorKind::Checkpoint, name).caused_by(error))
+    }
+
+    pub(crate) fn values(&self) -> &BTreeMap<String, Value> {
+        &self.values
+    }
+
+    pub(crate) fn set_values(&mut self, values: BTreeMap<String, Value>) {
+        self.values = values;
+    }
+
+    /// How many bytes the tensors take.
+    pub(crate) fn bytes(&self) -> u64 {
+        let parts = self.tensors.values().flat_map(StateDict::iter);
+        parts.map(|(_, tensor)| tensor.as_bytes().len() as u64).sum()
+    }
+}
+
+fn absent<'a>(what: &str, name: &str, have: impl Iterator<Item = &'a String>) -> Error {
+    let have: Vec<_> = have.map(String::as_str).collect();
+    Error::new(ErrorKind::Checkpoint, format!("no {what} {name}: it has {}", have.join(", ")))
 }
 
 #[cfg(test)]

@@ -35,8 +35,8 @@ fn what_was_saved_is_loaded() {
     let checkpoints = Checkpoints::new(folder.path());
     let best = Best { step: 5, metric: "loss".into(), value: 0.1 + 0.2 };
     let mut states: Vec<_> = [0, 5, 9].map(state).into();
-    states[1].best = Some(best.clone());
-    states[2].best = Some(best);
+    states[1].best = vec![best.clone()];
+    states[2].best = vec![best];
     for state in &states {
         checkpoints.save(state, &tensors(state.step, 10)).unwrap();
         assert_eq!(checkpoints.load("last").unwrap(), (state.clone(), tensors(state.step, 10)));
@@ -138,7 +138,7 @@ fn a_step_saved_again_replaces_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::new(folder.path());
     let mut first = state(4);
-    first.best = Some(Best { step: 4, metric: "loss".into(), value: 2.0 });
+    first.best = vec![Best { step: 4, metric: "loss".into(), value: 2.0 }];
     checkpoints.save(&first, &tensors(4, 3)).unwrap();
     let mut second = first.clone();
     second.loader.epoch = 1;
@@ -155,7 +155,7 @@ fn numbers_that_json_lacks_are_kept() {
     let checkpoints = Checkpoints::new(folder.path());
     let mut state = state(1);
     state.running = Metrics::of(3).with_mean("loss", f64::NAN).with_mean("other", f64::INFINITY);
-    state.best = Some(Best { step: 1, metric: "loss".into(), value: f64::NEG_INFINITY });
+    state.best = vec![Best { step: 1, metric: "loss".into(), value: f64::NEG_INFINITY }];
     checkpoints.save(&state, &tensors(1, 3)).unwrap();
     let loaded = checkpoints.load("last").unwrap().0;
     assert_eq!(loaded.best, state.best);
@@ -200,7 +200,7 @@ fn child_that_saves_for_ever() {
     let first = checkpoints.load("last").map_or(0, |(state, _)| state.step + 1);
     for step in first.. {
         let mut state = state(step);
-        state.best = step.is_multiple_of(3).then(|| Best { step, metric: "loss".into(), value: 1.0 });
+        state.best = Vec::from_iter(step.is_multiple_of(3).then(|| Best { step, metric: "loss".into(), value: 1.0 }));
         checkpoints.save(&state, &tensors(step, 50_000)).unwrap();
         // All but those that `best` may lead to.
         if let Some(old) = step.checked_sub(2).filter(|old| !old.is_multiple_of(3)) {

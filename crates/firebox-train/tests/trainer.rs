@@ -147,7 +147,7 @@ fn a_run_records_every_step_evaluation_and_epoch() {
     let _alone = draws();
     let folder = tempfile::tempdir().unwrap();
     let (_, outcome) = Run::new().fit(folder.path());
-    assert_eq!((outcome.steps, outcome.interrupted), (EPOCHS as usize * BATCHES, None));
+    assert_eq!((outcome.steps, outcome.interrupted()), (EPOCHS as usize * BATCHES, None));
     let records = records(folder.path());
     let of = |kind: &str| records.iter().filter(|record| record["kind"] == kind).collect::<Vec<_>>();
     let steps: Vec<_> = of("step").iter().map(|record| record["step"].as_u64().unwrap()).collect();
@@ -190,14 +190,14 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
     for stop in [1, BATCHES, BATCHES + 1, 10, 3 * BATCHES - 1] {
         let folder = tempfile::tempdir().unwrap();
         let (_, outcome) = Run { stop_after: Some(stop), ..Run::new() }.fit(folder.path());
-        assert_eq!((outcome.interrupted, outcome.steps), (Some(Signal::Term), stop));
+        assert_eq!((outcome.interrupted(), outcome.steps), (Some(Signal::Term), stop));
         // Records that were written behind the checkpoint belong to steps that are done again.
         let metrics = folder.path().join("metrics.jsonl");
         let mut text = fs::read_to_string(&metrics).unwrap();
         text.push_str("{\"kind\":\"step\",\"step\":99");
         fs::write(&metrics, text).unwrap();
         let (state, outcome) = Run { workers: 2, resume: true, ..Run::new() }.fit(folder.path());
-        assert_eq!(outcome.interrupted, None);
+        assert_eq!(outcome.interrupted(), None);
         assert_eq!(state, expected, "stopped after {stop}");
         assert_eq!(records(folder.path()), records(whole.path()), "stopped after {stop}");
     }
@@ -208,7 +208,7 @@ fn a_stop_during_the_last_step_lets_the_run_end() {
     let _alone = draws();
     let folder = tempfile::tempdir().unwrap();
     let (_, outcome) = Run { stop_after: Some(3 * BATCHES), ..Run::new() }.fit(folder.path());
-    assert_eq!((outcome.interrupted, outcome.steps), (None, 3 * BATCHES));
+    assert_eq!((outcome.interrupted(), outcome.steps), (None, 3 * BATCHES));
     let (_, again) = Run { resume: true, ..Run::new() }.fit(folder.path());
     assert_eq!((again.steps, again.best), (outcome.steps, outcome.best), "nothing is left to do");
 }
@@ -271,20 +271,20 @@ fn a_kill_between_the_links_is_mended_by_a_resume() {
     let _alone = draws();
     let folder = tempfile::tempdir().unwrap();
     let (_, outcome) = Run { stop_after: Some(2 * BATCHES), ..Run::new() }.fit(folder.path());
-    assert!(outcome.interrupted.is_some());
+    assert!(outcome.interrupted().is_some());
     let best = folder.path().join("checkpoints/best");
     let right = fs::read_link(&best).unwrap();
     // Killed after `last` was linked and before `best` was: it leads to an older one, or is not there yet.
     fs::remove_file(&best).unwrap();
     let (_, outcome) =
         Run { resume: true, stop_after: Some(2 * BATCHES + 1), ..Run::new() }.fit(folder.path());
-    assert!(outcome.interrupted.is_some());
+    assert!(outcome.interrupted().is_some());
     assert_eq!(fs::read_link(&best).unwrap(), right);
     fs::remove_file(&best).unwrap();
     std::os::unix::fs::symlink("step-0", &best).unwrap();
     let (_, outcome) =
         Run { resume: true, stop_after: Some(2 * BATCHES + 2), ..Run::new() }.fit(folder.path());
-    assert!(outcome.interrupted.is_some());
+    assert!(outcome.interrupted().is_some());
     assert_eq!(fs::read_link(&best).unwrap(), right);
     // The best checkpoint itself is gone.
     fs::remove_dir_all(folder.path().join("checkpoints").join(&right)).unwrap();
@@ -321,7 +321,7 @@ fn a_loss_that_is_no_number_can_be_saved_and_resumed() {
     };
     let run = RunDir::create(folder.path()).unwrap();
     let outcome = trainer(&run, false, Some(5)).fit(&mut task(8), &data(), &points(40, 0, &device)).unwrap();
-    assert!(outcome.interrupted.is_some());
+    assert!(outcome.interrupted().is_some());
     let state = Checkpoints::new(run.checkpoints()).load("last").unwrap().0;
     assert!(!state.running.mean("loss").unwrap().is_finite(), "this test needs a loss that is no number");
     trainer(&run, true, None).fit(&mut task(8), &data(), &points(40, 0, &device)).unwrap();

@@ -93,6 +93,17 @@ impl<C: Collate> Loader<C> {
         self.executor.batches.samples(epoch)
     }
 
+    /// The indices of the samples of a batch, in their order.
+    ///
+    /// # Panics
+    /// If the epoch has no such batch.
+    pub fn indices(&self, epoch: u64, batch: usize) -> Vec<usize> {
+        let batches = &self.executor.batches;
+        let mut indices = Vec::new();
+        batches.indices(epoch, batches.positions(epoch, batch), &mut indices);
+        indices
+    }
+
     /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows if it was
     /// left to the loader and more are of use: the [report](EpochReport::chosen) says why.
     pub fn workers(&self) -> usize {

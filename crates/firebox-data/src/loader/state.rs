@@ -75,6 +75,17 @@ impl LoaderState {
         bits.map(|place| self.batch.saturating_add(place)).collect()
     }
 
+    /// How many batches of this epoch were delivered.
+    pub fn delivered(&self) -> usize {
+        self.batch + self.ahead.iter().map(|bits| bits.count_ones() as usize).sum::<usize>()
+    }
+
+    /// Whether a batch of this epoch was delivered.
+    pub fn has_delivered(&self, batch: usize) -> bool {
+        let bit = |place: usize| self.ahead.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1);
+        batch.checked_sub(self.batch).is_none_or(bit)
+    }
+
     pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {
         let batches = loader.batches(self.epoch);
         let mut differences = self.differences(loader.seed, &loader.fingerprint);

@@ -1,0 +1,152 @@
+//! An optimiser's state as tensors with names.
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
+use burn::tensor::{Bytes, DType, Element, Tensor, TensorData};
+use burn_pack::{Reader, Scalar, Writer};
+use firebox_models::StateDict;
+
+use crate::error::{Error, ErrorKind};
+
+/// The optimiser's state by parameter path and field: tensors as `fc2.weight/momentum.moment_1`, single numbers
+/// as `fc2.weight#momentum.time`.
+///
+/// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
+pub(super) fn of<M: Module>(optimizer: &ModuleOptimizer, model: &M) -> Result<StateDict, Error> {
+    let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
+    let record =
+        optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
+    let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
+    let paths = Paths::of(model);
+    let key = |name: &str, mark: char| {
+        let (id, field) = name.split_once('.')?;
+        let id = id.parse::<u64>().map(ParamId::from).ok()?;
+        let path = paths.0.iter().find(|(other, _)| *other == id)?;
+        Some(format!("{}{mark}{field}", path.1))
+    };
+    let known = |name: &str, mark| {
+        key(name, mark).ok_or_else(|| unreadable(format!("{name} is of no parameter")))
+    };
+    let mut state = StateDict::default();
+    for (name, &scalar) in record.scalars() {
+        state.insert(known(name, SCALAR)?, scalar_to_tensor(scalar));
+    }
+    for tensor in record.into_tensors().map_err(|error| unreadable(error.to_string()))? {
+        let (name, dtype, shape, _, bytes) =
+            tensor.into_parts().map_err(|error| unreadable(error.to_string()))?;
+        state.insert(known(&name, TENSOR)?, TensorData::from_bytes(bytes, shape, dtype));
+    }
+    Ok(state)
+}
+
+/// The optimiser with this state, for the parameters of `model`.
+pub(super) fn restored<M: Module>(
+    optimizer: &ModuleOptimizer,
+    model: &M,
+    name: &str,
+    state: &StateDict,
+) -> Result<ModuleOptimizer, Error> {
+    let refused = |text: String| Error::new(ErrorKind::Checkpoint, format!("{name}: {text}"));
+    let paths = Paths::of(model);
+    let mut tensors = Vec::new();
+    let mut scalars = Vec::new();
+    let mut strangers = Vec::new();
+    for (key, data) in state.iter() {
+        let known = key.split_once([TENSOR, SCALAR]).and_then(|(path, field)| {
+            let (id, _) = paths.0.iter().find(|(_, other)| other == path)?;
+            Some((id.val(), format!("{}.{field}", id.val())))
+        });
+        match (known, key.contains(SCALAR), tensor_to_scalar(data)) {
+            (Some((_, field)), true, Some(scalar)) => scalars.push((field, scalar)),
+            (Some((id, field)), false, _) => {
+                let (bytes, shape, dtype) = data.clone().into_parts();
+                tensors.push(burn_pack::Tensor::new(field, dtype, shape, Some(id), bytes));
+            }
+            _ => strangers.push(format!("unexpected {key}")),
+        }
+    }
+    if !strangers.is_empty() {
+        return Err(refused(strangers.join("; ")));
+    }
+    let mut writer = Writer::new(tensors);
+    for (field, scalar) in scalars {
+        writer = writer.with_scalar(&field, scalar);
+    }
+    for (id, path) in &paths.0 {
+        writer = writer.with_metadata(&id.val().to_string(), path);
+    }
+    let bytes: Bytes = writer.into_bytes().map_err(|error| refused(error.to_string()))?;
+    let record = OptimizerRecord::from_bytes(bytes).map_err(|error| refused(error.to_string()))?;
+    let optimizer = optimizer.clone().load_record(record);
+    // Burn skips, without a word, what it cannot rebuild: look whether everything arrived.
+    let arrived = of(&optimizer, model)?;
+    let not_taken = state.iter().filter(|(key, data)| arrived.get(key) != Some(data));
+    let not_given = arrived.iter().filter(|(key, _)| state.get(key).is_none());
+    let wrong: Vec<_> = not_taken
+        .map(|(key, _)| format!("not accepted by the optimiser: {key}"))
+        .chain(not_given.map(|(key, _)| format!("missing {key}")))
+        .collect();
+    match wrong.is_empty() {
+        true => Ok(optimizer),
+        false => Err(refused(wrong.join("; "))),
+    }
+}
+
+/// What stands between a parameter's path and the field of its state.
+const TENSOR: char = '/';
+const SCALAR: char = '#';
+
+/// A single number is a tensor of one element, of a type of its own for each kind.
+fn scalar_to_tensor(scalar: Scalar) -> TensorData {
+    match scalar {
+        Scalar::Int(value) => TensorData::new(vec![value], [1]),
+        Scalar::UInt(value) => TensorData::new(vec![value], [1]),
+        Scalar::Float(value) => TensorData::new(vec![value], [1]),
+        Scalar::Bool(value) => TensorData::new(vec![u8::from(value)], [1]),
+    }
+}
+
+fn tensor_to_scalar(data: &TensorData) -> Option<Scalar> {
+    fn one<E: Element>(data: &TensorData) -> Option<E> {
+        data.try_to_vec().ok().filter(|values| values.len() == 1)?.pop()
+    }
+    match data.dtype() {
+        DType::I64 => one(data).map(Scalar::Int),
+        DType::U64 => one(data).map(Scalar::UInt),
+        DType::F64 => one(data).map(Scalar::Float),
+        DType::U8 => one::<u8>(data).map(|value| Scalar::Bool(value != 0)),
+        _ => None,
+    }
+}
+
+/// The path of each floating-point parameter.
+#[derive(Default)]
+pub(super) struct Paths(pub(super) Vec<(ParamId, String)>);
+
+impl Paths {
+    pub(super) fn of<M: Module>(model: &M) -> Self {
+        let mut visit = PathVisitor::default();
+        model.visit(&mut visit);
+        visit.paths
+    }
+}
+
+#[derive(Default)]
+struct PathVisitor {
+    path: Vec<String>,
+    paths: Paths,
+}
+
+impl ModuleVisitor for PathVisitor {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.paths.0.push((param.id, self.path.join(".")));
+    }
+}

@@ -1,0 +1,115 @@
+//! Checkpoints written by a thread of their own, while training goes on.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+
+use crate::checkpoint::{Checkpoints, RunState};
+use crate::error::{Error, ErrorKind};
+use crate::task::TaskState;
+
+/// Writes one checkpoint after the other. The training thread only copies its state; hashing, writing and waiting for the
+/// disk happen here. Dropping it waits for the one in hand.
+pub(crate) struct Saver {
+    /// `None` once it is closed.
+    jobs: Option<Sender<Job>>,
+    done: Receiver<Result<Saved, Error>>,
+    /// Jobs that were given and not yet answered.
+    open: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+pub(crate) struct Job {
+    pub(crate) state: RunState,
+    pub(crate) task: TaskState,
+    /// The records that the checkpoint counts on.
+    pub(crate) log: File,
+}
+
+/// A checkpoint that is complete.
+pub(crate) struct Saved {
+    pub(crate) path: PathBuf,
+    pub(crate) best: bool,
+}
+
+impl Saver {
+    /// Keeps the last `keep` checkpoints, and the best ones of each state.
+    pub(crate) fn start(checkpoints: Checkpoints, keep: usize) -> Result<Self, Error> {
+        let (jobs, todo) = channel::<Job>();
+        let (answers, done) = channel();
+        let thread = thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+            for job in todo {
+                if answers.send(job.write(&checkpoints, keep)).is_err() {
+                    return;
+                }
+            }
+        });
+        let thread = thread.map_err(|error| {
+            Error::new(ErrorKind::Io, "no thread to write checkpoints").caused_by(error)
+        })?;
+        Ok(Saver { jobs: Some(jobs), done, open: 0, thread: Some(thread) })
+    }
+
+    /// Whether nothing is being written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Begins to write a checkpoint. To be called when it is [idle](Self::is_idle): copies don't pile up.
+    pub(crate) fn save(&mut self, job: Job) -> Result<(), Error> {
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if !sent {
+            return Err(lost());
+        }
+        self.open += 1;
+        Ok(())
+    }
+
+    /// What was written since the last call.
+    pub(crate) fn poll(&mut self) -> Result<Option<Saved>, Error> {
+        match self.done.try_recv() {
+            Ok(answer) => {
+                self.open -= 1;
+                answer.map(Some)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What is being written, once it is.
+    pub(crate) fn wait(&mut self) -> Result<Option<Saved>, Error> {
+        if self.open == 0 {
+            return Ok(None);
+        }
+        let answer = self.done.recv().map_err(|_| lost())?;
+        self.open -= 1;
+        answer.map(Some)
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Io, "the thread that writes checkpoints has panicked")
+}
+
+impl Job {
+    fn write(self, checkpoints: &Checkpoints, keep: usize) -> Result<Saved, Error> {
+        // The records first: a checkpoint counts on them.
+        self.log.sync_data().map_err(|error| {
+            Error::new(ErrorKind::Io, "the records cannot be written").caused_by(error)
+        })?;
+        let path = checkpoints.save(&self.state, &self.task)?;
+        checkpoints.prune(&self.state, keep)?;
+        let best = self.state.best.first().is_some_and(|best| best.step == self.state.step);
+        Ok(Saved { path, best })
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The settings of a run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, check};
+
+/// How long a run goes on, and when it evaluates and saves. Serialisable, so that a file can hold it; what it leaves out has
+/// its default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TrainerConfig {
+    /// What all random numbers of the steps follow from. 0.
+    pub seed: u64,
+    /// Passes over the training data, at most. 1.
+    pub max_epochs: u64,
+    /// Steps, at most.
+    pub max_steps: Option<usize>,
+    /// Seconds of training and evaluation, at most, over all parts of the run; then it stops as by a signal.
+    pub max_seconds: Option<f64>,
+    /// Batches a step: their gradients' mean is that of one batch of them all. 1. An epoch's last step may have fewer.
+    pub accumulate: usize,
+    /// Batches of each epoch that are trained on, at most.
+    pub limit_train: Option<usize>,
+    /// Batches that each evaluation looks at, at most.
+    pub limit_valid: Option<usize>,
+    /// An evaluation at the end of every so many epochs, and of the last one. 1.
+    pub validate_epochs: u64,
+    /// An evaluation after every so many steps, too.
+    pub validate_steps: Option<usize>,
+    /// A checkpoint after every so many steps, besides those at the end of epochs.
+    pub save_steps: Option<usize>,
+    /// A checkpoint after so many seconds, too.
+    pub save_seconds: Option<f64>,
+    /// How many of the last checkpoints are kept. 2: should one be damaged, there is another.
+    pub keep_last: usize,
+    /// How many of the best ones are kept. 1.
+    pub keep_best: usize,
+    /// Ends the run after so many evaluations without a better value of the monitored metric.
+    pub patience: Option<usize>,
+    /// By how much a value must be better to count as better for `patience`. 0.
+    pub min_delta: f64,
+    /// Whether a batch whose loss or gradients are not finite is left out, with a warning, instead of ending the run.
+    pub skip_not_finite: bool,
+    /// Warns when the norm of the gradients is so many times its average; 0 for never. 100.
+    pub norm_warning: f64,
+}
+
+impl Default for TrainerConfig {
+    fn default() -> Self {
+        TrainerConfig {
+            seed: 0,
+            max_epochs: 1,
+            max_steps: None,
+            max_seconds: None,
+            accumulate: 1,
+            limit_train: None,
+            limit_valid: None,
+            validate_epochs: 1,
+            validate_steps: None,
+            save_steps: None,
+            save_seconds: None,
+            keep_last: 2,
+            keep_best: 1,
+            patience: None,
+            min_delta: 0.0,
+            skip_not_finite: false,
+            norm_warning: 100.0,
+        }
+    }
+}
+
+impl TrainerConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One step and one batch of evaluation: whether everything fits together, in seconds.
+    pub fn fast_dev_run(self) -> Self {
+        let limits = (Some(self.accumulate), Some(1));
+        TrainerConfig {
+            max_epochs: 1,
+            max_steps: Some(1),
+            limit_train: limits.0,
+            limit_valid: limits.1,
+            validate_steps: None,
+            save_steps: None,
+            ..self
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let at_least_one = [
+            ("accumulate", Some(self.accumulate)),
+            ("max_steps", self.max_steps),
+            ("limit_train", self.limit_train),
+            ("limit_valid", self.limit_valid),
+            ("validate_steps", self.validate_steps),
+            ("save_steps", self.save_steps),
+            ("keep_last", Some(self.keep_last)),
+            ("keep_best", Some(self.keep_best)),
+            ("patience", self.patience),
+        ];
+        for (field, value) in at_least_one {
+            if let Some(value) = value {
+                check(value > 0, field, "at least 1", value)?;
+            }
+        }
+        check(self.max_epochs > 0, "max_epochs", "at least 1", self.max_epochs)?;
+        check(self.validate_epochs > 0, "validate_epochs", "at least 1", self.validate_epochs)?;
+        for (field, value) in [("max_seconds", self.max_seconds), ("save_seconds", self.save_seconds)] {
+            if let Some(value) = value {
+                check(value.is_finite() && value > 0.0, field, "a number above 0", value)?;
+            }
+        }
+        for (field, value) in [("min_delta", self.min_delta), ("norm_warning", self.norm_warning)] {
+            check(value.is_finite() && value >= 0.0, field, "a number of at least 0", value)?;
+        }
+        Ok(())
+    }
+
+    /// The steps of an epoch with so many batches.
+    pub(super) fn steps_of(&self, batches: usize) -> usize {
+        self.batches_of(batches).div_ceil(self.accumulate)
+    }
+
+    /// How many of an epoch's batches are trained on.
+    pub(super) fn batches_of(&self, batches: usize) -> usize {
+        self.limit_train.map_or(batches, |limit| limit.min(batches))
+    }
+}

@@ -1,0 +1,75 @@
+//! How a run ended.
+
+use std::time::Instant;
+
+use crate::checkpoint::{Best, RunState};
+use crate::interrupt::Signal;
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Steps done, over all epochs and before a resume too.
+    pub steps: usize,
+    /// Seconds of training and validation, those before a resume included.
+    pub seconds: f64,
+    /// Training samples a second, without validation.
+    pub samples_per_s: f64,
+    /// The best checkpoint.
+    pub best: Option<Best>,
+    /// Batches that were left out because a number was not finite.
+    pub not_finite: usize,
+    /// What ended it.
+    pub end: End,
+}
+
+/// What ended a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// All epochs, or all steps, are done.
+    Complete,
+    /// The monitored metric was not better for as many evaluations as [`patience`](crate::TrainerConfig::patience) says.
+    Stale,
+    /// A signal asked to stop. A resume goes on.
+    Interrupted(Signal),
+    /// [`max_seconds`](crate::TrainerConfig::max_seconds) have passed. A resume with more goes on.
+    OutOfTime,
+}
+
+impl Outcome {
+    pub(super) fn of(state: RunState, end: End) -> Self {
+        Outcome {
+            steps: state.step,
+            seconds: state.seconds,
+            samples_per_s: state.train_samples as f64 / state.train_seconds,
+            best: state.best.into_iter().next(),
+            not_finite: state.not_finite,
+            end,
+        }
+    }
+
+    /// The signal that stopped the run early, if one did.
+    pub fn interrupted(&self) -> Option<Signal> {
+        match self.end {
+            End::Interrupted(signal) => Some(signal),
+            _ => None,
+        }
+    }
+}
+
+/// Seconds of training over all parts of a run.
+pub(super) struct Clock {
+    begun: Instant,
+    before: f64,
+}
+
+impl Clock {
+    pub(super) fn new(before: f64) -> Self {
+        Clock { begun: Instant::now(), before }
+    }
+
+    pub(super) fn seconds(&self) -> f64 {
+        self.before + self.begun.elapsed().as_secs_f64()
+    }
+}
