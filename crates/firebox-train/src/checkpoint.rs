@@ -293,7 +293,8 @@ impl Checkpoints {
     }
 
     fn remove(&self, step: usize) -> Result<(), Error> {
-        let (place, beside) = (self.folder.join(name(step)), self.folder.join(format!(".{}.part", name(step))));
+        let (place, beside) =
+            (self.folder.join(name(step)), self.folder.join(format!(".{}.part", name(step))));
         let failed = |error| cannot(&place, "be removed", error);
         files::remove_folder(&beside).map_err(failed)?;
         fs::rename(&place, &beside).map_err(failed)?;

@@ -45,9 +45,8 @@ impl Saver {
                 }
             }
         });
-        let thread = thread.map_err(|error| {
-            Error::new(ErrorKind::Io, "no thread to write checkpoints").caused_by(error)
-        })?;
+        let thread = thread
+            .map_err(|error| Error::new(ErrorKind::Io, "no thread to write checkpoints").caused_by(error))?;
         Ok(Saver { jobs: Some(jobs), done, open: 0, thread: Some(thread) })
     }
 
@@ -95,9 +94,9 @@ fn lost() -> Error {
 impl Job {
     fn write(self, checkpoints: &Checkpoints, keep: usize) -> Result<Saved, Error> {
         // The records first: a checkpoint counts on them.
-        self.log.sync_data().map_err(|error| {
-            Error::new(ErrorKind::Io, "the records cannot be written").caused_by(error)
-        })?;
+        self.log
+            .sync_data()
+            .map_err(|error| Error::new(ErrorKind::Io, "the records cannot be written").caused_by(error))?;
         let path = checkpoints.save(&self.state, &self.task)?;
         checkpoints.prune(&self.state, keep)?;
         let best = self.state.best.first().is_some_and(|best| best.step == self.state.step);

@@ -373,10 +373,10 @@ fn gradients_that_are_no_numbers() {
             let before = walk.state();
             let loss = walk.loss(1) + walk.learner.model().vector.val().mul_scalar(bad).sum();
             let error = walk.learner.try_step(loss, 0.1).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Task);
+            assert_eq!(error.kind(), ErrorKind::NotFinite);
             assert_eq!(
                 error.to_string(),
-                format!("norm of the gradients: expected a finite number, got {said}")
+                format!("norm of the gradients: expected a finite number, got {said}, by vector")
             );
             assert_eq!(walk.state(), before);
             walk.learner.try_step(walk.loss(1), 0.1).unwrap();

@@ -4,17 +4,17 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_dataset::InMemDataset;
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, StateDict, init};
 use firebox_train::{
-    Adam, Checkpoints, Classification, ErrorKind, Event, Interrupt, OneCycle, Record, RecordKind, RunDir,
-    Signal, Task, TaskState, Trainer,
+    Adam, Checkpoints, Classification, End, ErrorKind, Event, Interrupt, OneCycle, Outcome, Record,
+    RecordKind, RunDir, Signal, StepContext, Task, TaskState, Trainer, TrainerConfig,
 };
 use serde_json::Value;
 
@@ -165,8 +165,12 @@ fn a_run_records_every_step_evaluation_and_epoch() {
     assert_eq!((best.metric.as_str(), best.value), ("accuracy", accuracies.fold(0.0, f64::max)));
     let checkpoints = Checkpoints::new(folder.path().join("checkpoints"));
     assert_eq!(checkpoints.load("best").unwrap().0.step, best.step);
+    // The last two and the best one.
+    let mut kept = vec![2 * BATCHES, 3 * BATCHES];
+    kept.extend((best.step == BATCHES).then_some(BATCHES));
     for step in [0, BATCHES, 2 * BATCHES, 3 * BATCHES] {
-        assert_eq!(checkpoints.load(&format!("step-{step}")).unwrap().0.step, step);
+        let saved = checkpoints.load(&format!("step-{step}")).ok();
+        assert_eq!(saved.map(|(state, _)| state.step), kept.contains(&step).then_some(step));
     }
 }
 
@@ -299,34 +303,291 @@ fn a_kill_between_the_links_is_mended_by_a_resume() {
     assert!(error.to_string().contains("although the last one says that it is the best"), "{error}");
 }
 
+/// A trainer of the points at a learning rate that ends in numbers that are none.
+fn explode(folder: &Path, config: TrainerConfig) -> (Result<Outcome, firebox_train::Error>, Vec<String>) {
+    let device = Device::default();
+    let run = RunDir::create(folder).unwrap();
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&warnings);
+    let outcome = Trainer::new(&run, &device)
+        .config(config)
+        .schedule(1e30)
+        .callback(move |event: &Event<'_>| {
+            if let Event::Warning(text) = event {
+                heard.lock().unwrap().push((*text).to_owned());
+            }
+            Ok(())
+        })
+        .fit(&mut task(8), &points(100, 1, &device.clone().autodiff()), &points(40, 0, &device));
+    let warnings = warnings.lock().unwrap().clone();
+    (outcome, warnings)
+}
+
 #[test]
-fn a_loss_that_is_no_number_can_be_saved_and_resumed() {
+fn what_is_not_finite_ends_the_run_with_its_samples_or_is_left_out() {
     let _alone = draws();
     let folder = tempfile::tempdir().unwrap();
-    let device = Device::default();
-    let data = || points(100, 0, &device.clone().autodiff());
-    let trainer = |run: &RunDir, resume: bool, stop: Option<usize>| {
-        let interrupt = Interrupt::never();
-        let asking = interrupt.clone();
-        Trainer::new(run, &device).epochs(2).schedule(1e30).resume(resume).interrupt(interrupt).callback(
-            move |event: &Event<'_>| {
-                if let Event::Recorded(record) = event
-                    && Some(record.step) == stop
-                {
-                    asking.request(Signal::Int);
-                }
-                Ok(())
-            },
+    let (outcome, _) = explode(&folder.path().join("stop"), TrainerConfig::default());
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    let text = error.to_string();
+    assert!(text.starts_with("step 2, epoch 0, batch 1, samples "), "{text}");
+    let expected = points(100, 0, &Device::default()).indices(0, 1).unwrap();
+    let expected: Vec<_> = expected.iter().map(usize::to_string).collect();
+    assert!(text.contains(&format!("samples {}: ", expected.join(", "))), "{text}");
+    assert!(text.contains("expected a finite number, got"), "{text}");
+    let mut config = TrainerConfig::default();
+    config.skip_not_finite = true;
+    let (outcome, warnings) = explode(&folder.path().join("skip"), config);
+    // The parameters are lost after the first step: all the others are left out, and the evaluation says what it sees.
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.steps, outcome.not_finite), (BATCHES, BATCHES - 1));
+    assert_eq!(warnings.len(), BATCHES - 1, "{warnings:?}");
+    let text = fs::read_to_string(folder.path().join("skip/metrics.jsonl")).unwrap();
+    assert!(!text.contains("null"), "what does not apply is left out");
+}
+
+#[test]
+fn a_step_over_several_batches_is_that_of_a_large_one() {
+    let _alone = draws();
+    let device = Device::default().autodiff();
+    // Without dropout: its draws are a batch's own.
+    let model = init(1, &device, |device| {
+        Ok::<_, firebox_models::Error>(Points {
+            hidden: LinearConfig::new(2, 8).init(device),
+            dropout: burn::nn::DropoutConfig::new(0.0).init(),
+            output: LinearConfig::new(8, 2).init(device),
+        })
+    });
+    let model = model.unwrap();
+    let mut rng = firebox_data::SampleRng::new(3, 0, 0);
+    let rows = |rng: &mut firebox_data::SampleRng, count: usize| -> (Vec<f32>, Vec<i64>) {
+        (
+            (0..2 * count).map(|_| rng.uniform() as f32).collect(),
+            (0..count).map(|_| rng.below(2) as i64).collect(),
         )
     };
-    let run = RunDir::create(folder.path()).unwrap();
-    let outcome = trainer(&run, false, Some(5)).fit(&mut task(8), &data(), &points(40, 0, &device)).unwrap();
-    assert!(outcome.interrupted().is_some());
-    let state = Checkpoints::new(run.checkpoints()).load("last").unwrap().0;
-    assert!(!state.running.mean("loss").unwrap().is_finite(), "this test needs a loss that is no number");
-    trainer(&run, true, None).fit(&mut task(8), &data(), &points(40, 0, &device)).unwrap();
-    let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
-    assert!(!text.contains("null"), "what does not apply is left out");
+    let mut new = || Classification::new(model.clone(), firebox_train::Sgd::new().init().unwrap());
+    for sizes in [&[16, 16, 16, 16][..], &[16, 5, 1], &[1, 30]] {
+        let (mut parts, mut whole) = (new(), new());
+        let (mut all_points, mut all_classes) = (Vec::new(), Vec::new());
+        let tensors = |points: Vec<f32>, classes: Vec<i64>| {
+            let count = classes.len();
+            (
+                Tensor::<2>::from_data(TensorData::new(points, [count, 2]), &device),
+                Tensor::<1, Int>::from_data(TensorData::new(classes, [count]), &device),
+            )
+        };
+        let context = StepContext::new(0, 0, 0.5);
+        for (place, size) in sizes.iter().enumerate() {
+            let (points, classes) = rows(&mut rng, *size);
+            all_points.extend(points.clone());
+            all_classes.extend(classes.clone());
+            let context = if place + 1 == sizes.len() { context } else { context.without_update() };
+            parts.train_step(tensors(points, classes), &context).unwrap();
+            if place + 1 < sizes.len() {
+                assert!(parts.state().is_err(), "a step in the middle has no state");
+            }
+        }
+        whole.train_step(tensors(all_points, all_classes), &context).unwrap();
+        let (parts, whole) = (parts.state().unwrap(), whole.state().unwrap());
+        for (key, expected) in whole.get("model").unwrap().iter() {
+            let got = parts.get("model").unwrap().get(key).unwrap();
+            let before = StateDict::of(&model);
+            assert_ne!(before.get(key), Some(expected), "{key} did not move");
+            for (a, b) in std::iter::zip(got.iter::<f64>(), expected.iter::<f64>()) {
+                assert!((a - b).abs() <= 1e-6, "{sizes:?}, {key}: {a}, expected {b}");
+            }
+        }
+    }
+}
+
+/// What a run of the points leaves: its tensors, and its records.
+fn fit(
+    folder: &Path,
+    config: &TrainerConfig,
+    resume: bool,
+) -> (Result<Outcome, firebox_train::Error>, TaskState) {
+    let device = Device::default();
+    let run = match resume {
+        true => RunDir::open(folder).unwrap().resume().unwrap(),
+        false => RunDir::create(folder).unwrap(),
+    };
+    run.write_config(&serde_json::json!({})).unwrap();
+    let mut task = task(8).with_ema(0.9).unwrap().with_clip_norm(1.0).unwrap();
+    let outcome = Trainer::new(&run, &device).config(config.clone()).schedule(0.02).resume(resume).fit(
+        &mut task,
+        &points(100, 1, &device.clone().autodiff()),
+        &points(40, 0, &device),
+    );
+    (outcome, task.state().unwrap())
+}
+
+#[test]
+fn steps_epochs_and_evaluations_end_a_run() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = TrainerConfig::new();
+    (config.max_epochs, config.accumulate) = (3, 3);
+    let (outcome, whole) = fit(&folder.path().join("whole"), &config, false);
+    // Seven batches are three steps.
+    assert_eq!((outcome.as_ref().unwrap().steps, outcome.unwrap().end), (9, End::Complete));
+    // In parts: each begins with the next `max_steps`.
+    let parts = folder.path().join("parts");
+    for steps in 1..=9 {
+        config.max_steps = Some(steps);
+        let (outcome, state) = fit(&parts, &config, steps > 1);
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.steps, outcome.end), (steps, End::Complete));
+        if steps == 9 {
+            assert_eq!(state, whole);
+        }
+    }
+    config.max_steps = None;
+    // A metric that can't get better.
+    (config.patience, config.min_delta, config.max_epochs) = (Some(2), 2.0, 30);
+    let stale = folder.path().join("stale");
+    let outcome = fit(&stale, &config, false).0.unwrap();
+    assert_eq!((outcome.steps, outcome.end), (9, End::Stale));
+    assert_eq!(fit(&stale, &config, true).0.unwrap().end, End::Stale, "it remembers");
+    (config.patience, config.max_seconds) = (None, Some(1e-6));
+    let outcome = fit(&folder.path().join("time"), &config, false).0.unwrap();
+    assert_eq!((outcome.steps, outcome.end), (1, End::OutOfTime));
+    let outcome = fit(&folder.path().join("quick"), &TrainerConfig::new().fast_dev_run(), false).0.unwrap();
+    assert_eq!(outcome.steps, 1);
+}
+
+#[test]
+fn checkpoints_are_saved_and_kept_as_asked() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = TrainerConfig::new();
+    (config.max_epochs, config.keep_last, config.keep_best) = (4, 3, 2);
+    config.validate_steps = Some(2);
+    let outcome = fit(folder.path(), &config, false).0.unwrap();
+    assert_eq!(outcome.steps, 4 * BATCHES);
+    let checkpoints = Checkpoints::new(folder.path().join("checkpoints"));
+    let (state, _) = checkpoints.load("last").unwrap();
+    assert_eq!(state.best.len(), 2);
+    assert_eq!(outcome.best.as_ref(), state.best.first());
+    assert!(state.best[0].value >= state.best[1].value);
+    let evaluations = records(folder.path()).into_iter().filter(|record| record["kind"] == "eval");
+    // After every second step, and at the ends of epochs that fall between.
+    let at: Vec<_> = evaluations.map(|record| record["step"].as_u64().unwrap()).collect();
+    assert_eq!(at, [2, 4, 6, 7, 8, 10, 12, 14, 16, 18, 20, 21, 22, 24, 26, 28]);
+    for best in &state.best {
+        let (saved, _) = checkpoints.load(&format!("step-{}", best.step)).unwrap();
+        assert_eq!(saved.step, best.step);
+    }
+    let mut steps: Vec<usize> = fs::read_dir(folder.path().join("checkpoints"))
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_prefix("step-")?.parse().ok())
+        .collect();
+    steps.retain(|step| !state.best.iter().any(|best| best.step == *step));
+    assert!(steps.len() <= 3 && steps.contains(&(4 * BATCHES)), "{steps:?}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_the_run_ends_as_it_would_have() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = TrainerConfig::new();
+    config.max_epochs = 3;
+    let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
+    let (_, expected) = fit(&whole, &config, false);
+    config.max_steps = Some(2 * BATCHES);
+    fit(&cut, &config, false).0.unwrap();
+    let file = cut.join(format!("checkpoints/step-{}/model.ema.safetensors", 2 * BATCHES));
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    config.max_steps = None;
+    let (outcome, state) = fit(&cut, &config, true);
+    assert_eq!(outcome.unwrap().steps, 3 * BATCHES);
+    assert_eq!(state, expected);
+    assert_eq!(records(&cut), records(&whole));
+}
+
+#[test]
+fn groups_clips_and_averages_are_what_they_say() {
+    let _alone = draws();
+    let device = Device::default().autodiff();
+    let batch = || {
+        let points = (0..32).map(|x| (x as f32 * 0.37).sin()).collect::<Vec<_>>();
+        let classes = (0..16).map(|x| x % 2).collect::<Vec<i64>>();
+        (
+            Tensor::<2>::from_data(TensorData::new(points, [16, 2]), &device),
+            Tensor::<1, Int>::from_data(TensorData::new(classes, [16]), &device),
+        )
+    };
+    let sgd = || {
+        let mut plain = task(8);
+        plain = Classification::new(plain.model().clone(), firebox_train::Sgd::new().init().unwrap());
+        plain
+    };
+    let weights = |task: &Classification<Points, Tensor<2>>,
+                   part: &str|
+     -> std::collections::BTreeMap<String, Vec<f64>> {
+        let state = task.state().unwrap();
+        state
+            .get(part)
+            .unwrap()
+            .iter()
+            .map(|(key, data)| (key.to_owned(), data.iter::<f64>().collect()))
+            .collect()
+    };
+    let step = |task: &mut Classification<Points, Tensor<2>>, lr: f64| {
+        device.seed(5);
+        task.train_step(batch(), &StepContext::new(0, 0, lr)).unwrap();
+    };
+    let before = weights(&sgd(), "model");
+    let mut plain = sgd();
+    step(&mut plain, 0.1);
+    let moved = weights(&plain, "model");
+    // One layer with a tenth of the rate, its bias with none.
+    let mut grouped =
+        sgd().with_lr_factor("hidden", 0.1).unwrap().with_lr_factor("hidden.bias", 0.0).unwrap();
+    step(&mut grouped, 0.1);
+    for (key, values) in weights(&grouped, "model") {
+        let factor = match key.as_str() {
+            "hidden.weight" => 0.1,
+            "hidden.bias" => 0.0,
+            _ => 1.0,
+        };
+        for (place, value) in values.iter().enumerate() {
+            let expected = before[&key][place] + factor * (moved[&key][place] - before[&key][place]);
+            assert!((value - expected).abs() < 1e-7, "{key}: {value}, expected {expected}");
+        }
+    }
+    let error = sgd().with_lr_factor("hid", 0.1).err().unwrap().to_string();
+    assert!(error.contains("expected one of hidden.weight, hidden.bias, output.weight"), "{error}");
+    // The gradient is (before − after) / rate.
+    let mut clipped = sgd().with_clip_value(1e-2).unwrap();
+    step(&mut clipped, 0.1);
+    let mut reached = false;
+    for (key, values) in weights(&clipped, "model") {
+        for (place, value) in values.iter().enumerate() {
+            let gradient = (before[&key][place] - moved[&key][place]) / 0.1;
+            let expected = before[&key][place] - 0.1 * gradient.clamp(-1e-2, 1e-2);
+            reached |= gradient.abs() > 1e-2;
+            assert!((value - expected).abs() < 1e-7, "{key}: {value}, expected {expected}");
+        }
+    }
+    assert!(reached, "this test needs a gradient to clip");
+    let mut averaged = sgd().with_ema(0.75).unwrap();
+    let mut expected = before.clone();
+    for _ in 0..5 {
+        step(&mut averaged, 0.1);
+        for (key, now) in weights(&averaged, "model") {
+            let average = expected.get_mut(&key).unwrap();
+            average.iter_mut().zip(now).for_each(|(average, now)| *average = 0.75 * *average + 0.25 * now);
+        }
+    }
+    for (key, values) in weights(&averaged, "model.ema") {
+        for (value, expected) in values.iter().zip(&expected[&key]) {
+            assert!((value - expected).abs() < 1e-6, "{key}: {value}, expected {expected}");
+        }
+    }
 }
 
 #[test]

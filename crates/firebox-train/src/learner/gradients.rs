@@ -163,7 +163,8 @@ pub(super) fn by_factor<M: Module>(
     let paths = Paths::of(model).0;
     let mut seen = HashSet::new();
     for (id, path) in &paths {
-        let factor = groups.iter().rev().find(|(prefix, _)| lies_in(path, prefix)).map_or(1.0, |group| group.1);
+        let factor =
+            groups.iter().rev().find(|(prefix, _)| lies_in(path, prefix)).map_or(1.0, |group| group.1);
         if seen.insert(*id) {
             parts.entry(factor.to_bits()).or_insert_with(HashSet::new).insert(*id);
         }

@@ -89,7 +89,12 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// [`ErrorKind::Config`] if no parameter is there, or `factor` is not a finite number of at least 0.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
-        check(factor.is_finite() && factor >= 0.0, "learning rate's factor", "a number of at least 0", factor)?;
+        check(
+            factor.is_finite() && factor >= 0.0,
+            "learning rate's factor",
+            "a number of at least 0",
+            factor,
+        )?;
         let paths = Paths::of(self.model()).0;
         if !paths.iter().any(|(_, other)| lies_in(other, path)) {
             let have: Vec<_> = paths.into_iter().map(|(_, path)| path).collect();
@@ -145,7 +150,9 @@ impl<M: Module> Learner<M> {
     pub fn learn(&mut self, loss: Tensor<1>, weight: f64, context: &StepContext) -> Result<(), Error> {
         let value = value_of(&loss)?;
         let found = match value.is_finite() {
-            false => Err(Error::new(ErrorKind::NotFinite, format!("loss: expected a finite number, got {value}"))),
+            false => {
+                Err(Error::new(ErrorKind::NotFinite, format!("loss: expected a finite number, got {value}")))
+            }
             true => {
                 let gradients = GradientsParams::from_grads(loss.backward(), self.model());
                 let norm = GradientNorm::of(self.model(), &gradients);
@@ -276,7 +283,8 @@ impl<M: Module> Learner<M> {
         };
         let model = applied(name, self.model().clone())?;
         let optimizer_name = format!("{name}.optimizer");
-        let optimizer = state::restored(&self.optimizer, &model, &optimizer_name, state.get(&optimizer_name)?)?;
+        let optimizer =
+            state::restored(&self.optimizer, &model, &optimizer_name, state.get(&optimizer_name)?)?;
         let average = match &self.average {
             Some(_) => Some(applied(&format!("{name}.ema"), model.valid())?),
             None => None,

@@ -14,8 +14,7 @@ use crate::error::{Error, ErrorKind};
 /// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
 pub(super) fn of<M: Module>(optimizer: &ModuleOptimizer, model: &M) -> Result<StateDict, Error> {
     let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
-    let record =
-        optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
+    let record = optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
     let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
     let paths = Paths::of(model);
     let key = |name: &str, mark: char| {
@@ -24,9 +23,8 @@ pub(super) fn of<M: Module>(optimizer: &ModuleOptimizer, model: &M) -> Result<St
         let path = paths.0.iter().find(|(other, _)| *other == id)?;
         Some(format!("{}{mark}{field}", path.1))
     };
-    let known = |name: &str, mark| {
-        key(name, mark).ok_or_else(|| unreadable(format!("{name} is of no parameter")))
-    };
+    let known =
+        |name: &str, mark| key(name, mark).ok_or_else(|| unreadable(format!("{name} is of no parameter")));
     let mut state = StateDict::default();
     for (name, &scalar) in record.scalars() {
         state.insert(known(name, SCALAR)?, scalar_to_tensor(scalar));

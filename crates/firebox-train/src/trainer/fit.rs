@@ -417,7 +417,8 @@ fn restored<T: Task, B: Batches>(
     warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
     let differences = loaded.origin.differences(&Origin::here());
     if !differences.is_empty() {
-        let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
+        let text =
+            "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
         warnings.push(format!("{text}: {}", differences.join("; ")));
     }
     Ok(state)
