@@ -20,7 +20,8 @@ use firebox::data::{BoxError, Indexed, LoaderBuilder, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
-    Checkpoints, ErrorKind, Event, Interrupt, Picture, Predictions, Report, peak_rss_bytes,
+    Checkpoints, ErrorKind, Event, Interrupt, Picture, Predictions, Report, TrainerConfig, layered,
+    peak_rss_bytes,
 };
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
@@ -39,6 +40,9 @@ struct Cli {
     /// Go on with a run that was stopped, with its own settings
     #[arg(long, conflicts_with = "overwrite")]
     resume: bool,
+    /// A TOML or JSON file with settings, such as a run's config.json; flags come before it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "predict"])]
+    config: Option<PathBuf>,
     /// Begin anew in a folder that holds a run already
     #[arg(long, requires = "run_dir")]
     overwrite: bool,
@@ -86,6 +90,34 @@ struct Recipe {
     /// The share of features dropped before the last layer
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     dropout: f64,
+    /// Evaluate a moving average of the weights, with this decay
+    #[arg(long, value_name = "DECAY", value_parser = share)]
+    ema: Option<f64>,
+    /// Batches a step
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    accumulate: usize,
+    /// The largest norm of a step's gradients; larger ones are scaled down to it
+    #[arg(long, value_name = "NORM", value_parser = above_zero)]
+    clip_norm: Option<f64>,
+    /// Stop after so many steps
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_steps: Option<usize>,
+    /// Save a checkpoint after every so many steps, too
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    save_steps: Option<usize>,
+    /// Stop after so many epochs that didn't get better
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    patience: Option<usize>,
+}
+
+impl Recipe {
+    fn trainer(&self) -> TrainerConfig {
+        let mut config = TrainerConfig::new();
+        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
+        config.patience = self.patience;
+        config
+    }
 }
 
 fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
@@ -113,17 +145,13 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let tests = images(test.clone(), &recipe, threads).build(layout(), sample(false))?.on_device(&device)?;
 
     let mut task = task(&recipe, &device)?;
-    let schedule = OneCycle::new(recipe.lr, train.steps(recipe.epochs))?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
     let run = run_dir(&cli)?;
-    let mut trainer = Trainer::new(&run, &device)
-        .epochs(recipe.epochs)
-        .seed(recipe.seed)
-        .schedule(schedule)
-        .resume(cli.resume)
-        .interrupt(interrupt)
-        .callback(Progress::new());
+    let trainer = Trainer::new(&run, &device).config(recipe.trainer());
+    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
+    let mut trainer =
+        trainer.schedule(schedule).resume(cli.resume).interrupt(interrupt).callback(Progress::new());
     if cli.resume {
         // It may have found its data elsewhere; but that is written once its checkpoint was accepted.
         let (config, run) = (config.clone(), run.clone());
@@ -187,7 +215,14 @@ fn task(recipe: &Recipe, device: &Device) -> Result<Classification<Cnn, Tensor<4
     let training = device.clone().autodiff();
     let config = CnnConfig::new(fashion_mnist::CLASSES.len()).with_channels(1).with_dropout(recipe.dropout);
     let cnn = init(recipe.seed, &training, |device| config.init(device))?;
-    Ok(Classification::new(cnn, Adam::new().init()?))
+    let mut task = Classification::new(cnn, Adam::new().init()?);
+    if let Some(decay) = recipe.ema {
+        task = task.with_ema(decay)?;
+    }
+    if let Some(norm) = recipe.clip_norm {
+        task = task.with_clip_norm(norm)?;
+    }
+    Ok(task)
 }
 
 /// Grey images of one channel, and their classes.
@@ -318,6 +353,9 @@ fn predict(cli: &Cli, given: &ArgMatches, picture: &Path) -> Result<ExitCode, Bo
 /// are, which change no result.
 fn settings(cli: &Cli, given: &ArgMatches) -> Result<Recipe, BoxError> {
     let mut recipe = cli.recipe.clone();
+    if let Some(file) = &cli.config {
+        recipe = layered(&recipe, file, flags(cli, given)?)?;
+    }
     if cli.resume {
         recipe = existing_run(cli)?.read_config()?;
         let old = serde_json::to_value(&recipe)?;

@@ -367,7 +367,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
             (0..count).map(|_| rng.below(2) as i64).collect(),
         )
     };
-    let mut new = || Classification::new(model.clone(), firebox_train::Sgd::new().init().unwrap());
+    let new = || Classification::new(model.clone(), firebox_train::Sgd::new().init().unwrap());
     for sizes in [&[16, 16, 16, 16][..], &[16, 5, 1], &[1, 30]] {
         let (mut parts, mut whole) = (new(), new());
         let (mut all_points, mut all_classes) = (Vec::new(), Vec::new());
