@@ -52,7 +52,10 @@ pub use progress::Progress;
 pub use report::{Picture, Report};
 pub use resources::peak_rss_bytes;
 pub use run_dir::{FORMAT_VERSION, RunDir};
-pub use schedule::{OneCycle, Schedule};
+pub use schedule::{
+    Anneal, Cosine, CosineRestarts, Exponential, LinearWarmup, MultiStep, OneCycle, Polynomial,
+    ReduceOnPlateau, Schedule, ScheduleConfig, Sequential, StepLr, Threshold,
+};
 pub use task::{Goal, StepContext, Task, TaskState};
 pub use threads::Threads;
 pub use trainer::{Outcome, Trainer};
