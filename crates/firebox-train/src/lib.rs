@@ -1,7 +1,7 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`] is one. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! [`Classification`] and [`Regression`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
 //! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
 //! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
 //!
@@ -31,6 +31,8 @@ mod metrics;
 mod metrics_log;
 mod optimizer;
 mod progress;
+mod readout;
+mod regression;
 mod report;
 mod resources;
 mod run_dir;
@@ -46,9 +48,13 @@ pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Callback, Event, Record, RecordKind};
 pub use interrupt::{Interrupt, Signal};
 pub use learner::Learner;
-pub use metrics::{Confusion, Metrics};
+pub use metrics::{
+    Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
+    edit_distance, token_accuracy, top_k,
+};
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;
+pub use regression::Regression;
 pub use report::{Picture, Report};
 pub use resources::peak_rss_bytes;
 pub use run_dir::{FORMAT_VERSION, RunDir};

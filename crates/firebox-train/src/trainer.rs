@@ -184,7 +184,7 @@ impl Trainer {
         let mut metrics = Metrics::default();
         let mut stream = data.epoch(0);
         for batch in stream.by_ref() {
-            metrics.add(&judge(batch?)?);
+            metrics.add(&judge(batch?)?)?;
         }
         if metrics.samples() == 0 {
             return Err(Error::new(ErrorKind::Config, format!("the {split} data have no sample")));
@@ -236,7 +236,7 @@ impl Trainer {
             (begun, waited) = (Instant::now(), stream.waited());
             state.step += 1;
             state.loader = stream.state();
-            state.running.add(&metrics);
+            state.running.add(&metrics)?;
             state.running_seconds += seconds;
             state.train_seconds += seconds;
             state.train_samples += metrics.samples();
@@ -292,7 +292,7 @@ impl Trainer {
         (state.running_seconds, state.running_wait_s) = (0.0, 0.0);
         let record = self.evaluate(valid, "valid", task.evaluator())?;
         let (metric, goal) = task.monitor();
-        if let Some(value) = record.metrics.mean(metric)
+        if let Some(value) = record.metrics.value(metric)
             && state.best.as_ref().is_none_or(|best| goal.improves(best.value, value))
         {
             state.best = Some(Best { step: state.step, metric: metric.to_owned(), value });
