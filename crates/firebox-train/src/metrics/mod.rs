@@ -1,7 +1,7 @@
 //! Named quantities over some samples.
 //!
-//! Burn's own metrics, those of burn-train, keep their state to themselves: it can't be saved in a checkpoint within an
-//! epoch, and many are means of their values over batches. These here are data.
+//! Burn's metrics, those of burn-train, keep their state to themselves: it can't be saved in a checkpoint in the middle of
+//! an epoch, nor put together with another's. These here are data, so that a resumed epoch ends with the same numbers.
 
 mod auroc;
 mod confusion;

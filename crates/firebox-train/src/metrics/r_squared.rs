@@ -45,7 +45,9 @@ impl RSquared {
                 values.iter().skip(output).step_by(outputs).map(|&value| f64::from(value)).collect::<Vec<_>>()
             };
             let (targets, predictions) = (column(targets), column(predictions));
-            let mean = targets.iter().sum::<f64>() / samples.max(1) as f64;
+            // From the first one on, so that equal targets have no spread at all.
+            let first = targets.first().copied().unwrap_or_default();
+            let mean = first + targets.iter().map(|y| y - first).sum::<f64>() / samples.max(1) as f64;
             let spread = targets.iter().map(|y| (y - mean).powi(2)).sum();
             let error = targets.iter().zip(&predictions).map(|(y, predicted)| (y - predicted).powi(2)).sum();
             Output { mean: Lossless(mean), spread: Lossless(spread), error: Lossless(error) }
@@ -57,7 +59,7 @@ impl RSquared {
     /// met, else 0.
     pub fn value(&self) -> Option<f64> {
         let explained = |output: &Output| match (output.spread.0, output.error.0) {
-            (spread, error) if spread == 0.0 => f64::from(u8::from(error == 0.0)),
+            (0.0, error) => f64::from(u8::from(error == 0.0)),
             (spread, error) => 1.0 - error / spread,
         };
         let sum: f64 = self.outputs.iter().map(explained).sum();
