@@ -173,7 +173,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     task.load(&best)?;
     let mut predictions = Predictions::default();
     let result = trainer.evaluate(&tests, "test", task.predictor(&mut predictions))?;
-    let (accuracy, loss) = (result.metrics.mean("accuracy"), result.metrics.mean("loss"));
+    let (accuracy, loss) = (result.metrics.value("accuracy"), result.metrics.value("loss"));
     let seconds = outcome.seconds + result.seconds;
     // What does not apply is left out: the loss of a run that came to nothing, memory where the system doesn't tell.
     let mut summary = json!({

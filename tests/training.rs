@@ -46,7 +46,7 @@ fn a_run_leaves_what_other_tools_read() {
     let config = json(&run.join("config.json"));
     assert_eq!(
         (&config["format_version"], &config["batch_size"], &config["seed"]),
-        (&2.into(), &32.into(), &42.into())
+        (&3.into(), &32.into(), &42.into())
     );
     let summary = json(&run.join("summary.json"));
     for field in ["test_accuracy", "test_loss", "seconds", "samples_per_s"] {
@@ -54,7 +54,7 @@ fn a_run_leaves_what_other_tools_read() {
     }
     assert!(summary["peak_rss_bytes"].is_u64() || !cfg!(target_os = "linux"), "{summary}");
     assert_eq!((&summary["backend"], &summary["epochs"]), (&"flex".into(), &2.into()));
-    assert_eq!((&summary["format_version"], &summary["seed"]), (&2.into(), &42.into()));
+    assert_eq!((&summary["format_version"], &summary["seed"]), (&3.into(), &42.into()));
 
     // Five steps an epoch, the last one short; then what the epoch was and what it led to; at the end the test.
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
@@ -68,7 +68,7 @@ fn a_run_leaves_what_other_tools_read() {
             assert!(record[field].is_number(), "{field}: {record}");
         }
         assert_eq!(record["lr"].is_number(), record["kind"] == "step", "{record}");
-        assert_eq!(record["format_version"], 2);
+        assert_eq!(record["format_version"], 3);
         if record["kind"] == "epoch" {
             assert_eq!((&record["data"]["samples"], &record["data"]["skipped"]), (&150.into(), &0.into()));
             assert!(record["data"]["verdict"].as_str().unwrap().contains("-bound"), "{record}");
@@ -79,7 +79,7 @@ fn a_run_leaves_what_other_tools_read() {
         let checkpoint = run.join("checkpoints").join(link);
         assert!(fs::read_link(&checkpoint).unwrap().to_str().unwrap().starts_with("step-"));
         for file in ["manifest.json", "state.json"] {
-            assert_eq!(json(&checkpoint.join(file))["format_version"], 2);
+            assert_eq!(json(&checkpoint.join(file))["format_version"], 3);
         }
     }
     assert!(!run.join("checkpoints/step-0").exists(), "only the last two and the best are kept");

@@ -9,9 +9,10 @@ use burn::tensor::{Int, Tensor};
 use firebox_kernels::cross_entropy;
 use firebox_models::Forward;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::learner::Learner;
-use crate::metrics::{Confusion, Metrics};
+use crate::metrics::{Confusion, Metrics, accuracy};
+use crate::readout::{floats, integers};
 use crate::task::{Goal, StepContext, Task, TaskState};
 
 /// Trains a model that maps inputs of type `I` to logits `[batch, classes]` by the mean cross-entropy with the classes:
@@ -35,7 +36,7 @@ where
     /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `max_norm` is a finite number above 0.
     pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_norm(max_norm)?;
         Ok(self)
@@ -145,22 +146,8 @@ where
 fn judge(logits: &Tensor<2>, classes: &Tensor<1, Int>, loss: Tensor<1>) -> Result<Metrics, Error> {
     let [samples, _] = logits.dims();
     let loss = floats(loss)?[0];
-    let hits = logits.clone().argmax(1).reshape([samples]).equal(classes.clone()).int().sum();
-    let hits = integers(hits)?[0] as f64;
-    Ok(Metrics::of(samples).with_mean("loss", f64::from(loss)).with_sum("accuracy", hits))
-}
-
-fn floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Error> {
-    tensor.try_into_vec_as().map_err(|error| unreadable(error.to_string()))
-}
-
-fn integers<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<usize>, Error> {
-    let values = tensor.try_into_vec_as::<i64>().map_err(|error| unreadable(error.to_string()))?;
-    Ok(values.into_iter().map(|value| value as usize).collect())
-}
-
-fn unreadable(error: String) -> Error {
-    Error::new(ErrorKind::Backend, format!("a result cannot be read from the device: {error}"))
+    let accuracy = accuracy(logits, classes)?;
+    Ok(Metrics::of(samples).with_mean("loss", f64::from(loss)).with("accuracy", accuracy))
 }
 
 /// What a classifier says of some samples, and what is true.

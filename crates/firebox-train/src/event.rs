@@ -67,8 +67,8 @@ impl Serialize for Record {
         map.serialize_entry("epoch", &self.epoch)?;
         map.serialize_entry("split", &self.split)?;
         map.serialize_entry("seconds", &self.seconds)?;
-        for (name, mean) in self.metrics.means().filter(|(_, mean)| mean.is_finite()) {
-            map.serialize_entry(name, &mean)?;
+        for (name, value) in self.metrics.values().filter(|(_, value)| value.is_finite()) {
+            map.serialize_entry(name, &value)?;
         }
         if let Some(lr) = self.lr {
             map.serialize_entry("lr", &lr)?;

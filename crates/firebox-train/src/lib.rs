@@ -1,7 +1,7 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`] is one. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! [`Classification`] and [`Regression`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
 //! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
 //! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
 //!
@@ -33,6 +33,8 @@ mod metrics_log;
 mod optimizer;
 mod origin;
 mod progress;
+mod readout;
+mod regression;
 mod report;
 mod resources;
 mod run_dir;
@@ -50,13 +52,20 @@ pub use event::{Callback, Event, Record, RecordKind};
 pub use interrupt::{Interrupt, Signal};
 pub use layers::layered;
 pub use learner::Learner;
-pub use metrics::{Confusion, Metrics};
+pub use metrics::{
+    Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
+    edit_distance, token_accuracy, top_k,
+};
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;
+pub use regression::Regression;
 pub use report::{Picture, Report};
 pub use resources::peak_rss_bytes;
 pub use run_dir::{FORMAT_VERSION, RunDir};
-pub use schedule::{OneCycle, Schedule};
+pub use schedule::{
+    Anneal, Cosine, CosineRestarts, Exponential, LinearWarmup, MultiStep, OneCycle, Polynomial,
+    ReduceOnPlateau, Schedule, ScheduleConfig, Sequential, StepLr, Threshold,
+};
 pub use task::{Goal, StepContext, Task, TaskState};
 pub use threads::Threads;
 pub use trainer::{End, Outcome, Trainer, TrainerConfig};

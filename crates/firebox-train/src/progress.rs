@@ -103,7 +103,7 @@ impl Run {
     fn step(&mut self, record: &Record) {
         if let Some(bar) = &self.bar {
             bar.set_position(record.step as u64);
-            if let Some(loss) = record.metrics.mean("loss") {
+            if let Some(loss) = record.metrics.value("loss") {
                 bar.set_message(format!("loss {loss:.4}, "));
             }
         } else if self.told.elapsed() >= BETWEEN_LINES {
@@ -113,7 +113,7 @@ impl Run {
                 "step {}/{}: {}, {rate:.1} steps/s, {:.0} s left",
                 record.step,
                 self.steps,
-                means(record),
+                values(record),
                 (self.steps - record.step) as f64 / rate,
             ));
         }
@@ -125,7 +125,7 @@ impl Run {
             record.epoch + 1,
             self.epochs,
             record.split,
-            means(record),
+            values(record),
             record.seconds,
             record.samples_per_s,
             record.data_wait_s,
@@ -145,7 +145,7 @@ impl Drop for Run {
     }
 }
 
-fn means(record: &Record) -> String {
-    let means = record.metrics.means().map(|(name, mean)| format!("{name} {mean:.4}"));
-    means.collect::<Vec<_>>().join(", ")
+fn values(record: &Record) -> String {
+    let values = record.metrics.values().map(|(name, value)| format!("{name} {value:.4}"));
+    values.collect::<Vec<_>>().join(", ")
 }

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::files;
 
 /// The version of the run folder's files. 2: the weights of linear maps have PyTorch's layout.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const CONFIG: &str = "config.json";
 /// What a kill leaves of the settings while they are written.

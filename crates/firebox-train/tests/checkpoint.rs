@@ -89,10 +89,10 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
     let good = fs::read_to_string(&manifest).unwrap();
     fs::copy(path.join("state.json"), path.join("copy.json")).unwrap();
     for (bad, expected) in [
-        (good.replace("\"format_version\": 2", "\"format_version\": 1"), "expected format_version 2, got 1"),
+        (good.replace("\"format_version\": 3", "\"format_version\": 1"), "expected format_version 3, got 1"),
         (good.replace("state.json", "../state.json"), "is no name of a file in here"),
         (good.replace("state.json", "copy.json"), "it lists no state.json"),
-        ("{}".to_owned(), "expected format_version 2, got none"),
+        ("{}".to_owned(), "expected format_version 3, got none"),
         (good[..good.len() / 2].to_owned(), "not JSON"),
     ] {
         fs::write(&manifest, bad).unwrap();
@@ -159,8 +159,8 @@ fn numbers_that_json_lacks_are_kept() {
     checkpoints.save(&state, &tensors(1, 3)).unwrap();
     let loaded = checkpoints.load("last").unwrap().0;
     assert_eq!(loaded.best, state.best);
-    assert!(loaded.running.mean("loss").unwrap().is_nan());
-    assert_eq!(loaded.running.mean("other"), Some(f64::INFINITY));
+    assert!(loaded.running.value("loss").unwrap().is_nan());
+    assert_eq!(loaded.running.value("other"), Some(f64::INFINITY));
 }
 
 #[test]

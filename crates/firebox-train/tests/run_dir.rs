@@ -63,7 +63,7 @@ fn only_a_run_is_overwritten_and_only_its_own_files() {
     assert!(error.to_string().contains("config.json: not JSON"), "{error}");
     assert_eq!(names(""), ["config.json", "notes.txt", "report.html"]);
 
-    fs::write(folder.path().join("config.json"), r#"{"format_version": 2}"#).unwrap();
+    fs::write(folder.path().join("config.json"), r#"{"format_version": 3}"#).unwrap();
     for name in ["metrics.jsonl", "summary.json", "checkpoints/step-7/manifest.json", "checkpoints/mine.pt"] {
         write(name);
     }

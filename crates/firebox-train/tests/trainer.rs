@@ -159,7 +159,7 @@ fn a_run_records_every_step_evaluation_and_epoch() {
         assert_eq!(places.len(), EPOCHS as usize);
         assert!(of(kind).iter().all(|record| record["split"] == split && record.get("lr").is_none()));
     }
-    assert!(records.iter().all(|record| record["format_version"] == 2));
+    assert!(records.iter().all(|record| record["format_version"] == 3));
     let best = outcome.best.unwrap();
     let accuracies = of("eval").into_iter().map(|record| record["accuracy"].as_f64().unwrap());
     assert_eq!((best.metric.as_str(), best.value), ("accuracy", accuracies.fold(0.0, f64::max)));

@@ -192,7 +192,7 @@ where
             context.updates = (place + 1).is_multiple_of(accumulate) || place + 1 == batches;
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
             match self.task.train_step(batch, &context) {
-                Ok(of_batch) => metrics.add(&of_batch),
+                Ok(of_batch) => metrics.add(&of_batch)?,
                 Err(error) if error.kind() == ErrorKind::NotFinite => {
                     let error = error.within(&self.place(epoch, &stream.state()));
                     if !self.trainer.config.skip_not_finite {
@@ -214,7 +214,7 @@ where
         *pace = Pace { begun: Instant::now(), waited };
         let state = &mut self.state;
         state.step += 1;
-        state.running.add(&metrics);
+        state.running.add(&metrics)?;
         state.running_seconds += seconds;
         state.train_seconds += seconds;
         state.train_samples += metrics.samples();
@@ -307,8 +307,8 @@ where
         let limit = self.trainer.config.limit_valid;
         let record = self.trainer.judged(self.valid, "valid", limit, self.task.evaluator())?;
         let (metric, goal) = self.task.monitor();
-        let Some(value) = record.metrics.mean(metric) else {
-            let have: Vec<_> = record.metrics.means().map(|(name, _)| name.to_owned()).collect();
+        let Some(value) = record.metrics.value(metric) else {
+            let have: Vec<_> = record.metrics.values().map(|(name, _)| name.to_owned()).collect();
             let text = format!("the monitored metric {metric} was never measured: got {}", have.join(", "));
             return Err(Error::new(ErrorKind::Task, text));
         };

@@ -202,7 +202,7 @@ impl Trainer {
         let mut metrics = Metrics::default();
         let mut stream = data.epoch(0);
         for batch in stream.by_ref().take(limit.unwrap_or(usize::MAX)) {
-            metrics.add(&judge(batch?)?);
+            metrics.add(&judge(batch?)?)?;
         }
         if metrics.samples() == 0 {
             return Err(Error::new(ErrorKind::Config, format!("the {split} data have no sample")));

@@ -1,0 +1,166 @@
+//! Named quantities over some samples.
+//!
+//! Burn's metrics, those of burn-train, keep their state to themselves: it can't be saved in a checkpoint in the middle of
+//! an epoch, nor put together with another's. These here are data, so that a resumed epoch ends with the same numbers.
+
+mod auroc;
+mod confusion;
+mod edit_distance;
+mod hits;
+pub(crate) mod lossless;
+mod mean;
+mod quantity;
+mod r_squared;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use auroc::Auroc;
+pub use confusion::{Average, ClassScore, Confusion, Score};
+pub use edit_distance::{ErrorRate, edit_distance};
+pub use hits::{accuracy, token_accuracy, top_k};
+pub use mean::Mean;
+pub use quantity::Quantity;
+pub use r_squared::RSquared;
+
+use crate::error::{Error, ErrorKind};
+
+/// Named quantities over some samples.
+///
+/// Adding the metrics of two batches gives those of all their samples, however uneven the batches are: a short last one
+/// counts for what it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    samples: usize,
+    quantities: BTreeMap<String, Quantity>,
+}
+
+impl Metrics {
+    /// Of `samples` samples.
+    pub fn of(samples: usize) -> Self {
+        Metrics { samples, quantities: BTreeMap::new() }
+    }
+
+    /// Adds a quantity, or replaces it.
+    pub fn with(mut self, name: &str, quantity: Quantity) -> Self {
+        self.quantities.insert(name.to_owned(), quantity);
+        self
+    }
+
+    /// Adds a quantity by its mean over the samples.
+    pub fn with_mean(self, name: &str, mean: f64) -> Self {
+        let weight = self.samples as f64;
+        self.with_weighted_mean(name, mean, weight)
+    }
+
+    /// Adds a quantity by its mean over something else than the samples, of which there is `weight`: a loss over tokens.
+    pub fn with_weighted_mean(self, name: &str, mean: f64, weight: f64) -> Self {
+        self.with(name, Quantity::mean(mean, weight))
+    }
+
+    /// Adds a quantity by its sum over the samples, such as a number of hits.
+    pub fn with_sum(self, name: &str, sum: f64) -> Self {
+        let weight = self.samples as f64;
+        self.with(name, Quantity::Mean(Mean::of_sum(sum, weight)))
+    }
+
+    /// The number of samples behind the quantities.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// The value of a quantity; `None` if it is unknown or nothing was counted for it.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        self.quantities.get(name)?.value()
+    }
+
+    /// All values by name, without those for which nothing was counted.
+    pub fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.quantities.iter().filter_map(|(name, quantity)| Some((name.as_str(), quantity.value()?)))
+    }
+
+    /// Counts other samples in.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Task`] if quantities of one name are of different kinds; then nothing was changed.
+    pub fn add(&mut self, other: &Metrics) -> Result<(), Error> {
+        for (name, quantity) in &other.quantities {
+            if let Some(own) = self.quantities.get(name) {
+                let wrong = |error| Error::new(ErrorKind::Task, format!("metric {name}")).caused_by(error);
+                own.check(quantity).map_err(wrong)?;
+            }
+        }
+        self.samples += other.samples;
+        for (name, quantity) in &other.quantities {
+            match self.quantities.get_mut(name) {
+                Some(own) => own.merge(quantity)?,
+                None => drop(self.quantities.insert(name.clone(), quantity.clone())),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_number_survives_a_file() {
+        for mean in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.1 + 0.2] {
+            let metrics = Metrics::of(1).with_mean("loss", mean);
+            let text = serde_json::to_string(&metrics).unwrap();
+            let back: Metrics = serde_json::from_str(&text).unwrap();
+            assert_eq!(back.value("loss").unwrap().to_bits(), mean.to_bits(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_short_batch_counts_for_what_it_is() {
+        let mut all = Metrics::default();
+        assert_eq!(all.value("loss"), None);
+        all.add(&Metrics::of(3).with_mean("loss", 1.0).with_sum("accuracy", 3.0)).unwrap();
+        all.add(&Metrics::of(1).with_mean("loss", 5.0).with_sum("accuracy", 0.0)).unwrap();
+        assert_eq!(all.samples(), 4);
+        assert_eq!(all.values().collect::<Vec<_>>(), [("accuracy", 0.75), ("loss", 2.0)]);
+    }
+
+    #[test]
+    fn what_weighs_nothing_adds_nothing() {
+        let mut all = Metrics::of(1).with_weighted_mean("loss", f64::NAN, 0.0);
+        assert_eq!((all.value("loss"), all.values().count()), (None, 0));
+        // A quantity that only some batches have is a mean over those.
+        all.add(&Metrics::of(2).with_weighted_mean("loss", 3.0, 5.0)).unwrap();
+        all.add(&Metrics::of(7)).unwrap();
+        assert_eq!((all.value("loss"), all.samples()), (Some(3.0), 10));
+    }
+
+    #[test]
+    fn quantities_of_different_kinds_are_not_added() {
+        let confusion = Confusion::new(3);
+        let score = |score, average| Quantity::ClassScore(confusion.score(score, average).unwrap());
+        let f1 = score(Score::F1, Average::Macro);
+        let r_squared = |outputs| Quantity::RSquared(RSquared::of(&[1.0; 6], &[1.0; 6], outputs).unwrap());
+        let cases = [
+            (Quantity::mean(1.0, 1.0), Quantity::perplexity(1.0, 1), "expected a mean, got a perplexity"),
+            (Quantity::Auroc(Auroc::default()), f1.clone(), "expected an AUROC, got Macro F1 of 3 classes"),
+            (
+                f1,
+                score(Score::Recall, Average::Class(1)),
+                "expected Macro F1 of 3 classes, got Class(1) Recall of 3 classes",
+            ),
+            (r_squared(2), r_squared(3), "R²: expected 2 outputs, got 3"),
+        ];
+        for (one, other, text) in cases {
+            let mut all = Metrics::of(1).with("a", Quantity::mean(1.0, 1.0)).with("name", one);
+            let before = all.clone();
+            let more = Metrics::of(1).with("a", Quantity::mean(1.0, 1.0)).with("name", other);
+            let error = all.add(&more).unwrap_err();
+            assert_eq!(error.to_string(), format!("metric name: {text}"));
+            assert_eq!((error.kind(), all), (ErrorKind::Task, before));
+        }
+        let error = confusion.score(Score::F1, Average::Class(3)).unwrap_err();
+        assert_eq!(error.to_string(), "Average.Class: expected a class below 3, got 3");
+    }
+}

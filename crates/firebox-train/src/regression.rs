@@ -1,0 +1,125 @@
+//! Regression: some numbers a sample.
+
+use std::marker::PhantomData;
+
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Tensor;
+use firebox_models::Forward;
+
+use crate::error::{Error, ErrorKind};
+use crate::learner::Learner;
+use crate::metrics::{Metrics, Quantity, RSquared};
+use crate::readout::floats;
+use crate::task::{Goal, StepContext, Task, TaskState};
+
+/// Trains a model that maps inputs of type `I` to numbers `[batch, outputs]` by the mean squared error from targets of
+/// that shape.
+///
+/// Metrics: `loss`, which is the mean squared error, `mae`, the mean absolute one, both over all numbers, and `r2`
+/// ([`RSquared`]), which a single batch of one sample has not. They are computed in 64 bits.
+pub struct Regression<M, I> {
+    learner: Learner<M>,
+    inputs: PhantomData<fn(I)>,
+}
+
+impl<M, I> Regression<M, I>
+where
+    M: Module + Forward<I, Output = Tensor<2>>,
+{
+    /// With a model on an autodiff device.
+    pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
+        Regression { learner: Learner::new(model, optimizer), inputs: PhantomData }
+    }
+
+    /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_clip_norm(max_norm)?;
+        Ok(self)
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &M {
+        self.learner.model()
+    }
+
+    /// What the model makes of a batch of inputs, without learning from them: `outputs` numbers a sample.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Backend`] if the device gives no result.
+    pub fn predictions(&self, inputs: I) -> Result<Vec<f32>, Error> {
+        floats(self.model().valid().forward(inputs))
+    }
+}
+
+impl<M, I> Task for Regression<M, I>
+where
+    M: Module + Forward<I, Output = Tensor<2>>,
+{
+    type Batch = (I, Tensor<2>);
+
+    fn train_step(
+        &mut self,
+        (inputs, targets): Self::Batch,
+        context: &StepContext,
+    ) -> Result<Metrics, Error> {
+        let predictions = self.model().forward(inputs);
+        check_shape(&predictions, &targets)?;
+        let loss = (predictions.clone() - targets.clone()).square().mean();
+        let metrics = judge(predictions.detach(), targets);
+        self.learner.step(loss, context.lr);
+        metrics
+    }
+
+    fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
+        let model = self.model().valid();
+        move |(inputs, targets)| {
+            let predictions = model.forward(inputs);
+            check_shape(&predictions, &targets)?;
+            judge(predictions, targets)
+        }
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        ("loss", Goal::Minimise)
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        let mut state = TaskState::default();
+        self.learner.save("model", &mut state)?;
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+        self.learner.load("model", state)
+    }
+}
+
+/// Targets of another shape would be stretched to that of the predictions, and give another loss.
+fn check_shape(predictions: &Tensor<2>, targets: &Tensor<2>) -> Result<(), Error> {
+    let (expected, got) = (predictions.dims(), targets.dims());
+    match expected == got {
+        true => Ok(()),
+        false => {
+            let text =
+                format!("targets of a regression: expected the predictions' shape {expected:?}, got {got:?}");
+            Err(Error::new(ErrorKind::Task, text))
+        }
+    }
+}
+
+fn judge(predictions: Tensor<2>, targets: Tensor<2>) -> Result<Metrics, Error> {
+    let [samples, outputs] = predictions.dims();
+    let (predictions, targets) = (floats(predictions)?, floats(targets)?);
+    let sum = |error: fn(f64) -> f64| -> f64 {
+        let pairs = predictions.iter().zip(&targets);
+        pairs.map(|(&prediction, &target)| error(f64::from(prediction) - f64::from(target))).sum()
+    };
+    Ok(Metrics::of(samples)
+        .with_sum("loss", sum(|error| error * error) / outputs as f64)
+        .with_sum("mae", sum(f64::abs) / outputs as f64)
+        .with("r2", Quantity::RSquared(RSquared::of(&targets, &predictions, outputs)?)))
+}

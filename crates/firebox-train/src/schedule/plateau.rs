@@ -1,0 +1,235 @@
+//! The rate falls when a metric no longer gets better.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Schedule, check_floor, check_rate, foreign};
+use crate::error::{Error, check};
+use crate::metrics::lossless;
+use crate::task::Goal;
+
+/// Multiplies the rate with `factor` after more than `patience` evaluations in a row that were no better than the best, as
+/// `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+///
+/// The rate doesn't depend on the step, only on what was [heard](Schedule::observe). A metric that is not a number is
+/// no better than anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReduceOnPlateau {
+    goal: Goal,
+    factor: f64,
+    patience: usize,
+    threshold: Threshold,
+    cooldown: usize,
+    min_lr: f64,
+    eps: f64,
+    heard: Heard,
+}
+
+/// How much better than the best is better.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Threshold {
+    /// By this share of the best.
+    Rel(f64),
+    /// By this much.
+    Abs(f64),
+}
+
+/// What it remembers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Heard {
+    #[serde(with = "lossless")]
+    lr: f64,
+    #[serde(with = "lossless")]
+    best: f64,
+    /// Evaluations in a row that were no better.
+    bad: usize,
+    /// Evaluations that will not count as bad.
+    resting: usize,
+}
+
+impl ReduceOnPlateau {
+    /// From `lr`, for a metric that should fall or rise, with PyTorch's defaults: a factor of 0.1, a patience of 10
+    /// evaluations, a relative threshold of 1e-4, no cooldown, down to 0, an eps of 1e-8.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0.
+    pub fn new(lr: f64, goal: Goal) -> Result<Self, Error> {
+        check_rate("ReduceOnPlateau.lr", lr)?;
+        let best = match goal {
+            Goal::Maximise => f64::NEG_INFINITY,
+            Goal::Minimise => f64::INFINITY,
+        };
+        Ok(ReduceOnPlateau {
+            goal,
+            factor: 0.1,
+            patience: 10,
+            threshold: Threshold::Rel(1e-4),
+            cooldown: 0,
+            min_lr: 0.0,
+            eps: 1e-8,
+            heard: Heard { lr, best, bad: 0, resting: 0 },
+        })
+    }
+
+    /// What the rate is multiplied with.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a number above 0, below 1.
+    pub fn with_factor(mut self, factor: f64) -> Result<Self, Error> {
+        let holds = factor > 0.0 && factor < 1.0;
+        check(holds, "ReduceOnPlateau.factor", "a number above 0, below 1", factor)?;
+        self.factor = factor;
+        Ok(self)
+    }
+
+    /// The number of bad evaluations in a row that are put up with.
+    pub fn with_patience(mut self, patience: usize) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How much better than the best is better.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    pub fn with_threshold(mut self, threshold: Threshold) -> Result<Self, Error> {
+        let (Threshold::Rel(number) | Threshold::Abs(number)) = threshold;
+        check_floor("ReduceOnPlateau.threshold", number)?;
+        self.threshold = threshold;
+        Ok(self)
+    }
+
+    /// The number of evaluations after a fall that don't count as bad.
+    pub fn with_cooldown(mut self, cooldown: usize) -> Self {
+        self.cooldown = cooldown;
+        self
+    }
+
+    /// The rate below which it doesn't fall.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    pub fn with_min_lr(mut self, min_lr: f64) -> Result<Self, Error> {
+        check_floor("ReduceOnPlateau.min_lr", min_lr)?;
+        self.min_lr = min_lr;
+        Ok(self)
+    }
+
+    /// A fall of no more than this is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    pub fn with_eps(mut self, eps: f64) -> Result<Self, Error> {
+        check_floor("ReduceOnPlateau.eps", eps)?;
+        self.eps = eps;
+        Ok(self)
+    }
+
+    fn improves(&self, value: f64) -> bool {
+        let best = self.heard.best;
+        match (self.goal, self.threshold) {
+            (Goal::Minimise, Threshold::Rel(share)) => value < best * (1.0 - share),
+            (Goal::Minimise, Threshold::Abs(margin)) => value < best - margin,
+            (Goal::Maximise, Threshold::Rel(share)) => value > best * (1.0 + share),
+            (Goal::Maximise, Threshold::Abs(margin)) => value > best + margin,
+        }
+    }
+}
+
+impl Schedule for ReduceOnPlateau {
+    fn lr(&self, _: usize) -> f64 {
+        self.heard.lr
+    }
+
+    fn observe(&mut self, value: f64) {
+        if self.improves(value) {
+            (self.heard.best, self.heard.bad) = (value, 0);
+        } else {
+            self.heard.bad += 1;
+        }
+        if self.heard.resting > 0 {
+            self.heard.resting -= 1;
+            self.heard.bad = 0;
+        }
+        if self.heard.bad > self.patience {
+            let lr = (self.heard.lr * self.factor).max(self.min_lr);
+            if self.heard.lr - lr > self.eps {
+                self.heard.lr = lr;
+            }
+            (self.heard.resting, self.heard.bad) = (self.cooldown, 0);
+        }
+    }
+
+    fn state(&self) -> Value {
+        serde_json::to_value(&self.heard).unwrap_or_default()
+    }
+
+    fn load(&mut self, state: &Value) -> Result<(), Error> {
+        let heard = Heard::deserialize(state);
+        self.heard = heard.map_err(|error| foreign("that of ReduceOnPlateau", state).caused_by(error))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn plateau() -> ReduceOnPlateau {
+        let plateau = ReduceOnPlateau::new(0.1, Goal::Minimise).unwrap().with_factor(0.3).unwrap();
+        plateau.with_patience(1).with_cooldown(2)
+    }
+
+    #[test]
+    fn it_goes_on_in_the_middle() {
+        let values =
+            [f64::NAN, 3.0, 2.0, 2.0, f64::NAN, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.6, 0.7, 0.8, 0.9];
+        for middle in 0..values.len() {
+            let (mut whole, mut first) = (plateau(), plateau());
+            values[..middle].iter().for_each(|&value| {
+                whole.observe(value);
+                first.observe(value);
+            });
+            // Through text, as in a checkpoint.
+            let text = first.state().to_string();
+            let mut second = plateau();
+            second.load(&serde_json::from_str(&text).unwrap()).unwrap();
+            assert_eq!(second, whole, "{text}");
+            for &value in &values[middle..] {
+                whole.observe(value);
+                second.observe(value);
+                assert_eq!(second.lr(0), whole.lr(0));
+            }
+            assert!(whole.lr(0) < 0.01);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_bad() {
+        let mut schedule = plateau();
+        schedule.observe(f64::NAN);
+        assert_eq!(schedule.lr(0), 0.1);
+        schedule.observe(f64::NAN);
+        assert_eq!(schedule.lr(0), 0.03);
+    }
+
+    #[test]
+    fn anothers_state_and_impossible_settings_are_refused() {
+        for state in [Value::Null, serde_json::json!([1, 2]), serde_json::json!({"lr": 1.0})] {
+            let mut schedule = plateau();
+            let error = schedule.load(&state).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Checkpoint);
+            assert!(error.to_string().starts_with("schedule state: expected that of ReduceOnPlateau, got "));
+            assert_eq!(schedule, plateau());
+        }
+        for bad in [-0.1, f64::NAN] {
+            assert!(plateau().with_factor(bad).is_err() && plateau().with_factor(1.0).is_err());
+            assert!(plateau().with_threshold(Threshold::Rel(bad)).is_err());
+            assert!(plateau().with_threshold(Threshold::Abs(bad)).is_err());
+            assert!(plateau().with_min_lr(bad).is_err() && plateau().with_eps(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Schedules one after the other.
+
+use serde_json::Value;
+
+use super::{Schedule, foreign};
+use crate::error::{Error, check};
+
+/// Schedules that take turns, as `torch.optim.lr_scheduler.SequentialLR`: from milestone i on it is the turn of
+/// schedule i + 1, for which that step is step 0. A warm-up before something else is the usual case.
+///
+/// Every part hears of every evaluation, also before its turn, and is a part of the state.
+pub struct Sequential {
+    schedules: Vec<Box<dyn Schedule>>,
+    milestones: Vec<usize>,
+}
+
+impl Sequential {
+    /// The schedules, and the steps at which the next one begins.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless there is a schedule, and one rising milestone less than schedules.
+    pub fn new(schedules: Vec<Box<dyn Schedule>>, milestones: Vec<usize>) -> Result<Self, Error> {
+        let count = schedules.len();
+        check(count > 0, "Sequential.schedules", "at least 1", count)?;
+        let allowed = format!("one between each two of {count} schedules");
+        check(milestones.len() + 1 == count, "Sequential.milestones", &allowed, milestones.len())?;
+        let rising = milestones.is_sorted_by(|a, b| a < b);
+        check(rising, "Sequential.milestones", "rising steps", format!("{milestones:?}"))?;
+        Ok(Sequential { schedules, milestones })
+    }
+}
+
+impl Schedule for Sequential {
+    fn lr(&self, step: usize) -> f64 {
+        let turn = self.milestones.partition_point(|&milestone| milestone <= step);
+        let begun = if turn == 0 { 0 } else { self.milestones[turn - 1] };
+        self.schedules[turn].lr(step - begun)
+    }
+
+    fn observe(&mut self, value: f64) {
+        self.schedules.iter_mut().for_each(|schedule| schedule.observe(value));
+    }
+
+    fn state(&self) -> Value {
+        let states: Vec<_> = self.schedules.iter().map(|schedule| schedule.state()).collect();
+        match states.iter().all(Value::is_null) {
+            true => Value::Null,
+            false => Value::Array(states),
+        }
+    }
+
+    fn load(&mut self, state: &Value) -> Result<(), Error> {
+        let count = self.schedules.len();
+        let states = match state {
+            Value::Null => vec![Value::Null; count],
+            Value::Array(states) if states.len() == count => states.clone(),
+            _ => return Err(foreign(&format!("null or that of {count} schedules"), state)),
+        };
+        self.schedules.iter_mut().zip(&states).try_for_each(|(schedule, state)| schedule.load(state))
+    }
+}
