@@ -128,7 +128,10 @@ fn kernel(
     let kernel = [kernel_height, kernel_width];
     let fits = |axis: usize, length: usize| {
         let positive = kernel[axis] > 0 && stride[axis] > 0 && dilation[axis] > 0;
-        positive && length > 0 && length + 2 * padding[axis] > (kernel[axis] - 1) * dilation[axis]
+        let reach = (kernel[axis].max(1) - 1) * dilation[axis];
+        let rest = (length + 2 * padding[axis]).checked_sub(reach + 1);
+        // What is pooled has a window at least.
+        positive && length > 0 && rest.is_some_and(|rest| !pool || rest >= stride[axis])
     };
     let sound = batch > 0 && filters > 0 && channels > 0 && channels == weight_channels && groups == 1;
     let sound = sound && of_filters.iter().all(|tensor| tensor.dims() == [filters]);

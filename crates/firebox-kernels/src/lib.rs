@@ -39,8 +39,8 @@
 //! weights with values of 65,536 or more, or none of a number, go by their windows.
 //!
 //! Vector instructions are chosen at run time (`simd.rs`, on pulp): AVX-512, AVX2, NEON, or what every CPU has;
-//! [`instructions`] tells which. Passes over elements are plain loops that are compiled for each of them, where the compiler makes vectors of them, and
-//! else written in pulp's.
+//! [`instructions`] tells which. Passes over elements are plain loops that are compiled for each of them where the compiler
+//! makes vectors of that, and else pulp's vectors.
 //!
 //! # The same bits
 //!

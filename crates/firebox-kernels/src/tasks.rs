@@ -25,8 +25,11 @@ pub(crate) fn share<T: Send>(
 
 /// Runs tasks that are large in any case, one a thread at a time.
 pub(crate) fn spread<T: Send>(tasks: Vec<T>, run: impl Fn(T) + Send + Sync) {
+    let several = tasks.len() > 1;
     tasks.into_par_iter().with_max_len(1).for_each(run);
-    linger();
+    if several {
+        linger();
+    }
 }
 
 /// How long threads look for more work before they sleep: longer than what lies between two operations of a step.
@@ -35,18 +38,20 @@ const PATIENCE: Duration = Duration::from_micros(100);
 /// Threads that look.
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
 
-/// Has the other threads look for work a while. rayon's own go to sleep within some microseconds, and to wake one takes
+/// Has one more of the other threads look for work a while. rayon's own go to sleep within some microseconds, and to wake one takes
 /// as long as many an operation. They leave the core to whoever else wants it.
 fn linger() {
     if LOOKING.load(Ordering::Relaxed) + 1 >= current_num_threads() {
         return;
     }
     LOOKING.fetch_add(1, Ordering::Relaxed);
-    rayon::spawn(|| {
-        // A deadline that nobody moves: this may be a thread that waits for others, and came here meanwhile. The first one
-        // may be that which trains.
+    let caller = current_thread_index();
+    rayon::spawn(move || {
+        // A deadline that nobody moves: this may be a thread that waits for others, and came here meanwhile. The first one,
+        // and the one that asked, may be that which trains.
+        let trains = [Some(0), caller].contains(&current_thread_index());
         let end = Instant::now() + PATIENCE;
-        while current_thread_index() != Some(0) && Instant::now() < end {
+        while !trains && Instant::now() < end {
             if rayon::yield_now() != Some(Yield::Executed) {
                 thread::yield_now();
             }
