@@ -115,6 +115,11 @@ impl<'a, R: Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         }
     }
 
+    /// Whether the run goes on with one that was stopped.
+    pub(crate) fn resumes(&self) -> bool {
+        self.place.resume
+    }
+
     /// The folder for the run. To be called when everything else was found good: it makes the folder, or clears it.
     pub(crate) fn folder(&self) -> Result<RunDir, BoxError> {
         Ok(match &self.place.run_dir {
