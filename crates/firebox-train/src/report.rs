@@ -345,7 +345,9 @@ fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<String, String
     Ok(svg)
 }
 
-fn capitalised(text: &str) -> String {
+/// A metric's name as a title.
+fn capitalised(name: &str) -> String {
+    let text = name.replace('_', " ");
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
