@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -297,13 +297,12 @@ fn bad_input_is_one_line_that_says_what_and_where() {
     let bright = file("bright.safetensors", "samples", 64, 255.0);
     let other = file("other.safetensors", "images", 64, 0.0);
     // A checkpoint of the other example in the place of the run's own.
-    let copied = std::process::Command::new("cp").args(["-a", &name, &at("mixed")]).status().unwrap();
-    assert!(copied.success());
-    let checkpoints = folder.path().join("mixed/checkpoints");
-    fs::remove_dir_all(&checkpoints).unwrap();
-    let copied =
-        std::process::Command::new("cp").arg("-a").arg(format!("{classifier}/checkpoints")).arg(&checkpoints);
-    assert!({ copied }.status().unwrap().success());
+    let copy = |from: &str, to: &str| {
+        assert!(Command::new("cp").args(["-a", from, to]).status().unwrap().success(), "{from} to {to}");
+    };
+    copy(&name, &at("mixed"));
+    fs::remove_dir_all(at("mixed/checkpoints")).unwrap();
+    copy(&at("classifier/checkpoints"), &at("mixed/checkpoints"));
 
     let cases: &[(&[&str], i32, &[&str])] = &[
         (&["--arch", "diffusion"], 2, &["--arch", "diffusion", "mlp, dcgan"]),
