@@ -96,5 +96,6 @@ pub(crate) fn epochs(folder: &Path) -> Result<Vec<Picture>, BoxError> {
         }
     }
     found.sort();
-    found.iter().map(|(epoch, path)| read(path, &format!("after {epoch} epochs"))).collect()
+    let caption = |epoch: u64| format!("after {epoch} epoch{}", if epoch == 1 { "" } else { "s" });
+    found.iter().map(|(epoch, path)| read(path, &caption(*epoch))).collect()
 }
