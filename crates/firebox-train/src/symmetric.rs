@@ -3,6 +3,8 @@
 //! What is here is one function of linear algebra on matrices of a few hundred rows; a library for that would be the largest
 //! dependency of the crate.
 
+use std::cmp::Ordering;
+
 /// A symmetric matrix.
 #[derive(Clone, Debug)]
 pub(crate) struct Symmetric {
@@ -43,7 +45,7 @@ impl Symmetric {
         for _ in 0..MOST_SWEEPS {
             let beside: f64 = self.pairs().map(|(row, column)| self.elements[row * n + column].powi(2)).sum();
             // Also where it is not a number.
-            if !(beside > total * f64::EPSILON * f64::EPSILON) {
+            if beside.partial_cmp(&(total * f64::EPSILON.powi(2))) != Some(Ordering::Greater) {
                 break;
             }
             for (p, q) in self.pairs() {
