@@ -320,7 +320,7 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--judge", folder.path().to_str().unwrap()], 1, &["no run"]),
         (&["--run-dir", &name], 1, &[&name, "already used", "--resume", "--overwrite"]),
         (&["--run-dir", &at("none"), "--resume"], 1, &[&at("none"), "no run"]),
-        (&["--run-dir", &classifier, "--resume"], 1, &["classifier/config.json", "arch"]),
+        (&["--run-dir", &classifier, "--resume"], 1, &["classifier/config.json", "is it a run of gan?"]),
         (
             &["--run-dir", &at("mixed"), "--resume"],
             1,
