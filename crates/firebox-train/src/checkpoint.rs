@@ -7,7 +7,8 @@
 //! between the two links, a resume sets `best` right.
 //!
 //! `manifest.json` lists every other file with its size, its SHA-256 and its tensors, and says which program on which CPU
-//! has written it. Loading checks them all. If the last checkpoint is damaged, a resume takes the one before it.
+//! has written it; `manifest.sha256` has the manifest's own hash, as `sha256sum` writes it. Loading checks them all. If the
+//! last checkpoint is damaged, a resume takes the one before it.
 //!
 //! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed.
 
@@ -29,6 +30,8 @@ use crate::run_dir::{from_json, to_json};
 use crate::task::TaskState;
 
 const MANIFEST: &str = "manifest.json";
+/// Nothing lists the manifest itself: its hash stands beside it.
+const MANIFEST_HASH: &str = "manifest.sha256";
 const STATE: &str = "state.json";
 const VALUES: &str = "task.json";
 const TENSORS: &str = ".safetensors";
@@ -157,6 +160,11 @@ fn sha256(contents: &[u8]) -> String {
     hex(&Sha256::digest(contents))
 }
 
+/// What `manifest.sha256` holds.
+fn manifest_hash(manifest: &[u8]) -> String {
+    format!("{}  {MANIFEST}\n", sha256(manifest))
+}
+
 fn names(tensors: &StateDict) -> BTreeSet<String> {
     tensors.iter().map(|(name, _)| name.to_owned()).collect()
 }
@@ -217,7 +225,7 @@ impl Checkpoints {
     fn write(&self, folder: &Path, state: &RunState, task: &TaskState) -> Result<(), Error> {
         let failed = |error| cannot(folder, "be written", error);
         files::remove_folder(folder).map_err(failed)?;
-        fs::create_dir(folder).map_err(failed)?;
+        files::create_folder(folder).map_err(failed)?;
         let mut records = BTreeMap::new();
         let mut add = |name: String, contents: &[u8], tensors| {
             let path = folder.join(&name);
@@ -236,9 +244,11 @@ impl Checkpoints {
         }
         add(STATE.to_owned(), &json(state)?, BTreeSet::new())?;
         let manifest = Manifest { origin: Origin::here(), config: self.config.clone(), files: records };
-        let path = folder.join(MANIFEST);
         let manifest = json(&manifest)?;
-        files::write_synced(&path, &manifest).map_err(|error| cannot(&path, "be written", error))?;
+        for (name, contents) in [(MANIFEST_HASH, manifest_hash(&manifest).as_bytes()), (MANIFEST, &manifest)] {
+            let path = folder.join(name);
+            files::write_synced(&path, contents).map_err(|error| cannot(&path, "be written", error))?;
+        }
         files::sync_folder(folder).map_err(failed)
     }
 
@@ -297,7 +307,7 @@ impl Checkpoints {
             (self.folder.join(name(step)), self.folder.join(format!(".{}.part", name(step))));
         let failed = |error| cannot(&place, "be removed", error);
         files::remove_folder(&beside).map_err(failed)?;
-        fs::rename(&place, &beside).map_err(failed)?;
+        files::rename(&place, &beside).map_err(failed)?;
         files::remove_folder(&beside).map_err(failed)
     }
 
@@ -325,7 +335,7 @@ impl Checkpoints {
         }
         files::remove_file(&beside).map_err(failed)?;
         files::symlink_folder(&target, &beside).map_err(failed)?;
-        let renamed = fs::rename(&beside, &path);
+        let renamed = files::rename(&beside, &path);
         if renamed.is_err() {
             let _ = files::remove_file(&beside);
         }
@@ -379,7 +389,14 @@ impl Checkpoints {
             let path = folder.join(name);
             move |text: String| bad(&path, text)
         };
-        let manifest: Manifest = from_json(&read(MANIFEST)?).map_err(parse(MANIFEST))?;
+        // Its version comes first: what another one has beside it is not known.
+        let text = read(MANIFEST)?;
+        let manifest: Manifest = from_json(&text).map_err(parse(MANIFEST))?;
+        let (expected, got) = (manifest_hash(&text), read(MANIFEST_HASH)?);
+        if got != expected.as_bytes() {
+            let text = format!("damaged, or {MANIFEST_HASH} is: expected there {:?}", expected.trim_end());
+            return Err(bad(&folder.join(MANIFEST), text));
+        }
         let mut task = TaskState::default();
         let mut state = None;
         for (name, record) in &manifest.files {

@@ -334,7 +334,7 @@ where
         let task = self.task.state()?;
         let log = self.trainer.log()?;
         self.state.metrics_bytes = log.bytes();
-        let log = log.file()?;
+        let log = log.another()?;
         self.state.schedule = self.trainer.schedule.state();
         self.trainer.tell(Event::Saving { state: &self.state, task: &task })?;
         self.saver.save(Job { state: self.state.clone(), task, log })?;
