@@ -65,6 +65,15 @@ pub struct RunState {
     /// The step of the last evaluation.
     #[serde(default)]
     pub validated: Option<usize>,
+    /// The running average of the gradients' norms, by which one is found that explodes.
+    #[serde(default, with = "lossless")]
+    pub norm_average: f64,
+    /// The steps behind that average.
+    #[serde(default)]
+    pub norm_steps: usize,
+    /// The trainer's settings that the steps follow from.
+    #[serde(default)]
+    pub settings: Value,
     /// Seconds of training and validation so far.
     pub seconds: f64,
     /// Seconds of training alone.
@@ -90,6 +99,9 @@ impl RunState {
             schedule: Value::Null,
             not_finite: 0,
             validated: None,
+            norm_average: 0.0,
+            norm_steps: 0,
+            settings: Value::Null,
             seconds: 0.0,
             train_seconds: 0.0,
             train_samples: 0,
@@ -271,6 +283,23 @@ impl Checkpoints {
             self.remove(step)?;
         }
         self.clear_parts()
+    }
+
+    /// Whether something can be written here, without changing what is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if not.
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
+        let path = self.folder.join(".last.part");
+        let tried = files::remove_file(&path)
+            .and_then(|()| files::write_synced(&path, b"\n"))
+            .and_then(|()| files::remove_file(&path));
+        tried.map_err(|error| cannot(&self.folder, "be written to", error))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> Result<usize, Error> {
+        Ok(self.steps()?.len())
     }
 
     /// Removes all checkpoints but the last `last` ones up to the state's, and those that it says are the best.

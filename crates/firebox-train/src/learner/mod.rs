@@ -116,7 +116,8 @@ impl<M: Module> Learner<M> {
         Ok(self)
     }
 
-    /// The norm of the last step's gradients before they were clipped by it; `None` before the first step.
+    /// The norm of the last step's gradients before they were clipped by it; `None` before the first step, and after one
+    /// that had none.
     pub fn gradient_norm(&self) -> Option<f64> {
         self.norm
     }
@@ -174,8 +175,10 @@ impl<M: Module> Learner<M> {
         };
         if context.updates {
             let gradients = gradients.or_else(|| Some(self.sum.take()?.mean(self.model())));
-            if let Some(gradients) = gradients {
-                self.follow(gradients, norm, context.lr);
+            match gradients {
+                Some(gradients) => self.follow(gradients, norm, context.lr),
+                // Not that of another step.
+                None => self.norm = None,
             }
         }
         failure
