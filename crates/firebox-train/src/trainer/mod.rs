@@ -2,6 +2,8 @@
 
 mod config;
 mod fit;
+#[cfg(test)]
+mod full_disk;
 mod guard;
 mod outcome;
 
