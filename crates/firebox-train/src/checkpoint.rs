@@ -235,6 +235,7 @@ impl Checkpoints {
     }
 
     fn write(&self, folder: &Path, state: &RunState, task: &TaskState) -> Result<(), Error> {
+        task.make()?;
         let failed = |error| cannot(folder, "be written", error);
         files::remove_folder(folder).map_err(failed)?;
         files::create_folder(folder).map_err(failed)?;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::Device;
 use burn_dataset::{Dataset, InMemDataset};
@@ -12,6 +12,12 @@ use firebox_train::{
     Auroc, Error, ErrorKind, Goal, Metrics, Quantity, RunDir, StepContext, Task, TaskState, Trainer,
     TrainerConfig,
 };
+
+/// Burn's generator belongs to the process: tests that seed it take turns.
+fn draws() -> MutexGuard<'static, ()> {
+    static DRAWS: Mutex<()> = Mutex::new(());
+    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
 
 fn numbers(count: i64) -> InMemDataset<i64> {
     InMemDataset::new((0..count).collect())
@@ -93,6 +99,7 @@ fn overlap(train: &Numbers, valid: &Numbers) -> Option<(usize, Vec<usize>)> {
 
 #[test]
 fn samples_in_both_sets_are_refused_where_both_come_from_one_data_set() {
+    let _alone = draws();
     let listed = |indices: std::ops::Range<usize>| indices.collect::<Vec<_>>();
     // A split has nothing in common, also where it is cut again; another one by another seed has.
     let (train, test) = random_split(numbers(100), 20, 1).unwrap();
@@ -132,6 +139,7 @@ fn samples_in_both_sets_are_refused_where_both_come_from_one_data_set() {
 
 #[test]
 fn other_data_with_the_same_indices_are_not_refused() {
+    let _alone = draws();
     let part = |data: InMemDataset<i64>| loader(Subset::new(data, (0..9).collect::<Vec<_>>()).unwrap());
     assert_eq!(overlap(&loader(numbers(9)), &loader(numbers(9))), None);
     assert_eq!(overlap(&part(numbers(9)), &part(numbers(9))), None);
@@ -141,6 +149,7 @@ fn other_data_with_the_same_indices_are_not_refused() {
 
 #[test]
 fn an_evaluation_of_what_was_trained_on_is_refused_unless_it_is_called_that() {
+    let _alone = draws();
     let (train, rest) = random_split(numbers(100), 40, 1).unwrap();
     let (valid, test) = random_split(rest.clone(), 20, 1).unwrap();
     let (train, valid, test) = (loader(train.clone()), loader(valid), (loader(test), loader(train)));
@@ -159,6 +168,7 @@ fn an_evaluation_of_what_was_trained_on_is_refused_unless_it_is_called_that() {
 
 #[test]
 fn a_metric_of_nothing_is_an_error() {
+    let _alone = draws();
     let loss = |samples| Metrics::of(samples).with_mean("loss", 1.0);
     let nothing: fn(usize) -> Metrics = |samples| {
         Metrics::of(samples).with_mean("loss", 1.0).with_weighted_mean("bleu", 0.0, 0.0).with("f", Quantity::perplexity(0.0, 0))
@@ -185,6 +195,7 @@ fn a_metric_of_nothing_is_an_error() {
 
 #[test]
 fn what_an_evaluation_draws_does_not_depend_on_what_came_before() {
+    let _alone = draws();
     let draw = |trainer: &Trainer| {
         let noise = |_| {
             let noise = burn::tensor::Tensor::<1>::random([2], burn::tensor::Distribution::Default, &Device::default());

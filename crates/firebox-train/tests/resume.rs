@@ -11,11 +11,11 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use burn_dataset::InMemDataset;
-use firebox_data::{Loader, OnDevice, Scalar, Stack};
+use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, init};
 use firebox_train::{
     AdamW, Checkpoints, Classification, End, Event, Goal, Interrupt, Outcome, Record, RecordKind,
-    ReduceOnPlateau, RunDir, Signal, Task, Trainer, TrainerConfig,
+    ReduceOnPlateau, RunDir, Signal, StepContext, Task, Trainer, TrainerConfig,
 };
 use serde_json::Value;
 
@@ -256,4 +256,28 @@ fn what_is_kept_and_how_long_it_goes_on_may_change_on_a_resume() {
     other.max_epochs = 10;
     let part = fit(folder.path(), &other, true, |_| false);
     assert!(!part.warnings.iter().any(|warning| warning.contains(text)), "{:?}", part.warnings);
+}
+
+#[test]
+fn a_state_is_that_of_its_step_whenever_it_is_looked_at() {
+    let _alone = draws();
+    let device = Device::default().autodiff();
+    let batches: Vec<_> = points(54, &[], &device).epoch(0).map(Result::unwrap).collect();
+    let context = StepContext::new(0, 0, 0.05);
+    let mut tasks = [task(), task()];
+    let mut states = Vec::new();
+    for (place, batch) in batches.into_iter().enumerate() {
+        for task in &mut tasks {
+            device.seed(place as u64);
+            task.train_step(batch.clone(), &context).unwrap();
+        }
+        // Looked at now, and after all other steps.
+        let [now, later] = [&tasks[0], &tasks[1]].map(|task| task.state().unwrap());
+        assert!(now.get("model.optimizer").unwrap().iter().count() > 0);
+        states.push((now, later));
+    }
+    for (place, (now, later)) in states.iter().enumerate() {
+        assert_eq!(later, now, "step {place}");
+        assert!(place == 0 || now != &states[place - 1].0, "a step changes something");
+    }
 }
