@@ -28,8 +28,8 @@ use firebox::data::{Loader, OnDevice, Scalar, Stack};
 use firebox::kernels;
 use firebox::models::{CnnConfig, Forward, Linear, LinearConfig, init};
 use firebox::train::{
-    Adam, Callback, Checkpoints, Classification, Event, Learner, Progress, RunDir, StepContext, Task, Threads,
-    Trainer, TrainerConfig,
+    Adam, Callback, Checkpoints, Classification, Event, Learner, Progress, RunDir, StepContext, Task,
+    Threads, Trainer, TrainerConfig,
 };
 
 const LR: f64 = 1e-3;
@@ -158,7 +158,9 @@ fn trained(batch: usize, batches: usize) -> Vec<Instant> {
 
 fn overhead(options: &Options) {
     let (rounds, seconds) = if options.quick { (3, 0.3) } else { (options.rounds, options.seconds) };
-    println!("| batch | steps a round | bare, ms | trainer, ms | trainer / bare | of the rounds | µs a step |");
+    println!(
+        "| batch | steps a round | bare, ms | trainer, ms | trainer / bare | of the rounds | µs a step |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for &batch in &options.batches {
         let once = median(steps(&bare(batch, WARM_UP + 20)));
@@ -168,13 +170,15 @@ fn overhead(options: &Options) {
             let mut times = [0.0; 2];
             // Neither is always the first.
             for which in [round % 2, 1 - round % 2] {
-                times[which] = median(steps(&if which == 0 { bare(batch, batches) } else { trained(batch, batches) }));
+                times[which] =
+                    median(steps(&if which == 0 { bare(batch, batches) } else { trained(batch, batches) }));
             }
             bares.push(times[0]);
             traineds.push(times[1]);
             ratios.push(times[1] / times[0]);
         }
-        let (least, most) = ratios.iter().fold((f64::MAX, f64::MIN), |(a, b), ratio| (a.min(*ratio), b.max(*ratio)));
+        let (least, most) =
+            ratios.iter().fold((f64::MAX, f64::MIN), |(a, b), ratio| (a.min(*ratio), b.max(*ratio)));
         let (bare, trained) = (median(bares), median(traineds));
         println!(
             "| {batch} | {} | {bare:.3} | {trained:.3} | {:.4} | {least:.3} to {most:.3} | {:.0} |",
@@ -289,9 +293,11 @@ fn save(options: &Options) {
         inner.iter().zip(saved.iter().skip(1)).any(of)
     };
     let quiet = median((1..begins.len()).filter(|step| !busy(*step)).map(length).collect());
-    let beside = median((1..begins.len()).filter(|step| busy(*step) && !inner.contains(step)).map(length).collect());
+    let beside =
+        median((1..begins.len()).filter(|step| busy(*step) && !inner.contains(step)).map(length).collect());
     let delays: Vec<_> = inner.iter().map(|step| length(*step) - quiet).collect();
-    let (least, most) = delays.iter().fold((f64::MAX, f64::MIN), |(a, b), delay| (a.min(*delay), b.max(*delay)));
+    let (least, most) =
+        delays.iter().fold((f64::MAX, f64::MIN), |(a, b), delay| (a.min(*delay), b.max(*delay)));
     // Until the next save nothing is late any more: all that a save costs.
     let windows = inner.iter().filter(|step| **step + every - 1 < begins.len());
     let all = windows.map(|step| (*step..*step + every).map(|step| length(step) - quiet).sum()).collect();
@@ -303,7 +309,11 @@ fn save(options: &Options) {
     println!("| a copy of as many bytes, alone | {copy:.1} |");
     println!("| the state from the task, alone | {state:.1} |");
     println!("| a checkpoint written while somebody waits: hashes, files, disk | {whole:.1} |");
-    println!("| delay of the step of a save, median of {} | {:.1} ({least:.1} to {most:.1}) |", delays.len(), median(delays));
+    println!(
+        "| delay of the step of a save, median of {} | {:.1} ({least:.1} to {most:.1}) |",
+        delays.len(),
+        median(delays)
+    );
     println!("| all delays until the next save, median | {:.1} |", median(all));
 }
 

@@ -258,7 +258,8 @@ impl Checkpoints {
         add(STATE.to_owned(), &json(state)?, BTreeSet::new())?;
         let manifest = Manifest { origin: Origin::here(), config: self.config.clone(), files: records };
         let manifest = json(&manifest)?;
-        for (name, contents) in [(MANIFEST_HASH, manifest_hash(&manifest).as_bytes()), (MANIFEST, &manifest)] {
+        for (name, contents) in [(MANIFEST_HASH, manifest_hash(&manifest).as_bytes()), (MANIFEST, &manifest)]
+        {
             let path = folder.join(name);
             files::write_synced(&path, contents).map_err(|error| cannot(&path, "be written", error))?;
         }

@@ -63,7 +63,8 @@ impl MetricsLog {
 
     /// The same file, for another thread.
     pub(crate) fn another(&self) -> Result<Self, Error> {
-        let file = self.file.try_clone().map_err(|error| Error::io(&self.path, "cannot be written", error))?;
+        let file =
+            self.file.try_clone().map_err(|error| Error::io(&self.path, "cannot be written", error))?;
         Ok(MetricsLog { path: self.path.clone(), file, bytes: self.bytes })
     }
 

@@ -194,9 +194,7 @@ impl Part {
     fn made(&self) -> Result<&StateDict, Error> {
         match self {
             Part::Made(part) => Ok(part),
-            Part::Later(later) => {
-                (***later).as_ref().map_err(|(kind, text)| Error::new(*kind, text.clone()))
-            }
+            Part::Later(later) => (***later).as_ref().map_err(|(kind, text)| Error::new(*kind, text.clone())),
         }
     }
 }

@@ -55,7 +55,8 @@ fn equal_states_are_equal_bytes() {
     let read_all = || {
         let folder = tempfile::tempdir().unwrap();
         let path = Checkpoints::new(folder.path()).save(&state(3), &tensors(3, 100)).unwrap();
-        ["manifest.json", "manifest.sha256", "model.safetensors", "state.json"].map(|name| fs::read(path.join(name)).unwrap())
+        ["manifest.json", "manifest.sha256", "model.safetensors", "state.json"]
+            .map(|name| fs::read(path.join(name)).unwrap())
     };
     assert_eq!(read_all(), read_all());
 }

@@ -103,7 +103,8 @@ fn records(text: &str) -> Vec<Value> {
     let parse = |line| {
         let mut record: Value = serde_json::from_str(line).unwrap();
         let fields = record.as_object_mut().unwrap();
-        fields.retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
+        fields
+            .retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
         record
     };
     text.lines().map(parse).collect()
@@ -123,7 +124,12 @@ fn a_limit_on_the_size_of_files_loses_neither_checkpoint_nor_records() {
         let mut command = Command::new("sh");
         command.args(["-c", &script, "sh"]).arg(std::env::current_exe().unwrap());
         command.args(["--exact", "child_that_runs_out_of_room", "--test-threads=1", "--nocapture"]);
-        let output = command.env(CHILD, &run).env(MEMORY, memory_from.to_string()).stdout(Stdio::null()).output().unwrap();
+        let output = command
+            .env(CHILD, &run)
+            .env(MEMORY, memory_from.to_string())
+            .stdout(Stdio::null())
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!((output.status.code(), errors.len()), (Some(3), 1), "{said}");

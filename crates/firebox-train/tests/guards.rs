@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::Device;
 use burn_dataset::{Dataset, InMemDataset};
-use firebox_data::{Batches, Filter, Loader, Map, Scalar, Seen, Subset, SubsetSampler, random_split};
+use firebox_data::{
+    BatchStream, Batches, Filter, Loader, LoaderState, Map, Origin, Scalar, Seen, Subset, SubsetSampler,
+    random_split,
+};
 use firebox_train::{
     Auroc, Error, ErrorKind, Goal, Metrics, Quantity, RunDir, StepContext, Task, TaskState, Trainer,
     TrainerConfig,
@@ -27,7 +30,12 @@ type Numbers = Loader<Scalar<i64>>;
 
 fn loader<D: Dataset<i64> + 'static>(data: D) -> Numbers {
     let builder = Loader::builder(data).batch_size(4).shuffle(true).workers(0);
-    builder.build(Scalar::new(), |number, _, slot| { *slot = number; Ok(()) }).unwrap()
+    builder
+        .build(Scalar::new(), |number, _, slot| {
+            *slot = number;
+            Ok(())
+        })
+        .unwrap()
 }
 
 /// A task that measures what it is told to.
@@ -68,7 +76,12 @@ impl Task for Measures {
     }
 }
 
-fn fit(task: &mut Measures, train: &Numbers, valid: &Numbers, config: TrainerConfig) -> Result<Trainer, Error> {
+fn fit(
+    task: &mut Measures,
+    train: &Numbers,
+    valid: &Numbers,
+    config: TrainerConfig,
+) -> Result<Trainer, Error> {
     let folder = tempfile::tempdir().unwrap();
     let mut trainer = Trainer::new(&RunDir::create(folder.path())?, &Device::default()).config(config);
     trainer.fit(task, train, valid)?;
@@ -104,7 +117,10 @@ fn samples_in_both_sets_are_refused_where_both_come_from_one_data_set() {
     // A split has nothing in common, also where it is cut again; another one by another seed has.
     let (train, test) = random_split(numbers(100), 20, 1).unwrap();
     assert_eq!(overlap(&loader(train.clone()), &loader(test.clone())), None);
-    assert_eq!(overlap(&loader(Subset::first(train.clone(), 50)), &loader(Subset::first(test.clone(), 9))), None);
+    assert_eq!(
+        overlap(&loader(Subset::first(train.clone(), 50)), &loader(Subset::first(test.clone(), 9))),
+        None
+    );
     let both = overlap(&loader(train.clone()), &loader(train.clone())).unwrap();
     let mut all: Vec<_> = (0..80).map(|index| train.index_in_whole(index)).collect();
     all.sort_unstable();
@@ -128,7 +144,12 @@ fn samples_in_both_sets_are_refused_where_both_come_from_one_data_set() {
     // By the order instead of the data set, and by slices.
     let sampled = |indices| {
         let builder = Loader::builder(whole.clone()).sampler(SubsetSampler::new(listed(indices))).workers(0);
-        builder.build(Scalar::new(), |number, _, slot| { *slot = number; Ok(()) }).unwrap()
+        builder
+            .build(Scalar::new(), |number, _, slot| {
+                *slot = number;
+                Ok(())
+            })
+            .unwrap()
     };
     assert_eq!(overlap(&sampled(0..9), &sampled(9..12)), None);
     assert_eq!(overlap(&sampled(0..9), &sampled(8..12)), Some((1, vec![8])));
@@ -158,7 +179,10 @@ fn an_evaluation_of_what_was_trained_on_is_refused_unless_it_is_called_that() {
     trainer.evaluate(&test.0, "test", task.evaluator()).unwrap();
     trainer.evaluate(&test.1, "train", task.evaluator()).unwrap();
     let error = trainer.evaluate(&test.1, "test", task.evaluator()).unwrap_err();
-    assert!(error.to_string().starts_with("the training and the test data come from one data set: "), "{error}");
+    assert!(
+        error.to_string().starts_with("the training and the test data come from one data set: "),
+        "{error}"
+    );
     // To learn a few samples by heart is a test as well.
     let mut config = TrainerConfig::new();
     config.allow_overlap = true;
@@ -166,12 +190,77 @@ fn an_evaluation_of_what_was_trained_on_is_refused_unless_it_is_called_that() {
     trainer.evaluate(&test.1, "test", task.evaluator()).unwrap();
 }
 
+/// Batches of which nobody may ask which samples they have.
+struct Secret(Numbers);
+
+impl Batches for Secret {
+    type Batch = Vec<i64>;
+
+    fn batches(&self, epoch: u64) -> usize {
+        self.0.batches(epoch)
+    }
+
+    fn samples(&self, epoch: u64) -> usize {
+        self.0.samples(epoch)
+    }
+
+    fn state(&self, epoch: u64) -> LoaderState {
+        self.0.state(epoch)
+    }
+
+    fn check(&self, state: &LoaderState) -> Result<(), firebox_data::Error> {
+        self.0.check(state)
+    }
+
+    fn indices(&self, _: u64, _: usize) -> Option<Vec<usize>> {
+        panic!("asked for indices")
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.0.origin()
+    }
+
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Vec<i64>> + '_> {
+        Batches::epoch(&self.0, epoch)
+    }
+
+    fn resume(
+        &self,
+        state: &LoaderState,
+    ) -> Result<Box<dyn BatchStream<Vec<i64>> + '_>, firebox_data::Error> {
+        Batches::resume(&self.0, state)
+    }
+}
+
+#[test]
+fn indices_are_looked_at_only_if_data_have_relatives() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(folder.path()).unwrap();
+    let mut trainer = Trainer::new(&run, &Device::default());
+    let mut task = Measures::default();
+    let [train, valid] = [12, 8].map(|count| Secret(loader(numbers(count))));
+    trainer.fit(&mut task, &train, &valid).unwrap();
+    trainer.evaluate(&valid, "test", task.evaluator()).unwrap();
+    // The training data themselves, and what was cut from them since.
+    let Secret(train) = train;
+    for (data, items) in [(&train, 12), (&train.slice(0..5).unwrap(), 5)] {
+        let error = trainer.evaluate(data, "test", task.evaluator()).unwrap_err();
+        assert!(error.to_string().contains(&format!("got {items}, with the indices")), "{error}");
+    }
+    let error = fit(&mut task, &train, &train, TrainerConfig::new()).err().unwrap();
+    assert!(error.to_string().contains("got 12, with the indices 0, 1, 2, 3, "), "{error}");
+}
+
 #[test]
 fn a_metric_of_nothing_is_an_error() {
     let _alone = draws();
     let loss = |samples| Metrics::of(samples).with_mean("loss", 1.0);
     let nothing: fn(usize) -> Metrics = |samples| {
-        Metrics::of(samples).with_mean("loss", 1.0).with_weighted_mean("bleu", 0.0, 0.0).with("f", Quantity::perplexity(0.0, 0))
+        Metrics::of(samples)
+            .with_mean("loss", 1.0)
+            .with_weighted_mean("bleu", 0.0, 0.0)
+            .with("f", Quantity::perplexity(0.0, 0))
     };
     let undefined: fn(usize) -> Metrics = |samples| {
         let one_class = Auroc::of(&[0.5], &[true]).unwrap();
@@ -198,7 +287,11 @@ fn what_an_evaluation_draws_does_not_depend_on_what_came_before() {
     let _alone = draws();
     let draw = |trainer: &Trainer| {
         let noise = |_| {
-            let noise = burn::tensor::Tensor::<1>::random([2], burn::tensor::Distribution::Default, &Device::default());
+            let noise = burn::tensor::Tensor::<1>::random(
+                [2],
+                burn::tensor::Distribution::Default,
+                &Device::default(),
+            );
             Ok(noise.try_into_vec_as::<f32>().unwrap())
         };
         trainer.predict(&loader(numbers(8)), noise).unwrap()

@@ -58,7 +58,11 @@ fn task() -> Classification<Points, Tensor<2>> {
 }
 
 /// Points inside and outside of a circle, jittered. Those of some numbers are none.
-fn points(samples: usize, bad: &'static [usize], device: &Device) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
+fn points(
+    samples: usize,
+    bad: &'static [usize],
+    device: &Device,
+) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
     let numbers = InMemDataset::new((0..samples).collect::<Vec<_>>());
     Loader::builder(numbers)
         .batch_size(8)
@@ -105,7 +109,12 @@ struct Part {
     saved: Vec<usize>,
 }
 
-fn fit(folder: &Path, config: &TrainerConfig, resume: bool, stop: impl Fn(&Event<'_>) -> bool + 'static) -> Part {
+fn fit(
+    folder: &Path,
+    config: &TrainerConfig,
+    resume: bool,
+    stop: impl Fn(&Event<'_>) -> bool + 'static,
+) -> Part {
     let device = Device::default();
     let run = match resume {
         true => RunDir::open(folder).unwrap().resume().unwrap(),
@@ -114,7 +123,8 @@ fn fit(folder: &Path, config: &TrainerConfig, resume: bool, stop: impl Fn(&Event
     run.write_config(&serde_json::json!({})).unwrap();
     let heard = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let (interrupt, hear) = (Interrupt::never(), Arc::clone(&heard));
-    let schedule = ReduceOnPlateau::new(0.05, Goal::Maximise).unwrap().with_patience(0).with_factor(0.7).unwrap();
+    let schedule =
+        ReduceOnPlateau::new(0.05, Goal::Maximise).unwrap().with_patience(0).with_factor(0.7).unwrap();
     let mut task = task();
     let outcome = Trainer::new(&run, &device)
         .config(config.clone())
@@ -132,11 +142,7 @@ fn fit(folder: &Path, config: &TrainerConfig, resume: bool, stop: impl Fn(&Event
             }
             Ok(())
         })
-        .fit(
-            &mut task,
-            &points(54, &[7, 30], &device.clone().autodiff()),
-            &points(20, &[], &device),
-        )
+        .fit(&mut task, &points(54, &[7, 30], &device.clone().autodiff()), &points(20, &[], &device))
         .unwrap();
     let (warnings, saved) = heard.lock().unwrap().clone();
     Part { outcome, warnings, saved }
@@ -155,7 +161,8 @@ fn left(folder: &Path) -> Left {
     let parse = |line| {
         let mut record: Value = serde_json::from_str(line).unwrap();
         let fields = record.as_object_mut().unwrap();
-        fields.retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
+        fields
+            .retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
         record
     };
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
@@ -179,13 +186,21 @@ fn a_run_stopped_after_any_step_ends_where_it_would_have_ended() {
     let of_steps = || expected.records.iter().filter(|record| record["kind"] == "step");
     let rates: std::collections::BTreeSet<_> = of_steps().map(|record| record["lr"].to_string()).collect();
     assert!(rates.len() > 2, "the plateau is never reached: {rates:?}");
-    assert!(part.warnings.iter().any(|text| text.contains("the norm of the gradients is ")), "{:?}", part.warnings);
+    assert!(
+        part.warnings.iter().any(|text| text.contains("the norm of the gradients is ")),
+        "{:?}",
+        part.warnings
+    );
     for stop in 1..steps {
         let folder = tempfile::tempdir().unwrap();
         let first = fit(folder.path(), &config, false, after(stop));
         assert_eq!((first.outcome.steps, first.outcome.interrupted()), (stop, Some(Signal::Term)));
         let second = fit(folder.path(), &config, true, |_| false);
-        assert_eq!((second.outcome.steps, second.outcome.end), (steps, End::Complete), "stopped after {stop}");
+        assert_eq!(
+            (second.outcome.steps, second.outcome.end),
+            (steps, End::Complete),
+            "stopped after {stop}"
+        );
         assert_eq!(second.outcome.not_finite, part.outcome.not_finite, "stopped after {stop}");
         assert_eq!([first.warnings, second.warnings].concat(), part.warnings, "stopped after {stop}");
         assert_eq!(left(folder.path()), expected, "stopped after {stop}");
@@ -208,7 +223,8 @@ fn a_stop_during_a_save_or_an_evaluation_waits_for_it() {
     // Checkpoints are in hand when the signal comes, and the evaluation's is not begun yet.
     let saving = |event: &Event<'_>| matches!(event, Event::Saving { state, .. } if state.step == 5);
     let validating = |event: &Event<'_>| matches!(event, Event::Validating { state } if state.step == 6);
-    for (stop, step) in [(Box::new(saving) as Box<dyn Fn(&Event<'_>) -> bool>, 5), (Box::new(validating), 6)] {
+    for (stop, step) in [(Box::new(saving) as Box<dyn Fn(&Event<'_>) -> bool>, 5), (Box::new(validating), 6)]
+    {
         let folder = tempfile::tempdir().unwrap();
         let part = fit(folder.path(), &config, false, stop);
         assert_eq!((part.outcome.steps, part.outcome.interrupted()), (step, Some(Signal::Term)));
@@ -238,7 +254,8 @@ fn what_is_kept_and_how_long_it_goes_on_may_change_on_a_resume() {
     // Time is always up: a checkpoint follows the other as soon as that is written.
     assert!(part.saved.len() >= 4, "{:?}", part.saved);
     let steps = fs::read_dir(folder.path().join("checkpoints")).unwrap();
-    let steps = steps.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("step-"));
+    let steps =
+        steps.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("step-"));
     assert!((4..=5).contains(&steps.count()));
     // More epochs go on where the last one ended.
     other.max_epochs = 8;

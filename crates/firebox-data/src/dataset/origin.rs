@@ -36,6 +36,11 @@ impl Origin {
         (self.index)(index)
     }
 
+    /// Whether anything else is known now whose items come from the same data set.
+    pub fn has_relatives(&self) -> bool {
+        Arc::strong_count(&self.whole) > 1
+    }
+
     /// Whether the other's items come from the same data set.
     pub fn is_shared_with(&self, other: &Origin) -> bool {
         Arc::ptr_eq(&self.whole, &other.whole)

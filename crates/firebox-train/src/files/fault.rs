@@ -12,8 +12,8 @@ pub(crate) struct Watched(PathBuf);
 
 struct Fault {
     below: PathBuf,
-    /// Changes so far.
-    seen: usize,
+    /// The changes so far, and who has made them.
+    seen: Vec<(Change, PathBuf, Option<String>)>,
     /// Those that fail.
     failing: Range<usize>,
     struck: Vec<(Change, PathBuf)>,
@@ -28,13 +28,13 @@ impl Watched {
     /// Has the changes with these numbers fail, counted from 0. Things are always removed, and files cut, unless one change
     /// alone fails: a full disk has room for that.
     pub(crate) fn failing(below: &Path, failing: Range<usize>) -> Self {
-        faults().push(Fault { below: below.to_owned(), seen: 0, failing, struck: Vec::new() });
+        faults().push(Fault { below: below.to_owned(), seen: Vec::new(), failing, struck: Vec::new() });
         Watched(below.to_owned())
     }
 
-    /// The number of changes so far.
-    pub(crate) fn seen(&self) -> usize {
-        faults().iter().find(|fault| fault.below == self.0).map_or(0, |fault| fault.seen)
+    /// The changes so far, with the names of the threads that have made them.
+    pub(crate) fn seen(&self) -> Vec<(Change, PathBuf, Option<String>)> {
+        faults().iter().find(|fault| fault.below == self.0).map_or(Vec::new(), |fault| fault.seen.clone())
     }
 
     /// Those that failed.
@@ -56,8 +56,8 @@ fn faults() -> MutexGuard<'static, Vec<Fault>> {
 /// Fails if the change is one of those that should.
 pub(super) fn check(change: Change, path: &Path) -> io::Result<()> {
     for fault in faults().iter_mut().filter(|fault| path.starts_with(&fault.below)) {
-        let number = fault.seen;
-        fault.seen += 1;
+        let number = fault.seen.len();
+        fault.seen.push((change, path.to_owned(), std::thread::current().name().map(str::to_owned)));
         let frees = matches!(change, Change::Remove | Change::Cut) && fault.failing.len() > 1;
         if fault.failing.contains(&number) && !frees {
             fault.struck.push((change, path.to_owned()));

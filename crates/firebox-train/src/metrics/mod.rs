@@ -169,7 +169,9 @@ mod tests {
             (Quantity::Auroc(Auroc::of(&[0.5], &[true]).unwrap()), false),
             (Quantity::ErrorRate(rate), false),
         ];
-        assert!(one.iter().all(|(quantity, known)| quantity.is_counted() && quantity.value().is_some() == *known));
+        assert!(
+            one.iter().all(|(quantity, known)| quantity.is_counted() && quantity.value().is_some() == *known)
+        );
     }
 
     #[test]

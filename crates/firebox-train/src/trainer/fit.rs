@@ -70,8 +70,7 @@ where
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
         let (resumed, now) = (trainer.resume, Instant::now());
-        let mut fit =
-            Fit { trainer, task, train, valid, state, saver, clock, saved: now, due: false };
+        let mut fit = Fit { trainer, task, train, valid, state, saver, clock, saved: now, due: false };
         // What can't be written is known before the first step.
         fit.check_room()?;
         if !resumed {

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::{Trainer, TrainerConfig};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
+use crate::files::Change;
 use crate::files::fault::{TEXT, Watched};
 use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
@@ -85,7 +86,8 @@ fn records(text: &str) -> Vec<Value> {
     let parse = |line| {
         let mut record: Value = serde_json::from_str(line).unwrap();
         let fields = record.as_object_mut().unwrap();
-        fields.retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
+        fields
+            .retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
         record
     };
     text.lines().map(parse).collect()
@@ -124,8 +126,16 @@ fn a_disk_that_gets_full_anywhere_loses_neither_checkpoint_nor_records() {
     let whole = whole.path().join("run");
     let watched = Watched::failing(&whole, 0..0);
     let expected = walk(RunDir::create(&whole).unwrap(), false).unwrap();
-    assert!(watched.seen() > 100, "only {} changes", watched.seen());
+    let changes = watched.seen();
+    assert!(changes.len() > 100, "only {} changes", changes.len());
     drop(watched);
+    // The training thread waits for the disk before the first step and after the last one, and nowhere between.
+    let waits = changes
+        .iter()
+        .filter(|(change, _, thread)| *change == Change::Sync && thread.as_deref() != Some("checkpoints"));
+    let waits: Vec<_> =
+        waits.map(|(_, path, _)| path.strip_prefix(&whole).unwrap().to_str().unwrap()).collect();
+    assert_eq!(waits, ["config.json.part", "", "checkpoints/.last.part", "metrics.jsonl"]);
     let all = records(&fs::read_to_string(whole.join("metrics.jsonl")).unwrap());
     assert_eq!(all.len(), 8 + 2 + 4, "steps, epochs, evaluations");
     // Together, and each thread's in their own order.
@@ -159,7 +169,10 @@ fn a_disk_that_gets_full_anywhere_loses_neither_checkpoint_nor_records() {
                 }
                 kinds
             });
-            println!("{part:?}, all from one on {last}: {} changes failed, of the kinds {kinds:?}", changes.len());
+            println!(
+                "{part:?}, all from one on {last}: {} changes failed, of the kinds {kinds:?}",
+                changes.len()
+            );
         }
     }
 }

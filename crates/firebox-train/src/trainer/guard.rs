@@ -1,15 +1,40 @@
 //! What is looked at so that a run doesn't fail in silence.
 
-use firebox_data::{Batches, Overlap, Seen};
+use firebox_data::{Batches, Origin, Overlap, Seen};
 use serde_json::Value;
 
 use crate::checkpoint::RunState;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 
+/// What is trained on.
+pub(super) struct Learned {
+    origin: Origin,
+    /// `None` if nobody else had anything of that origin when it was looked at: what has it later is the training data
+    /// themselves, or was cut from them. To look at many samples takes a while, which most runs can do without.
+    seen: Option<Seen>,
+}
+
+impl Learned {
+    /// `None` if it is not known where the data come from.
+    pub(super) fn of(train: &impl Batches) -> Option<Self> {
+        let origin = train.origin()?;
+        let seen = if origin.has_relatives() { Some(Seen::of(train, 0)?) } else { None };
+        Some(Learned { origin: origin.clone(), seen })
+    }
+
+    fn overlap(&self, data: &impl Batches) -> Option<Overlap> {
+        if !self.origin.is_shared_with(data.origin()?) {
+            return None;
+        }
+        let seen = Seen::of(data, 0)?;
+        self.seen.as_ref().unwrap_or(&seen).overlap(&seen)
+    }
+}
+
 /// Fails if data have items that are trained on, as far as both are known to come from one data set.
-pub(super) fn apart(train: Option<&Seen>, data: &impl Batches, name: &str) -> Result<(), Error> {
-    let overlap = train.and_then(|train| train.overlap(&Seen::of(data, 0)?));
+pub(super) fn apart(train: Option<&Learned>, data: &impl Batches, name: &str) -> Result<(), Error> {
+    let overlap = train.and_then(|train| train.overlap(data));
     let Some(Overlap { items, first, .. }) = overlap else { return Ok(()) };
     let rest = if items > first.len() { ", …" } else { "" };
     let shown: Vec<_> = first.iter().map(usize::to_string).collect();
@@ -28,7 +53,8 @@ pub(super) fn counted(metrics: &Metrics, data: &str) -> Result<(), Error> {
         true => Ok(()),
         false => {
             let (names, samples) = (uncounted.join(", "), metrics.samples());
-            let text = format!("metrics of the {data} data: nothing was counted for {names} in {samples} samples");
+            let text =
+                format!("metrics of the {data} data: nothing was counted for {names} in {samples} samples");
             Err(Error::new(ErrorKind::Task, text))
         }
     }

@@ -10,9 +10,10 @@ mod outcome;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use firebox_data::{Batches, Seen, Stream, derive_seed};
+use firebox_data::{Batches, Stream, derive_seed};
 
 use self::fit::Fit;
+use self::guard::Learned;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Callback, Event, Record, RecordKind};
 use crate::interrupt::Interrupt;
@@ -55,7 +56,7 @@ pub struct Trainer {
     /// The epoch and the step that the run has reached.
     at: (u64, usize),
     /// What it is trained on, if that is known.
-    learned: Option<Seen>,
+    learned: Option<Learned>,
 }
 
 impl Trainer {
@@ -161,10 +162,8 @@ impl Trainer {
                 return Err(Error::new(ErrorKind::Config, format!("the {name} data have no batch")));
             }
         }
-        if !self.config.allow_overlap {
-            self.learned = Seen::of(train, 0);
-            guard::apart(self.learned.as_ref(), valid, "validation")?;
-        }
+        self.learned = if self.config.allow_overlap { None } else { Learned::of(train) };
+        guard::apart(self.learned.as_ref(), valid, "validation")?;
         Fit::begin(self, task, train, valid)?.run()
     }
 
