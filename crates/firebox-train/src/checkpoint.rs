@@ -12,6 +12,7 @@
 //!
 //! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -120,6 +121,12 @@ pub struct Best {
     /// The metric's value.
     #[serde(with = "lossless")]
     pub value: f64,
+}
+
+/// What [`VALUES`] has besides its version, which no value is taken for.
+#[derive(Serialize, Deserialize)]
+struct Values<'a> {
+    values: Cow<'a, BTreeMap<String, Value>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -253,7 +260,8 @@ impl Checkpoints {
             add(format!("{part}{TENSORS}"), &bytes, names(tensors))?;
         }
         if !task.values().is_empty() {
-            add(VALUES.to_owned(), &json(task.values())?, BTreeSet::new())?;
+            let values = Values { values: Cow::Borrowed(task.values()) };
+            add(VALUES.to_owned(), &json(&values)?, BTreeSet::new())?;
         }
         add(STATE.to_owned(), &json(state)?, BTreeSet::new())?;
         let manifest = Manifest { origin: Origin::here(), config: self.config.clone(), files: records };
@@ -439,7 +447,8 @@ impl Checkpoints {
             if name == STATE {
                 state = Some(from_json::<RunState>(&contents).map_err(parse(STATE))?);
             } else if name == VALUES {
-                task.set_values(from_json(&contents).map_err(parse(VALUES))?);
+                let values: Values<'_> = from_json(&contents).map_err(parse(VALUES))?;
+                task.set_values(values.values.into_owned());
             } else if let Some(part) = name.strip_suffix(TENSORS) {
                 let tensors = StateDict::from_safetensors(&contents)
                     .map_err(|error| bad(&folder.join(name), "unreadable").caused_by(error))?;

@@ -70,6 +70,8 @@ fn all_parts(step: usize) -> TaskState {
         task.insert(part, tensor);
     }
     task.insert_value("carried", &[1, 2, 3]).unwrap();
+    // A name that the file has for itself.
+    task.insert_value("format_version", &"mine").unwrap();
     task
 }
 
