@@ -3,8 +3,8 @@
 //!     cargo bench --bench trainer                # everything
 //!     cargo bench --bench trainer -- --quick --parts overhead
 //!
-//! `overhead` runs the same model over the same loader by turns in a bare loop, which only computes a loss, its gradients
-//! and the step of Adam, and in a trainer with what it does by default: it looks at the loss and at the norm of the
+//! `overhead` runs the same model over the same loader by turns in a bare loop, which only takes the next batch, computes a
+//! loss, its gradients and the step of Adam, and in a trainer with what it does by default: it looks at the loss and at the norm of the
 //! gradients, seeds the step, counts the accuracy, writes a record, shows progress. A step counts from its beginning to the
 //! next one's.
 //!
@@ -24,7 +24,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use firebox::data::burn_dataset::InMemDataset;
-use firebox::data::{Loader, OnDevice, Scalar, Stack};
+use firebox::data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox::kernels;
 use firebox::models::{CnnConfig, Forward, Linear, LinearConfig, init};
 use firebox::train::{
@@ -99,7 +99,7 @@ type Images = OnDevice<Loader<(Stack<f32, 3>, Scalar<i64>)>>;
 fn images(batch: usize, batches: usize, device: &Device) -> Images {
     let loader = Loader::builder(InMemDataset::new(vec![(); batch * batches])).batch_size(batch).workers(0);
     let fill = |(), rng: &mut firebox::data::SampleRng, (image, class): (&mut [f32], &mut i64)| {
-        image.fill(rng.uniform() as f32);
+        image.fill(rng.uniform());
         *class = rng.below(CLASSES as u64) as i64;
         Ok(())
     };
@@ -117,8 +117,8 @@ fn bare(batch: usize, batches: usize) -> Vec<Instant> {
     let mut learner = Learner::new(cnn(&device), Adam::new().init().unwrap());
     let data = images(batch, batches, &device);
     let mut moments = vec![Instant::now()];
-    for batch in data.loader().epoch(0) {
-        let (inputs, classes) = firebox::data::IntoTensors::into_tensors(batch.unwrap(), &device);
+    for batch in data.epoch(0) {
+        let (inputs, classes) = batch.unwrap();
         let logits = learner.model().forward(inputs);
         learner.step(kernels::cross_entropy(logits, classes), LR);
         moments.push(Instant::now());
@@ -209,7 +209,7 @@ type Vectors = OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>>;
 fn vectors(samples: usize, device: &Device) -> Vectors {
     let loader = Loader::builder(InMemDataset::new(vec![(); samples])).batch_size(1).workers(0);
     let fill = |(), rng: &mut firebox::data::SampleRng, (vector, class): (&mut [f32], &mut i64)| {
-        vector.fill(rng.uniform() as f32);
+        vector.fill(rng.uniform());
         *class = rng.below(CLASSES as u64) as i64;
         Ok(())
     };
@@ -226,17 +226,24 @@ fn wide(device: &Device) -> Classification<Wide, Tensor<2>> {
 
 /// When steps begin, and after which of them a checkpoint was handed over and was complete.
 #[derive(Clone, Default)]
-struct Saves(Arc<Mutex<(Vec<Instant>, Vec<usize>, Vec<usize>)>>);
+struct Heard {
+    begins: Vec<Instant>,
+    saving: Vec<usize>,
+    saved: Vec<usize>,
+}
+
+#[derive(Clone, Default)]
+struct Saves(Arc<Mutex<Heard>>);
 
 impl Callback for Saves {
     fn on_event(&mut self, event: &Event<'_>) -> Result<(), firebox::train::BoxError> {
         let mut heard = self.0.lock().unwrap();
         match event {
-            Event::StepBegins { .. } => heard.0.push(Instant::now()),
-            Event::Saving { state, .. } => heard.1.push(state.step),
+            Event::StepBegins { .. } => heard.begins.push(Instant::now()),
+            Event::Saving { state, .. } => heard.saving.push(state.step),
             Event::Saved { .. } => {
-                let steps = heard.0.len();
-                heard.2.push(steps);
+                let steps = heard.begins.len();
+                heard.saved.push(steps);
             }
             _ => {}
         }
@@ -279,7 +286,7 @@ fn save(options: &Options) {
     }
     let mut trainer = trainer.callback(heard.clone());
     trainer.fit(&mut task, &vectors(every * saves + every / 2, &training), &vectors(1, &device)).unwrap();
-    let (begins, saving, saved) = heard.0.lock().unwrap().clone();
+    let Heard { begins, saving, saved } = heard.0.lock().unwrap().clone();
     // What a checkpoint takes if somebody waits for it.
     let (last, task_state) = Checkpoints::new(run.checkpoints()).load("last").unwrap();
     let beside = tempfile::tempdir().unwrap();
