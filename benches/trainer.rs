@@ -3,10 +3,10 @@
 //!     cargo bench --bench trainer                # everything
 //!     cargo bench --bench trainer -- --quick --parts overhead
 //!
-//! `overhead` runs the same model over the same loader by turns in a bare loop, which only takes the next batch, computes a
-//! loss, its gradients and the step of Adam, and in a trainer with what it does by default: it looks at the loss and at the norm of the
-//! gradients, seeds the step, counts the accuracy, writes a record, shows progress. A step counts from its beginning to the
-//! next one's.
+//! `overhead` runs the same model over the same loader by turns in a bare loop, which only takes the next batch, computes
+//! a loss, its gradients and the step of Adam, and in a trainer with what it does by default: it looks at the loss and at
+//! the norm of the gradients, seeds the step, counts the accuracy, writes a record, shows progress. A step counts from its
+//! beginning to the next one's.
 //!
 //! `save` trains a model of which a checkpoint has 100 MB, and says by how much a save delays the step that it follows.
 

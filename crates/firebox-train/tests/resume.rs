@@ -236,6 +236,26 @@ fn a_stop_during_a_save_or_an_evaluation_waits_for_it() {
 }
 
 #[test]
+fn patience_counts_over_all_parts_of_a_run() {
+    let _alone = draws();
+    let mut config = config();
+    (config.patience, config.min_delta) = (Some(2), 2.0);
+    let whole = tempfile::tempdir().unwrap();
+    let part = fit(whole.path(), &config, false, |_| false);
+    let expected = left(whole.path());
+    // No accuracy is better by 2 than the first evaluation's.
+    let steps = part.outcome.steps;
+    assert_eq!((steps, part.outcome.end), (8, End::Stale));
+    for stop in 1..=steps {
+        let folder = tempfile::tempdir().unwrap();
+        fit(folder.path(), &config, false, after(stop));
+        let part = fit(folder.path(), &config, true, |_| false);
+        assert_eq!((part.outcome.steps, part.outcome.end), (steps, End::Stale), "stopped after {stop}");
+        assert_eq!(left(folder.path()), expected, "stopped after {stop}");
+    }
+}
+
+#[test]
 fn what_is_kept_and_how_long_it_goes_on_may_change_on_a_resume() {
     let _alone = draws();
     let whole = tempfile::tempdir().unwrap();
