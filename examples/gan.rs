@@ -20,7 +20,6 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::{Args, Parser, ValueEnum};
 use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
-use firebox::data::burn_dataset::transform::PartialDataset;
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::{LabelledImage, LabelledImages};
 use firebox::data::{BoxError, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
@@ -139,13 +138,11 @@ impl Recipe {
 
 /// Images to learn from, to choose the best checkpoint by, and to measure it with at the end.
 struct Data {
-    train: Arc<Images<Subset<LabelledImages>>>,
-    valid: Arc<Images<Subset<LabelledImages>>>,
-    test: Arc<Images<LabelledImages>>,
+    train: Arc<Subset<Subset<LabelledImages>>>,
+    valid: Arc<Subset<Subset<LabelledImages>>>,
+    test: Arc<Subset<LabelledImages>>,
     threads: Threads,
 }
-
-type Images<D> = PartialDataset<D, LabelledImage>;
 
 impl Data {
     fn open(recipe: &Recipe, threads: Threads) -> Result<Self, BoxError> {
@@ -176,10 +173,10 @@ impl Data {
     }
 }
 
-/// The first images of a data set.
-fn first<D: Dataset<LabelledImage>>(images: D, limit: Option<usize>) -> Images<D> {
-    let len = images.len();
-    PartialDataset::new(images, 0, limit.unwrap_or(len).min(len))
+/// The first images of a data set. A `Subset` knows what it is a part of: the trainer looks whether images that it trains
+/// on are among those of the validation.
+fn first<D: Dataset<LabelledImage> + 'static>(images: D, limit: Option<usize>) -> Subset<D> {
+    Subset::first(images, limit.unwrap_or(usize::MAX))
 }
 
 /// Writes an image into its slot, from -1 for black to 1 for white, as a generator's tanh has it.

@@ -101,6 +101,10 @@ fn what_cannot_be_said_is_not() {
     assert_eq!(distance(&[1.0], &[1.0, 2.0], 1), None);
     assert!(distance(&[1.0, f32::NAN], &[1.0, 2.0], 1).unwrap().is_nan());
     assert!(distance(&[1.0, 2.0, 3.0, 4.0], &[1.0, f32::INFINITY, 0.0, 1.0], 2).unwrap().is_nan());
+    let counted = |real: &[f32], fake: &[f32]| {
+        Quantity::Frechet(FrechetDistance::of(&tensor(real, 1), &tensor(fake, 1)).unwrap()).is_counted()
+    };
+    assert!(counted(&[1.0], &[]) && counted(&[], &[1.0]) && !counted(&[], &[]));
     let (two, three) = (tensor(&[1.0; 4], 2), tensor(&[1.0; 6], 3));
     let error = FrechetDistance::of(&two, &three).unwrap_err();
     assert_eq!(error.to_string(), "Fréchet distance: expected 2 features, got 3");

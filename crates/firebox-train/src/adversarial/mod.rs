@@ -155,12 +155,13 @@ where
     /// # Errors
     /// [`ErrorKind::Checkpoint`] if it is the state of something else.
     pub fn generator_of(state: &TaskState, like: G) -> Result<G, Error> {
-        let average = format!("{GENERATOR}.ema");
-        let name = match state.iter().any(|(name, _)| name == average) {
-            true => &average,
-            false => GENERATOR,
+        let (average, generator) = (format!("{GENERATOR}.ema"), state.get(GENERATOR)?);
+        // Only the moving average is asked for: what is to be made later, such as optimisers' states, is left to others.
+        let (name, part) = match state.get(&average) {
+            Ok(part) => (average.as_str(), part),
+            Err(_) => (GENERATOR, generator),
         };
-        state.get(name)?.apply(like).map_err(|error| Error::new(ErrorKind::Checkpoint, name).caused_by(error))
+        part.apply(like).map_err(|error| Error::new(ErrorKind::Checkpoint, name).caused_by(error))
     }
 
     fn noise(&self, samples: usize, device: &Device) -> Tensor<2> {

@@ -56,6 +56,10 @@ impl FrechetDistance {
         Some(means + trace - 2.0 * product)
     }
 
+    pub(super) fn is_counted(&self) -> bool {
+        self.real.samples > 0 || self.fake.samples > 0
+    }
+
     /// Fails if the samples have other numbers of features.
     pub(super) fn check(&self, other: &Self) -> Result<(), Error> {
         check(self.real.mean.len(), other.real.mean.len())
