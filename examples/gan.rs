@@ -232,8 +232,7 @@ where
     Ok(Adversarial::new(generator, Learner::new(discriminator, adam()?), recipe.latent)
         .with_loss(recipe.loss)
         .with_label_smoothing(recipe.label_smoothing)?
-        .with_critic_steps(recipe.critic_steps)?
-        .with_evaluation_seed(recipe.seed))
+        .with_critic_steps(recipe.critic_steps)?)
 }
 
 /// Trains, and measures what came of it. `K` is the rank of an image, `R` that of a batch of them.
@@ -289,7 +288,6 @@ where
     task.load(&best)?;
     let mut score = Score::new(judge);
     let test = judge::labelled(data.test.clone(), recipe, data)?.on_device(&device)?;
-    device.seed(recipe.seed);
     let result = trainer.evaluate(&test, "test", |(real, classes)| {
         let fake = task.samples(normal([real.dims()[0], recipe.latent], &device));
         score.add(real, classes, judge::images(fake))

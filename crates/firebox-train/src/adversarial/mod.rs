@@ -58,8 +58,6 @@ pub struct Adversarial<G, D, const R: usize> {
     target: f64,
     critic_steps: usize,
     judge: Option<Box<dyn Judge<R>>>,
-    /// What the noise of evaluations follows from: the same each time.
-    evaluation_seed: u64,
     /// The noise of a step's earlier batches, whose samples the generator has yet to learn from.
     waiting: Vec<Tensor<2>>,
 }
@@ -79,7 +77,6 @@ where
             target: 1.0,
             critic_steps: 1,
             judge: None,
-            evaluation_seed: 0,
             waiting: Vec::new(),
         }
     }
@@ -118,12 +115,6 @@ where
     /// Lets a judge say in evaluations how good the samples are, and which checkpoint is the best.
     pub fn with_judge(mut self, judge: impl Judge<R> + 'static) -> Self {
         self.judge = Some(Box::new(judge));
-        self
-    }
-
-    /// What the noise of evaluations follows from; 0 unless it is set. It is the same in all of them.
-    pub fn with_evaluation_seed(mut self, seed: u64) -> Self {
-        self.evaluation_seed = seed;
         self
     }
 
@@ -249,15 +240,12 @@ where
         }
     }
 
-    /// Compares each batch with as many samples, whose noise is the same in every evaluation.
+    /// Compares each batch with as many samples. Their noise is the same in every evaluation by the trainer, which seeds Burn's
+    /// generator before each batch.
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let (generator, discriminator) = (self.averaged_generator(), self.discriminator().valid());
-        let mut begun = false;
         move |real| {
             let (samples, device) = (real.dims()[0], real.device());
-            if !std::mem::replace(&mut begun, true) {
-                device.seed(self.evaluation_seed);
-            }
             let fake = generator.forward(self.noise(samples, &device));
             if let Some(judge) = &self.judge {
                 return judge.judge(real, fake);
