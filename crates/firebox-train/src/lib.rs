@@ -22,6 +22,7 @@
 mod backend;
 mod checkpoint;
 mod classification;
+mod csv_log;
 mod error;
 mod event;
 mod files;
@@ -41,12 +42,14 @@ mod run_dir;
 mod saver;
 mod schedule;
 mod task;
+mod tensorboard;
 mod threads;
 mod trainer;
 
 pub use backend::Backend;
 pub use checkpoint::{Best, Checkpoints, RunState};
 pub use classification::{Classification, Predictions};
+pub use csv_log::CsvLog;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Callback, Event, Record, RecordKind};
 pub use interrupt::{Interrupt, Signal};
@@ -67,5 +70,6 @@ pub use schedule::{
     ReduceOnPlateau, Schedule, ScheduleConfig, Sequential, StepLr, Threshold,
 };
 pub use task::{Goal, StepContext, Task, TaskState};
+pub use tensorboard::TensorBoard;
 pub use threads::Threads;
 pub use trainer::{End, Outcome, Trainer, TrainerConfig};

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Confusion;
+use crate::metrics_log::Records;
 
 /// A picture with a line below it.
 #[derive(Clone, Debug)]
@@ -32,23 +33,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report of the records in a `metrics.jsonl`.
+    /// A report of the records in a `metrics.jsonl`. Of a last line that was not written to its end nothing is taken.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
     pub fn of(title: &str, metrics: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(metrics).map_err(|error| Error::io(metrics, "cannot be read", error))?;
-        let records = text
-            .lines()
-            .enumerate()
-            .map(|(line, text)| {
-                serde_json::from_str(text).map_err(|error| {
-                    let text = format!("line {}: expected a JSON object", line + 1);
-                    Error::new(ErrorKind::RunDir, text).at_path(metrics).caused_by(error)
-                })
-            })
-            .collect::<Result<_, _>>()?;
+        let records = Records::open(metrics)?.collect::<Result<_, _>>()?;
         Ok(Report { title: title.to_owned(), body: String::new(), metrics: metrics.to_owned(), records })
     }
 

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | `config.json` | the settings of the run |
 //! | `metrics.jsonl` | an object a line for each step, evaluation and epoch |
+//! | `metrics.csv` | the same as a table, if [`CsvLog`](crate::CsvLog) is asked for |
+//! | `tensorboard/` | event files, if [`TensorBoard`](crate::TensorBoard) is asked for |
 //! | `checkpoints/` | see [`Checkpoints`](crate::Checkpoints) |
 //! | `summary.json` | the result |
 //! | `report.html` | curves and pictures, self-contained |
@@ -22,6 +24,7 @@ use serde_json::Value;
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
 use crate::files;
+use crate::tensorboard::event_file;
 
 /// The version of the run folder's files. 2: the weights of linear maps have PyTorch's layout.
 pub const FORMAT_VERSION: u32 = 3;
@@ -30,7 +33,12 @@ const CONFIG: &str = "config.json";
 /// What a kill leaves of the settings while they are written.
 const CONFIG_PART: &str = "config.json.part";
 const METRICS: &str = "metrics.jsonl";
+const CSV: &str = "metrics.csv";
+const TENSORBOARD: &str = "tensorboard";
 const CHECKPOINTS: &str = "checkpoints";
+/// What a kill leaves of the table while it is rewritten, and of the report.
+const CSV_PART: &str = "metrics.csv.part";
+const REPORT_PART: &str = "report.html.part";
 const SUMMARY: &str = "summary.json";
 const REPORT: &str = "report.html";
 const LOCK: &str = ".lock";
@@ -130,7 +138,8 @@ impl RunDir {
             run.lock = Some(Arc::new(run.acquire()?));
         }
         Checkpoints::new(run.checkpoints()).remove_all()?;
-        for name in [CONFIG, CONFIG_PART, METRICS, SUMMARY, REPORT] {
+        event_file::remove_all(&run.tensorboard())?;
+        for name in [CONFIG, CONFIG_PART, METRICS, CSV, CSV_PART, SUMMARY, REPORT, REPORT_PART] {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
         }
@@ -202,6 +211,16 @@ impl RunDir {
     /// The records, a JSON object a line.
     pub fn metrics(&self) -> PathBuf {
         self.path.join(METRICS)
+    }
+
+    /// The records as a table, where [`CsvLog`](crate::CsvLog) writes it.
+    pub fn csv(&self) -> PathBuf {
+        self.path.join(CSV)
+    }
+
+    /// The folder of event files, where [`TensorBoard`](crate::TensorBoard) writes them.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join(TENSORBOARD)
     }
 
     /// The report.

@@ -1,5 +1,6 @@
 //! One run of a trainer, from its beginning or its last checkpoint to its end.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, derive_seed};
@@ -14,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
 use crate::origin::Origin;
 use crate::saver::{Job, Saved, Saver};
-use crate::task::{StepContext, Task};
+use crate::task::{StepContext, Task, TaskState};
 
 /// A trainer with all that it works on.
 pub(super) struct Fit<'f, T, B, V> {
@@ -55,28 +56,38 @@ where
     ) -> Result<Self, Error> {
         let config = trainer.run.read_config().unwrap_or_default();
         let checkpoints = Checkpoints::new(trainer.run.checkpoints()).with_config(config);
-        let mut warnings = Vec::new();
-        let state = match trainer.resume {
-            true => restored(trainer, &checkpoints, task, train, &mut warnings)?,
-            false => RunState::new(train.state(0), trainer.config.seed),
+        let restored = match trainer.resume {
+            true => Some(Restored::load(trainer, &checkpoints, task, train)?),
+            false => None,
+        };
+        let state = match &restored {
+            Some(restored) => restored.state.clone(),
+            None => RunState::new(train.state(0), trainer.config.seed),
         };
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
-        let (resumed, now) = (trainer.resume, Instant::now());
+        let now = Instant::now();
         let mut fit =
             Fit { trainer, task, train, valid, state, saver, clock, saved: now, due: false, norms: (0.0, 0) };
-        if !resumed {
-            // What can't be written is known before the first step.
+        // What can't be written is known before the first step.
+        if restored.is_none() {
             fit.check_room()?;
-            fit.save()?;
-            fit.wait()?;
         }
         let (done, steps) = (fit.state.step, fit.trainer.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
-        for warning in &warnings {
-            fit.trainer.tell(Event::Warning(warning))?;
+        match restored {
+            Some(Restored { path, state, task, warnings }) => {
+                fit.trainer.tell(Event::Resumed { path: &path, state: &state, task: &task })?;
+                for warning in &warnings {
+                    fit.trainer.tell(Event::Warning(warning))?;
+                }
+            }
+            None => {
+                fit.save()?;
+                fit.wait()?;
+            }
         }
         fit.clock = Clock::new(fit.state.seconds);
         Ok(fit)
@@ -113,6 +124,7 @@ where
             }
             End::Interrupted(_) => {}
         }
+        self.trainer.tell(Event::Ended { end, state: &self.state })?;
         Ok(Outcome::of(self.state, end))
     }
 
@@ -139,7 +151,7 @@ where
     fn epoch(&mut self) -> Result<(Option<End>, EpochReport), Error> {
         let epoch = self.state.loader.epoch;
         let batches = self.trainer.config.batches_of(self.train.batches(epoch));
-        self.trainer.tell(Event::EpochBegins { state: &self.state })?;
+        self.trainer.tell(Event::EpochBegins { state: &self.state, batches })?;
         // Making the stream can take time already: its first batches are waited for.
         let mut pace = Pace { begun: Instant::now(), waited: Duration::ZERO };
         let train = self.train;
@@ -163,6 +175,7 @@ where
                 self.validate()?;
             }
             self.state.loader = self.train.state(epoch + 1);
+            self.trainer.tell(Event::EpochEnds { epoch, state: &self.state })?;
         } else if matches!(end, Some(End::Complete | End::Stale)) {
             self.validate()?;
         }
@@ -183,11 +196,15 @@ where
     ) -> Result<bool, Error> {
         let (accumulate, seed) = (self.trainer.config.accumulate, self.trainer.config.seed);
         let mut context = StepContext::new(epoch, self.state.step, self.trainer.schedule.lr(self.state.step));
-        self.trainer.tell(Event::StepBegins { context: &context, state: &self.state })?;
         let mut metrics = Metrics::default();
+        let mut begun = false;
         loop {
             let Some(batch) = stream.next() else { return Ok(false) };
             let batch = batch?;
+            if !begun {
+                self.trainer.tell(Event::StepBegins { context: &context, state: &self.state })?;
+                begun = true;
+            }
             let place = self.state.loader.delivered();
             context.updates = (place + 1).is_multiple_of(accumulate) || place + 1 == batches;
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
@@ -326,6 +343,7 @@ where
         state.validated = Some(state.step);
         state.seconds = self.clock.seconds();
         self.trainer.schedule.observe(value);
+        self.trainer.tell(Event::Validated { state: &self.state, record: &record, improved })?;
         Ok(place < self.trainer.config.keep_best)
     }
 
@@ -389,37 +407,47 @@ where
 }
 
 /// The run's last good checkpoint, loaded into the task.
-fn restored<T: Task, B: Batches>(
-    trainer: &mut Trainer,
-    checkpoints: &Checkpoints,
-    task: &mut T,
-    train: &B,
-    warnings: &mut Vec<String>,
-) -> Result<RunState, Error> {
-    let (loaded, damaged) = checkpoints.load_last()?;
-    let state = loaded.state;
-    let place = match damaged.is_empty() {
-        true => trainer.run.checkpoints().join("last"),
-        false => trainer.run.checkpoints().join(format!("step-{}", state.step)),
-    };
-    task.load(&loaded.task).map_err(|error| {
-        Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
-            .at_path(&place)
-            .caused_by(error)
-    })?;
-    if state.seed != trainer.config.seed {
-        let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
-        return Err(Error::new(ErrorKind::Checkpoint, text).at_path(place));
+struct Restored {
+    path: PathBuf,
+    state: RunState,
+    task: TaskState,
+    /// What somebody should know of it.
+    warnings: Vec<String>,
+}
+
+impl Restored {
+    fn load<T: Task, B: Batches>(
+        trainer: &mut Trainer,
+        checkpoints: &Checkpoints,
+        task: &mut T,
+        train: &B,
+    ) -> Result<Self, Error> {
+        let (loaded, damaged) = checkpoints.load_last()?;
+        let state = loaded.state;
+        let step = trainer.run.checkpoints().join(format!("step-{}", state.step));
+        let path = match damaged.is_empty() {
+            true => trainer.run.checkpoints().join("last"),
+            false => step.clone(),
+        };
+        task.load(&loaded.task).map_err(|error| {
+            Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
+                .at_path(&path)
+                .caused_by(error)
+        })?;
+        if state.seed != trainer.config.seed {
+            let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
+            return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
+        }
+        train.check(&state.loader)?;
+        trainer.schedule.load(&state.schedule)?;
+        checkpoints.go_back_to(&state)?;
+        let mut warnings: Vec<_> =
+            damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)).collect();
+        let differences = loaded.origin.differences(&Origin::here());
+        if !differences.is_empty() {
+            let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
+            warnings.push(format!("{text}: {}", differences.join("; ")));
+        }
+        Ok(Restored { path: step, state, task: loaded.task, warnings })
     }
-    train.check(&state.loader)?;
-    trainer.schedule.load(&state.schedule)?;
-    checkpoints.go_back_to(&state)?;
-    warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
-    let differences = loaded.origin.differences(&Origin::here());
-    if !differences.is_empty() {
-        let text =
-            "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
-        warnings.push(format!("{text}: {}", differences.join("; ")));
-    }
-    Ok(state)
 }

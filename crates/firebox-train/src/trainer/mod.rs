@@ -147,13 +147,26 @@ impl Trainer {
         B: Batches<Batch = T::Batch>,
         V: Batches<Batch = T::Batch>,
     {
+        let outcome = self.check(train, valid).and_then(|()| Fit::begin(self, task, train, valid)?.run());
+        outcome.map_err(|error| self.failed(error))
+    }
+
+    fn check(&self, train: &impl Batches, valid: &impl Batches) -> Result<(), Error> {
         self.config.check()?;
         for (name, batches) in [("training", train.batches(0)), ("validation", valid.batches(0))] {
             if batches == 0 {
                 return Err(Error::new(ErrorKind::Config, format!("the {name} data have no batch")));
             }
         }
-        Fit::begin(self, task, train, valid)?.run()
+        Ok(())
+    }
+
+    /// Tells everybody of an error. What fails in doing so is added to it.
+    fn failed(&mut self, error: Error) -> Error {
+        let told =
+            self.callbacks.iter_mut().map(|callback| callback.on_event(&Event::Failed { error: &error }));
+        let more: Vec<_> = told.filter_map(Result::err).collect();
+        more.into_iter().fold(error, |error, more| error.followed_by(&format!("a callback failed: {more}")))
     }
 
     /// One pass over data that are not learned from, judged by `judge`, such as [`Task::evaluator`]. Recorded
