@@ -16,7 +16,7 @@
 //! # Features
 //!
 //! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
-//! time: [`train::Backend`].
+//! time: [`train::Backend`]. `tui`: Burn's dashboard in the terminal, as the callback `train::Dashboard`.
 
 #![forbid(unsafe_code)]
 

@@ -23,12 +23,15 @@ mod backend;
 mod checkpoint;
 mod classification;
 mod csv_log;
+#[cfg(feature = "tui")]
+mod dashboard;
 mod error;
 mod event;
 mod files;
 mod interrupt;
 mod layers;
 mod learner;
+mod live_report;
 mod metrics;
 mod metrics_log;
 mod optimizer;
@@ -50,11 +53,14 @@ pub use backend::Backend;
 pub use checkpoint::{Best, Checkpoints, RunState};
 pub use classification::{Classification, Predictions};
 pub use csv_log::CsvLog;
+#[cfg(feature = "tui")]
+pub use dashboard::Dashboard;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Callback, Event, Record, RecordKind};
 pub use interrupt::{Interrupt, Signal};
 pub use layers::layered;
 pub use learner::Learner;
+pub use live_report::LiveReport;
 pub use metrics::{
     Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
     edit_distance, token_accuracy, top_k,

@@ -1,8 +1,10 @@
 //! A run as one HTML file, without links to anything else.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,6 +13,7 @@ use plotters::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
+use crate::files;
 use crate::metrics::Confusion;
 use crate::metrics_log::Records;
 
@@ -28,9 +31,19 @@ pub struct Picture {
 pub struct Report {
     title: String,
     body: String,
+    /// After how many seconds a browser asks for the page again.
+    refresh: Option<u64>,
     metrics: PathBuf,
-    records: Vec<Map<String, Value>>,
+    /// (step, value) of every number, by kind of record, split and field. Of single steps nothing else is kept: a long run has
+    /// many.
+    series: BTreeMap<[String; 3], Vec<(f64, f64)>>,
+    /// The records of epochs and evaluations.
+    passes: Vec<Map<String, Value>>,
 }
+
+/// The numbers of a record that are no metrics.
+const OWN: [&str; 8] =
+    ["format_version", "step", "epoch", "seconds", "lr", "gradient_norm", "samples_per_s", "data_wait_s"];
 
 impl Report {
     /// A report of the records in a `metrics.jsonl`. Of a last line that was not written to its end nothing is taken.
@@ -38,8 +51,62 @@ impl Report {
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
     pub fn of(title: &str, metrics: &Path) -> Result<Self, Error> {
-        let records = Records::open(metrics)?.collect::<Result<_, _>>()?;
-        Ok(Report { title: title.to_owned(), body: String::new(), metrics: metrics.to_owned(), records })
+        let mut report = Report {
+            title: title.to_owned(),
+            body: String::new(),
+            refresh: None,
+            metrics: metrics.to_owned(),
+            series: BTreeMap::new(),
+            passes: Vec::new(),
+        };
+        for record in Records::open(metrics)? {
+            report.add(record?);
+        }
+        Ok(report)
+    }
+
+    fn add(&mut self, record: Map<String, Value>) {
+        let text = |field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (kind, split) = (text("kind"), text("split"));
+        let step = record.get("step").and_then(Value::as_f64).unwrap_or(f64::NAN);
+        for (field, value) in &record {
+            if let Some(value) = value.as_f64() {
+                let key = [kind, split, field].map(str::to_owned);
+                self.series.entry(key).or_default().push((step, value));
+            }
+        }
+        if kind != "step" {
+            self.passes.push(record);
+        }
+    }
+
+    /// Lets a browser ask for the page again after so much time, in whole seconds, for as long as the run goes on.
+    pub fn refreshing(mut self, every: Duration) -> Self {
+        self.refresh = Some(every.as_secs().max(1));
+        self
+    }
+
+    /// A line about how far the run is, with a bar.
+    pub fn status(mut self, text: &str, done: usize, steps: usize) -> Self {
+        let _ = write!(
+            self.body,
+            "<p class=\"status\">{}<br><progress value=\"{done}\" max=\"{}\"></progress></p>",
+            escape(text),
+            steps.max(1)
+        );
+        self
+    }
+
+    /// The course of every metric that the records have, by name, those of losses first.
+    ///
+    /// # Errors
+    /// As for [`curve`](Self::curve).
+    pub fn curves(self) -> Result<Self, Error> {
+        let fields = self.series.keys().map(|[_, _, field]| field.clone());
+        let mut metrics: Vec<_> = fields.filter(|field| !OWN.contains(&field.as_str())).collect();
+        metrics.sort_by_key(|metric| (!metric.contains("loss"), metric.clone()));
+        metrics.dedup();
+        metrics.iter().try_fold(self, |report, metric| report.curve(metric))
     }
 
     /// A table of names and values.
@@ -192,33 +259,35 @@ impl Report {
         Ok(self)
     }
 
-    /// Writes the page.
+    /// Writes the page, in the place of the one that may be there: a reader finds one of them whole.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let title = escape(&self.title);
+        let refresh =
+            self.refresh.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"));
         let page = format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">{}<title>{title}</title>\
              <style>{STYLE}</style></head><body><h1>{title}</h1>{}</body></html>\n",
+            refresh.unwrap_or_default(),
             self.body
         );
-        std::fs::write(path, page).map_err(|error| Error::io(path, "cannot be written", error))
+        files::replace(path, page.as_bytes()).map_err(|error| Error::io(path, "cannot be written", error))
     }
 
+    /// The records of a kind, which is not that of single steps.
     fn kind(&self, kind: &str, split: &str) -> impl Iterator<Item = &Map<String, Value>> {
         let is = |record: &Map<String, Value>, field: &str, text: &str| {
             record.get(field).and_then(Value::as_str) == Some(text)
         };
-        self.records.iter().filter(move |record| is(record, "kind", kind) && is(record, "split", split))
+        self.passes.iter().filter(move |record| is(record, "kind", kind) && is(record, "split", split))
     }
 
     /// (step, value) of a field in all records of a kind that have it.
     fn series(&self, kind: &str, split: &str, field: &str) -> Vec<(f64, f64)> {
-        let number = |record: &Map<String, Value>, field| record.get(field).and_then(Value::as_f64);
-        self.kind(kind, split)
-            .filter_map(|record| Some((number(record, "step")?, number(record, field)?)))
-            .collect()
+        let key = [kind, split, field].map(str::to_owned);
+        self.series.get(&key).cloned().unwrap_or_default()
     }
 
     fn undrawn(&self, metric: &str, text: String) -> Error {
@@ -234,7 +303,7 @@ const FOURTH: RGBColor = RGBColor(152, 100, 190);
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:920px;margin:2em auto;padding:0 1em}\
-h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
+h1{font-size:1.6em}.status progress{width:100%}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
 table{border-collapse:collapse}td,th{padding:.25em .6em;text-align:right;font-variant-numeric:tabular-nums}\
 .facts th,.facts td{text-align:left;vertical-align:top}.facts th{white-space:nowrap}\
 .facts td{overflow-wrap:anywhere}tr+tr{border-top:1px solid #ddd}.confusion tr{border:0}\
