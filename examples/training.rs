@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::{Args, Parser};
-use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
+use common::{
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+};
 use firebox::data::burn_dataset::transform::PartialDataset;
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::LabelledImage;
@@ -34,8 +36,11 @@ struct Cli {
     recipe: Recipe,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    followers: Followers,
     /// Say what a PNG or JPEG picture shows, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config", "log"])]
+    #[cfg_attr(feature = "tui", arg(conflicts_with = "dashboard"))]
     predict: Option<PathBuf>,
 }
 
@@ -108,7 +113,10 @@ impl Recipe {
     }
 }
 
-fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+/// What its report is called.
+const TITLE: &str = "Fashion-MNIST, convolutional network";
+
+fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
     let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
@@ -135,11 +143,13 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let mut task = task(&recipe, &device)?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
+    let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
     let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
-    let trainer = trainer.schedule(schedule).interrupt(interrupt).callback(Progress::new());
-    let mut trainer = settings.record(&recipe, &run, trainer)?;
+    let trainer = trainer.schedule(schedule).interrupt(interrupt);
+    let trainer = settings.record(&recipe, &run, trainer)?;
+    let mut trainer = followers.follow(trainer, display, &run, TITLE);
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
@@ -167,7 +177,7 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
         fields.retain(|_, value| !value.is_null());
     }
     run.write_summary(&summary)?;
-    Report::of("Fashion-MNIST, convolutional network", &run.metrics())?
+    Report::of(TITLE, &run.metrics())?
         .facts([
             ("test accuracy", format!("{:.2} %", 100.0 * accuracy.unwrap_or(f64::NAN))),
             ("test loss", format!("{:.4}", loss.unwrap_or(f64::NAN))),
@@ -320,7 +330,7 @@ fn main() -> ExitCode {
         let settings = Settings::new("training", &cli.recipe, &cli.place, given)?;
         match &cli.predict {
             Some(picture) => predict(&settings, picture),
-            None => train(&settings),
+            None => train(&settings, &cli.followers),
         }
     })
 }
