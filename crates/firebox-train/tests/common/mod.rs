@@ -20,7 +20,7 @@ pub(crate) const STEPS: usize = 5;
 /// Its weights go where the batches pull them.
 #[derive(Default)]
 pub(crate) struct Pulled {
-    weights: [f32; 3],
+    pub(crate) weights: [f32; 3],
     /// The step whose loss is no number.
     pub(crate) not_a_number: Option<usize>,
     /// The step that can't be taken.
