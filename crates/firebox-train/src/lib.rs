@@ -4,6 +4,7 @@
 //! [`Classification`] and [`Regression`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
 //! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
 //! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
+//! A [`Callback`] hears of every [`Event`]: [`Progress`], [`LiveReport`], [`CsvLog`] and [`TensorBoard`] are callbacks.
 //!
 //! # What it guarantees
 //!

@@ -11,7 +11,7 @@
 //! | `tensorboard/` | event files, if [`TensorBoard`](crate::TensorBoard) is asked for |
 //! | `checkpoints/` | see [`Checkpoints`](crate::Checkpoints) |
 //! | `summary.json` | the result |
-//! | `report.html` | curves and pictures, self-contained |
+//! | `report.html` | curves and pictures, self-contained; renewed during the run by [`LiveReport`](crate::LiveReport) |
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -39,8 +39,8 @@ use crate::task::TaskState;
 /// ```
 ///
 /// A run that goes on gets another file. It begins with the word that what was written for later steps than the checkpoint's
-/// is void (`SessionLog.START`), so that TensorBoard shows no step twice. Files are not synced: a kill loses nothing of
-/// them, a loss of power may.
+/// is void (`SessionLog.START`), so that TensorBoard shows no step twice. What was written behind the checkpoint at its own
+/// step, such as a test after the run, is not void. Files are not synced: a kill loses nothing of them, a loss of power may.
 #[derive(Clone, Debug)]
 pub struct TensorBoard(Arc<Mutex<Board>>);
 
