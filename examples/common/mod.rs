@@ -71,10 +71,10 @@ impl Followers {
         #[cfg(feature = "tui")]
         if self.dashboard {
             let mut dashboard = Dashboard::new(interrupt)?;
-            return Ok(Box::new(move |event| dashboard.on_event(event)));
+            return Ok(Box::new(move |event: &Event<'_>| dashboard.on_event(event)));
         }
         let mut bar = Progress::new();
-        Ok(Box::new(move |event| bar.on_event(event)))
+        Ok(Box::new(move |event: &Event<'_>| bar.on_event(event)))
     }
 
     /// Lets them follow a run, and a report with a title.
