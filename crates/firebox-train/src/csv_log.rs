@@ -1,7 +1,7 @@
 //! The records of a run as a table: `metrics.csv`.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use csv::{QuoteStyle, WriterBuilder};
@@ -51,9 +51,9 @@ impl CsvLog {
 
     fn add(&mut self, record: &Map<String, Value>) -> Result<(), Error> {
         match &mut self.table {
-            Some(table) if new_columns(&table.columns, record).next().is_none() => {
-                table.add(record).map_err(|error| Error::io(&self.path, "cannot be written", error))
-            }
+            Some(table) if new_columns(&table.columns, record).next().is_none() => table
+                .add(record, &self.path)
+                .map_err(|error| Error::io(&self.path, "cannot be written", error)),
             // The record is in the file of records by now.
             _ => self.rewrite(),
         }
@@ -70,12 +70,14 @@ impl CsvLog {
         }
         let failed = |error| Error::io(&self.path, "cannot be written", error);
         let beside = self.path.with_added_extension("part");
-        let mut table = File::create(&beside)
+        let mut table = files::create(&beside)
             .map(|file| Table { file, bytes: 0, columns: columns.clone() })
             .map_err(failed)?;
         let written = table.fill(&self.records, &beside).and_then(|()| {
             // Synced first: a loss of power must not leave an empty table behind the rename.
-            table.file.sync_all().and_then(|()| fs::rename(&beside, &self.path)).map_err(failed)
+            files::sync(&table.file, &beside)
+                .and_then(|()| files::rename(&beside, &self.path))
+                .map_err(failed)
         });
         if written.is_err() {
             let _ = files::remove_file(&beside);
@@ -115,11 +117,12 @@ impl Table {
         Ok(())
     }
 
-    fn add(&mut self, record: &Map<String, Value>) -> std::io::Result<()> {
+    fn add(&mut self, record: &Map<String, Value>, path: &Path) -> std::io::Result<()> {
         let row = row(&self.columns, record)?;
-        if let Err(error) = self.file.write_all(&row) {
-            // A full disk: what is there stays a table.
-            let _ = self.file.set_len(self.bytes);
+        if let Err(error) = files::write(&self.file, path, &row) {
+            // A full disk: what is there stays a table, and a row that comes later goes behind it.
+            let _ = files::cut(&self.file, path, self.bytes);
+            let _ = self.file.seek(SeekFrom::Start(self.bytes));
             return Err(error);
         }
         self.bytes += row.len() as u64;

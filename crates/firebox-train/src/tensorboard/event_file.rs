@@ -6,7 +6,6 @@
 //! others.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,9 +45,9 @@ impl EventFile {
     /// Writes an event, whole or not at all.
     pub(super) fn write(&mut self, event: &[u8]) -> Result<(), Error> {
         let record = framed(event);
-        if let Err(error) = self.file.write_all(&record) {
+        if let Err(error) = files::write(&self.file, &self.path, &record) {
             // A full disk: what is there stays readable.
-            let _ = self.file.set_len(self.bytes);
+            let _ = files::cut(&self.file, &self.path, self.bytes);
             return Err(Error::io(&self.path, "cannot be written", error));
         }
         self.bytes += record.len() as u64;

@@ -155,13 +155,14 @@ impl Board {
     }
 
     fn weights(&mut self, task: &TaskState) -> Result<(), Error> {
-        let parts = task.iter().filter(|(part, _)| !part.ends_with(".optimizer"));
-        let histograms: Vec<_> = parts
-            .flat_map(|(part, tensors)| {
-                tensors.iter().map(move |(path, data)| (format!("{part}/{path}"), data))
-            })
-            .filter_map(|(tag, data)| Some((tag, distribution(data)?)))
-            .collect();
+        let mut histograms = Vec::new();
+        // Not so much as asked for: it may be made later, by another thread.
+        for part in task.names().filter(|part| !part.ends_with(".optimizer")) {
+            let tensors = task.get(part)?.iter();
+            histograms.extend(
+                tensors.filter_map(|(path, data)| Some((format!("{part}/{path}"), distribution(data)?))),
+            );
+        }
         self.write(histograms.iter().map(|(tag, histogram)| (tag.clone(), Value::Histogram(histogram))))
     }
 
