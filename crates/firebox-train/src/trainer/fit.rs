@@ -81,8 +81,8 @@ where
         let (done, steps) = (fit.state.step, fit.trainer.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
-        if let Some(Restored { path, state, task }) = &restored {
-            fit.trainer.tell(Event::Resumed { path, state, task })?;
+        if let Some(Restored { path, task, .. }) = &restored {
+            fit.trainer.tell(Event::Resumed { path, state: &fit.state, task })?;
         }
         for warning in &warnings {
             fit.trainer.tell(Event::Warning(warning))?;
