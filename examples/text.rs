@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int};
+use burn::tensor::Device;
 use clap::{Args, Parser, ValueEnum};
 use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
-use firebox::data::{BoxError, OnDevice, Pad, SequenceBatch, Vocabulary, Windows, read_text};
+use firebox::data::{BoxError, OnDevice, Pad, Vocabulary, Windows, read_text};
 use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
 use firebox::prelude::*;
 use firebox::train::{
@@ -93,6 +93,9 @@ struct Recipe {
     /// The highest learning rate of the one-cycle schedule
     #[arg(long, default_value_t = 3e-3, value_parser = above_zero)]
     lr: f64,
+    /// The share of the steps in which the learning rate rises
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
+    warmup: f64,
     /// The share of features dropped behind the embedding, between layers and before the last map
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     dropout: f64,
@@ -154,14 +157,16 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let (text, test) = text.split_at(text.len() - text.len() / 10);
     let (train, valid) = text.split_at(text.len() - text.len() / 18);
     let prompt = &valid[..valid.len().min(32)];
-    let (limit_train, limit_test) = (recipe.limit_train, recipe.limit_test);
-    let training = device.clone().autodiff();
-    let train =
-        windows(train, "training", limit_train, recipe.batch_size, recipe.window, &recipe, threads, &training)?;
-    let judged = |text, part| {
-        windows(text, part, limit_test, JUDGED_ROWS, JUDGED_WINDOW, &recipe, threads, &device)
+    let train = limited(train, recipe.limit_train);
+    let (valid, test) = (limited(valid, recipe.limit_test), limited(test, recipe.limit_test));
+    let loader = |part: &str, windows: Result<Windows<i64>, firebox::data::Error>, device: &Device| {
+        let windows = windows.map_err(|error| format!("{}, the {part} part: {error}", recipe.data.display()));
+        in_windows(windows?, &recipe, threads, device)
     };
-    let (valid, tests) = (judged(valid, "validation")?, judged(test, "test")?);
+    let windows = Windows::new(train, recipe.batch_size, recipe.window);
+    let train = loader("training", windows, &device.clone().autodiff())?;
+    let valid = loader("validation", Windows::new(valid, JUDGED_ROWS, JUDGED_WINDOW), &device)?;
+    let tests = loader("test", Windows::new(test, JUDGED_ROWS, JUDGED_WINDOW), &device)?;
 
     let mut task = task(&recipe, &vocabulary, &device)?;
     let parameters = task.model().num_params();
@@ -170,7 +175,7 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let run = settings.folder()?;
     let writer = Writer::new(&run, &recipe, task.averaged(), vocabulary, prompt)?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
-    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
+    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?.with_pct_start(recipe.warmup)?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt).callback(Progress::new());
     let trainer = trainer.callback(move |event: &Event<'_>| match event {
         Event::Saving { state, task } => writer.write(state, task),
@@ -229,21 +234,18 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
 const JUDGED_ROWS: usize = 16;
 const JUDGED_WINDOW: usize = 256;
 
-/// The loader of a part of the text, in windows.
-#[allow(clippy::too_many_arguments, reason = "each part of the text has its own")]
-fn windows(
-    text: &[usize],
-    part: &str,
-    limit: Option<usize>,
-    rows: usize,
-    window: usize,
+/// The first characters of a part of the text.
+fn limited(text: &[usize], limit: Option<usize>) -> Vec<i64> {
+    text.iter().take(limit.unwrap_or(usize::MAX)).map(|&token| token as i64).collect()
+}
+
+/// The loader of a part of the text.
+fn in_windows(
+    windows: Windows<i64>,
     recipe: &Recipe,
     threads: Threads,
     device: &Device,
 ) -> Result<OnDevice<Loader<Pad<i64>>>, BoxError> {
-    let tokens: Vec<i64> = text.iter().take(limit.unwrap_or(usize::MAX)).map(|&token| token as i64).collect();
-    let windows = Windows::new(tokens, rows, window)
-        .map_err(|error| format!("{}, the {part} part: {error}", recipe.data.display()))?;
     let stretches = windows.stretches().clone();
     let builder = Loader::builder(windows).batch_sampler(stretches).seed(recipe.seed);
     let builder = match threads.workers() {
