@@ -224,11 +224,11 @@ impl Data {
         let series = Series::new(hours, recipe.seed);
         let known = &series.values[..train];
         let mean = known.iter().sum::<f64>() / train as f64;
-        let deviation =
-            (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / train as f64).sqrt();
+        let deviation = (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / train as f64).sqrt();
         let values: Arc<[f32]> =
             series.values.iter().map(|value| ((value - mean) / deviation) as f32).collect();
-        let part = |first, end| Forecasts { values: values.clone(), past, first, windows: end - first - DAY + 1 };
+        let part =
+            |first, end| Forecasts { values: values.clone(), past, first, windows: end - first - DAY + 1 };
         let (train, valid, test) = (part(begun, train), part(train, test), part(test, hours));
         Ok(Data { series, mean, deviation, train, valid, test })
     }
@@ -315,7 +315,9 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
         .data_wait()?
         .write(&run.report())?;
     let less = 100.0 * (1.0 - error / last_week);
-    say(format!("test: mean absolute error {error:.3}, {less:.0} % less than the week before's, {seconds:.1} s"));
+    say(format!(
+        "test: mean absolute error {error:.3}, {less:.0} % less than the week before's, {seconds:.1} s"
+    ));
     say(format!(
         "the week before {last_week:.3}, the last value {last_value:.3}, best possible {:.3}",
         best_error()

@@ -76,7 +76,7 @@ struct Recipe {
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: u64,
     /// Stretches of text that are read side by side
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
     batch_size: usize,
     /// Characters of each stretch in a step: how far back gradients reach
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
@@ -91,13 +91,13 @@ struct Recipe {
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// The highest learning rate of the one-cycle schedule
-    #[arg(long, default_value_t = 3e-3, value_parser = above_zero)]
+    #[arg(long, default_value_t = 6e-3, value_parser = above_zero)]
     lr: f64,
     /// The share of the steps in which the learning rate rises
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     warmup: f64,
     /// The share of features dropped behind the embedding, between layers and before the last map
-    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    #[arg(long, default_value_t = 0.1, value_parser = share)]
     dropout: f64,
     /// What AdamW takes away of each parameter in a step, as a multiple of the learning rate
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = at_least_zero)]
@@ -292,9 +292,6 @@ struct Writer {
     prompt: Vec<usize>,
 }
 
-/// Where a run's texts are, in its folder.
-const TEXTS: &str = "texts";
-
 impl Writer {
     fn new(
         run: &RunDir,
@@ -303,7 +300,7 @@ impl Writer {
         vocabulary: Vocabulary,
         prompt: &[usize],
     ) -> Result<Self, BoxError> {
-        let folder = run.path().join(TEXTS);
+        let folder = run.samples();
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let part = if recipe.ema.is_some() { "model.ema" } else { "model" };
         Ok(Writer { folder, model, part, vocabulary, prompt: prompt.to_vec() })
@@ -328,7 +325,7 @@ const TEMPERATURE: f64 = 0.8;
 
 /// The texts of a run's epochs, with their names.
 fn written(run: &RunDir) -> Result<Vec<(String, String)>, BoxError> {
-    let folder = run.path().join(TEXTS);
+    let folder = run.samples();
     let unreadable = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     let entries = fs::read_dir(&folder).map_err(|error| unreadable(&folder, error))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -336,7 +333,8 @@ fn written(run: &RunDir) -> Result<Vec<(String, String)>, BoxError> {
     let text = |path: PathBuf| {
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        Ok((name.replace("epoch-", "after epoch ").replace(" 000", " ").replace(" 00", " "), text))
+        let epoch = name.trim_start_matches("epoch-").trim_start_matches('0');
+        Ok((format!("after epoch {epoch}"), text))
     };
     paths.into_iter().map(text).collect()
 }

@@ -43,7 +43,10 @@ fn every_token_is_predicted_once_but_for_what_is_left_out() {
                     let rows = rows(batch);
                     assert_eq!(rows.len(), size, "{what}");
                     let full = batch.longest == window + 1;
-                    assert!(full || number + 1 == epoch.len() && (2..window + 1).contains(&batch.longest), "{what}");
+                    assert!(
+                        full || number + 1 == epoch.len() && (2..window + 1).contains(&batch.longest),
+                        "{what}"
+                    );
                     for row in &rows {
                         assert!(row.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{what}: {row:?}");
                         predicted.extend(&row[1..]);
@@ -103,7 +106,8 @@ fn what_cannot_be_cut_is_refused() {
         assert_eq!(refused(tokens, 4, 3), text);
     }
     assert!(Windows::new(vec![0u8; 5], 4, usize::MAX).is_ok());
-    let (windows, other) = (Windows::new(vec![0u8; 99], 4, 3).unwrap(), Windows::new(vec![0u8; 99], 4, 5).unwrap());
+    let (windows, other) =
+        (Windows::new(vec![0u8; 99], 4, 3).unwrap(), Windows::new(vec![0u8; 99], 4, 5).unwrap());
     let text = windows.get(windows.len()).unwrap_err().to_string();
     assert_eq!(text, "windows: expected an index below 32, got 32");
     let mixed = Loader::builder(windows).batch_sampler(other.stretches().clone());
@@ -151,10 +155,10 @@ fn characters_have_numbers_and_get_them_back() {
     assert_eq!(vocabulary.decode(&numbers), "not to\n");
     assert_eq!(vocabulary.decode(&[4, 9]), "e\u{fffd}");
     let error = vocabulary.encode("toß").unwrap_err();
-    assert_eq!((error.kind(), error.to_string()), (
-        ErrorKind::Config,
-        "character 3: expected one of the vocabulary's 9, got 'ß'".to_owned()
-    ));
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (ErrorKind::Config, "character 3: expected one of the vocabulary's 9, got 'ß'".to_owned())
+    );
     let text = serde_json::to_string(&vocabulary).unwrap();
     assert_eq!(text, "\"\\n ,benort\"");
     assert_eq!(serde_json::from_str::<Vocabulary>(&text).unwrap(), vocabulary);

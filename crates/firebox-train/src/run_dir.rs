@@ -10,6 +10,7 @@
 //! | `checkpoints/` | see [`Checkpoints`](crate::Checkpoints) |
 //! | `summary.json` | the result |
 //! | `report.html` | curves and pictures, self-contained |
+//! | `samples/` | what a generator made on the way, as pictures or texts |
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const SUMMARY: &str = "summary.json";
 const REPORT: &str = "report.html";
+const SAMPLES: &str = "samples";
 const LOCK: &str = ".lock";
 
 /// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
@@ -113,7 +115,7 @@ impl RunDir {
     pub fn overwrite(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         // A run that was killed before it wrote its settings has left nothing but these.
-        let ours = [METRICS, CHECKPOINTS, LOCK, CONFIG_PART];
+        let ours = [METRICS, CHECKPOINTS, SAMPLES, LOCK, CONFIG_PART];
         let only_ours = || {
             let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
             entries.all(|entry| ours.iter().any(|name| entry.file_name() == *name))
@@ -130,6 +132,8 @@ impl RunDir {
             run.lock = Some(Arc::new(run.acquire()?));
         }
         Checkpoints::new(run.checkpoints()).remove_all()?;
+        let samples = run.samples();
+        files::remove_folder(&samples).map_err(|error| Error::io(&samples, "cannot be removed", error))?;
         for name in [CONFIG, CONFIG_PART, METRICS, SUMMARY, REPORT] {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
@@ -207,6 +211,11 @@ impl RunDir {
     /// The report.
     pub fn report(&self) -> PathBuf {
         self.path.join(REPORT)
+    }
+
+    /// The folder of what a generator made on the way, as pictures or texts. Who writes the first one makes it.
+    pub fn samples(&self) -> PathBuf {
+        self.path.join(SAMPLES)
     }
 
     /// Writes the settings.

@@ -30,7 +30,8 @@ fn task(cell: Cell) -> LanguageModelling {
 /// Window `number` of each row; rows of `lengths` tokens.
 fn batch(number: usize, lengths: &[usize], device: &Device) -> SequenceBatch<Int> {
     let longest = lengths.iter().copied().max().unwrap();
-    let token = |row: usize, place: usize| ((row * 31 + (number * WINDOW + place) * (row + 5)) % TOKENS) as i64;
+    let token =
+        |row: usize, place: usize| ((row * 31 + (number * WINDOW + place) * (row + 5)) % TOKENS) as i64;
     let rows = 0..lengths.len();
     let values: Vec<i64> = rows.flat_map(|row| (0..longest).map(move |place| token(row, place))).collect();
     Padded { values: values.into(), lengths: lengths.to_vec(), longest }.into_tensors(device)
@@ -76,7 +77,8 @@ fn the_state_is_carried_through_an_epoch_and_no_further() {
     for cell in [Cell::Tanh, Cell::Gru, Cell::Lstm] {
         let mut task = task(cell);
         let whole = in_one_piece(&task, 3);
-        let fresh = |number| loss(&self::task(cell).train_step(window(number, &training), &still(0, 0)).unwrap());
+        let fresh =
+            |number| loss(&self::task(cell).train_step(window(number, &training), &still(0, 0)).unwrap());
         assert!((1..3).all(|number| (fresh(number) - whole[number]).abs() > 1e-4), "the state has no effect");
         for epoch in 0..2 {
             for (number, &expected) in whole.iter().enumerate() {
@@ -117,7 +119,8 @@ fn metrics_say_the_same_in_their_units() {
     let device = Device::default();
     let mut all = evaluator(window(0, &device)).unwrap();
     let short = evaluator(batch(1, &[3; ROWS], &device)).unwrap();
-    let expected = (loss(&all) * (ROWS * WINDOW) as f64 + loss(&short) * (ROWS * 2) as f64) / (ROWS * 7) as f64;
+    let expected =
+        (loss(&all) * (ROWS * WINDOW) as f64 + loss(&short) * (ROWS * 2) as f64) / (ROWS * 7) as f64;
     all.add(&short).unwrap();
     assert!((loss(&all) - expected).abs() < 1e-12 && all.samples() == ROWS * 7);
     assert!(task.gradient_norm().is_some_and(|norm| norm > 0.0));
@@ -145,7 +148,11 @@ fn a_saved_state_goes_on_to_the_same_bits() {
             let mut resumed = task(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap();
             resumed.load(&saved(&whole)).unwrap();
             let expected = whole.train_step(window(step, &training), &context).unwrap();
-            assert_eq!(resumed.train_step(window(step, &training), &context).unwrap(), expected, "{cell:?} {step}");
+            assert_eq!(
+                resumed.train_step(window(step, &training), &context).unwrap(),
+                expected,
+                "{cell:?} {step}"
+            );
             assert_eq!(resumed.state().unwrap(), whole.state().unwrap(), "{cell:?} {step}");
         }
         // Without what was carried it would be another run.
@@ -166,7 +173,10 @@ fn what_does_not_fit_is_refused() {
     let mut task = task(Cell::Lstm);
     let before = task.state().unwrap();
     for (lengths, text) in [
-        (&[6, 5, 6][..], "row 1 of a window: expected 6 tokens, as many as in each row and at least 2, got 5"),
+        (
+            &[6, 5, 6][..],
+            "row 1 of a window: expected 6 tokens, as many as in each row and at least 2, got 5",
+        ),
         (&[1, 1, 1], "row 0 of a window: expected 2 tokens, as many as in each row and at least 2, got 1"),
     ] {
         let error = task.train_step(batch(0, lengths, &training), &still(0, 0)).unwrap_err();
