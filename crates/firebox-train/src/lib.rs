@@ -1,7 +1,7 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`] and [`Regression`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! [`Classification`], [`Regression`] and [`LanguageModelling`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
 //! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
 //! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
 //! A [`Callback`] hears of every [`Event`]: [`Progress`], [`LiveReport`], [`CsvLog`] and [`TensorBoard`] are callbacks.
@@ -30,6 +30,7 @@ mod error;
 mod event;
 mod files;
 mod interrupt;
+mod language_modelling;
 mod layers;
 mod learner;
 mod live_report;
@@ -59,6 +60,7 @@ pub use dashboard::Dashboard;
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Callback, Event, Record, RecordKind};
 pub use interrupt::{Interrupt, Signal};
+pub use language_modelling::LanguageModelling;
 pub use layers::layered;
 pub use learner::Learner;
 pub use live_report::LiveReport;

@@ -119,6 +119,34 @@ impl Report {
         self
     }
 
+    /// Texts, each below a line that says what it is, with their line breaks.
+    pub fn texts<'a>(mut self, title: &str, texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2>", escape(title));
+        for (caption, text) in texts {
+            let (caption, text) = (escape(caption), escape(text));
+            let _ = write!(self.body, "<p>{caption}</p><pre style=\"white-space:pre-wrap\">{text}</pre>");
+        }
+        self
+    }
+
+    /// A chart of up to four lines of (x, y), each with its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
+    pub fn chart(
+        mut self,
+        title: &str,
+        [x_name, y_name]: [&str; 2],
+        lines: &[(&str, Vec<(f64, f64)>)],
+    ) -> Result<Self, Error> {
+        let colors = [FIRST, SECOND, THIRD, FOURTH].into_iter().cycle();
+        let lines: Vec<Line<'_>> =
+            lines.iter().zip(colors).map(|((name, points), color)| (*name, color, points.clone())).collect();
+        let chart = draw(&lines, x_name, y_name).map_err(|text| self.undrawn(title, text))?;
+        let _ = write!(self.body, "<h2>{}</h2>{chart}", escape(title));
+        Ok(self)
+    }
+
     /// The course of a metric: a thin line for single steps, dots for epochs and evaluations.
     ///
     /// # Errors

@@ -12,6 +12,7 @@
 //! | `checkpoints/` | see [`Checkpoints`](crate::Checkpoints) |
 //! | `summary.json` | the result |
 //! | `report.html` | curves and pictures, self-contained; renewed during the run by [`LiveReport`](crate::LiveReport) |
+//! | `samples/` | what a generator made on the way, as pictures or texts |
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ const CSV_PART: &str = "metrics.csv.part";
 const REPORT_PART: &str = "report.html.part";
 const SUMMARY: &str = "summary.json";
 const REPORT: &str = "report.html";
+const SAMPLES: &str = "samples";
 const LOCK: &str = ".lock";
 
 /// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
@@ -121,7 +123,7 @@ impl RunDir {
     pub fn overwrite(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         // A run that was killed before it wrote its settings has left nothing but these.
-        let ours = [METRICS, CHECKPOINTS, LOCK, CONFIG_PART];
+        let ours = [METRICS, CHECKPOINTS, SAMPLES, LOCK, CONFIG_PART];
         let only_ours = || {
             let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
             entries.all(|entry| ours.iter().any(|name| entry.file_name() == *name))
@@ -139,6 +141,8 @@ impl RunDir {
         }
         Checkpoints::new(run.checkpoints()).remove_all()?;
         event_file::remove_all(&run.tensorboard())?;
+        let samples = run.samples();
+        files::remove_folder(&samples).map_err(|error| Error::io(&samples, "cannot be removed", error))?;
         for name in [CONFIG, CONFIG_PART, METRICS, CSV, CSV_PART, SUMMARY, REPORT, REPORT_PART] {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
@@ -226,6 +230,11 @@ impl RunDir {
     /// The report.
     pub fn report(&self) -> PathBuf {
         self.path.join(REPORT)
+    }
+
+    /// The folder of what a generator made on the way, as pictures or texts. Who writes the first one makes it.
+    pub fn samples(&self) -> PathBuf {
+        self.path.join(SAMPLES)
     }
 
     /// Writes the settings.
