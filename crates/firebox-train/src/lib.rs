@@ -28,6 +28,7 @@ mod files;
 mod interrupt;
 mod layers;
 mod learner;
+mod lr_finder;
 mod metrics;
 mod metrics_log;
 mod optimizer;
@@ -52,12 +53,14 @@ pub use event::{Callback, Event, Record, RecordKind};
 pub use interrupt::{Interrupt, Signal};
 pub use layers::layered;
 pub use learner::Learner;
+pub use lr_finder::{LrCurve, LrFinder, LrPoint};
 pub use metrics::{
     Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
     edit_distance, token_accuracy, top_k,
 };
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;
+pub use readout::value_of;
 pub use regression::Regression;
 pub use report::{Picture, Report};
 pub use resources::peak_rss_bytes;

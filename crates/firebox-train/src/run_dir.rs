@@ -10,6 +10,7 @@
 //! | `checkpoints/` | see [`Checkpoints`](crate::Checkpoints) |
 //! | `summary.json` | the result |
 //! | `report.html` | curves and pictures, self-contained |
+//! | `lr-find.jsonl`, `lr-find.html` | what a search for a learning rate has seen, and a plot of it |
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const SUMMARY: &str = "summary.json";
 const REPORT: &str = "report.html";
+const LR_POINTS: &str = "lr-find.jsonl";
+const LR_PLOT: &str = "lr-find.html";
 const LOCK: &str = ".lock";
 
 /// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
@@ -130,7 +133,7 @@ impl RunDir {
             run.lock = Some(Arc::new(run.acquire()?));
         }
         Checkpoints::new(run.checkpoints()).remove_all()?;
-        for name in [CONFIG, CONFIG_PART, METRICS, SUMMARY, REPORT] {
+        for name in [CONFIG, CONFIG_PART, METRICS, SUMMARY, REPORT, LR_POINTS, LR_PLOT] {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
         }
@@ -207,6 +210,16 @@ impl RunDir {
     /// The report.
     pub fn report(&self) -> PathBuf {
         self.path.join(REPORT)
+    }
+
+    /// What a search for a learning rate has seen, a JSON object a line: [`LrCurve::write`](crate::LrCurve::write).
+    pub fn lr_points(&self) -> PathBuf {
+        self.path.join(LR_POINTS)
+    }
+
+    /// The plot of that search.
+    pub fn lr_plot(&self) -> PathBuf {
+        self.path.join(LR_PLOT)
     }
 
     /// Writes the settings.
