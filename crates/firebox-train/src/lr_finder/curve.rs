@@ -55,15 +55,21 @@ impl LrCurve {
         self.diverged
     }
 
-    /// The rate at which the smoothed loss falls most steeply over the logarithm of the rate; `None` if it falls nowhere.
+    /// The rate at which the loss falls most steeply over the logarithm of the rate; `None` if it falls nowhere.
     ///
-    /// As Lightning's `suggestion`, it passes over the first tenth of the steps and the last one. (Lightning takes the slope
-    /// over the rate itself, which is the steeper the smaller the rate is.)
+    /// As Lightning's `suggestion`, it looks at the smoothed loss, and passes over the first tenth of the steps and the last
+    /// one. It differs in three things. Lightning takes the slope over the rate itself, which is the steeper the smaller the
+    /// rate is. What lies behind the lowest loss is passed over, too: near divergence the loss jumps, and falls from there
+    /// are as steep as any. And a moving average is late: what it shows at a step is smoothing / (1 − smoothing) steps old on
+    /// average, and so is the rate that is suggested.
     pub fn steepest(&self) -> Option<f64> {
-        let kept = self.points.get(self.finder.steps / 10..self.points.len().checked_sub(1)?)?;
-        let slope = |three: &[LrPoint]| three[2].smoothed - three[0].smoothed;
-        let steepest = kept.windows(3).min_by(|one, other| slope(one).total_cmp(&slope(other)))?;
-        (slope(steepest) < 0.0).then_some(steepest[1].lr)
+        let (begin, last) = (self.finder.steps / 10, self.points.len().checked_sub(1)?);
+        let lowest = (0..=last).min_by(|&one, &other| self.smoothed(one).total_cmp(&self.smoothed(other)))?;
+        let slope = |&step: &usize| self.smoothed(step + 1) - self.smoothed(step - 1);
+        let inner = begin + 1..lowest.min(last.saturating_sub(1));
+        let steepest = inner.min_by(|one, other| slope(one).total_cmp(&slope(other)))?;
+        let late = (self.finder.smoothing / (1.0 - self.finder.smoothing)).round() as usize;
+        (slope(&steepest) < 0.0).then(|| self.points[steepest.saturating_sub(late)].lr)
     }
 
     /// A tenth of the rate at which the smoothed loss is lowest, a rule of thumb of fastai's.
@@ -91,6 +97,10 @@ impl LrCurve {
             text.push('\n');
         }
         files::replace(path, text.as_bytes()).map_err(failed)
+    }
+
+    fn smoothed(&self, index: usize) -> f64 {
+        self.points[index].smoothed
     }
 
     /// The metric that was looked at.
@@ -183,6 +193,26 @@ mod tests {
         assert_eq!(curve(finder(20, 0.0), (0..20).map(f64::from)).steepest(), None);
         assert_eq!(curve(finder(20, 0.0), [5.0]).steepest(), None);
         assert_eq!(curve(finder(20, 0.0), []).steepest(), None);
+        assert_eq!(curve(finder(20, 0.0), [5.0, 4.0, 3.0]).steepest(), None);
+    }
+
+    #[test]
+    fn a_fall_behind_the_lowest_loss_is_none_of_learning() {
+        let mut losses = vec![5.0; 8];
+        losses.extend([4.6, 3.5, 3.0, 2.9, 2.8, 7.0, 9.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
+        let found = curve(finder(20, 0.0), losses);
+        assert_eq!((found.steps(), found.steepest()), (20, Some(found.points()[9].lr)));
+    }
+
+    #[test]
+    fn the_average_is_late_and_the_suggestion_is_not() {
+        // The loss itself falls most steeply from the 30th to the 31st step.
+        let losses = (0..60).map(|step| 2.0 - f64::from(step - 30).atan());
+        let raw = curve(finder(60, 0.0), losses.clone());
+        assert_eq!(raw.steepest(), Some(raw.points()[30].lr));
+        let smooth = curve(finder(60, 0.75), losses);
+        let found = smooth.steepest().unwrap();
+        assert!((raw.points()[28].lr..=raw.points()[32].lr).contains(&found), "{found}");
     }
 
     #[test]
