@@ -62,11 +62,12 @@ fn records(run: &Path) -> Vec<Value> {
     records
 }
 
-/// The bytes of all tensors of a run's checkpoints, by their place.
+/// The bytes of all tensors of a run's last and best checkpoints, by their place. Which others are kept depends on when the
+/// thread that writes them was done with the one before.
 fn tensors(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut tensors = BTreeMap::new();
-    for checkpoint in fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()) {
-        for file in fs::read_dir(&checkpoint).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+    for checkpoint in ["last", "best"].map(|name| run.join("checkpoints").join(name)) {
+        for file in fs::read_dir(&checkpoint).unwrap().map(|entry| entry.unwrap().path()) {
             if file.extension().is_some_and(|extension| extension == "safetensors") {
                 tensors.insert(file.strip_prefix(run).unwrap().to_owned(), fs::read(file).unwrap());
             }
@@ -260,7 +261,8 @@ fn a_search_says_which_rate_to_begin_with_and_plots_it() {
     assert!(page.contains("<svg") && page.contains("steepest: "), "{page}");
     assert!(json(&run.join("config.json"))["seed"] == 4);
     // A search trains nothing.
-    assert!(!run.join("metrics.jsonl").exists() && !run.join("summary.json").exists());
+    assert!(fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.is_empty()));
+    assert!(!run.join("checkpoints/last").exists() && !run.join("summary.json").exists());
 
     // The same numbers come again, with other workers.
     let workers = ["--find-lr", "--workers", "2", "--run-dir", &place.name("again")];

@@ -45,7 +45,7 @@ where
     /// Clips each element of the gradients: [`Learner::with_clip_value`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_value` is a finite number above 0.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `max_value` is a finite number above 0.
     pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_value(max_value)?;
         Ok(self)
@@ -54,7 +54,7 @@ where
     /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `decay` is from 0, below 1.
     pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_ema(decay)?;
         Ok(self)
@@ -63,7 +63,7 @@ where
     /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if no parameter is there, or the factor is none.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no parameter is there, or the factor is none.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_lr_factor(path, factor)?;
         Ok(self)

@@ -61,14 +61,14 @@ impl LrCurve {
     /// one. It differs in three things. Lightning takes the slope over the rate itself, which is the steeper the smaller the
     /// rate is. What lies behind the lowest loss is passed over, too: near divergence the loss jumps, and falls from there
     /// are as steep as any. And a moving average is late: what it shows at a step is smoothing / (1 − smoothing) steps old on
-    /// average, and so is the rate that is suggested.
+    /// average, a sudden fall less so; the rate that is suggested is that of half as many steps before.
     pub fn steepest(&self) -> Option<f64> {
         let (begin, last) = (self.finder.steps / 10, self.points.len().checked_sub(1)?);
         let lowest = (0..=last).min_by(|&one, &other| self.smoothed(one).total_cmp(&self.smoothed(other)))?;
         let slope = |&step: &usize| self.smoothed(step + 1) - self.smoothed(step - 1);
         let inner = begin + 1..lowest.min(last.saturating_sub(1));
         let steepest = inner.min_by(|one, other| slope(one).total_cmp(&slope(other)))?;
-        let late = (self.finder.smoothing / (1.0 - self.finder.smoothing)).round() as usize;
+        let late = (self.finder.smoothing / (1.0 - self.finder.smoothing) / 2.0).round() as usize;
         (slope(&steepest) < 0.0).then(|| self.points[steepest.saturating_sub(late)].lr)
     }
 

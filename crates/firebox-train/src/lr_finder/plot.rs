@@ -32,10 +32,13 @@ fn draw(curve: &LrCurve) -> Result<String, String> {
     let range = |values: &mut dyn Iterator<Item = f64>| {
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)))
     };
-    // The last losses before the end can be far above all others: the smoothed ones are what there is to see.
-    let (low, high) = range(&mut points.iter().map(|point| point.smoothed));
+    // Losses near the end can be far above all others: what there is to see is how they fall before.
+    let (lowest, _) = points.iter().enumerate().fold((0, f64::INFINITY), |best, (index, point)| {
+        if point.smoothed < best.1 { (index, point.smoothed) } else { best }
+    });
+    let (low, high) = range(&mut points[..=lowest].iter().map(|point| point.smoothed));
     let low = low.min(range(&mut points.iter().map(|point| point.loss)).0);
-    let margin = ((high - low) * 0.06).max(1e-9);
+    let margin = ((high - low) * 0.1).max(1e-9);
     let (low, high) = (low - margin, high + margin);
     let series = |of: fn(&super::LrPoint) -> f64| {
         points.iter().map(move |point| (point.lr, of(point).min(high))).collect::<Vec<_>>()
