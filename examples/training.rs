@@ -15,10 +15,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::{Args, Parser};
 use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
-use firebox::data::burn_dataset::transform::PartialDataset;
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::LabelledImage;
-use firebox::data::{BoxError, Indexed, LoaderBuilder, fashion_mnist};
+use firebox::data::{BoxError, Indexed, LoaderBuilder, Subset, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
@@ -298,10 +297,10 @@ where
     }
 }
 
-/// The first images of a data set.
-fn first<D: Dataset<LabelledImage>>(images: D, limit: Option<usize>) -> PartialDataset<D, LabelledImage> {
-    let len = images.len();
-    PartialDataset::new(images, 0, limit.unwrap_or(len).min(len))
+/// The first images of a data set. A `Subset` knows what it is a part of: the trainer looks whether images that it trains
+/// on are among those of the validation.
+fn first<D: Dataset<LabelledImage> + 'static>(images: D, limit: Option<usize>) -> Subset<D> {
+    Subset::first(images, limit.unwrap_or(usize::MAX))
 }
 
 /// Twelve images that the network took for what they are, or for something else.

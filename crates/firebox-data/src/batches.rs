@@ -4,6 +4,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::collate::Collate;
+use crate::dataset::Origin;
 use crate::error::Error;
 use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 
@@ -34,6 +35,11 @@ pub trait Batches {
 
     /// The indices of the samples of a batch, in their order, if they are known: of data with random access.
     fn indices(&self, _epoch: u64, _batch: usize) -> Option<Vec<usize>> {
+        None
+    }
+
+    /// Where the items come from that [`indices`](Self::indices) names, if that is known.
+    fn origin(&self) -> Option<&Origin> {
         None
     }
 
@@ -98,6 +104,10 @@ impl<C: Collate> Batches for Loader<C> {
 
     fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
         Some(self.indices(epoch, batch))
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.origin()
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<C::Batch> + '_> {

@@ -84,6 +84,7 @@ mod per_epoch;
 mod permutation;
 mod sampler;
 mod seed;
+mod seen;
 #[cfg(feature = "burn")]
 mod sequence_batch;
 mod sync;
@@ -97,7 +98,7 @@ pub use batches::{BatchStream, Batches, Delivered};
 #[cfg(feature = "burn")]
 pub use burn_loader::BurnLoader;
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
-pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Records, Shards, Subset, random_split};
+pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Origin, Records, Shards, Subset, random_split};
 pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
 pub use exact::{Blank, Blanks, Exact};
@@ -111,6 +112,7 @@ pub use sampler::{
     Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
 pub use seed::{SampleRng, Stream, derive_seed};
+pub use seen::{Overlap, Seen};
 #[cfg(feature = "burn")]
 pub use sequence_batch::SequenceBatch;
 #[cfg(feature = "burn")]

@@ -26,6 +26,8 @@ pub enum Stream {
     Substitute = 7,
     /// The records of one shard.
     Shard = 8,
+    /// One batch of an evaluation.
+    Evaluation = 9,
 }
 
 /// A seed for `stream` at the place (a, b), such as an epoch and an index.

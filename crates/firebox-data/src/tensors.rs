@@ -10,7 +10,7 @@ use firebox_workers::{Dispatch, Pool};
 
 use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::{Collate, Stacked};
-use crate::dataset::Shards;
+use crate::dataset::{Origin, Shards};
 use crate::error::{Error, ErrorKind};
 use crate::loader::{Counted, EpochReport, Loader, LoaderState};
 use crate::pad::Padded;
@@ -189,6 +189,10 @@ where
 
     fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
         self.loader.indices(epoch, batch)
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.loader.origin()
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_> {

@@ -7,10 +7,12 @@
 //! between the two links, a resume sets `best` right.
 //!
 //! `manifest.json` lists every other file with its size, its SHA-256 and its tensors, and says which program on which CPU
-//! has written it. Loading checks them all. If the last checkpoint is damaged, a resume takes the one before it.
+//! has written it; `manifest.sha256` has the manifest's own hash, as `sha256sum` writes it. Loading checks them all. If the
+//! last checkpoint is damaged, a resume takes the one before it.
 //!
 //! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ use crate::run_dir::{from_json, to_json};
 use crate::task::TaskState;
 
 const MANIFEST: &str = "manifest.json";
+/// Nothing lists the manifest itself: its hash stands beside it.
+const MANIFEST_HASH: &str = "manifest.sha256";
 const STATE: &str = "state.json";
 const VALUES: &str = "task.json";
 const TENSORS: &str = ".safetensors";
@@ -62,6 +66,15 @@ pub struct RunState {
     /// The step of the last evaluation.
     #[serde(default)]
     pub validated: Option<usize>,
+    /// The running average of the gradients' norms, by which one is found that explodes.
+    #[serde(default, with = "lossless")]
+    pub norm_average: f64,
+    /// The steps behind that average.
+    #[serde(default)]
+    pub norm_steps: usize,
+    /// The trainer's settings that the steps follow from.
+    #[serde(default)]
+    pub settings: Value,
     /// Seconds of training and validation so far.
     pub seconds: f64,
     /// Seconds of training alone.
@@ -87,6 +100,9 @@ impl RunState {
             schedule: Value::Null,
             not_finite: 0,
             validated: None,
+            norm_average: 0.0,
+            norm_steps: 0,
+            settings: Value::Null,
             seconds: 0.0,
             train_seconds: 0.0,
             train_samples: 0,
@@ -105,6 +121,12 @@ pub struct Best {
     /// The metric's value.
     #[serde(with = "lossless")]
     pub value: f64,
+}
+
+/// What [`VALUES`] has besides its version, which no value is taken for.
+#[derive(Serialize, Deserialize)]
+struct Values<'a> {
+    values: Cow<'a, BTreeMap<String, Value>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +177,11 @@ impl FileRecord {
 
 fn sha256(contents: &[u8]) -> String {
     hex(&Sha256::digest(contents))
+}
+
+/// What `manifest.sha256` holds.
+fn manifest_hash(manifest: &[u8]) -> String {
+    format!("{}  {MANIFEST}\n", sha256(manifest))
 }
 
 fn names(tensors: &StateDict) -> BTreeSet<String> {
@@ -215,9 +242,10 @@ impl Checkpoints {
     }
 
     fn write(&self, folder: &Path, state: &RunState, task: &TaskState) -> Result<(), Error> {
+        task.make()?;
         let failed = |error| cannot(folder, "be written", error);
         files::remove_folder(folder).map_err(failed)?;
-        fs::create_dir(folder).map_err(failed)?;
+        files::create_folder(folder).map_err(failed)?;
         let mut records = BTreeMap::new();
         let mut add = |name: String, contents: &[u8], tensors| {
             let path = folder.join(&name);
@@ -232,13 +260,17 @@ impl Checkpoints {
             add(format!("{part}{TENSORS}"), &bytes, names(tensors))?;
         }
         if !task.values().is_empty() {
-            add(VALUES.to_owned(), &json(task.values())?, BTreeSet::new())?;
+            let values = Values { values: Cow::Borrowed(task.values()) };
+            add(VALUES.to_owned(), &json(&values)?, BTreeSet::new())?;
         }
         add(STATE.to_owned(), &json(state)?, BTreeSet::new())?;
         let manifest = Manifest { origin: Origin::here(), config: self.config.clone(), files: records };
-        let path = folder.join(MANIFEST);
         let manifest = json(&manifest)?;
-        files::write_synced(&path, &manifest).map_err(|error| cannot(&path, "be written", error))?;
+        for (name, contents) in [(MANIFEST_HASH, manifest_hash(&manifest).as_bytes()), (MANIFEST, &manifest)]
+        {
+            let path = folder.join(name);
+            files::write_synced(&path, contents).map_err(|error| cannot(&path, "be written", error))?;
+        }
         files::sync_folder(folder).map_err(failed)
     }
 
@@ -261,6 +293,23 @@ impl Checkpoints {
             self.remove(step)?;
         }
         self.clear_parts()
+    }
+
+    /// Whether something can be written here, without changing what is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if not.
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
+        let path = self.folder.join(".last.part");
+        let tried = files::remove_file(&path)
+            .and_then(|()| files::write_synced(&path, b"\n"))
+            .and_then(|()| files::remove_file(&path));
+        tried.map_err(|error| cannot(&self.folder, "be written to", error))
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> Result<usize, Error> {
+        Ok(self.steps()?.len())
     }
 
     /// Removes all checkpoints but the last `last` ones up to the state's, and those that it says are the best.
@@ -297,7 +346,7 @@ impl Checkpoints {
             (self.folder.join(name(step)), self.folder.join(format!(".{}.part", name(step))));
         let failed = |error| cannot(&place, "be removed", error);
         files::remove_folder(&beside).map_err(failed)?;
-        fs::rename(&place, &beside).map_err(failed)?;
+        files::rename(&place, &beside).map_err(failed)?;
         files::remove_folder(&beside).map_err(failed)
     }
 
@@ -325,7 +374,7 @@ impl Checkpoints {
         }
         files::remove_file(&beside).map_err(failed)?;
         files::symlink_folder(&target, &beside).map_err(failed)?;
-        let renamed = fs::rename(&beside, &path);
+        let renamed = files::rename(&beside, &path);
         if renamed.is_err() {
             let _ = files::remove_file(&beside);
         }
@@ -379,7 +428,14 @@ impl Checkpoints {
             let path = folder.join(name);
             move |text: String| bad(&path, text)
         };
-        let manifest: Manifest = from_json(&read(MANIFEST)?).map_err(parse(MANIFEST))?;
+        // Its version comes first: what another one has beside it is not known.
+        let text = read(MANIFEST)?;
+        let manifest: Manifest = from_json(&text).map_err(parse(MANIFEST))?;
+        let (expected, got) = (manifest_hash(&text), read(MANIFEST_HASH)?);
+        if got != expected.as_bytes() {
+            let text = format!("damaged, or {MANIFEST_HASH} is: expected there {:?}", expected.trim_end());
+            return Err(bad(&folder.join(MANIFEST), text));
+        }
         let mut task = TaskState::default();
         let mut state = None;
         for (name, record) in &manifest.files {
@@ -391,7 +447,8 @@ impl Checkpoints {
             if name == STATE {
                 state = Some(from_json::<RunState>(&contents).map_err(parse(STATE))?);
             } else if name == VALUES {
-                task.set_values(from_json(&contents).map_err(parse(VALUES))?);
+                let values: Values<'_> = from_json(&contents).map_err(parse(VALUES))?;
+                task.set_values(values.values.into_owned());
             } else if let Some(part) = name.strip_suffix(TENSORS) {
                 let tensors = StateDict::from_safetensors(&contents)
                     .map_err(|error| bad(&folder.join(name), "unreadable").caused_by(error))?;

@@ -69,9 +69,13 @@ where
         let predictions = self.model().forward(inputs);
         check_shape(&predictions, &targets)?;
         let loss = (predictions.clone() - targets.clone()).square().mean();
-        let metrics = judge(predictions.detach(), targets);
-        self.learner.step(loss, context.lr);
-        metrics
+        let metrics = judge(predictions.detach(), targets)?;
+        self.learner.learn(loss, metrics.samples() as f64, context)?;
+        Ok(metrics)
+    }
+
+    fn gradient_norm(&self) -> Option<f64> {
+        self.learner.gradient_norm()
     }
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {

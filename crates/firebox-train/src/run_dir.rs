@@ -168,7 +168,7 @@ impl RunDir {
     fn acquire(&self) -> Result<File, Error> {
         let path = self.path.join(LOCK);
         let refused = |error| Error::io(&path, "cannot be locked", error);
-        let file = File::create(&path).map_err(refused)?;
+        let file = files::create(&path).map_err(refused)?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => {
@@ -188,7 +188,7 @@ impl RunDir {
             self.lock = Some(Arc::new(self.acquire()?));
         }
         let metrics = self.metrics();
-        File::create(&metrics).map_err(|error| Error::io(&metrics, "cannot be written", error))?;
+        files::create(&metrics).map_err(|error| Error::io(&metrics, "cannot be written", error))?;
         Ok(self)
     }
 

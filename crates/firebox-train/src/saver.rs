@@ -1,12 +1,12 @@
 //! Checkpoints written by a thread of their own, while training goes on.
 
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use crate::checkpoint::{Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
+use crate::metrics_log::MetricsLog;
 use crate::task::TaskState;
 
 /// Writes one checkpoint after the other. The training thread only copies its state; hashing, writing and waiting for the
@@ -24,7 +24,7 @@ pub(crate) struct Job {
     pub(crate) state: RunState,
     pub(crate) task: TaskState,
     /// The records that the checkpoint counts on.
-    pub(crate) log: File,
+    pub(crate) log: MetricsLog,
 }
 
 /// A checkpoint that is complete.
@@ -94,9 +94,7 @@ fn lost() -> Error {
 impl Job {
     fn write(self, checkpoints: &Checkpoints, keep: usize) -> Result<Saved, Error> {
         // The records first: a checkpoint counts on them.
-        self.log
-            .sync_data()
-            .map_err(|error| Error::new(ErrorKind::Io, "the records cannot be written").caused_by(error))?;
+        self.log.sync()?;
         let path = checkpoints.save(&self.state, &self.task)?;
         checkpoints.prune(&self.state, keep)?;
         let best = self.state.best.first().is_some_and(|best| best.step == self.state.step);

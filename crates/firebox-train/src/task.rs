@@ -1,6 +1,7 @@
 //! What is trained, apart from how long, on what and with which records.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use firebox_models::StateDict;
 use serde::Serialize;
@@ -102,27 +103,43 @@ pub trait Task {
 /// other values by name, as JSON.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskState {
-    tensors: BTreeMap<String, StateDict>,
+    tensors: BTreeMap<String, Part>,
     values: BTreeMap<String, Value>,
 }
 
 impl TaskState {
     /// Adds a part, or replaces it. Its name becomes a file's: letters, digits, dots and dashes.
     pub fn insert(&mut self, name: impl Into<String>, part: StateDict) {
-        self.tensors.insert(name.into(), part);
+        self.tensors.insert(name.into(), Part::Made(part));
+    }
+
+    /// Adds a part that is made when it is first asked for, once, maybe by the thread that writes checkpoints: so that a
+    /// step is not kept waiting for it. `make` must own what it needs, as it is now.
+    pub fn insert_later(
+        &mut self,
+        name: impl Into<String>,
+        make: impl FnOnce() -> Result<StateDict, Error> + Send + 'static,
+    ) {
+        let make: Make = Box::new(move || make().map_err(|error| (error.kind(), error.to_string())));
+        self.tensors.insert(name.into(), Part::Later(Arc::new(LazyLock::new(make))));
     }
 
     /// One part.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if it is not there.
+    /// [`ErrorKind::Checkpoint`] if it is not there; its own if it was to be made later and can't be.
     pub fn get(&self, name: &str) -> Result<&StateDict, Error> {
-        self.tensors.get(name).ok_or_else(|| absent("part", name, self.tensors.keys()))
+        self.tensors.get(name).ok_or_else(|| absent("part", name, self.tensors.keys()))?.made()
     }
 
-    /// The parts in the order of their names.
+    /// The parts in the order of their names. One that can't be made is left out; [`get`](Self::get) says why.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StateDict)> {
-        self.tensors.iter().map(|(name, part)| (name.as_str(), part))
+        self.tensors.iter().filter_map(|(name, part)| Some((name.as_str(), part.made().ok()?)))
+    }
+
+    /// Makes the parts that aren't made yet.
+    pub(crate) fn make(&self) -> Result<(), Error> {
+        self.tensors.values().try_for_each(|part| part.made().map(drop))
     }
 
     /// Adds a value, or replaces it.
@@ -156,8 +173,41 @@ impl TaskState {
 
     /// How many bytes the tensors take.
     pub(crate) fn bytes(&self) -> u64 {
-        let parts = self.tensors.values().flat_map(StateDict::iter);
+        let parts = self.iter().flat_map(|(_, part)| part.iter());
         parts.map(|(_, tensor)| tensor.as_bytes().len() as u64).sum()
+    }
+}
+
+/// Tensors that are there, or can be had.
+#[derive(Clone)]
+enum Part {
+    Made(StateDict),
+    /// Shared by clones, so that it is made once.
+    Later(Arc<LazyLock<Later, Make>>),
+}
+
+/// The error in its parts: it is told each time that somebody asks.
+type Later = Result<StateDict, (ErrorKind, String)>;
+type Make = Box<dyn FnOnce() -> Later + Send>;
+
+impl Part {
+    fn made(&self) -> Result<&StateDict, Error> {
+        match self {
+            Part::Made(part) => Ok(part),
+            Part::Later(later) => (***later).as_ref().map_err(|(kind, text)| Error::new(*kind, text.clone())),
+        }
+    }
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.made().fmt(f)
+    }
+}
+
+impl PartialEq for Part {
+    fn eq(&self, other: &Self) -> bool {
+        matches!((self.made(), other.made()), (Ok(one), Ok(other)) if one == other)
     }
 }
 
@@ -168,7 +218,35 @@ fn absent<'a>(what: &str, name: &str, have: impl Iterator<Item = &'a String>) ->
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::TensorData;
+
     use super::*;
+
+    #[test]
+    fn a_part_is_made_once_when_it_is_asked_for() {
+        let (made, count) = std::sync::mpsc::channel();
+        let mut part = StateDict::default();
+        part.insert("weight", TensorData::new(vec![1f32, 2.0], [2]));
+        let (mut state, mut later) = (TaskState::default(), TaskState::default());
+        state.insert("model", part.clone());
+        later.insert_later("model", move || {
+            made.send(()).map_err(|_| Error::new(ErrorKind::Task, "made twice"))?;
+            Ok(part)
+        });
+        let clone = later.clone();
+        assert!(count.try_recv().is_err(), "nobody has asked");
+        assert_eq!((clone.bytes(), later.bytes()), (8, 8));
+        assert_eq!(later, state);
+        assert_eq!(count.iter().count(), 1);
+        later.insert_later("broken", || Err(Error::new(ErrorKind::Checkpoint, "no tensors")));
+        assert_eq!(later.iter().count(), 1);
+        for _ in 0..2 {
+            let error = later.get("broken").unwrap_err();
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Checkpoint, "no tensors"));
+            assert_eq!(later.make().unwrap_err().to_string(), "no tensors");
+        }
+        assert_ne!(later, later.clone(), "what can't be made equals nothing");
+    }
 
     #[test]
     fn what_is_not_a_number_is_never_the_best() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::TensorData;
 use firebox_models::StateDict;
 use firebox_train::{Best, Checkpoints, ErrorKind, Metrics, RunState, TaskState};
+use sha2::{Digest, Sha256};
 
 fn state(step: usize) -> RunState {
     let loader = format!(r#"{{"version":1,"seed":7,"epoch":0,"batch":{step},"fingerprint":"numbers"}}"#);
@@ -54,39 +55,82 @@ fn equal_states_are_equal_bytes() {
     let read_all = || {
         let folder = tempfile::tempdir().unwrap();
         let path = Checkpoints::new(folder.path()).save(&state(3), &tensors(3, 100)).unwrap();
-        ["manifest.json", "model.safetensors", "state.json"].map(|name| fs::read(path.join(name)).unwrap())
+        ["manifest.json", "manifest.sha256", "model.safetensors", "state.json"]
+            .map(|name| fs::read(path.join(name)).unwrap())
     };
     assert_eq!(read_all(), read_all());
+}
+
+/// As a task with a moving average and a value of its own saves it.
+fn all_parts(step: usize) -> TaskState {
+    let mut task = tensors(step, 3);
+    for part in ["model.optimizer", "model.ema"] {
+        let mut tensor = StateDict::default();
+        tensor.insert("weight", TensorData::new(vec![0.5f32; 2], [2]));
+        task.insert(part, tensor);
+    }
+    task.insert_value("carried", &[1, 2, 3]).unwrap();
+    // A name that the file has for itself.
+    task.insert_value("format_version", &"mine").unwrap();
+    task
+}
+
+/// Another manifest, with the hash of that.
+fn replace_manifest(checkpoint: &Path, manifest: &str) {
+    fs::write(checkpoint.join("manifest.json"), manifest).unwrap();
+    let hash: String = Sha256::digest(manifest).iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(checkpoint.join("manifest.sha256"), format!("{hash}  manifest.json\n")).unwrap();
 }
 
 #[test]
 fn any_flipped_byte_cut_or_missing_file_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::new(folder.path());
-    let path = checkpoints.save(&state(1), &tensors(1, 3)).unwrap();
-    for name in ["model.safetensors", "state.json"] {
+    let path = checkpoints.save(&state(1), &all_parts(1)).unwrap();
+    let names: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = names.iter().map(|name| name.to_str().unwrap()).collect();
+    names.sort_unstable();
+    let expected = [
+        "manifest.json",
+        "manifest.sha256",
+        "model.ema.safetensors",
+        "model.optimizer.safetensors",
+        "model.safetensors",
+        "state.json",
+        "task.json",
+    ];
+    assert_eq!(names, expected);
+    for name in names {
         let file = path.join(name);
         let good = fs::read(&file).unwrap();
+        let listed = !name.starts_with("manifest.");
+        let whose = if name == "manifest.sha256" { "manifest.json" } else { name };
         for place in 0..good.len() {
-            let mut bad = good.clone();
-            bad[place] ^= 1;
-            fs::write(&file, bad).unwrap();
-            let error = checkpoints.load("last").unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Checkpoint);
-            assert!(error.to_string().contains(&format!("step-1/{name}: damaged")), "{error}");
+            // One bit, all, and a blank, which JSON doesn't mind.
+            for flipped in [good[place] ^ 1, !good[place], b' '] {
+                if flipped == good[place] {
+                    continue;
+                }
+                let mut bad = good.clone();
+                bad[place] = flipped;
+                fs::write(&file, bad).unwrap();
+                let error = checkpoints.load("last").expect_err(name);
+                assert_eq!(error.kind(), ErrorKind::Checkpoint);
+                let text = error.to_string();
+                assert!(text.contains(&format!("step-1/{whose}: ")), "{text}");
+                assert!(!listed || text.contains(": damaged: expected "), "{text}");
+            }
         }
-        fs::write(&file, &good[1..]).unwrap();
-        assert!(checkpoints.load("last").is_err());
+        for bad in [&good[1..], &good[..good.len() - 1], &[good.as_slice(), b"\n"].concat(), b""] {
+            fs::write(&file, bad).unwrap();
+            assert!(checkpoints.load("last").is_err(), "{name}");
+        }
         fs::remove_file(&file).unwrap();
-        let error = checkpoints.load("last").unwrap_err();
-        assert!(
-            error.to_string().contains(&format!("step-1/{name}: a checkpoint's file cannot be read")),
-            "{error}"
-        );
+        let error = checkpoints.load("last").unwrap_err().to_string();
+        assert!(error.contains(&format!("step-1/{name}: a checkpoint's file cannot be read")), "{error}");
         fs::write(&file, good).unwrap();
     }
-    let manifest = path.join("manifest.json");
-    let good = fs::read_to_string(&manifest).unwrap();
+    let good = fs::read_to_string(path.join("manifest.json")).unwrap();
     fs::copy(path.join("state.json"), path.join("copy.json")).unwrap();
     for (bad, expected) in [
         (good.replace("\"format_version\": 3", "\"format_version\": 1"), "expected format_version 3, got 1"),
@@ -95,12 +139,12 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
         ("{}".to_owned(), "expected format_version 3, got none"),
         (good[..good.len() / 2].to_owned(), "not JSON"),
     ] {
-        fs::write(&manifest, bad).unwrap();
+        replace_manifest(&path, &bad);
         let error = checkpoints.load("last").unwrap_err().to_string();
         assert!(error.contains("step-1/manifest.json: ") && error.contains(expected), "{error}");
     }
-    fs::write(&manifest, good).unwrap();
-    assert!(checkpoints.load("last").is_ok());
+    replace_manifest(&path, &good);
+    assert_eq!(checkpoints.load("last").unwrap(), (state(1), all_parts(1)));
     let error = checkpoints.load("step-2").unwrap_err();
     assert!(error.to_string().ends_with("step-2: no such checkpoint"), "{error}");
 }
@@ -126,7 +170,7 @@ fn a_tensor_that_is_gone_is_found_even_if_the_hash_is_right() {
     for field in ["bytes", "sha256"] {
         manifest["files"]["model.safetensors"][field] = right["files"]["model.safetensors"][field].clone();
     }
-    fs::write(path.join("manifest.json"), manifest.to_string()).unwrap();
+    replace_manifest(&path, &manifest.to_string());
     fs::write(path.join("model.safetensors"), fewer).unwrap();
     let error = checkpoints.load("last").unwrap_err().to_string();
     let expected = "other tensors than were saved: missing bias; unexpected stranger";

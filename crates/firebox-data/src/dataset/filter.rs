@@ -1,18 +1,28 @@
 //! The items that fulfil a condition.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use burn_dataset::Dataset;
+
+use super::origin::{Origin, Part, known, origin_of};
 
 /// The items of a data set that fulfil a condition, in their order. Holds one table of their indices, made once:
 /// that is why its length is exact.
 #[derive(Debug)]
 pub struct Filter<D> {
     dataset: D,
-    indices: Box<[usize]>,
+    indices: Arc<[usize]>,
+    origin: Origin,
 }
 
-impl<D> Filter<D> {
+impl<D: 'static> Part for Filter<D> {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+}
+
+impl<D: 'static> Filter<D> {
     /// Reads every item to see whether it fulfils the condition.
     ///
     /// # Errors
@@ -28,9 +38,15 @@ impl<D> Filter<D> {
                 indices.push(index);
             }
         }
-        Ok(Filter { dataset, indices: indices.into() })
+        known::<Self>();
+        let indices: Arc<[usize]> = indices.into();
+        let own = Arc::clone(&indices);
+        let origin = origin_of(&dataset).part(move |index| own[index]);
+        Ok(Filter { dataset, indices, origin })
     }
+}
 
+impl<D> Filter<D> {
     /// The index in the whole data set of item `index`.
     pub fn index_in_whole(&self, index: usize) -> usize {
         self.indices[index]

@@ -5,21 +5,31 @@ use std::marker::PhantomData;
 
 use burn_dataset::Dataset;
 
+use super::origin::{Origin, Part, known, origin_of};
+
 /// A data set whose items are a function of another's. The function is called each time an item is read; what is
 /// random belongs into the loader's transform, which has random numbers of its own.
 pub struct Map<D, I, F> {
     dataset: D,
     function: F,
+    origin: Origin,
     item: PhantomData<fn(I)>,
 }
 
-impl<D, I, F> Map<D, I, F> {
+impl<D: 'static, I: 'static, F: 'static> Part for Map<D, I, F> {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+}
+
+impl<D: 'static, I: 'static, F: 'static> Map<D, I, F> {
     /// `function` of each item of `dataset`.
     pub fn new<O>(dataset: D, function: F) -> Self
     where
         F: Fn(I) -> O,
     {
-        Map { dataset, function, item: PhantomData }
+        known::<Self>();
+        Map { origin: origin_of(&dataset), dataset, function, item: PhantomData }
     }
 }
 

@@ -4,19 +4,47 @@ use std::sync::Arc;
 
 use burn_dataset::Dataset;
 
+use super::origin::{Origin, Part, known, origin_of};
 use crate::error::{Error, ErrorKind};
 use crate::permutation::Permutation;
 use crate::seed::{Stream, derive_seed};
 
 /// Some items of a data set: those listed, or a random part from [`random_split`].
+///
+/// It knows its [`Origin`], so that a trainer can tell whether two parts of one data set have items in common. Parts are of
+/// one data set if they come from one split, or if they are subsets of clones of one `Subset`:
+///
+/// ```
+/// # use firebox_data::{Error, Subset, burn_dataset::InMemDataset};
+/// let all = Subset::all(InMemDataset::new((0..100).collect::<Vec<_>>()));
+/// let train = Subset::new(all.clone(), (0..80).collect::<Vec<_>>())?;
+/// let test = Subset::new(all, (80..100).collect::<Vec<_>>())?;
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Subset<D> {
     dataset: Arc<D>,
-    indices: Indices,
+    indices: Arc<Indices>,
+    origin: Origin,
+}
+
+impl<D> Clone for Subset<D> {
+    fn clone(&self) -> Self {
+        let (dataset, indices) = (Arc::clone(&self.dataset), Arc::clone(&self.indices));
+        Subset { dataset, indices, origin: self.origin.clone() }
+    }
+}
+
+impl<D: 'static> Part for Subset<D> {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
 }
 
 #[derive(Debug)]
 enum Indices {
+    /// As many from the first on.
+    First(usize),
     Listed(Box<[usize]>),
     /// `len` places of a permutation, from `start` on.
     Permuted {
@@ -26,7 +54,58 @@ enum Indices {
     },
 }
 
-impl<D> Subset<D> {
+impl Indices {
+    fn index_in_whole(&self, index: usize) -> usize {
+        match self {
+            Indices::First(len) => {
+                assert!(index < *len, "index {index} of a part of {len}");
+                index
+            }
+            Indices::Listed(indices) => indices[index],
+            Indices::Permuted { permutation, start, len } => {
+                assert!(index < *len, "index {index} of a part of {len}");
+                permutation.apply(start + index)
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Indices::Listed(indices) => indices.len(),
+            Indices::First(len) | Indices::Permuted { len, .. } => *len,
+        }
+    }
+}
+
+impl<D: 'static> Subset<D> {
+    fn of(dataset: Arc<D>, indices: Indices, whole: &Origin) -> Self {
+        known::<Self>();
+        let indices = Arc::new(indices);
+        let own = Arc::clone(&indices);
+        let origin = whole.part(move |index| own.index_in_whole(index));
+        Subset { dataset, indices, origin }
+    }
+
+    /// All items, to cut parts from.
+    pub fn all<I, E>(dataset: D) -> Self
+    where
+        D: Dataset<I, E>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let (len, origin) = (dataset.len(), origin_of(&dataset));
+        Self::of(Arc::new(dataset), Indices::First(len), &origin)
+    }
+
+    /// The first `len` items; all of them if there are no more.
+    pub fn first<I, E>(dataset: D, len: usize) -> Self
+    where
+        D: Dataset<I, E>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let (len, origin) = (dataset.len().min(len), origin_of(&dataset));
+        Self::of(Arc::new(dataset), Indices::First(len), &origin)
+    }
+
     /// The items with these indices, in this order; one that is listed twice is there twice.
     ///
     /// # Errors
@@ -38,23 +117,22 @@ impl<D> Subset<D> {
     {
         let (len, indices) = (dataset.len(), indices.into());
         match indices.iter().find(|index| **index >= len) {
-            None => Ok(Subset { dataset: Arc::new(dataset), indices: Indices::Listed(indices) }),
+            None => {
+                let origin = origin_of(&dataset);
+                Ok(Self::of(Arc::new(dataset), Indices::Listed(indices), &origin))
+            }
             Some(index) => {
                 let text = format!("subset: expected indices below {len}, got {index}");
                 Err(Error::new(ErrorKind::Config, text))
             }
         }
     }
+}
 
-    /// The index in the whole data set of this part's item `index`.
+impl<D> Subset<D> {
+    /// The index, in the data set that this is a part of, of this part's item `index`.
     pub fn index_in_whole(&self, index: usize) -> usize {
-        match &self.indices {
-            Indices::Listed(indices) => indices[index],
-            Indices::Permuted { permutation, start, len } => {
-                assert!(index < *len, "index {index} of a part of {len}");
-                permutation.apply(start + index)
-            }
-        }
+        self.indices.index_in_whole(index)
     }
 }
 
@@ -68,10 +146,7 @@ where
     }
 
     fn len(&self) -> usize {
-        match &self.indices {
-            Indices::Listed(indices) => indices.len(),
-            Indices::Permuted { len, .. } => *len,
-        }
+        self.indices.len()
     }
 }
 
@@ -83,18 +158,19 @@ where
 /// [`ErrorKind::Config`] if the data set has fewer than `second` items.
 pub fn random_split<D, I, E>(dataset: D, second: usize, seed: u64) -> Result<(Subset<D>, Subset<D>), Error>
 where
-    D: Dataset<I, E>,
+    D: Dataset<I, E> + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
     let len = dataset.len();
     let first = len.checked_sub(second).ok_or_else(|| {
         Error::new(ErrorKind::Config, format!("a split of {second} items of a data set that has {len}"))
     })?;
+    let origin = origin_of(&dataset);
     let dataset = Arc::new(dataset);
     let permutation = Permutation::new(len, derive_seed(seed, Stream::Split, 0, 0));
-    let part = |start, len| Subset {
-        dataset: Arc::clone(&dataset),
-        indices: Indices::Permuted { permutation: permutation.clone(), start, len },
+    let part = |start, len| {
+        let indices = Indices::Permuted { permutation: permutation.clone(), start, len };
+        Subset::of(Arc::clone(&dataset), indices, &origin)
     };
     Ok((part(0, first), part(first, second)))
 }
@@ -110,6 +186,9 @@ mod tests {
         let subset = Subset::new(InMemDataset::new(vec![10, 11, 12]), [2, 0, 2]).unwrap();
         assert_eq!(subset.iter().map(Result::unwrap).collect::<Vec<i32>>(), [12, 10, 12]);
         assert_eq!((subset.len(), subset.index_in_whole(1)), (3, 0));
+        let first = Subset::first(InMemDataset::new(vec![10, 11, 12]), 2);
+        assert_eq!(first.iter().map(Result::unwrap).collect::<Vec<i32>>(), [10, 11]);
+        assert_eq!(Subset::first(InMemDataset::new(vec![10]), 2).len(), 1);
         let error = Subset::new(InMemDataset::new(vec![10, 11]), [1, 2]).err().unwrap();
         assert_eq!(error.to_string(), "subset: expected indices below 2, got 2");
     }

@@ -10,6 +10,7 @@ use firebox_workers::Pool;
 
 use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
+use crate::dataset::origin_of;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::Loader;
 use crate::loader::auto::Auto;
@@ -227,9 +228,10 @@ where
         batches.check(len)?;
         let fingerprint = fingerprint(&*batches, len, settings.on_error);
         let (whole, drop_last) = (Arc::clone(&batches), settings.drop_last);
+        let origin = Some(origin_of(&dataset));
         let fill = Arc::new(Filler { dataset, transform, item: PhantomData });
         let loader = settings.loader(collate, fill, batches, fingerprint)?;
-        Ok(Loader { items: Some(Items { range: 0..len, len, order, drop_last, whole }), ..loader })
+        Ok(Loader { items: Some(Items { range: 0..len, len, order, drop_last, whole }), origin, ..loader })
     }
 }
 
@@ -289,6 +291,7 @@ impl Settings {
             seed: self.seed,
             fingerprint,
             items: None,
+            origin: None,
         })
     }
 }

@@ -31,6 +31,7 @@ pub use task::Task;
 pub use timeline::{Slice, Timeline};
 
 use crate::collate::Collate;
+use crate::dataset::Origin;
 use crate::error::Error;
 use auto::{Auto, Span};
 use slice::Items;
@@ -80,6 +81,8 @@ pub struct Loader<C: Collate> {
     fingerprint: String,
     /// `None` if the data has no random access.
     items: Option<Items>,
+    /// Where the data set's items come from; `None` for the same reason.
+    origin: Option<Origin>,
 }
 
 impl<C: Collate> Loader<C> {
@@ -102,6 +105,11 @@ impl<C: Collate> Loader<C> {
         let mut indices = Vec::new();
         batches.indices(epoch, batches.positions(epoch, batch), &mut indices);
         indices
+    }
+
+    /// Where the items of its data set come from. All slices of a loader have the same; `None` of a stream.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows if it was

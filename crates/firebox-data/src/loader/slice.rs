@@ -75,6 +75,7 @@ impl<C: Collate> Loader<C> {
             seed: self.seed,
             fingerprint,
             items: Some(Items { range, len, order, drop_last, whole: Arc::clone(&whole.whole) }),
+            origin: self.origin.clone(),
         })
     }
 }

@@ -117,7 +117,8 @@ impl<M: Module> Learner<M> {
         Ok(self)
     }
 
-    /// The norm of the last step's gradients before they were clipped by it; `None` before the first step.
+    /// The norm of the last step's gradients before they were clipped by it; `None` before the first step, and after one
+    /// that had none.
     pub fn gradient_norm(&self) -> Option<f64> {
         self.norm
     }
@@ -175,8 +176,10 @@ impl<M: Module> Learner<M> {
         };
         if context.updates {
             let gradients = gradients.or_else(|| Some(self.sum.take()?.mean(self.model())));
-            if let Some(gradients) = gradients {
-                self.follow(gradients, norm, context.lr);
+            match gradients {
+                Some(gradients) => self.follow(gradients, norm, context.lr),
+                // Not that of another step.
+                None => self.norm = None,
             }
         }
         failure
@@ -258,14 +261,17 @@ impl<M: Module> Learner<M> {
     /// `name.ema`.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if the optimiser's state has no form as tensors, or a step waits for more batches.
+    /// [`ErrorKind::Checkpoint`] if a step waits for more batches. If the optimiser's state has no form as tensors, who asks
+    /// for it gets that error.
     pub fn save(&self, name: &str, state: &mut TaskState) -> Result<(), Error> {
         if self.sum.is_some() {
             let text = format!("{name}: a step that waits for more batches can't be saved");
             return Err(Error::new(ErrorKind::Checkpoint, text));
         }
         state.insert(name, StateDict::of(self.model()));
-        state.insert(format!("{name}.optimizer"), state::of(&self.optimizer, self.model())?);
+        // Its moments are never changed in place while somebody else holds them.
+        let (optimizer, paths) = (self.optimizer.clone(), Paths::of(self.model()));
+        state.insert_later(format!("{name}.optimizer"), move || state::of(&optimizer, &paths));
         if let Some(average) = self.average.as_ref().and_then(|average| average.model.as_ref()) {
             state.insert(format!("{name}.ema"), StateDict::of(average));
         }

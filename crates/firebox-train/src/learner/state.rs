@@ -12,11 +12,10 @@ use crate::error::{Error, ErrorKind};
 /// as `fc2.weight#momentum.time`.
 ///
 /// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
-pub(super) fn of<M: Module>(optimizer: &ModuleOptimizer, model: &M) -> Result<StateDict, Error> {
+pub(super) fn of(optimizer: &ModuleOptimizer, paths: &Paths) -> Result<StateDict, Error> {
     let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
     let record = optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
     let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
-    let paths = Paths::of(model);
     let key = |name: &str, mark: char| {
         let (id, field) = name.split_once('.')?;
         let id = id.parse::<u64>().map(ParamId::from).ok()?;
@@ -77,7 +76,7 @@ pub(super) fn restored<M: Module>(
     let record = OptimizerRecord::from_bytes(bytes).map_err(|error| refused(error.to_string()))?;
     let optimizer = optimizer.clone().load_record(record);
     // Burn skips, without a word, what it cannot rebuild: look whether everything arrived.
-    let arrived = of(&optimizer, model)?;
+    let arrived = of(&optimizer, &paths)?;
     let not_taken = state.iter().filter(|(key, data)| arrived.get(key) != Some(data));
     let not_given = arrived.iter().filter(|(key, _)| state.get(key).is_none());
     let wrong: Vec<_> = not_taken

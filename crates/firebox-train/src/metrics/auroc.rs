@@ -59,6 +59,10 @@ impl Auroc {
         Some(pairs as f64 / 2.0 / (positives as f64 * negatives as f64))
     }
 
+    pub(super) fn is_counted(&self) -> bool {
+        !self.positives.is_empty() || !self.negatives.is_empty()
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         self.positives.extend_from_slice(&other.positives);
         self.negatives.extend_from_slice(&other.negatives);

@@ -115,6 +115,10 @@ impl ClassScore {
         (all.samples > 0).then_some(value)
     }
 
+    pub(super) fn is_counted(&self) -> bool {
+        self.classes.iter().any(|class| class.samples > 0)
+    }
+
     pub(super) fn kind(&self) -> String {
         format!("{:?} {:?} of {} classes", self.average, self.score, self.classes.len())
     }

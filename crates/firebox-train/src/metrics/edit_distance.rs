@@ -42,6 +42,10 @@ impl ErrorRate {
         (self.items > 0).then(|| self.edits as f64 / self.items as f64)
     }
 
+    pub(super) fn is_counted(&self) -> bool {
+        self.items > 0 || self.edits > 0
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         self.edits += other.edits;
         self.items += other.items;

@@ -30,6 +30,10 @@ impl Mean {
         (self.weight != 0.0).then(|| self.sum / self.weight)
     }
 
+    pub(super) fn is_counted(&self) -> bool {
+        self.weight != 0.0
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         self.sum += other.sum;
         self.weight += other.weight;

@@ -80,6 +80,11 @@ impl Metrics {
         self.quantities.iter().filter_map(|(name, quantity)| Some((name.as_str(), quantity.value()?)))
     }
 
+    /// The quantities for which [nothing was counted](Quantity::is_counted).
+    pub(crate) fn uncounted(&self) -> impl Iterator<Item = &str> {
+        self.quantities.iter().filter(|(_, quantity)| !quantity.is_counted()).map(|(name, _)| name.as_str())
+    }
+
     /// Counts other samples in.
     ///
     /// # Errors
@@ -130,10 +135,43 @@ mod tests {
     fn what_weighs_nothing_adds_nothing() {
         let mut all = Metrics::of(1).with_weighted_mean("loss", f64::NAN, 0.0);
         assert_eq!((all.value("loss"), all.values().count()), (None, 0));
+        assert!(all.uncounted().eq(["loss"]));
         // A quantity that only some batches have is a mean over those.
         all.add(&Metrics::of(2).with_weighted_mean("loss", 3.0, 5.0)).unwrap();
         all.add(&Metrics::of(7)).unwrap();
         assert_eq!((all.value("loss"), all.samples()), (Some(3.0), 10));
+        assert_eq!(all.uncounted().count(), 0);
+    }
+
+    #[test]
+    fn what_was_counted_may_have_no_value() {
+        let confusion = Confusion::new(2);
+        let score = |confusion: &Confusion| confusion.score(Score::F1, Average::Macro).unwrap();
+        let mut sample = confusion.clone();
+        sample.count(0, 1);
+        let mut rate = ErrorRate::default();
+        rate.count(&[] as &[u8], &[]);
+        let nothing = [
+            Quantity::mean(f64::NAN, 0.0),
+            Quantity::root_mean(1.0, 0.0),
+            Quantity::perplexity(1.0, 0),
+            Quantity::RSquared(RSquared::of(&[], &[], 1).unwrap()),
+            Quantity::ClassScore(score(&confusion)),
+            Quantity::Auroc(Auroc::default()),
+            Quantity::ErrorRate(rate),
+        ];
+        assert!(nothing.iter().all(|quantity| !quantity.is_counted() && quantity.value().is_none()));
+        rate.count(&[], &[1]);
+        let one = [
+            (Quantity::mean(f64::NAN, 1.0), true),
+            (Quantity::RSquared(RSquared::of(&[1.0], &[1.0], 1).unwrap()), false),
+            (Quantity::ClassScore(score(&sample)), true),
+            (Quantity::Auroc(Auroc::of(&[0.5], &[true]).unwrap()), false),
+            (Quantity::ErrorRate(rate), false),
+        ];
+        assert!(
+            one.iter().all(|(quantity, known)| quantity.is_counted() && quantity.value().is_some() == *known)
+        );
     }
 
     #[test]

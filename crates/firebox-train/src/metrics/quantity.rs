@@ -56,6 +56,18 @@ impl Quantity {
         }
     }
 
+    /// Whether anything was counted. What was counted may have no value all the same: an AUROC of one class alone, the R²
+    /// of one sample.
+    pub fn is_counted(&self) -> bool {
+        match self {
+            Quantity::Mean(mean) | Quantity::RootMean(mean) | Quantity::Perplexity(mean) => mean.is_counted(),
+            Quantity::RSquared(r_squared) => r_squared.is_counted(),
+            Quantity::ClassScore(score) => score.is_counted(),
+            Quantity::Auroc(auroc) => auroc.is_counted(),
+            Quantity::ErrorRate(rate) => rate.is_counted(),
+        }
+    }
+
     /// Counts others' samples in.
     ///
     /// # Errors

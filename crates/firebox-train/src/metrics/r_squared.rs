@@ -66,6 +66,10 @@ impl RSquared {
         (self.samples >= 2).then(|| sum / self.outputs.len() as f64)
     }
 
+    pub(super) fn is_counted(&self) -> bool {
+        self.samples > 0
+    }
+
     /// Fails if the samples have other numbers of outputs.
     pub(super) fn check(&self, other: &Self) -> Result<(), Error> {
         let (own, others) = (self.outputs.len(), other.outputs.len());

@@ -1,8 +1,9 @@
 //! The settings of a run.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::error::{Error, check};
+use crate::error::{Error, ErrorKind, check};
 
 /// How long a run goes on, and when it evaluates and saves. Serialisable, so that a file can hold it; what it leaves out has
 /// its default.
@@ -42,6 +43,9 @@ pub struct TrainerConfig {
     pub min_delta: f64,
     /// Whether a batch whose loss or gradients are not finite is left out, with a warning, instead of ending the run.
     pub skip_not_finite: bool,
+    /// Whether data may be evaluated that are trained on as well: to see whether a model can learn a few samples by heart.
+    /// Otherwise that is an error, where both come from [one data set](firebox_data::Origin).
+    pub allow_overlap: bool,
     /// Warns when the norm of the gradients is so many times its average; 0 for never. 100.
     pub norm_warning: f64,
 }
@@ -65,6 +69,7 @@ impl Default for TrainerConfig {
             patience: None,
             min_delta: 0.0,
             skip_not_finite: false,
+            allow_overlap: false,
             norm_warning: 100.0,
         }
     }
@@ -123,6 +128,30 @@ impl TrainerConfig {
             check(value.is_finite() && value >= 0.0, field, "a number of at least 0", value)?;
         }
         Ok(())
+    }
+
+    /// The settings that the steps follow from. The others can change from one part of a run to the next: how long it goes on,
+    /// and what is kept. The seed is compared by itself.
+    pub(super) fn course(&self) -> Result<Value, Error> {
+        const FREE: [&str; 11] = [
+            "seed",
+            "max_epochs",
+            "max_steps",
+            "max_seconds",
+            "save_steps",
+            "save_seconds",
+            "keep_last",
+            "keep_best",
+            "patience",
+            "norm_warning",
+            "allow_overlap",
+        ];
+        let mut settings = serde_json::to_value(self)
+            .map_err(|error| Error::new(ErrorKind::Config, "the trainer's settings").caused_by(error))?;
+        if let Value::Object(fields) = &mut settings {
+            fields.retain(|name, _| !FREE.contains(&name.as_str()));
+        }
+        Ok(settings)
     }
 
     /// The steps of an epoch with so many batches.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, derive_seed};
 
 use super::Trainer;
+use super::guard;
 use super::outcome::{Clock, End, Outcome};
 use crate::checkpoint::{Best, Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
@@ -30,8 +31,6 @@ pub(super) struct Fit<'f, T, B, V> {
     saved: Instant,
     /// A checkpoint is due as soon as the one before it is written.
     due: bool,
-    /// The norm of the gradients over the last steps, and of how many.
-    norms: (f64, usize),
 }
 
 /// Where the time of a step begins, and how long had been waited for data by then.
@@ -56,19 +55,25 @@ where
         let config = trainer.run.read_config().unwrap_or_default();
         let checkpoints = Checkpoints::new(trainer.run.checkpoints()).with_config(config);
         let mut warnings = Vec::new();
-        let state = match trainer.resume {
+        let mut state = match trainer.resume {
             true => restored(trainer, &checkpoints, task, train, &mut warnings)?,
             false => RunState::new(train.state(0), trainer.config.seed),
         };
+        let settings = trainer.config.course()?;
+        let changes = guard::differences(&state.settings, &settings);
+        if !changes.is_empty() {
+            let text = "the run goes on with other settings than before, so that it isn't the same run";
+            warnings.push(format!("{text}: {}", changes.join("; ")));
+        }
+        state.settings = settings;
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
         let (resumed, now) = (trainer.resume, Instant::now());
-        let mut fit =
-            Fit { trainer, task, train, valid, state, saver, clock, saved: now, due: false, norms: (0.0, 0) };
+        let mut fit = Fit { trainer, task, train, valid, state, saver, clock, saved: now, due: false };
+        // What can't be written is known before the first step.
+        fit.check_room()?;
         if !resumed {
-            // What can't be written is known before the first step.
-            fit.check_room()?;
             fit.save()?;
             fit.wait()?;
         }
@@ -236,26 +241,11 @@ where
             data_wait_s,
             data: None,
         })?;
-        self.watch(gradient_norm)?;
-        Ok(true)
-    }
-
-    /// Warns of gradients that explode.
-    fn watch(&mut self, norm: Option<f64>) -> Result<(), Error> {
-        const STEPS: usize = 20;
-        let Some(norm) = norm else { return Ok(()) };
         let most = self.trainer.config.norm_warning;
-        let (average, steps) = self.norms;
-        if most > 0.0 && steps >= STEPS && norm > most * average {
-            let step = self.state.step;
-            let text = format!(
-                "step {step}: the norm of the gradients is {norm:.3e}, that of the last steps {average:.3e}"
-            );
-            self.trainer.tell(Event::Warning(&text))?;
+        if let Some(warning) = guard::norm(&mut self.state, gradient_norm, most) {
+            self.trainer.tell(Event::Warning(&warning))?;
         }
-        let weight = 1.0 / (steps + 1).min(STEPS) as f64;
-        self.norms = (average + weight * (norm - average), steps + 1);
-        Ok(())
+        Ok(true)
     }
 
     /// What is due between two steps. At the end of an epoch another evaluation and checkpoint follow.
@@ -281,6 +271,7 @@ where
     /// Sums an epoch up.
     fn close_epoch(&mut self, data: EpochReport) -> Result<(), Error> {
         let state = &mut self.state;
+        guard::counted(&state.running, "training")?;
         let record = Record {
             kind: RecordKind::Epoch,
             step: state.step,
@@ -334,7 +325,7 @@ where
         let task = self.task.state()?;
         let log = self.trainer.log()?;
         self.state.metrics_bytes = log.bytes();
-        let log = log.file()?;
+        let log = log.another()?;
         self.state.schedule = self.trainer.schedule.state();
         self.trainer.tell(Event::Saving { state: &self.state, task: &task })?;
         self.saver.save(Job { state: self.state.clone(), task, log })?;
@@ -354,15 +345,19 @@ where
         self.trainer.tell(Event::Saved { path: &saved.path, best: saved.best })
     }
 
-    /// Whether the disk has room for the checkpoints that are kept, and one that is being written.
+    /// Whether the checkpoints' folder can be written to, and the disk has room for those that are still to come: those
+    /// that are kept, and one that is being written.
     fn check_room(&self) -> Result<(), Error> {
         let config = &self.trainer.config;
-        let checkpoints = (config.keep_last + config.keep_best + 1) as u64;
         let folder = self.trainer.run.checkpoints();
-        let (needed, free) = (checkpoints * self.task.state()?.bytes(), files::free_bytes(&folder));
+        let checkpoints = Checkpoints::new(&folder);
+        checkpoints.check_writable()?;
+        let kept = config.keep_last + config.keep_best;
+        let more = (kept + 1 - checkpoints.count()?.min(kept)) as u64;
+        let (needed, free) = (more * self.task.state()?.bytes(), files::free_bytes(&folder));
         match free {
             Some(free) if free < needed => {
-                let text = format!("{checkpoints} checkpoints: expected {needed} bytes of room, got {free}");
+                let text = format!("{more} checkpoints: expected {needed} bytes of room, got {free}");
                 Err(Error::new(ErrorKind::Io, text).at_path(folder))
             }
             _ => Ok(()),

@@ -3,14 +3,18 @@
 mod config;
 mod find_lr;
 mod fit;
+#[cfg(test)]
+mod full_disk;
+mod guard;
 mod outcome;
 
 use std::time::Instant;
 
 use burn::tensor::Device;
-use firebox_data::Batches;
+use firebox_data::{Batches, Stream, derive_seed};
 
 use self::fit::Fit;
+use self::guard::Learned;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Callback, Event, Record, RecordKind};
 use crate::interrupt::Interrupt;
@@ -52,6 +56,8 @@ pub struct Trainer {
     log: Option<MetricsLog>,
     /// The epoch and the step that the run has reached.
     at: (u64, usize),
+    /// What it is trained on, if that is known.
+    learned: Option<Learned>,
 }
 
 impl Trainer {
@@ -68,6 +74,7 @@ impl Trainer {
             callbacks: Vec::new(),
             log: None,
             at: (0, 0),
+            learned: None,
         }
     }
 
@@ -138,7 +145,9 @@ impl Trainer {
     /// while training goes on; when this returns they are complete.
     ///
     /// # Errors
-    /// The loader's, the task's, a callback's; [`ErrorKind::Config`] for a setting out of its range;
+    /// The loader's, the task's, a callback's; [`ErrorKind::Config`] for a setting out of its range, or if samples that
+    /// are trained on are in `valid` too, as far as both are parts of [one data set](firebox_data::Origin);
+    /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
     /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
     /// [`ErrorKind::Checkpoint`] if there is nothing good to resume
     /// from; [`ErrorKind::Io`] if something cannot be written. The checkpoints saved before stay as they are.
@@ -154,14 +163,18 @@ impl Trainer {
                 return Err(Error::new(ErrorKind::Config, format!("the {name} data have no batch")));
             }
         }
+        self.learned = if self.config.allow_overlap { None } else { Learned::of(train) };
+        guard::apart(self.learned.as_ref(), valid, "validation")?;
         Fit::begin(self, task, train, valid)?.run()
     }
 
     /// One pass over data that are not learned from, judged by `judge`, such as [`Task::evaluator`]. Recorded
-    /// as `split`.
+    /// as `split`. Burn's generator is seeded before each batch, so that what `judge` draws is the same each time.
     ///
     /// # Errors
-    /// The loader's, the task's, a callback's.
+    /// The loader's, the task's, a callback's; [`ErrorKind::Config`] if samples are among `data` that this trainer has
+    /// trained on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::Task`] for a metric that was
+    /// counted for no sample.
     pub fn evaluate<V>(
         &mut self,
         data: &V,
@@ -171,6 +184,9 @@ impl Trainer {
     where
         V: Batches,
     {
+        if split != "train" {
+            guard::apart(self.learned.as_ref(), data, split)?;
+        }
         self.judged(data, split, None, judge)
     }
 
@@ -186,7 +202,12 @@ impl Trainer {
     where
         V: Batches,
     {
-        data.epoch(0).map(|batch| predict(batch?)).collect()
+        let batches = data.epoch(0).enumerate();
+        let predict = |(place, batch)| {
+            self.seed_evaluation(place);
+            predict(batch?)
+        };
+        batches.map(predict).collect()
     }
 
     fn judged<V>(
@@ -202,12 +223,14 @@ impl Trainer {
         let begun = Instant::now();
         let mut metrics = Metrics::default();
         let mut stream = data.epoch(0);
-        for batch in stream.by_ref().take(limit.unwrap_or(usize::MAX)) {
+        for (place, batch) in stream.by_ref().take(limit.unwrap_or(usize::MAX)).enumerate() {
+            self.seed_evaluation(place);
             metrics.add(&judge(batch?)?)?;
         }
         if metrics.samples() == 0 {
             return Err(Error::new(ErrorKind::Config, format!("the {split} data have no sample")));
         }
+        guard::counted(&metrics, split)?;
         let seconds = begun.elapsed().as_secs_f64();
         let (epoch, step) = self.at;
         let record = Record {
@@ -225,6 +248,11 @@ impl Trainer {
         };
         self.record(&record)?;
         Ok(record)
+    }
+
+    /// Evaluations are comparable, and don't depend on what a run has done before.
+    fn seed_evaluation(&self, batch: usize) {
+        self.device.seed(derive_seed(self.config.seed, Stream::Evaluation, 0, batch as u64));
     }
 
     /// The records, opened at their end if they are not open yet.

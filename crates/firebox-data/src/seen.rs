@@ -1,0 +1,61 @@
+//! The items of a data set that batches are made of.
+
+use std::collections::HashMap;
+
+use crate::batches::Batches;
+use crate::dataset::Origin;
+
+/// More samples of an epoch than these are not looked at: so many take seconds, and a sampler may have any number.
+const MOST: usize = 1 << 26;
+
+/// The items of a data set that the batches of an epoch are made of, as a set: a bit for each, where they lie close.
+pub struct Seen {
+    origin: Origin,
+    /// 64 neighbours each.
+    words: HashMap<usize, u64>,
+}
+
+/// What two sources of batches have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Overlap {
+    /// Items that are in both.
+    pub items: usize,
+    /// The least of their indices in the data set that both come from, ten at most.
+    pub first: Vec<usize>,
+}
+
+impl Seen {
+    /// What an epoch of these batches has, as far as its first 67 million samples; `None` if their origin is not known.
+    pub fn of(batches: &impl Batches, epoch: u64) -> Option<Self> {
+        let mut seen = Seen { origin: batches.origin()?.clone(), words: HashMap::new() };
+        let mut samples = 0;
+        for batch in 0..batches.batches(epoch) {
+            let indices = batches.indices(epoch, batch)?;
+            samples += indices.len();
+            for index in indices {
+                let index = seen.origin.index_in_whole(index);
+                *seen.words.entry(index / 64).or_default() |= 1 << (index % 64);
+            }
+            if samples >= MOST {
+                break;
+            }
+        }
+        Some(seen)
+    }
+
+    /// The items that are here and there; `None` if there is none, or nothing is known of it.
+    pub fn overlap(&self, other: &Seen) -> Option<Overlap> {
+        if !self.origin.is_shared_with(&other.origin) {
+            return None;
+        }
+        let both = |(word, bits): (&usize, &u64)| Some((*word, bits & other.words.get(word)?));
+        let mut shared: Vec<_> = self.words.iter().filter_map(both).filter(|(_, bits)| *bits != 0).collect();
+        shared.sort_unstable();
+        let items = shared.iter().map(|(_, bits)| bits.count_ones() as usize).sum();
+        let indices = shared.iter().flat_map(|(word, bits)| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word * 64 + bit)
+        });
+        (items > 0).then(|| Overlap { items, first: indices.take(10).collect() })
+    }
+}

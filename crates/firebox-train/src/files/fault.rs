@@ -1,0 +1,68 @@
+//! Disks that fail, for tests: any of the changes below a folder, or all from one on.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use super::Change;
+
+/// The changes below a folder, or of a file, while this lives. Other tests of the process have folders of their own.
+pub(crate) struct Watched(PathBuf);
+
+struct Fault {
+    below: PathBuf,
+    /// The changes so far, and who has made them.
+    seen: Vec<(Change, PathBuf, Option<String>)>,
+    /// Those that fail.
+    failing: Range<usize>,
+    struck: Vec<(Change, PathBuf)>,
+}
+
+static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
+
+/// What a fault says. A full disk has another text, and is told apart.
+pub(crate) const TEXT: &str = "no room, says the test";
+
+impl Watched {
+    /// Has the changes with these numbers fail, counted from 0. Things are always removed, and files cut, unless one change
+    /// alone fails: a full disk has room for that.
+    pub(crate) fn failing(below: &Path, failing: Range<usize>) -> Self {
+        faults().push(Fault { below: below.to_owned(), seen: Vec::new(), failing, struck: Vec::new() });
+        Watched(below.to_owned())
+    }
+
+    /// The changes so far, with the names of the threads that have made them.
+    pub(crate) fn seen(&self) -> Vec<(Change, PathBuf, Option<String>)> {
+        faults().iter().find(|fault| fault.below == self.0).map_or(Vec::new(), |fault| fault.seen.clone())
+    }
+
+    /// Those that failed.
+    pub(crate) fn struck(&self) -> Vec<(Change, PathBuf)> {
+        faults().iter().find(|fault| fault.below == self.0).map_or(Vec::new(), |fault| fault.struck.clone())
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        faults().retain(|fault| fault.below != self.0);
+    }
+}
+
+fn faults() -> MutexGuard<'static, Vec<Fault>> {
+    FAULTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Fails if the change is one of those that should.
+pub(super) fn check(change: Change, path: &Path) -> io::Result<()> {
+    for fault in faults().iter_mut().filter(|fault| path.starts_with(&fault.below)) {
+        let number = fault.seen.len();
+        fault.seen.push((change, path.to_owned(), std::thread::current().name().map(str::to_owned)));
+        let frees = matches!(change, Change::Remove | Change::Cut) && fault.failing.len() > 1;
+        if fault.failing.contains(&number) && !frees {
+            fault.struck.push((change, path.to_owned()));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, TEXT));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! What is looked at so that a run doesn't fail in silence.
+
+use firebox_data::{Batches, Origin, Overlap, Seen};
+use serde_json::Value;
+
+use crate::checkpoint::RunState;
+use crate::error::{Error, ErrorKind};
+use crate::metrics::Metrics;
+
+/// What is trained on.
+pub(super) struct Learned {
+    origin: Origin,
+    /// `None` if nobody else had anything of that origin when it was looked at: what has it later is the training data
+    /// themselves, or was cut from them. To look at many samples takes a while, which most runs can do without.
+    seen: Option<Seen>,
+}
+
+impl Learned {
+    /// `None` if it is not known where the data come from.
+    pub(super) fn of(train: &impl Batches) -> Option<Self> {
+        let origin = train.origin()?;
+        let seen = if origin.has_relatives() { Some(Seen::of(train, 0)?) } else { None };
+        Some(Learned { origin: origin.clone(), seen })
+    }
+
+    fn overlap(&self, data: &impl Batches) -> Option<Overlap> {
+        if !self.origin.is_shared_with(data.origin()?) {
+            return None;
+        }
+        let seen = Seen::of(data, 0)?;
+        self.seen.as_ref().unwrap_or(&seen).overlap(&seen)
+    }
+}
+
+/// Fails if data have items that are trained on, as far as both are known to come from one data set.
+pub(super) fn apart(train: Option<&Learned>, data: &impl Batches, name: &str) -> Result<(), Error> {
+    let overlap = train.and_then(|train| train.overlap(data));
+    let Some(Overlap { items, first, .. }) = overlap else { return Ok(()) };
+    let rest = if items > first.len() { ", …" } else { "" };
+    let shown: Vec<_> = first.iter().map(usize::to_string).collect();
+    let text = format!(
+        "the training and the {name} data come from one data set: expected no item in both, got {items}, with the \
+         indices {}{rest}",
+        shown.join(", ")
+    );
+    Err(Error::new(ErrorKind::Config, text))
+}
+
+/// Fails if a metric is there for which nothing was counted.
+pub(super) fn counted(metrics: &Metrics, data: &str) -> Result<(), Error> {
+    let uncounted: Vec<_> = metrics.uncounted().collect();
+    match uncounted.is_empty() {
+        true => Ok(()),
+        false => {
+            let (names, samples) = (uncounted.join(", "), metrics.samples());
+            let text =
+                format!("metrics of the {data} data: nothing was counted for {names} in {samples} samples");
+            Err(Error::new(ErrorKind::Task, text))
+        }
+    }
+}
+
+/// Follows the norms of the steps' gradients: what to warn of, if one is more than `most` times their average.
+pub(super) fn norm(state: &mut RunState, norm: Option<f64>, most: f64) -> Option<String> {
+    const STEPS: usize = 20;
+    let norm = norm?;
+    let (average, steps) = (state.norm_average, state.norm_steps);
+    let explodes = most > 0.0 && steps >= STEPS && norm > most * average;
+    let warning = explodes.then(|| {
+        let step = state.step;
+        format!("step {step}: the norm of the gradients is {norm:.3e}, that of the last steps {average:.3e}")
+    });
+    // An average with what is no number would be none for ever.
+    if norm.is_finite() {
+        let weight = 1.0 / (steps + 1).min(STEPS) as f64;
+        (state.norm_average, state.norm_steps) = (average + weight * (norm - average), steps + 1);
+    }
+    warning
+}
+
+/// The settings in which a run differs from what it was before, in words.
+pub(super) fn differences(before: &Value, now: &Value) -> Vec<String> {
+    let (Some(before), Some(now)) = (before.as_object(), now.as_object()) else { return Vec::new() };
+    let changed = now.iter().filter_map(|(name, now)| {
+        let before = before.get(name)?;
+        (before != now).then(|| format!("{name} {before}, now {now}"))
+    });
+    changed.collect()
+}

@@ -1,0 +1,309 @@
+//! What would fail in silence is an error: samples that are trained on among those of a test, a metric of nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use burn::tensor::Device;
+use burn_dataset::{Dataset, InMemDataset};
+use firebox_data::{
+    BatchStream, Batches, Filter, Loader, LoaderState, Map, Origin, Scalar, Seen, Subset, SubsetSampler,
+    random_split,
+};
+use firebox_train::{
+    Auroc, Error, ErrorKind, Goal, Metrics, Quantity, RunDir, StepContext, Task, TaskState, Trainer,
+    TrainerConfig,
+};
+
+/// Burn's generator belongs to the process: tests that seed it take turns.
+fn draws() -> MutexGuard<'static, ()> {
+    static DRAWS: Mutex<()> = Mutex::new(());
+    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn numbers(count: i64) -> InMemDataset<i64> {
+    InMemDataset::new((0..count).collect())
+}
+
+type Numbers = Loader<Scalar<i64>>;
+
+fn loader<D: Dataset<i64> + 'static>(data: D) -> Numbers {
+    let builder = Loader::builder(data).batch_size(4).shuffle(true).workers(0);
+    builder
+        .build(Scalar::new(), |number, _, slot| {
+            *slot = number;
+            Ok(())
+        })
+        .unwrap()
+}
+
+/// A task that measures what it is told to.
+struct Measures {
+    train: fn(usize) -> Metrics,
+    eval: fn(usize) -> Metrics,
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        let loss = |samples| Metrics::of(samples).with_mean("loss", 1.0);
+        Measures { train: loss, eval: loss }
+    }
+}
+
+impl Task for Measures {
+    type Batch = Vec<i64>;
+
+    fn train_step(&mut self, batch: Vec<i64>, _: &StepContext) -> Result<Metrics, Error> {
+        Ok((self.train)(batch.len()))
+    }
+
+    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+        let eval = self.eval;
+        move |batch| Ok(eval(batch.len()))
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        ("loss", Goal::Minimise)
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        Ok(TaskState::default())
+    }
+
+    fn load(&mut self, _: &TaskState) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn fit(
+    task: &mut Measures,
+    train: &Numbers,
+    valid: &Numbers,
+    config: TrainerConfig,
+) -> Result<Trainer, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trainer = Trainer::new(&RunDir::create(folder.path())?, &Device::default()).config(config);
+    trainer.fit(task, train, valid)?;
+    Ok(trainer)
+}
+
+fn overlap(train: &Numbers, valid: &Numbers) -> Option<(usize, Vec<usize>)> {
+    let result = fit(&mut Measures::default(), train, valid, TrainerConfig::new());
+    let both = Seen::of(train, 0).unwrap().overlap(&Seen::of(valid, 0).unwrap());
+    let both = both.map(|both| (both.items, both.first));
+    match (&result, &both) {
+        (Ok(_), None) => {}
+        (Err(error), Some((items, first))) => {
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let shown: Vec<_> = first.iter().map(usize::to_string).collect();
+            let rest = if *items > 10 { ", …" } else { "" };
+            let expected = format!(
+                "the training and the validation data come from one data set: expected no item in both, got {items}, \
+                 with the indices {}{rest}",
+                shown.join(", ")
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+        _ => panic!("{both:?}, but {:?}", result.err()),
+    }
+    both
+}
+
+#[test]
+fn samples_in_both_sets_are_refused_where_both_come_from_one_data_set() {
+    let _alone = draws();
+    let listed = |indices: std::ops::Range<usize>| indices.collect::<Vec<_>>();
+    // A split has nothing in common, also where it is cut again; another one by another seed has.
+    let (train, test) = random_split(numbers(100), 20, 1).unwrap();
+    assert_eq!(overlap(&loader(train.clone()), &loader(test.clone())), None);
+    assert_eq!(
+        overlap(&loader(Subset::first(train.clone(), 50)), &loader(Subset::first(test.clone(), 9))),
+        None
+    );
+    let both = overlap(&loader(train.clone()), &loader(train.clone())).unwrap();
+    let mut all: Vec<_> = (0..80).map(|index| train.index_in_whole(index)).collect();
+    all.sort_unstable();
+    assert_eq!(both, (80, all[..10].to_vec()));
+    // Subsets of clones: the second's last, by the first's indices.
+    let whole = Subset::all(numbers(100));
+    let part = |indices| Subset::new(whole.clone(), listed(indices)).unwrap();
+    assert_eq!(overlap(&loader(part(0..50)), &loader(part(50..100))), None);
+    assert_eq!(overlap(&loader(part(0..50)), &loader(part(47..60))), Some((3, vec![47, 48, 49])));
+    let nested = Subset::new(part(40..60), vec![19, 8]).unwrap();
+    assert_eq!(overlap(&loader(part(0..50)), &loader(nested)), Some((1, vec![48])));
+    let (one, other) = random_split(whole.clone(), 50, 3).unwrap();
+    assert_eq!(overlap(&loader(one), &loader(other.clone())), None);
+    assert_eq!(overlap(&loader(whole.clone()), &loader(other)).unwrap().0, 50);
+    // Through what else knows where its items come from.
+    let doubled = Map::new(part(40..60), |number| 2 * number);
+    assert_eq!(overlap(&loader(part(0..41)), &loader(doubled)), Some((1, vec![40])));
+    let even = Filter::new(part(0..50), |number| number % 2 == 0).unwrap();
+    assert_eq!(overlap(&loader(part(44..47)), &loader(even)), Some((2, vec![44, 46])));
+    assert_eq!(overlap(&loader(Arc::new(part(0..5))), &loader(part(4..9))), Some((1, vec![4])));
+    // By the order instead of the data set, and by slices.
+    let sampled = |indices| {
+        let builder = Loader::builder(whole.clone()).sampler(SubsetSampler::new(listed(indices))).workers(0);
+        builder
+            .build(Scalar::new(), |number, _, slot| {
+                *slot = number;
+                Ok(())
+            })
+            .unwrap()
+    };
+    assert_eq!(overlap(&sampled(0..9), &sampled(9..12)), None);
+    assert_eq!(overlap(&sampled(0..9), &sampled(8..12)), Some((1, vec![8])));
+    let all = loader(numbers(100));
+    assert_eq!(overlap(&all.slice(0..80).unwrap(), &all.slice(80..100).unwrap()), None);
+    assert_eq!(overlap(&all.slice(0..80).unwrap(), &all.slice(70..100).unwrap()).unwrap().0, 10);
+}
+
+#[test]
+fn other_data_with_the_same_indices_are_not_refused() {
+    let _alone = draws();
+    let part = |data: InMemDataset<i64>| loader(Subset::new(data, (0..9).collect::<Vec<_>>()).unwrap());
+    assert_eq!(overlap(&loader(numbers(9)), &loader(numbers(9))), None);
+    assert_eq!(overlap(&part(numbers(9)), &part(numbers(9))), None);
+    let (a, b) = (random_split(numbers(20), 10, 1).unwrap(), random_split(numbers(20), 10, 1).unwrap());
+    assert_eq!(overlap(&loader(a.0), &loader(b.0)), None);
+}
+
+#[test]
+fn an_evaluation_of_what_was_trained_on_is_refused_unless_it_is_called_that() {
+    let _alone = draws();
+    let (train, rest) = random_split(numbers(100), 40, 1).unwrap();
+    let (valid, test) = random_split(rest.clone(), 20, 1).unwrap();
+    let (train, valid, test) = (loader(train.clone()), loader(valid), (loader(test), loader(train)));
+    let mut task = Measures::default();
+    let mut trainer = fit(&mut task, &train, &valid, TrainerConfig::new()).unwrap();
+    trainer.evaluate(&test.0, "test", task.evaluator()).unwrap();
+    trainer.evaluate(&test.1, "train", task.evaluator()).unwrap();
+    let error = trainer.evaluate(&test.1, "test", task.evaluator()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("the training and the test data come from one data set: "),
+        "{error}"
+    );
+    // To learn a few samples by heart is a test as well.
+    let mut config = TrainerConfig::new();
+    config.allow_overlap = true;
+    let mut trainer = fit(&mut task, &train, &train, config).unwrap();
+    trainer.evaluate(&test.1, "test", task.evaluator()).unwrap();
+}
+
+/// Batches of which nobody may ask which samples they have.
+struct Secret(Numbers);
+
+impl Batches for Secret {
+    type Batch = Vec<i64>;
+
+    fn batches(&self, epoch: u64) -> usize {
+        self.0.batches(epoch)
+    }
+
+    fn samples(&self, epoch: u64) -> usize {
+        self.0.samples(epoch)
+    }
+
+    fn state(&self, epoch: u64) -> LoaderState {
+        self.0.state(epoch)
+    }
+
+    fn check(&self, state: &LoaderState) -> Result<(), firebox_data::Error> {
+        self.0.check(state)
+    }
+
+    fn indices(&self, _: u64, _: usize) -> Option<Vec<usize>> {
+        panic!("asked for indices")
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.0.origin()
+    }
+
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Vec<i64>> + '_> {
+        Batches::epoch(&self.0, epoch)
+    }
+
+    fn resume(
+        &self,
+        state: &LoaderState,
+    ) -> Result<Box<dyn BatchStream<Vec<i64>> + '_>, firebox_data::Error> {
+        Batches::resume(&self.0, state)
+    }
+}
+
+#[test]
+fn indices_are_looked_at_only_if_data_have_relatives() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(folder.path()).unwrap();
+    let mut trainer = Trainer::new(&run, &Device::default());
+    let mut task = Measures::default();
+    let [train, valid] = [12, 8].map(|count| Secret(loader(numbers(count))));
+    trainer.fit(&mut task, &train, &valid).unwrap();
+    trainer.evaluate(&valid, "test", task.evaluator()).unwrap();
+    // The training data themselves, and what was cut from them since.
+    let Secret(train) = train;
+    for (data, items) in [(&train, 12), (&train.slice(0..5).unwrap(), 5)] {
+        let error = trainer.evaluate(data, "test", task.evaluator()).unwrap_err();
+        assert!(error.to_string().contains(&format!("got {items}, with the indices")), "{error}");
+    }
+    let error = fit(&mut task, &train, &train, TrainerConfig::new()).err().unwrap();
+    assert!(error.to_string().contains("got 12, with the indices 0, 1, 2, 3, "), "{error}");
+}
+
+#[test]
+fn a_metric_of_nothing_is_an_error() {
+    let _alone = draws();
+    let loss = |samples| Metrics::of(samples).with_mean("loss", 1.0);
+    let nothing: fn(usize) -> Metrics = |samples| {
+        Metrics::of(samples)
+            .with_mean("loss", 1.0)
+            .with_weighted_mean("bleu", 0.0, 0.0)
+            .with("f", Quantity::perplexity(0.0, 0))
+    };
+    let undefined: fn(usize) -> Metrics = |samples| {
+        let one_class = Auroc::of(&[0.5], &[true]).unwrap();
+        Metrics::of(samples).with_mean("loss", 1.0).with("auroc", Quantity::Auroc(one_class))
+    };
+    let data = || (loader(numbers(12)), loader(numbers(8)));
+    let fit = |train, eval| {
+        let (train_data, valid) = data();
+        fit(&mut Measures { train, eval }, &train_data, &valid, TrainerConfig::new())
+    };
+    let error = fit(nothing, loss).err().unwrap();
+    let text = "metrics of the training data: nothing was counted for bleu, f in 12 samples";
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+    let error = fit(loss, nothing).err().unwrap();
+    assert_eq!(error.to_string(), "metrics of the valid data: nothing was counted for bleu, f in 8 samples");
+    // Some data have no AUROC.
+    let mut trainer = fit(undefined, undefined).unwrap();
+    let error = trainer.evaluate(&loader(numbers(3)), "test", |batch| Ok(nothing(batch.len()))).unwrap_err();
+    assert_eq!(error.to_string(), "metrics of the test data: nothing was counted for bleu, f in 3 samples");
+}
+
+#[test]
+fn what_an_evaluation_draws_does_not_depend_on_what_came_before() {
+    let _alone = draws();
+    let draw = |trainer: &Trainer| {
+        let noise = |_| {
+            let noise = burn::tensor::Tensor::<1>::random(
+                [2],
+                burn::tensor::Distribution::Default,
+                &Device::default(),
+            );
+            Ok(noise.try_into_vec_as::<f32>().unwrap())
+        };
+        trainer.predict(&loader(numbers(8)), noise).unwrap()
+    };
+    let new = |folder: &Path| Trainer::new(&RunDir::create(folder).unwrap(), &Device::default()).seed(3);
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let (one, other) = (new(folders[0].path()), new(folders[1].path()));
+    let first = draw(&one);
+    assert_ne!(first[0], first[1], "each batch has its own");
+    assert_eq!(draw(&one), first);
+    Device::default().seed(99);
+    assert_eq!(draw(&other), first);
+    assert_ne!(draw(&other.seed(4)), first);
+    assert_eq!(loader(numbers(8)).batches(0), 2);
+}

@@ -1,0 +1,320 @@
+//! Every step of a run is a place to stop at: what goes on from there ends with the same bytes.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use burn_dataset::InMemDataset;
+use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
+use firebox_models::{Forward, init};
+use firebox_train::{
+    AdamW, Checkpoints, Classification, End, Event, Goal, Interrupt, Outcome, Record, RecordKind,
+    ReduceOnPlateau, RunDir, Signal, StepContext, Task, Trainer, TrainerConfig,
+};
+use serde_json::Value;
+
+/// Burn's generator belongs to the process: tests that seed it take turns.
+fn draws() -> MutexGuard<'static, ()> {
+    static DRAWS: Mutex<()> = Mutex::new(());
+    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A classifier of points that drops out, so that every batch draws random numbers.
+#[derive(Module, Debug)]
+struct Points {
+    hidden: Linear,
+    dropout: burn::nn::Dropout,
+    output: Linear,
+}
+
+impl Forward<Tensor<2>> for Points {
+    type Output = Tensor<2>;
+
+    fn forward(&self, points: Tensor<2>) -> Tensor<2> {
+        let x = burn::tensor::activation::relu(self.hidden.forward(points));
+        self.output.forward(self.dropout.forward(x))
+    }
+}
+
+/// With all that a task can carry from step to step: optimiser, moving average, groups, clipping.
+fn task() -> Classification<Points, Tensor<2>> {
+    let device = Device::default().autodiff();
+    let model = init(1, &device, |device| {
+        Ok::<_, firebox_models::Error>(Points {
+            hidden: LinearConfig::new(2, 8).init(device),
+            dropout: burn::nn::DropoutConfig::new(0.3).init(),
+            output: LinearConfig::new(8, 2).init(device),
+        })
+    });
+    let task = Classification::new(model.unwrap(), AdamW::new().init().unwrap());
+    let task = task.with_ema(0.8).unwrap().with_clip_norm(0.5).unwrap();
+    task.with_lr_factor("hidden.bias", 0.5).unwrap()
+}
+
+/// Points inside and outside of a circle, jittered. Those of some numbers are none.
+fn points(
+    samples: usize,
+    bad: &'static [usize],
+    device: &Device,
+) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
+    let numbers = InMemDataset::new((0..samples).collect::<Vec<_>>());
+    Loader::builder(numbers)
+        .batch_size(8)
+        .shuffle(true)
+        .seed(5)
+        .workers(samples % 3)
+        .build((Stack::new([2]), Scalar::new()), |number, rng, (point, class)| {
+            let angle = number as f32 * 0.7;
+            let inside = number % 2 == 0;
+            let radius = if inside { 0.5 } else { 1.5 } + rng.uniform() * 0.3;
+            point.copy_from_slice(&[radius * angle.cos(), radius * angle.sin()]);
+            if bad.contains(&number) {
+                point[0] = f32::NAN;
+            }
+            *class = i64::from(inside);
+            Ok(())
+        })
+        .unwrap()
+        .on_device(device)
+        .unwrap()
+}
+
+/// 54 samples are 7 batches, and with two batches a step 4 steps an epoch. An epoch has two batches at most that are left
+/// out, and where both are of one step, that step has no gradient.
+fn config() -> TrainerConfig {
+    let mut config = TrainerConfig::new();
+    (config.seed, config.max_epochs, config.accumulate) = (9, 7, 2);
+    (config.validate_steps, config.validate_epochs, config.save_steps) = (Some(3), 2, Some(5));
+    (config.keep_last, config.keep_best, config.patience) = (2, 2, Some(100));
+    (config.skip_not_finite, config.norm_warning) = (true, 1.0);
+    config
+}
+
+#[derive(Debug, PartialEq)]
+struct Left {
+    files: BTreeMap<String, Vec<u8>>,
+    records: Vec<Value>,
+    best: Vec<(usize, f64)>,
+}
+
+struct Part {
+    outcome: Outcome,
+    warnings: Vec<String>,
+    saved: Vec<usize>,
+}
+
+fn fit(
+    folder: &Path,
+    config: &TrainerConfig,
+    resume: bool,
+    stop: impl Fn(&Event<'_>) -> bool + 'static,
+) -> Part {
+    let device = Device::default();
+    let run = match resume {
+        true => RunDir::open(folder).unwrap().resume().unwrap(),
+        false => RunDir::create(folder).unwrap(),
+    };
+    run.write_config(&serde_json::json!({})).unwrap();
+    let heard = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+    let (interrupt, hear) = (Interrupt::never(), Arc::clone(&heard));
+    let schedule =
+        ReduceOnPlateau::new(0.05, Goal::Maximise).unwrap().with_patience(0).with_factor(0.7).unwrap();
+    let mut task = task();
+    let outcome = Trainer::new(&run, &device)
+        .config(config.clone())
+        .schedule(schedule)
+        .resume(resume)
+        .interrupt(interrupt.clone())
+        .callback(move |event: &Event<'_>| {
+            if stop(event) {
+                interrupt.request(Signal::Term);
+            }
+            match event {
+                Event::Warning(text) => hear.lock().unwrap().0.push((*text).to_owned()),
+                Event::Saving { state, .. } => hear.lock().unwrap().1.push(state.step),
+                _ => {}
+            }
+            Ok(())
+        })
+        .fit(&mut task, &points(54, &[7, 30], &device.clone().autodiff()), &points(20, &[], &device))
+        .unwrap();
+    let (warnings, saved) = heard.lock().unwrap().clone();
+    Part { outcome, warnings, saved }
+}
+
+fn after(step: usize) -> impl Fn(&Event<'_>) -> bool {
+    move |event| matches!(event, Event::Recorded(Record { kind: RecordKind::Step, step: at, .. }) if *at == step)
+}
+
+/// All that a run leaves and that doesn't say how long it took.
+fn left(folder: &Path) -> Left {
+    let last = folder.join("checkpoints/last");
+    let tensors = fs::read_dir(&last).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let tensors = tensors.filter(|name| name.ends_with(".safetensors"));
+    let files = tensors.map(|name| (name.clone(), fs::read(last.join(name)).unwrap())).collect();
+    let parse = |line| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        let fields = record.as_object_mut().unwrap();
+        fields
+            .retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
+        record
+    };
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let (state, _) = Checkpoints::new(folder.join("checkpoints")).load("last").unwrap();
+    let best = state.best.iter().map(|best| (best.step, best.value)).collect();
+    Left { files, records: text.lines().map(parse).collect(), best }
+}
+
+#[test]
+fn a_run_stopped_after_any_step_ends_where_it_would_have_ended() {
+    let _alone = draws();
+    let config = config();
+    let whole = tempfile::tempdir().unwrap();
+    let part = fit(whole.path(), &config, false, |_| false);
+    let expected = left(whole.path());
+    let steps = part.outcome.steps;
+    assert_eq!((steps, part.outcome.end), (28, End::Complete));
+    // That this run has what it is about.
+    assert_eq!(expected.files.len(), 3, "model, optimiser, average");
+    assert!(part.outcome.not_finite >= 7, "{}", part.outcome.not_finite);
+    let of_steps = || expected.records.iter().filter(|record| record["kind"] == "step");
+    let rates: std::collections::BTreeSet<_> = of_steps().map(|record| record["lr"].to_string()).collect();
+    assert!(rates.len() > 2, "the plateau is never reached: {rates:?}");
+    assert!(
+        part.warnings.iter().any(|text| text.contains("the norm of the gradients is ")),
+        "{:?}",
+        part.warnings
+    );
+    for stop in 1..steps {
+        let folder = tempfile::tempdir().unwrap();
+        let first = fit(folder.path(), &config, false, after(stop));
+        assert_eq!((first.outcome.steps, first.outcome.interrupted()), (stop, Some(Signal::Term)));
+        let second = fit(folder.path(), &config, true, |_| false);
+        assert_eq!(
+            (second.outcome.steps, second.outcome.end),
+            (steps, End::Complete),
+            "stopped after {stop}"
+        );
+        assert_eq!(second.outcome.not_finite, part.outcome.not_finite, "stopped after {stop}");
+        assert_eq!([first.warnings, second.warnings].concat(), part.warnings, "stopped after {stop}");
+        assert_eq!(left(folder.path()), expected, "stopped after {stop}");
+    }
+    // After each of them.
+    let folder = tempfile::tempdir().unwrap();
+    for stop in 1..=steps {
+        fit(folder.path(), &config, stop > 1, after(stop));
+    }
+    assert_eq!(left(folder.path()), expected, "stopped after every step");
+}
+
+#[test]
+fn a_stop_during_a_save_or_an_evaluation_waits_for_it() {
+    let _alone = draws();
+    let config = config();
+    let whole = tempfile::tempdir().unwrap();
+    fit(whole.path(), &config, false, |_| false);
+    let expected = left(whole.path());
+    // The first evaluation's checkpoint is the best one so far: it is saved at once, whatever else is being written.
+    let saving = |event: &Event<'_>| matches!(event, Event::Saving { state, .. } if state.step == 3);
+    let validating = |event: &Event<'_>| matches!(event, Event::Validating { state } if state.step == 6);
+    for (stop, step) in [(Box::new(saving) as Box<dyn Fn(&Event<'_>) -> bool>, 3), (Box::new(validating), 6)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let part = fit(folder.path(), &config, false, stop);
+        assert_eq!((part.outcome.steps, part.outcome.interrupted()), (step, Some(Signal::Term)));
+        let checkpoints = Checkpoints::new(folder.path().join("checkpoints"));
+        assert_eq!(checkpoints.load("last").unwrap().0.step, step);
+        fit(folder.path(), &config, true, |_| false);
+        assert_eq!(left(folder.path()), expected);
+    }
+}
+
+#[test]
+fn patience_counts_over_all_parts_of_a_run() {
+    let _alone = draws();
+    let mut config = config();
+    (config.patience, config.min_delta) = (Some(2), 2.0);
+    let whole = tempfile::tempdir().unwrap();
+    let part = fit(whole.path(), &config, false, |_| false);
+    let expected = left(whole.path());
+    // No accuracy is better by 2 than the first evaluation's.
+    let steps = part.outcome.steps;
+    assert_eq!((steps, part.outcome.end), (8, End::Stale));
+    for stop in 1..=steps {
+        let folder = tempfile::tempdir().unwrap();
+        fit(folder.path(), &config, false, after(stop));
+        let part = fit(folder.path(), &config, true, |_| false);
+        assert_eq!((part.outcome.steps, part.outcome.end), (steps, End::Stale), "stopped after {stop}");
+        assert_eq!(left(folder.path()), expected, "stopped after {stop}");
+    }
+}
+
+#[test]
+fn what_is_kept_and_how_long_it_goes_on_may_change_on_a_resume() {
+    let _alone = draws();
+    let whole = tempfile::tempdir().unwrap();
+    fit(whole.path(), &config(), false, |_| false);
+    let expected = left(whole.path());
+    let folder = tempfile::tempdir().unwrap();
+    fit(folder.path(), &config(), false, after(10));
+    let mut other = config();
+    (other.keep_last, other.keep_best, other.save_steps, other.save_seconds) = (4, 1, None, Some(1e-9));
+    let part = fit(folder.path(), &other, true, |_| false);
+    let text = "other settings";
+    assert!(!part.warnings.iter().any(|warning| warning.contains(text)), "{:?}", part.warnings);
+    let ended = left(folder.path());
+    assert_eq!((&ended.files, &ended.records, ended.best.len()), (&expected.files, &expected.records, 1));
+    assert_eq!(ended.best[0], expected.best[0]);
+    // Time is always up: a checkpoint follows the other as soon as that is written.
+    assert!(part.saved.len() >= 4, "{:?}", part.saved);
+    let steps = fs::read_dir(folder.path().join("checkpoints")).unwrap();
+    let steps =
+        steps.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().starts_with("step-"));
+    assert!((4..=5).contains(&steps.count()));
+    // More epochs go on where the last one ended.
+    other.max_epochs = 8;
+    let part = fit(folder.path(), &other, true, |_| false);
+    assert_eq!((part.outcome.steps, part.outcome.end), (32, End::Complete));
+    let records = left(folder.path()).records;
+    assert_eq!(records[..expected.records.len()], expected.records);
+    // Another course is another run: it goes on, and says so.
+    (other.max_epochs, other.accumulate, other.min_delta) = (9, 3, 0.5);
+    let part = fit(folder.path(), &other, true, |_| false);
+    let expected = "the run goes on with other settings than before, so that it isn't the same run: \
+                    accumulate 2, now 3; min_delta 0.0, now 0.5";
+    assert_eq!(part.warnings[0], expected);
+    // And is the one to be compared with from then on.
+    other.max_epochs = 10;
+    let part = fit(folder.path(), &other, true, |_| false);
+    assert!(!part.warnings.iter().any(|warning| warning.contains(text)), "{:?}", part.warnings);
+}
+
+#[test]
+fn a_state_is_that_of_its_step_whenever_it_is_looked_at() {
+    let _alone = draws();
+    let device = Device::default().autodiff();
+    let batches: Vec<_> = points(54, &[], &device).epoch(0).map(Result::unwrap).collect();
+    let context = StepContext::new(0, 0, 0.05);
+    let mut tasks = [task(), task()];
+    let mut states = Vec::new();
+    for (place, batch) in batches.into_iter().enumerate() {
+        for task in &mut tasks {
+            device.seed(place as u64);
+            task.train_step(batch.clone(), &context).unwrap();
+        }
+        // Looked at now, and after all other steps.
+        let [now, later] = [&tasks[0], &tasks[1]].map(|task| task.state().unwrap());
+        assert!(now.get("model.optimizer").unwrap().iter().count() > 0);
+        states.push((now, later));
+    }
+    for (place, (now, later)) in states.iter().enumerate() {
+        assert_eq!(later, now, "step {place}");
+        assert!(place == 0 || now != &states[place - 1].0, "a step changes something");
+    }
+}
