@@ -38,3 +38,15 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/write-your-own-task.md")]
+struct OwnTask;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/text.md")]
+struct Text;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-lightning-and-burn.md")]
+struct FromOthers;

@@ -34,6 +34,7 @@ mod language_modelling;
 mod layers;
 mod learner;
 mod live_report;
+mod lr_finder;
 mod metrics;
 mod metrics_log;
 mod optimizer;
@@ -64,12 +65,14 @@ pub use language_modelling::LanguageModelling;
 pub use layers::layered;
 pub use learner::Learner;
 pub use live_report::LiveReport;
+pub use lr_finder::{LrCurve, LrFinder, LrPoint};
 pub use metrics::{
     Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
     edit_distance, token_accuracy, top_k,
 };
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;
+pub use readout::value_of;
 pub use regression::Regression;
 pub use report::{Picture, Report};
 pub use resources::peak_rss_bytes;

@@ -109,6 +109,18 @@ impl Report {
         metrics.iter().try_fold(self, |report, metric| report.curve(metric))
     }
 
+    /// A report without records.
+    pub fn new(title: &str) -> Self {
+        let (title, body) = (title.to_owned(), String::new());
+        Report { title, body, metrics: PathBuf::new(), records: Vec::new() }
+    }
+
+    /// A heading, and HTML below it.
+    pub(crate) fn section(mut self, title: &str, html: &str) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2>{html}", escape(title));
+        self
+    }
+
     /// A table of names and values.
     pub fn facts<'a>(mut self, facts: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         self.body.push_str("<table class=\"facts\">");
@@ -323,10 +335,10 @@ impl Report {
     }
 }
 
-const THIN: RGBColor = RGBColor(178, 197, 224);
-const FIRST: RGBColor = RGBColor(60, 120, 216);
-const SECOND: RGBColor = RGBColor(204, 65, 37);
-const THIRD: RGBColor = RGBColor(56, 118, 29);
+pub(crate) const THIN: RGBColor = RGBColor(178, 197, 224);
+pub(crate) const FIRST: RGBColor = RGBColor(60, 120, 216);
+pub(crate) const SECOND: RGBColor = RGBColor(204, 65, 37);
+pub(crate) const THIRD: RGBColor = RGBColor(56, 118, 29);
 const FOURTH: RGBColor = RGBColor(152, 100, 190);
 
 const STYLE: &str = "\

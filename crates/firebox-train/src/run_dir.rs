@@ -13,6 +13,7 @@
 //! | `summary.json` | the result |
 //! | `report.html` | curves and pictures, self-contained; renewed during the run by [`LiveReport`](crate::LiveReport) |
 //! | `samples/` | what a generator made on the way, as pictures or texts |
+//! | `lr-find.jsonl`, `lr-find.html` | what a search for a learning rate has seen, and a plot of it |
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ const REPORT_PART: &str = "report.html.part";
 const SUMMARY: &str = "summary.json";
 const REPORT: &str = "report.html";
 const SAMPLES: &str = "samples";
+const LR_POINTS: &str = "lr-find.jsonl";
+const LR_PLOT: &str = "lr-find.html";
 const LOCK: &str = ".lock";
 
 /// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
@@ -143,7 +146,8 @@ impl RunDir {
         event_file::remove_all(&run.tensorboard())?;
         let samples = run.samples();
         files::remove_folder(&samples).map_err(|error| Error::io(&samples, "cannot be removed", error))?;
-        for name in [CONFIG, CONFIG_PART, METRICS, CSV, CSV_PART, SUMMARY, REPORT, REPORT_PART] {
+        let tables = [METRICS, CSV, CSV_PART, LR_POINTS, LR_PLOT];
+        for name in [CONFIG, CONFIG_PART, SUMMARY, REPORT, REPORT_PART].into_iter().chain(tables) {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
         }
@@ -235,6 +239,16 @@ impl RunDir {
     /// The folder of what a generator made on the way, as pictures or texts. Who writes the first one makes it.
     pub fn samples(&self) -> PathBuf {
         self.path.join(SAMPLES)
+    }
+
+    /// What a search for a learning rate has seen, a JSON object a line: [`LrCurve::write`](crate::LrCurve::write).
+    pub fn lr_points(&self) -> PathBuf {
+        self.path.join(LR_POINTS)
+    }
+
+    /// The plot of that search.
+    pub fn lr_plot(&self) -> PathBuf {
+        self.path.join(LR_PLOT)
     }
 
     /// Writes the settings.

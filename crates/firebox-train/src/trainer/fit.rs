@@ -196,7 +196,7 @@ where
         epoch: u64,
         batches: usize,
     ) -> Result<bool, Error> {
-        let (accumulate, seed) = (self.trainer.config.accumulate, self.trainer.config.seed);
+        let seed = self.trainer.config.seed;
         let mut context = StepContext::new(epoch, self.state.step, self.trainer.schedule.lr(self.state.step));
         let mut metrics = Metrics::default();
         let mut begun = false;
@@ -208,7 +208,7 @@ where
                 begun = true;
             }
             let place = self.state.loader.delivered();
-            context.updates = (place + 1).is_multiple_of(accumulate) || place + 1 == batches;
+            context.updates = self.trainer.config.updates_after(place, batches);
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
             match self.task.train_step(batch, &context) {
                 Ok(of_batch) => metrics.add(&of_batch)?,

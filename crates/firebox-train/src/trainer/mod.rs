@@ -1,6 +1,7 @@
 //! The training loop: who steps when, what is recorded, when it is saved.
 
 mod config;
+mod find_lr;
 mod fit;
 #[cfg(test)]
 mod full_disk;
