@@ -65,14 +65,26 @@ impl CnnConfig {
     }
 }
 
+impl Cnn {
+    /// Images `[batch, channels, height, width]` to the 128 features that the classes are told by, `[batch, 128]`, none of
+    /// which is below 0: in them, images are compared by what they show.
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        let x = self.conv1.forward_pooled(images, &self.pool, true);
+        let x = self.conv2.forward_pooled(x, &self.pool, false);
+        self.fc1.forward(x.flatten::<2>(1, 3))
+    }
+
+    /// [`features`](Self::features) `[batch, 128]` to logits `[batch, classes]`: the rest of the way.
+    pub fn classify(&self, features: Tensor<2>) -> Tensor<2> {
+        self.fc2.forward(self.dropout.forward(features))
+    }
+}
+
 impl Forward<Tensor<4>> for Cnn {
     type Output = Tensor<2>;
 
     /// Images `[batch, channels, height, width]` to logits `[batch, classes]`.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let x = self.conv1.forward_pooled(images, &self.pool, true);
-        let x = self.conv2.forward_pooled(x, &self.pool, false);
-        let x = self.fc1.forward(x.flatten::<2>(1, 3));
-        self.fc2.forward(self.dropout.forward(x))
+        self.classify(self.features(images))
     }
 }

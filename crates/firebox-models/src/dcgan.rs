@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
 use crate::error::{Error, check};
 use crate::forward::Forward;
+use crate::logits::Logits;
 use crate::sequential::sequential;
 
 /// Settings of [`DcganGenerator`] and [`DcganDiscriminator`], which they share.
@@ -157,6 +158,12 @@ impl DcganDiscriminator {
         let x = leaky_relu(self.main.image.forward(images), 0.2);
         let x = leaky_relu(self.main.norm.forward(self.main.half.forward(x)), 0.2);
         self.main.judge.forward(x).flatten(1, 3)
+    }
+}
+
+impl Logits<Tensor<4>> for DcganDiscriminator {
+    fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+        DcganDiscriminator::logits(self, images)
     }
 }
 

@@ -9,6 +9,7 @@ use firebox_kernels::Activation;
 use crate::error::{Error, check};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
+use crate::logits::Logits;
 use crate::sequential::sequential;
 
 /// Settings of [`Discriminator`].
@@ -64,6 +65,12 @@ impl Discriminator {
         let x = self.main.first.activated(samples, activation);
         let x = self.main.second.activated(x, activation);
         self.main.last.forward(x)
+    }
+}
+
+impl Logits<Tensor<2>> for Discriminator {
+    fn logits(&self, samples: Tensor<2>) -> Tensor<2> {
+        Discriminator::logits(self, samples)
     }
 }
 

@@ -531,3 +531,25 @@ fn weights_survive_a_file() {
     let error = StateDict::read("/nowhere/model.safetensors").unwrap_err();
     assert!(error.to_string().starts_with("/nowhere/model.safetensors: cannot be read: "), "{error}");
 }
+
+#[test]
+fn the_features_of_a_cnn_are_what_its_last_map_makes_classes_of() {
+    let _turn = draws();
+    let cnn = cnn(6).valid();
+    let device = Device::default();
+    let images = Tensor::<4>::random([5, 1, 28, 28], Distribution::Normal(0.0, 1.0), &device);
+    let features = cnn.features(images.clone());
+    assert_eq!(features.dims(), [5, 128]);
+    assert!(features.clone().min().into_scalar::<f32>() >= 0.0);
+    let state = StateDict::of(&cnn);
+    let of = |key: &str| state.get(key).unwrap().clone();
+    let weight = Tensor::<2>::from_data(of("fc2.weight"), &device);
+    let bias = Tensor::<1>::from_data(of("fc2.bias"), &device);
+    let expected = features.clone().matmul(weight.transpose()) + bias.unsqueeze();
+    let expected = expected.into_data().try_to_vec::<f32>().unwrap();
+    for logits in [cnn.forward(images), cnn.classify(features)] {
+        let logits = logits.into_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(logits.len(), expected.len());
+        assert!(logits.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{logits:?}, {expected:?}");
+    }
+}

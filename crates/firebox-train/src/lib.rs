@@ -1,7 +1,8 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`], [`Regression`] and [`LanguageModelling`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! [`Classification`], [`Regression`], [`LanguageModelling`] and [`Adversarial`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`]
+//! are optimisers, with PyTorch's numbers.
 //! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
 //! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
 //! A [`Callback`] hears of every [`Event`]: [`Progress`], [`LiveReport`], [`CsvLog`] and [`TensorBoard`] are callbacks.
@@ -20,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adversarial;
 mod backend;
 mod checkpoint;
 mod classification;
@@ -47,11 +49,13 @@ mod resources;
 mod run_dir;
 mod saver;
 mod schedule;
+mod symmetric;
 mod task;
 mod tensorboard;
 mod threads;
 mod trainer;
 
+pub use adversarial::{Adversarial, AdversarialLoss, Judge};
 pub use backend::Backend;
 pub use checkpoint::{Best, Checkpoints, RunState};
 pub use classification::{Classification, Predictions};
@@ -67,8 +71,8 @@ pub use learner::Learner;
 pub use live_report::LiveReport;
 pub use lr_finder::{LrCurve, LrFinder, LrPoint};
 pub use metrics::{
-    Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
-    edit_distance, token_accuracy, top_k,
+    Auroc, Average, ClassScore, Confusion, ErrorRate, FrechetDistance, Mean, Metrics, Quantity, RSquared,
+    Score, accuracy, edit_distance, token_accuracy, top_k,
 };
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;

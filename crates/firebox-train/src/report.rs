@@ -276,12 +276,24 @@ impl Report {
         self
     }
 
-    /// Pictures side by side.
+    /// Small pictures side by side.
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if a picture cannot be encoded.
-    pub fn gallery(mut self, title: &str, pictures: &[Picture]) -> Result<Self, Error> {
-        let _ = write!(self.body, "<h2>{}</h2><div class=\"gallery\">", escape(title));
+    pub fn gallery(self, title: &str, pictures: &[Picture]) -> Result<Self, Error> {
+        self.pictures(title, pictures, "gallery")
+    }
+
+    /// Pictures in their own size, as many in a row as there is room for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunDir`] if a picture cannot be encoded.
+    pub fn figures(self, title: &str, pictures: &[Picture]) -> Result<Self, Error> {
+        self.pictures(title, pictures, "gallery wide")
+    }
+
+    fn pictures(mut self, title: &str, pictures: &[Picture], class: &str) -> Result<Self, Error> {
+        let _ = write!(self.body, "<h2>{}</h2><div class=\"{class}\">", escape(title));
         for Picture { image, caption } in pictures {
             let mut png = Cursor::new(Vec::new());
             image.write_to(&mut png, ImageFormat::Png).map_err(|error| {
@@ -350,7 +362,8 @@ table{border-collapse:collapse}td,th{padding:.25em .6em;text-align:right;font-va
 .confusion td{min-width:2.6em}.confusion .column{height:7.5em;vertical-align:bottom;padding:.25em 0}\
 .confusion .column span{writing-mode:vertical-rl;transform:rotate(180deg)}.confusion .right{color:#666}\
 .gallery{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;width:104px;font-size:12px;line-height:1.3}\
-figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}";
+figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}\
+.wide figure,.wide figure img{width:auto;max-width:100%}";
 
 /// Points on a chart are means of as many neighbours that no more than 600 are left.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
@@ -431,7 +444,9 @@ fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<String, String
     Ok(svg)
 }
 
-fn capitalised(text: &str) -> String {
+/// A metric's name as a title.
+fn capitalised(name: &str) -> String {
+    let text = name.replace('_', " ");
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }

@@ -6,6 +6,7 @@
 mod auroc;
 mod confusion;
 mod edit_distance;
+mod frechet;
 mod hits;
 pub(crate) mod lossless;
 mod mean;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use auroc::Auroc;
 pub use confusion::{Average, ClassScore, Confusion, Score};
 pub use edit_distance::{ErrorRate, edit_distance};
+pub use frechet::FrechetDistance;
 pub use hits::{accuracy, token_accuracy, top_k};
 pub use mean::Mean;
 pub use quantity::Quantity;

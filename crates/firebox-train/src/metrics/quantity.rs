@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Auroc, ClassScore, ErrorRate, Mean, RSquared};
+use super::{Auroc, ClassScore, ErrorRate, FrechetDistance, Mean, RSquared};
 use crate::error::{Error, ErrorKind};
 
 /// Just what is needed of some samples to say a quantity's value over them and any others: the value over all data is
@@ -25,6 +25,8 @@ pub enum Quantity {
     Auroc(Auroc),
     /// Edits for each item of a reference.
     ErrorRate(ErrorRate),
+    /// The distance between real and generated samples.
+    Frechet(FrechetDistance),
 }
 
 impl Quantity {
@@ -53,6 +55,7 @@ impl Quantity {
             Quantity::ClassScore(score) => score.value(),
             Quantity::Auroc(auroc) => auroc.value(),
             Quantity::ErrorRate(rate) => rate.value(),
+            Quantity::Frechet(distance) => distance.value(),
         }
     }
 
@@ -65,6 +68,7 @@ impl Quantity {
             Quantity::ClassScore(score) => score.is_counted(),
             Quantity::Auroc(auroc) => auroc.is_counted(),
             Quantity::ErrorRate(rate) => rate.is_counted(),
+            Quantity::Frechet(distance) => distance.is_counted(),
         }
     }
 
@@ -82,6 +86,7 @@ impl Quantity {
             (Quantity::ClassScore(to), Quantity::ClassScore(from)) => to.merge(from),
             (Quantity::Auroc(to), Quantity::Auroc(from)) => to.merge(from),
             (Quantity::ErrorRate(to), Quantity::ErrorRate(from)) => to.merge(from),
+            (Quantity::Frechet(to), Quantity::Frechet(from)) => to.merge(from),
             // Refused by the check.
             _ => {}
         }
@@ -93,6 +98,7 @@ impl Quantity {
         match (self, other) {
             (Quantity::RSquared(one), Quantity::RSquared(other)) => one.check(other),
             (Quantity::ClassScore(one), Quantity::ClassScore(other)) => one.check(other),
+            (Quantity::Frechet(one), Quantity::Frechet(other)) => one.check(other),
             _ if std::mem::discriminant(self) == std::mem::discriminant(other) => Ok(()),
             _ => Err(Error::new(ErrorKind::Task, format!("expected {}, got {}", self.kind(), other.kind()))),
         }
@@ -107,6 +113,7 @@ impl Quantity {
             Quantity::ClassScore(score) => score.kind(),
             Quantity::Auroc(_) => "an AUROC".to_owned(),
             Quantity::ErrorRate(_) => "an error rate".to_owned(),
+            Quantity::Frechet(_) => "a Fréchet distance".to_owned(),
         }
     }
 }

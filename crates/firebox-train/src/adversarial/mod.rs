@@ -1,0 +1,291 @@
+//! Generative adversarial networks: a generator and a discriminator that learn from each other.
+
+mod judge;
+mod loss;
+
+use burn::module::Module;
+use burn::tensor::{Device, Distribution, Tensor};
+use firebox_models::{Forward, Logits};
+
+pub use judge::Judge;
+pub use loss::AdversarialLoss;
+
+use crate::error::{Error, ErrorKind, check};
+use crate::learner::Learner;
+use crate::metrics::Metrics;
+use crate::readout::floats;
+use crate::task::{Goal, StepContext, Task, TaskState};
+
+/// Trains a generator, which maps noise `[batch, latent]` to samples of rank `R`, against a discriminator, which tells them
+/// from real ones. Its batches are real samples.
+///
+/// Both are a [`Learner`] of their own, with an optimiser of its own; clipping, a moving average and factors of the
+/// learning rate are set there. Evaluations and [`samples`](Self::samples) are of the generator's moving average if it has
+/// one.
+///
+/// # A step
+///
+/// Noise is drawn from the normal distribution by Burn's generator, which the trainer seeds before each batch. The
+/// discriminator learns from the real samples and as many generated ones, through which no gradient goes; then
+/// the generator from what the discriminator, as it is now, thinks of these same samples. Its gradient goes through a
+/// copy of the discriminator that does not learn: neither model's step changes anything of the other. Both models are in
+/// training mode, and real and generated samples go through the discriminator apart, as two batches.
+///
+/// With [`with_critic_steps(n)`](Self::with_critic_steps) the generator learns in every n-th step only, counted over the
+/// whole run, by the noise of that step.
+///
+/// With gradient accumulation a step is that of one large batch: the discriminator moves along the mean of all its batches'
+/// gradients, and then the generator along the mean of its own, for which the samples of the earlier batches are generated
+/// again from their noise, against the discriminator that has moved. Only what batch normalisation computes over a batch
+/// stays with the batches.
+///
+/// A batch whose loss or gradients are not finite is refused with [`ErrorKind::NotFinite`]. If those of the discriminator are,
+/// neither model has learned from it; if those of the generator are, the discriminator has.
+///
+/// # Metrics
+///
+/// `loss_discriminator`, `loss_generator` (none in a step in which it does not learn), and `output_real` and `output_fake`, the
+/// mean of what the discriminator says, before it learns, of real and of generated samples: a probability with the
+/// non-saturating loss, else a number around which the loss is made. Evaluations measure what a [`Judge`] says. Without one they
+/// measure the same as training, on samples that are not learned from, and the best checkpoint is the one whose discriminator has
+/// the largest loss there; but every checkpoint has another discriminator, so that this says little.
+pub struct Adversarial<G, D, const R: usize> {
+    generator: Learner<G>,
+    discriminator: Learner<D>,
+    latent: usize,
+    loss: AdversarialLoss,
+    /// What the discriminator should say of real samples.
+    target: f64,
+    critic_steps: usize,
+    judge: Option<Box<dyn Judge<R>>>,
+    /// What the noise of evaluations follows from: the same each time.
+    evaluation_seed: u64,
+    /// The noise of a step's earlier batches, whose samples the generator has yet to learn from.
+    waiting: Vec<Tensor<2>>,
+}
+
+impl<G, D, const R: usize> Adversarial<G, D, R>
+where
+    G: Module + Forward<Tensor<2>, Output = Tensor<R>>,
+    D: Module + Logits<Tensor<R>>,
+{
+    /// With models on an autodiff device. `latent` is the number of the generator's inputs.
+    pub fn new(generator: Learner<G>, discriminator: Learner<D>, latent: usize) -> Self {
+        Adversarial {
+            generator,
+            discriminator,
+            latent,
+            loss: AdversarialLoss::default(),
+            target: 1.0,
+            critic_steps: 1,
+            judge: None,
+            evaluation_seed: 0,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Another loss than the non-saturating one. To be chosen before label smoothing.
+    pub fn with_loss(mut self, loss: AdversarialLoss) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    /// One-sided label smoothing (Salimans et al. 2016): of real samples the discriminator should say 1 − `smoothing`; what it
+    /// should say of generated ones stays 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `smoothing` is from 0, below 1, or if it is above 0 and the loss is the hinge loss, which
+    /// has no labels.
+    pub fn with_label_smoothing(mut self, smoothing: f64) -> Result<Self, Error> {
+        let limits = "a number from 0, below 1";
+        check((0.0..1.0).contains(&smoothing), "label smoothing", limits, smoothing)?;
+        let without = self.loss == AdversarialLoss::Hinge && smoothing > 0.0;
+        check(!without, "label smoothing", "0 with the hinge loss, which has no labels", smoothing)?;
+        self.target = 1.0 - smoothing;
+        Ok(self)
+    }
+
+    /// Lets the discriminator learn so many steps for each one of the generator.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless it is at least 1.
+    pub fn with_critic_steps(mut self, steps: usize) -> Result<Self, Error> {
+        check(steps > 0, "critic steps", "at least 1", steps)?;
+        self.critic_steps = steps;
+        Ok(self)
+    }
+
+    /// Lets a judge say in evaluations how good the samples are, and which checkpoint is the best.
+    pub fn with_judge(mut self, judge: impl Judge<R> + 'static) -> Self {
+        self.judge = Some(Box::new(judge));
+        self
+    }
+
+    /// What the noise of evaluations follows from; 0 unless it is set. It is the same in all of them.
+    pub fn with_evaluation_seed(mut self, seed: u64) -> Self {
+        self.evaluation_seed = seed;
+        self
+    }
+
+    /// The generator as it is now.
+    pub fn generator(&self) -> &G {
+        self.generator.model()
+    }
+
+    /// The discriminator as it is now.
+    pub fn discriminator(&self) -> &D {
+        self.discriminator.model()
+    }
+
+    /// What evaluations judge, on a device without autodiff: the generator's moving average if there is one, else the
+    /// generator.
+    pub fn averaged_generator(&self) -> G {
+        self.generator.averaged()
+    }
+
+    /// Samples from noise `[batch, latent]` on a device without autodiff, by
+    /// [`averaged_generator`](Self::averaged_generator).
+    pub fn samples(&self, noise: Tensor<2>) -> Tensor<R> {
+        self.averaged_generator().forward(noise)
+    }
+
+    /// What [`averaged_generator`](Self::averaged_generator) was when a state was taken, in the form of `like`: for callbacks, which
+    /// see a run's [states](crate::Event::Saving) and not its task.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] if it is the state of something else.
+    pub fn generator_of(state: &TaskState, like: G) -> Result<G, Error> {
+        let (average, generator) = (format!("{GENERATOR}.ema"), state.get(GENERATOR)?);
+        // Only the moving average is asked for: what is to be made later, such as optimisers' states, is left to others.
+        let (name, part) = match state.get(&average) {
+            Ok(part) => (average.as_str(), part),
+            Err(_) => (GENERATOR, generator),
+        };
+        part.apply(like).map_err(|error| Error::new(ErrorKind::Checkpoint, name).caused_by(error))
+    }
+
+    fn noise(&self, samples: usize, device: &Device) -> Tensor<2> {
+        normal([samples, self.latent], device)
+    }
+
+    /// Lets the generator learn from what `critic` thinks of samples: its loss.
+    fn teach(&mut self, critic: &D, fake: Tensor<R>, context: &StepContext) -> Result<f64, Error> {
+        let samples = fake.dims()[0] as f64;
+        let loss = self.loss.of_generator(critic.logits(fake));
+        let value = mean(loss.clone().detach())?;
+        self.generator.learn(loss, samples, context)?;
+        Ok(value)
+    }
+
+    /// What the discriminator says of real and generated samples, and its loss by it.
+    fn opinion(&self, real: Tensor<2>, fake: Tensor<2>) -> Result<(Metrics, Tensor<1>), Error> {
+        let loss = self.loss.of_discriminator(real.clone(), fake.clone(), self.target);
+        let outputs = |logits: Tensor<2>| mean(self.loss.output(logits.detach()));
+        let metrics = Metrics::of(real.dims()[0])
+            .with_mean("output_real", outputs(real)?)
+            .with_mean("output_fake", outputs(fake)?)
+            .with_mean("loss_discriminator", mean(loss.clone().detach())?);
+        Ok((metrics, loss))
+    }
+}
+
+const GENERATOR: &str = "generator";
+const DISCRIMINATOR: &str = "discriminator";
+
+fn normal(shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+}
+
+fn mean<const D: usize>(values: Tensor<D>) -> Result<f64, Error> {
+    let values = floats(values)?;
+    Ok(values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64)
+}
+
+impl<G, D, const R: usize> Task for Adversarial<G, D, R>
+where
+    G: Module + Forward<Tensor<2>, Output = Tensor<R>>,
+    D: Module + Logits<Tensor<R>>,
+{
+    type Batch = Tensor<R>;
+
+    fn train_step(&mut self, real: Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
+        let samples = real.dims()[0];
+        let noise = self.noise(samples, &real.device());
+        let fake = self.generator().forward(noise.clone());
+        let judge = self.discriminator();
+        let (metrics, loss) = self.opinion(judge.logits(real), judge.logits(fake.clone().detach()))?;
+        let learned = self.discriminator.learn(loss, samples as f64, context);
+        if !context.updates {
+            learned?;
+            self.waiting.push(noise);
+            return Ok(metrics);
+        }
+
+        let earlier = std::mem::take(&mut self.waiting);
+        if !(context.step + 1).is_multiple_of(self.critic_steps) {
+            return learned.map(|()| metrics);
+        }
+        // What the discriminator refused the generator doesn't learn from, but from the step's other batches it does.
+        let again = earlier.into_iter().map(|noise| (noise, None));
+        let todo: Vec<_> = again.chain(learned.is_ok().then_some((noise, Some(fake)))).collect();
+        let critic = self.discriminator().clone().no_grad();
+        let (mut sum, mut weight, count) = (0.0, 0.0, todo.len());
+        for (index, (noise, made)) in todo.into_iter().enumerate() {
+            let samples = noise.dims()[0] as f64;
+            let fake = made.unwrap_or_else(|| self.generator().forward(noise));
+            let context = if index + 1 == count { *context } else { context.without_update() };
+            sum += samples * self.teach(&critic, fake, &context)?;
+            weight += samples;
+        }
+        learned?;
+        Ok(metrics.with_weighted_mean("loss_generator", sum / weight, weight))
+    }
+
+    fn gradient_norm(&self) -> Option<f64> {
+        let (generator, discriminator) = (self.generator.gradient_norm(), self.discriminator.gradient_norm());
+        match (generator, discriminator) {
+            (Some(generator), Some(discriminator)) => Some(generator.hypot(discriminator)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Compares each batch with as many samples, whose noise is the same in every evaluation.
+    fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
+        let (generator, discriminator) = (self.averaged_generator(), self.discriminator().valid());
+        let mut begun = false;
+        move |real| {
+            let (samples, device) = (real.dims()[0], real.device());
+            if !std::mem::replace(&mut begun, true) {
+                device.seed(self.evaluation_seed);
+            }
+            let fake = generator.forward(self.noise(samples, &device));
+            if let Some(judge) = &self.judge {
+                return judge.judge(real, fake);
+            }
+            let (real, fake) = (discriminator.logits(real), discriminator.logits(fake));
+            let generator_loss = mean(self.loss.of_generator(fake.clone()))?;
+            Ok(self.opinion(real, fake)?.0.with_mean("loss_generator", generator_loss))
+        }
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        match &self.judge {
+            Some(judge) => judge.monitor(),
+            None => ("loss_discriminator", Goal::Maximise),
+        }
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        let mut state = TaskState::default();
+        self.generator.save(GENERATOR, &mut state)?;
+        self.discriminator.save(DISCRIMINATOR, &mut state)?;
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+        self.generator.load(GENERATOR, state)?;
+        self.discriminator.load(DISCRIMINATOR, state)?;
+        self.waiting.clear();
+        Ok(())
+    }
+}

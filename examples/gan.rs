@@ -1,0 +1,397 @@
+//! Trains a generative adversarial network on Fashion-MNIST, and measures what it makes:
+//!
+//!     cargo run --release --example gan
+//!
+//! First a classifier learns the images, for half a minute: it is the judge, which tells after each epoch how far generated
+//! images are from real ones, and at the end what they show. Each run leaves a folder under `runs/`, with a picture of
+//! samples for each epoch and a report. A run that was stopped goes on with `--resume`.
+
+mod common;
+#[path = "gan/judge.rs"]
+mod judge;
+#[path = "gan/pictures.rs"]
+mod pictures;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Distribution, Tensor};
+use clap::{Args, Parser, ValueEnum};
+use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
+use firebox::data::burn_dataset::{Dataset, DatasetError};
+use firebox::data::idx::{LabelledImage, LabelledImages};
+use firebox::data::{BoxError, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
+use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
+use firebox::prelude::*;
+use firebox::train::{
+    Adversarial, AdversarialLoss, Checkpoints, Event, Interrupt, Learner, Report, RunDir, TrainerConfig,
+    peak_rss_bytes,
+};
+use judge::{ByFeatures, Score};
+use pictures::{Grids, grid, interpolation, save};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Train a generative adversarial network on Fashion-MNIST.
+#[derive(Parser)]
+#[command(name = "gan")]
+struct Cli {
+    #[command(flatten)]
+    recipe: Recipe,
+    #[command(flatten)]
+    place: Place,
+    /// Judge the samples in a safetensors file by a run's judge instead of training: `samples`, as many as there are test
+    /// images, [N, 1, 28, 28] from -1 to 1; prints JSON
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "config", "overwrite"])]
+    score: Option<PathBuf>,
+}
+
+/// The settings that decide the result; `config.json` holds them.
+#[derive(Args, Clone, Serialize, Deserialize)]
+struct Recipe {
+    /// What computes: flex, ndarray, wgpu or cuda, as far as the build has it
+    #[arg(long, default_value = "flex")]
+    backend: String,
+    /// The kind of network
+    #[arg(long, value_enum, default_value = "mlp")]
+    arch: Arch,
+    /// What the networks want of each other: non-saturating, least-squares or hinge
+    #[arg(long, default_value_t)]
+    loss: AdversarialLoss,
+    /// How far below 1 the discriminator's target for real images is
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    label_smoothing: f64,
+    /// Steps of the discriminator for each one of the generator
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    critic_steps: usize,
+    /// Numbers that an image is made of
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    latent: usize,
+    /// Passes over the training data
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    epochs: u64,
+    /// Images a step
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
+    batch_size: usize,
+    /// The learning rate of both networks
+    #[arg(long, default_value_t = 2e-4, value_parser = above_zero)]
+    lr: f64,
+    /// The decay of the moving average of the generator, which makes the samples; 0 for none
+    #[arg(long, value_name = "DECAY", default_value_t = 0.999, value_parser = share)]
+    ema: f64,
+    /// Batches a step
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    accumulate: usize,
+    /// Threads that prepare batches; 0 for none [default: half of the cores, at most 8]
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    threads: Option<usize>,
+    /// What all random numbers follow from, but those of the judge
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Use only so many training images
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    limit_train: Option<usize>,
+    /// Use only so many images for validation, and as many for testing
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    limit_test: Option<usize>,
+    /// The folder with the four files of Fashion-MNIST
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/datasets/fashion-mnist"))]
+    data_dir: PathBuf,
+    /// The judge: the folder of an earlier run of this example or of the example `training`, or a safetensors file of a
+    /// `Cnn` [default: one is trained]
+    #[arg(long, value_name = "PATH")]
+    judge: Option<PathBuf>,
+    /// Passes over the training data for the judge, if it has to be trained
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    judge_epochs: u64,
+    /// Stop after so many steps
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_steps: Option<usize>,
+    /// Save a checkpoint after every so many steps, too
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    save_steps: Option<usize>,
+}
+
+/// The networks to choose from.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Arch {
+    /// `Generator` and `Discriminator`, of linear maps.
+    Mlp,
+    /// `DcganGenerator` and `DcganDiscriminator`, of convolutions; on the CPU its steps take about twenty times as long.
+    Dcgan,
+}
+
+impl Recipe {
+    fn trainer(&self) -> TrainerConfig {
+        let mut config = TrainerConfig::new();
+        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
+        config
+    }
+}
+
+/// Images to learn from, to choose the best checkpoint by, and to measure it with at the end.
+struct Data {
+    train: Arc<Subset<Subset<LabelledImages>>>,
+    valid: Arc<Subset<Subset<LabelledImages>>>,
+    test: Arc<Subset<LabelledImages>>,
+    threads: Threads,
+}
+
+impl Data {
+    fn open(recipe: &Recipe, threads: Threads) -> Result<Self, BoxError> {
+        let all = fashion_mnist::train(&recipe.data_dir)?;
+        let twelfth = all.len() / 12;
+        let (train, valid) = random_split(all, twelfth, recipe.seed)?;
+        let (train, valid) = (first(train, recipe.limit_train), first(valid, recipe.limit_test));
+        let test = first(fashion_mnist::test(&recipe.data_dir)?, recipe.limit_test);
+        // A distance needs two of each.
+        if train.is_empty() || valid.len() < 2 || test.len() < 2 {
+            let (train, valid, test) = (train.len(), valid.len(), test.len());
+            let counts = format!("{train} to train, {valid} to validate and {test} to test");
+            return Err(format!("{}: expected images, got {counts}", recipe.data_dir.display()).into());
+        }
+        Ok(Data { train: Arc::new(train), valid: Arc::new(valid), test: Arc::new(test), threads })
+    }
+
+    /// A loader's settings for some of them.
+    fn loader<D>(&self, images: D, recipe: &Recipe) -> LoaderBuilder<Indexed<D, LabelledImage, DatasetError>>
+    where
+        D: Dataset<LabelledImage> + 'static,
+    {
+        let builder = Loader::builder(images).batch_size(recipe.batch_size).seed(recipe.seed);
+        match self.threads.workers() {
+            Some(workers) => builder.workers(workers),
+            None => builder,
+        }
+    }
+}
+
+/// The first images of a data set. A `Subset` knows what it is a part of: the trainer looks whether images that it trains
+/// on are among those of the validation.
+fn first<D: Dataset<LabelledImage> + 'static>(images: D, limit: Option<usize>) -> Subset<D> {
+    Subset::first(images, limit.unwrap_or(usize::MAX))
+}
+
+/// Writes an image into its slot, from -1 for black to 1 for white, as a generator's tanh has it.
+fn draw(image: LabelledImage, _: &mut SampleRng, pixels: &mut [f32]) -> Result<(), BoxError> {
+    for (to, &from) in pixels.iter_mut().zip(&*image.pixels) {
+        *to = f32::from(from) / 127.5 - 1.0;
+    }
+    Ok(())
+}
+
+fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+    let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
+    recipe.data_dir = absolute(&recipe.data_dir)?;
+    recipe.judge = recipe.judge.as_deref().map(absolute).transpose()?;
+    let threads = Threads::new(recipe.threads, recipe.workers)?;
+    threads.start()?;
+    let device = recipe.backend.parse::<Backend>()?.device()?;
+    let data = Data::open(&recipe, threads)?;
+    let training = device.clone().autodiff();
+    let Recipe { seed, latent, .. } = recipe;
+    match recipe.arch {
+        Arch::Mlp => {
+            let generator = init(seed, &training, |device| GeneratorConfig::new(latent, 784).init(device))?;
+            let config = DiscriminatorConfig::new(784);
+            let discriminator = init(seed.wrapping_add(1), &training, |device| config.init(device))?;
+            fit(settings, &recipe, &data, Stack::new([784]), task(&recipe, generator, discriminator)?)
+        }
+        Arch::Dcgan => {
+            let config = DcganConfig::new().with_latent(latent);
+            let generator = init(seed, &training, |device| config.init_generator(device))?;
+            let discriminator =
+                init(seed.wrapping_add(1), &training, |device| config.init_discriminator(device))?;
+            fit(settings, &recipe, &data, Stack::new([1, 28, 28]), task(&recipe, generator, discriminator)?)
+        }
+    }
+}
+
+/// Two networks, each with the optimiser that trains it.
+fn task<G, D, const R: usize>(
+    recipe: &Recipe,
+    generator: G,
+    discriminator: D,
+) -> Result<Adversarial<G, D, R>, BoxError>
+where
+    G: Module + Forward<Tensor<2>, Output = Tensor<R>>,
+    D: Module + Logits<Tensor<R>>,
+{
+    let adam = || Adam::new().with_betas([0.5, 0.999]).init();
+    let mut generator = Learner::new(generator, adam()?);
+    if recipe.ema > 0.0 {
+        generator = generator.with_ema(recipe.ema)?;
+    }
+    Ok(Adversarial::new(generator, Learner::new(discriminator, adam()?), recipe.latent)
+        .with_loss(recipe.loss)
+        .with_label_smoothing(recipe.label_smoothing)?
+        .with_critic_steps(recipe.critic_steps)?
+        .with_evaluation_seed(recipe.seed))
+}
+
+/// Trains, and measures what came of it. `K` is the rank of an image, `R` that of a batch of them.
+fn fit<G, D, const K: usize, const R: usize>(
+    settings: &Settings<'_, Recipe>,
+    recipe: &Recipe,
+    data: &Data,
+    layout: Stack<f32, K>,
+    task: Adversarial<G, D, R>,
+) -> Result<ExitCode, BoxError>
+where
+    G: Module + Forward<Tensor<2>, Output = Tensor<R>> + 'static,
+    D: Module + Logits<Tensor<R>>,
+    Stacked<f32, K>: IntoTensors<Tensors = Tensor<R>>,
+{
+    let device = recipe.backend.parse::<Backend>()?.device()?;
+    let images = data.loader(data.train.clone(), recipe).shuffle(true).build(layout.clone(), draw)?;
+    let images = images.on_device(&device.clone().autodiff())?;
+    let valid = data.loader(data.valid.clone(), recipe).build(layout, draw)?.on_device(&device)?;
+    // Everything that can be wrong with the input is to be found before a folder is made, or overwritten.
+    let given = match &recipe.judge {
+        Some(path) if !judge::kept(settings)? => Some(judge::load(path, &device)?),
+        _ => None,
+    };
+    let interrupt = Interrupt::on_signals()?;
+    let run = settings.folder()?;
+    let trainer = Trainer::new(&run, &device).config(recipe.trainer()).schedule(recipe.lr);
+    let trainer = settings.record(recipe, &run, trainer.interrupt(interrupt.clone()))?;
+    say(format!("run folder: {}", run.path().display()));
+
+    let (begun, judge) = match judge::ready(&run, settings.resumes(), given, recipe, data, &interrupt)? {
+        Ok(ready) => ready,
+        Err(signal) => return Ok(stopped(signal, &run)),
+    };
+    let mut task = task.with_judge(ByFeatures(judge.clone()));
+    let grids = Grids::new(run.samples(), noise(80, recipe, &device));
+    let like = task.averaged_generator();
+    let mut trainer = trainer.resume(begun).callback(Progress::new()).callback(move |event: &Event<'_>| {
+        if let Event::Saving { state, task } = event
+            && state.loader.delivered() == 0
+        {
+            let generator = Adversarial::<G, D, R>::generator_of(task, like.clone())?;
+            grids.write(state.loader.epoch, |noise| generator.forward(noise))?;
+        }
+        Ok(())
+    });
+    let outcome = trainer.fit(&mut task, &images, &valid)?;
+    if let Some(signal) = outcome.interrupted() {
+        return Ok(stopped(signal, &run));
+    }
+
+    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    task.load(&best)?;
+    let mut score = Score::new(judge);
+    let test = judge::labelled(data.test.clone(), recipe, data)?.on_device(&device)?;
+    device.seed(recipe.seed);
+    let result = trainer.evaluate(&test, "test", |(real, classes)| {
+        let fake = task.samples(normal([real.dims()[0], recipe.latent], &device));
+        score.add(real, classes, judge::images(fake))
+    })?;
+    let floor =
+        score.of_real(&judge::labelled(data.valid.clone(), recipe, data)?.on_device(&device)?, &test)?;
+    let seconds = outcome.seconds + result.seconds;
+    let mut summary = score.summary();
+    summary.extend([
+        ("frechet_distance_of_real".to_owned(), json!(floor)),
+        ("epochs".to_owned(), json!(recipe.epochs)),
+        ("best_step".to_owned(), json!(outcome.best.as_ref().map(|best| best.step))),
+        ("seconds".to_owned(), json!(seconds)),
+        ("samples_per_s".to_owned(), json!(outcome.samples_per_s)),
+        ("peak_rss_bytes".to_owned(), json!(peak_rss_bytes())),
+        ("backend".to_owned(), json!(recipe.backend)),
+        ("seed".to_owned(), json!(recipe.seed)),
+    ]);
+    // What does not apply is left out, such as memory where the system doesn't tell.
+    summary.retain(|_, value| !value.is_null());
+    run.write_summary(&summary)?;
+
+    let samples = grid(&judge::images(task.samples(noise(80, recipe, &device))), 10)?;
+    let strip = interpolation(noise(9, recipe, &device), 10)?;
+    let strip = grid(&judge::images(task.samples(strip)), 10)?;
+    save(&samples, &run.samples().join("best.png"))?;
+    save(&strip, &run.samples().join("interpolation.png"))?;
+    report(&run, recipe, &score, floor, seconds)?;
+    for (what, value) in score.facts() {
+        say(format!("{what}: {value}"));
+    }
+    say(format!("Fréchet distance of real images: {floor:.2}; {seconds:.1} s"));
+    say(format!("report: {}", run.report().display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Numbers from the normal distribution.
+fn normal(shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+}
+
+/// The noise of all pictures of a run.
+fn noise(samples: usize, recipe: &Recipe, device: &Device) -> Tensor<2> {
+    device.seed(recipe.seed);
+    normal([samples, recipe.latent], device)
+}
+
+fn report(run: &RunDir, recipe: &Recipe, score: &Score, floor: f64, seconds: f64) -> Result<(), BoxError> {
+    let facts = score.facts().into_iter().chain([
+        ("Fréchet distance of real images", format!("{floor:.2}")),
+        ("training, validation, test", format!("{seconds:.1} s")),
+        ("recipe", described(recipe)?),
+    ]);
+    let folder = run.samples();
+    let picture = |name: &str, caption: &str| pictures::read(&folder.join(name), caption);
+    Report::of("Fashion-MNIST, generative adversarial network", &run.metrics())?
+        .facts(facts)
+        .figures("Samples of the best checkpoint", &[picture("best.png", "80 samples")?])?
+        .figures(
+            "From one sample to another",
+            &[picture("interpolation.png", "nine pairs of noises, ten places between")?],
+        )?
+        .curve("frechet_distance")?
+        .curve("loss_discriminator")?
+        .curve("loss_generator")?
+        .curve("output_real")?
+        .curve("output_fake")?
+        .figures("Epoch by epoch, from the same noise", &pictures::epochs(&folder)?)?
+        .data_wait()?
+        .write(&run.report())?;
+    Ok(())
+}
+
+/// Judges the samples in a file.
+fn score(settings: &Settings<'_, Recipe>, file: &Path) -> Result<ExitCode, BoxError> {
+    let run = settings.existing()?;
+    settings.only("--score", &["backend", "threads", "workers", "data_dir"])?;
+    let recipe = settings.of_run(&["backend", "threads", "workers", "data_dir"])?;
+    let threads = Threads::new(recipe.threads, recipe.workers)?;
+    threads.start()?;
+    let device = recipe.backend.parse::<Backend>()?.device()?;
+    let data = Data::open(&recipe, threads)?;
+    let mut score = Score::new(judge::load(run.path(), &device)?);
+    let test = judge::labelled(data.test.clone(), &recipe, &data)?.on_device(&device)?;
+    let samples = judge::samples(file, data.test.len(), &device)?;
+    let mut place = 0;
+    for batch in test.epoch(0) {
+        let (real, classes) = batch?;
+        let [count, ..] = real.dims();
+        score.add(real, classes, samples.clone().narrow(0, place, count))?;
+        place += count;
+    }
+    say(serde_json::Value::Object(score.summary()).to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn main() -> ExitCode {
+    common::main(|cli: Cli, given| {
+        let settings = Settings::new("gan", &cli.recipe, &cli.place, given)?;
+        match &cli.score {
+            Some(file) => score(&settings, file),
+            None => train(&settings),
+        }
+    })
+}
