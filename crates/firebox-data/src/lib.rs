@@ -62,7 +62,8 @@
 //! # What else is here
 //!
 //! Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
-//! [`idx`] reads the files of MNIST and its relatives, [`fashion_mnist`] one of them in particular.
+//! [`idx`] reads the files of MNIST and its relatives, [`fashion_mnist`] one of them in particular, [`cmudict`] a
+//! dictionary of pronunciations.
 //! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device` makes a
 //! loader one of tensors, and `Loader::into_burn` one of Burn's own; nothing else in this crate knows a tensor
 //! framework.
@@ -71,6 +72,7 @@ mod batch_sampler;
 mod batches;
 #[cfg(feature = "burn")]
 mod burn_loader;
+pub mod cmudict;
 mod collate;
 mod dataset;
 mod elements;
@@ -79,6 +81,7 @@ mod exact;
 pub mod fashion_mnist;
 pub mod idx;
 mod loader;
+mod packed;
 mod pad;
 mod per_epoch;
 mod permutation;
