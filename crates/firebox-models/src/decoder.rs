@@ -106,7 +106,31 @@ impl Decoding<'_> {
     /// One step: the tokens before `[batch]` to the logits of the next `[batch, tokens]` and the attention's weights
     /// `[batch, time]`.
     pub fn step(&mut self, tokens: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
-        let Decoder { embedding, attention, rnn, fc, dropout } = self.decoder;
+        let (output, context, weights) = self.advance(tokens);
+        let logits = self.logits(Tensor::cat(vec![output, context], 2));
+        (logits.squeeze_dim(1), weights.squeeze_dim(2))
+    }
+
+    /// As many steps as there are tokens: those before, `[batch, steps]`, to the logits of the next
+    /// `[batch, steps, tokens]`. The last map, which no step waits for, is that of all steps at once.
+    ///
+    /// # Panics
+    /// If there is no step.
+    pub fn steps(&mut self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let [_, steps] = tokens.dims();
+        let (mut outputs, mut contexts) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
+        for step in 0..steps {
+            let (output, context, _) = self.advance(tokens.clone().narrow(1, step, 1).squeeze_dim(1));
+            outputs.push(output);
+            contexts.push(context);
+        }
+        self.logits(Tensor::cat(vec![Tensor::cat(outputs, 1), Tensor::cat(contexts, 1)], 2))
+    }
+
+    /// The state after the tokens before `[batch]`: the LSTM's output and the context that it read, `[batch, 1, hidden]`
+    /// each, and the attention's weights `[batch, time, 1]`.
+    fn advance(&mut self, tokens: Tensor<1, Int>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+        let Decoder { embedding, attention, rnn, dropout, .. } = self.decoder;
         let vectors = dropout.forward(embedding.forward(tokens.unsqueeze_dim(1)));
         let [layers, ..] = self.state.hidden.dims();
         // The last layer's state asks.
@@ -116,8 +140,12 @@ impl Decoding<'_> {
         let input = Tensor::cat(vec![vectors, context.clone()], 2);
         let (output, state) = rnn.forward(input, None, Some(self.state.clone()));
         self.state = state;
-        let logits = fc.forward(dropout.forward(Tensor::cat(vec![output, context], 2)));
-        (logits.squeeze_dim(1), weights.squeeze_dim(2))
+        (output, context, weights)
+    }
+
+    /// Output and context `[batch, steps, 2·hidden]` to logits.
+    fn logits(&self, both: Tensor<3>) -> Tensor<3> {
+        self.decoder.fc.forward(self.decoder.dropout.forward(both))
     }
 
     /// Goes on with these rows of the batch, in this order; a row may come several times: `[new batch]`.

@@ -1,7 +1,7 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`] and [`Regression`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! [`Classification`], [`Regression`] and [`Translation`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
 //! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
 //! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
 //!
@@ -22,9 +22,11 @@
 mod backend;
 mod checkpoint;
 mod classification;
+mod decode;
 mod error;
 mod event;
 mod files;
+mod heat_map;
 mod interrupt;
 mod layers;
 mod learner;
@@ -41,20 +43,24 @@ mod run_dir;
 mod saver;
 mod schedule;
 mod task;
+mod teacher_forcing;
 mod threads;
 mod trainer;
+mod translation;
 
 pub use backend::Backend;
 pub use checkpoint::{Best, Checkpoints, RunState};
 pub use classification::{Classification, Predictions};
+pub use decode::{Decode, Translated};
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Callback, Event, Record, RecordKind};
+pub use heat_map::HeatMap;
 pub use interrupt::{Interrupt, Signal};
 pub use layers::layered;
 pub use learner::Learner;
 pub use metrics::{
     Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
-    edit_distance, token_accuracy, top_k,
+    edit_distance, spearman, token_accuracy, top_k,
 };
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;
@@ -67,5 +73,7 @@ pub use schedule::{
     ReduceOnPlateau, Schedule, ScheduleConfig, Sequential, StepLr, Threshold,
 };
 pub use task::{Goal, StepContext, Task, TaskState};
+pub use teacher_forcing::TeacherForcing;
 pub use threads::Threads;
 pub use trainer::{End, Outcome, Trainer, TrainerConfig};
+pub use translation::Translation;

@@ -11,6 +11,7 @@ use plotters::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
+use crate::heat_map::HeatMap;
 use crate::metrics::Confusion;
 
 /// A picture with a line below it.
@@ -202,6 +203,17 @@ impl Report {
         Ok(self)
     }
 
+    /// Matrices of shares side by side, such as an attention's weights.
+    pub fn maps(mut self, title: &str, maps: &[HeatMap]) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2><div class=\"gallery maps\">", escape(title));
+        for map in maps {
+            let (picture, caption) = (map.draw(), escape(&map.caption));
+            let _ = write!(self.body, "<figure>{picture}<figcaption>{caption}</figcaption></figure>");
+        }
+        self.body.push_str("</div>");
+        self
+    }
+
     /// Writes the page.
     ///
     /// # Errors
@@ -251,7 +263,7 @@ table{border-collapse:collapse}td,th{padding:.25em .6em;text-align:right;font-va
 .confusion td{min-width:2.6em}.confusion .column{height:7.5em;vertical-align:bottom;padding:.25em 0}\
 .confusion .column span{writing-mode:vertical-rl;transform:rotate(180deg)}.confusion .right{color:#666}\
 .gallery{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;width:104px;font-size:12px;line-height:1.3}\
-figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}";
+figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}.maps figure{width:auto}";
 
 /// Points on a chart are means of as many neighbours that no more than 600 are left.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
@@ -337,6 +349,6 @@ fn capitalised(text: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

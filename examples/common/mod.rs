@@ -1,0 +1,202 @@
+//! What the examples' command lines share: the run's folder, settings from a file or an older run, errors of one line.
+
+// Each example is a program of its own, and none needs everything.
+#![allow(dead_code)]
+
+use std::io::{Write, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as Refusal;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser};
+use firebox::data::BoxError;
+use firebox::train::{ErrorKind, Event, RunDir, Trainer, layered};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// Where a run has its folder, and how it begins.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// The folder for the run [default: a new one under runs/; to go on with or ask a run, the newest there]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Go on with a run that was stopped, with its own settings
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(crate) resume: bool,
+    /// A TOML or JSON file with settings, such as a run's config.json; flags come before it
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Begin anew in a folder that holds a run already
+    #[arg(long, requires = "run_dir")]
+    overwrite: bool,
+}
+
+/// Runs an example: parses its command line and says in one line what went wrong, if something did.
+pub(crate) fn main<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCode, BoxError>) -> ExitCode {
+    let parsed = C::command().try_get_matches().and_then(|given| Ok((C::from_arg_matches(&given)?, given)));
+    match parsed {
+        Ok((cli, given)) => run(cli, &given).unwrap_or_else(|error| {
+            complain(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }),
+        Err(help) if matches!(help.kind(), Refusal::DisplayHelp | Refusal::DisplayVersion) => {
+            say(help.to_string().trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            // What is wrong; the lines behind it are on how to get help.
+            let text = error.to_string();
+            complain(text.split("\n\n").next().unwrap_or_default());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The settings that decide a run's result, as the command line, a file and an older run give them.
+///
+/// `config.json` holds them, each by its field's name, which is its flag's.
+pub(crate) struct Settings<'a, R> {
+    /// The example's name, which the folders of its runs begin with.
+    example: &'static str,
+    recipe: &'a R,
+    place: &'a Place,
+    /// The settings given on the command line.
+    flags: Map<String, Value>,
+}
+
+impl<'a, R: Clone + Serialize + DeserializeOwned> Settings<'a, R> {
+    pub(crate) fn new(
+        example: &'static str,
+        recipe: &'a R,
+        place: &'a Place,
+        given: &ArgMatches,
+    ) -> Result<Self, BoxError> {
+        let Value::Object(mut flags) = serde_json::to_value(recipe)? else {
+            return Err("settings: expected a struct with named fields".into());
+        };
+        flags.retain(|field, _| given.value_source(field) == Some(ValueSource::CommandLine));
+        Ok(Settings { example, recipe, place, flags })
+    }
+
+    /// The settings of the run to come. A resumed run keeps its own, except for those in `free`, which change no result:
+    /// where the data are, how many threads there are.
+    pub(crate) fn read(&self, free: &[&str]) -> Result<R, BoxError> {
+        if let Some(file) = &self.place.config {
+            return Ok(layered(self.recipe, file, self.flags.clone())?);
+        }
+        match self.place.resume {
+            true => self.of_run(free),
+            false => Ok(self.recipe.clone()),
+        }
+    }
+
+    /// The settings of a run that was begun, with flags in the place of those that are `free` to change.
+    pub(crate) fn of_run(&self, free: &[&str]) -> Result<R, BoxError> {
+        let run = self.existing()?;
+        let mut settings = serde_json::to_value(run.read_config::<R>()?)?;
+        for (field, new) in &self.flags {
+            let old = &mut settings[field.as_str()];
+            if free.contains(&field.as_str()) {
+                old.clone_from(new);
+            } else if old != new {
+                return Err(format!("{}: the run was begun with {old}, got {new}", flag(field)).into());
+            }
+        }
+        Ok(serde_json::from_value(settings)?)
+    }
+
+    /// Refuses flags that `question`, which an older run answers, gives no meaning.
+    pub(crate) fn only(&self, question: &str, meant: &[&str]) -> Result<(), BoxError> {
+        match self.flags.keys().find(|field| !meant.contains(&field.as_str())) {
+            Some(field) => Err(format!("{}: has no effect with {question}", flag(field)).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The folder for the run. To be called when everything else was found good: it makes the folder, or clears it.
+    pub(crate) fn folder(&self) -> Result<RunDir, BoxError> {
+        Ok(match &self.place.run_dir {
+            _ if self.place.resume => self.existing()?.resume()?,
+            None => RunDir::create_under("runs", self.example)?,
+            Some(folder) if self.place.overwrite => RunDir::overwrite(folder)?,
+            Some(folder) => RunDir::create(folder).map_err(|error| match error.kind() {
+                ErrorKind::RunDir => format!("{error} (--resume, --overwrite, or another --run-dir)").into(),
+                _ => BoxError::from(error),
+            })?,
+        })
+    }
+
+    /// The folder of a run that was begun: the one asked for, or the newest.
+    pub(crate) fn existing(&self) -> Result<RunDir, BoxError> {
+        Ok(match &self.place.run_dir {
+            Some(folder) => RunDir::open(folder)?,
+            None => RunDir::newest_under("runs", self.example)?,
+        })
+    }
+
+    /// Writes the settings into the run's folder: at once for a new run; a resumed one may have found its data elsewhere, but
+    /// that is written once its checkpoint was accepted.
+    pub(crate) fn record(&self, recipe: &R, run: &RunDir, trainer: Trainer) -> Result<Trainer, BoxError> {
+        if !self.place.resume {
+            run.write_config(recipe)?;
+            return Ok(trainer);
+        }
+        let (config, run) = (serde_json::to_value(recipe)?, run.clone());
+        Ok(trainer.resume(true).callback(move |event: &Event<'_>| match event {
+            Event::Started { .. } => Ok(run.write_config(&config)?),
+            _ => Ok(()),
+        }))
+    }
+}
+
+fn flag(field: &str) -> String {
+    format!("--{}", field.replace('_', "-"))
+}
+
+/// What a run that a signal stopped says and exits with.
+pub(crate) fn stopped(signal: firebox::train::Signal, run: &RunDir) -> ExitCode {
+    say(format!("go on with: --resume --run-dir {}", run.path().display()));
+    ExitCode::from(128 + signal.number() as u8)
+}
+
+/// All settings in a line.
+pub(crate) fn described(recipe: &impl Serialize) -> Result<String, BoxError> {
+    let config = serde_json::to_value(recipe)?;
+    let settings = config.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    Ok(settings.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", "))
+}
+
+/// A path that means the same from any folder.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, BoxError> {
+    std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number".to_owned()),
+    }
+}
+
+pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..1.0).contains(number));
+    number.ok_or_else(|| "expected a number from 0, below 1".to_owned())
+}
+
+/// A console that is gone is no reason to stop.
+pub(crate) fn say(text: impl AsRef<str>) {
+    let _ = writeln!(stdout(), "{}", text.as_ref());
+}
+
+/// One line, also of causes that have several.
+fn complain(text: &str) {
+    let _ = writeln!(stderr(), "{}", text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim_end());
+}
