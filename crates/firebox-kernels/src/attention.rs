@@ -9,7 +9,7 @@ use crate::fused::fused;
 use crate::switch::eligible;
 
 #[cfg(feature = "flex")]
-mod kernel;
+pub(crate) mod kernel;
 
 /// Where additive attention looks, and what it sees there (Bahdanau, Cho, Bengio 2015): weights softmax(v·tanh(mapped +
 /// query) + b) over time, and what the encoder gave by these weights.

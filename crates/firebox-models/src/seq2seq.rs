@@ -117,6 +117,7 @@ impl Seq2Seq {
         assert!(time > 1, "Seq2Seq: expected a target with at least 2 places, got {time}");
         let mut decoding = self.decoder.begin(self.encoder.forward(source));
         if teacher_forcing == 1.0 {
+            // What is read doesn't depend on what is written.
             return decoding.steps(target.narrow(1, 0, time - 1));
         }
         let place = |place| target.clone().narrow(1, place, 1).squeeze_dim::<1>(1);
