@@ -5,28 +5,26 @@
 //! Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a report. A run that
 //! was stopped goes on with `--resume`; `--predict picture.png` asks the newest run what it sees.
 
-use std::io::{Write, stderr, stdout};
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use clap::{Args, Parser};
+use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
 use firebox::data::burn_dataset::transform::PartialDataset;
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::LabelledImage;
 use firebox::data::{BoxError, Indexed, LoaderBuilder, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
-use firebox::train::{
-    Checkpoints, ErrorKind, Event, Interrupt, Picture, Predictions, Report, TrainerConfig, layered,
-    peak_rss_bytes,
-};
+use firebox::train::{Checkpoints, Interrupt, Picture, Predictions, Report, TrainerConfig, peak_rss_bytes};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Train a convolutional network on Fashion-MNIST.
 #[derive(Parser)]
@@ -34,20 +32,10 @@ use serde_json::{Value, json};
 struct Cli {
     #[command(flatten)]
     recipe: Recipe,
-    /// The folder for the run [default: a new one under runs/; to resume or predict, the newest there]
-    #[arg(long, value_name = "DIR")]
-    run_dir: Option<PathBuf>,
-    /// Go on with a run that was stopped, with its own settings
-    #[arg(long, conflicts_with = "overwrite")]
-    resume: bool,
-    /// A TOML or JSON file with settings, such as a run's config.json; flags come before it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "predict"])]
-    config: Option<PathBuf>,
-    /// Begin anew in a folder that holds a run already
-    #[arg(long, requires = "run_dir")]
-    overwrite: bool,
+    #[command(flatten)]
+    place: Place,
     /// Say what a PNG or JPEG picture shows, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config"])]
     predict: Option<PathBuf>,
 }
 
@@ -120,9 +108,9 @@ impl Recipe {
     }
 }
 
-fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
-    let recipe = settings(&cli, given)?;
-    let config = serde_json::to_value(&recipe)?;
+fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+    let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
+    recipe.data_dir = absolute(&recipe.data_dir)?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
@@ -147,26 +135,15 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
     let mut task = task(&recipe, &device)?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
-    let run = run_dir(&cli)?;
+    let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
     let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
-    let mut trainer =
-        trainer.schedule(schedule).resume(cli.resume).interrupt(interrupt).callback(Progress::new());
-    if cli.resume {
-        // It may have found its data elsewhere; but that is written once its checkpoint was accepted.
-        let (config, run) = (config.clone(), run.clone());
-        trainer = trainer.callback(move |event: &Event<'_>| match event {
-            Event::Started { .. } => Ok(run.write_config(&config)?),
-            _ => Ok(()),
-        });
-    } else {
-        run.write_config(&config)?;
-    }
+    let trainer = trainer.schedule(schedule).interrupt(interrupt).callback(Progress::new());
+    let mut trainer = settings.record(&recipe, &run, trainer)?;
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        say(format!("go on with: --resume --run-dir {}", run.path().display()));
-        return Ok(ExitCode::from(128 + signal.number() as u8));
+        return Ok(stopped(signal, &run));
     }
 
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
@@ -196,7 +173,7 @@ fn train(cli: Cli, given: &ArgMatches) -> Result<ExitCode, BoxError> {
             ("test loss", format!("{:.4}", loss.unwrap_or(f64::NAN))),
             ("training, validation, test", format!("{seconds:.1} s")),
             ("training images a second", format!("{:.0}", outcome.samples_per_s)),
-            ("recipe", described(&config)),
+            ("recipe", described(&recipe)?),
         ])
         .curve("loss")?
         .curve("accuracy")?
@@ -278,12 +255,6 @@ fn first<D: Dataset<LabelledImage>>(images: D, limit: Option<usize>) -> PartialD
     PartialDataset::new(images, 0, limit.unwrap_or(len).min(len))
 }
 
-/// All settings in a line.
-fn described(config: &Value) -> String {
-    let settings = config.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    settings.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
-}
-
 /// Twelve images that the network took for what they are, or for something else.
 fn pictures(
     images: &impl Dataset<LabelledImage>,
@@ -307,15 +278,10 @@ fn pictures(
 }
 
 /// Prints what a picture shows.
-fn predict(cli: &Cli, given: &ArgMatches, picture: &Path) -> Result<ExitCode, BoxError> {
-    let run = existing_run(cli)?;
-    let mut recipe: Recipe = run.read_config()?;
-    if let Some(flag) = flags(cli, given)?.into_iter().find(|(field, _)| field != "backend") {
-        return Err(format!("--{}: has no effect with --predict", flag.0.replace('_', "-")).into());
-    }
-    if given.value_source("backend") == Some(ValueSource::CommandLine) {
-        recipe.backend.clone_from(&cli.recipe.backend);
-    }
+fn predict(settings: &Settings<'_, Recipe>, picture: &Path) -> Result<ExitCode, BoxError> {
+    let run = settings.existing()?;
+    settings.only("--predict", &["backend"])?;
+    let recipe = settings.of_run(&["backend"])?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let mut task = task(&recipe, &device)?;
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
@@ -349,110 +315,12 @@ fn predict(cli: &Cli, given: &ArgMatches, picture: &Path) -> Result<ExitCode, Bo
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of the run: a resumed run keeps its own, except for where the data are and how many threads there
-/// are, which change no result.
-fn settings(cli: &Cli, given: &ArgMatches) -> Result<Recipe, BoxError> {
-    let mut recipe = cli.recipe.clone();
-    if let Some(file) = &cli.config {
-        recipe = layered(&recipe, file, flags(cli, given)?)?;
-    }
-    if cli.resume {
-        recipe = existing_run(cli)?.read_config()?;
-        let old = serde_json::to_value(&recipe)?;
-        for (field, new) in flags(cli, given)? {
-            match field.as_str() {
-                "workers" => recipe.workers = cli.recipe.workers,
-                "threads" => recipe.threads = cli.recipe.threads,
-                "data_dir" => recipe.data_dir.clone_from(&cli.recipe.data_dir),
-                _ if old[&field] != new => {
-                    let flag = field.replace('_', "-");
-                    return Err(format!("--{flag}: the run was begun with {}, got {new}", old[&field]).into());
-                }
-                _ => {}
-            }
-        }
-    }
-    // The run can be resumed from any folder.
-    recipe.data_dir = std::path::absolute(&recipe.data_dir)?;
-    Ok(recipe)
-}
-
-/// The settings given on the command line.
-fn flags(cli: &Cli, given: &ArgMatches) -> Result<Vec<(String, Value)>, BoxError> {
-    let Value::Object(recipe) = serde_json::to_value(&cli.recipe)? else { return Ok(Vec::new()) };
-    let asked = |field: &str| given.value_source(field) == Some(ValueSource::CommandLine);
-    Ok(recipe.into_iter().filter(|(field, _)| asked(field)).collect())
-}
-
-fn run_dir(cli: &Cli) -> Result<RunDir, BoxError> {
-    Ok(match &cli.run_dir {
-        _ if cli.resume => existing_run(cli)?.resume()?,
-        None => RunDir::create_under("runs", "training")?,
-        Some(folder) if cli.overwrite => RunDir::overwrite(folder)?,
-        Some(folder) => RunDir::create(folder).map_err(|error| match error.kind() {
-            ErrorKind::RunDir => format!("{error} (--resume, --overwrite, or another --run-dir)").into(),
-            _ => BoxError::from(error),
-        })?,
-    })
-}
-
-fn existing_run(cli: &Cli) -> Result<RunDir, BoxError> {
-    Ok(match &cli.run_dir {
-        Some(folder) => RunDir::open(folder)?,
-        None => RunDir::newest_under("runs", "training")?,
-    })
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("expected at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(_) => Err("expected a whole number".to_owned()),
-    }
-}
-
-fn above_zero(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "expected a number above 0".to_owned())
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number| (0.0..1.0).contains(number));
-    number.ok_or_else(|| "expected a number from 0, below 1".to_owned())
-}
-
-/// A console that is gone is no reason to stop.
-fn say(text: impl AsRef<str>) {
-    let _ = writeln!(stdout(), "{}", text.as_ref());
-}
-
-/// One line, also of causes that have several.
-fn complain(text: &str) {
-    let _ = writeln!(stderr(), "{}", text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim_end());
-}
-
 fn main() -> ExitCode {
-    let parsed =
-        Cli::command().try_get_matches().and_then(|given| Ok((Cli::from_arg_matches(&given)?, given)));
-    let (cli, given) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) if error.use_stderr() => {
-            // What is wrong; the lines behind it are on how to get help.
-            let text = error.to_string();
-            complain(text.split("\n\n").next().unwrap_or_default());
-            return ExitCode::from(2);
+    common::main(|cli: Cli, given| {
+        let settings = Settings::new("training", &cli.recipe, &cli.place, given)?;
+        match &cli.predict {
+            Some(picture) => predict(&settings, picture),
+            None => train(&settings),
         }
-        Err(help) => {
-            say(help.to_string().trim_end());
-            return ExitCode::SUCCESS;
-        }
-    };
-    let result = match &cli.predict {
-        Some(picture) => predict(&cli, &given, picture),
-        None => train(cli, &given),
-    };
-    result.unwrap_or_else(|error| {
-        complain(&format!("error: {error}"));
-        ExitCode::FAILURE
     })
 }

@@ -222,11 +222,22 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         assert!(copied.success());
         PathBuf::from(at(name))
     };
-    fs::remove_dir_all(copy("missing").join("checkpoints/step-2")).unwrap();
-    let damaged = copy("damaged").join("checkpoints/step-2/model.optimizer.safetensors");
-    let mut bytes = fs::read(&damaged).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&damaged, bytes).unwrap();
+    // None of the checkpoints is good: of one that is, a resume makes use.
+    let checkpoints = |run: PathBuf| {
+        let entries = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+        let all: Vec<_> = entries.filter(|path| path.is_dir() && !path.is_symlink()).collect();
+        assert_eq!(all.len(), 2);
+        all
+    };
+    for checkpoint in checkpoints(copy("missing")) {
+        fs::remove_dir_all(checkpoint).unwrap();
+    }
+    for checkpoint in checkpoints(copy("damaged")) {
+        let damaged = checkpoint.join("model.optimizer.safetensors");
+        let mut bytes = fs::read(&damaged).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&damaged, bytes).unwrap();
+    }
     // A whole checkpoint of a network of another shape.
     let alien = copy("alien").join("checkpoints/step-2");
     let device = burn::tensor::Device::default();

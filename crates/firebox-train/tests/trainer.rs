@@ -362,10 +362,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
     let model = model.unwrap();
     let mut rng = firebox_data::SampleRng::new(3, 0, 0);
     let rows = |rng: &mut firebox_data::SampleRng, count: usize| -> (Vec<f32>, Vec<i64>) {
-        (
-            (0..2 * count).map(|_| rng.uniform() as f32).collect(),
-            (0..count).map(|_| rng.below(2) as i64).collect(),
-        )
+        ((0..2 * count).map(|_| rng.uniform()).collect(), (0..count).map(|_| rng.below(2) as i64).collect())
     };
     let new = || Classification::new(model.clone(), firebox_train::Sgd::new().init().unwrap());
     for sizes in [&[16, 16, 16, 16][..], &[16, 5, 1], &[1, 30]] {

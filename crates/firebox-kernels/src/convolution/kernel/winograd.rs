@@ -233,9 +233,9 @@ fn pack<'a>(
                         }
                         let rows: [[Lanes; 4]; 3] =
                             [0, 3, 6].map(|y| widen([0, 1, 2].map(|x| &weight[y + x])));
-                        for x in 0..4 {
-                            let column = widen([&rows[0][x], &rows[1][x], &rows[2][x]]);
-                            for (y, all) in column.iter().enumerate() {
+                        let [top, middle, bottom] = &rows;
+                        for (x, ((top, middle), bottom)) in top.iter().zip(middle).zip(bottom).enumerate() {
+                            for (y, all) in widen([top, middle, bottom]).iter().enumerate() {
                                 let place = ((4 * y + x) * from + input) * lanes;
                                 values[place..][..lanes].copy_from_slice(&all[..lanes]);
                             }
