@@ -22,7 +22,7 @@ use burn::tensor::Device;
 use clap::{Args, Parser};
 use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
 use firebox::data::burn_dataset::InMemDataset;
-use firebox::data::cmudict::{self, LETTERS, Phoneme, Word};
+use firebox::data::cmudict::{self, LETTERS, Phoneme, Split, Word};
 use firebox::data::{BoxError, Bucketed, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled};
 use firebox::models::{Beam, Seq2SeqConfig};
 use firebox::prelude::*;
@@ -153,7 +153,10 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let device = recipe.backend.parse::<Backend>()?.device()?;
 
     let vocabulary = Vocabulary::new(recipe.stress);
-    let words = Split::of(cmudict::read(&recipe.data_dir)?, &recipe);
+    let mut words = Split::by_spelling(cmudict::read(&recipe.data_dir)?);
+    words.train.truncate(recipe.limit_train.unwrap_or(usize::MAX));
+    words.valid.truncate(recipe.limit_test.unwrap_or(usize::MAX));
+    words.test.truncate(recipe.limit_test.unwrap_or(usize::MAX));
     if words.train.is_empty() || words.valid.is_empty() || words.test.is_empty() {
         let counts = [&words.train, &words.valid, &words.test].map(Vec::len);
         let [train, valid, test] = counts;
@@ -264,37 +267,6 @@ fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<Tra
         task = task.with_ema(decay)?;
     }
     Ok(task)
-}
-
-/// The words for each purpose.
-struct Split {
-    train: Vec<Word>,
-    valid: Vec<Word>,
-    test: Vec<Word>,
-}
-
-impl Split {
-    /// By a hash of the spelling, so that each is in one part, whatever else the dictionary has.
-    fn of(words: Vec<Word>, recipe: &Recipe) -> Self {
-        let mut split = Split { train: Vec::new(), valid: Vec::new(), test: Vec::new() };
-        for word in words {
-            match fnv1a(&word.spelling) % 20 {
-                0 => split.test.push(word),
-                1 => split.valid.push(word),
-                _ => split.train.push(word),
-            }
-        }
-        split.train.truncate(recipe.limit_train.unwrap_or(usize::MAX));
-        split.valid.truncate(recipe.limit_test.unwrap_or(usize::MAX));
-        split.test.truncate(recipe.limit_test.unwrap_or(usize::MAX));
-        split
-    }
-}
-
-/// FNV-1a of 64 bits, of which the upper ones are better mixed.
-fn fnv1a(text: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, step) >> 32
 }
 
 /// Which numbers stand for letters and phonemes.

@@ -1,4 +1,4 @@
-//! The training example as tests run it.
+//! The examples as tests run them.
 
 use std::fs;
 use std::path::Path;
@@ -6,15 +6,19 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The example, built by the same `cargo test`.
-pub(crate) fn training() -> Command {
+/// An example, built by the same `cargo test`.
+pub(crate) fn example(name: &str) -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
-    path.set_file_name(format!("examples/training{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{} is missing: `cargo build --example training`", path.display());
+    path.set_file_name(format!("examples/{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is missing: `cargo build --example {name}`", path.display());
     let mut command = Command::new(path);
     command.current_dir(env!("CARGO_TARGET_TMPDIR")).env("RUST_BACKTRACE", "1");
     command
+}
+
+pub(crate) fn training() -> Command {
+    example("training")
 }
 
 /// (step, loss) of every training step recorded.

@@ -118,6 +118,38 @@ fn words(mut file: impl BufRead) -> Result<Vec<Word>, Error> {
     }
 }
 
+/// Words to train on, to validate on and to test on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// About eighteen of twenty.
+    pub train: Vec<Word>,
+    /// About one of twenty.
+    pub valid: Vec<Word>,
+    /// About one of twenty.
+    pub test: Vec<Word>,
+}
+
+impl Split {
+    /// By a hash of the spelling: each is in one part, the same one whatever other words there are.
+    pub fn by_spelling(words: Vec<Word>) -> Self {
+        let mut split = Split::default();
+        for word in words {
+            match fnv1a(&word.spelling) % 20 {
+                0 => split.test.push(word),
+                1 => split.valid.push(word),
+                _ => split.train.push(word),
+            }
+        }
+        split
+    }
+}
+
+/// The upper half of FNV-1a with 64 bits, which is better mixed than the lower one.
+fn fnv1a(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step) >> 32
+}
+
 /// Says what is wrong with a spelling, if something is.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use firebox_data::ErrorKind;
-use firebox_data::cmudict::{self, Phoneme, SOUNDS, VOWELS};
+use firebox_data::cmudict::{self, Phoneme, SOUNDS, Split, VOWELS};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -35,6 +35,25 @@ fn the_dictionary_has_what_its_readme_says() {
     let all = Phoneme::all(true);
     assert_eq!((used.len(), all.len()), (69, 69));
     assert!(all.iter().all(|phoneme| used.contains(phoneme)));
+}
+
+#[test]
+fn no_spelling_is_on_two_sides() {
+    let words = cmudict::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/cmudict")).unwrap();
+    let all: HashSet<String> = words.iter().map(|word| word.spelling.clone()).collect();
+    let few: Vec<_> = words.iter().step_by(7).rev().cloned().collect();
+    let parts = |words| {
+        let Split { train, valid, test } = Split::by_spelling(words);
+        [train, valid, test].map(|part| part.into_iter().map(|word| word.spelling).collect::<HashSet<_>>())
+    };
+    let (whole, few) = (parts(words), parts(few));
+    // As benches/peers/pronounce.py has them.
+    assert_eq!(whole.each_ref().map(HashSet::len), [113_420, 6_573, 6_059]);
+    assert_eq!(whole.iter().map(HashSet::len).sum::<usize>(), all.len());
+    assert_eq!(whole.iter().flatten().cloned().collect::<HashSet<_>>(), all);
+    for (whole, few) in whole.iter().zip(&few) {
+        assert!(few.is_subset(whole), "a word's part depends on the other words");
+    }
 }
 
 #[test]

@@ -259,3 +259,43 @@ fn sequences(batch: &SequenceBatch) -> Result<Vec<Vec<usize>>, Error> {
     let rows = values.chunks(longest.max(1)).zip(lengths);
     Ok(rows.map(|(row, length)| row[..length].to_vec()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    /// `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=share)` of PyTorch 2.15, in 64 bits, with the
+    /// gradient of the first row.
+    const SMOOTHED: [(f64, f64, [f32; 4]); 4] = [
+        (0.0, 1.4493469802632937, [0.030846965, 0.006882888, -0.061753494, 0.024023641]),
+        (0.1, 1.5223469802632938, [0.025846965, 0.001882888, -0.046753494, 0.019023641]),
+        (0.5, 1.8143469802632937, [0.005846965, -0.018117112, 0.013246506, -0.000976359]),
+        (1.0, 2.179346980263294, [-0.019153035, -0.043117112, 0.088246506, -0.025976359]),
+    ];
+
+    #[test]
+    fn smoothed_targets_have_the_loss_and_gradient_of_pytorch() {
+        let device = Device::default().autodiff();
+        let logits = [
+            [0.5f32, -1.0, 2.0, 0.25],
+            [1.5, 0.0, -0.75, 3.0],
+            [0.1, 0.2, 0.3, 0.4],
+            [-2.0, 1.0, 0.5, 0.0],
+            [4.0, -4.0, 1.0, 2.0],
+        ];
+        let targets = Tensor::<1, Int>::from_data(TensorData::from([2i64, 0, 3, 1, 2]), &device);
+        for (share, expected, slopes) in SMOOTHED {
+            let logits = Tensor::<2>::from_data(TensorData::from(logits), &device).require_grad();
+            let tokens = Tokens { samples: 1, logits: logits.clone(), targets: targets.clone() };
+            let loss = tokens.loss(share);
+            let gradient = floats(logits.grad(&loss.backward()).unwrap()).unwrap();
+            let loss = f64::from(floats(loss).unwrap()[0]);
+            assert!((loss - expected).abs() < 1e-6, "{share}: {loss}, expected {expected}");
+            for (slope, expected) in gradient.iter().zip(slopes) {
+                assert!((slope - expected).abs() < 1e-7, "{share}: {slope}, expected {expected}");
+            }
+        }
+    }
+}
