@@ -68,9 +68,20 @@ fn a_run_leaves_what_other_tools_read_and_can_be_asked() {
     assert!(said.contains("test: PER "), "{said}");
 
     let config = json(&run.join("config.json"));
-    assert_eq!((&config["hidden"], &config["beam"], &config["stress"]), (&32.into(), &5.into(), &false.into()));
+    assert_eq!(
+        (&config["hidden"], &config["beam"], &config["stress"]),
+        (&32.into(), &5.into(), &false.into())
+    );
     let summary = json(&run.join("summary.json"));
-    for field in ["test_per", "test_wer", "test_loss", "test_per_greedy", "test_wer_greedy", "seconds", "samples_per_s"] {
+    for field in [
+        "test_per",
+        "test_wer",
+        "test_loss",
+        "test_per_greedy",
+        "test_wer_greedy",
+        "seconds",
+        "samples_per_s",
+    ] {
         assert!(summary[field].is_f64(), "{field}: {summary}");
     }
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
@@ -86,7 +97,9 @@ fn a_run_leaves_what_other_tools_read_and_can_be_asked() {
     let steps: Vec<_> = records.iter().filter(|record| record["kind"] == "step").collect();
     assert!(steps.len() > 50 && steps.iter().all(|step| step["token_accuracy"].is_number()));
     let report = fs::read_to_string(run.join("report.html")).unwrap();
-    for part in ["Loss", "Per", "Wer", "wrong words (WER)", "Where the attention was: wrong words", "fill-opacity"] {
+    for part in
+        ["Loss", "Per", "Wer", "wrong words (WER)", "Where the attention was: wrong words", "fill-opacity"]
+    {
         assert!(report.contains(part), "the report has no {part}");
     }
     let foreign = report.replace("http://www.w3.org/2000/svg", "");
@@ -107,7 +120,18 @@ fn a_run_leaves_what_other_tools_read_and_can_be_asked() {
 fn settings_matter() {
     let run = |extra: &[&str]| {
         let (_folder, run, name) = folder();
-        let few = ["--limit-train", "60", "--limit-test", "8", "--epochs", "1", "--hidden", "8", "--embedding", "4"];
+        let few = [
+            "--limit-train",
+            "60",
+            "--limit-test",
+            "8",
+            "--epochs",
+            "1",
+            "--hidden",
+            "8",
+            "--embedding",
+            "4",
+        ];
         succeed(&[&few[..], &["--batch-size", "8"], extra, &["--run-dir", &name]].concat());
         losses(&run)
     };
@@ -169,7 +193,8 @@ fn a_killed_run_goes_on_to_the_same_end() {
 #[test]
 fn bad_input_is_one_line_that_says_what_and_where() {
     let (folder, run, name) = folder();
-    let few = ["--limit-train", "20", "--limit-test", "4", "--epochs", "1", "--hidden", "8", "--embedding", "4"];
+    let few =
+        ["--limit-train", "20", "--limit-test", "4", "--epochs", "1", "--hidden", "8", "--embedding", "4"];
     succeed(&[&["--run-dir", &name][..], &few].concat());
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let dictionary = |name: &str, contents: &[u8]| {
@@ -201,8 +226,16 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--data-dir", &binary], 1, &[&binary, "line 1: expected text, got bytes that are not UTF-8"]),
         (&["--data-dir", &silent], 1, &[&silent, "line 2: bee: expected phonemes behind the word, got none"]),
         (&["--data-dir", &foreign], 1, &[&foreign, "line 2", "na\u{ef}ve", "expected the letters"]),
-        (&["--data-dir", &few_words], 1, &[&few_words, "expected words, got 1 to train, 0 to validate and 0 to test"]),
-        (&["--run-dir", &name, "--word", "caf\u{e9}"], 1, &["caf\u{e9}", "expected the letters abc", "got '\u{e9}'"]),
+        (
+            &["--data-dir", &few_words],
+            1,
+            &[&few_words, "expected words, got 1 to train, 0 to validate and 0 to test"],
+        ),
+        (
+            &["--run-dir", &name, "--word", "caf\u{e9}"],
+            1,
+            &["caf\u{e9}", "expected the letters abc", "got '\u{e9}'"],
+        ),
         (&["--run-dir", &name, "--word", "two words"], 1, &["two words", "got ' '"]),
         (&["--run-dir", &name, "--word", ""], 1, &["expected a word, got none"]),
         (&["--run-dir", &name, "--word", "a", "--lr", "1"], 1, &["--lr", "no effect with --word"]),

@@ -90,14 +90,16 @@ fn words(mut file: impl BufRead) -> Result<Vec<Word>, Error> {
             break;
         }
         let wrong = |text: String| Error::new(ErrorKind::Format, format!("line {number}: {text}"));
-        let text = str::from_utf8(&line).map_err(|_| wrong("expected text, got bytes that are not UTF-8".to_owned()))?;
+        let text = str::from_utf8(&line)
+            .map_err(|_| wrong("expected text, got bytes that are not UTF-8".to_owned()))?;
         let text = text.split_once(" #").map_or(text, |(text, _)| text);
         let mut parts = text.split_ascii_whitespace();
         let Some(name) = parts.next() else { continue };
         let spelling = without_number(name);
         check(spelling).map_err(wrong)?;
         let phoneme = |text: &str| {
-            Phoneme::parse(text).ok_or_else(|| wrong(format!("{name}: expected a phoneme of ARPAbet, got {text:?}")))
+            Phoneme::parse(text)
+                .ok_or_else(|| wrong(format!("{name}: expected a phoneme of ARPAbet, got {text:?}")))
         };
         let pronunciation = parts.map(phoneme).collect::<Result<Vec<_>, _>>()?;
         if pronunciation.is_empty() {
@@ -168,7 +170,9 @@ pub fn check(spelling: &str) -> Result<(), String> {
 fn without_number(name: &str) -> &str {
     let numbered = name.strip_suffix(')').and_then(|name| name.rsplit_once('('));
     match numbered {
-        Some((word, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => word,
+        Some((word, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            word
+        }
         _ => name,
     }
 }

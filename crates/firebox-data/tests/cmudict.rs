@@ -78,7 +78,10 @@ fn a_word_has_all_its_lines_and_comments_are_none() {
             .iter()
             .map(|word| (&*word.spelling, word.pronunciations.iter().map(|p| text(p)).collect::<Vec<_>>()))
             .collect();
-        let expected = [("b", vec!["B IY1".to_owned(), "B".to_owned()]), ("a", vec!["AH0".to_owned(), "EY1".to_owned()])];
+        let expected = [
+            ("b", vec!["B IY1".to_owned(), "B".to_owned()]),
+            ("a", vec!["AH0".to_owned(), "EY1".to_owned()]),
+        ];
         assert_eq!(told, expected, "{name}");
     }
 }
@@ -88,16 +91,25 @@ fn a_bad_dictionary_is_refused_with_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let error = cmudict::read(folder.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
-    assert!(error.to_string().ends_with("cmudict.dict: no such file, neither with .gz nor without"), "{error}");
+    assert!(
+        error.to_string().ends_with("cmudict.dict: no such file, neither with .gz nor without"),
+        "{error}"
+    );
     let path = folder.path().join("cmudict.dict");
     let cases: [(&[u8], &str); 10] = [
         (b"", "expected words with their phonemes, got none"),
         (b"\n  \n", "expected words with their phonemes, got none"),
         (b"a AH0\n\x00\x01\xfe\xff\n", "line 2: expected text, got bytes that are not UTF-8"),
-        (b"\x7fELF\x02", "line 1: \"\\u{7f}ELF\\u{2}\": expected the letters abcdefghijklmnopqrstuvwxyz'-., got '\\u{7f}'"),
+        (
+            b"\x7fELF\x02",
+            "line 1: \"\\u{7f}ELF\\u{2}\": expected the letters abcdefghijklmnopqrstuvwxyz'-., got '\\u{7f}'",
+        ),
         (b"a AH0\nbee\n", "line 2: bee: expected phonemes behind the word, got none"),
         (b"a AH0\nbee(2) # B\n", "line 2: bee(2): expected phonemes behind the word, got none"),
-        (b"caf\xc3\xa9 K AE0\n", "line 1: \"caf\u{e9}\": expected the letters abcdefghijklmnopqrstuvwxyz'-., got '\u{e9}'"),
+        (
+            b"caf\xc3\xa9 K AE0\n",
+            "line 1: \"caf\u{e9}\": expected the letters abcdefghijklmnopqrstuvwxyz'-., got '\u{e9}'",
+        ),
         (b"a(2 AH0\n", "line 1: \"a(2\": expected the letters abcdefghijklmnopqrstuvwxyz'-., got '('"),
         (b"a AH\n", "line 1: a: expected a phoneme of ARPAbet, got \"AH\""),
         (b"bee B1 IY1\n", "line 1: bee: expected a phoneme of ARPAbet, got \"B1\""),

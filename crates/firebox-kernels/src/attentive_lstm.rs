@@ -76,12 +76,7 @@ pub fn attentive_lstm(
 }
 
 #[cfg(feature = "flex")]
-fn takes(
-    input: &Tensor<3>,
-    attended: &Attended,
-    weights: &RecurrentWeights,
-    first: [&Tensor<2>; 2],
-) -> bool {
+fn takes(input: &Tensor<3>, attended: &Attended, weights: &RecurrentWeights, first: [&Tensor<2>; 2]) -> bool {
     let Attended { mapped, encoder, v, bias, mask } = attended;
     let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = weights;
     let mut tensors: Vec<_> =
@@ -118,14 +113,8 @@ fn step_by_step(
     let mut outputs: Vec<Tensor<2>> = Vec::new();
     for step in Sequence::Whole(input).steps() {
         let query = state.hidden.clone().unsqueeze_dim(1);
-        let (context, _) = additive_attention(
-            mapped.clone(),
-            query,
-            v.clone(),
-            bias.clone(),
-            encoder.clone(),
-            mask.clone(),
-        );
+        let (context, _) =
+            additive_attention(mapped.clone(), query, v.clone(), bias.clone(), encoder.clone(), mask.clone());
         let context: Tensor<2> = context.squeeze_dim(1);
         let input = Sequence::Steps(vec![Tensor::cat(vec![step, context.clone()], 1)]);
         (_, state) = recurrent(Cell::Lstm, input, weights.clone(), state, None, false);

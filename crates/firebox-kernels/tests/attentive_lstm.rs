@@ -55,7 +55,8 @@ impl Inputs {
             bias_ih: normal([4 * hidden], 0.3),
             bias_hh: normal([4 * hidden], 0.3),
         };
-        let first = CellState { hidden: normal([batch, hidden], 0.5), cell: Some(normal([batch, hidden], 0.5)) };
+        let first =
+            CellState { hidden: normal([batch, hidden], 0.5), cell: Some(normal([batch, hidden], 0.5)) };
         Inputs { input: normal([batch, time, inputs], 1.0), attended, weights, first }
     }
 
@@ -210,9 +211,15 @@ fn the_gradient_is_the_slope() {
         central_differences(input, step, |x| value(&|inputs| inputs.input = x.clone())),
         central_differences(&attended.mapped, step, |x| value(&|inputs| inputs.attended.mapped = x.clone())),
         central_differences(&attended.v, step, |x| value(&|inputs| inputs.attended.v = x.clone())),
-        central_differences(&attended.encoder, step, |x| value(&|inputs| inputs.attended.encoder = x.clone())),
-        central_differences(&weights.weight_ih, step, |x| value(&|inputs| inputs.weights.weight_ih = x.clone())),
-        central_differences(&weights.weight_hh, step, |x| value(&|inputs| inputs.weights.weight_hh = x.clone())),
+        central_differences(&attended.encoder, step, |x| {
+            value(&|inputs| inputs.attended.encoder = x.clone())
+        }),
+        central_differences(&weights.weight_ih, step, |x| {
+            value(&|inputs| inputs.weights.weight_ih = x.clone())
+        }),
+        central_differences(&weights.weight_hh, step, |x| {
+            value(&|inputs| inputs.weights.weight_hh = x.clone())
+        }),
         central_differences(&weights.bias_ih, step, |x| value(&|inputs| inputs.weights.bias_ih = x.clone())),
         central_differences(&weights.bias_hh, step, |x| value(&|inputs| inputs.weights.bias_hh = x.clone())),
         central_differences(&first.hidden, step, |x| value(&|inputs| inputs.first.hidden = x.clone())),

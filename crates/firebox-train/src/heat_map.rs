@@ -32,7 +32,12 @@ impl HeatMap {
         );
         for (column, name) in self.columns.iter().enumerate() {
             let x = left + CELL * column + CELL / 2;
-            let _ = write!(svg, "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text>", top - 6, escape(name));
+            let _ = write!(
+                svg,
+                "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                top - 6,
+                escape(name)
+            );
         }
         for (row, (name, shares)) in self.rows.iter().enumerate() {
             let y = top + CELL * row;

@@ -60,7 +60,9 @@ impl TeacherForcing {
         };
         match *self {
             TeacherForcing::Constant { probability } => share("probability", probability),
-            TeacherForcing::Linear { first, last, .. } => share("first", first).and_then(|()| share("last", last)),
+            TeacherForcing::Linear { first, last, .. } => {
+                share("first", first).and_then(|()| share("last", last))
+            }
             TeacherForcing::Exponential { base } => {
                 let above = base > 0.0 && base <= 1.0;
                 check(above, "TeacherForcing.base", "a number above 0, at most 1", base)
@@ -95,13 +97,22 @@ mod tests {
     #[test]
     fn what_is_no_probability_is_refused() {
         for (schedule, text) in [
-            (TeacherForcing::Constant { probability: 1.5 }, "TeacherForcing.probability: expected a number from 0 to 1, got 1.5"),
+            (
+                TeacherForcing::Constant { probability: 1.5 },
+                "TeacherForcing.probability: expected a number from 0 to 1, got 1.5",
+            ),
             (
                 TeacherForcing::Linear { first: 1.0, last: f64::NAN, steps: 2 },
                 "TeacherForcing.last: expected a number from 0 to 1, got NaN",
             ),
-            (TeacherForcing::Exponential { base: 0.0 }, "TeacherForcing.base: expected a number above 0, at most 1, got 0"),
-            (TeacherForcing::InverseSigmoid { k: 0.5 }, "TeacherForcing.k: expected a number of at least 1, got 0.5"),
+            (
+                TeacherForcing::Exponential { base: 0.0 },
+                "TeacherForcing.base: expected a number above 0, at most 1, got 0",
+            ),
+            (
+                TeacherForcing::InverseSigmoid { k: 0.5 },
+                "TeacherForcing.k: expected a number of at least 1, got 0.5",
+            ),
         ] {
             assert_eq!(schedule.check().unwrap_err().to_string(), text);
         }

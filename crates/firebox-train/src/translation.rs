@@ -117,7 +117,11 @@ impl Translation {
 impl Task for Translation {
     type Batch = (SequenceBatch, SequenceBatch);
 
-    fn train_step(&mut self, (sources, targets): Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(
+        &mut self,
+        (sources, targets): Self::Batch,
+        context: &StepContext,
+    ) -> Result<Metrics, Error> {
         let forced = self.teacher_forcing.at(context.step);
         let tokens = Tokens::of(self.model(), sources, targets, forced)?;
         let loss = tokens.loss(self.label_smoothing);
@@ -244,7 +248,8 @@ fn judge(
     // Without begin and end token.
     let targets: Vec<Vec<usize>> =
         sequences(&targets)?.into_iter().map(|target| target[1..target.len() - 1].to_vec()).collect();
-    let found = search(model, sources, decode.search())?.into_iter().filter_map(|found| found.into_iter().next());
+    let found =
+        search(model, sources, decode.search())?.into_iter().filter_map(|found| found.into_iter().next());
     let samples = sources_read.into_iter().zip(targets).zip(found);
     let translated: Vec<_> =
         samples.map(|((source, target), found)| decode.compare(source, target, found)).collect();

@@ -69,7 +69,8 @@ fn padding_changes_nothing() {
         // Two steps: the second one sees what the first one has done to the parameters.
         let run = |more, filler| {
             let mut task = translation(layers).with_label_smoothing(0.1).unwrap();
-            let losses = [0, 1].map(|number| step(&mut task, plain(more, filler), number).value("loss").unwrap());
+            let losses =
+                [0, 1].map(|number| step(&mut task, plain(more, filler), number).value("loss").unwrap());
             (losses, StateDict::of(task.model()))
         };
         let (losses, weights) = run(0, 0);
@@ -160,10 +161,7 @@ fn what_is_no_target_is_refused() {
         refused(vec![vec![1, 2], vec![1], vec![1, 2]]),
         "target 1 of the batch: expected a begin token and an end token, got 1 tokens"
     );
-    assert_eq!(
-        refused(vec![vec![1, 2]]),
-        "translation: expected a target for each of 3 sources, got 1"
-    );
+    assert_eq!(refused(vec![vec![1, 2]]), "translation: expected a target for each of 3 sources, got 1");
     for share in [-0.1, 1.1, f64::NAN] {
         let error = translation(1).with_label_smoothing(share).err().unwrap().to_string();
         assert_eq!(error, format!("label smoothing: expected a number from 0 to 1, got {share}"));
@@ -184,9 +182,8 @@ fn a_small_task_is_learned_and_the_attention_moves_on() {
     let mut draw = |samples: usize, device: &Device| {
         // A target's tokens come behind its end token, 2.
         let mut token = |_| 2 + rng.below(7) as i64;
-        let sources: Vec<Vec<i64>> = (0..samples)
-            .map(|sample| (0..3 + sample % 5).map(&mut token).collect())
-            .collect();
+        let sources: Vec<Vec<i64>> =
+            (0..samples).map(|sample| (0..3 + sample % 5).map(&mut token).collect()).collect();
         let target = |source: &Vec<i64>| {
             [&[1], &source.iter().map(|token| token + 1).collect::<Vec<_>>()[..], &[2]].concat()
         };

@@ -226,7 +226,13 @@ impl Sequence<'_> {
 
     /// The scores' gradients, from those of context and weights.
     #[inline(always)]
-    pub(crate) fn score_gradients(&self, scores: &mut [f32], weights: &[f32], context: &[f32], outer: &[f32]) {
+    pub(crate) fn score_gradients(
+        &self,
+        scores: &mut [f32],
+        weights: &[f32],
+        context: &[f32],
+        outer: &[f32],
+    ) {
         let mut mean = 0.0;
         for (place, (score, encoder)) in
             scores.iter_mut().zip(self.encoder.chunks_exact(self.features)).enumerate()
@@ -244,7 +250,14 @@ impl Sequence<'_> {
 
     /// The gradient of one place's map from its score's; it is added to the query's, and v's part to v's.
     #[inline(always)]
-    pub(crate) fn tangents(&self, place: usize, score: f32, to: &mut [f32], query: &mut [f32], v: &mut [f32]) {
+    pub(crate) fn tangents(
+        &self,
+        place: usize,
+        score: f32,
+        to: &mut [f32],
+        query: &mut [f32],
+        v: &mut [f32],
+    ) {
         let hidden = self.hidden;
         let mapped = &self.mapped[place * hidden..][..hidden];
         let (asks, weights) = (&self.query[..hidden], &self.v[..hidden]);
