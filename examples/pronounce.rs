@@ -13,8 +13,9 @@
 //!     cargo run --release --example pronounce -- --epochs 20 --dropout 0.3 --label-smoothing 0.1 --ema 0.999
 
 mod common;
+#[path = "pronounce/vocabulary.rs"]
+mod vocabulary;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,16 +24,17 @@ use burn::tensor::Device;
 use clap::{Args, Parser};
 use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
 use firebox::data::burn_dataset::InMemDataset;
-use firebox::data::cmudict::{self, LETTERS, Phoneme, Split, Word};
+use firebox::data::cmudict::{self, Split, Word};
 use firebox::data::{BoxError, Bucketed, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled};
 use firebox::models::{Beam, Seq2SeqConfig};
 use firebox::prelude::*;
 use firebox::train::{
-    Checkpoints, Decode, HeatMap, Interrupt, Report, TeacherForcing, TrainerConfig, Translated, Translation,
+    Checkpoints, Decode, Interrupt, Report, TeacherForcing, TrainerConfig, Translated, Translation,
     peak_rss_bytes, spearman,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use vocabulary::{PADDING, Sample, Vocabulary};
 
 /// Learn the pronunciation of English words.
 #[derive(Parser)]
@@ -140,11 +142,6 @@ impl Recipe {
 
 /// Phonemes that a pronunciation may have, its end included: more than the dictionary's longest.
 const LONGEST: usize = 40;
-
-/// The tokens that come before the letters, and before the phonemes.
-const PADDING: i64 = 0;
-const BEGIN: i64 = 1;
-const END: i64 = 2;
 
 fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
@@ -259,8 +256,8 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
 fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<Translation, BoxError> {
     let training = device.clone().autodiff();
     let config = Seq2SeqConfig::new(
-        1 + LETTERS.len(),
-        1 + END as usize + vocabulary.phonemes.len(),
+        vocabulary.letter_tokens(),
+        vocabulary.phoneme_tokens(),
         recipe.embedding,
         recipe.hidden,
     );
@@ -273,109 +270,6 @@ fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<Tra
         task = task.with_ema(decay)?;
     }
     Ok(task)
-}
-
-/// Which numbers stand for letters and phonemes.
-struct Vocabulary {
-    phonemes: Vec<Phoneme>,
-    stress: bool,
-}
-
-/// A spelling and one way to pronounce it.
-#[derive(Clone)]
-struct Sample {
-    letters: Vec<i64>,
-    /// Between the tokens for begin and end.
-    phonemes: Vec<i64>,
-}
-
-impl Vocabulary {
-    fn new(stress: bool) -> Self {
-        Vocabulary { phonemes: Phoneme::all(stress), stress }
-    }
-
-    fn letters(&self, spelling: &str) -> Vec<i64> {
-        // The dictionary has no other letters.
-        spelling.chars().filter_map(|letter| LETTERS.find(letter)).map(|place| 1 + place as i64).collect()
-    }
-
-    fn pronunciation(&self, phonemes: &[Phoneme]) -> Vec<i64> {
-        let phonemes =
-            phonemes.iter().map(|phoneme| if self.stress { *phoneme } else { phoneme.unstressed() });
-        let place = |phoneme| self.phonemes.iter().position(|&other| other == phoneme);
-        phonemes.filter_map(place).map(|place| 1 + END + place as i64).collect()
-    }
-
-    fn spelling(&self, letters: &[usize]) -> Vec<String> {
-        letters.iter().map(|&letter| LETTERS[letter - 1..letter].to_owned()).collect()
-    }
-
-    /// What stands for tokens behind the end's, which a network may come upon too, is nothing.
-    fn spoken(&self, tokens: &[usize]) -> Vec<String> {
-        let place = |token: usize| token.checked_sub(1 + END as usize);
-        tokens
-            .iter()
-            .map(|&token| place(token).map_or("–".to_owned(), |place| self.phonemes[place].to_string()))
-            .collect()
-    }
-
-    /// The different pronunciations of a word; without stress marks they may be fewer.
-    fn pronunciations(&self, word: &Word) -> Vec<Vec<i64>> {
-        let mut all: Vec<Vec<i64>> = Vec::with_capacity(word.pronunciations.len());
-        for pronunciation in &word.pronunciations {
-            let tokens = self.pronunciation(pronunciation);
-            if !all.contains(&tokens) {
-                all.push(tokens);
-            }
-        }
-        all
-    }
-
-    /// Up to so many pronunciations of each word.
-    fn samples(&self, words: &[Word], most: usize) -> Vec<Sample> {
-        let of = |word: &Word| {
-            let letters = self.letters(&word.spelling);
-            let framed = |tokens: Vec<i64>| [&[BEGIN], &tokens[..], &[END]].concat();
-            let pronunciations = self.pronunciations(word).into_iter().take(most);
-            let samples =
-                pronunciations.map(|tokens| Sample { letters: letters.clone(), phonemes: framed(tokens) });
-            samples.collect::<Vec<_>>()
-        };
-        words.iter().flat_map(of).collect()
-    }
-
-    /// All pronunciations of words, by their letters.
-    fn references<'a>(
-        &self,
-        words: impl Iterator<Item = &'a Word>,
-    ) -> Arc<HashMap<Vec<usize>, Vec<Vec<usize>>>> {
-        let plain = |tokens: Vec<i64>| tokens.into_iter().map(|token| token as usize).collect::<Vec<_>>();
-        let of = |word: &Word| {
-            let pronunciations = self.pronunciations(word).into_iter().map(plain).collect();
-            (plain(self.letters(&word.spelling)), pronunciations)
-        };
-        Arc::new(words.map(of).collect())
-    }
-
-    /// The attention over some words that were right, or wrong: letters from left to right, phonemes from above.
-    fn maps(&self, translated: &[Translated], right: bool) -> Vec<HeatMap> {
-        let chosen: Vec<_> = translated.iter().filter(|word| (word.edits == 0) == right).collect();
-        let map = |word: &&Translated| {
-            let (letters, spoken) = (self.spelling(&word.source), self.spoken(&word.found.tokens));
-            let reference = self.spoken(&word.reference).join(" ");
-            let caption = match right {
-                true => format!("{}: {reference}", letters.concat()),
-                false => format!("{}: {}, not {reference}", letters.concat(), spoken.join(" ")),
-            };
-            HeatMap {
-                caption,
-                columns: letters,
-                rows: spoken.into_iter().zip(word.found.attention.clone()).collect(),
-            }
-        };
-        // Some of each length: words come by it.
-        chosen.iter().step_by(chosen.len().div_ceil(9).max(1)).map(map).collect()
-    }
 }
 
 /// How steadily the attention moves on: the rank correlation of a phoneme's place with the mean place of the letters
