@@ -95,7 +95,9 @@ impl<'a, R: Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     /// The settings of a run that was begun, with flags in the place of those that are `free` to change.
     pub(crate) fn of_run(&self, free: &[&str]) -> Result<R, BoxError> {
         let run = self.existing()?;
-        let mut settings = serde_json::to_value(run.read_config::<R>()?)?;
+        let recipe: R =
+            run.read_config().map_err(|error| format!("{error}; is it a run of {}?", self.example))?;
+        let mut settings = serde_json::to_value(recipe)?;
         for (field, new) in &self.flags {
             let old = &mut settings[field.as_str()];
             if free.contains(&field.as_str()) {
