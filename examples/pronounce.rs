@@ -287,6 +287,8 @@ fn monotony(translated: &[Translated]) -> Option<f64> {
     (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
 }
 
+type Words = Loader<(Pad<i64>, Pad<i64>)>;
+
 /// Batches of words of similar length.
 fn loader<S: Sampler + 'static>(
     samples: Vec<Sample>,
@@ -294,7 +296,7 @@ fn loader<S: Sampler + 'static>(
     threads: Threads,
     order: impl Fn(usize, u64) -> S,
     size: usize,
-) -> Result<Loader<(Pad<i64>, Pad<i64>)>, BoxError> {
+) -> Result<Words, BoxError> {
     // Of words with as many letters those with as many phonemes are together.
     let length = |sample: &Sample| (sample.letters.len() << 8 | sample.phonemes.len()) as u32;
     let lengths: Vec<u32> = samples.iter().map(length).collect();

@@ -111,7 +111,9 @@ mod tests {
             [1] => vec![vec![5, 6, 7, 8], vec![5, 6, 9, 8]],
             _ => Vec::new(),
         });
-        let cases: [(usize, &[usize], &[usize], &[usize], usize); 4] = [
+        /// A source, its target, what was found, the nearest reference, the edits.
+        type Case<'a> = (usize, &'a [usize], &'a [usize], &'a [usize], usize);
+        let cases: [Case<'_>; 4] = [
             // Another reference is right; is nearer; is as near as the target, which then counts; is of another source.
             (1, &[3], &[5, 6, 9, 8], &[5, 6, 9, 8], 0),
             (1, &[3], &[5, 6, 6, 8], &[5, 6, 7, 8], 1),
