@@ -107,12 +107,12 @@ mod tests {
 
     #[test]
     fn a_sample_is_judged_by_its_nearest_reference() {
+        /// A source, its target, what was found, the nearest reference, the edits.
+        type Case<'a> = (usize, &'a [usize], &'a [usize], &'a [usize], usize);
         let decode = Decode::greedy(9).with_names("per", "wer").with_references(|source| match source {
             [1] => vec![vec![5, 6, 7, 8], vec![5, 6, 9, 8]],
             _ => Vec::new(),
         });
-        /// A source, its target, what was found, the nearest reference, the edits.
-        type Case<'a> = (usize, &'a [usize], &'a [usize], &'a [usize], usize);
         let cases: [Case<'_>; 4] = [
             // Another reference is right; is nearer; is as near as the target, which then counts; is of another source.
             (1, &[3], &[5, 6, 9, 8], &[5, 6, 9, 8], 0),
