@@ -1,10 +1,11 @@
 //! Additive attention, as Burn's tensors see it.
 
 use burn::tensor::activation::{softmax, tanh};
-use burn::tensor::{Bool, DType, Tensor, module};
+use burn::tensor::{Bool, DType, Tensor};
 
 #[cfg(feature = "flex")]
 use crate::fused::fused;
+use crate::linear::plain;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
@@ -49,7 +50,7 @@ pub fn additive_attention(
         return (context, packed.narrow(1, features, time).unsqueeze_dim(2));
     }
     let [batch, time, _] = encoder.dims();
-    let scores = module::linear(tanh(mapped + query), v.transpose(), bias).swap_dims(1, 2);
+    let scores = plain(tanh(mapped + query), v, bias).swap_dims(1, 2);
     let mask = match mask {
         Some(mask) => mask.unsqueeze_dim::<3>(1),
         None => Tensor::full([batch, 1, time], true, &scores.device()),

@@ -36,7 +36,21 @@ pub fn linear<const D: usize>(
             };
         }
     }
-    activation.plain(module::linear(input, weight.transpose(), bias))
+    activation.plain(plain(input, weight, bias))
+}
+
+/// By Burn's operation, but for a batch without rows, which flex multiplies as if there were one: those are a matrix first.
+pub(crate) fn plain<const D: usize>(
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let mut shape = input.dims();
+    if D <= 2 || shape.iter().all(|&size| size > 0) {
+        return module::linear(input, weight.transpose(), bias);
+    }
+    shape[D - 1] = weight.dims()[0];
+    module::linear(input.flatten::<2>(0, D - 2), weight.transpose(), bias).reshape(shape)
 }
 
 #[cfg(feature = "flex")]

@@ -199,6 +199,18 @@ fn what_no_kernel_takes_goes_to_the_plain_operations() {
     let inputs = Inputs::new([3, 5, 7, 7], true, Named::Some);
     inputs.run(DType::F64, true, [true; 5]);
     assert_eq!(fallbacks(), before + 2);
+    // No sequence, and so no gradient.
+    for on in [true, false] {
+        set_enabled(on);
+        let Inputs { mapped, query, v, bias, encoder, mask } = Inputs::new([0, 5, 7, 6], true, Named::All);
+        let v = v.require_grad();
+        let (context, weights) = additive_attention(mapped, query, v.clone(), bias, encoder, mask);
+        assert_eq!((context.dims(), weights.dims()), ([0, 1, 6], [0, 5, 1]));
+        let gradient = v.grad(&(context.sum() + weights.sum()).backward()).unwrap();
+        assert!(wide(gradient).iter().all(|&x| x == 0.0));
+    }
+    set_enabled(true);
+    assert_eq!(fallbacks(), before + 3);
 }
 
 #[test]

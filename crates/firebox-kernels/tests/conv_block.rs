@@ -310,7 +310,7 @@ fn the_order_in_memory_changes_no_value() {
 }
 
 #[test]
-fn groups_go_to_the_plain_operations_and_are_counted() {
+fn groups_and_empty_batches_go_to_the_plain_operations_and_are_counted() {
     let _alone = alone();
     set_enabled(true);
     let device = Device::flex();
@@ -322,6 +322,14 @@ fn groups_go_to_the_plain_operations_and_are_counted() {
     let out = conv_block(images, weight, filters(0.0), filters(1.0), filters(0.0), 1e-5, settings);
     assert_eq!(out.output.dims(), [2, 6, 3, 3]);
     assert_eq!(fallbacks(), before + 1);
+    // No image.
+    let (images, weight) =
+        (Tensor::<4>::zeros([0, 4, 5, 5], &device), Tensor::<4>::zeros([6, 4, 3, 3], &device));
+    let empty = conv_relu(images.clone(), weight.clone(), filters(0.0), PLAIN);
+    let settings = ConvBlockSettings { pool: true, ..PLAIN };
+    let pooled = conv_block(images, weight, filters(0.0), filters(1.0), filters(0.0), 1e-5, settings).output;
+    assert_eq!((empty.dims(), pooled.dims()), ([0, 6, 3, 3], [0, 6, 1, 1]));
+    assert_eq!(fallbacks(), before + 3);
 }
 
 #[test]
@@ -567,5 +575,56 @@ fn what_is_no_number_stays_none() {
             let images = Tensor::from_data(TensorData::new(values, shape), &images.device());
             assert!(all_none(images, 0.0), "{bad}");
         }
+    }
+}
+
+/// All gradients, those of bias, γ and β too, and of what lies behind.
+#[test]
+fn gradients_are_no_numbers_where_those_of_the_plain_operations_are() {
+    let _alone = alone();
+    Device::flex().seed(16);
+    let device = Device::flex().autodiff();
+    let normal = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(0.1, 1.0), &device);
+    for (place, pool, [channels, filters]) in
+        (0..6).flat_map(|place| [(place, false, [2, 3]), (place, true, [2, 3]), (place, true, [16, 32])])
+    {
+        let side = if pool { 3 } else { 6 };
+        let inputs = [
+            normal([12, channels, 6, 6]),
+            normal([filters, channels, 3, 3]),
+            normal([1, 1, 1, filters]),
+            normal([1, 1, 1, filters]),
+            normal([1, 1, 1, filters]),
+            normal([12, filters, side, side]),
+        ];
+        let mut number = 0;
+        let inputs = inputs.map(|tensor| {
+            let (shape, mut values) = (tensor.dims(), tensor.into_data().try_to_vec::<f32>().unwrap());
+            if number == place {
+                values[1] = f32::NAN;
+            }
+            number += 1;
+            Tensor::<4>::from_data(TensorData::new(values, shape), &device).require_grad()
+        });
+        let [kernel, plain] = [true, false].map(|on| {
+            set_enabled(on);
+            let [images, weight, bias, gamma, beta, slopes] = inputs.clone();
+            let [bias, gamma, beta] = [bias, gamma, beta].map(|x| x.reshape([filters]));
+            let settings = ConvBlockSettings { padding: [1, 1], pool, ..PLAIN };
+            let out = conv_block(images, weight, bias, gamma, beta, 1e-3, settings);
+            let gradients = (out.output.clone() * slopes).sum().backward();
+            let mut results = vec![
+                ("output", wide(out.output)),
+                ("mean", wide(out.mean)),
+                ("variance", wide(out.variance)),
+            ];
+            let names = ["images", "weight", "bias", "gamma", "beta", "slopes"];
+            results.extend(
+                std::iter::zip(names, &inputs).map(|(name, x)| (name, wide(x.grad(&gradients).unwrap()))),
+            );
+            results
+        });
+        set_enabled(true);
+        assert_same_kinds(&format!("{place}, {channels} to {filters}, pool {pool}"), &kernel, &plain);
     }
 }

@@ -195,9 +195,14 @@ fn what_no_kernel_takes_goes_to_the_plain_operations() {
     let before = fallbacks();
     let empty = linear(Tensor::<2>::zeros([0, 4], &device()), weight.clone(), None, Activation::Relu);
     assert_eq!(empty.dims(), [0, 5]);
+    let leaf = weight.clone().detach().require_grad();
+    let empty = linear(Tensor::<3>::zeros([0, 3, 4], &device()), leaf.clone(), None, Activation::Relu);
+    assert_eq!(empty.dims(), [0, 3, 5]);
+    let gradient = leaf.grad(&empty.sum().backward()).unwrap();
+    assert_eq!(gradient.into_data().try_to_vec::<f32>().unwrap(), [0.0; 20]);
     let wide = linear(normal([2, 4], 1.0).cast(DType::F64), weight.cast(DType::F64), None, Activation::Tanh);
     assert_eq!((wide.dims(), wide.dtype()), ([2, 5], DType::F64));
-    assert_eq!(fallbacks(), before + 2);
+    assert_eq!(fallbacks(), before + 3);
 }
 
 /// An output of a slope that is not positive doesn't tell the input's sign.

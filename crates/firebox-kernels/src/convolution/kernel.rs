@@ -195,8 +195,10 @@ impl Fused<5> for ConvBlock {
             let output = Array::new(output, shape).with_order(self.output_order);
             return Computed { output, beside: vec![], kept: None };
         };
-        let (inner, statistics) = self.convolve(images, weight);
-        let affine = Affine::of_batch(&statistics, epsilon, [bias, gamma, beta]);
+        let (inner, mut statistics) = self.convolve(images, weight);
+        // The bias moves mean and output alike and is left out of both; where it is no number, so are variance and output.
+        statistics.iter_mut().zip(bias).for_each(|(moments, &bias)| *moments = moments.beside(bias));
+        let affine = Affine::of_batch(&statistics, epsilon, [gamma, beta]);
         let mut peaks = (self.pool && tracked).then(|| Recycled::new(output.len()));
         let mut of_images = peaks.as_mut().map(|peaks| peaks.chunks_mut(self.outer().max(1)));
         let tasks: Vec<_> = output
@@ -229,13 +231,6 @@ impl Fused<5> for ConvBlock {
         let slopes = backward.slopes(gamma, &sums);
         let [images, weight] = backward.products(&slopes, images, weight, [wanted[0], wanted[1]]);
         let narrow = |which: usize| sums.iter().map(|sums| sums[which] as f32).collect();
-        [
-            images,
-            weight,
-            // The bias moves all values of a filter alike, which the normalisation takes away.
-            Some(vec![0.0; self.filters]),
-            Some(narrow(1)),
-            Some(narrow(0)),
-        ]
+        [images, weight, Some(slopes.of_bias()), Some(narrow(1)), Some(narrow(0))]
     }
 }

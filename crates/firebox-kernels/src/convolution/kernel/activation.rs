@@ -16,14 +16,13 @@ pub(super) struct Affine {
 
 impl Affine {
     /// The normalisation by the batch's statistics.
-    pub(super) fn of_batch(statistics: &[Moments], epsilon: f64, [bias, gamma, beta]: [&[f32]; 3]) -> Affine {
+    pub(super) fn of_batch(statistics: &[Moments], epsilon: f64, [gamma, beta]: [&[f32]; 2]) -> Affine {
         let (mut center, mut scale, mut shift) = (Vec::new(), Vec::new(), Vec::new());
         for (filter, moments) in statistics.iter().enumerate() {
             let a = f64::from(gamma[filter]) / (moments.variance() + epsilon).sqrt();
-            // The bias moves mean and output alike and is left out of both; where it is no number, so is the output.
             center.push(moments.mean() as f32);
             scale.push(a as f32);
-            shift.push(beta[filter] + 0.0 * bias[filter]);
+            shift.push(beta[filter]);
         }
         Affine { center, scale, shift }
     }
@@ -121,11 +120,11 @@ impl<S: Simd> AffineVector<S> {
         simd.add_f32s(simd.mul_f32s(self.scale, z), self.shift)
     }
 
-    /// Those gradients that ReLU lets through, and zeros.
+    /// Those gradients that ReLU lets through, as Burn's does where a value is no number; and zeros.
     #[inline(always)]
     pub(super) fn passed(self, simd: S, gradient: S::f32s, z: S::f32s) -> S::f32s {
         let zero = simd.splat_f32s(0.0);
-        simd.select_f32s(simd.greater_than_f32s(self.value(simd, z), zero), gradient, zero)
+        simd.select_f32s(simd.less_than_or_equal_f32s(self.value(simd, z), zero), zero, gradient)
     }
 }
 
@@ -158,22 +157,20 @@ impl WithSimd for Pool<'_> {
     }
 }
 
-/// Of some filters of a window: ReLU of the largest value, and the first of the largest ones, centered. A value that is no
-/// number is only chosen if it comes first, but makes an output that is none.
+/// Of some filters of a window: ReLU of the largest value, and the first of the largest ones, centered. If there are values
+/// that are no numbers, the last of them is the largest.
 #[inline(always)]
 fn largest<S: Simd>(simd: S, affine: AffineVector<S>, window: [&[f32]; 4], v: usize) -> (S::f32s, S::f32s) {
     let mut peak = affine.centered(simd, load(simd, window[0], v));
     let mut largest = affine.value(simd, peak);
-    let mut numbers = simd.equal_f32s(largest, largest);
     for other in &window[1..] {
         let z = affine.centered(simd, load(simd, other, v));
         let value = affine.value(simd, z);
-        let larger = simd.greater_than_f32s(value, largest);
+        let no_number = simd.not_m32s(simd.equal_f32s(value, value));
+        let larger = simd.or_m32s(simd.greater_than_f32s(value, largest), no_number);
         peak = simd.select_f32s(larger, z, peak);
         largest = simd.select_f32s(larger, value, largest);
-        numbers = simd.and_m32s(numbers, simd.equal_f32s(value, value));
     }
     let zero = simd.splat_f32s(0.0);
-    let rectified = simd.select_f32s(simd.greater_than_f32s(largest, zero), largest, zero);
-    (simd.select_f32s(numbers, rectified, simd.splat_f32s(f32::NAN)), peak)
+    (simd.select_f32s(simd.less_than_or_equal_f32s(largest, zero), zero, largest), peak)
 }

@@ -23,6 +23,11 @@ impl Moments {
         }
     }
 
+    /// What the values are beside a number that moves all of them alike: the same, and nothing if it is none.
+    pub(super) fn beside(self, number: f32) -> Self {
+        Moments { squares: self.squares + 0.0 * f64::from(number), ..self }
+    }
+
     pub(super) fn mean(&self) -> f64 {
         self.mean
     }

@@ -29,6 +29,15 @@ pub(super) struct Slopes {
     pub(super) slope: Vec<f32>,
 }
 
+impl Slopes {
+    /// The gradient of the convolution's bias, which moves all values of a filter alike: the normalisation takes that away.
+    /// Where the convolution's gradient is no number, so is this.
+    pub(super) fn of_bias(&self) -> Vec<f32> {
+        let slopes = self.routed.iter().zip(&self.constant).zip(&self.slope);
+        slopes.map(|((routed, constant), slope)| 0.0 * routed + 0.0 * constant + 0.0 * slope).collect()
+    }
+}
+
 /// Memory for some of the filters of all places: those of place (y, x) begin at `first + y · row + x · place`.
 pub(super) struct Places<'a> {
     pub(super) values: &'a mut [f32],
