@@ -63,7 +63,8 @@
 //!
 //! Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
 //! A long text is read in [`Windows`], by batches whose rows go on where the batch before has left them ([`Stretches`]);
-//! [`read_text`] reads it, and a [`Vocabulary`] makes numbers of its characters. [`idx`] reads the files of MNIST and its relatives, [`fashion_mnist`] one of them in particular.
+//! [`read_text`] reads it, and a [`Vocabulary`] makes numbers of its characters. [`idx`] reads the files of MNIST and its
+//! relatives, [`fashion_mnist`] one of them in particular, [`cmudict`] a dictionary of pronunciations.
 //! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device` makes a
 //! loader one of tensors, and `Loader::into_burn` one of Burn's own; nothing else in this crate knows a tensor
 //! framework.
@@ -72,6 +73,7 @@ mod batch_sampler;
 mod batches;
 #[cfg(feature = "burn")]
 mod burn_loader;
+pub mod cmudict;
 mod collate;
 mod dataset;
 mod elements;
@@ -80,6 +82,7 @@ mod exact;
 pub mod fashion_mnist;
 pub mod idx;
 mod loader;
+mod packed;
 mod pad;
 mod per_epoch;
 mod permutation;

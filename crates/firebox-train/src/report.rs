@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
 use crate::files;
+use crate::heat_map::HeatMap;
 use crate::metrics::Confusion;
 use crate::metrics_log::Records;
 
@@ -311,6 +312,17 @@ impl Report {
         Ok(self)
     }
 
+    /// Matrices of shares side by side, such as an attention's weights.
+    pub fn maps(mut self, title: &str, maps: &[HeatMap]) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2><div class=\"gallery maps\">", escape(title));
+        for map in maps {
+            let (picture, caption) = (map.draw(), escape(&map.caption));
+            let _ = write!(self.body, "<figure>{picture}<figcaption>{caption}</figcaption></figure>");
+        }
+        self.body.push_str("</div>");
+        self
+    }
+
     /// Writes the page, in the place of the one that may be there: a reader finds one of them whole.
     ///
     /// # Errors
@@ -362,7 +374,7 @@ table{border-collapse:collapse}td,th{padding:.25em .6em;text-align:right;font-va
 .confusion td{min-width:2.6em}.confusion .column{height:7.5em;vertical-align:bottom;padding:.25em 0}\
 .confusion .column span{writing-mode:vertical-rl;transform:rotate(180deg)}.confusion .right{color:#666}\
 .gallery{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;width:104px;font-size:12px;line-height:1.3}\
-figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}\
+figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}.maps figure{width:auto}\
 .wide figure,.wide figure img{width:auto;max-width:100%}";
 
 /// Points on a chart are means of as many neighbours that no more than 600 are left.
@@ -451,6 +463,6 @@ fn capitalised(name: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
