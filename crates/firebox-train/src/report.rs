@@ -52,14 +52,7 @@ impl Report {
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
     pub fn of(title: &str, metrics: &Path) -> Result<Self, Error> {
-        let mut report = Report {
-            title: title.to_owned(),
-            body: String::new(),
-            refresh: None,
-            metrics: metrics.to_owned(),
-            series: BTreeMap::new(),
-            passes: Vec::new(),
-        };
+        let mut report = Report { metrics: metrics.to_owned(), ..Report::new(title) };
         for record in Records::open(metrics)? {
             report.add(record?);
         }
@@ -112,8 +105,14 @@ impl Report {
 
     /// A report without records.
     pub fn new(title: &str) -> Self {
-        let (title, body) = (title.to_owned(), String::new());
-        Report { title, body, metrics: PathBuf::new(), records: Vec::new() }
+        Report {
+            title: title.to_owned(),
+            body: String::new(),
+            refresh: None,
+            metrics: PathBuf::new(),
+            series: BTreeMap::new(),
+            passes: Vec::new(),
+        }
     }
 
     /// A heading, and HTML below it.

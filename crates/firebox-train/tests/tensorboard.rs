@@ -22,7 +22,7 @@ fn masked_crc32c(bytes: &[u8]) -> u32 {
             crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
         }
     }
-    ((!crc >> 15) | (!crc << 17)).wrapping_add(0xa282_ead8)
+    (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// The records of a file; a short last one is left out, as by TensorBoard.
@@ -103,14 +103,17 @@ fn bytes(message: &[u8], number: u64) -> Vec<Vec<u8>> {
     .collect()
 }
 
+/// A step; a picture's file; its width, height and number of colours.
+type Image = (u64, Vec<u8>, [u64; 3]);
+/// A step; minimum, maximum, number, sum, sum of squares; limits; counts.
+type Histogram = (u64, [f64; 5], Vec<f64>, Vec<f64>);
+
 /// What a folder's files say by tag: (step, value), with what a restart voids left out.
 #[derive(Default)]
 struct Board {
     scalars: BTreeMap<String, Vec<(u64, f32)>>,
-    /// The pictures' files, widths, heights and numbers of colours.
-    images: BTreeMap<String, Vec<(u64, Vec<u8>, [u64; 3])>>,
-    /// Minimum, maximum, number, sum, sum of squares; limits; counts.
-    histograms: BTreeMap<String, Vec<(u64, [f64; 5], Vec<f64>, Vec<f64>)>>,
+    images: BTreeMap<String, Vec<Image>>,
+    histograms: BTreeMap<String, Vec<Histogram>>,
     /// The steps from which on something was void.
     restarts: Vec<u64>,
 }
