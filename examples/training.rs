@@ -3,7 +3,8 @@
 //!     cargo run --release --example training
 //!
 //! Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a report. A run that
-//! was stopped goes on with `--resume`; `--predict picture.png` asks the newest run what it sees.
+//! was stopped goes on with `--resume`; `--predict picture.png` asks the newest run what it sees. `--find-lr` looks for a
+//! learning rate, and `--fast-dev-run` whether everything works at all.
 
 mod common;
 
@@ -13,13 +14,18 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::{Args, Parser};
-use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
+use common::{
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+};
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::LabelledImage;
 use firebox::data::{BoxError, Indexed, LoaderBuilder, Subset, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
-use firebox::train::{Checkpoints, Interrupt, Picture, Predictions, Report, TrainerConfig, peak_rss_bytes};
+use firebox::train::{
+    Checkpoints, Error, Interrupt, LrCurve, LrFinder, Picture, Predictions, Report, TrainerConfig,
+    peak_rss_bytes,
+};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
 use serde::{Deserialize, Serialize};
@@ -33,9 +39,15 @@ struct Cli {
     recipe: Recipe,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    followers: Followers,
     /// Say what a PNG or JPEG picture shows, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config", "log"])]
+    #[cfg_attr(feature = "tui", arg(conflicts_with = "dashboard"))]
     predict: Option<PathBuf>,
+    /// Try learning rates, say which to begin with and plot them in the run's folder, instead of training
+    #[arg(long, conflicts_with_all = ["resume", "predict", "lr", "fast_dev_run"])]
+    find_lr: bool,
 }
 
 /// The settings that decide the result; `config.json` holds them.
@@ -95,6 +107,10 @@ struct Recipe {
     /// Stop after so many epochs that didn't get better
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     patience: Option<usize>,
+    /// One step, one batch of validation and one of test, and all that a whole run writes
+    #[arg(long)]
+    #[serde(default)]
+    fast_dev_run: bool,
 }
 
 impl Recipe {
@@ -103,13 +119,33 @@ impl Recipe {
         (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
         config.patience = self.patience;
-        config
+        if self.fast_dev_run { config.fast_dev_run() } else { config }
+    }
+
+    /// What a file can say and flags can't. The other settings are looked at by what they are for.
+    fn check(&self) -> Result<(), Error> {
+        self.trainer().check()?;
+        OneCycle::new(self.lr, 1).map(drop)
+    }
+
+    /// How many images are tested.
+    fn tested(&self) -> Option<usize> {
+        let batch = self.fast_dev_run.then_some(self.batch_size);
+        batch.into_iter().chain(self.limit_test).min()
     }
 }
 
-fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+/// What its report is called.
+const TITLE: &str = "Fashion-MNIST, convolutional network";
+
+fn train(
+    settings: &Settings<'_, Recipe>,
+    followers: &Followers,
+    find_lr: bool,
+) -> Result<ExitCode, BoxError> {
     let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
+    recipe.check()?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
@@ -120,7 +156,7 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let twelfth = all.len() / 12;
     let (train, valid) = random_split(all, twelfth, recipe.seed)?;
     let (train, valid) = (first(train, recipe.limit_train), first(valid, recipe.limit_test));
-    let test = Arc::new(first(fashion_mnist::test(&recipe.data_dir)?, recipe.limit_test));
+    let test = Arc::new(first(fashion_mnist::test(&recipe.data_dir)?, recipe.tested()));
     if train.is_empty() || valid.is_empty() || test.is_empty() {
         let counts =
             format!("{} to train, {} to validate and {} to test", train.len(), valid.len(), test.len());
@@ -134,11 +170,17 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let mut task = task(&recipe, &device)?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
+    let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
+    if find_lr {
+        run.write_config(&recipe)?;
+        return show_rates(&trainer.interrupt(interrupt).find_lr(&LrFinder::new(), &mut task, &train)?, &run);
+    }
     let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
-    let trainer = trainer.schedule(schedule).interrupt(interrupt).callback(Progress::new());
-    let mut trainer = settings.record(&recipe, &run, trainer)?;
+    let trainer = trainer.schedule(schedule).interrupt(interrupt);
+    let trainer = settings.record(&recipe, &run, trainer)?;
+    let mut trainer = followers.follow(trainer, display, &run, TITLE);
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
@@ -166,7 +208,7 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
         fields.retain(|_, value| !value.is_null());
     }
     run.write_summary(&summary)?;
-    Report::of("Fashion-MNIST, convolutional network", &run.metrics())?
+    Report::of(TITLE, &run.metrics())?
         .facts([
             ("test accuracy", format!("{:.2} %", 100.0 * accuracy.unwrap_or(f64::NAN))),
             ("test loss", format!("{:.4}", loss.unwrap_or(f64::NAN))),
@@ -183,6 +225,27 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
         .write(&run.report())?;
     say(format!("test accuracy: {:.2} %, {seconds:.1} s", 100.0 * accuracy.unwrap_or(f64::NAN)));
     say(format!("report: {}", run.report().display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says which learning rates a search suggests, and plots what it has seen.
+fn show_rates(curve: &LrCurve, run: &RunDir) -> Result<ExitCode, BoxError> {
+    curve.write(&run.lr_points())?;
+    let steps = curve.points().len();
+    let rate = |rate: Option<f64>| rate.map_or("none".to_owned(), |rate| format!("{rate:.2e}"));
+    let (steepest, tenth) = (rate(curve.steepest()), rate(curve.tenth_of_lowest()));
+    Report::new("Fashion-MNIST, learning rates")
+        .facts([
+            ("where the loss falls most steeply", steepest.clone()),
+            ("a tenth of where it is lowest", tenth.clone()),
+            ("steps", steps.to_string()),
+        ])
+        .lr_curve(curve)?
+        .write(&run.lr_plot())?;
+    say(format!(
+        "suggested learning rate: {steepest} (a tenth of the lowest loss's: {tenth}), {steps} steps"
+    ));
+    say(format!("plot: {}", run.lr_plot().display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -319,7 +382,7 @@ fn main() -> ExitCode {
         let settings = Settings::new("training", &cli.recipe, &cli.place, given)?;
         match &cli.predict {
             Some(picture) => predict(&settings, picture),
-            None => train(&settings),
+            None => train(&settings, &cli.followers, cli.find_lr),
         }
     })
 }

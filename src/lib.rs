@@ -16,7 +16,7 @@
 //! # Features
 //!
 //! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
-//! time: [`train::Backend`].
+//! time: [`train::Backend`]. `tui`: Burn's dashboard in the terminal, as the callback `train::Dashboard`.
 
 #![forbid(unsafe_code)]
 
@@ -38,3 +38,15 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/write-your-own-task.md")]
+struct OwnTask;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/text.md")]
+struct Text;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-lightning-and-burn.md")]
+struct FromOthers;

@@ -40,7 +40,8 @@ fn json(path: &Path) -> Value {
 fn a_run_leaves_what_other_tools_read() {
     let (_folder, run, name) = folder();
     let small = ["--limit-train", "150", "--limit-test", "70", "--batch-size", "32", "--epochs", "2"];
-    let said = succeed(&[&["--run-dir", &name][..], &small].concat());
+    let log = ["--log", "csv,tensorboard"];
+    let said = succeed(&[&["--run-dir", &name][..], &small, &log].concat());
     assert!(said.contains("test accuracy: "), "{said}");
 
     let config = json(&run.join("config.json"));
@@ -75,6 +76,13 @@ fn a_run_leaves_what_other_tools_read() {
         }
     }
 
+    let table = fs::read_to_string(run.join("metrics.csv")).unwrap();
+    assert!(table.starts_with("kind,step,epoch,split,seconds,lr,"), "{table}");
+    assert_eq!(table.lines().count(), 1 + records.len(), "a row for each record, the test's too");
+    let mut events = fs::read_dir(run.join("tensorboard")).unwrap().map(|entry| entry.unwrap());
+    assert!(events.next().unwrap().file_name().to_str().unwrap().starts_with("events.out.tfevents."));
+    assert!(events.next().is_none(), "one file for one process");
+
     for link in ["last", "best"] {
         let checkpoint = run.join("checkpoints").join(link);
         assert!(fs::read_link(&checkpoint).unwrap().to_str().unwrap().starts_with("step-"));
@@ -92,6 +100,7 @@ fn a_run_leaves_what_other_tools_read() {
     }
     let foreign = report.replace("http://www.w3.org/2000/svg", "");
     assert!(!foreign.contains("http") && !foreign.contains("<script src"), "the report needs other files");
+    assert!(!report.contains("refresh"), "a finished run's report does not change any more");
 
     // Any picture will do, whatever its size, colours and name.
     let picture = run.join("picture.unknown");
@@ -257,6 +266,8 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--dropout", "1"], 2, &["--dropout", "expected a number from 0, below 1"]),
         (&["--epochs", "0"], 2, &["--epochs"]),
         (&["--nonsense"], 2, &["--nonsense"]),
+        (&["--log", "csv,parchment"], 2, &["--log", "parchment"]),
+        (&["--log", "csv", "--predict", &picture], 2, &["--log", "--predict"]),
         (&["--resume", "--overwrite", "--run-dir", &name], 2, &["--resume", "--overwrite"]),
         (&["--epochs", "18446744073709551615"], 2, &["--epochs", "1000000"]),
         (&["--workers", "18446744073709551615"], 1, &["workers", "at most 1024"]),
@@ -364,7 +375,7 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
     let weights = |run: &Path| fs::read(run.join("checkpoints/last/model.safetensors")).unwrap();
     for (signal, code, after) in [("-INT", Some(130), 30), ("-TERM", Some(143), 95), ("-KILL", None, 110)] {
         let (_folder, run, name) = folder();
-        let running = Running::start(&[&["--run-dir", &name][..], &LONG].concat());
+        let running = Running::start(&[&["--run-dir", &name, "--log", "csv"][..], &LONG].concat());
         running.until_step(&run, after);
         running.signal(signal);
         let output = running.output();
@@ -376,7 +387,16 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
             assert!(said.contains(&format!("go on with: --resume --run-dir {name}")), "{said}");
         }
         assert!(!run.join("summary.json").exists());
-        succeed(&["--run-dir", &name, "--resume", "--workers", "2", "--threads", "1"]);
+        let report = fs::read_to_string(run.join("report.html")).unwrap();
+        let says = if code.is_some() { "a resume goes on" } else { "Running: step " };
+        assert!(
+            report.contains(says) && report.contains("refresh") == code.is_none(),
+            "{signal}: {report:.900}"
+        );
+        succeed(&["--run-dir", &name, "--resume", "--workers", "2", "--threads", "1", "--log", "csv"]);
+        let rows = fs::read_to_string(run.join("metrics.csv")).unwrap().lines().count();
+        let records = fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();
+        assert_eq!(rows, 1 + records, "{signal}");
         assert_eq!(losses(&run), losses(&whole), "{signal}");
         assert_eq!(weights(&run), weights(&whole), "{signal}");
     }

@@ -1,4 +1,5 @@
-//! What the examples' command lines share: the run's folder, settings from a file or an older run, errors of one line.
+//! What the examples' command lines share: the run's folder, settings from a file or an older run, who follows a run, errors of
+//! one line.
 
 // Each example is a program of its own, and none needs everything.
 #![allow(dead_code)]
@@ -9,9 +10,14 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind as Refusal;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Parser};
+use clap::{ArgMatches, Args, Parser, ValueEnum};
 use firebox::data::BoxError;
-use firebox::train::{ErrorKind, Event, RunDir, Trainer, layered};
+#[cfg(feature = "tui")]
+use firebox::train::Dashboard;
+use firebox::train::{
+    Callback, CsvLog, ErrorKind, Event, Interrupt, LiveReport, Progress, RunDir, TensorBoard, Trainer,
+    layered,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -31,6 +37,57 @@ pub(crate) struct Place {
     /// Begin anew in a folder that holds a run already
     #[arg(long, requires = "run_dir")]
     overwrite: bool,
+}
+
+/// Who follows a run. It decides no result, so that a resumed run may be followed by others.
+#[derive(Args)]
+pub(crate) struct Followers {
+    /// Write the records in this form, too; several by commas
+    #[arg(long, value_name = "FORM", value_enum, value_delimiter = ',')]
+    log: Vec<Log>,
+    /// Show the run on Burn's dashboard instead of a progress bar
+    #[cfg(feature = "tui")]
+    #[arg(long)]
+    dashboard: bool,
+}
+
+/// A form of records beside `metrics.jsonl`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Log {
+    /// A table, metrics.csv
+    Csv,
+    /// Event files in tensorboard/
+    #[value(name = "tensorboard")]
+    TensorBoard,
+}
+
+/// What shows a person on the terminal how far the run is.
+pub(crate) type Display = Box<dyn FnMut(&Event<'_>) -> Result<(), BoxError>>;
+
+impl Followers {
+    /// The display. To be called before there is a folder: it may find no terminal.
+    #[cfg_attr(not(feature = "tui"), expect(unused_variables, reason = "a bar has no keys"))]
+    pub(crate) fn display(&self, interrupt: &Interrupt) -> Result<Display, BoxError> {
+        #[cfg(feature = "tui")]
+        if self.dashboard {
+            let mut dashboard = Dashboard::new(interrupt)?;
+            return Ok(Box::new(move |event: &Event<'_>| dashboard.on_event(event)));
+        }
+        let mut bar = Progress::new();
+        Ok(Box::new(move |event: &Event<'_>| bar.on_event(event)))
+    }
+
+    /// Lets them follow a run, and a report with a title.
+    pub(crate) fn follow(&self, trainer: Trainer, display: Display, run: &RunDir, title: &str) -> Trainer {
+        let mut trainer = trainer.callback(display).callback(LiveReport::new(run, title));
+        if self.log.contains(&Log::Csv) {
+            trainer = trainer.callback(CsvLog::new(run));
+        }
+        if self.log.contains(&Log::TensorBoard) {
+            trainer = trainer.callback(TensorBoard::new(run));
+        }
+        trainer
+    }
 }
 
 /// Runs an example: parses its command line and says in one line what went wrong, if something did.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
 use crate::idx::LabelledImages;
+use crate::packed::find;
 
 /// The names of the classes, by label.
 pub const CLASSES: [&str; 10] = [
@@ -36,17 +37,7 @@ pub fn test(folder: impl AsRef<Path>) -> Result<LabelledImages, Error> {
 }
 
 fn open(folder: &Path, part: &str) -> Result<LabelledImages, Error> {
-    let file = |kind: &str| {
-        let plain = folder.join(format!("{part}-{kind}-ubyte"));
-        let gzip = plain.with_added_extension("gz");
-        if gzip.exists() {
-            Ok(gzip)
-        } else if plain.exists() {
-            Ok(plain)
-        } else {
-            Err(Error::new(ErrorKind::Io, "no such file, neither with .gz nor without").at_path(plain))
-        }
-    };
+    let file = |kind: &str| find(folder, &format!("{part}-{kind}-ubyte"));
     let images = LabelledImages::open(file("images-idx3")?, file("labels-idx1")?, CLASSES.len())?;
     match images.size() {
         [28, 28] => Ok(images),

@@ -4,15 +4,14 @@
 //! big-endian 32-bit number, then the elements in row-major order. Unsigned bytes are read (code 8), which
 //! is what all the image sets use.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind as IoKind, Read};
+use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
 use burn_dataset::Dataset;
 use bytes::Bytes;
-use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, ErrorKind};
+use crate::packed::{open, undecodable};
 
 const UNSIGNED_BYTE: u8 = 8;
 
@@ -33,12 +32,7 @@ impl Idx {
     /// bytes, or is shorter or longer than its dimensions say. The error names the file.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let read = || {
-            let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
-            let gzip = file.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]);
-            if gzip { Self::parse(MultiGzDecoder::new(file)) } else { Self::parse(file) }
-        };
-        read().map_err(|error| error.at_path(path))
+        open(path).and_then(Self::parse).map_err(|error| error.at_path(path))
     }
 
     fn parse(mut file: impl Read) -> Result<Self, Error> {
@@ -83,20 +77,6 @@ fn fill(file: &mut impl Read, buffer: &mut [u8], what: &str) -> Result<(), Error
 
 fn format_error(message: String) -> Error {
     Error::new(ErrorKind::Format, message)
-}
-
-fn unreadable(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Io, "cannot be read").caused_by(error)
-}
-
-/// Errors behind the first bytes: the decoder's are about the file's contents.
-fn undecodable(error: std::io::Error) -> Error {
-    match error.kind() {
-        IoKind::InvalidData | IoKind::InvalidInput | IoKind::UnexpectedEof => {
-            Error::new(ErrorKind::Format, "damaged or cut short").caused_by(error)
-        }
-        _ => unreadable(error),
-    }
 }
 
 /// An image with its class.

@@ -62,7 +62,9 @@
 //! # What else is here
 //!
 //! Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
-//! [`idx`] reads the files of MNIST and its relatives, [`fashion_mnist`] one of them in particular.
+//! A long text is read in [`Windows`], by batches whose rows go on where the batch before has left them ([`Stretches`]);
+//! [`read_text`] reads it, and a [`Vocabulary`] makes numbers of its characters. [`idx`] reads the files of MNIST and its
+//! relatives, [`fashion_mnist`] one of them in particular, [`cmudict`] a dictionary of pronunciations.
 //! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device` makes a
 //! loader one of tensors, and `Loader::into_burn` one of Burn's own; nothing else in this crate knows a tensor
 //! framework.
@@ -71,6 +73,7 @@ mod batch_sampler;
 mod batches;
 #[cfg(feature = "burn")]
 mod burn_loader;
+pub mod cmudict;
 mod collate;
 mod dataset;
 mod elements;
@@ -79,6 +82,7 @@ mod exact;
 pub mod fashion_mnist;
 pub mod idx;
 mod loader;
+mod packed;
 mod pad;
 mod per_epoch;
 mod permutation;
@@ -87,9 +91,11 @@ mod seed;
 mod seen;
 #[cfg(feature = "burn")]
 mod sequence_batch;
+mod stretches;
 mod sync;
 #[cfg(feature = "burn")]
 mod tensors;
+mod text;
 
 pub use burn_dataset;
 
@@ -115,5 +121,7 @@ pub use seed::{SampleRng, Stream, derive_seed};
 pub use seen::{Overlap, Seen};
 #[cfg(feature = "burn")]
 pub use sequence_batch::SequenceBatch;
+pub use stretches::{Stretches, Windows};
 #[cfg(feature = "burn")]
 pub use tensors::{IntoTensors, OnDevice};
+pub use text::{Vocabulary, read_text};

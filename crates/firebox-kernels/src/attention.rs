@@ -10,7 +10,7 @@ use crate::linear::plain;
 use crate::switch::eligible;
 
 #[cfg(feature = "flex")]
-mod kernel;
+pub(crate) mod kernel;
 
 /// Where additive attention looks, and what it sees there (Bahdanau, Cho, Bengio 2015): weights softmax(v·tanh(mapped +
 /// query) + b) over time, and what the encoder gave by these weights.

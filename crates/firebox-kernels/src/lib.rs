@@ -12,6 +12,7 @@
 //! | [`recurrent`] | one direction of an RNN, LSTM or GRU over whole sequences |
 //! | [`linear`] | a linear map and its activation |
 //! | [`additive_attention`] | between its two maps: scores, masked softmax, context |
+//! | [`attentive_lstm`] | an LSTM that attends to other sequences at each step, over whole sequences |
 //! | [`cross_entropy`] | softmax and the mean of the negative logarithms |
 //! | [`adam`], [`sgd`], [`Norm`] | an optimiser's step in one pass over a parameter; the norm of all gradients |
 //!
@@ -56,6 +57,7 @@
 
 mod allocator;
 mod attention;
+mod attentive_lstm;
 mod compute_threads;
 mod convolution;
 mod cross_entropy;
@@ -80,6 +82,7 @@ mod switch;
 mod tasks;
 
 pub use attention::{additive_attention, masked_softmax};
+pub use attentive_lstm::{Attended, attentive_lstm};
 pub use compute_threads::start_compute_threads;
 pub use convolution::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
 pub use cross_entropy::cross_entropy;

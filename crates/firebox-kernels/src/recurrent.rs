@@ -12,7 +12,7 @@ use crate::switch::eligible;
 
 mod cell;
 #[cfg(feature = "flex")]
-mod kernel;
+pub(crate) mod kernel;
 mod sequence;
 
 pub use cell::{Cell, CellState};

@@ -1,9 +1,10 @@
 //! The writing half of a sequence-to-sequence model.
 
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
+use firebox_kernels::{Attended, CellState, attentive_lstm};
 
 use crate::attention_block::{AttentionBlock, AttentionBlockConfig};
 use crate::cell::Cell;
@@ -106,7 +107,49 @@ impl Decoding<'_> {
     /// One step: the tokens before `[batch]` to the logits of the next `[batch, tokens]` and the attention's weights
     /// `[batch, time]`.
     pub fn step(&mut self, tokens: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
-        let Decoder { embedding, attention, rnn, fc, dropout } = self.decoder;
+        let (output, context, weights) = self.advance(tokens);
+        let logits = self.logits(Tensor::cat(vec![output, context], 2));
+        (logits.squeeze_dim(1), weights.squeeze_dim(2))
+    }
+
+    /// As many steps as there are tokens, the last ones: those before, `[batch, steps]`, to the logits of the next
+    /// `[batch, steps, tokens]`. With one layer this is one operation; what no step waits for, the last map, is in any case
+    /// that of all steps at once.
+    ///
+    /// # Panics
+    /// If there is no step.
+    pub fn steps(mut self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let Decoder { embedding, attention, rnn, dropout, .. } = self.decoder;
+        let [layers, ..] = self.state.hidden.dims();
+        if layers == 1 {
+            let vectors = dropout.forward(embedding.forward(tokens));
+            let attended = Attended {
+                mapped: self.mapped.clone(),
+                encoder: self.outputs.clone(),
+                v: attention.V.weight.val(),
+                bias: attention.V.bias.as_ref().map(Param::val),
+                mask: Some(self.mask.clone()),
+            };
+            let state = self.state.clone();
+            let first = CellState {
+                hidden: state.hidden.squeeze_dim(0),
+                cell: state.cell.map(|cell| cell.squeeze_dim(0)),
+            };
+            return self.logits(attentive_lstm(vectors, attended, rnn.layers[0][0].values(), first));
+        }
+        let [_, steps] = tokens.dims();
+        let both = (0..steps).map(|step| {
+            let (output, context, _) = self.advance(tokens.clone().narrow(1, step, 1).squeeze_dim(1));
+            Tensor::cat(vec![output, context], 2)
+        });
+        let both = Tensor::cat(both.collect(), 1);
+        self.logits(both)
+    }
+
+    /// The state after the tokens before `[batch]`: the LSTM's output and the context that it read, `[batch, 1, hidden]`
+    /// each, and the attention's weights `[batch, time, 1]`.
+    fn advance(&mut self, tokens: Tensor<1, Int>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+        let Decoder { embedding, attention, rnn, dropout, .. } = self.decoder;
         let vectors = dropout.forward(embedding.forward(tokens.unsqueeze_dim(1)));
         let [layers, ..] = self.state.hidden.dims();
         // The last layer's state asks.
@@ -116,8 +159,12 @@ impl Decoding<'_> {
         let input = Tensor::cat(vec![vectors, context.clone()], 2);
         let (output, state) = rnn.forward(input, None, Some(self.state.clone()));
         self.state = state;
-        let logits = fc.forward(dropout.forward(Tensor::cat(vec![output, context], 2)));
-        (logits.squeeze_dim(1), weights.squeeze_dim(2))
+        (output, context, weights)
+    }
+
+    /// Output and context `[batch, steps, 2·hidden]` to logits.
+    fn logits(&self, both: Tensor<3>) -> Tensor<3> {
+        self.decoder.fc.forward(self.decoder.dropout.forward(both))
     }
 
     /// Goes on with these rows of the batch, in this order; a row may come several times: `[new batch]`.

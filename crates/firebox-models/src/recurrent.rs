@@ -98,6 +98,11 @@ impl Recurrent {
         self.layers[0].len()
     }
 
+    /// The shape of a state of `batch` sequences: `[num_layers · directions, batch, hidden]`.
+    pub fn state_dims(&self, batch: usize) -> [usize; 3] {
+        [self.layers.len() * self.directions(), batch, self.hidden]
+    }
+
     /// The whole sequence: input `[batch, time, features_in]` to the last layer's outputs
     /// `[batch, time, directions · hidden]` and the state after each sequence's last step.
     ///
@@ -116,8 +121,8 @@ impl Recurrent {
         let [batch, time, features] = input.dims();
         let expected = self.features_in();
         assert!(features == expected, "Recurrent: expected {expected} features in, got {features}");
-        let parts = self.layers.len() * self.directions();
-        let shape = [parts, batch, self.hidden];
+        let shape = self.state_dims(batch);
+        let [parts, ..] = shape;
         let state = state.unwrap_or_else(|| {
             let hidden = Tensor::zeros(shape, (&input.device(), input.dtype()));
             RecurrentState { hidden, cell: None }

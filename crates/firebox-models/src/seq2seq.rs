@@ -116,13 +116,17 @@ impl Seq2Seq {
         let [batch, time] = target.dims();
         assert!(time > 1, "Seq2Seq: expected a target with at least 2 places, got {time}");
         let mut decoding = self.decoder.begin(self.encoder.forward(source));
+        if teacher_forcing == 1.0 {
+            // What is read doesn't depend on what is written.
+            return decoding.steps(target.narrow(1, 0, time - 1));
+        }
         let place = |place| target.clone().narrow(1, place, 1).squeeze_dim::<1>(1);
         let mut token = place(0);
         let mut logits: Vec<Tensor<2>> = Vec::with_capacity(time - 1);
         for step in 1..time {
             let (next, _) = decoding.step(token);
             token = place(step);
-            if teacher_forcing < 1.0 && step + 1 < time {
+            if step + 1 < time {
                 let own = next.clone().detach().argmax(1).squeeze_dim::<1>(1);
                 let drawn = Tensor::<1>::random([batch], Distribution::Uniform(0.0, 1.0), &next.device());
                 token = own.mask_where(drawn.lower_elem(teacher_forcing), token);

@@ -15,6 +15,8 @@ struct Inner {
     message: String,
     path: Option<PathBuf>,
     source: Option<BoxError>,
+    /// What failed because of it, or while it was told.
+    then: Vec<String>,
 }
 
 /// The kinds of [`Error`].
@@ -44,7 +46,7 @@ pub enum ErrorKind {
 impl Error {
     /// An error with a message that says what was expected and what was there instead, in one line.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), path: None, source: None }))
+        Error(Box::new(Inner { kind, message: message.into(), path: None, source: None, then: Vec::new() }))
     }
 
     /// Names the file or folder that it is about.
@@ -56,6 +58,12 @@ impl Error {
     /// Says in front of the message where it happened.
     pub(crate) fn within(mut self, place: &str) -> Self {
         self.0.message = format!("{place}: {}", self.0.message);
+        self
+    }
+
+    /// Adds what failed later.
+    pub(crate) fn followed_by(mut self, then: &str) -> Self {
+        self.0.then.push(then.to_owned());
         self
     }
 
@@ -99,25 +107,25 @@ impl From<firebox_data::Error> for Error {
             message: String::new(),
             path,
             source: Some(error.into()),
+            then: Vec::new(),
         }))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, path, source, .. } = &*self.0;
+        let Inner { message, path, source, then, .. } = &*self.0;
         // An error of the data has nothing to add to its cause, which names its own place.
-        if let (true, Some(source)) = (message.is_empty(), source) {
-            return write!(f, "{source}");
+        match (source, path) {
+            (Some(source), _) if message.is_empty() => write!(f, "{source}")?,
+            (_, Some(path)) => write!(f, "{}: {message}", path.display())?,
+            (_, None) => write!(f, "{message}")?,
         }
-        if let Some(path) = path {
-            write!(f, "{}: ", path.display())?;
-        }
-        write!(f, "{message}")?;
         match source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+            Some(source) if !message.is_empty() => write!(f, ": {source}")?,
+            _ => {}
         }
+        then.iter().try_for_each(|then| write!(f, "; then {then}"))
     }
 }
 

@@ -7,11 +7,12 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::checkpoint::RunState;
-use crate::error::BoxError;
+use crate::error::{BoxError, Error};
 use crate::interrupt::Signal;
 use crate::metrics::Metrics;
 use crate::run_dir::FORMAT_VERSION;
 use crate::task::{StepContext, TaskState};
+use crate::trainer::End;
 
 /// The kinds of [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +89,28 @@ impl Serialize for Record {
 }
 
 /// Something that happened in a run.
+///
+/// A run tells of itself in this order; what is in brackets only where it applies, and `*` is for each one of them:
+///
+/// ```text
+/// Started [Resumed] Warning*
+///   epoch*: EpochBegins
+///     step*: StepBegins [Warning] StepEnds Recorded [Validating Recorded Validated] [Saving]
+///     Recorded [Validating Recorded Validated] EpochEnds
+///     Saving
+/// [Interrupted | Finished] Ended
+/// ```
+///
+/// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written while training
+/// goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. An epoch that something cuts short
+/// has no `EpochEnds`. An error at any place is told by `Failed`, which is then the last event. [`Trainer::evaluate`] tells
+/// `Recorded` alone.
+///
+/// [`Trainer::evaluate`]: crate::Trainer::evaluate
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {
-    /// The run begins, or goes on, `done` of `steps` steps behind it.
+    /// The run begins, or goes on, `done` of `steps` steps behind it. The first event of a run.
     Started {
         /// Steps done before.
         done: usize,
@@ -100,12 +119,23 @@ pub enum Event<'e> {
         /// Epochs of the whole run.
         epochs: u64,
     },
+    /// The run goes on from a checkpoint, which the task has loaded.
+    Resumed {
+        /// The checkpoint's folder.
+        path: &'e Path,
+        /// Where the run stands.
+        state: &'e RunState,
+        /// The tensors and values that were loaded.
+        task: &'e TaskState,
+    },
     /// An epoch begins, or goes on.
     EpochBegins {
         /// Where the run stands.
         state: &'e RunState,
+        /// The epoch's batches that are trained on, those before a resume included.
+        batches: usize,
     },
-    /// A step begins.
+    /// A step begins: its first batch is there.
     StepBegins {
         /// Its place and its learning rate.
         context: &'e StepContext,
@@ -122,8 +152,24 @@ pub enum Event<'e> {
         /// Where the run stands.
         state: &'e RunState,
     },
+    /// That evaluation is over, and what follows from it is decided.
+    Validated {
+        /// Where the run stands, with the best checkpoints up to now.
+        state: &'e RunState,
+        /// What was measured, as [`Recorded`](Event::Recorded) just before.
+        record: &'e Record,
+        /// Whether the monitored metric is better than ever before, by as much as `min_delta` asks for.
+        improved: bool,
+    },
     /// A step, an evaluation or an epoch is over.
     Recorded(&'e Record),
+    /// An epoch is over, with its evaluation; its checkpoint comes next.
+    EpochEnds {
+        /// The epoch, from 0.
+        epoch: u64,
+        /// Where the run stands: before the next epoch.
+        state: &'e RunState,
+    },
     /// A checkpoint is handed to the thread that writes it.
     Saving {
         /// Where the run stands.
@@ -153,6 +199,19 @@ pub enum Event<'e> {
     },
     /// All steps are done.
     Finished,
+    /// The last event of a run without an error, whatever has ended it. Its checkpoints are complete.
+    Ended {
+        /// What has ended it.
+        end: End,
+        /// Where the run stands.
+        state: &'e RunState,
+    },
+    /// The last event of a run with an error, also one that was found before [`Started`](Event::Started). Every callback is
+    /// told, the one that failed too; an error of this telling is added to the run's.
+    Failed {
+        /// The error that the run ends with.
+        error: &'e Error,
+    },
 }
 
 /// Something that is told what happens in a run. An error ends the run, and is its error.

@@ -1,9 +1,11 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
 //! A [`Task`] owns models and optimisers and says what a training step and an evaluation are;
-//! [`Classification`], [`Regression`] and [`Adversarial`] are. [`Sgd`], [`Adam`], [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
+//! [`Classification`], [`Regression`], [`LanguageModelling`], [`Translation`] and [`Adversarial`] are. [`Sgd`], [`Adam`],
+//! [`AdamW`] and [`RmsProp`] are optimisers, with PyTorch's numbers.
 //! A [`Trainer`] owns time: epochs, the learning rate of each step ([`Schedule`]), evaluations, checkpoints,
 //! records, signals. A [`RunDir`] is the folder that a run leaves behind, in a form that other tools can read.
+//! A [`Callback`] hears of every [`Event`]: [`Progress`], [`LiveReport`], [`CsvLog`] and [`TensorBoard`] are callbacks.
 //!
 //! # What it guarantees
 //!
@@ -23,12 +25,20 @@ mod adversarial;
 mod backend;
 mod checkpoint;
 mod classification;
+mod csv_log;
+#[cfg(feature = "tui")]
+mod dashboard;
+mod decode;
 mod error;
 mod event;
 mod files;
+mod heat_map;
 mod interrupt;
+mod language_modelling;
 mod layers;
 mod learner;
+mod live_report;
+mod lr_finder;
 mod metrics;
 mod metrics_log;
 mod optimizer;
@@ -43,24 +53,36 @@ mod saver;
 mod schedule;
 mod symmetric;
 mod task;
+mod teacher_forcing;
+mod tensorboard;
 mod threads;
 mod trainer;
+mod translation;
 
 pub use adversarial::{Adversarial, AdversarialLoss, Judge};
 pub use backend::Backend;
 pub use checkpoint::{Best, Checkpoints, RunState};
 pub use classification::{Classification, Predictions};
+pub use csv_log::CsvLog;
+#[cfg(feature = "tui")]
+pub use dashboard::Dashboard;
+pub use decode::{Decode, Translated};
 pub use error::{BoxError, Error, ErrorKind};
 pub use event::{Callback, Event, Record, RecordKind};
+pub use heat_map::HeatMap;
 pub use interrupt::{Interrupt, Signal};
+pub use language_modelling::LanguageModelling;
 pub use layers::layered;
 pub use learner::Learner;
+pub use live_report::LiveReport;
+pub use lr_finder::{LrCurve, LrFinder, LrPoint};
 pub use metrics::{
     Auroc, Average, ClassScore, Confusion, ErrorRate, FrechetDistance, Mean, Metrics, Quantity, RSquared,
-    Score, accuracy, edit_distance, token_accuracy, top_k,
+    Score, accuracy, edit_distance, spearman, token_accuracy, top_k,
 };
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;
+pub use readout::value_of;
 pub use regression::Regression;
 pub use report::{Picture, Report};
 pub use resources::peak_rss_bytes;
@@ -70,5 +92,8 @@ pub use schedule::{
     ReduceOnPlateau, Schedule, ScheduleConfig, Sequential, StepLr, Threshold,
 };
 pub use task::{Goal, StepContext, Task, TaskState};
+pub use teacher_forcing::TeacherForcing;
+pub use tensorboard::TensorBoard;
 pub use threads::Threads;
 pub use trainer::{End, Outcome, Trainer, TrainerConfig};
+pub use translation::Translation;

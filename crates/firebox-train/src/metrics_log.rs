@@ -1,8 +1,10 @@
 //! `metrics.jsonl`: the records of a run, a JSON object a line.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
 use crate::event::Record;
@@ -32,13 +34,21 @@ impl MetricsLog {
         Ok(MetricsLog { path, file, bytes })
     }
 
-    /// Opens a file at its end.
+    /// Opens a file at its end, or at the end of its last whole line.
     pub(crate) fn append(path: PathBuf) -> Result<Self, Error> {
-        let bytes = match path.metadata() {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(Error::io(&path, "cannot be read", error)),
-        };
+        let failed = |error| Error::io(&path, "cannot be read", error);
+        let mut bytes = 0;
+        match File::open(&path) {
+            Ok(file) => {
+                let (mut file, mut line) = (BufReader::new(file), Vec::new());
+                while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
+                    bytes += line.len() as u64;
+                    line.clear();
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
         Self::open(path, bytes)
     }
 
@@ -71,5 +81,46 @@ impl MetricsLog {
     /// Makes everything so far survive a loss of power.
     pub(crate) fn sync(&self) -> Result<(), Error> {
         files::sync(&self.file, &self.path).map_err(|error| Error::io(&self.path, "cannot be written", error))
+    }
+}
+
+/// The records in a file, one after the other. A kill, or a writer that is at it, may have left the last line short: that is
+/// left out.
+#[derive(Debug)]
+pub(crate) struct Records {
+    path: PathBuf,
+    file: BufReader<File>,
+    text: Vec<u8>,
+    /// Lines read.
+    line: usize,
+}
+
+impl Records {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(|error| Error::io(path, "cannot be read", error))?;
+        Ok(Records { path: path.to_owned(), file: BufReader::new(file), text: Vec::new(), line: 0 })
+    }
+}
+
+impl Iterator for Records {
+    /// [`ErrorKind::RunDir`] for a line that is no JSON object.
+    type Item = Result<Map<String, Value>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.text.clear();
+        self.line += 1;
+        match self.file.read_until(b'\n', &mut self.text) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) => return Some(Err(Error::io(&self.path, "cannot be read", error))),
+        }
+        match serde_json::from_slice(&self.text) {
+            Ok(record) => Some(Ok(record)),
+            Err(_) if !self.text.ends_with(b"\n") => None,
+            Err(error) => {
+                let text = format!("line {}: expected a JSON object", self.line);
+                Some(Err(Error::new(ErrorKind::RunDir, text).at_path(&self.path).caused_by(error)))
+            }
+        }
     }
 }

@@ -120,16 +120,7 @@ impl Run {
     }
 
     fn pass(&self, record: &Record) {
-        self.line(&format!(
-            "epoch {}/{} {:>5}: {}, {:.1} s, {:.0} samples/s, {:.1} s waiting for data",
-            record.epoch + 1,
-            self.epochs,
-            record.split,
-            values(record),
-            record.seconds,
-            record.samples_per_s,
-            record.data_wait_s,
-        ));
+        self.line(&pass(record, self.epochs));
         if let Some(data) = &record.data {
             self.line(&format!("  data, {data}"));
         }
@@ -137,12 +128,25 @@ impl Run {
 }
 
 impl Drop for Run {
-    /// An error ends a run without an event: the bar must not stay above its message.
+    /// Whatever ends a run, the bar must not stay above what is said of it.
     fn drop(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
+}
+
+/// An epoch or an evaluation, of a run of so many epochs, in a line.
+pub(crate) fn pass(record: &Record, epochs: u64) -> String {
+    format!(
+        "epoch {}/{epochs} {:>5}: {}, {:.1} s, {:.0} samples/s, {:.1} s waiting for data",
+        record.epoch + 1,
+        record.split,
+        values(record),
+        record.seconds,
+        record.samples_per_s,
+        record.data_wait_s,
+    )
 }
 
 fn values(record: &Record) -> String {

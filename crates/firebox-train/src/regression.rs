@@ -41,6 +41,15 @@ where
         Ok(self)
     }
 
+    /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_ema(decay)?;
+        Ok(self)
+    }
+
     /// The model as it is now.
     pub fn model(&self) -> &M {
         self.learner.model()
@@ -51,7 +60,7 @@ where
     /// # Errors
     /// [`ErrorKind::Backend`] if the device gives no result.
     pub fn predictions(&self, inputs: I) -> Result<Vec<f32>, Error> {
-        floats(self.model().valid().forward(inputs))
+        floats(self.learner.averaged().forward(inputs))
     }
 }
 
@@ -79,7 +88,7 @@ where
     }
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
-        let model = self.model().valid();
+        let model = self.learner.averaged();
         move |(inputs, targets)| {
             let predictions = model.forward(inputs);
             check_shape(&predictions, &targets)?;

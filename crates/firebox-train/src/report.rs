@@ -1,8 +1,10 @@
 //! A run as one HTML file, without links to anything else.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +13,10 @@ use plotters::prelude::*;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, ErrorKind};
+use crate::files;
+use crate::heat_map::HeatMap;
 use crate::metrics::Confusion;
+use crate::metrics_log::Records;
 
 /// A picture with a line below it.
 #[derive(Clone, Debug)]
@@ -27,29 +32,93 @@ pub struct Picture {
 pub struct Report {
     title: String,
     body: String,
+    /// After how many seconds a browser asks for the page again.
+    refresh: Option<u64>,
     metrics: PathBuf,
-    records: Vec<Map<String, Value>>,
+    /// (step, value) of every number, by kind of record, split and field. Of single steps nothing else is kept: a long run has
+    /// many.
+    series: BTreeMap<[String; 3], Vec<(f64, f64)>>,
+    /// The records of epochs and evaluations.
+    passes: Vec<Map<String, Value>>,
 }
 
+/// The numbers of a record that are no metrics.
+const OWN: [&str; 8] =
+    ["format_version", "step", "epoch", "seconds", "lr", "gradient_norm", "samples_per_s", "data_wait_s"];
+
 impl Report {
-    /// A report of the records in a `metrics.jsonl`.
+    /// A report of the records in a `metrics.jsonl`. Of a last line that was not written to its end nothing is taken.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
     pub fn of(title: &str, metrics: &Path) -> Result<Self, Error> {
-        let text =
-            std::fs::read_to_string(metrics).map_err(|error| Error::io(metrics, "cannot be read", error))?;
-        let records = text
-            .lines()
-            .enumerate()
-            .map(|(line, text)| {
-                serde_json::from_str(text).map_err(|error| {
-                    let text = format!("line {}: expected a JSON object", line + 1);
-                    Error::new(ErrorKind::RunDir, text).at_path(metrics).caused_by(error)
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Report { title: title.to_owned(), body: String::new(), metrics: metrics.to_owned(), records })
+        let mut report = Report { metrics: metrics.to_owned(), ..Report::new(title) };
+        for record in Records::open(metrics)? {
+            report.add(record?);
+        }
+        Ok(report)
+    }
+
+    fn add(&mut self, record: Map<String, Value>) {
+        let text = |field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (kind, split) = (text("kind"), text("split"));
+        let step = record.get("step").and_then(Value::as_f64).unwrap_or(f64::NAN);
+        for (field, value) in &record {
+            if let Some(value) = value.as_f64() {
+                let key = [kind, split, field].map(str::to_owned);
+                self.series.entry(key).or_default().push((step, value));
+            }
+        }
+        if kind != "step" {
+            self.passes.push(record);
+        }
+    }
+
+    /// Lets a browser ask for the page again after so much time, in whole seconds, for as long as the run goes on.
+    pub fn refreshing(mut self, every: Duration) -> Self {
+        self.refresh = Some(every.as_secs().max(1));
+        self
+    }
+
+    /// A line about how far the run is, with a bar.
+    pub fn status(mut self, text: &str, done: usize, steps: usize) -> Self {
+        let _ = write!(
+            self.body,
+            "<p class=\"status\">{}<br><progress value=\"{done}\" max=\"{}\"></progress></p>",
+            escape(text),
+            steps.max(1)
+        );
+        self
+    }
+
+    /// The course of every metric that the records have, by name, those of losses first.
+    ///
+    /// # Errors
+    /// As for [`curve`](Self::curve).
+    pub fn curves(self) -> Result<Self, Error> {
+        let fields = self.series.keys().map(|[_, _, field]| field.clone());
+        let mut metrics: Vec<_> = fields.filter(|field| !OWN.contains(&field.as_str())).collect();
+        metrics.sort_by_key(|metric| (!metric.contains("loss"), metric.clone()));
+        metrics.dedup();
+        metrics.iter().try_fold(self, |report, metric| report.curve(metric))
+    }
+
+    /// A report without records.
+    pub fn new(title: &str) -> Self {
+        Report {
+            title: title.to_owned(),
+            body: String::new(),
+            refresh: None,
+            metrics: PathBuf::new(),
+            series: BTreeMap::new(),
+            passes: Vec::new(),
+        }
+    }
+
+    /// A heading, and HTML below it.
+    pub(crate) fn section(mut self, title: &str, html: &str) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2>{html}", escape(title));
+        self
     }
 
     /// A table of names and values.
@@ -60,6 +129,34 @@ impl Report {
         }
         self.body.push_str("</table>");
         self
+    }
+
+    /// Texts, each below a line that says what it is, with their line breaks.
+    pub fn texts<'a>(mut self, title: &str, texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2>", escape(title));
+        for (caption, text) in texts {
+            let (caption, text) = (escape(caption), escape(text));
+            let _ = write!(self.body, "<p>{caption}</p><pre style=\"white-space:pre-wrap\">{text}</pre>");
+        }
+        self
+    }
+
+    /// A chart of up to four lines of (x, y), each with its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
+    pub fn chart(
+        mut self,
+        title: &str,
+        [x_name, y_name]: [&str; 2],
+        lines: &[(&str, Vec<(f64, f64)>)],
+    ) -> Result<Self, Error> {
+        let colors = [FIRST, SECOND, THIRD, FOURTH].into_iter().cycle();
+        let lines: Vec<Line<'_>> =
+            lines.iter().zip(colors).map(|((name, points), color)| (*name, color, points.clone())).collect();
+        let chart = draw(&lines, x_name, y_name).map_err(|text| self.undrawn(title, text))?;
+        let _ = write!(self.body, "<h2>{}</h2>{chart}", escape(title));
+        Ok(self)
     }
 
     /// The course of a metric: a thin line for single steps, dots for epochs and evaluations.
@@ -214,33 +311,46 @@ impl Report {
         Ok(self)
     }
 
-    /// Writes the page.
+    /// Matrices of shares side by side, such as an attention's weights.
+    pub fn maps(mut self, title: &str, maps: &[HeatMap]) -> Self {
+        let _ = write!(self.body, "<h2>{}</h2><div class=\"gallery maps\">", escape(title));
+        for map in maps {
+            let (picture, caption) = (map.draw(), escape(&map.caption));
+            let _ = write!(self.body, "<figure>{picture}<figcaption>{caption}</figcaption></figure>");
+        }
+        self.body.push_str("</div>");
+        self
+    }
+
+    /// Writes the page, in the place of the one that may be there: a reader finds one of them whole.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
         let title = escape(&self.title);
+        let refresh =
+            self.refresh.map(|seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"));
         let page = format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">{}<title>{title}</title>\
              <style>{STYLE}</style></head><body><h1>{title}</h1>{}</body></html>\n",
+            refresh.unwrap_or_default(),
             self.body
         );
-        std::fs::write(path, page).map_err(|error| Error::io(path, "cannot be written", error))
+        files::replace(path, page.as_bytes()).map_err(|error| Error::io(path, "cannot be written", error))
     }
 
+    /// The records of a kind, which is not that of single steps.
     fn kind(&self, kind: &str, split: &str) -> impl Iterator<Item = &Map<String, Value>> {
         let is = |record: &Map<String, Value>, field: &str, text: &str| {
             record.get(field).and_then(Value::as_str) == Some(text)
         };
-        self.records.iter().filter(move |record| is(record, "kind", kind) && is(record, "split", split))
+        self.passes.iter().filter(move |record| is(record, "kind", kind) && is(record, "split", split))
     }
 
     /// (step, value) of a field in all records of a kind that have it.
     fn series(&self, kind: &str, split: &str, field: &str) -> Vec<(f64, f64)> {
-        let number = |record: &Map<String, Value>, field| record.get(field).and_then(Value::as_f64);
-        self.kind(kind, split)
-            .filter_map(|record| Some((number(record, "step")?, number(record, field)?)))
-            .collect()
+        let key = [kind, split, field].map(str::to_owned);
+        self.series.get(&key).cloned().unwrap_or_default()
     }
 
     fn undrawn(&self, metric: &str, text: String) -> Error {
@@ -248,22 +358,22 @@ impl Report {
     }
 }
 
-const THIN: RGBColor = RGBColor(178, 197, 224);
-const FIRST: RGBColor = RGBColor(60, 120, 216);
-const SECOND: RGBColor = RGBColor(204, 65, 37);
-const THIRD: RGBColor = RGBColor(56, 118, 29);
+pub(crate) const THIN: RGBColor = RGBColor(178, 197, 224);
+pub(crate) const FIRST: RGBColor = RGBColor(60, 120, 216);
+pub(crate) const SECOND: RGBColor = RGBColor(204, 65, 37);
+pub(crate) const THIRD: RGBColor = RGBColor(56, 118, 29);
 const FOURTH: RGBColor = RGBColor(152, 100, 190);
 
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:920px;margin:2em auto;padding:0 1em}\
-h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
+h1{font-size:1.6em}.status progress{width:100%}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
 table{border-collapse:collapse}td,th{padding:.25em .6em;text-align:right;font-variant-numeric:tabular-nums}\
 .facts th,.facts td{text-align:left;vertical-align:top}.facts th{white-space:nowrap}\
 .facts td{overflow-wrap:anywhere}tr+tr{border-top:1px solid #ddd}.confusion tr{border:0}\
 .confusion td{min-width:2.6em}.confusion .column{height:7.5em;vertical-align:bottom;padding:.25em 0}\
 .confusion .column span{writing-mode:vertical-rl;transform:rotate(180deg)}.confusion .right{color:#666}\
 .gallery{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;width:104px;font-size:12px;line-height:1.3}\
-figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}\
+figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}.maps figure{width:auto}\
 .wide figure,.wide figure img{width:auto;max-width:100%}";
 
 /// Points on a chart are means of as many neighbours that no more than 600 are left.
@@ -352,6 +462,6 @@ fn capitalised(name: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

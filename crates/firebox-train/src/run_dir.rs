@@ -7,10 +7,13 @@
 //! |---|---|
 //! | `config.json` | the settings of the run |
 //! | `metrics.jsonl` | an object a line for each step, evaluation and epoch |
+//! | `metrics.csv` | the same as a table, if [`CsvLog`](crate::CsvLog) is asked for |
+//! | `tensorboard/` | event files, if [`TensorBoard`](crate::TensorBoard) is asked for |
 //! | `checkpoints/` | see [`Checkpoints`](crate::Checkpoints) |
 //! | `summary.json` | the result |
-//! | `report.html` | curves and pictures, self-contained |
-//! | `samples/` | what a generator made on the way, as pictures |
+//! | `report.html` | curves and pictures, self-contained; renewed during the run by [`LiveReport`](crate::LiveReport) |
+//! | `samples/` | what a generator made on the way, as pictures or texts |
+//! | `lr-find.jsonl`, `lr-find.html` | what a search for a learning rate has seen, and a plot of it |
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -23,6 +26,7 @@ use serde_json::Value;
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
 use crate::files;
+use crate::tensorboard::event_file;
 
 /// The version of the run folder's files. 2: the weights of linear maps have PyTorch's layout.
 pub const FORMAT_VERSION: u32 = 3;
@@ -31,10 +35,17 @@ const CONFIG: &str = "config.json";
 /// What a kill leaves of the settings while they are written.
 const CONFIG_PART: &str = "config.json.part";
 const METRICS: &str = "metrics.jsonl";
+const CSV: &str = "metrics.csv";
+const TENSORBOARD: &str = "tensorboard";
 const CHECKPOINTS: &str = "checkpoints";
+/// What a kill leaves of the table while it is rewritten, and of the report.
+const CSV_PART: &str = "metrics.csv.part";
+const REPORT_PART: &str = "report.html.part";
 const SUMMARY: &str = "summary.json";
 const REPORT: &str = "report.html";
 const SAMPLES: &str = "samples";
+const LR_POINTS: &str = "lr-find.jsonl";
+const LR_PLOT: &str = "lr-find.html";
 const LOCK: &str = ".lock";
 
 /// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
@@ -132,9 +143,11 @@ impl RunDir {
             run.lock = Some(Arc::new(run.acquire()?));
         }
         Checkpoints::new(run.checkpoints()).remove_all()?;
+        event_file::remove_all(&run.tensorboard())?;
         let samples = run.samples();
         files::remove_folder(&samples).map_err(|error| Error::io(&samples, "cannot be removed", error))?;
-        for name in [CONFIG, CONFIG_PART, METRICS, SUMMARY, REPORT] {
+        let tables = [METRICS, CSV, CSV_PART, LR_POINTS, LR_PLOT];
+        for name in [CONFIG, CONFIG_PART, SUMMARY, REPORT, REPORT_PART].into_iter().chain(tables) {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
         }
@@ -208,14 +221,34 @@ impl RunDir {
         self.path.join(METRICS)
     }
 
+    /// The records as a table, where [`CsvLog`](crate::CsvLog) writes it.
+    pub fn csv(&self) -> PathBuf {
+        self.path.join(CSV)
+    }
+
+    /// The folder of event files, where [`TensorBoard`](crate::TensorBoard) writes them.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join(TENSORBOARD)
+    }
+
     /// The report.
     pub fn report(&self) -> PathBuf {
         self.path.join(REPORT)
     }
 
-    /// The folder of pictures that a run of a generator leaves. Who writes the first one makes it.
+    /// The folder of what a generator made on the way, as pictures or texts. Who writes the first one makes it.
     pub fn samples(&self) -> PathBuf {
         self.path.join(SAMPLES)
+    }
+
+    /// What a search for a learning rate has seen, a JSON object a line: [`LrCurve::write`](crate::LrCurve::write).
+    pub fn lr_points(&self) -> PathBuf {
+        self.path.join(LR_POINTS)
+    }
+
+    /// The plot of that search.
+    pub fn lr_plot(&self) -> PathBuf {
+        self.path.join(LR_PLOT)
     }
 
     /// Writes the settings.

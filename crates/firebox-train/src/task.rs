@@ -137,6 +137,11 @@ impl TaskState {
         self.tensors.iter().filter_map(|(name, part)| Some((name.as_str(), part.made().ok()?)))
     }
 
+    /// The names of the parts.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     /// Makes the parts that aren't made yet.
     pub(crate) fn make(&self) -> Result<(), Error> {
         self.tensors.values().try_for_each(|part| part.made().map(drop))

@@ -150,17 +150,17 @@ struct Sequences<'a> {
 }
 
 /// The inputs of one sequence.
-struct Sequence<'a> {
+pub(crate) struct Sequence<'a> {
     /// `[time, hidden]`
-    mapped: &'a [f32],
-    query: &'a [f32],
-    v: &'a [f32],
+    pub(crate) mapped: &'a [f32],
+    pub(crate) query: &'a [f32],
+    pub(crate) v: &'a [f32],
     /// `[time, features]`
-    encoder: &'a [f32],
-    bias: f32,
-    mask: Option<&'a [bool]>,
-    hidden: usize,
-    features: usize,
+    pub(crate) encoder: &'a [f32],
+    pub(crate) bias: f32,
+    pub(crate) mask: Option<&'a [bool]>,
+    pub(crate) hidden: usize,
+    pub(crate) features: usize,
 }
 
 impl<'a> Sequences<'a> {
@@ -192,13 +192,13 @@ impl<'a> Sequences<'a> {
 
 impl Sequence<'_> {
     #[inline(always)]
-    fn named(&self, place: usize) -> bool {
+    pub(crate) fn named(&self, place: usize) -> bool {
         self.mask.is_none_or(|mask| mask[place])
     }
 
     /// As [`masked_softmax`](crate::masked_softmax) does, so that what is no number, or is infinite, does the same here.
     #[inline(always)]
-    fn attend(&self, context: &mut [f32], weights: &mut [f32]) {
+    pub(crate) fn attend(&self, context: &mut [f32], weights: &mut [f32]) {
         let mut largest = f32::NEG_INFINITY;
         for (place, (score, mapped)) in
             weights.iter_mut().zip(self.mapped.chunks_exact(self.hidden)).enumerate()
@@ -226,7 +226,13 @@ impl Sequence<'_> {
 
     /// The scores' gradients, from those of context and weights.
     #[inline(always)]
-    fn score_gradients(&self, scores: &mut [f32], weights: &[f32], context: &[f32], outer: &[f32]) {
+    pub(crate) fn score_gradients(
+        &self,
+        scores: &mut [f32],
+        weights: &[f32],
+        context: &[f32],
+        outer: &[f32],
+    ) {
         let mut mean = 0.0;
         for (place, (score, encoder)) in
             scores.iter_mut().zip(self.encoder.chunks_exact(self.features)).enumerate()
@@ -244,7 +250,14 @@ impl Sequence<'_> {
 
     /// The gradient of one place's map from its score's; it is added to the query's, and v's part to v's.
     #[inline(always)]
-    fn tangents(&self, place: usize, score: f32, to: &mut [f32], query: &mut [f32], v: &mut [f32]) {
+    pub(crate) fn tangents(
+        &self,
+        place: usize,
+        score: f32,
+        to: &mut [f32],
+        query: &mut [f32],
+        v: &mut [f32],
+    ) {
         let hidden = self.hidden;
         let mapped = &self.mapped[place * hidden..][..hidden];
         let (asks, weights) = (&self.query[..hidden], &self.v[..hidden]);

@@ -15,14 +15,14 @@ use crate::recurrent::kernel::weight_gradients::weight_gradients;
 use crate::tasks::spread;
 
 mod backward;
-mod forward;
+pub(crate) mod forward;
 mod gates;
 mod gru;
 mod last_states;
-mod lstm;
+pub(crate) mod lstm;
 mod rnn;
 mod weight;
-mod weight_gradients;
+pub(crate) mod weight_gradients;
 
 pub(crate) use last_states::{Ends, LastStates};
 
@@ -93,7 +93,7 @@ impl Recurrence {
     }
 
     /// Rows of a block.
-    fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         let share = self.batch.div_ceil(rayon::current_num_threads());
         share.next_multiple_of(GRAIN).min(MOST_ROWS)
     }
@@ -103,7 +103,7 @@ impl Recurrence {
         self.batch * self.time * self.hidden
     }
 
-    fn bias(&self, [ih, hh]: [&[f32]; 2]) -> Vec<f32> {
+    pub(crate) fn bias(&self, [ih, hh]: [&[f32]; 2]) -> Vec<f32> {
         let mut bias = vec![0.0; self.width()];
         bias[..hh.len()].copy_from_slice(hh);
         for region in regions(self.cell, self.hidden) {
@@ -123,7 +123,7 @@ fn pieces(memory: Option<&mut [f32]>, length: usize) -> impl Iterator<Item = Opt
 }
 
 /// Runs blocks, a single one in this thread.
-fn each<B: Send>(mut blocks: Vec<B>, run: impl Fn(B) + Sync + Send) {
+pub(crate) fn each<B: Send>(mut blocks: Vec<B>, run: impl Fn(B) + Sync + Send) {
     match blocks.len() {
         1 => blocks.drain(..).for_each(run),
         _ => spread(blocks, run),

@@ -16,6 +16,7 @@ use self::gradients::{Clamped, GradientNorm, Scaled, Sum, by_factor, lies_in, ma
 use self::state::Paths;
 use crate::error::{Error, ErrorKind, check};
 use crate::optimizer::scale::with_factor;
+use crate::readout::value_of;
 use crate::task::{StepContext, TaskState};
 
 /// A model and the optimiser that moves its parameters.
@@ -301,12 +302,4 @@ impl<M: Module> Learner<M> {
         (self.model, self.optimizer, self.sum) = (Some(model), optimizer, None);
         Ok(())
     }
-}
-
-fn value_of(loss: &Tensor<1>) -> Result<f64, Error> {
-    let values = loss.clone().detach().try_into_vec_as::<f64>();
-    let values = values.map_err(|error| {
-        Error::new(ErrorKind::Backend, format!("the loss cannot be read from the device: {error}"))
-    })?;
-    Ok(values.first().copied().unwrap_or(f64::NAN))
 }

@@ -12,6 +12,7 @@ pub(crate) mod lossless;
 mod mean;
 mod quantity;
 mod r_squared;
+mod spearman;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub use hits::{accuracy, token_accuracy, top_k};
 pub use mean::Mean;
 pub use quantity::Quantity;
 pub use r_squared::RSquared;
+pub use spearman::spearman;
 
 use crate::error::{Error, ErrorKind};
 

@@ -95,7 +95,12 @@ impl TrainerConfig {
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Whether all settings are in their range. [`Trainer::fit`](crate::Trainer::fit) looks, too; this is for who wants to
+    /// know before there is a folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the first one that isn't.
+    pub fn check(&self) -> Result<(), Error> {
         let at_least_one = [
             ("accumulate", Some(self.accumulate)),
             ("max_steps", self.max_steps),
@@ -152,6 +157,11 @@ impl TrainerConfig {
     /// The steps of an epoch with so many batches.
     pub(super) fn steps_of(&self, batches: usize) -> usize {
         self.batches_of(batches).div_ceil(self.accumulate)
+    }
+
+    /// Whether the parameters move after a batch of an epoch with so many batches that are trained on.
+    pub(super) fn updates_after(&self, batch: usize, batches: usize) -> bool {
+        (batch + 1).is_multiple_of(self.accumulate) || batch + 1 == batches
     }
 
     /// How many of an epoch's batches are trained on.

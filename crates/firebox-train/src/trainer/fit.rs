@@ -1,5 +1,6 @@
 //! One run of a trainer, from its beginning or its last checkpoint to its end.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, derive_seed};
@@ -15,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
 use crate::origin::Origin;
 use crate::saver::{Job, Saved, Saver};
-use crate::task::{StepContext, Task};
+use crate::task::{StepContext, Task, TaskState};
 
 /// A trainer with all that it works on.
 pub(super) struct Fit<'f, T, B, V> {
@@ -55,9 +56,13 @@ where
         let config = trainer.run.read_config().unwrap_or_default();
         let checkpoints = Checkpoints::new(trainer.run.checkpoints()).with_config(config);
         let mut warnings = Vec::new();
-        let mut state = match trainer.resume {
-            true => restored(trainer, &checkpoints, task, train, &mut warnings)?,
-            false => RunState::new(train.state(0), trainer.config.seed),
+        let restored = match trainer.resume {
+            true => Some(Restored::load(trainer, &checkpoints, task, train, &mut warnings)?),
+            false => None,
+        };
+        let mut state = match &restored {
+            Some(restored) => restored.state.clone(),
+            None => RunState::new(train.state(0), trainer.config.seed),
         };
         let settings = trainer.config.course()?;
         let changes = guard::differences(&state.settings, &settings);
@@ -69,19 +74,22 @@ where
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
-        let (resumed, now) = (trainer.resume, Instant::now());
+        let now = Instant::now();
         let mut fit = Fit { trainer, task, train, valid, state, saver, clock, saved: now, due: false };
         // What can't be written is known before the first step.
         fit.check_room()?;
-        if !resumed {
-            fit.save()?;
-            fit.wait()?;
-        }
         let (done, steps) = (fit.state.step, fit.trainer.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
+        if let Some(Restored { path, task, .. }) = &restored {
+            fit.trainer.tell(Event::Resumed { path, state: &fit.state, task })?;
+        }
         for warning in &warnings {
             fit.trainer.tell(Event::Warning(warning))?;
+        }
+        if restored.is_none() {
+            fit.save()?;
+            fit.wait()?;
         }
         fit.clock = Clock::new(fit.state.seconds);
         Ok(fit)
@@ -118,6 +126,7 @@ where
             }
             End::Interrupted(_) => {}
         }
+        self.trainer.tell(Event::Ended { end, state: &self.state })?;
         Ok(Outcome::of(self.state, end))
     }
 
@@ -144,7 +153,7 @@ where
     fn epoch(&mut self) -> Result<(Option<End>, EpochReport), Error> {
         let epoch = self.state.loader.epoch;
         let batches = self.trainer.config.batches_of(self.train.batches(epoch));
-        self.trainer.tell(Event::EpochBegins { state: &self.state })?;
+        self.trainer.tell(Event::EpochBegins { state: &self.state, batches })?;
         // Making the stream can take time already: its first batches are waited for.
         let mut pace = Pace { begun: Instant::now(), waited: Duration::ZERO };
         let train = self.train;
@@ -168,6 +177,7 @@ where
                 self.validate()?;
             }
             self.state.loader = self.train.state(epoch + 1);
+            self.trainer.tell(Event::EpochEnds { epoch, state: &self.state })?;
         } else if matches!(end, Some(End::Complete | End::Stale)) {
             self.validate()?;
         }
@@ -186,15 +196,19 @@ where
         epoch: u64,
         batches: usize,
     ) -> Result<bool, Error> {
-        let (accumulate, seed) = (self.trainer.config.accumulate, self.trainer.config.seed);
+        let seed = self.trainer.config.seed;
         let mut context = StepContext::new(epoch, self.state.step, self.trainer.schedule.lr(self.state.step));
-        self.trainer.tell(Event::StepBegins { context: &context, state: &self.state })?;
         let mut metrics = Metrics::default();
+        let mut begun = false;
         loop {
             let Some(batch) = stream.next() else { return Ok(false) };
             let batch = batch?;
+            if !begun {
+                self.trainer.tell(Event::StepBegins { context: &context, state: &self.state })?;
+                begun = true;
+            }
             let place = self.state.loader.delivered();
-            context.updates = (place + 1).is_multiple_of(accumulate) || place + 1 == batches;
+            context.updates = self.trainer.config.updates_after(place, batches);
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
             match self.task.train_step(batch, &context) {
                 Ok(of_batch) => metrics.add(&of_batch)?,
@@ -317,6 +331,7 @@ where
         state.validated = Some(state.step);
         state.seconds = self.clock.seconds();
         self.trainer.schedule.observe(value);
+        self.trainer.tell(Event::Validated { state: &self.state, record: &record, improved })?;
         Ok(place < self.trainer.config.keep_best)
     }
 
@@ -384,37 +399,45 @@ where
 }
 
 /// The run's last good checkpoint, loaded into the task.
-fn restored<T: Task, B: Batches>(
-    trainer: &mut Trainer,
-    checkpoints: &Checkpoints,
-    task: &mut T,
-    train: &B,
-    warnings: &mut Vec<String>,
-) -> Result<RunState, Error> {
-    let (loaded, damaged) = checkpoints.load_last()?;
-    let state = loaded.state;
-    let place = match damaged.is_empty() {
-        true => trainer.run.checkpoints().join("last"),
-        false => trainer.run.checkpoints().join(format!("step-{}", state.step)),
-    };
-    task.load(&loaded.task).map_err(|error| {
-        Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
-            .at_path(&place)
-            .caused_by(error)
-    })?;
-    if state.seed != trainer.config.seed {
-        let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
-        return Err(Error::new(ErrorKind::Checkpoint, text).at_path(place));
+struct Restored {
+    path: PathBuf,
+    state: RunState,
+    task: TaskState,
+}
+
+impl Restored {
+    fn load<T: Task, B: Batches>(
+        trainer: &mut Trainer,
+        checkpoints: &Checkpoints,
+        task: &mut T,
+        train: &B,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, Error> {
+        let (loaded, damaged) = checkpoints.load_last()?;
+        let state = loaded.state;
+        let step = trainer.run.checkpoints().join(format!("step-{}", state.step));
+        let path = match damaged.is_empty() {
+            true => trainer.run.checkpoints().join("last"),
+            false => step.clone(),
+        };
+        task.load(&loaded.task).map_err(|error| {
+            Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
+                .at_path(&path)
+                .caused_by(error)
+        })?;
+        if state.seed != trainer.config.seed {
+            let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
+            return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
+        }
+        train.check(&state.loader)?;
+        trainer.schedule.load(&state.schedule)?;
+        checkpoints.go_back_to(&state)?;
+        warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
+        let differences = loaded.origin.differences(&Origin::here());
+        if !differences.is_empty() {
+            let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
+            warnings.push(format!("{text}: {}", differences.join("; ")));
+        }
+        Ok(Restored { path: step, state, task: loaded.task })
     }
-    train.check(&state.loader)?;
-    trainer.schedule.load(&state.schedule)?;
-    checkpoints.go_back_to(&state)?;
-    warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
-    let differences = loaded.origin.differences(&Origin::here());
-    if !differences.is_empty() {
-        let text =
-            "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
-        warnings.push(format!("{text}: {}", differences.join("; ")));
-    }
-    Ok(state)
 }

@@ -1,6 +1,7 @@
 //! The training loop: who steps when, what is recorded, when it is saved.
 
 mod config;
+mod find_lr;
 mod fit;
 #[cfg(test)]
 mod full_disk;
@@ -156,6 +157,11 @@ impl Trainer {
         B: Batches<Batch = T::Batch>,
         V: Batches<Batch = T::Batch>,
     {
+        let outcome = self.check(train, valid).and_then(|()| Fit::begin(self, task, train, valid)?.run());
+        outcome.map_err(|error| self.failed(error))
+    }
+
+    fn check(&mut self, train: &impl Batches, valid: &impl Batches) -> Result<(), Error> {
         self.config.check()?;
         for (name, batches) in [("training", train.batches(0)), ("validation", valid.batches(0))] {
             if batches == 0 {
@@ -163,8 +169,15 @@ impl Trainer {
             }
         }
         self.learned = if self.config.allow_overlap { None } else { Learned::of(train) };
-        guard::apart(self.learned.as_ref(), valid, "validation")?;
-        Fit::begin(self, task, train, valid)?.run()
+        guard::apart(self.learned.as_ref(), valid, "validation")
+    }
+
+    /// Tells everybody of an error. What fails in doing so is added to it.
+    fn failed(&mut self, error: Error) -> Error {
+        let told =
+            self.callbacks.iter_mut().map(|callback| callback.on_event(&Event::Failed { error: &error }));
+        let more: Vec<_> = told.filter_map(Result::err).collect();
+        more.into_iter().fold(error, |error, more| error.followed_by(&format!("a callback failed: {more}")))
     }
 
     /// One pass over data that are not learned from, judged by `judge`, such as [`Task::evaluator`]. Recorded

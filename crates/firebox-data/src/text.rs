@@ -1,0 +1,106 @@
+//! Text: files, and characters as numbers.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+
+/// Reads a text file, plain or gzip: which of them is seen from its first bytes.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Format`] if it is empty, not UTF-8, or has control characters
+/// that no text has. The error names the file and the place.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, Error> {
+    let path = path.as_ref();
+    let unreadable = |error| Error::new(ErrorKind::Io, "cannot be read").at_path(path).caused_by(error);
+    let wrong = |text: String| Error::new(ErrorKind::Format, text).at_path(path);
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut bytes = Vec::new();
+    if file.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]) {
+        let read = MultiGzDecoder::new(file).read_to_end(&mut bytes);
+        read.map_err(|error| wrong("damaged or cut short".to_owned()).caused_by(error))?;
+    } else {
+        file.read_to_end(&mut bytes).map_err(unreadable)?;
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        wrong(format!("expected text in UTF-8, got other bytes from byte {place} on"))
+    })?;
+    if text.is_empty() {
+        return Err(wrong("expected text, got an empty file".to_owned()));
+    }
+    let odd = |&(_, character): &(usize, char)| {
+        character.is_control() && !matches!(character, '\n' | '\r' | '\t' | '\u{c}')
+    };
+    match text.char_indices().find(odd) {
+        Some((place, character)) => {
+            Err(wrong(format!("expected text, got the control character {character:?} at byte {place}")))
+        }
+        None => Ok(text),
+    }
+}
+
+/// The characters that a text is made of, each of which has a number: its place among them, by code point.
+///
+/// Serialised it is the string of its characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Vocabulary(Vec<char>);
+
+impl Vocabulary {
+    /// The characters of a text.
+    pub fn of(text: &str) -> Self {
+        Vocabulary(text.chars().collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// How many characters there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The numbers of a text's characters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if one of them has none; it names the first.
+    pub fn encode(&self, text: &str) -> Result<Vec<usize>, Error> {
+        let number = |(place, character): (usize, char)| {
+            self.0.binary_search(&character).map_err(|_| {
+                let text = format!(
+                    "character {}: expected one of the vocabulary's {}, got {character:?}",
+                    place + 1,
+                    self.len()
+                );
+                Error::new(ErrorKind::Config, text)
+            })
+        };
+        text.chars().enumerate().map(number).collect()
+    }
+
+    /// The text of some numbers; one that no character has becomes U+FFFD.
+    pub fn decode(&self, numbers: &[usize]) -> String {
+        let character = |&number: &usize| self.0.get(number).copied();
+        numbers.iter().map(|number| character(number).unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
+    }
+}
+
+impl From<String> for Vocabulary {
+    fn from(characters: String) -> Self {
+        Vocabulary::of(&characters)
+    }
+}
+
+impl From<Vocabulary> for String {
+    fn from(vocabulary: Vocabulary) -> String {
+        vocabulary.0.into_iter().collect()
+    }
+}

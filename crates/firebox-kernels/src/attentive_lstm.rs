@@ -1,0 +1,124 @@
+//! An LSTM that attends, over whole sequences, as Burn's tensors see it.
+
+use burn::tensor::{Bool, Tensor};
+
+use crate::attention::additive_attention;
+#[cfg(feature = "flex")]
+use crate::fused::fused;
+use crate::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
+#[cfg(feature = "flex")]
+use crate::switch::eligible;
+
+#[cfg(feature = "flex")]
+mod kernel;
+
+/// What an LSTM attends to, by [`additive_attention`].
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// The map of the encoder's outputs, `[batch, places, hidden]`.
+    pub mapped: Tensor<3>,
+    /// The encoder's outputs, `[batch, places, features]`.
+    pub encoder: Tensor<3>,
+    /// The map to a score, `[1, hidden]`.
+    pub v: Tensor<2>,
+    /// Its bias, `[1]`.
+    pub bias: Option<Tensor<1>>,
+    /// The places that may have a weight, `[batch, places]`.
+    pub mask: Option<Tensor<2, Bool>>,
+}
+
+/// An LSTM whose state asks, before each step, where to look (Bahdanau, Cho, Bengio 2015): it reads the input of the step,
+/// `[batch, time, inputs]`, and beside it the context that its state h before the step attends to. Gives h after each step,
+/// and beside it that context: `[batch, time, hidden + features]`.
+///
+/// `weight_ih` is `[4·hidden, inputs + features]`.
+///
+/// # Panics
+/// If shapes don't fit, or there is no step.
+pub fn attentive_lstm(
+    input: Tensor<3>,
+    attended: Attended,
+    weights: RecurrentWeights,
+    first: CellState,
+) -> Tensor<3> {
+    let [_, time, _] = input.dims();
+    assert!(time > 0, "attentive_lstm: expected at least one step, got none");
+    let cell = first.cell.unwrap_or_else(|| first.hidden.zeros_like());
+    let first = CellState { hidden: first.hidden, cell: Some(cell.clone()) };
+    #[cfg(feature = "flex")]
+    if takes(&input, &attended, &weights, [&first.hidden, &cell])
+        && let Ok(mask) = attended.mask.as_ref().map(|mask| mask.to_data().try_to_vec::<bool>()).transpose()
+    {
+        let ([batch, _, inputs], [_, places, features]) = (input.dims(), attended.encoder.dims());
+        let [_, hidden] = first.hidden.dims();
+        let operation = kernel::AttentiveLstm { batch, time, inputs, places, hidden, features, mask };
+        let tensors = [
+            input.into_dispatch(),
+            attended.mapped.into_dispatch(),
+            attended.v.into_dispatch(),
+            attended.encoder.into_dispatch(),
+            weights.weight_ih.into_dispatch(),
+            weights.weight_hh.into_dispatch(),
+            weights.bias_ih.into_dispatch(),
+            weights.bias_hh.into_dispatch(),
+            Tensor::cat(vec![first.hidden, cell], 0).into_dispatch(),
+        ];
+        let [output] = match attended.bias {
+            Some(bias) => {
+                let [a, b, c, d, e, f, g, h, i] = tensors;
+                fused(operation, [a, b, c, d, e, f, g, h, i, bias.into_dispatch()])
+            }
+            None => fused(operation, tensors),
+        };
+        return Tensor::from_dispatch(output);
+    }
+    step_by_step(input, attended, weights, first)
+}
+
+#[cfg(feature = "flex")]
+fn takes(input: &Tensor<3>, attended: &Attended, weights: &RecurrentWeights, first: [&Tensor<2>; 2]) -> bool {
+    let Attended { mapped, encoder, v, bias, mask } = attended;
+    let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = weights;
+    let mut tensors: Vec<_> =
+        [input, mapped, encoder].iter().map(|tensor| (tensor.device(), tensor.dtype())).collect();
+    let matrices = [v, weight_ih, weight_hh, first[0], first[1]];
+    tensors.extend(matrices.iter().map(|tensor| (tensor.device(), tensor.dtype())));
+    let vectors = [Some(bias_ih), Some(bias_hh), bias.as_ref()];
+    tensors.extend(vectors.iter().flatten().map(|tensor| (tensor.device(), tensor.dtype())));
+    eligible(&tensors, || {
+        let ([batch, time, inputs], [_, places, features]) = (input.dims(), encoder.dims());
+        let [_, hidden] = weight_hh.dims();
+        let rows = Cell::Lstm.gates() * hidden;
+        [batch, time, inputs, places, features, hidden].iter().all(|&size| size > 0)
+            && mapped.dims() == [batch, places, hidden]
+            && encoder.dims() == [batch, places, features]
+            && v.dims() == [1, hidden]
+            && weight_ih.dims() == [rows, inputs + features]
+            && weight_hh.dims() == [rows, hidden]
+            && [bias_ih, bias_hh].iter().all(|bias| bias.dims() == [rows])
+            && first.iter().all(|state| state.dims() == [batch, hidden])
+            && bias.as_ref().is_none_or(|bias| bias.dims() == [1])
+            && mask.as_ref().is_none_or(|mask| mask.dims() == [batch, places])
+    })
+}
+
+/// The same by the operations for each step.
+fn step_by_step(
+    input: Tensor<3>,
+    attended: Attended,
+    weights: RecurrentWeights,
+    mut state: CellState,
+) -> Tensor<3> {
+    let Attended { mapped, encoder, v, bias, mask } = attended;
+    let mut outputs: Vec<Tensor<2>> = Vec::new();
+    for step in Sequence::Whole(input).steps() {
+        let query = state.hidden.clone().unsqueeze_dim(1);
+        let (context, _) =
+            additive_attention(mapped.clone(), query, v.clone(), bias.clone(), encoder.clone(), mask.clone());
+        let context: Tensor<2> = context.squeeze_dim(1);
+        let input = Sequence::Steps(vec![Tensor::cat(vec![step, context.clone()], 1)]);
+        (_, state) = recurrent(Cell::Lstm, input, weights.clone(), state, None, false);
+        outputs.push(Tensor::cat(vec![state.hidden.clone(), context], 1));
+    }
+    Tensor::stack(outputs, 1)
+}

@@ -1,0 +1,79 @@
+//! Numbers for sequences of numbers.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Tensor};
+
+use crate::cell::Cell;
+use crate::error::Error;
+use crate::forward::Forward;
+use crate::linear::{Linear, LinearConfig};
+use crate::recurrent::{Recurrent, RecurrentConfig};
+
+/// Settings of [`SequenceRegressor`].
+#[derive(Config, Debug)]
+pub struct SequenceRegressorConfig {
+    /// Features of the input at each step; at least 1.
+    pub features_in: usize,
+    /// Features of the state; at least 1.
+    pub hidden: usize,
+    /// The numbers that are made of a sequence; at least 1.
+    pub outputs: usize,
+    /// The recurrent layers' cell.
+    #[config(default = "Cell::Tanh")]
+    pub cell: Cell,
+    /// Recurrent layers on top of each other; at least 1.
+    #[config(default = 1)]
+    pub num_layers: usize,
+    /// The share of features dropped between layers and before the last map in training; from 0, below 1.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
+
+/// Recurrent layers → a map of the last layer's last state to some numbers: a forecast of a series from its past.
+///
+/// With [`Cell::Tanh`] and [`Cell::Relu`] its layers are those of [`RnnBlock`](crate::RnnBlock), with the others those of
+/// [`LstmBlock`](crate::LstmBlock) and [`GruBlock`](crate::GruBlock).
+///
+/// State: `rnn.…` as in [`Recurrent`], `fc.weight` `[outputs, hidden]`, `fc.bias`.
+#[derive(Module, Debug)]
+pub struct SequenceRegressor {
+    /// The recurrent layers.
+    pub rnn: Recurrent,
+    /// State to numbers.
+    pub fc: Linear,
+    dropout: Dropout,
+}
+
+impl SequenceRegressorConfig {
+    /// The model with PyTorch's initialisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    pub fn init(&self, device: &Device) -> Result<SequenceRegressor, Error> {
+        const NAME: &str = "SequenceRegressorConfig";
+        let Self { features_in, hidden, outputs, cell, num_layers, dropout } = *self;
+        let rnn =
+            RecurrentConfig::new(cell, features_in, hidden).with_num_layers(num_layers).with_dropout(dropout);
+        Ok(SequenceRegressor {
+            rnn: rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", NAME))?,
+            fc: LinearConfig::new(hidden, outputs)
+                .init(device)
+                .map_err(|error| error.in_config("LinearConfig.features_out", &format!("{NAME}.outputs")))?,
+            dropout: DropoutConfig::new(dropout).init(),
+        })
+    }
+}
+
+impl Forward<Tensor<3>> for SequenceRegressor {
+    type Output = Tensor<2>;
+
+    /// Sequences `[batch, time, features_in]` of one length to numbers `[batch, outputs]`.
+    fn forward(&self, sequences: Tensor<3>) -> Tensor<2> {
+        let (_, state) = self.rnn.forward(sequences, None, None);
+        let [layers, ..] = state.hidden.dims();
+        let last = state.hidden.narrow(0, layers - 1, 1).squeeze_dim(0);
+        self.fc.forward(self.dropout.forward(last))
+    }
+}

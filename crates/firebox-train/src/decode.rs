@@ -1,0 +1,134 @@
+//! How evaluations of a translation decode, and what they count as right.
+
+use std::fmt;
+use std::sync::Arc;
+
+use firebox_models::{Beam, Hypothesis};
+
+use crate::metrics::{ErrorRate, Metrics, Quantity, edit_distance};
+
+type References = Arc<dyn Fn(&[usize]) -> Vec<Vec<usize>> + Send + Sync>;
+
+/// How evaluations decode, and what they count as right: that which equals the target, or another reference.
+///
+/// The rate of wrong tokens is the number of edits for each token of the references, over all samples, where a sample's
+/// reference is the nearest one; that of wrong sequences the share of samples that equal none.
+#[derive(Clone)]
+pub struct Decode {
+    beam: Beam,
+    names: [&'static str; 2],
+    references: Option<References>,
+}
+
+/// What a model made of one sample.
+#[derive(Clone, Debug)]
+pub struct Translated {
+    /// The source's tokens, without padding.
+    pub source: Vec<usize>,
+    /// What was found, with the attention's weights over the source and its padding.
+    pub found: Hypothesis,
+    /// The reference that is the nearest to it; of equally near ones the first, the target before all.
+    pub reference: Vec<usize>,
+    /// Tokens to insert, remove or replace between the two.
+    pub edits: usize,
+}
+
+impl Decode {
+    /// By the best sequence of a beam search. The rates' names are `token_error_rate` and `sequence_error_rate`.
+    pub fn new(beam: Beam) -> Self {
+        Decode { beam, names: ["token_error_rate", "sequence_error_rate"], references: None }
+    }
+
+    /// By the likeliest token at each step, at most so many, the end token included.
+    pub fn greedy(max_length: usize) -> Self {
+        Self::new(Beam::new(max_length).with_width(1))
+    }
+
+    /// Names the rates of wrong tokens and of wrong sequences, as the field does: `per` and `wer` for phonemes of words.
+    pub fn with_names(self, tokens: &'static str, sequences: &'static str) -> Self {
+        Decode { names: [tokens, sequences], ..self }
+    }
+
+    /// Says what else is right for a source, given by its tokens: sequences without begin and end token.
+    pub fn with_references(
+        self,
+        references: impl Fn(&[usize]) -> Vec<Vec<usize>> + Send + Sync + 'static,
+    ) -> Self {
+        Decode { references: Some(Arc::new(references)), ..self }
+    }
+
+    pub(crate) fn search(&self) -> &Beam {
+        &self.beam
+    }
+
+    pub(crate) fn token_rate(&self) -> &'static str {
+        self.names[0]
+    }
+
+    pub(crate) fn compare(&self, source: Vec<usize>, target: Vec<usize>, found: Hypothesis) -> Translated {
+        let others = self.references.as_ref().map(|references| references(&source)).unwrap_or_default();
+        let mut nearest = (edit_distance(&target, &found.tokens), target);
+        for other in others {
+            let edits = edit_distance(&other, &found.tokens);
+            if edits < nearest.0 {
+                nearest = (edits, other);
+            }
+        }
+        Translated { source, found, reference: nearest.1, edits: nearest.0 }
+    }
+
+    pub(crate) fn add(&self, metrics: Metrics, translated: &[Translated]) -> Metrics {
+        let mut rate = ErrorRate::default();
+        translated.iter().for_each(|sample| rate.count(&sample.reference, &sample.found.tokens));
+        let wrong = translated.iter().filter(|sample| sample.edits > 0).count();
+        metrics.with(self.names[0], Quantity::ErrorRate(rate)).with_sum(self.names[1], wrong as f64)
+    }
+}
+
+impl fmt::Debug for Decode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { beam, names, references } = self;
+        f.debug_struct("Decode")
+            .field("beam", beam)
+            .field("names", names)
+            .field("references", &references.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(tokens: &[usize]) -> Hypothesis {
+        let tokens = tokens.to_vec();
+        Hypothesis { tokens, ended: true, log_probability: 0.0, score: 0.0, attention: Vec::new() }
+    }
+
+    #[test]
+    fn a_sample_is_judged_by_its_nearest_reference() {
+        /// A source, its target, what was found, the nearest reference, the edits.
+        type Case<'a> = (usize, &'a [usize], &'a [usize], &'a [usize], usize);
+        let decode = Decode::greedy(9).with_names("per", "wer").with_references(|source| match source {
+            [1] => vec![vec![5, 6, 7, 8], vec![5, 6, 9, 8]],
+            _ => Vec::new(),
+        });
+        let cases: [Case<'_>; 4] = [
+            // Another reference is right; is nearer; is as near as the target, which then counts; is of another source.
+            (1, &[3], &[5, 6, 9, 8], &[5, 6, 9, 8], 0),
+            (1, &[3], &[5, 6, 6, 8], &[5, 6, 7, 8], 1),
+            (1, &[5, 6, 7], &[5, 6, 7, 9], &[5, 6, 7], 1),
+            (2, &[3], &[5, 6, 7, 8], &[3], 4),
+        ];
+        let mut all = Vec::new();
+        for (source, target, tokens, reference, edits) in cases {
+            let translated = decode.compare(vec![source], target.to_vec(), found(tokens));
+            assert_eq!((&translated.reference[..], translated.edits), (reference, edits));
+            all.push(translated);
+        }
+        let metrics = decode.add(Metrics::of(4), &all);
+        // Edits by the tokens of the nearest references, and the words that equal none.
+        assert_eq!(metrics.value("per"), Some(6.0 / 12.0));
+        assert_eq!(metrics.value("wer"), Some(3.0 / 4.0));
+    }
+}

@@ -1,0 +1,86 @@
+//! A matrix as a picture.
+
+use std::fmt::Write as _;
+
+use crate::report::escape;
+
+/// A matrix of shares as a picture, darker where one is larger: an attention's weights, source by target.
+#[derive(Clone, Debug)]
+pub struct HeatMap {
+    /// What it shows.
+    pub caption: String,
+    /// What the columns are, from the left.
+    pub columns: Vec<String>,
+    /// What each row is, and its shares from 0 to 1, one for each column. What is missing or no number is drawn as 0.
+    pub rows: Vec<(String, Vec<f32>)>,
+}
+
+/// Pixels of a cell's side.
+const CELL: usize = 20;
+/// Pixels for the names of the rows, and above the columns.
+const MARGINS: [usize; 2] = [38, 22];
+
+impl HeatMap {
+    /// As SVG.
+    pub(crate) fn draw(&self) -> String {
+        let [left, top] = MARGINS;
+        let (width, height) = (left + CELL * self.columns.len() + 1, top + CELL * self.rows.len() + 1);
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"map\" role=\"img\" aria-label=\"{}\" width=\"{width}\" \
+             height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-size=\"12\" fill=\"#333\">",
+            escape(&self.caption)
+        );
+        for (column, name) in self.columns.iter().enumerate() {
+            let x = left + CELL * column + CELL / 2;
+            let _ = write!(
+                svg,
+                "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                top - 6,
+                escape(name)
+            );
+        }
+        for (row, (name, shares)) in self.rows.iter().enumerate() {
+            let y = top + CELL * row;
+            let (x, base) = (left - 6, y + CELL - 6);
+            let _ = write!(svg, "<text x=\"{x}\" y=\"{base}\" text-anchor=\"end\">{}</text>", escape(name));
+            for column in 0..self.columns.len() {
+                let share = shares.get(column).copied().filter(|share| share.is_finite()).unwrap_or(0.0);
+                let x = left + CELL * column;
+                let _ = write!(
+                    svg,
+                    "<rect x=\"{x}\" y=\"{y}\" width=\"{CELL}\" height=\"{CELL}\" fill=\"#3c78d8\" \
+                     fill-opacity=\"{:.3}\" stroke=\"#ddd\"/>",
+                    share.clamp(0.0, 1.0)
+                );
+            }
+        }
+        svg.push_str("</svg>");
+        svg
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_share_has_a_cell_at_its_place() {
+        let map = HeatMap {
+            caption: "a<b".to_owned(),
+            columns: vec!["x".to_owned(), "&".to_owned()],
+            rows: vec![("P".to_owned(), vec![0.25, 2.0]), ("Q".to_owned(), vec![f32::NAN])],
+        };
+        let svg = map.draw();
+        let cells: Vec<&str> = svg.split("<rect ").skip(1).collect();
+        let shades = ["0.250", "1.000", "0.000", "0.000"];
+        let places = [(38, 22), (58, 22), (38, 42), (58, 42)];
+        assert_eq!(cells.len(), 4);
+        for ((cell, shade), (x, y)) in cells.iter().zip(shades).zip(places) {
+            assert!(cell.starts_with(&format!("x=\"{x}\" y=\"{y}\"")), "{cell}");
+            assert!(cell.contains(&format!("fill-opacity=\"{shade}\"")), "{cell}");
+        }
+        for text in ["a&lt;b", ">x</text>", ">&amp;</text>", ">P</text>", ">Q</text>"] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
+    }
+}

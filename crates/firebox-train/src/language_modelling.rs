@@ -1,0 +1,266 @@
+//! Language modelling: the next token of a text that is read window by window.
+
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Int, Tensor, TensorData};
+use firebox_data::{SequenceBatch, Vocabulary};
+use firebox_kernels::cross_entropy;
+use firebox_models::{LanguageModel, RecurrentState, StateDict};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::learner::Learner;
+use crate::metrics::{Metrics, Quantity};
+use crate::readout::{floats, integers};
+use crate::task::{Goal, StepContext, Task, TaskState};
+
+/// Trains a [`LanguageModel`] by the mean cross-entropy of each next token, by truncated back-propagation through time.
+///
+/// A batch is a window of each of some stretches of text, as [`Windows`](firebox_data::Windows) give them: tokens
+/// `[rows, time + 1]` of which each but the last is read, and each but the first predicted. The state behind a batch is
+/// carried into the next one, without gradients. It begins with zeros at the beginning of an epoch, and so does that of an
+/// evaluation, which carries its own. In a checkpoint the carried state is a part of its own, so that a resumed epoch goes
+/// on in the middle of its text.
+///
+/// Metrics, over tokens, which are also what `samples` counts: `loss` in nats, `bits_per_character`, which is the loss
+/// in bits and means what it says if tokens are characters, and `perplexity`.
+pub struct LanguageModelling {
+    learner: Learner<LanguageModel>,
+    vocabulary: Option<Vocabulary>,
+    carried: Option<Carried>,
+}
+
+/// The state behind a batch.
+struct Carried {
+    /// On the training device, without gradients.
+    state: RecurrentState,
+    at: Place,
+}
+
+/// The step that the carried state comes from. What follows it is of the same epoch and step, or of the next step; any
+/// other step begins anew.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Place {
+    epoch: u64,
+    step: usize,
+}
+
+impl LanguageModelling {
+    /// With a model on an autodiff device.
+    pub fn new(model: LanguageModel, optimizer: impl Into<ModuleOptimizer>) -> Self {
+        LanguageModelling { learner: Learner::new(model, optimizer), vocabulary: None, carried: None }
+    }
+
+    /// Saves the vocabulary in checkpoints, and takes no checkpoint of another one.
+    pub fn with_vocabulary(mut self, vocabulary: Vocabulary) -> Self {
+        self.vocabulary = Some(vocabulary);
+        self
+    }
+
+    /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_clip_norm(max_norm)?;
+        Ok(self)
+    }
+
+    /// Clips each element of the gradients: [`Learner::with_clip_value`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `max_value` is a finite number above 0.
+    pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_clip_value(max_value)?;
+        Ok(self)
+    }
+
+    /// Evaluates, and writes by, a moving average of the parameters: [`Learner::with_ema`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_ema(decay)?;
+        Ok(self)
+    }
+
+    /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if no parameter is there, or the factor is none.
+    pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_lr_factor(path, factor)?;
+        Ok(self)
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &LanguageModel {
+        self.learner.model()
+    }
+
+    /// The model that evaluations judge, on a device without autodiff.
+    pub fn averaged(&self) -> LanguageModel {
+        self.learner.averaged()
+    }
+
+    /// The vocabulary of a saved state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] if the state has none.
+    pub fn vocabulary_of(state: &TaskState) -> Result<Vocabulary, Error> {
+        state.value(VOCABULARY)
+    }
+
+    /// The state to begin a step with.
+    fn carry(&mut self, context: &StepContext) -> Option<RecurrentState> {
+        let Carried { state, at } = self.carried.take()?;
+        let follows = at.epoch == context.epoch && (at.step..=at.step + 1).contains(&context.step);
+        follows.then_some(state)
+    }
+}
+
+impl Task for LanguageModelling {
+    type Batch = SequenceBatch<Int>;
+
+    fn train_step(&mut self, batch: Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
+        let before = self.carry(context);
+        let at = Place { epoch: context.epoch, step: context.step };
+        let (loss, state, tokens) = read(self.learner.model(), batch, before.clone())?;
+        let metrics = judge(loss.clone().detach(), tokens)?;
+        let learned = self.learner.learn(loss, tokens as f64, context);
+        // A state that is no number would spoil all that follow: behind a batch that is left out the older one stands.
+        let state = match &learned {
+            Ok(()) => Some(state),
+            Err(_) => before,
+        };
+        self.carried = state.map(|state| Carried { state: detached(state), at });
+        learned.map(|()| metrics)
+    }
+
+    fn gradient_norm(&self) -> Option<f64> {
+        self.learner.gradient_norm()
+    }
+
+    fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
+        let model = self.learner.averaged();
+        let mut carried = None;
+        move |batch| {
+            let (loss, state, tokens) = read(&model, batch, carried.take())?;
+            carried = Some(state);
+            judge(loss, tokens)
+        }
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        ("loss", Goal::Minimise)
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        let mut state = TaskState::default();
+        self.learner.save("model", &mut state)?;
+        if let Some(vocabulary) = &self.vocabulary {
+            state.insert_value(VOCABULARY, vocabulary)?;
+        }
+        state.insert_value(CARRIED, &self.carried.as_ref().map(|carried| carried.at))?;
+        if let Some(Carried { state: RecurrentState { hidden, cell }, .. }) = &self.carried {
+            let mut part = StateDict::default();
+            part.insert("hidden", hidden.clone().into_data());
+            if let Some(cell) = cell {
+                part.insert("cell", cell.clone().into_data());
+            }
+            state.insert(CARRIED, part);
+        }
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+        if let Some(own) = &self.vocabulary {
+            let saved = Self::vocabulary_of(state)?;
+            if saved != *own {
+                let text = |vocabulary: &Vocabulary| {
+                    format!("{} characters {:?}", vocabulary.len(), String::from(vocabulary.clone()))
+                };
+                let text = format!("vocabulary: expected {}, got {}", text(own), text(&saved));
+                return Err(Error::new(ErrorKind::Checkpoint, text));
+            }
+        }
+        let carried = match state.value::<Option<Place>>(CARRIED)? {
+            None => None,
+            Some(at) => Some(Carried { state: restored(self.learner.model(), state.get(CARRIED)?)?, at }),
+        };
+        self.learner.load("model", state)?;
+        self.carried = carried;
+        Ok(())
+    }
+}
+
+const VOCABULARY: &str = "vocabulary";
+const CARRIED: &str = "carried";
+
+/// Reads a batch from a state: the mean loss of its predictions, the state behind it, and how many predictions there are.
+fn read(
+    model: &LanguageModel,
+    batch: SequenceBatch<Int>,
+    state: Option<RecurrentState>,
+) -> Result<(Tensor<1>, RecurrentState, usize), Error> {
+    let wrong = |text: String| Err(Error::new(ErrorKind::Task, text));
+    let [rows, longest] = batch.values.dims();
+    let lengths = integers(batch.lengths)?;
+    if let Some(row) = lengths.iter().position(|&length| length != longest || length < 2) {
+        let expected = longest.max(2);
+        return wrong(format!(
+            "row {row} of a window: expected {expected} tokens, as many as in each row and at least 2, got {}",
+            lengths[row]
+        ));
+    }
+    if rows == 0 {
+        return wrong("a window: expected at least 1 row, got 0".to_owned());
+    }
+    if let Some(state) = &state {
+        let [_, carried, _] = state.hidden.dims();
+        if carried != rows {
+            return wrong(format!(
+                "a window: expected {carried} rows, as in the batch before, whose state is carried, got {rows}"
+            ));
+        }
+    }
+    let time = longest - 1;
+    let targets = batch.values.clone().narrow(1, 1, time);
+    let (logits, state) = model.forward(batch.values.narrow(1, 0, time), state);
+    let [_, _, tokens] = logits.dims();
+    let loss = cross_entropy(logits.reshape([rows * time, tokens]), targets.reshape([rows * time]));
+    Ok((loss, state, rows * time))
+}
+
+fn judge(loss: Tensor<1>, tokens: usize) -> Result<Metrics, Error> {
+    let loss = f64::from(floats(loss)?[0]);
+    Ok(Metrics::of(tokens)
+        .with_mean("loss", loss)
+        .with_mean("bits_per_character", loss / std::f64::consts::LN_2)
+        .with("perplexity", Quantity::perplexity(loss, tokens)))
+}
+
+fn detached(state: RecurrentState) -> RecurrentState {
+    RecurrentState { hidden: state.hidden.detach(), cell: state.cell.map(Tensor::detach) }
+}
+
+/// A saved state for a model.
+fn restored(model: &LanguageModel, saved: &StateDict) -> Result<RecurrentState, Error> {
+    let device = model.devices().into_iter().next().unwrap_or_default();
+    let wrong = |text: String| Error::new(ErrorKind::Checkpoint, format!("{CARRIED}: {text}"));
+    let tensor = |name: &str, data: &TensorData| {
+        // Any number of rows.
+        let rows = data.shape().get(1).copied().unwrap_or(0);
+        let expected = model.rnn.state_dims(rows);
+        match data.shape().to_vec() == expected {
+            true => Ok(Tensor::<3>::from_data(data.clone(), &device)),
+            false => {
+                Err(wrong(format!("{name}: expected shape {expected:?}, got {:?}", data.shape().to_vec())))
+            }
+        }
+    };
+    let hidden = saved.get("hidden").ok_or_else(|| wrong("missing hidden".to_owned()))?;
+    let hidden = tensor("hidden", hidden)?;
+    let cell = saved.get("cell").map(|cell| tensor("cell", cell)).transpose()?;
+    Ok(RecurrentState { hidden, cell })
+}

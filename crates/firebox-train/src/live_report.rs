@@ -1,0 +1,247 @@
+//! `report.html` while the run goes on.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use jiff::Zoned;
+
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::event::{Callback, Event, RecordKind};
+use crate::report::Report;
+use crate::run_dir::RunDir;
+use crate::trainer::End;
+
+/// Writes a run's `report.html` from its records when it begins or goes on, after each evaluation, and now and then between:
+/// how far it is, its metrics, and where the time went. A browser that shows the page asks for it again by itself. At the end
+/// it says how the run ended; a [`Report`] of the finished run may take its place.
+///
+/// Pages are made by a thread of their own, one at a time, and no more often than makes up a fiftieth of the time: the
+/// training thread only says that one is due. Between two pages are at least ten seconds, or what
+/// [`every`](LiveReport::every) says, but for evaluations.
+#[derive(Debug)]
+pub struct LiveReport {
+    page: Page,
+    writer: Option<Writer>,
+    /// Steps of the run, those done before this process, and those done.
+    steps: (usize, usize, usize),
+    epochs: u64,
+    epoch: u64,
+    begun: Instant,
+    /// There was an evaluation that is on no page yet.
+    evaluated: bool,
+    /// When the last page was begun, and from when on the next one may be.
+    asked: Instant,
+    rest: Instant,
+    /// Why the run stops before its end.
+    stopped: Option<String>,
+}
+
+/// Where a page is made from, and where it goes.
+#[derive(Clone, Debug)]
+struct Page {
+    title: String,
+    metrics: PathBuf,
+    path: PathBuf,
+    every: Duration,
+}
+
+/// What a page says of the run.
+#[derive(Debug)]
+struct Status {
+    text: String,
+    done: usize,
+    steps: usize,
+}
+
+/// The thread that makes pages.
+#[derive(Debug)]
+struct Writer {
+    jobs: Sender<Status>,
+    /// How long each page took.
+    done: Receiver<Result<Duration, Error>>,
+    /// Whether it is at one.
+    busy: bool,
+    thread: JoinHandle<()>,
+}
+
+impl LiveReport {
+    /// A page in a run's folder, under a title.
+    pub fn new(run: &RunDir, title: &str) -> Self {
+        let page = Page {
+            title: title.to_owned(),
+            metrics: run.metrics(),
+            path: run.report(),
+            every: Duration::from_secs(10),
+        };
+        let now = Instant::now();
+        LiveReport {
+            page,
+            writer: None,
+            steps: (0, 0, 0),
+            epochs: 0,
+            epoch: 0,
+            begun: now,
+            evaluated: false,
+            asked: now,
+            rest: now,
+            stopped: None,
+        }
+    }
+
+    /// The least time between two pages, and after which a browser asks again. Whole seconds, at least one, for the latter.
+    pub fn every(mut self, every: Duration) -> Self {
+        self.page.every = every;
+        self
+    }
+
+    fn start(&mut self, done: usize, steps: usize, epochs: u64) -> Result<(), Error> {
+        let now = Instant::now();
+        (self.steps, self.epochs) = ((steps, done, done), epochs);
+        (self.begun, self.asked, self.rest, self.stopped) = (now, now, now, None);
+        self.writer = Some(Writer::start(self.page.clone())?);
+        self.ask()
+    }
+
+    /// Hears of the page that was made last, and has another one made if it is time.
+    fn look(&mut self) -> Result<(), Error> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        if let Some(seconds) = writer.poll()? {
+            self.rest = Instant::now() + 49 * seconds;
+        }
+        let now = Instant::now();
+        let due = self.evaluated || now >= self.asked + self.page.every;
+        if due && !writer.busy && now >= self.rest { self.ask() } else { Ok(()) }
+    }
+
+    fn ask(&mut self) -> Result<(), Error> {
+        (self.asked, self.evaluated) = (Instant::now(), false);
+        let status = self.status(&self.going());
+        match &mut self.writer {
+            Some(writer) => writer.ask(status),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the page in hand, and makes one that stays.
+    fn close(&mut self, text: &str) -> Result<(), Error> {
+        if let Some(writer) = self.writer.take() {
+            writer.close()?;
+            self.page.write(&self.status(text), false)?;
+        }
+        Ok(())
+    }
+
+    fn status(&self, text: &str) -> Status {
+        let (steps, _, done) = self.steps;
+        Status { text: text.to_owned(), done, steps }
+    }
+
+    fn going(&self) -> String {
+        let (steps, before, done) = self.steps;
+        let place = format!("step {done} of {steps}, epoch {} of {}", self.epoch + 1, self.epochs);
+        let left = if done > before {
+            let each = self.begun.elapsed().as_secs_f64() / (done - before) as f64;
+            format!(", about {} left", spoken(each * steps.saturating_sub(done) as f64))
+        } else {
+            String::new()
+        };
+        format!("Running: {place}{left}. Written at {}.", Zoned::now().strftime("%F %T"))
+    }
+}
+
+impl Callback for LiveReport {
+    fn on_event(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
+        match event {
+            Event::Started { done, steps, epochs } => self.start(*done, *steps, *epochs)?,
+            Event::EpochBegins { state, .. } => self.epoch = state.loader.epoch,
+            Event::Recorded(record) => {
+                self.steps.2 = record.step;
+                self.evaluated |= record.kind == RecordKind::Eval;
+                self.look()?;
+            }
+            Event::Interrupted { signal, step, .. } => {
+                self.stopped =
+                    Some(format!("Stopped by {} after step {step}: a resume goes on.", signal.name()));
+            }
+            Event::Ended { end, state } => {
+                self.steps.2 = state.step;
+                let text = match (self.stopped.take(), end) {
+                    (Some(stopped), _) => stopped,
+                    (None, End::OutOfTime) => {
+                        format!("Out of time after step {}: a resume goes on.", state.step)
+                    }
+                    (None, End::Stale) => format!("Ended after step {}: it got no better.", state.step),
+                    (None, _) => format!("Complete after step {}.", state.step),
+                };
+                self.close(&text)?;
+            }
+            Event::Failed { error } => self.close(&format!("Failed after step {}: {error}", self.steps.2))?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Page {
+    fn write(&self, status: &Status, live: bool) -> Result<(), Error> {
+        let report = Report::of(&self.title, &self.metrics)?;
+        let report = report.status(&status.text, status.done, status.steps).curves()?.data_wait()?;
+        let report = if live { report.refreshing(self.every) } else { report };
+        report.write(&self.path)
+    }
+}
+
+impl Writer {
+    fn start(page: Page) -> Result<Self, Error> {
+        let (jobs, todo) = channel::<Status>();
+        let (answers, done) = channel();
+        let thread = thread::Builder::new().name("report".to_owned()).spawn(move || {
+            for status in todo {
+                let begun = Instant::now();
+                if answers.send(page.write(&status, true).map(|()| begun.elapsed())).is_err() {
+                    return;
+                }
+            }
+        });
+        let thread = thread
+            .map_err(|error| Error::new(ErrorKind::Io, "no thread to write the report").caused_by(error))?;
+        Ok(Writer { jobs, done, busy: false, thread })
+    }
+
+    fn ask(&mut self, status: Status) -> Result<(), Error> {
+        self.busy = true;
+        self.jobs.send(status).map_err(|_| lost())
+    }
+
+    /// What the page took that was finished since the last call.
+    fn poll(&mut self) -> Result<Option<Duration>, Error> {
+        match self.done.try_recv() {
+            Ok(answer) => {
+                self.busy = false;
+                answer.map(Some)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn close(self) -> Result<(), Error> {
+        drop(self.jobs);
+        let answer = if self.busy { self.done.recv().map_err(|_| lost())? } else { Ok(Duration::ZERO) };
+        self.thread.join().map_err(|_| lost())?;
+        answer.map(drop)
+    }
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::Io, "the thread that writes the report has panicked")
+}
+
+fn spoken(seconds: f64) -> String {
+    match seconds {
+        0.0..90.0 => format!("{seconds:.0} s"),
+        90.0..5400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}

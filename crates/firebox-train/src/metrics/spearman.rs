@@ -1,0 +1,57 @@
+//! How far two quantities rise together.
+
+/// Spearman's rank correlation: from −1, where one falls wherever the other rises, to 1, where both rise together. Equal
+/// values share the mean of their ranks. `None` for fewer than two pairs, where all values of one are equal, or where one
+/// is not a number.
+///
+/// # Panics
+/// If there are not as many of the one as of the other.
+pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
+    assert_eq!(a.len(), b.len(), "spearman: pairs of values");
+    if a.iter().chain(b).any(|value| value.is_nan()) {
+        return None;
+    }
+    let (a, b) = (ranks(a), ranks(b));
+    let mean = (a.len() as f64 + 1.0) / 2.0;
+    let sum = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum() };
+    let spread = (sum(&a, &a) * sum(&b, &b)).sqrt();
+    (spread > 0.0).then(|| sum(&a, &b) / spread)
+}
+
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut first = 0;
+    for equals in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        let rank = first as f64 + (equals.len() as f64 + 1.0) / 2.0;
+        equals.iter().for_each(|&place| ranks[place] = rank);
+        first += equals.len();
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_count_and_not_distances() {
+        assert_eq!(spearman(&[1.0, 2.0, 3.0, 4.0], &[0.1, 0.2, 9.0, 1e9]), Some(1.0));
+        assert_eq!(spearman(&[1.0, 2.0, 3.0], &[3.0, 2.0, -1.0]), Some(-1.0));
+        // One pair swapped among four: 1 − 6·Σd²/(n·(n² − 1)).
+        let swapped = spearman(&[1.0, 2.0, 3.0, 4.0], &[1.0, 3.0, 2.0, 4.0]).unwrap();
+        assert!((swapped - 0.8).abs() < 1e-12);
+        // scipy.stats.spearmanr([1, 2, 2, 3], [1, 1, 2, 3])
+        let tied = spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 1.0, 2.0, 3.0]).unwrap();
+        assert!((tied - 0.833_333_333_333_333).abs() < 1e-12, "{tied}");
+    }
+
+    #[test]
+    fn what_does_not_vary_has_no_correlation() {
+        assert_eq!(spearman(&[], &[]), None);
+        assert_eq!(spearman(&[1.0], &[2.0]), None);
+        assert_eq!(spearman(&[1.0, 2.0], &[5.0, 5.0]), None);
+        assert_eq!(spearman(&[1.0, f64::NAN], &[5.0, 6.0]), None);
+    }
+}

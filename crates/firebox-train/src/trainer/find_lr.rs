@@ -1,0 +1,91 @@
+//! Training for a few steps at rising rates, of which nothing is left.
+
+use firebox_data::{Batches, Stream, derive_seed};
+
+use super::Trainer;
+use crate::error::{Error, ErrorKind};
+use crate::lr_finder::{LrCurve, LrFinder};
+use crate::metrics::Metrics;
+use crate::task::{StepContext, Task};
+
+impl Trainer {
+    /// Tries learning rates on the first batches of `train`, a step each, to see at which the task learns.
+    ///
+    /// Steps are taken as [`fit`](Self::fit) would take them, with the same batches, random numbers and accumulation; data
+    /// of fewer steps are gone through again. Afterwards the task is what it was: its state is taken before and loaded
+    /// behind, after an error too. Nothing is recorded or saved, and no callback is told. An [`Interrupt`](crate::Interrupt)
+    /// ends the search with what it has seen.
+    ///
+    /// # Errors
+    /// The loader's and the task's; [`ErrorKind::NotFinite`] if not even the first loss is finite: a later one that isn't
+    /// ends the search. [`ErrorKind::Task`] if the steps don't have the metric.
+    pub fn find_lr<T, B>(&self, finder: &LrFinder, task: &mut T, train: &B) -> Result<LrCurve, Error>
+    where
+        T: Task,
+        B: Batches<Batch = T::Batch>,
+    {
+        self.config.check()?;
+        let before = task.state()?;
+        let found = self.rising(finder, task, train);
+        let restored = task.load(&before);
+        let curve = found?;
+        restored.map(|()| curve)
+    }
+
+    fn rising<T, B>(&self, finder: &LrFinder, task: &mut T, train: &B) -> Result<LrCurve, Error>
+    where
+        T: Task,
+        B: Batches<Batch = T::Batch>,
+    {
+        let mut curve = LrCurve::new(finder);
+        for epoch in 0.. {
+            let (begun, batches) = (curve.steps(), self.config.batches_of(train.batches(epoch)));
+            let mut metrics = Metrics::default();
+            for (place, batch) in train.epoch(epoch).take(batches).enumerate() {
+                let step = curve.steps();
+                let mut context = StepContext::new(epoch, step, finder.lr(step));
+                context.updates = self.config.updates_after(place, batches);
+                self.device.seed(derive_seed(self.config.seed, Stream::Step, epoch, place as u64));
+                match task.train_step(batch?, &context) {
+                    Ok(of_batch) => metrics.add(&of_batch)?,
+                    Err(error) if error.kind() == ErrorKind::NotFinite => {
+                        if step == 0 {
+                            return Err(never_finite(context.lr).caused_by(error));
+                        }
+                        curve.diverge();
+                        return Ok(curve);
+                    }
+                    Err(error) => return Err(error),
+                }
+                if !context.updates {
+                    continue;
+                }
+                curve.add(measured(&std::mem::take(&mut metrics), finder.metric())?);
+                if curve.steps() == 0 {
+                    return Err(never_finite(context.lr));
+                }
+                if curve.is_complete() || self.interrupt.requested().is_some() {
+                    return Ok(curve);
+                }
+            }
+            if curve.steps() == begun {
+                return Err(Error::new(ErrorKind::Config, "the training data have no batch"));
+            }
+        }
+        Ok(curve)
+    }
+}
+
+fn measured(metrics: &Metrics, metric: &str) -> Result<f64, Error> {
+    metrics.value(metric).ok_or_else(|| {
+        let have: Vec<_> = metrics.values().map(|(name, _)| name.to_owned()).collect();
+        let text = format!("learning-rate finder: expected the metric {metric}, got {}", have.join(", "));
+        Error::new(ErrorKind::Task, text)
+    })
+}
+
+fn never_finite(lr: f64) -> Error {
+    let text =
+        format!("learning-rate finder: the loss was never finite, from the first step on at rate {lr:e}");
+    Error::new(ErrorKind::NotFinite, text)
+}

@@ -1,0 +1,57 @@
+//! A run as its last good checkpoint has left it.
+
+use std::path::PathBuf;
+
+use firebox_data::Batches;
+
+use super::Trainer;
+use crate::checkpoint::{Checkpoints, RunState};
+use crate::error::{Error, ErrorKind};
+use crate::origin::Origin;
+use crate::task::{Task, TaskState};
+
+/// The run's last good checkpoint, loaded into the task.
+pub(super) struct Restored {
+    pub(super) path: PathBuf,
+    pub(super) state: RunState,
+    pub(super) task: TaskState,
+    /// What somebody should know of it.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Restored {
+    pub(super) fn load<T: Task, B: Batches>(
+        trainer: &mut Trainer,
+        checkpoints: &Checkpoints,
+        task: &mut T,
+        train: &B,
+    ) -> Result<Self, Error> {
+        let (loaded, damaged) = checkpoints.load_last()?;
+        let state = loaded.state;
+        let step = trainer.run.checkpoints().join(format!("step-{}", state.step));
+        let path = match damaged.is_empty() {
+            true => trainer.run.checkpoints().join("last"),
+            false => step.clone(),
+        };
+        task.load(&loaded.task).map_err(|error| {
+            Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
+                .at_path(&path)
+                .caused_by(error)
+        })?;
+        if state.seed != trainer.config.seed {
+            let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
+            return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
+        }
+        train.check(&state.loader)?;
+        trainer.schedule.load(&state.schedule)?;
+        checkpoints.go_back_to(&state)?;
+        let mut warnings: Vec<_> =
+            damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)).collect();
+        let differences = loaded.origin.differences(&Origin::here());
+        if !differences.is_empty() {
+            let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
+            warnings.push(format!("{text}: {}", differences.join("; ")));
+        }
+        Ok(Restored { path: step, state, task: loaded.task, warnings })
+    }
+}

@@ -1,0 +1,248 @@
+//! What callbacks are told, in which order: in a run, in one that goes on, in one that fails, in one that is stopped.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use common::{Pulled, STEPS, fit, folder, numbers};
+use firebox_train::{Callback, End, ErrorKind, Event, Interrupt, RecordKind, Signal, Trainer};
+
+type Heard = Rc<RefCell<Vec<String>>>;
+
+/// Writes down what happens, in words. Where a state comes with it, the words have its step.
+fn listener(heard: &Heard) -> impl Callback + 'static {
+    let heard = Rc::clone(heard);
+    move |event: &Event<'_>| {
+        heard.borrow_mut().push(match event {
+            Event::Started { done, steps, epochs } => format!("started {done}/{steps} of {epochs}"),
+            Event::Resumed { path, state, task } => {
+                let weights =
+                    task.get("model").unwrap().get("layer.weight").unwrap().as_slice::<f32>().unwrap();
+                assert!(path.ends_with(format!("step-{}", state.step)) && weights.len() == 3);
+                format!("resumed {}", state.step)
+            }
+            Event::EpochBegins { state, batches } => {
+                format!("epoch {} of {batches} begins {}", state.loader.epoch, state.step)
+            }
+            Event::StepBegins { context, state } => {
+                assert_eq!((context.step, context.lr), (state.step, 0.25));
+                format!("step begins {}", state.step)
+            }
+            Event::StepEnds { state } => format!("step ends {}", state.step),
+            Event::Validating { state } => format!("validating {}", state.step),
+            Event::Validated { state, record, improved } => {
+                assert_eq!((state.validated, &*record.split), (Some(state.step), "valid"));
+                assert_eq!(state.best[0].step == state.step, *improved);
+                format!("validated {}", state.step)
+            }
+            Event::Recorded(record) => {
+                let kind = match record.kind {
+                    RecordKind::Step => "step",
+                    RecordKind::Epoch => "epoch",
+                    RecordKind::Eval => "evaluation",
+                };
+                format!("{kind} recorded {}", record.step)
+            }
+            Event::EpochEnds { epoch, state } => {
+                assert_eq!(state.loader.epoch, epoch + 1);
+                format!("epoch {epoch} ends {}", state.step)
+            }
+            Event::Saving { state, .. } => format!("saving {}", state.step),
+            Event::Saved { path, .. } => format!("saved {}", path.file_name().unwrap().to_str().unwrap()),
+            Event::Warning(text) => format!("warning: {text}"),
+            Event::Interrupted { signal, step, .. } => format!("{} {step}", signal.name()),
+            Event::Finished => "finished".to_owned(),
+            Event::Ended { end, state } => format!("ended {end:?} {}", state.step),
+            Event::Failed { error } => format!("failed: {error}"),
+            _ => unreachable!("an event that this test doesn't know"),
+        });
+        Ok(())
+    }
+}
+
+/// What was heard but for checkpoints, which are complete when they are; each was begun, and complete before the next one.
+fn without_saves(heard: &Heard) -> Vec<String> {
+    let all = heard.borrow();
+    let of_saves = all.iter().filter(|words| words.starts_with("sav")).cloned().collect::<Vec<_>>();
+    for pair in of_saves.chunks(2) {
+        let step = pair[0].strip_prefix("saving ").unwrap();
+        assert_eq!(pair[1], format!("saved step-{step}"), "{of_saves:?}");
+    }
+    all.iter().filter(|words| !words.starts_with("sav")).cloned().collect()
+}
+
+/// One epoch's events from the step after `from` on.
+fn epoch(epoch: usize, from: usize) -> Vec<String> {
+    let mut words = vec![format!("epoch {epoch} of {STEPS} begins {from}")];
+    let last = (epoch + 1) * STEPS;
+    for step in from..last {
+        let done = step + 1;
+        words.extend([format!("step begins {step}"), format!("step ends {done}")]);
+        words.push(format!("step recorded {done}"));
+    }
+    words.extend(
+        ["epoch recorded", "validating", "evaluation recorded", "validated"].map(|w| format!("{w} {last}")),
+    );
+    words.push(format!("epoch {epoch} ends {last}"));
+    words
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|words| (*words).to_owned()).collect()
+}
+
+#[test]
+fn a_run_tells_everything_in_order() {
+    let place = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let run = folder(place.path(), false);
+    let mut task = Pulled::default();
+    let outcome = fit(&run, false, &mut task, |trainer| trainer.callback(listener(&heard))).unwrap();
+    assert_eq!((outcome.steps, outcome.end), (2 * STEPS, End::Complete));
+    let expected = [
+        owned(&["started 0/10 of 2"]),
+        epoch(0, 0),
+        epoch(1, STEPS),
+        owned(&["finished", "ended Complete 10"]),
+    ];
+    assert_eq!(without_saves(&heard), expected.concat());
+    let all = heard.borrow();
+    // Before the first step, and last but for the words of the end: everything is written when it comes.
+    assert_eq!(all[1..3], ["saving 0", "saved step-0"]);
+    assert_eq!(all[all.len() - 3], "saved step-10");
+    assert!(all.contains(&"saving 2".to_owned()) || all.contains(&"saving 3".to_owned()), "{all:?}");
+}
+
+#[test]
+fn a_stopped_run_says_so_and_one_that_goes_on_says_what_it_loaded() {
+    let place = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let interrupt = Interrupt::never();
+    let run = folder(place.path(), false);
+    let outcome = fit(&run, false, &mut Pulled::default(), |trainer| {
+        let asks = interrupt.clone();
+        trainer.interrupt(interrupt).callback(listener(&heard)).callback(move |event: &Event<'_>| {
+            if let Event::StepEnds { state } = event
+                && state.step == 7
+            {
+                asks.request(Signal::Term);
+            }
+            Ok(())
+        })
+    });
+    assert_eq!(outcome.unwrap().end, End::Interrupted(Signal::Term));
+    let told = without_saves(&heard);
+    let tail = ["step ends 7", "step recorded 7", "SIGTERM 7", "ended Interrupted(Term) 7"];
+    assert_eq!(told[told.len() - 4..], tail);
+    drop(run);
+
+    let heard = Heard::default();
+    let run = folder(place.path(), true);
+    fit(&run, true, &mut Pulled::default(), |trainer| trainer.callback(listener(&heard))).unwrap();
+    let expected =
+        [owned(&["started 7/10 of 2", "resumed 7"]), epoch(1, 7), owned(&["finished", "ended Complete 10"])];
+    assert_eq!(without_saves(&heard), expected.concat());
+
+    // Nothing is left to do.
+    let heard = Heard::default();
+    fit(&run, true, &mut Pulled::default(), |trainer| trainer.callback(listener(&heard))).unwrap();
+    let expected = owned(&["started 10/10 of 2", "resumed 10", "finished", "ended Complete 10"]);
+    assert_eq!(without_saves(&heard), expected);
+}
+
+#[test]
+fn a_failing_run_tells_its_error_to_all() {
+    let place = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let run = folder(place.path(), false);
+    let mut task = Pulled { fails: Some(6), ..Pulled::default() };
+    let error = fit(&run, false, &mut task, |trainer| trainer.callback(listener(&heard))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Task);
+    let all = heard.borrow();
+    let told: Vec<_> = all.iter().filter(|words| !words.starts_with("sav")).collect();
+    assert_eq!(told[told.len() - 2..], ["step begins 6", "failed: the data are too heavy"]);
+    assert_eq!(all.iter().filter(|words| words.starts_with("failed")).count(), 1);
+}
+
+#[test]
+fn an_error_before_the_beginning_is_told_too() {
+    let place = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let run = folder(place.path(), false);
+    let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer.callback(listener(&heard)));
+    assert_eq!(*heard.borrow(), [format!("failed: {}", error.unwrap_err())]);
+    let heard = Heard::default();
+    let error = fit(&run, false, &mut Pulled::default(), |trainer: Trainer| {
+        trainer.epochs(0).callback(listener(&heard))
+    });
+    assert_eq!(*heard.borrow(), [format!("failed: {}", error.unwrap_err())]);
+}
+
+/// What fails at one kind of event.
+fn failing(at: &'static str) -> impl Callback {
+    move |event: &Event<'_>| match format!("{event:?}").starts_with(at) {
+        true => Err(format!("no room at {at}").into()),
+        false => Ok(()),
+    }
+}
+
+#[test]
+fn an_error_at_every_hook_is_the_runs_error() {
+    for at in [
+        "Started",
+        "Saving",
+        "Saved",
+        "EpochBegins",
+        "StepBegins",
+        "StepEnds",
+        "Recorded",
+        "Validating",
+        "Validated",
+        "EpochEnds",
+        "Finished",
+        "Ended",
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let heard = Heard::default();
+        let error = fit(&folder(place.path(), false), false, &mut Pulled::default(), |trainer| {
+            trainer.callback(failing(at)).callback(listener(&heard))
+        });
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Callback);
+        assert_eq!(error.to_string(), format!("a callback failed: no room at {at}"));
+        assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"), "the others hear of it");
+    }
+    // That of a resume.
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+    let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer.callback(failing("Resumed")));
+    assert_eq!(error.unwrap_err().to_string(), "a callback failed: no room at Resumed");
+}
+
+#[test]
+fn an_error_while_an_error_is_told_is_added_and_nobody_is_left_out() {
+    let place = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let mut task = Pulled { fails: Some(1), ..Pulled::default() };
+    let error = fit(&folder(place.path(), false), false, &mut task, |trainer| {
+        trainer.callback(failing("Failed")).callback(listener(&heard))
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Task, "the run's own error");
+    assert_eq!(error.to_string(), "the data are too heavy; then a callback failed: no room at Failed");
+    assert_eq!(heard.borrow().last().unwrap(), "failed: the data are too heavy");
+}
+
+#[test]
+fn a_test_after_the_run_is_recorded_and_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let run = folder(place.path(), false);
+    let mut trainer = Trainer::new(&run, &Default::default()).callback(listener(&heard));
+    trainer.evaluate(&numbers(8), "test", firebox_train::Task::evaluator(&Pulled::default())).unwrap();
+    assert_eq!(*heard.borrow(), ["evaluation recorded 0"]);
+}

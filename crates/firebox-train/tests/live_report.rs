@@ -1,0 +1,212 @@
+//! The report while a run goes on: when it is written, what it says, and what it costs.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it measures")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use common::{Pulled, fit, folder};
+use firebox_train::{ErrorKind, Event, Interrupt, LiveReport, Report, RunDir, Signal, Trainer};
+
+const REFRESH: &str = "<meta http-equiv=\"refresh\" content=\"1\">";
+
+fn page(run: &Path) -> String {
+    fs::read_to_string(run.join("report.html")).unwrap()
+}
+
+/// Waits for a page that says something; pages are made by another thread.
+fn wait_for(run: &Path, text: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let found = fs::read_to_string(run.join("report.html")).unwrap_or_default();
+        if found.contains(text) {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "no {text:?} in {found:.600}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+fn report(run: &RunDir) -> LiveReport {
+    LiveReport::new(run, "A run of <numbers>").every(Duration::ZERO)
+}
+
+/// A run whose callback looks at the page when a step is over.
+fn watched(
+    run: &RunDir,
+    resume: bool,
+    task: &mut Pulled,
+    mut look: impl FnMut(usize, &Path) + 'static,
+) -> Result<firebox_train::Outcome, firebox_train::Error> {
+    let path = run.path().to_owned();
+    fit(run, resume, task, |trainer| {
+        trainer.callback(report(run)).callback(move |event: &Event<'_>| {
+            if let Event::Recorded(record) = event {
+                look(record.step, &path);
+            }
+            Ok(())
+        })
+    })
+}
+
+#[test]
+fn it_says_how_far_the_run_is_and_in_the_end_how_it_ended() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    watched(&run, false, &mut Pulled::default(), |step, path| {
+        // A page was begun when the run was, and another one at a step since.
+        if step == 3 {
+            let page = wait_for(path, "Running: step ");
+            assert!(page.contains(REFRESH) && page.contains("of 10, epoch 1 of 2"), "{page:.900}");
+            assert!(page.contains("<h1>A run of &lt;numbers&gt;</h1>") && page.contains(" max=\"10\""));
+        }
+    })
+    .unwrap();
+    let last = page(place.path());
+    assert!(!last.contains("http-equiv"), "a page that stays is not asked for again");
+    assert!(last.contains("Complete after step 10.") && last.contains("<progress value=\"10\" max=\"10\">"));
+    for part in ["<h2>Loss</h2>", "<h2>Seen</h2>", "each step", "validation", "Where the time went"] {
+        assert!(last.contains(part), "{part}");
+    }
+    assert!(!last.contains("<h2>Lr</h2>") && !last.contains("<h2>Samples_per_s</h2>"), "of metrics only");
+    // The report of the finished run takes its place.
+    Report::of("Done", &run.metrics()).unwrap().curve("loss").unwrap().write(&run.report()).unwrap();
+    assert!(page(place.path()).contains("<h1>Done</h1>"));
+}
+
+#[test]
+fn it_goes_on_with_the_run_and_a_short_last_line_is_no_matter() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    watched(&run, false, &mut Pulled { fails: Some(7), ..Pulled::default() }, |_, _| {}).unwrap_err();
+    let failed = page(place.path());
+    assert!(failed.contains("Failed after step 7: the data are too heavy") && !failed.contains("http-equiv"));
+    let half = "{\"kind\":\"step\",\"step\":99,\"split\":\"train\",\"lo";
+    let metrics = run.metrics();
+    let text = fs::read_to_string(&metrics).unwrap();
+    fs::write(&metrics, text.clone() + half).unwrap();
+    Report::of("A killed run", &metrics).unwrap().curves().unwrap().write(&run.report()).unwrap();
+    assert!(page(place.path()).contains("<h2>Loss</h2>"));
+    watched(&run, true, &mut Pulled::default(), |step, path| {
+        if step == 9 {
+            wait_for(path, "Running: step ");
+        }
+    })
+    .unwrap();
+    assert!(page(place.path()).contains("Complete after step 10."));
+    // A line in the middle that is no record is another matter.
+    fs::write(&metrics, text.clone() + half + "\n" + &text).unwrap();
+    let error = Report::of("A damaged run", &metrics).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunDir);
+    let line = text.lines().count() + 1;
+    assert!(
+        error.to_string().contains(&format!("metrics.jsonl: line {line}: expected a JSON object")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_test_of_a_killed_run_is_recorded_behind_its_last_whole_line() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+    let text = fs::read_to_string(run.metrics()).unwrap();
+    fs::write(run.metrics(), text.clone() + "{\"kind\":\"st").unwrap();
+    let judge = |numbers: Vec<i64>| Ok(firebox_train::Metrics::of(numbers.len()).with_mean("loss", 1.0));
+    Trainer::new(&run, &Default::default()).evaluate(&common::numbers(8), "test", judge).unwrap();
+    let after = fs::read_to_string(run.metrics()).unwrap();
+    assert!(after.starts_with(&text) && after[text.len()..].starts_with('{') && after.ends_with("}\n"));
+    assert_eq!(after.lines().count(), text.lines().count() + 1);
+}
+
+#[test]
+fn a_stopped_run_says_so() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let interrupt = Interrupt::never();
+    interrupt.request(Signal::Term);
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer.interrupt(interrupt).callback(report(&run)))
+        .unwrap();
+    let page = page(place.path());
+    assert!(
+        page.contains("Stopped by SIGTERM after step 1: a resume goes on.") && !page.contains("http-equiv")
+    );
+}
+
+#[test]
+fn what_cannot_be_written_is_the_runs_error() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    fs::create_dir(run.report()).unwrap();
+    let error =
+        fit(&run, false, &mut Pulled::default(), |trainer| trainer.callback(report(&run))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert!(error.to_string().contains("report.html: cannot be written"), "{error}");
+}
+
+#[test]
+fn training_does_not_wait_for_a_page_and_pages_are_a_fiftieth_of_the_time() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+    // As a run of 10,000 steps leaves them.
+    let text = fs::read_to_string(run.metrics()).unwrap();
+    let line = text.lines().next().unwrap();
+    fs::write(run.metrics(), text.clone() + &format!("{line}\n").repeat(10_000)).unwrap();
+    let begun = Instant::now();
+    let all = Report::of("10,000 records", &run.metrics()).unwrap();
+    all.curves().unwrap().data_wait().unwrap().write(&run.report()).unwrap();
+    let page = begun.elapsed();
+
+    // The callback, asked to write as often as it may, told of steps as fast as they come.
+    let mut live = report(&run);
+    let mut tell = |event: Event<'_>| {
+        let begun = Instant::now();
+        firebox_train::Callback::on_event(&mut live, &event).unwrap();
+        begun.elapsed()
+    };
+    let started = tell(Event::Started { done: 0, steps: 10_000, epochs: 1 });
+    let record = record();
+    let (begun, mut all, mut longest, mut calls) = (Instant::now(), Duration::ZERO, Duration::ZERO, 0);
+    let mut pages = std::collections::BTreeSet::new();
+    while begun.elapsed() < Duration::from_secs(4) {
+        let took = tell(Event::Recorded(&record));
+        (all, longest, calls) = (all + took, longest.max(took), calls + 1);
+        if let Ok(file) = fs::metadata(run.report()) {
+            pages.insert(file.modified().unwrap());
+        }
+        sleep(Duration::from_micros(200));
+    }
+    eprintln!(
+        "a page of 10,000 records takes {page:?}; the beginning {started:?}; a step {:?} on average, {longest:?} at most \
+         ({calls} steps, {} pages in 4 s)",
+        all / calls,
+        pages.len()
+    );
+    assert!(all < Duration::from_millis(200), "steps have waited {all:?} of 4 s");
+    // One when it was made by hand, one at the beginning, and one each fifty pages' time.
+    let most = 3 + (Duration::from_secs(4).as_secs_f64() / (40.0 * page.as_secs_f64())) as usize;
+    assert!(pages.len() >= 2 && pages.len() <= most, "{} pages, at most {most}", pages.len());
+    drop(live);
+}
+
+/// One step's.
+fn record() -> firebox_train::Record {
+    firebox_train::Record {
+        kind: firebox_train::RecordKind::Step,
+        step: 5_000,
+        epoch: 0,
+        split: "train".to_owned(),
+        seconds: 1.0,
+        metrics: firebox_train::Metrics::of(4).with_mean("loss", 1.0),
+        lr: Some(0.1),
+        gradient_norm: None,
+        samples_per_s: 1.0,
+        data_wait_s: 0.0,
+        data: None,
+    }
+}

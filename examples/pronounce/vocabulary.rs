@@ -1,0 +1,123 @@
+//! The numbers that stand for letters and phonemes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use firebox::data::cmudict::{LETTERS, Phoneme, Word};
+use firebox::train::{HeatMap, Translated};
+
+/// The tokens that come before the letters, and before the phonemes.
+pub(crate) const PADDING: i64 = 0;
+const BEGIN: i64 = 1;
+const END: i64 = 2;
+
+/// Which numbers stand for letters and phonemes.
+pub(crate) struct Vocabulary {
+    phonemes: Vec<Phoneme>,
+    stress: bool,
+}
+
+/// A spelling and one way to pronounce it.
+#[derive(Clone)]
+pub(crate) struct Sample {
+    pub(crate) letters: Vec<i64>,
+    /// Between the tokens for begin and end.
+    pub(crate) phonemes: Vec<i64>,
+}
+
+impl Vocabulary {
+    pub(crate) fn new(stress: bool) -> Self {
+        Vocabulary { phonemes: Phoneme::all(stress), stress }
+    }
+
+    pub(crate) fn letter_tokens(&self) -> usize {
+        1 + LETTERS.len()
+    }
+
+    pub(crate) fn phoneme_tokens(&self) -> usize {
+        1 + END as usize + self.phonemes.len()
+    }
+
+    pub(crate) fn letters(&self, spelling: &str) -> Vec<i64> {
+        // The dictionary has no other letters.
+        spelling.chars().filter_map(|letter| LETTERS.find(letter)).map(|place| 1 + place as i64).collect()
+    }
+
+    fn pronunciation(&self, phonemes: &[Phoneme]) -> Vec<i64> {
+        let phonemes =
+            phonemes.iter().map(|phoneme| if self.stress { *phoneme } else { phoneme.unstressed() });
+        let place = |phoneme| self.phonemes.iter().position(|&other| other == phoneme);
+        phonemes.filter_map(place).map(|place| 1 + END + place as i64).collect()
+    }
+
+    fn spelling(&self, letters: &[usize]) -> Vec<String> {
+        letters.iter().map(|&letter| LETTERS[letter - 1..letter].to_owned()).collect()
+    }
+
+    /// What stands for tokens behind the end's, which a network may come upon too, is nothing.
+    pub(crate) fn spoken(&self, tokens: &[usize]) -> Vec<String> {
+        let place = |token: usize| token.checked_sub(1 + END as usize);
+        tokens
+            .iter()
+            .map(|&token| place(token).map_or("–".to_owned(), |place| self.phonemes[place].to_string()))
+            .collect()
+    }
+
+    /// The different pronunciations of a word; without stress marks they may be fewer.
+    fn pronunciations(&self, word: &Word) -> Vec<Vec<i64>> {
+        let mut all: Vec<Vec<i64>> = Vec::with_capacity(word.pronunciations.len());
+        for pronunciation in &word.pronunciations {
+            let tokens = self.pronunciation(pronunciation);
+            if !all.contains(&tokens) {
+                all.push(tokens);
+            }
+        }
+        all
+    }
+
+    /// Up to so many pronunciations of each word.
+    pub(crate) fn samples(&self, words: &[Word], most: usize) -> Vec<Sample> {
+        let of = |word: &Word| {
+            let letters = self.letters(&word.spelling);
+            let framed = |tokens: Vec<i64>| [&[BEGIN], &tokens[..], &[END]].concat();
+            let pronunciations = self.pronunciations(word).into_iter().take(most);
+            let samples =
+                pronunciations.map(|tokens| Sample { letters: letters.clone(), phonemes: framed(tokens) });
+            samples.collect::<Vec<_>>()
+        };
+        words.iter().flat_map(of).collect()
+    }
+
+    /// All pronunciations of words, by their letters.
+    pub(crate) fn references<'a>(
+        &self,
+        words: impl Iterator<Item = &'a Word>,
+    ) -> Arc<HashMap<Vec<usize>, Vec<Vec<usize>>>> {
+        let plain = |tokens: Vec<i64>| tokens.into_iter().map(|token| token as usize).collect::<Vec<_>>();
+        let of = |word: &Word| {
+            let pronunciations = self.pronunciations(word).into_iter().map(plain).collect();
+            (plain(self.letters(&word.spelling)), pronunciations)
+        };
+        Arc::new(words.map(of).collect())
+    }
+
+    /// The attention over some words that were right, or wrong: letters from left to right, phonemes from above.
+    pub(crate) fn maps(&self, translated: &[Translated], right: bool) -> Vec<HeatMap> {
+        let chosen: Vec<_> = translated.iter().filter(|word| (word.edits == 0) == right).collect();
+        let map = |word: &&Translated| {
+            let (letters, spoken) = (self.spelling(&word.source), self.spoken(&word.found.tokens));
+            let reference = self.spoken(&word.reference).join(" ");
+            let caption = match right {
+                true => format!("{}: {reference}", letters.concat()),
+                false => format!("{}: {}, not {reference}", letters.concat(), spoken.join(" ")),
+            };
+            HeatMap {
+                caption,
+                columns: letters,
+                rows: spoken.into_iter().zip(word.found.attention.clone()).collect(),
+            }
+        };
+        // From the whole of the test, long words and short ones.
+        chosen.iter().step_by(chosen.len().div_ceil(9).max(1)).map(map).collect()
+    }
+}
