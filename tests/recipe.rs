@@ -130,8 +130,8 @@ fn every_flag_that_decides_a_result_is_in_config_json() {
         let flag = line.trim_start().split("--").nth(1).filter(|_| line.trim_start().starts_with('-'))?;
         Some(flag.split([' ', '=']).next().unwrap().to_owned())
     });
-    // Where the run has its folder, how it begins, and what is done instead of training.
-    let apart = ["run-dir", "resume", "config", "overwrite", "predict", "find-lr", "help"];
+    // Where the run has its folder, how it begins, what is written beside, and what is done instead of training.
+    let apart = ["run-dir", "resume", "config", "overwrite", "log", "predict", "find-lr", "help"];
     let (other, settings): (Vec<_>, Vec<_>) = flags.partition(|flag| apart.contains(&flag.as_str()));
     assert_eq!((other.len(), settings.len() > 15), (apart.len(), true), "{settings:?}");
     for flag in &settings {

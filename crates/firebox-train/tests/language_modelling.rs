@@ -129,7 +129,7 @@ fn metrics_say_the_same_in_their_units() {
 fn saved(task: &LanguageModelling) -> TaskState {
     // By way of a file.
     let folder = tempfile::tempdir().unwrap();
-    let checkpoints = Checkpoints::new(folder.path().join("checkpoints"));
+    let checkpoints = Checkpoints::new(folder.path());
     let state: RunState = RunState::new(serde_json::from_str(LOADER).unwrap(), 0);
     checkpoints.save(&state, &task.state().unwrap()).unwrap();
     checkpoints.load("last").unwrap().1
