@@ -10,8 +10,8 @@ const MOST: usize = 64;
 /// The shortest time that is worth comparing.
 const SPAN: Duration = Duration::from_millis(50);
 
-/// Begins with half of the cores, and doubles the number of workers as long as the consumer waits for data and the last
-/// doubling made the loader faster by a third at least.
+/// Begins with half of the cores, and doubles the number of workers as long as the consumer waits for data, the workers are
+/// busy most of the time, and the last doubling made the loader faster by a third at least.
 pub(super) struct Auto {
     cores: usize,
     /// Threads of the pool that are there for reading.
@@ -36,6 +36,8 @@ struct Trial {
 pub(super) struct Span {
     pub(super) elapsed: Duration,
     pub(super) waited: Duration,
+    /// What the workers spent on the batches, all of them together.
+    pub(super) busy: Duration,
     pub(super) samples: usize,
 }
 
@@ -60,15 +62,25 @@ impl Auto {
         }
         trial.span.elapsed += span.elapsed;
         trial.span.waited += span.waited;
+        trial.span.busy += span.busy;
         trial.span.samples += span.samples;
         // Each worker was to have a few samples behind it, besides those that were on their way.
         if trial.span.elapsed < SPAN || trial.span.samples < 8 * workers {
             return workers;
         }
-        let Span { elapsed, waited, samples } = std::mem::take(&mut trial.span);
+        let Span { elapsed, waited, busy, samples } = std::mem::take(&mut trial.span);
         let rate = samples as f64 / elapsed.as_secs_f64();
         if waited * 5 < elapsed {
             trial.found = format!("the consumer waited {:.0} % of the time", share(waited, elapsed));
+            trial.before = None;
+            return workers;
+        }
+        if busy * 2 < elapsed * workers as u32 {
+            // Whatever is slow, such as a machine that others use too, it is not that there are too few workers.
+            trial.found = format!(
+                "the workers had nothing to do {:.0} % of the time",
+                100.0 - share(busy, elapsed * workers as u32)
+            );
             trial.before = None;
             return workers;
         }
@@ -114,10 +126,10 @@ fn share(part: Duration, whole: Duration) -> f64 {
 mod tests {
     use super::*;
 
-    /// What a consumer sees that does nothing but wait for so many samples a second.
-    fn span(rate: f64) -> Span {
+    /// What a consumer sees that does nothing but wait for so many samples a second, which keep the workers busy.
+    fn span(workers: usize, rate: f64) -> Span {
         let elapsed = Duration::from_secs(1);
-        Span { elapsed, waited: elapsed, samples: rate as usize }
+        Span { elapsed, waited: elapsed, busy: elapsed * workers as u32, samples: rate as usize }
     }
 
     #[test]
@@ -127,7 +139,7 @@ mod tests {
         assert_eq!(workers, 1);
         for _ in 0..10 {
             // Samples that wait: every worker adds as many, up to eight.
-            workers = auto.learn(workers, span(1000.0 * workers.min(8) as f64));
+            workers = auto.learn(workers, span(workers, 1000.0 * workers.min(8) as f64));
         }
         assert_eq!(workers, 16);
         assert_eq!(auto.describe(workers), "chose 16 workers on 2 cores; 16 were 1.00 times as fast as 8");
@@ -138,8 +150,21 @@ mod tests {
         let auto = Auto { cores: 8, readers: 0, trial: Mutex::default() };
         let mut workers = auto.first();
         for _ in 0..10 {
-            workers = auto.learn(workers, Span { waited: Duration::from_millis(100), ..span(1000.0) });
+            workers =
+                auto.learn(workers, Span { waited: Duration::from_millis(100), ..span(workers, 1000.0) });
         }
         assert_eq!(workers, 4);
+    }
+
+    #[test]
+    fn workers_that_have_nothing_to_do_need_no_help() {
+        let auto = Auto { cores: 2, readers: 0, trial: Mutex::default() };
+        for rate in [1000.0, 2000.0, 4000.0] {
+            let busy = Duration::from_millis(100);
+            assert_eq!(auto.learn(1, Span { busy, ..span(1, rate) }), 1);
+        }
+        let said = auto.describe(1);
+        assert_eq!(said, "chose 1 workers on 2 cores; the workers had nothing to do 90 % of the time");
+        assert_eq!(auto.learn(1, span(1, 1000.0)), 2);
     }
 }

@@ -120,7 +120,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     fn poll(&mut self, wait: bool) -> Poll<Option<Result<C::Batch, Error>>> {
-        let before = (self.report.elapsed, self.report.waited, self.report.samples);
+        let before = (self.report.elapsed, self.report.waited, self.report.busy.total(), self.report.samples);
         loop {
             let Some(window) = &mut self.window else { return Poll::Ready(None) };
             let asked = Instant::now();
@@ -187,12 +187,13 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     /// Notes how the last batch went.
-    fn account(&mut self, before: (Duration, Duration, usize)) {
-        let (elapsed, waited, samples) = before;
+    fn account(&mut self, before: (Duration, Duration, Duration, usize)) {
+        let (elapsed, waited, busy, samples) = before;
         let report = &self.report;
         let span = Span {
             elapsed: report.elapsed - elapsed,
             waited: report.waited - waited,
+            busy: report.busy.total() - busy,
             samples: report.samples - samples,
         };
         if let Some(text) = self.loader.adapt(span) {

@@ -31,7 +31,7 @@ impl Busy {
     }
 
     /// What the workers spent.
-    fn total(self) -> Duration {
+    pub(super) fn total(self) -> Duration {
         self.reading + self.transforming + self.collating
     }
 }
