@@ -5,7 +5,7 @@
 //!
 //! `overhead` runs the same model over the same loader by turns in a bare loop, which only takes the next batch, computes
 //! a loss, its gradients and the step of Adam, and in a trainer with what it does by default: it looks at the loss and at
-//! the norm of the gradients, seeds the step, counts the accuracy, writes a record, shows progress. A step counts from its
+//! the norm of the gradients, seeds the step, counts the accuracy, writes a record, shows progress, keeps a live report. A step counts from its
 //! beginning to the next one's.
 //!
 //! `save` trains a model of which a checkpoint has 100 MB, and says by how much a save delays the step that it follows.
@@ -28,8 +28,8 @@ use firebox::data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox::kernels;
 use firebox::models::{CnnConfig, Forward, Linear, LinearConfig, init};
 use firebox::train::{
-    Adam, Callback, Checkpoints, Classification, Event, Learner, Progress, RunDir, StepContext, Task,
-    Threads, Trainer, TrainerConfig,
+    Adam, Callback, Checkpoints, Classification, Event, Learner, LiveReport, Progress, RunDir, StepContext,
+    Task, Threads, Trainer, TrainerConfig,
 };
 
 const LR: f64 = 1e-3;
@@ -39,9 +39,9 @@ const WARM_UP: usize = 5;
 /// The sides of the square weights whose checkpoints are saved: with Adam's two moments, 3 · 2 · 2088² · 4 bytes.
 const WIDTH: usize = 2088;
 
-/// Who is told in the trainer's part: what a run has by default.
-fn callbacks() -> Vec<Box<dyn Callback>> {
-    vec![Box::new(Progress::new())]
+/// Who is told in the trainer's part: what the examples have by default, beside the records that every run has.
+fn callbacks(run: &RunDir) -> Vec<Box<dyn Callback>> {
+    vec![Box::new(Progress::new()), Box::new(LiveReport::new(run, "bench"))]
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -146,8 +146,9 @@ fn trained(batch: usize, batches: usize) -> Vec<Instant> {
     let folder = tempfile::tempdir().unwrap();
     let mut task = Classification::new(cnn(&training), Adam::new().init().unwrap());
     let moments = Moments::default();
-    let mut trainer = Trainer::new(&RunDir::create(folder.path()).unwrap(), &device).schedule(LR);
-    for mut callback in callbacks() {
+    let run = RunDir::create(folder.path()).unwrap();
+    let mut trainer = Trainer::new(&run, &device).schedule(LR);
+    for mut callback in callbacks(&run) {
         trainer = trainer.callback(move |event: &Event<'_>| callback.on_event(event));
     }
     let mut trainer = trainer.callback(moments.clone());
@@ -281,7 +282,7 @@ fn save(options: &Options) {
     let mut config = TrainerConfig::new();
     config.save_steps = Some(every);
     let mut trainer = Trainer::new(&run, &device).config(config).schedule(LR);
-    for mut callback in callbacks() {
+    for mut callback in callbacks(&run) {
         trainer = trainer.callback(move |event: &Event<'_>| callback.on_event(event));
     }
     let mut trainer = trainer.callback(heard.clone());

@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::{Args, Parser, ValueEnum};
-use common::{Place, Settings, above_zero, at_least_one, described, say, share, stopped};
+use common::{Followers, Place, Settings, above_zero, at_least_one, described, say, share, stopped};
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::{BoxError, OnDevice};
 use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
-use firebox::train::{Checkpoints, Interrupt, Regression, Report, TrainerConfig, peak_rss_bytes};
+use firebox::train::{Checkpoints, Interrupt, LiveReport, Regression, Report, TrainerConfig, peak_rss_bytes};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -31,8 +31,10 @@ struct Cli {
     recipe: Recipe,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    followers: Followers,
     /// Print the day behind the end of the series, by the run's best checkpoint, instead of training
-    #[arg(long, conflicts_with_all = ["resume", "overwrite", "config"])]
+    #[arg(long, conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
     forecast: bool,
 }
 
@@ -250,7 +252,10 @@ const MOST_HOURS: usize = 24 * 36_525;
 /// Whole windows and the days behind them.
 type Layout = (Stack<f32, 2>, Stack<f32, 1>);
 
-fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+/// What its report is called.
+const TITLE: &str = "Forecasts of the next day";
+
+fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
     let recipe = settings.read(&["workers", "threads"])?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
@@ -263,11 +268,13 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let mut task = task(&recipe, &device)?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
+    let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
     let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
-    let trainer = trainer.schedule(schedule).interrupt(interrupt).callback(Progress::new());
-    let mut trainer = settings.record(&recipe, &run, trainer)?;
+    let trainer = trainer.schedule(schedule).interrupt(interrupt);
+    let trainer = settings.record(&recipe, &run, trainer)?;
+    let mut trainer = followers.follow(trainer, display, &run, LiveReport::new(&run, TITLE));
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
@@ -300,7 +307,7 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     }
     run.write_summary(&summary)?;
     let error = error.unwrap_or(f64::NAN);
-    Report::of("Forecasts of the next day", &run.metrics())?
+    Report::of(TITLE, &run.metrics())?
         .facts([
             ("mean absolute error of a day's forecast", format!("{error:.3}")),
             ("of the last value, kept", format!("{last_value:.3}")),
@@ -426,7 +433,7 @@ fn main() -> ExitCode {
         let settings = Settings::new("forecast", &cli.recipe, &cli.place, given)?;
         match cli.forecast {
             true => forecast(&settings),
-            false => train(&settings),
+            false => train(&settings, &cli.followers),
         }
     })
 }

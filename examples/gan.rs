@@ -19,15 +19,17 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::{Args, Parser, ValueEnum};
-use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
+use common::{
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+};
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::{LabelledImage, LabelledImages};
 use firebox::data::{BoxError, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
 use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::train::{
-    Adversarial, AdversarialLoss, Checkpoints, Event, Interrupt, Learner, Report, RunDir, TrainerConfig,
-    peak_rss_bytes,
+    Adversarial, AdversarialLoss, Checkpoints, Event, Interrupt, Learner, LiveReport, Report, RunDir,
+    TrainerConfig, peak_rss_bytes,
 };
 use judge::{ByFeatures, Score};
 use pictures::{Grids, grid, interpolation, save};
@@ -42,9 +44,11 @@ struct Cli {
     recipe: Recipe,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    followers: Followers,
     /// Judge the samples in a safetensors file by a run's judge instead of training: `samples`, as many as there are test
     /// images, [N, 1, 28, 28] from -1 to 1; prints JSON
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "config", "overwrite"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
     score: Option<PathBuf>,
 }
 
@@ -187,7 +191,10 @@ fn draw(image: LabelledImage, _: &mut SampleRng, pixels: &mut [f32]) -> Result<(
     Ok(())
 }
 
-fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+/// What its report is called.
+const TITLE: &str = "Fashion-MNIST, generative adversarial network";
+
+fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
     let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
     recipe.judge = recipe.judge.as_deref().map(absolute).transpose()?;
@@ -202,14 +209,28 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
             let generator = init(seed, &training, |device| GeneratorConfig::new(latent, 784).init(device))?;
             let config = DiscriminatorConfig::new(784);
             let discriminator = init(seed.wrapping_add(1), &training, |device| config.init(device))?;
-            fit(settings, &recipe, &data, Stack::new([784]), task(&recipe, generator, discriminator)?)
+            fit(
+                settings,
+                followers,
+                &recipe,
+                &data,
+                Stack::new([784]),
+                task(&recipe, generator, discriminator)?,
+            )
         }
         Arch::Dcgan => {
             let config = DcganConfig::new().with_latent(latent);
             let generator = init(seed, &training, |device| config.init_generator(device))?;
             let discriminator =
                 init(seed.wrapping_add(1), &training, |device| config.init_discriminator(device))?;
-            fit(settings, &recipe, &data, Stack::new([1, 28, 28]), task(&recipe, generator, discriminator)?)
+            fit(
+                settings,
+                followers,
+                &recipe,
+                &data,
+                Stack::new([1, 28, 28]),
+                task(&recipe, generator, discriminator)?,
+            )
         }
     }
 }
@@ -238,6 +259,7 @@ where
 /// Trains, and measures what came of it. `K` is the rank of an image, `R` that of a batch of them.
 fn fit<G, D, const K: usize, const R: usize>(
     settings: &Settings<'_, Recipe>,
+    followers: &Followers,
     recipe: &Recipe,
     data: &Data,
     layout: Stack<f32, K>,
@@ -258,6 +280,7 @@ where
         _ => None,
     };
     let interrupt = Interrupt::on_signals()?;
+    let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer()).schedule(recipe.lr);
     let trainer = settings.record(recipe, &run, trainer.interrupt(interrupt.clone()))?;
@@ -268,9 +291,12 @@ where
         Err(signal) => return Ok(stopped(signal, &run)),
     };
     let mut task = task.with_judge(ByFeatures(judge.clone()));
-    let grids = Grids::new(run.samples(), noise(80, recipe, &device));
+    let grids = Grids::new(run.clone(), noise(80, recipe, &device));
     let like = task.averaged_generator();
-    let mut trainer = trainer.resume(begun).callback(Progress::new()).callback(move |event: &Event<'_>| {
+    let folder = run.samples();
+    let live = LiveReport::new(&run, TITLE).with(move |report| drawn(report, &folder));
+    let trainer = followers.follow(trainer.resume(begun), display, &run, live);
+    let mut trainer = trainer.callback(move |event: &Event<'_>| {
         if let Event::Saving { state, task } = event
             && state.loader.delivered() == 0
         {
@@ -313,8 +339,8 @@ where
     let samples = grid(&judge::images(task.samples(noise(80, recipe, &device))), 10)?;
     let strip = interpolation(noise(9, recipe, &device), 10)?;
     let strip = grid(&judge::images(task.samples(strip)), 10)?;
-    save(&samples, &run.samples().join("best.png"))?;
-    save(&strip, &run.samples().join("interpolation.png"))?;
+    save(&samples, &run, "best.png")?;
+    save(&strip, &run, "interpolation.png")?;
     report(&run, recipe, &score, floor, seconds)?;
     for (what, value) in score.facts() {
         say(format!("{what}: {value}"));
@@ -343,7 +369,7 @@ fn report(run: &RunDir, recipe: &Recipe, score: &Score, floor: f64, seconds: f64
     ]);
     let folder = run.samples();
     let picture = |name: &str, caption: &str| pictures::read(&folder.join(name), caption);
-    Report::of("Fashion-MNIST, generative adversarial network", &run.metrics())?
+    let report = Report::of(TITLE, &run.metrics())?
         .facts(facts)
         .figures("Samples of the best checkpoint", &[picture("best.png", "80 samples")?])?
         .figures(
@@ -355,10 +381,14 @@ fn report(run: &RunDir, recipe: &Recipe, score: &Score, floor: f64, seconds: f64
         .curve("loss_generator")?
         .curve("output_real")?
         .curve("output_fake")?
-        .figures("Epoch by epoch, from the same noise", &pictures::epochs(&folder)?)?
-        .data_wait()?
-        .write(&run.report())?;
+        .data_wait()?;
+    drawn(report, &folder)?.write(&run.report())?;
     Ok(())
+}
+
+/// Adds to a report what the generator made after each epoch.
+fn drawn(report: Report, folder: &Path) -> Result<Report, BoxError> {
+    Ok(report.figures("Epoch by epoch, from the same noise", &pictures::epochs(folder)?)?)
 }
 
 /// Judges the samples in a file.
@@ -389,7 +419,7 @@ fn main() -> ExitCode {
         let settings = Settings::new("gan", &cli.recipe, &cli.place, given)?;
         match &cli.score {
             Some(file) => score(&settings, file),
-            None => train(&settings),
+            None => train(&settings, &cli.followers),
         }
     })
 }

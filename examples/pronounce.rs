@@ -22,15 +22,17 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use clap::{Args, Parser};
-use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
+use common::{
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+};
 use firebox::data::burn_dataset::InMemDataset;
 use firebox::data::cmudict::{self, Split, Word};
 use firebox::data::{BoxError, Bucketed, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled};
 use firebox::models::{Beam, Seq2SeqConfig};
 use firebox::prelude::*;
 use firebox::train::{
-    Checkpoints, Decode, Interrupt, Report, TeacherForcing, TrainerConfig, Translated, Translation,
-    peak_rss_bytes, spearman,
+    Checkpoints, Decode, Interrupt, LiveReport, Report, TeacherForcing, TrainerConfig, Translated,
+    Translation, peak_rss_bytes, spearman,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -44,8 +46,10 @@ struct Cli {
     recipe: Recipe,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    followers: Followers,
     /// Say how a word is pronounced, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "WORD", conflicts_with_all = ["resume", "overwrite", "config"])]
+    #[arg(long, value_name = "WORD", conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
     word: Option<String>,
 }
 
@@ -143,7 +147,10 @@ impl Recipe {
 /// Phonemes that a pronunciation may have, its end included: more than the dictionary's longest.
 const LONGEST: usize = 40;
 
-fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+/// What its report is called.
+const TITLE: &str = "CMUdict, from spelling to phonemes";
+
+fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
     let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
@@ -182,14 +189,15 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let mut task = task(&recipe, &vocabulary, &device)?.with_decoding(greedy.clone());
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
+    let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
     let steps = trainer.steps(&train);
     let forcing = TeacherForcing::Linear { first: 1.0, last: recipe.teacher_forcing, steps };
     task = task.with_teacher_forcing(forcing)?;
-    let trainer =
-        trainer.schedule(OneCycle::new(recipe.lr, steps)?).interrupt(interrupt).callback(Progress::new());
-    let mut trainer = settings.record(&recipe, &run, trainer)?;
+    let trainer = trainer.schedule(OneCycle::new(recipe.lr, steps)?).interrupt(interrupt);
+    let trainer = settings.record(&recipe, &run, trainer)?;
+    let mut trainer = followers.follow(trainer, display, &run, LiveReport::new(&run, TITLE));
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
@@ -226,7 +234,7 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     }
     run.write_summary(&summary)?;
     let maps = |right| vocabulary.maps(&translated, right);
-    Report::of("CMUdict, from spelling to phonemes", &run.metrics())?
+    Report::of(TITLE, &run.metrics())?
         .facts([
             ("wrong phonemes (PER)", percent(value("per"))),
             ("wrong words (WER)", percent(value("wer"))),
@@ -347,7 +355,7 @@ fn main() -> ExitCode {
         let settings = Settings::new("pronounce", &cli.recipe, &cli.place, given)?;
         match &cli.word {
             Some(word) => say_word(&settings, word),
-            None => train(&settings),
+            None => train(&settings, &cli.followers),
         }
     })
 }

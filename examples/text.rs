@@ -14,12 +14,14 @@ use std::process::ExitCode;
 use burn::module::Module;
 use burn::tensor::Device;
 use clap::{Args, Parser, ValueEnum};
-use common::{Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped};
+use common::{
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+};
 use firebox::data::{BoxError, OnDevice, Pad, Vocabulary, Windows, read_text};
 use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
 use firebox::prelude::*;
 use firebox::train::{
-    Checkpoints, Event, Interrupt, LanguageModelling, Report, RunState, TaskState, TrainerConfig,
+    Checkpoints, Event, Interrupt, LanguageModelling, LiveReport, Report, RunState, TaskState, TrainerConfig,
     peak_rss_bytes,
 };
 use serde::{Deserialize, Serialize};
@@ -33,8 +35,10 @@ struct Cli {
     recipe: Recipe,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    followers: Followers,
     /// Write so many characters, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with_all = ["resume", "overwrite", "config"])]
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
     sample: Option<usize>,
     /// What the characters written go on from [default: a line break]
     #[arg(long, value_name = "TEXT", requires = "sample")]
@@ -142,7 +146,10 @@ impl Recipe {
     }
 }
 
-fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
+/// What its report is called.
+const TITLE: &str = "A language model of characters";
+
+fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
     let mut recipe = settings.read(&["workers", "threads", "data"])?;
     recipe.data = absolute(&recipe.data)?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
@@ -172,16 +179,20 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let parameters = task.model().num_params();
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
+    let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
-    let writer = Writer::new(&run, &recipe, task.averaged(), vocabulary, prompt)?;
+    let writer = Writer::new(&run, &recipe, task.averaged(), vocabulary, prompt);
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
     let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?.with_pct_start(recipe.warmup)?;
-    let trainer = trainer.schedule(schedule).interrupt(interrupt).callback(Progress::new());
+    let trainer = trainer.schedule(schedule).interrupt(interrupt);
     let trainer = trainer.callback(move |event: &Event<'_>| match event {
         Event::Saving { state, task } => writer.write(state, task),
         _ => Ok(()),
     });
-    let mut trainer = settings.record(&recipe, &run, trainer)?;
+    let trainer = settings.record(&recipe, &run, trainer)?;
+    let folder = run.samples();
+    let live = LiveReport::new(&run, TITLE).with(move |report| with_texts(report, &folder));
+    let mut trainer = followers.follow(trainer, display, &run, live);
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
@@ -211,8 +222,7 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
         fields.retain(|_, value| !value.is_null());
     }
     run.write_summary(&summary)?;
-    let written = written(&run)?;
-    Report::of("A language model of characters", &run.metrics())?
+    let report = Report::of(TITLE, &run.metrics())?
         .facts([
             ("bits per character of the test text", format!("{:.3}", bits.unwrap_or(f64::NAN))),
             ("its perplexity", format!("{:.3}", perplexity.unwrap_or(f64::NAN))),
@@ -222,9 +232,8 @@ fn train(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
             ("recipe", described(&recipe)?),
         ])
         .curve("bits_per_character")?
-        .texts("What it wrote", written.iter().map(|(name, text)| (name.as_str(), text.as_str())))
-        .data_wait()?
-        .write(&run.report())?;
+        .data_wait()?;
+    with_texts(report, &run.samples())?.write(&run.report())?;
     say(format!("test: {:.3} bits per character, {seconds:.1} s", bits.unwrap_or(f64::NAN)));
     say(format!("report: {}", run.report().display()));
     Ok(ExitCode::SUCCESS)
@@ -283,7 +292,7 @@ fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<Lan
 
 /// Has the model go on with a piece of text at the end of each epoch, in a file of its own.
 struct Writer {
-    folder: PathBuf,
+    run: RunDir,
     /// Any model of the run, for the weights of a checkpoint.
     model: LanguageModel,
     /// The part of a checkpoint that evaluations judge.
@@ -299,11 +308,9 @@ impl Writer {
         model: LanguageModel,
         vocabulary: Vocabulary,
         prompt: &[usize],
-    ) -> Result<Self, BoxError> {
-        let folder = run.samples();
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    ) -> Self {
         let part = if recipe.ema.is_some() { "model.ema" } else { "model" };
-        Ok(Writer { folder, model, part, vocabulary, prompt: prompt.to_vec() })
+        Writer { run: run.clone(), model, part, vocabulary, prompt: prompt.to_vec() }
     }
 
     fn write(&self, state: &RunState, task: &TaskState) -> Result<(), BoxError> {
@@ -315,20 +322,28 @@ impl Writer {
         let sampling = Sampling::new().with_temperature(TEMPERATURE);
         let tokens = model.generate(&self.prompt, 300, &sampling)?;
         let text = self.vocabulary.decode(&[&self.prompt[..], &tokens].concat());
-        let path = self.folder.join(format!("epoch-{epoch:04}.txt"));
-        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()).into())
+        Ok(self.run.write_sample(&format!("epoch-{epoch:04}.txt"), text.as_bytes())?)
     }
 }
 
 /// Low enough for words, high enough for variety.
 const TEMPERATURE: f64 = 0.8;
 
-/// The texts of a run's epochs, with their names.
-fn written(run: &RunDir) -> Result<Vec<(String, String)>, BoxError> {
-    let folder = run.samples();
+/// Adds the texts of a run's epochs to a report.
+fn with_texts(report: Report, folder: &Path) -> Result<Report, BoxError> {
+    let texts = written(folder)?;
+    Ok(report.texts("What it wrote", texts.iter().map(|(name, text)| (name.as_str(), text.as_str()))))
+}
+
+/// The texts in a folder, with their names.
+fn written(folder: &Path) -> Result<Vec<(String, String)>, BoxError> {
     let unreadable = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
-    let entries = fs::read_dir(&folder).map_err(|error| unreadable(&folder, error))?;
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(|error| unreadable(folder, error))?,
+    };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
     let text = |path: PathBuf| {
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
@@ -379,7 +394,7 @@ fn main() -> ExitCode {
         let settings = Settings::new("text", &cli.recipe, &cli.place, given)?;
         match cli.sample {
             Some(length) => sample(&settings, &cli, length),
-            None => train(&settings),
+            None => train(&settings, &cli.followers),
         }
     })
 }

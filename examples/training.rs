@@ -23,8 +23,8 @@ use firebox::data::{BoxError, Indexed, LoaderBuilder, Subset, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
-    Checkpoints, Error, Interrupt, LrCurve, LrFinder, Picture, Predictions, Report, TrainerConfig,
-    peak_rss_bytes,
+    Checkpoints, Error, Interrupt, LiveReport, LrCurve, LrFinder, Picture, Predictions, Report,
+    TrainerConfig, peak_rss_bytes,
 };
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
@@ -42,11 +42,10 @@ struct Cli {
     #[command(flatten)]
     followers: Followers,
     /// Say what a PNG or JPEG picture shows, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config", "log"])]
-    #[cfg_attr(feature = "tui", arg(conflicts_with = "dashboard"))]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
     predict: Option<PathBuf>,
     /// Try learning rates, say which to begin with and plot them in the run's folder, instead of training
-    #[arg(long, conflicts_with_all = ["resume", "predict", "lr", "fast_dev_run"])]
+    #[arg(long, conflicts_with_all = ["resume", "predict", "lr", "fast_dev_run", "Followers"])]
     find_lr: bool,
 }
 
@@ -180,7 +179,7 @@ fn train(
     let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt);
     let trainer = settings.record(&recipe, &run, trainer)?;
-    let mut trainer = followers.follow(trainer, display, &run, TITLE);
+    let mut trainer = followers.follow(trainer, display, &run, LiveReport::new(&run, TITLE));
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {

@@ -39,7 +39,8 @@ pub(crate) struct Place {
     overwrite: bool,
 }
 
-/// Who follows a run. It decides no result, so that a resumed run may be followed by others.
+/// Who follows a run. It decides no result, so that a resumed run may be followed by others. As a group of flags they are
+/// "Followers", and refused where nothing runs.
 #[derive(Args)]
 pub(crate) struct Followers {
     /// Write the records in this form, too; several by commas
@@ -77,9 +78,15 @@ impl Followers {
         Ok(Box::new(move |event: &Event<'_>| bar.on_event(event)))
     }
 
-    /// Lets them follow a run, and a report with a title.
-    pub(crate) fn follow(&self, trainer: Trainer, display: Display, run: &RunDir, title: &str) -> Trainer {
-        let mut trainer = trainer.callback(display).callback(LiveReport::new(run, title));
+    /// Lets them follow a run, and a report of it.
+    pub(crate) fn follow(
+        &self,
+        trainer: Trainer,
+        display: Display,
+        run: &RunDir,
+        report: LiveReport,
+    ) -> Trainer {
+        let mut trainer = trainer.callback(display).callback(report);
         if self.log.contains(&Log::Csv) {
             trainer = trainer.callback(CsvLog::new(run));
         }

@@ -1,24 +1,25 @@
 //! Pictures of samples.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{Cursor, ErrorKind};
+use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use firebox::data::BoxError;
-use firebox::train::Picture;
-use image::GrayImage;
+use firebox::train::{Picture, RunDir};
+use image::{GrayImage, ImageFormat};
 
 use crate::judge::images;
 
 /// Writes a picture of samples from the same noise again and again, one an epoch.
 pub(crate) struct Grids {
-    folder: PathBuf,
+    run: RunDir,
     noise: Tensor<2>,
 }
 
 impl Grids {
-    pub(crate) fn new(folder: PathBuf, noise: Tensor<2>) -> Self {
-        Grids { folder, noise }
+    pub(crate) fn new(run: RunDir, noise: Tensor<2>) -> Self {
+        Grids { run, noise }
     }
 
     /// `epoch-N.png`, of what `generate` makes after so many epochs.
@@ -27,15 +28,15 @@ impl Grids {
         epoch: u64,
         generate: impl FnOnce(Tensor<2>) -> Tensor<R>,
     ) -> Result<(), BoxError> {
-        let folder = &self.folder;
-        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        save(&grid(&images(generate(self.noise.clone())), 10)?, &folder.join(format!("epoch-{epoch:03}.png")))
+        save(&grid(&images(generate(self.noise.clone())), 10)?, &self.run, &format!("epoch-{epoch:03}.png"))
     }
 }
 
-/// Writes a picture.
-pub(crate) fn save(picture: &GrayImage, path: &Path) -> Result<(), BoxError> {
-    picture.save(path).map_err(|error| format!("{}: {error}", path.display()).into())
+/// Writes a picture of samples into a run's folder.
+pub(crate) fn save(picture: &GrayImage, run: &RunDir, name: &str) -> Result<(), BoxError> {
+    let mut png = Cursor::new(Vec::new());
+    picture.write_to(&mut png, ImageFormat::Png)?;
+    Ok(run.write_sample(name, png.get_ref())?)
 }
 
 /// Images from -1 to 1 in rows of so many.
@@ -84,10 +85,14 @@ pub(crate) fn read(path: &Path, caption: &str) -> Result<Picture, BoxError> {
     Ok(Picture { image: image.to_luma8(), caption: caption.to_owned() })
 }
 
-/// The pictures of all epochs, in their order.
+/// The pictures of all epochs so far, in their order.
 pub(crate) fn epochs(folder: &Path) -> Result<Vec<Picture>, BoxError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(|error| format!("{}: {error}", folder.display()))?,
+    };
+    for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let epoch = name.strip_prefix("epoch-").and_then(|name| name.strip_suffix(".png"));

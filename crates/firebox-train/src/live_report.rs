@@ -1,6 +1,8 @@
 //! `report.html` while the run goes on.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -45,6 +47,17 @@ struct Page {
     metrics: PathBuf,
     path: PathBuf,
     every: Duration,
+    more: Option<More>,
+}
+
+/// Adds to a page.
+#[derive(Clone)]
+struct More(Arc<dyn Fn(Report) -> Result<Report, BoxError> + Send + Sync>);
+
+impl fmt::Debug for More {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("More")
+    }
 }
 
 /// What a page says of the run.
@@ -74,6 +87,7 @@ impl LiveReport {
             metrics: run.metrics(),
             path: run.report(),
             every: Duration::from_secs(10),
+            more: None,
         };
         let now = Instant::now();
         LiveReport {
@@ -93,6 +107,13 @@ impl LiveReport {
     /// The least time between two pages, and after which a browser asks again. Whole seconds, at least one, for the latter.
     pub fn every(mut self, every: Duration) -> Self {
         self.page.every = every;
+        self
+    }
+
+    /// Has `more` add to each page, on the thread that makes pages: pictures that the run has left in its folder, say. An error
+    /// of it stops the run.
+    pub fn with(mut self, more: impl Fn(Report) -> Result<Report, BoxError> + Send + Sync + 'static) -> Self {
+        self.page.more = Some(More(Arc::new(more)));
         self
     }
 
@@ -188,6 +209,12 @@ impl Page {
     fn write(&self, status: &Status, live: bool) -> Result<(), Error> {
         let report = Report::of(&self.title, &self.metrics)?;
         let report = report.status(&status.text, status.done, status.steps).curves()?.data_wait()?;
+        let report = match &self.more {
+            Some(More(more)) => more(report).map_err(|error| {
+                Error::new(ErrorKind::Callback, "what was to be added to the report").caused_by(error)
+            })?,
+            None => report,
+        };
         let report = if live { report.refreshing(self.every) } else { report };
         report.write(&self.path)
     }

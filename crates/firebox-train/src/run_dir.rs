@@ -236,7 +236,7 @@ impl RunDir {
         self.path.join(REPORT)
     }
 
-    /// The folder of what a generator made on the way, as pictures or texts. Who writes the first one makes it.
+    /// The folder of what a generator made on the way, as pictures or texts: [`write_sample`](RunDir::write_sample).
     pub fn samples(&self) -> PathBuf {
         self.path.join(SAMPLES)
     }
@@ -275,6 +275,18 @@ impl RunDir {
     /// [`ErrorKind::Io`] if the file cannot be written.
     pub fn write_summary(&self, summary: &impl Serialize) -> Result<(), Error> {
         write_json(&self.path.join(SUMMARY), summary)
+    }
+
+    /// Writes a file into the folder of [`samples`](RunDir::samples), in the place of one that may be there. Whoever reads it,
+    /// a live report perhaps, finds one of them whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the folder or the file cannot be written.
+    pub fn write_sample(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
+        let folder = self.samples();
+        fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "cannot be made", error))?;
+        let path = folder.join(name);
+        files::replace(&path, contents).map_err(|error| Error::io(&path, "cannot be written", error))
     }
 }
 

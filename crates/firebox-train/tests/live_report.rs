@@ -210,3 +210,26 @@ fn record() -> firebox_train::Record {
         data: None,
     }
 }
+
+#[test]
+fn what_is_added_to_it_is_on_each_page_and_its_error_stops_the_run() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let samples = run.samples();
+    run.write_sample("one.txt", b"a sample").unwrap();
+    let live = report(&run).with(move |report| {
+        let text = fs::read_to_string(samples.join("one.txt"))?;
+        Ok(report.texts("Written", [("first", text.as_str())]))
+    });
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer.callback(live)).unwrap();
+    let last = page(place.path());
+    assert!(last.contains("<h2>Written</h2><p>first</p>") && last.contains("a sample</pre>"), "{last:.600}");
+    assert!(last.contains("Complete after step 10."));
+
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let live = report(&run).with(|_| Err("no picture of epoch 1".into()));
+    let error = fit(&run, false, &mut Pulled::default(), |trainer| trainer.callback(live)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert!(error.to_string().contains("no picture of epoch 1"), "{error}");
+}
