@@ -23,6 +23,7 @@
 
 mod adversarial;
 mod backend;
+mod chart;
 mod checkpoint;
 mod classification;
 mod csv_log;

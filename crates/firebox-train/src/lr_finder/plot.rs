@@ -4,7 +4,8 @@ use plotters::prelude::*;
 
 use super::LrCurve;
 use crate::error::{Error, ErrorKind};
-use crate::report::{FIRST, Report, SECOND, THIN, THIRD};
+use crate::chart::{FIRST, SECOND, THIN, THIRD};
+use crate::report::Report;
 
 impl Report {
     /// The loss by learning rate, with the rates that it suggests.

@@ -8,13 +8,13 @@ use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, deriv
 use super::Trainer;
 use super::guard;
 use super::outcome::{Clock, End, Outcome};
+use super::restored::Restored;
 use crate::checkpoint::{Best, Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Record, RecordKind};
 use crate::files;
 use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
-use crate::origin::Origin;
 use crate::saver::{Job, Saved, Saver};
 use crate::task::{StepContext, Task, TaskState};
 
@@ -395,49 +395,5 @@ where
             }
             None => format!("step {step}, epoch {epoch}"),
         }
-    }
-}
-
-/// The run's last good checkpoint, loaded into the task.
-struct Restored {
-    path: PathBuf,
-    state: RunState,
-    task: TaskState,
-}
-
-impl Restored {
-    fn load<T: Task, B: Batches>(
-        trainer: &mut Trainer,
-        checkpoints: &Checkpoints,
-        task: &mut T,
-        train: &B,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self, Error> {
-        let (loaded, damaged) = checkpoints.load_last()?;
-        let state = loaded.state;
-        let step = trainer.run.checkpoints().join(format!("step-{}", state.step));
-        let path = match damaged.is_empty() {
-            true => trainer.run.checkpoints().join("last"),
-            false => step.clone(),
-        };
-        task.load(&loaded.task).map_err(|error| {
-            Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
-                .at_path(&path)
-                .caused_by(error)
-        })?;
-        if state.seed != trainer.config.seed {
-            let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
-            return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
-        }
-        train.check(&state.loader)?;
-        trainer.schedule.load(&state.schedule)?;
-        checkpoints.go_back_to(&state)?;
-        warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
-        let differences = loaded.origin.differences(&Origin::here());
-        if !differences.is_empty() {
-            let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
-            warnings.push(format!("{text}: {}", differences.join("; ")));
-        }
-        Ok(Restored { path: step, state, task: loaded.task })
     }
 }

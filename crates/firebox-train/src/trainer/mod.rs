@@ -7,6 +7,7 @@ mod fit;
 mod full_disk;
 mod guard;
 mod outcome;
+mod restored;
 
 use std::time::Instant;
 

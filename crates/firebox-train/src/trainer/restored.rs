@@ -1,4 +1,4 @@
-//! A run as its last good checkpoint has left it.
+//! What a run goes on from.
 
 use std::path::PathBuf;
 
@@ -15,8 +15,6 @@ pub(super) struct Restored {
     pub(super) path: PathBuf,
     pub(super) state: RunState,
     pub(super) task: TaskState,
-    /// What somebody should know of it.
-    pub(super) warnings: Vec<String>,
 }
 
 impl Restored {
@@ -25,6 +23,7 @@ impl Restored {
         checkpoints: &Checkpoints,
         task: &mut T,
         train: &B,
+        warnings: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let (loaded, damaged) = checkpoints.load_last()?;
         let state = loaded.state;
@@ -45,13 +44,12 @@ impl Restored {
         train.check(&state.loader)?;
         trainer.schedule.load(&state.schedule)?;
         checkpoints.go_back_to(&state)?;
-        let mut warnings: Vec<_> =
-            damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)).collect();
+        warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
         let differences = loaded.origin.differences(&Origin::here());
         if !differences.is_empty() {
             let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
             warnings.push(format!("{text}: {}", differences.join("; ")));
         }
-        Ok(Restored { path: step, state, task: loaded.task, warnings })
+        Ok(Restored { path: step, state, task: loaded.task })
     }
 }
