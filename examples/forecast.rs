@@ -1,4 +1,5 @@
-//! Trains a recurrent network to forecast the next day of an hourly series, and says what the forecasts are worth:
+//! Trains a recurrent network, an `RnnBlock` with a linear map behind it, to forecast the next day of an hourly series, and
+//! says what the forecasts are worth:
 //!
 //!     cargo run --release --example forecast
 //!

@@ -94,7 +94,7 @@ struct Recipe {
     /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
-    /// What all random numbers follow from, but those of the judge
+    /// What all random numbers follow from, but those of the judge and which images are for validation
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Use only so many training images
@@ -119,6 +119,9 @@ struct Recipe {
     /// Save a checkpoint after every so many steps, too
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     save_steps: Option<usize>,
+    /// Stop after so many epochs that didn't get better
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    patience: Option<usize>,
 }
 
 /// The networks to choose from.
@@ -136,6 +139,7 @@ impl Recipe {
         let mut config = TrainerConfig::new();
         (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
+        config.patience = self.patience;
         config
     }
 }
@@ -152,7 +156,7 @@ impl Data {
     fn open(recipe: &Recipe, threads: Threads) -> Result<Self, BoxError> {
         let all = fashion_mnist::train(&recipe.data_dir)?;
         let twelfth = all.len() / 12;
-        let (train, valid) = random_split(all, twelfth, recipe.seed)?;
+        let (train, valid) = random_split(all, twelfth, judge::SEED)?;
         let (train, valid) = (first(train, recipe.limit_train), first(valid, recipe.limit_test));
         let test = first(fashion_mnist::test(&recipe.data_dir)?, recipe.limit_test);
         // A distance needs two of each.
@@ -286,13 +290,15 @@ where
     let trainer = settings.record(recipe, &run, trainer.interrupt(interrupt.clone()))?;
     say(format!("run folder: {}", run.path().display()));
 
-    let (begun, judge) = match judge::ready(&run, settings.resumes(), given, recipe, data, &interrupt)? {
+    let judge = match judge::ready(&run, settings.resumes(), given, recipe, data, &interrupt)? {
         Ok(ready) => ready,
         Err(signal) => return Ok(stopped(signal, &run)),
     };
     let mut task = task.with_judge(ByFeatures(judge.clone()));
     let grids = Grids::new(run.clone(), noise(80, recipe, &device));
     let like = task.averaged_generator();
+    // A run that was killed while its judge learned has no checkpoint of its own yet.
+    let begun = settings.resumes() && run.checkpoints().join("last").exists();
     let folder = run.samples();
     let live = LiveReport::new(&run, TITLE).with(move |report| drawn(report, &folder));
     let trainer = followers.follow(trainer.resume(begun), display, &run, live);
@@ -310,19 +316,26 @@ where
         return Ok(stopped(signal, &run));
     }
 
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
-    task.load(&best)?;
-    let mut score = Score::new(judge);
     let test = judge::labelled(data.test.clone(), recipe, data)?.on_device(&device)?;
-    let result = trainer.evaluate(&test, "test", |(real, classes)| {
-        let fake = task.samples(normal([real.dims()[0], recipe.latent], &device));
-        score.add(real, classes, judge::images(fake))
-    })?;
+    let mut judged = |which: &str, split: &str| -> Result<(Score, f64), BoxError> {
+        let (_, state) = Checkpoints::new(run.checkpoints()).load(which)?;
+        task.load(&state)?;
+        let mut score = Score::new(judge.clone());
+        let result = trainer.evaluate(&test, split, |(real, classes)| {
+            let fake = task.samples(normal([real.dims()[0], recipe.latent], &device));
+            score.add(real, classes, judge::images(fake))
+        })?;
+        Ok((score, result.seconds))
+    };
+    // The last weights, too, as one has them who doesn't choose by what the judge says of the validation.
+    let (last, seconds_of_last) = judged("last", "test, last")?;
+    let (score, seconds_of_best) = judged("best", "test")?;
     let floor =
         score.of_real(&judge::labelled(data.valid.clone(), recipe, data)?.on_device(&device)?, &test)?;
-    let seconds = outcome.seconds + result.seconds;
+    let seconds = outcome.seconds + seconds_of_last + seconds_of_best;
     let mut summary = score.summary();
     summary.extend([
+        ("frechet_distance_last".to_owned(), json!(last.distance())),
         ("frechet_distance_of_real".to_owned(), json!(floor)),
         ("epochs".to_owned(), json!(recipe.epochs)),
         ("best_step".to_owned(), json!(outcome.best.as_ref().map(|best| best.step))),
@@ -374,7 +387,7 @@ fn report(run: &RunDir, recipe: &Recipe, score: &Score, floor: f64, seconds: f64
         .figures("Samples of the best checkpoint", &[picture("best.png", "80 samples")?])?
         .figures(
             "From one sample to another",
-            &[picture("interpolation.png", "nine pairs of noises, ten places between")?],
+            &[picture("interpolation.png", "nine noises, and the ways from each to the next one in ten places")?],
         )?
         .curve("frechet_distance")?
         .curve("loss_discriminator")?

@@ -206,14 +206,19 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
 
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
     task.load(&best)?;
-    let plain = trainer.evaluate(&tests, "test, greedy", task.translator(&greedy, &mut Vec::new()))?;
+    // A beam of 1 is greedy: once is enough.
+    let plain = match recipe.beam {
+        1 => None,
+        _ => Some(trainer.evaluate(&tests, "test, greedy", task.translator(&greedy, &mut Vec::new()))?),
+    };
     let beam = judged(Decode::new(recipe.beam()));
     let mut translated = Vec::new();
     let result = trainer.evaluate(&tests, "test", task.translator(&beam, &mut translated))?;
+    let seconds = outcome.seconds + result.seconds + plain.as_ref().map_or(0.0, |plain| plain.seconds);
+    let plain = plain.as_ref().unwrap_or(&result);
     let value = |name: &str| result.metrics.value(name);
     let percent = |rate: Option<f64>| format!("{:.2} %", 100.0 * rate.unwrap_or(f64::NAN));
     let monotony = monotony(&translated);
-    let seconds = outcome.seconds + plain.seconds + result.seconds;
     // What does not apply is left out: the loss of a run that came to nothing, memory where the system doesn't tell.
     let mut summary = json!({
         "test_per": value("per"),

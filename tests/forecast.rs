@@ -208,10 +208,13 @@ fn bad_input_is_one_line_that_says_what_and_where() {
     assert!(std::process::Command::new("cp").args(["-a", &text, &mixed]).status().unwrap().success());
     fs::copy(run.join("config.json"), Path::new(&mixed).join("config.json")).unwrap();
 
+    let never = at("never.toml");
+    fs::write(&never, "epochs = 0\n").unwrap();
     let before = fs::read(run.join("metrics.jsonl")).unwrap();
     assert_refused(
         folder.path(),
         &[
+            (&["--config", &never], 1, &[&never, "--epochs", "0 is not in 1.."]),
             (&["--hours", "100"], 1, &["--hours", "expected from 280", "48 past hours", "got 100"]),
             (&["--hours", "99999999999"], 1, &["--hours", "got 99999999999"]),
             (&["--past", "5000000000"], 1, &["--hours", "5000000000 past hours"]),

@@ -42,6 +42,12 @@ fn records(run: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Whether the last checkpoint of a run is of the middle of an epoch.
+fn within_an_epoch(run: &Path) -> bool {
+    let Ok(text) = fs::read_to_string(run.join("checkpoints/last/state.json")) else { return false };
+    serde_json::from_str::<Value>(&text).is_ok_and(|state| state["loader"]["batch"].as_u64() > Some(0))
+}
+
 /// A judge that has seen little, and few images to judge.
 const SMALL: [&str; 10] = [
     "--limit-train",
@@ -55,6 +61,41 @@ const SMALL: [&str; 10] = [
     "--judge-epochs",
     "1",
 ];
+
+/// The losses of a run's steps.
+fn losses(run: &Path) -> Vec<Value> {
+    let steps = records(run).into_iter().filter(|record| record["kind"] == "step");
+    steps.map(|record| serde_json::json!([record["loss_discriminator"], record["loss_generator"]])).collect()
+}
+
+#[test]
+fn settings_matter() {
+    let (_judge_folder, _, judge) = folder();
+    let few = ["--limit-train", "128", "--limit-test", "16", "--batch-size", "32", "--epochs", "1"];
+    succeed(&[&["--run-dir", &judge, "--judge-epochs", "1"][..], &few].concat());
+    let run = |extra: &[&str]| {
+        let (_folder, run, name) = folder();
+        succeed(&[&["--run-dir", &name, "--judge", &judge][..], &few, extra].concat());
+        losses(&run)
+    };
+    let plain = run(&[]);
+    assert_eq!(plain.len(), 4);
+    assert_eq!(run(&["--workers", "2", "--threads", "1"]), plain, "what changes no result does");
+    for extra in [
+        ["--loss", "least-squares"],
+        ["--loss", "hinge"],
+        ["--label-smoothing", "0.1"],
+        ["--critic-steps", "2"],
+        ["--latent", "8"],
+        ["--lr", "0.001"],
+        ["--accumulate", "2"],
+        ["--seed", "1"],
+    ] {
+        assert_ne!(run(&extra), plain, "{extra:?} changes nothing");
+    }
+    // The moving average makes samples, and changes no step.
+    assert_eq!(run(&["--ema", "0.5"]), plain);
+}
 
 #[test]
 fn a_run_leaves_what_other_tools_read() {
@@ -245,10 +286,18 @@ fn a_killed_run_goes_on_to_the_same_end() {
         run.until("a step of the judge", || records(&killed.join("judge")).len() > 2);
         drop(run);
         assert!(!killed.join("judge.safetensors").exists(), "the kill came too late");
+        // Its first step may never have been saved.
+        let part = ["--run-dir", killed_name, "--resume"];
+        let mut run = Running::start(&part);
+        run.until("the judge", || killed.join("judge.safetensors").exists());
+        drop(run);
+        let _ = fs::remove_dir_all(killed.join("checkpoints"));
         for &steps in kills {
             let mut run =
                 Running::start(&["--run-dir", killed_name, "--resume", "--workers", "2", "--threads", "1"]);
-            run.until("a step", || records(&killed).len() > steps);
+            run.until("a checkpoint within an epoch", || {
+                records(&killed).len() > steps && within_an_epoch(&killed)
+            });
             drop(run);
             assert!(!killed.join("summary.json").exists(), "the kill came too late");
         }
@@ -304,7 +353,21 @@ fn bad_input_is_one_line_that_says_what_and_where() {
     fs::remove_dir_all(at("mixed/checkpoints")).unwrap();
     copy(&at("classifier/checkpoints"), &at("mixed/checkpoints"));
 
+    // Settings in a file have the flags' ranges.
+    let settings = |name: &str, contents: &str| {
+        fs::write(at(name), contents).unwrap();
+        at(name)
+    };
+    let idle = settings("idle.toml", "accumulate = 0\n");
+    let uphill = settings("uphill.toml", "lr = -0.0002\n");
+    // A run whose checkpoints are of other networks than a classifier.
+    let disguised = at("disguised");
+    copy(&name, &disguised);
+    fs::remove_file(Path::new(&disguised).join("judge.safetensors")).unwrap();
+
     let cases: &[(&[&str], i32, &[&str])] = &[
+        (&["--config", &idle], 1, &[&idle, "--accumulate", "expected at least 1"]),
+        (&["--config", &uphill], 1, &[&uphill, "--lr", "expected a number above 0"]),
         (&["--arch", "diffusion"], 2, &["--arch", "diffusion", "mlp, dcgan"]),
         (&["--loss", "wasserstein"], 2, &["--loss", "non-saturating, least-squares, hinge", "wasserstein"]),
         (&["--loss", "hinge", "--label-smoothing", "0.1"], 1, &["label smoothing", "hinge", "0.1"]),
@@ -318,6 +381,8 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--judge", "/nowhere"], 1, &["/nowhere"]),
         (&["--judge", &few], 1, &[&few, "missing conv1.conv.weight", "unexpected samples"]),
         (&["--judge", folder.path().to_str().unwrap()], 1, &["no run"]),
+        (&["--judge", &disguised], 1, &[&disguised, "no judge", "conv1.conv.weight"]),
+        (&["--run-dir", &classifier, "--score", &few], 1, &["classifier/config.json", "is it a run of gan?"]),
         (&["--run-dir", &name], 1, &[&name, "already used", "--resume", "--overwrite"]),
         (&["--run-dir", &at("none"), "--resume"], 1, &[&at("none"), "no run"]),
         (&["--run-dir", &classifier, "--resume"], 1, &["classifier/config.json", "is it a run of gan?"]),

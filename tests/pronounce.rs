@@ -81,6 +81,7 @@ fn a_run_leaves_what_other_tools_read_and_can_be_asked() {
         "test_loss",
         "test_per_greedy",
         "test_wer_greedy",
+        "attention_spearman",
         "seconds",
         "samples_per_s",
     ] {
@@ -117,6 +118,30 @@ fn a_run_leaves_what_other_tools_read_and_can_be_asked() {
         let known = |phoneme: &&str| firebox::data::cmudict::SOUNDS.contains(phoneme);
         assert!(!phonemes.is_empty() && phonemes.iter().all(known), "{said}");
     }
+}
+
+#[test]
+fn a_word_is_right_by_any_of_its_pronunciations() {
+    let wer = |pronunciations: &[&str]| {
+        let (folder, run, name) = folder();
+        let mut lines = String::new();
+        for number in 0..1200 {
+            let letters = [number / 100, number / 10 % 10, number % 10];
+            let word: String = letters.into_iter().map(|digit| (b'a' + digit as u8) as char).collect();
+            for (place, phonemes) in pronunciations.iter().enumerate() {
+                let name = if place == 0 { word.clone() } else { format!("{word}({})", place + 1) };
+                lines += &format!("{name} {phonemes}\n");
+            }
+        }
+        fs::write(folder.path().join("cmudict.dict"), lines).unwrap();
+        let data = folder.path().to_str().unwrap();
+        let small = ["--hidden", "8", "--embedding", "4", "--batch-size", "16", "--lr", "0.03", "--epochs", "1"];
+        succeed(&[&["--data-dir", data, "--run-dir", &name][..], &small].concat());
+        let summary = json(&run.join("summary.json"));
+        ["test_wer", "test_wer_greedy"].map(|field| summary[field].as_f64().unwrap())
+    };
+    // Two of three pronunciations begin otherwise than the first, so that nothing is right by that one alone.
+    assert_eq!(wer(&["AA1", "IY1", "IY1 S"]), [0.0, 0.0]);
 }
 
 #[test]
@@ -175,8 +200,14 @@ fn a_killed_run_goes_on_to_the_same_end() {
     command.args(["--run-dir", &name]).args(SMALL).stdout(Stdio::null()).stderr(Stdio::null());
     let mut running = Running(command.spawn().unwrap());
     let begun = Instant::now();
-    while fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count()) < 20 {
-        assert!(begun.elapsed() < Duration::from_secs(120), "step 20 was not reached");
+    // Until there is a checkpoint in the middle of an epoch, behind the first few.
+    let saved = || {
+        let text = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap_or_default();
+        let state: Value = serde_json::from_str(&text).unwrap_or_default();
+        state["step"].as_u64() >= Some(14) && state["loader"]["batch"].as_u64() > Some(0)
+    };
+    while !saved() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint of step 14");
         assert!(running.0.try_wait().unwrap().is_none(), "it ended before it was killed");
         sleep(Duration::from_millis(1));
     }
@@ -219,7 +250,11 @@ fn bad_input_is_one_line_that_says_what_and_where() {
     fs::copy(run.join("config.json"), Path::new(&disguised).join("config.json")).unwrap();
     fs::rename(Path::new(&other).join("checkpoints"), Path::new(&disguised).join("checkpoints")).unwrap();
 
+    let narrow = at("narrow.toml");
+    fs::write(&narrow, "beam = 0\n").unwrap();
+
     let cases: &[(&[&str], i32, &[&str])] = &[
+        (&["--config", &narrow], 1, &[&narrow, "--beam", "expected at least 1"]),
         (&["--beam", "0"], 2, &["--beam", "expected at least 1"]),
         (&["--teacher-forcing", "1.5"], 2, &["--teacher-forcing", "expected a number from 0 to 1"]),
         (&["--label-smoothing", "1"], 2, &["--label-smoothing", "expected a number from 0, below 1"]),

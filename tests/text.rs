@@ -258,6 +258,7 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         at(name)
     };
     let empty = file("empty.txt", b"");
+    let steep = file("steep.toml", b"warmup = 2.0\n");
     let image = file("image.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR");
     let zeros = file("zeros.bin", &[0; 4096]);
     let short = file("short.txt", b"It is a truth universally acknowledged");
@@ -277,6 +278,7 @@ fn bad_input_is_one_line_that_says_what_and_where() {
     assert_refused(
         folder.path(),
         &[
+            (&["--config", &steep], 1, &[&steep, "--warmup", "expected a number from 0, below 1"]),
             (&["--data", &empty], 1, &[&empty, "empty file"]),
             (&["--data", &image], 1, &[&image, "expected text in UTF-8", "byte 0"]),
             (&["--data", &zeros], 1, &[&zeros, "control character", "byte 0"]),

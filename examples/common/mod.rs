@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind as Refusal;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Parser, ValueEnum};
+use clap::{ArgMatches, Args, Command, Parser, ValueEnum};
 use firebox::data::BoxError;
 #[cfg(feature = "tui")]
 use firebox::train::Dashboard;
@@ -130,7 +130,7 @@ pub(crate) struct Settings<'a, R> {
     flags: Map<String, Value>,
 }
 
-impl<'a, R: Clone + Serialize + DeserializeOwned> Settings<'a, R> {
+impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     pub(crate) fn new(
         example: &'static str,
         recipe: &'a R,
@@ -148,7 +148,9 @@ impl<'a, R: Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     /// where the data are, how many threads there are.
     pub(crate) fn read(&self, free: &[&str]) -> Result<R, BoxError> {
         if let Some(file) = &self.place.config {
-            return Ok(layered(self.recipe, file, self.flags.clone())?);
+            let recipe = layered(self.recipe, file, self.flags.clone())?;
+            self.check(&recipe, file)?;
+            return Ok(recipe);
         }
         match self.place.resume {
             true => self.of_run(free),
@@ -170,7 +172,26 @@ impl<'a, R: Clone + Serialize + DeserializeOwned> Settings<'a, R> {
                 return Err(format!("{}: the run was begun with {old}, got {new}", flag(field)).into());
             }
         }
-        Ok(serde_json::from_value(settings)?)
+        let recipe = serde_json::from_value(settings)?;
+        self.check(&recipe, run.path())?;
+        Ok(recipe)
+    }
+
+    /// Whether settings from a file could have been given as flags: ranges are checked where the flags say them.
+    fn check(&self, recipe: &R, file: &Path) -> Result<(), BoxError> {
+        let settings = serde_json::to_value(recipe)?;
+        let flags = settings.as_object().into_iter().flatten().filter_map(|(field, value)| match value {
+            Value::Null | Value::Bool(false) => None,
+            Value::Bool(true) => Some(flag(field)),
+            Value::String(text) => Some(format!("{}={text}", flag(field))),
+            other => Some(format!("{}={other}", flag(field))),
+        });
+        let command = R::augment_args(Command::new(self.example).no_binary_name(true));
+        command.try_get_matches_from(flags).map(drop).map_err(|error| {
+            let text = error.to_string();
+            let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            format!("{}: {text}", file.display()).into()
+        })
     }
 
     /// Refuses flags that `question`, which an older run answers, gives no meaning.

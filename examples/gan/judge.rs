@@ -1,6 +1,7 @@
 //! The judge: a classifier that says what images show, and how far they are from real ones.
 
 use std::path::Path;
+use std::{fs, io};
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -22,8 +23,9 @@ use crate::{Data, Recipe, draw};
 const WEIGHTS: &str = "judge.safetensors";
 /// The folder of the judge's own training.
 const TRAINING: &str = "judge";
-/// All runs with the same images have the same judge, whatever their seed, so that their distances can be compared.
-const SEED: u64 = 42;
+/// What the judge follows from, and which images it learns from: all runs with as many images have the same judge, whatever
+/// their seed, so that their distances can be compared.
+pub(crate) const SEED: u64 = 42;
 
 /// The distance between real and generated images in the features of a classifier, and how sure it is of the latter.
 pub(crate) struct ByFeatures(pub(crate) Cnn);
@@ -125,6 +127,14 @@ impl Score {
         (0..self.counts.len()).map(|class| self.share(class)).fold(0.0, f64::max)
     }
 
+    fn smallest(&self) -> f64 {
+        (0..self.counts.len()).map(|class| self.share(class)).fold(1.0, f64::min)
+    }
+
+    pub(crate) fn distance(&self) -> f64 {
+        self.value("frechet_distance")
+    }
+
     /// All of it for `summary.json`.
     pub(crate) fn summary(&self) -> Map<String, Value> {
         let names = fashion_mnist::CLASSES.iter().enumerate();
@@ -136,6 +146,7 @@ impl Score {
         }
         summary.insert("classes".to_owned(), Value::Object(classes));
         summary.insert("largest_class_share".to_owned(), json!(self.largest()));
+        summary.insert("smallest_class_share".to_owned(), json!(self.smallest()));
         summary
     }
 
@@ -205,8 +216,7 @@ pub(crate) fn kept(settings: &Settings<'_, Recipe>) -> Result<bool, BoxError> {
     Ok(settings.resumes() && settings.existing()?.path().join(WEIGHTS).exists())
 }
 
-/// The run's judge, and whether the run had it before, so that its own training has begun; or the signal that stopped its
-/// training. The run keeps the judge that it was begun with.
+/// The run's judge, or the signal that stopped its training. The run keeps the judge that it was begun with.
 pub(crate) fn ready(
     run: &RunDir,
     resumes: bool,
@@ -214,14 +224,22 @@ pub(crate) fn ready(
     recipe: &Recipe,
     data: &Data,
     interrupt: &Interrupt,
-) -> Result<Result<(bool, Cnn), Signal>, BoxError> {
+) -> Result<Result<Cnn, Signal>, BoxError> {
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let file = run.path().join(WEIGHTS);
     if resumes && file.exists() {
-        return Ok(Ok((true, network(&device)?.load_safetensors(file)?)));
+        return Ok(Ok(network(&device)?.load_safetensors(file)?));
     }
-    if !resumes && file.exists() {
-        std::fs::remove_file(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    if !resumes {
+        // Of the run that is overwritten.
+        let folder = run.path().join(TRAINING);
+        for (path, gone) in [(&file, fs::remove_file(&file)), (&folder, fs::remove_dir_all(&folder))] {
+            if let Err(error) = gone
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(format!("{}: {error}", path.display()).into());
+            }
+        }
     }
     let cnn = match given {
         Some(cnn) => cnn,
@@ -231,7 +249,7 @@ pub(crate) fn ready(
         },
     };
     cnn.save_safetensors(&file)?;
-    Ok(Ok((false, cnn)))
+    Ok(Ok(cnn))
 }
 
 /// Trains a judge as the example `training` does.

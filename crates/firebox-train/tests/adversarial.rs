@@ -11,7 +11,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use firebox_models::{
     DcganConfig, DcganDiscriminator, DcganGenerator, Discriminator, DiscriminatorConfig, Forward, Generator,
-    GeneratorConfig, StateDict, init,
+    GeneratorConfig, Linear, LinearConfig, Logits, StateDict, init,
 };
 use firebox_train::{
     Adam, Adversarial, AdversarialLoss, Error, ErrorKind, Goal, Judge, Learner, Metrics, Sgd, StepContext,
@@ -137,45 +137,95 @@ fn losses_and_gradients_are_those_of_pytorch() {
     }
 }
 
+/// A mean over samples of what the literature writes for one: by probabilities where it has them, from logits.
+type Term = fn(Tensor<2>) -> Tensor<2>;
+
+fn probability(logits: Tensor<2>) -> Tensor<2> {
+    (logits.neg().exp() + 1.0).recip()
+}
+
 #[test]
 fn a_step_is_the_one_that_the_literature_writes_down() {
     let _turn = draws();
-    let mut task = small();
-    let (mut generator, mut discriminator) = learners();
-    for number in 0..3 {
-        let samples = real([8, FEATURES]);
-        let metrics = step(&mut task, samples.clone(), &at(number)).unwrap();
+    // The discriminator's terms for real and generated samples, the generator's, and what it says to people.
+    let cases: [(AdversarialLoss, f64, [Term; 4]); 5] = [
+        (
+            AdversarialLoss::NonSaturating,
+            0.0,
+            [
+                |x| probability(x).log().neg(),
+                |y| (probability(y).neg() + 1.0).log().neg(),
+                |y| probability(y).log().neg(),
+                probability,
+            ],
+        ),
+        (
+            AdversarialLoss::NonSaturating,
+            0.2,
+            [
+                |x| {
+                    let p = probability(x);
+                    (p.clone().log() * 0.8 + (p.neg() + 1.0).log() * 0.2).neg()
+                },
+                |y| (probability(y).neg() + 1.0).log().neg(),
+                |y| probability(y).log().neg(),
+                probability,
+            ],
+        ),
+        (
+            AdversarialLoss::LeastSquares,
+            0.0,
+            [|x| (x - 1.0).square() * 0.5, |y| y.square() * 0.5, |y| (y - 1.0).square() * 0.5, |x| x],
+        ),
+        (
+            AdversarialLoss::LeastSquares,
+            0.25,
+            [|x| (x - 0.75).square() * 0.5, |y| y.square() * 0.5, |y| (y - 1.0).square() * 0.5, |x| x],
+        ),
+        (
+            AdversarialLoss::Hinge,
+            0.0,
+            [|x| (x.neg() + 1.0).clamp_min(0.0), |y| (y + 1.0).clamp_min(0.0), |y| y.neg(), |x| x],
+        ),
+    ];
+    for (loss, smoothing, [of_real, of_fake, of_generator, output]) in cases {
+        let mut task = small().with_loss(loss).with_label_smoothing(smoothing).unwrap();
+        let (mut generator, mut discriminator) = learners();
+        for number in 0..3 {
+            let samples = real([8, FEATURES]);
+            let metrics = step(&mut task, samples.clone(), &at(number)).unwrap();
 
-        let device = Device::default().autodiff();
-        device.seed(1000 + number as u64);
-        let noise = Tensor::random([8, LATENT], Distribution::Normal(0.0, 1.0), &device);
-        let fake = generator.model().forward(noise);
-        let before = |samples: Tensor<2>| discriminator.model().forward(samples);
-        // By probabilities, where the task has logits: so near to their beginning these lose nothing.
-        let (on_real, on_fake) = (before(samples), before(fake.clone().detach()));
-        let (mean_real, mean_fake) = (on_real.clone().mean(), on_fake.clone().mean());
-        let loss = (on_real.log().mean() + on_fake.neg().add_scalar(1.0).log().mean()).neg();
-        let of_discriminator = loss.clone().detach().into_scalar::<f64>();
-        discriminator.step(loss, 1e-3);
-        let loss = discriminator.model().forward(fake).log().mean().neg();
-        let of_generator = loss.clone().detach().into_scalar::<f64>();
-        generator.step(loss, 1e-3);
-        for (name, expected) in [
-            ("loss_discriminator", of_discriminator),
-            ("loss_generator", of_generator),
-            ("output_real", mean_real.into_scalar::<f64>()),
-            ("output_fake", mean_fake.into_scalar::<f64>()),
-        ] {
-            let got = metrics.value(name).unwrap();
-            assert!((got - expected).abs() < 2e-5, "step {number}: {name}: {got}, {expected}");
+            let device = Device::default().autodiff();
+            device.seed(1000 + number as u64);
+            let noise = Tensor::random([8, LATENT], Distribution::Normal(0.0, 1.0), &device);
+            let fake = generator.model().forward(noise);
+            let before = |samples: Tensor<2>| discriminator.model().logits(samples);
+            let (on_real, on_fake) = (before(samples), before(fake.clone().detach()));
+            let mean = |values: Tensor<2>| values.mean().into_scalar::<f64>();
+            let (mean_real, mean_fake) = (mean(output(on_real.clone())), mean(output(on_fake.clone())));
+            let of_both = of_real(on_real).mean() + of_fake(on_fake).mean();
+            let of_discriminator = of_both.clone().detach().into_scalar::<f64>();
+            discriminator.step(of_both, 1e-3);
+            let of_it = of_generator(discriminator.model().logits(fake)).mean();
+            let taught = of_it.clone().detach().into_scalar::<f64>();
+            generator.step(of_it, 1e-3);
+            for (name, expected) in [
+                ("loss_discriminator", of_discriminator),
+                ("loss_generator", taught),
+                ("output_real", mean_real),
+                ("output_fake", mean_fake),
+            ] {
+                let got = metrics.value(name).unwrap();
+                assert!((got - expected).abs() < 2e-5, "{loss}, step {number}: {name}: {got}, {expected}");
+            }
         }
+        let state = task.state().unwrap();
+        // Adam's first steps have the size of the rate whatever the gradient is: one that is nearly 0 may go either way.
+        assert_near(part(&state, "generator"), &StateDict::of(generator.model()), 1e-4);
+        assert_near(part(&state, "discriminator"), &StateDict::of(discriminator.model()), 1e-4);
+        let untrained = small().state().unwrap();
+        assert_ne!(part(&state, "generator"), part(&untrained, "generator"));
     }
-    let state = task.state().unwrap();
-    // Adam's first steps have the size of the rate whatever the gradient is: one that is nearly 0 may go either way.
-    assert_near(part(&state, "generator"), &StateDict::of(generator.model()), 1e-4);
-    assert_near(part(&state, "discriminator"), &StateDict::of(discriminator.model()), 1e-4);
-    let untrained = small().state().unwrap();
-    assert_ne!(part(&state, "generator"), part(&untrained, "generator"));
 }
 
 #[test]
@@ -301,6 +351,43 @@ fn a_batch_that_is_not_finite_changes_neither_model() {
     for name in ["generator", "discriminator"] {
         assert_near(part(&with, name), part(&without, name), 1e-6);
         assert_ne!(part(&with, name), part(&before, name));
+    }
+}
+
+/// Tells a generator nothing that is finite of batches of five samples.
+#[derive(Module, Debug)]
+struct Moody {
+    linear: Linear,
+}
+
+impl Logits<Tensor<2>> for Moody {
+    fn logits(&self, samples: Tensor<2>) -> Tensor<2> {
+        let teaches = !self.linear.weight.is_require_grad();
+        let spoils = teaches && samples.dims()[0] == 5;
+        let logits = self.linear.forward(samples);
+        if spoils { logits.mul_scalar(f32::NAN) } else { logits }
+    }
+}
+
+#[test]
+fn a_step_is_over_although_the_generator_refused_one_of_its_batches() {
+    let _turn = draws();
+    let device = Device::default().autodiff();
+    let linear = init(2, &device, |device| LinearConfig::new(FEATURES, 1).init(device)).unwrap();
+    let adam = || Adam::new().init().unwrap();
+    let (generator, _) = models();
+    let discriminator = Learner::new(Moody { linear }, adam());
+    let mut task = Adversarial::new(Learner::new(generator, adam()), discriminator, LATENT);
+    let before = task.state().unwrap();
+    for samples in [4, 5] {
+        step(&mut task, real([samples, FEATURES]), &at(0).without_update()).unwrap();
+    }
+    let error = step(&mut task, real([4, FEATURES]), &at(0)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    // Nothing waits for another batch, and both have learned from the others.
+    let after = task.state().unwrap();
+    for name in ["generator", "discriminator"] {
+        assert_ne!(part(&after, name), part(&before, name), "{name}");
     }
 }
 

@@ -221,15 +221,21 @@ where
         let todo: Vec<_> = again.chain(learned.is_ok().then_some((noise, Some(fake)))).collect();
         let critic = self.discriminator().clone().no_grad();
         let (mut sum, mut weight, count) = (0.0, 0.0, todo.len());
+        // The step ends with its last batch, whatever the others come to: nothing of it is left for the next one.
+        let mut failed = learned.err();
         for (index, (noise, made)) in todo.into_iter().enumerate() {
             let samples = noise.dims()[0] as f64;
             let fake = made.unwrap_or_else(|| self.generator().forward(noise));
             let context = if index + 1 == count { *context } else { context.without_update() };
-            sum += samples * self.teach(&critic, fake, &context)?;
-            weight += samples;
+            match self.teach(&critic, fake, &context) {
+                Ok(loss) => (sum, weight) = (sum + samples * loss, weight + samples),
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        learned?;
-        Ok(metrics.with_weighted_mean("loss_generator", sum / weight, weight))
+        match failed {
+            None => Ok(metrics.with_weighted_mean("loss_generator", sum / weight, weight)),
+            Some(error) => Err(error),
+        }
     }
 
     fn gradient_norm(&self) -> Option<f64> {

@@ -197,7 +197,12 @@ where
         batches: usize,
     ) -> Result<bool, Error> {
         let seed = self.trainer.config.seed;
-        let mut context = StepContext::new(epoch, self.state.step, self.trainer.schedule.lr(self.state.step));
+        let lr = self.trainer.schedule.lr(self.state.step);
+        if !(lr.is_finite() && lr >= 0.0) {
+            let text = format!("step {}: learning rate: expected a number of at least 0, got {lr}", self.state.step);
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let mut context = StepContext::new(epoch, self.state.step, lr);
         let mut metrics = Metrics::default();
         let mut begun = false;
         loop {
