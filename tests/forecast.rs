@@ -59,8 +59,8 @@ fn a_run_leaves_what_other_tools_read_and_beats_the_baselines() {
     let value = |field: &str| summary[field].as_f64().unwrap();
     let [error, week, last] = ["test_mae", "last_week_mae", "last_value_mae"].map(value);
     assert!(error < 0.75 * week && error < 0.75 * last, "{summary}");
-    // Nobody can do better but by chance: the bound is a mean over all series, this is one of seven weeks.
-    assert!(error > 0.8 * value("best_possible_mae"), "{summary}");
+    // Nobody can do better, but by chance: the forecasts of these seven weeks have most of their errors in common.
+    assert!(error > 0.95 * value("best_possible_mae"), "{summary}");
 
     let records = records(&run);
     let evaluations: Vec<_> = records.iter().filter(|record| record["kind"] == "eval").collect();
