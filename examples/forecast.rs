@@ -326,9 +326,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     say(format!(
         "test: mean absolute error {error:.3}, {less:.0} % less than the week before's, {seconds:.1} s"
     ));
-    say(format!(
-        "the week before {last_week:.3}, the last value {last_value:.3}, best possible {best:.3}"
-    ));
+    say(format!("the week before {last_week:.3}, the last value {last_value:.3}, best possible {best:.3}"));
     say(format!("report: {}", run.report().display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -387,7 +387,10 @@ fn report(run: &RunDir, recipe: &Recipe, score: &Score, floor: f64, seconds: f64
         .figures("Samples of the best checkpoint", &[picture("best.png", "80 samples")?])?
         .figures(
             "From one sample to another",
-            &[picture("interpolation.png", "nine noises, and the ways from each to the next one in ten places")?],
+            &[picture(
+                "interpolation.png",
+                "nine noises, and the ways from each to the next one in ten places",
+            )?],
         )?
         .curve("frechet_distance")?
         .curve("loss_discriminator")?

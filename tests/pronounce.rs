@@ -135,7 +135,8 @@ fn a_word_is_right_by_any_of_its_pronunciations() {
         }
         fs::write(folder.path().join("cmudict.dict"), lines).unwrap();
         let data = folder.path().to_str().unwrap();
-        let small = ["--hidden", "8", "--embedding", "4", "--batch-size", "16", "--lr", "0.03", "--epochs", "1"];
+        let small =
+            ["--hidden", "8", "--embedding", "4", "--batch-size", "16", "--lr", "0.03", "--epochs", "1"];
         succeed(&[&["--data-dir", data, "--run-dir", &name][..], &small].concat());
         let summary = json(&run.join("summary.json"));
         ["test_wer", "test_wer_greedy"].map(|field| summary[field].as_f64().unwrap())

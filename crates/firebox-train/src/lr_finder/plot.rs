@@ -3,8 +3,8 @@
 use plotters::prelude::*;
 
 use super::LrCurve;
-use crate::error::{Error, ErrorKind};
 use crate::chart::{FIRST, SECOND, THIN, THIRD};
+use crate::error::{Error, ErrorKind};
 use crate::report::Report;
 
 impl Report {

@@ -1,6 +1,5 @@
 //! One run of a trainer, from its beginning or its last checkpoint to its end.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, derive_seed};
@@ -16,7 +15,7 @@ use crate::files;
 use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
 use crate::saver::{Job, Saved, Saver};
-use crate::task::{StepContext, Task, TaskState};
+use crate::task::{StepContext, Task};
 
 /// A trainer with all that it works on.
 pub(super) struct Fit<'f, T, B, V> {
@@ -199,7 +198,8 @@ where
         let seed = self.trainer.config.seed;
         let lr = self.trainer.schedule.lr(self.state.step);
         if !(lr.is_finite() && lr >= 0.0) {
-            let text = format!("step {}: learning rate: expected a number of at least 0, got {lr}", self.state.step);
+            let text =
+                format!("step {}: learning rate: expected a number of at least 0, got {lr}", self.state.step);
             return Err(Error::new(ErrorKind::Config, text));
         }
         let mut context = StepContext::new(epoch, self.state.step, lr);
