@@ -23,8 +23,8 @@ use firebox::data::{BoxError, Indexed, LoaderBuilder, Subset, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
-    Checkpoints, Error, Interrupt, LiveReport, LrCurve, LrFinder, Picture, Predictions, Report,
-    TrainerConfig, peak_rss_bytes,
+    Checkpoints, Interrupt, LiveReport, LrCurve, LrFinder, Picture, Predictions, Report, TrainerConfig,
+    peak_rss_bytes,
 };
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
@@ -121,12 +121,6 @@ impl Recipe {
         if self.fast_dev_run { config.fast_dev_run() } else { config }
     }
 
-    /// What a file can say and flags can't. The other settings are looked at by what they are for.
-    fn check(&self) -> Result<(), Error> {
-        self.trainer().check()?;
-        OneCycle::new(self.lr, 1).map(drop)
-    }
-
     /// How many images are tested.
     fn tested(&self) -> Option<usize> {
         let batch = self.fast_dev_run.then_some(self.batch_size);
@@ -144,7 +138,6 @@ fn train(
 ) -> Result<ExitCode, BoxError> {
     let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
-    recipe.check()?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;

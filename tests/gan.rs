@@ -123,12 +123,15 @@ fn a_run_leaves_what_other_tools_read() {
     assert_eq!(shares.len(), 10);
     assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
     assert_eq!(shares.iter().copied().fold(0.0, f64::max), summary["largest_class_share"].as_f64().unwrap());
+    assert_eq!(shares.iter().copied().fold(1.0, f64::min), summary["smallest_class_share"].as_f64().unwrap());
+    let ends = summary["best_step"] == 16;
+    assert_eq!(summary["frechet_distance_last"] == summary["frechet_distance"], ends, "{summary}");
 
     let records = records(&run);
     let shape: Vec<_> =
         records.iter().map(|r| (r["kind"].as_str().unwrap(), r["split"].as_str().unwrap())).collect();
     let epoch = [vec![("step", "train"); 8], vec![("epoch", "train"), ("eval", "valid")]].concat();
-    assert_eq!(shape, [epoch.clone(), epoch, vec![("eval", "test")]].concat());
+    assert_eq!(shape, [epoch.clone(), epoch, vec![("eval", "test, last"), ("eval", "test")]].concat());
     for record in &records {
         let fields: &[&str] = match record["kind"] == "eval" {
             true => &["frechet_distance", "confidence"],
@@ -291,7 +294,8 @@ fn a_killed_run_goes_on_to_the_same_end() {
         let mut run = Running::start(&part);
         run.until("the judge", || killed.join("judge.safetensors").exists());
         drop(run);
-        let _ = fs::remove_dir_all(killed.join("checkpoints"));
+        let checkpoints = killed.join("checkpoints");
+        fs::remove_dir_all(&checkpoints).and_then(|()| fs::create_dir(&checkpoints)).unwrap();
         for &steps in kills {
             let mut run =
                 Running::start(&["--run-dir", killed_name, "--resume", "--workers", "2", "--threads", "1"]);
@@ -381,7 +385,7 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--judge", "/nowhere"], 1, &["/nowhere"]),
         (&["--judge", &few], 1, &[&few, "missing conv1.conv.weight", "unexpected samples"]),
         (&["--judge", folder.path().to_str().unwrap()], 1, &["no run"]),
-        (&["--judge", &disguised], 1, &[&disguised, "no judge", "conv1.conv.weight"]),
+        (&["--judge", &disguised], 1, &[&disguised, "no judge", "no part model"]),
         (&["--run-dir", &classifier, "--score", &few], 1, &["classifier/config.json", "is it a run of gan?"]),
         (&["--run-dir", &name], 1, &[&name, "already used", "--resume", "--overwrite"]),
         (&["--run-dir", &at("none"), "--resume"], 1, &[&at("none"), "no run"]),

@@ -186,18 +186,18 @@ fn a_file_of_settings_that_are_none_is_refused_in_one_line() {
     }
     // Values that flags can't have, a file can't have either.
     for (text, part) in [
-        ("batch_size = 0", "batch"),
-        ("accumulate = 0", "accumulate"),
-        ("epochs = 0", "max_epochs"),
-        ("max_steps = 0", "max_steps"),
-        ("save_steps = 0", "save_steps"),
-        ("patience = 0", "patience"),
-        ("lr = 0.0", "max_lr"),
-        ("dropout = 1.0", "dropout"),
-        ("ema = 1.0", "decay"),
-        ("clip_norm = -1.0", "clip norm"),
-        ("threads = 0", "threads"),
-        ("limit_train = 0", "images"),
+        ("batch_size = 0", "--batch-size"),
+        ("accumulate = 0", "--accumulate"),
+        ("epochs = 0", "--epochs"),
+        ("max_steps = 0", "--max-steps"),
+        ("save_steps = 0", "--save-steps"),
+        ("patience = 0", "--patience"),
+        ("lr = 0.0", "--lr"),
+        ("dropout = 1.0", "--dropout"),
+        ("ema = 1.0", "--ema"),
+        ("clip_norm = -1.0", "--clip-norm"),
+        ("threads = 0", "--threads"),
+        ("limit_train = 0", "--limit-train"),
         ("backend = \"abacus\"", "no backend abacus"),
     ] {
         refused(&place, "a.toml", text, &[part]);

@@ -96,7 +96,9 @@ impl Callback for Dashboard {
         // Burn's renderer panics in the training thread if its user asks to kill the run.
         if panic::catch_unwind(AssertUnwindSafe(|| self.tell(event))).is_err() {
             // Its thread is gone, and it has put the terminal in order. Dropping it would panic again.
-            self.screen.take().map(std::mem::forget);
+            if let Some(screen) = self.screen.take() {
+                std::mem::forget(screen);
+            }
             self.close();
             return Err("the run was killed from the dashboard".into());
         }
