@@ -1,6 +1,7 @@
 //! The training example killed at random moments, during saves too, and resumed: it ends where it would have ended.
 //!
-//! A few kills by default; `FIREBOX_KILLS=20 cargo test --workspace --test kills` is the long form.
+//! A few kills by default. The long form is `FIREBOX_KILLS=20 cargo test --workspace --test kills`, behind
+//! `cargo build --example training`, since naming a test doesn't build the examples.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(unix)]
