@@ -49,7 +49,7 @@ fn screens(written: Vec<u8>) -> (String, String) {
 fn the_dashboard_shows_a_run_and_gives_the_terminal_back() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let recipe = "--limit-train 1920 --limit-test 64 --epochs 1";
+    let recipe = "--limit-train 6400 --limit-test 64 --epochs 1";
     let Some(script) = on_a_terminal(&run, recipe) else { return };
     let output = script.wait_with_output().unwrap();
     let (dashboard, after) = screens(output.stdout);
@@ -61,7 +61,7 @@ fn the_dashboard_shows_a_run_and_gives_the_terminal_back() {
     for word in ["epoch 1/1 train: ", "epoch 1/1 valid: ", "test accuracy: "] {
         assert!(after.contains(word), "{word}: {after}");
     }
-    assert_eq!(losses(&run).len(), 30);
+    assert_eq!(losses(&run).len(), 100);
 }
 
 #[test]
