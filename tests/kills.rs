@@ -1,4 +1,7 @@
 //! The training example killed at random moments, during saves too, and resumed: it ends where it would have ended.
+//!
+//! A few kills by default. The long form is `FIREBOX_KILLS=20 cargo test --workspace --test kills`, behind
+//! `cargo build --example training`, since naming a test doesn't build the examples.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(unix)]
@@ -6,24 +9,23 @@
 mod common;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{losses, training};
+use common::{losses, records, training};
 use firebox::data::SampleRng;
 
-/// 300 steps of two batches each, with all that draws, averages or schedules.
-const RECIPE: [&str; 20] = [
+/// 150 steps an epoch, of two batches each, with all that draws, averages or schedules.
+const RECIPE: [&str; 18] = [
     "--limit-train",
     "2400",
     "--limit-test",
     "64",
     "--batch-size",
     "8",
-    "--epochs",
-    "2",
     "--accumulate",
     "2",
     "--save-steps",
@@ -40,6 +42,14 @@ const RECIPE: [&str; 20] = [
 
 /// A run in the background, killed by SIGKILL when it goes out of scope.
 struct Running(Child);
+
+impl Running {
+    /// What it ended by: the signal, unless it was over before.
+    fn kill(mut self) -> ExitStatus {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap()
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -73,17 +83,27 @@ fn kills() -> usize {
     std::env::var("FIREBOX_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5)
 }
 
+/// One of some values that isn't the one up to now.
+fn another<'v>(values: &[&'v str], now: &str, rng: &mut SampleRng) -> &'v str {
+    let others: Vec<_> = values.iter().copied().filter(|value| *value != now).collect();
+    others[rng.below(others.len() as u64) as usize]
+}
+
 #[test]
 fn a_run_killed_anywhere_ends_where_it_would_have_ended() {
     for (kernels, seed) in [("on", 1), ("off", 2)] {
         let folder = tempfile::tempdir().unwrap();
         let [whole, killed] = ["whole", "killed"].map(|name| folder.path().join(name));
+        // Long enough for the last kill to come before the end.
+        let epochs = 2 + kills() / 10;
+        let (mut workers, mut threads) = ("2", "2");
         let begin = |run: &Path| {
-            let place = ["--augment", "--run-dir", run.to_str().unwrap()];
-            start(kernels, &[&RECIPE[..], &place].concat())
+            let (place, epochs) = (run.to_str().unwrap(), epochs.to_string());
+            let own = ["--augment", "--epochs", &epochs, "--run-dir", place];
+            start(kernels, &[&RECIPE[..], &own, &["--workers", workers, "--threads", threads]].concat())
         };
         finish(begin(&whole));
-        assert_eq!(losses(&whole).len(), 300);
+        assert_eq!(losses(&whole).len(), 150 * epochs);
 
         let mut rng = SampleRng::new(seed, 0, 0);
         let (mut in_saves, mut done) = (0, 0);
@@ -104,11 +124,12 @@ fn a_run_killed_anywhere_ends_where_it_would_have_ended() {
                 }
             }
             in_saves += usize::from(saving(&killed));
-            drop(run);
+            let status = run.kill();
+            assert_eq!(status.signal(), Some(9), "kill {kill} comes after the end: {status}");
             done = steps(&killed);
             // The process that goes on is another one in what doesn't count.
-            let workers = ["0", "1", "2", "4"][rng.below(4) as usize];
-            let threads = ["1", "2", "3"][rng.below(3) as usize];
+            workers = another(&["0", "1", "2", "4"], workers, &mut rng);
+            threads = another(&["1", "2", "3"], threads, &mut rng);
             let flags = [
                 "--run-dir",
                 killed.to_str().unwrap(),
@@ -122,7 +143,7 @@ fn a_run_killed_anywhere_ends_where_it_would_have_ended() {
         }
         finish(run);
         assert!(in_saves > 0, "no kill came during a save");
-        assert_eq!(losses(&killed), losses(&whole), "kernels {kernels}");
+        assert_eq!(records(&killed), records(&whole), "kernels {kernels}");
         for part in ["model", "model.optimizer", "model.ema"] {
             let [killed, whole] = [&killed, &whole]
                 .map(|run| fs::read(run.join(format!("checkpoints/last/{part}.safetensors"))).unwrap());

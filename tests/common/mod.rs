@@ -31,3 +31,16 @@ pub(crate) fn losses(run: &Path) -> Vec<(u64, f64)> {
     let steps = records.filter(|record| record["kind"] == "step");
     steps.map(|record| (record["step"].as_u64().unwrap(), record["loss"].as_f64().unwrap())).collect()
 }
+
+/// All that is recorded, of steps, evaluations and epochs, except what time decides and what only one process has seen.
+pub(crate) fn records(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let parse = |line| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        for timed in ["seconds", "samples_per_s", "data_wait_s", "data"] {
+            record.as_object_mut().unwrap().remove(timed);
+        }
+        record
+    };
+    text.lines().map(parse).collect()
+}

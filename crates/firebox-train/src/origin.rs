@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Origin {
     firebox: String,
     burn: String,
-    /// The SHA-256 of the program.
+    /// The SHA-256 of the program, or [`UNKNOWN`].
     build: String,
     /// The CPU's name.
     cpu: String,
@@ -35,7 +35,7 @@ impl Origin {
         }
     }
 
-    /// In what another one differs, in words; nothing if it doesn't.
+    /// In what another one differs, in words; nothing if it doesn't. A program that is not known is not known to be the same.
     pub(crate) fn differences(&self, other: &Origin) -> Vec<String> {
         let build = |origin: &Origin| origin.build.chars().take(12).collect::<String>();
         let kernels = |origin: &Origin| if origin.kernels { "on" } else { "off" }.to_owned();
@@ -48,14 +48,25 @@ impl Origin {
             ("kernels", kernels(self), kernels(other)),
         ]
         .into_iter()
-        .filter(|(_, own, other)| own != other)
+        .filter(|(_, own, other)| own != other || own == UNKNOWN)
         .map(|(what, own, other)| format!("{what} {own}, now {other}"))
         .collect()
     }
 }
 
-/// The version that the workspace pins.
+/// The version that the workspace pins. Burn has no constant of its own for it; a test compares it with `Cargo.lock`.
 const BURN: &str = "0.22.1";
+
+const UNKNOWN: &str = "unknown";
+
+/// The program that runs, whatever has been put in its file's place since it began: elsewhere than on Linux, where the kernel
+/// knows, that is the file of its name.
+fn program() -> io::Result<File> {
+    match cfg!(target_os = "linux") {
+        true => File::open("/proc/self/exe"),
+        false => File::open(std::env::current_exe()?),
+    }
+}
 
 /// The program's hash, computed once.
 fn build() -> &'static str {
@@ -63,10 +74,10 @@ fn build() -> &'static str {
     BUILD.get_or_init(|| {
         let hash = || -> io::Result<String> {
             let mut hasher = Sha256::new();
-            io::copy(&mut File::open(std::env::current_exe()?)?, &mut hasher)?;
+            io::copy(&mut program()?, &mut hasher)?;
             Ok(hex(&hasher.finalize()))
         };
-        hash().unwrap_or_else(|_| "unknown".to_owned())
+        hash().unwrap_or_else(|_| UNKNOWN.to_owned())
     })
 }
 
@@ -78,4 +89,18 @@ fn cpu() -> String {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_program_differs_from_itself() {
+        let here = Origin::here();
+        assert_eq!(here.differences(&here), Vec::<String>::new());
+        let unknown = Origin { build: UNKNOWN.to_owned(), ..here.clone() };
+        assert_eq!(unknown.differences(&unknown), ["build unknown, now unknown"]);
+        assert_eq!(unknown.differences(&here), [format!("build unknown, now {}", &here.build[..12])]);
+    }
 }
