@@ -75,6 +75,9 @@ pub struct RunState {
     /// The trainer's settings that the steps follow from.
     #[serde(default)]
     pub settings: Value,
+    /// The learning rate of the next step, by which another schedule is noticed.
+    #[serde(default)]
+    pub next_lr: Option<f64>,
     /// Seconds of training and validation so far.
     pub seconds: f64,
     /// Seconds of training alone.
@@ -103,6 +106,7 @@ impl RunState {
             norm_average: 0.0,
             norm_steps: 0,
             settings: Value::Null,
+            next_lr: None,
             seconds: 0.0,
             train_seconds: 0.0,
             train_samples: 0,
@@ -275,24 +279,34 @@ impl Checkpoints {
     }
 
     /// Makes the folder what a loaded state says: `best` may be one checkpoint behind after a kill, and what was saved later,
-    /// or not to its end, belongs to steps that will be done again.
+    /// or not to its end, belongs to steps that will be done again. What the state calls good and somebody has removed is
+    /// forgotten, and said.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if the best checkpoint is gone, [`ErrorKind::Io`] if something can't be changed.
-    pub(crate) fn go_back_to(&self, state: &RunState) -> Result<(), Error> {
-        self.link("last", state.step)?;
-        if let Some(best) = state.best.first() {
+    /// [`ErrorKind::Io`] if something can't be changed.
+    pub(crate) fn go_back_to(&self, state: &mut RunState) -> Result<Vec<String>, Error> {
+        let mut gone = Vec::new();
+        state.best.retain(|best| {
             let place = self.folder.join(name(best.step));
-            if !place.is_dir() {
-                let text = "no such checkpoint, although the last one says that it is the best";
-                return Err(Error::new(ErrorKind::Checkpoint, text).at_path(place));
+            let there = place.join(MANIFEST).is_file();
+            if !there {
+                gone.push(format!("{}: no such checkpoint, although it was among the best", place.display()));
             }
-            self.link("best", best.step)?;
+            there
+        });
+        self.link("last", state.step)?;
+        match state.best.first() {
+            Some(best) => self.link("best", best.step)?,
+            None => {
+                let place = self.folder.join("best");
+                files::remove_file(&place).map_err(|error| cannot(&place, "be removed", error))?;
+            }
         }
         for step in self.steps()?.into_iter().filter(|step| *step > state.step) {
             self.remove(step)?;
         }
-        self.clear_parts()
+        self.clear_parts()?;
+        Ok(gone)
     }
 
     /// Whether something can be written here, without changing what is there.
@@ -312,15 +326,22 @@ impl Checkpoints {
         Ok(self.steps()?.len())
     }
 
-    /// Removes all checkpoints but the last `last` ones up to the state's, and those that it says are the best.
+    /// Removes all checkpoints but the last `last` ones up to the state's, and those that one of these says are the best: a run
+    /// may have to go back to any of them.
     pub(crate) fn prune(&self, state: &RunState, last: usize) -> Result<(), Error> {
         let mut steps = self.steps()?;
         steps.retain(|step| *step <= state.step);
         let old = steps.len().saturating_sub(last.max(1));
-        for step in &steps[..old] {
-            if !state.best.iter().any(|best| best.step == *step) {
-                self.remove(*step)?;
+        let mut best: BTreeSet<usize> = state.best.iter().map(|best| best.step).collect();
+        for step in steps[old..].iter().filter(|step| **step != state.step) {
+            let text = fs::read(self.folder.join(name(*step)).join(STATE)).unwrap_or_default();
+            // A damaged one has nothing to say.
+            if let Ok(state) = from_json::<RunState>(&text) {
+                best.extend(state.best.iter().map(|best| best.step));
             }
+        }
+        for step in steps[..old].iter().filter(|step| !best.contains(step)) {
+            self.remove(*step)?;
         }
         Ok(())
     }

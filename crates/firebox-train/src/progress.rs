@@ -114,7 +114,7 @@ impl Run {
                 record.step,
                 self.steps,
                 values(record),
-                (self.steps - record.step) as f64 / rate,
+                self.steps.saturating_sub(record.step) as f64 / rate,
             ));
         }
     }

@@ -41,6 +41,24 @@ where
         Ok(self)
     }
 
+    /// Clips each element of the gradients: [`Learner::with_clip_value`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] unless `max_value` is a finite number above 0.
+    pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_clip_value(max_value)?;
+        Ok(self)
+    }
+
+    /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if no parameter is there, or the factor is none.
+    pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
+        self.learner = self.learner.with_lr_factor(path, factor)?;
+        Ok(self)
+    }
+
     /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
     ///
     /// # Errors

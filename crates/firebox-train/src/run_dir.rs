@@ -269,6 +269,32 @@ impl RunDir {
         from_json(&text).map_err(|text| Error::new(ErrorKind::RunDir, text).at_path(path))
     }
 
+    /// Whether a trainer may begin here, or go on: a run that is there already is not written over, and no other process is at
+    /// it.
+    pub(crate) fn check_ready(&self, resume: bool) -> Result<(), Error> {
+        let refused = |text: &str| Err(Error::new(ErrorKind::RunDir, text.to_owned()).at_path(&self.path));
+        if self.lock.is_none() {
+            return refused(
+                "expected a folder that is this process's, by create, overwrite or resume; it was only opened",
+            );
+        }
+        let last = self.checkpoints().join("last");
+        if !resume && last.symlink_metadata().is_ok() {
+            return refused(
+                "it has checkpoints of a run: Trainer::resume(true) goes on, RunDir::overwrite begins anew",
+            );
+        }
+        Ok(())
+    }
+
+    /// The settings, which are `settings` from now on if nobody has written any: without them nobody can open the folder.
+    pub(crate) fn config_or(&self, settings: &impl Serialize) -> Result<Value, Error> {
+        if !self.path.join(CONFIG).exists() {
+            self.write_config(settings)?;
+        }
+        self.read_config()
+    }
+
     /// Writes the result.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Checkpoints written by a thread of their own, while training goes on.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 
 use crate::checkpoint::{Checkpoints, RunState};
@@ -72,6 +72,7 @@ impl Saver {
                 self.open -= 1;
                 answer.map(Some)
             }
+            Err(TryRecvError::Disconnected) if self.open > 0 => Err(lost()),
             Err(_) => Ok(None),
         }
     }

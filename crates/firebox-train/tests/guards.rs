@@ -5,15 +5,16 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_dataset::{Dataset, InMemDataset};
 use firebox_data::{
     BatchStream, Batches, Filter, Loader, LoaderState, Map, Origin, Scalar, Seen, Subset, SubsetSampler,
     random_split,
 };
+use firebox_models::{Forward, Linear, LinearConfig, StateDict, init};
 use firebox_train::{
-    Auroc, Error, ErrorKind, Goal, Metrics, Quantity, RunDir, StepContext, Task, TaskState, Trainer,
-    TrainerConfig,
+    Auroc, Error, ErrorKind, Goal, Learner, Metrics, Quantity, RunDir, Sgd, StepContext, Task, TaskState,
+    Trainer, TrainerConfig,
 };
 
 /// Burn's generator belongs to the process: tests that seed it take turns.
@@ -306,4 +307,40 @@ fn what_an_evaluation_draws_does_not_depend_on_what_came_before() {
     assert_eq!(draw(&other), first);
     assert_ne!(draw(&other.seed(4)), first);
     assert_eq!(loader(numbers(8)).batches(0), 2);
+}
+
+#[test]
+fn the_norm_of_a_steps_gradients_is_known_however_they_came_together() {
+    let device = Device::default().autodiff();
+    let linear = init(1, &device, |device| LinearConfig::new(2, 1).init(device)).unwrap();
+    // The gradient of factor · (w · x + b) is factor · x, and factor for b.
+    let loss = |learner: &Learner<Linear>, x: [f32; 2], factor: f64| {
+        learner.model().forward(Tensor::<2>::from_floats([x], &device)).mean().mul_scalar(factor)
+    };
+    let learner = || Learner::new(linear.clone(), Sgd::new().init().unwrap());
+    let (first, last) = (StepContext::new(0, 0, 1e-3).without_update(), StepContext::new(0, 0, 1e-3));
+
+    let mut plain = learner();
+    for (x, context) in [([6.0, 0.0], &first), ([0.0, 6.0], &last)] {
+        let loss = loss(&plain, x, 1.0);
+        plain.learn(loss, 1.0, context).unwrap();
+    }
+    // Of the mean, (3, 3, 1), not of either.
+    assert!((plain.gradient_norm().unwrap() - 19f64.sqrt()).abs() < 1e-6, "{:?}", plain.gradient_norm());
+
+    // Clipped by value it is what came.
+    let mut clipped = learner().with_clip_value(0.5).unwrap().with_clip_norm(9.0).unwrap();
+    let of_one = loss(&clipped, [4.0, 8.0], 1.0);
+    clipped.learn(of_one, 1.0, &last).unwrap();
+    assert!((clipped.gradient_norm().unwrap() - 9.0).abs() < 1e-6, "{:?}", clipped.gradient_norm());
+
+    // Two that are finite, each, and whose weighted sum isn't.
+    let mut large = learner();
+    let before = StateDict::of(large.model());
+    let of_one = loss(&large, [1.0, 1.0], 1e18);
+    large.learn(of_one, 1e30, &first).unwrap();
+    let of_other = loss(&large, [1.0, 1.0], 1e18);
+    let error = large.learn(of_other, 1e30, &last).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(StateDict::of(large.model()), before, "the parameters moved");
 }

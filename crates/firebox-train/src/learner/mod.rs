@@ -161,7 +161,7 @@ impl<M: Module> Learner<M> {
                 self.finite(&gradients, &norm).map(|()| (gradients, norm))
             }
         };
-        let (gradients, norm, failure) = match (found, self.sum.take()) {
+        let (mut gradients, mut norm, mut failure) = match (found, self.sum.take()) {
             (Ok((gradients, norm)), None) if context.updates => (Some(gradients), Some(norm), Ok(())),
             (Ok((gradients, _)), sum) => {
                 let mut sum = sum.unwrap_or_default();
@@ -175,7 +175,15 @@ impl<M: Module> Learner<M> {
             }
         };
         if context.updates {
-            let gradients = gradients.or_else(|| Some(self.sum.take()?.mean(self.model())));
+            if let Some(sum) = self.sum.take() {
+                let mean = sum.mean(self.model());
+                let of_mean = GradientNorm::of(self.model(), &mean);
+                // Numbers that are finite, each, can have a sum that isn't.
+                match self.finite(&mean, &of_mean) {
+                    Ok(()) => (gradients, norm) = (Some(mean), Some(of_mean)),
+                    Err(error) => failure = failure.and(Err(error)),
+                }
+            }
             match gradients {
                 Some(gradients) => self.follow(gradients, norm, context.lr),
                 // Not that of another step.
@@ -220,6 +228,8 @@ impl<M: Module> Learner<M> {
     /// Moves the parameters; `norm` is that of these gradients if it is known.
     fn follow(&mut self, mut gradients: GradientsParams, mut norm: Option<GradientNorm>, lr: f64) {
         let Some(mut model) = self.model.take() else { return };
+        // What is told is what came, not what is left of it.
+        let came = norm.as_ref().map(|norm| norm.value);
         if let Some(most) = self.clip_value {
             map(&model, &mut gradients, Clamped(most));
             norm = None;
@@ -227,7 +237,7 @@ impl<M: Module> Learner<M> {
         if norm.is_none() && self.clip.is_some() {
             norm = Some(GradientNorm::of(&model, &gradients));
         }
-        self.norm = norm.as_ref().map(|norm| norm.value);
+        self.norm = came.or(norm.as_ref().map(|norm| norm.value));
         let mut factor = 1.0;
         if let (Some(clip), Some(norm)) = (&self.clip, &norm) {
             factor = clip.max_norm / (norm.value + 1e-6);

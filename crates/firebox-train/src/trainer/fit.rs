@@ -52,7 +52,9 @@ where
         train: &'f B,
         valid: &'f V,
     ) -> Result<Self, Error> {
-        let config = trainer.run.read_config().unwrap_or_default();
+        trainer.run.check_ready(trainer.resume)?;
+        trainer.warnings.clear();
+        let config = trainer.run.config_or(&trainer.config)?;
         let checkpoints = Checkpoints::new(trainer.run.checkpoints()).with_config(config);
         let mut warnings = Vec::new();
         let restored = match trainer.resume {
@@ -70,6 +72,14 @@ where
             warnings.push(format!("{text}: {}", changes.join("; ")));
         }
         state.settings = settings;
+        let lr = trainer.schedule.lr(state.step);
+        if let Some(before) = state.next_lr.filter(|before| *before != lr) {
+            warnings.push(format!(
+                "the run goes on by another schedule than before, so that it isn't the same run: \
+                 the learning rate of step {} was to be {before}, and is {lr}",
+                state.step
+            ));
+        }
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
@@ -126,7 +136,7 @@ where
             End::Interrupted(_) => {}
         }
         self.trainer.tell(Event::Ended { end, state: &self.state })?;
-        Ok(Outcome::of(self.state, end))
+        Ok(Outcome::of(self.state, end, std::mem::take(&mut self.trainer.warnings)))
     }
 
     /// What has ended the run, whether just now or before a resume.
@@ -168,7 +178,7 @@ where
         }
         let data = stream.report();
         drop(stream);
-        let last = end.is_none() && epoch + 1 >= self.trainer.config.max_epochs;
+        let last = epoch + 1 >= self.trainer.config.max_epochs || self.over() == Some(End::Complete);
         if end.is_none() {
             self.close_epoch(data.clone())?;
             let every = self.trainer.config.validate_epochs;
@@ -205,20 +215,27 @@ where
         let mut context = StepContext::new(epoch, self.state.step, lr);
         let mut metrics = Metrics::default();
         let mut begun = false;
+        let mut ahead = None;
         loop {
-            let Some(batch) = stream.next() else { return Ok(false) };
+            let Some(batch) = ahead.take().or_else(|| stream.next()) else { return Ok(false) };
             let batch = batch?;
+            let state = stream.state();
             if !begun {
                 self.trainer.tell(Event::StepBegins { context: &context, state: &self.state })?;
                 begun = true;
             }
             let place = self.state.loader.delivered();
             context.updates = self.trainer.config.updates_after(place, batches);
+            if !context.updates {
+                // The batches that the step waits for may be of samples that are left out, all of them: then it ends here.
+                ahead = stream.next();
+                context.updates = ahead.is_none();
+            }
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
             match self.task.train_step(batch, &context) {
                 Ok(of_batch) => metrics.add(&of_batch)?,
                 Err(error) if error.kind() == ErrorKind::NotFinite => {
-                    let error = error.within(&self.place(epoch, &stream.state()));
+                    let error = error.within(&self.place(epoch, &state));
                     if !self.trainer.config.skip_not_finite {
                         return Err(error);
                     }
@@ -227,7 +244,7 @@ where
                 }
                 Err(error) => return Err(error),
             }
-            self.state.loader = stream.state();
+            self.state.loader = state;
             if context.updates {
                 break;
             }
@@ -347,6 +364,7 @@ where
         self.state.metrics_bytes = log.bytes();
         let log = log.another()?;
         self.state.schedule = self.trainer.schedule.state();
+        self.state.next_lr = Some(self.trainer.schedule.lr(self.state.step));
         self.trainer.tell(Event::Saving { state: &self.state, task: &task })?;
         self.saver.save(Job { state: self.state.clone(), task, log })?;
         (self.saved, self.due) = (Instant::now(), false);

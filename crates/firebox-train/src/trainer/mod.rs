@@ -57,6 +57,8 @@ pub struct Trainer {
     log: Option<MetricsLog>,
     /// The epoch and the step that the run has reached.
     at: (u64, usize),
+    /// What there was to warn of.
+    warnings: Vec<String>,
     /// What it is trained on, if that is known.
     learned: Option<Learned>,
 }
@@ -75,6 +77,7 @@ impl Trainer {
             callbacks: Vec::new(),
             log: None,
             at: (0, 0),
+            warnings: Vec::new(),
             learned: None,
         }
     }
@@ -282,6 +285,9 @@ impl Trainer {
     }
 
     fn tell(&mut self, event: Event<'_>) -> Result<(), Error> {
+        if let Event::Warning(text) = event {
+            self.warnings.push(text.to_owned());
+        }
         for callback in &mut self.callbacks {
             callback
                 .on_event(&event)

@@ -21,6 +21,8 @@ pub struct Outcome {
     pub not_finite: usize,
     /// What ended it.
     pub end: End,
+    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::Event::Warning).
+    pub warnings: Vec<String>,
 }
 
 /// What ended a run.
@@ -38,7 +40,7 @@ pub enum End {
 }
 
 impl Outcome {
-    pub(super) fn of(state: RunState, end: End) -> Self {
+    pub(super) fn of(state: RunState, end: End, warnings: Vec<String>) -> Self {
         Outcome {
             steps: state.step,
             seconds: state.seconds,
@@ -46,6 +48,7 @@ impl Outcome {
             best: state.best.into_iter().next(),
             not_finite: state.not_finite,
             end,
+            warnings,
         }
     }
 

@@ -26,7 +26,7 @@ impl Restored {
         warnings: &mut Vec<String>,
     ) -> Result<Self, Error> {
         let (loaded, damaged) = checkpoints.load_last()?;
-        let state = loaded.state;
+        let mut state = loaded.state;
         let step = trainer.run.checkpoints().join(format!("step-{}", state.step));
         let path = match damaged.is_empty() {
             true => trainer.run.checkpoints().join("last"),
@@ -43,8 +43,9 @@ impl Restored {
         }
         train.check(&state.loader)?;
         trainer.schedule.load(&state.schedule)?;
-        checkpoints.go_back_to(&state)?;
+        let gone = checkpoints.go_back_to(&mut state)?;
         warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
+        warnings.extend(gone);
         let differences = loaded.origin.differences(&Origin::here());
         if !differences.is_empty() {
             let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";

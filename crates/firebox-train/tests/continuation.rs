@@ -1,0 +1,172 @@
+//! What a run begins from, goes on from, and ends with, where something is not as it should be.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use burn::tensor::Device;
+use burn_dataset::InMemDataset;
+use common::{Pulled, STEPS, config, fit, folder, numbers};
+use firebox_data::{Limit, Loader, OnError, Scalar};
+use firebox_train::{Error, ErrorKind, Event, Goal, Metrics, RunDir, StepContext, Task, TaskState, Trainer};
+
+#[test]
+fn a_run_that_is_there_is_not_begun_anew_by_mistake() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+    let records = fs::read(run.metrics()).unwrap();
+    let error = fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunDir);
+    assert!(error.to_string().contains("Trainer::resume(true) goes on"), "{error}");
+    assert_eq!(fs::read(run.metrics()).unwrap(), records, "the old run's records are gone");
+    // Nor by two at a time: a folder that was only opened is nobody's.
+    drop(run);
+    let opened = RunDir::open(place.path()).unwrap();
+    let error = fit(&opened, true, &mut Pulled::default(), |trainer| trainer).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RunDir);
+    assert!(error.to_string().contains("it was only opened"), "{error}");
+}
+
+#[test]
+fn a_run_has_settings_although_nobody_wrote_any() {
+    let place = tempfile::tempdir().unwrap();
+    let run = RunDir::create(place.path()).unwrap();
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+    drop(run);
+    let run = RunDir::open(place.path()).unwrap().resume().unwrap();
+    assert_eq!(run.read_config::<serde_json::Value>().unwrap()["save_steps"], 2);
+    fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap();
+}
+
+#[test]
+fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
+    let place = tempfile::tempdir().unwrap();
+    // Evaluations after steps 2 and 4, each the best so far; of the checkpoints between, that of step 3 knows of the former.
+    let often = |most| {
+        move |trainer: Trainer| {
+            let mut config = config();
+            (config.save_steps, config.validate_steps, config.max_steps) = (Some(1), Some(2), most);
+            // Slow enough for each checkpoint to be written before the next one is due.
+            trainer.config(config).callback(|event: &Event<'_>| {
+                if let Event::StepBegins { .. } = event {
+                    sleep(Duration::from_millis(50));
+                }
+                Ok(())
+            })
+        }
+    };
+    let [whole, cut] = ["whole", "cut"].map(|name| folder(&place.path().join(name), false));
+    fit(&whole, false, &mut Pulled::default(), often(None)).unwrap();
+    fit(&cut, false, &mut Pulled::default(), often(Some(4))).unwrap();
+    let weights =
+        |run: &RunDir, step: usize| run.checkpoints().join(format!("step-{step}/model.safetensors"));
+    let mut bytes = fs::read(weights(&cut, 4)).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(weights(&cut, 4), bytes).unwrap();
+    let outcome = fit(&cut, true, &mut Pulled::default(), often(None)).unwrap();
+    assert!(outcome.warnings[0].contains("going back to step 3"), "{:?}", outcome.warnings);
+    assert_eq!(fs::read(weights(&cut, 10)).unwrap(), fs::read(weights(&whole, 10)).unwrap());
+
+    // One that somebody has removed is no reason to stop.
+    let best = outcome.best.unwrap().step;
+    fs::remove_dir_all(cut.checkpoints().join(format!("step-{best}"))).unwrap();
+    let outcome = fit(&cut, true, &mut Pulled::default(), often(None));
+    if best == 10 {
+        // It was the last one, too: the one before is what there is to go on from.
+        assert!(outcome.is_ok(), "{outcome:?}");
+    } else {
+        assert!(outcome.unwrap().warnings[0].contains("it was among the best"));
+    }
+}
+
+#[test]
+fn another_schedule_is_noticed_on_a_resume() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let few = |trainer: Trainer| {
+        let mut config = config();
+        config.max_steps = Some(3);
+        trainer.config(config)
+    };
+    fit(&run, false, &mut Pulled::default(), few).unwrap();
+    let outcome = fit(&run, true, &mut Pulled::default(), |trainer| trainer.schedule(0.5)).unwrap();
+    assert!(
+        outcome.warnings[0].ends_with("the learning rate of step 3 was to be 0.25, and is 0.5"),
+        "{:?}",
+        outcome.warnings
+    );
+    assert_eq!(outcome.steps, 10);
+}
+
+#[test]
+fn a_run_that_ends_by_its_steps_is_evaluated() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let rarely = |trainer: Trainer| {
+        let mut config = config();
+        (config.max_epochs, config.max_steps, config.validate_epochs) = (9, Some(STEPS), 3);
+        trainer.config(config)
+    };
+    let outcome = fit(&run, false, &mut Pulled::default(), rarely).unwrap();
+    assert_eq!(outcome.best.unwrap().step, STEPS);
+}
+
+/// Which batches were told that the parameters move.
+#[derive(Default)]
+struct Told(Vec<(Vec<i64>, bool)>);
+
+impl Task for Told {
+    type Batch = Vec<i64>;
+
+    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+        let samples = batch.len();
+        self.0.push((batch, context.updates));
+        Ok(Metrics::of(samples).with_mean("loss", 1.0))
+    }
+
+    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+        |batch| Ok(Metrics::of(batch.len()).with_mean("loss", 1.0))
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        ("loss", Goal::Minimise)
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        Ok(TaskState::default())
+    }
+
+    fn load(&mut self, _: &TaskState) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_step_ends_with_the_last_batch_that_comes() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    // Six batches of two, of which the last one has nothing but bad samples.
+    let train = Loader::builder(InMemDataset::new((0..12i64).collect::<Vec<_>>()))
+        .batch_size(2)
+        .workers(0)
+        .on_error(OnError::Skip { at_most: Limit::Count(9) })
+        .build(Scalar::<i64>::new(), |number, _, slot| match number {
+            10.. => Err("a bad sample".into()),
+            _ => {
+                *slot = number;
+                Ok(())
+            }
+        })
+        .unwrap();
+    let mut config = config();
+    (config.max_epochs, config.accumulate) = (1, 2);
+    let mut task = Told::default();
+    Trainer::new(&run, &Device::default()).config(config).fit(&mut task, &train, &numbers(8)).unwrap();
+    let updates: Vec<_> = task.0.iter().map(|(batch, updates)| (batch[0], *updates)).collect();
+    assert_eq!(updates, [(0, false), (2, true), (4, false), (6, true), (8, true)]);
+}
