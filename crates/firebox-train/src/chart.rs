@@ -34,6 +34,8 @@ pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<Str
     if points().next().is_none() {
         return Ok("<p>No records.</p>".to_owned());
     }
+    let (x, y) = (range(|point| point.0), range(|point| point.1));
+    let width = x.end - x.start;
     let mut svg = String::new();
     {
         let text = |error: DrawingAreaErrorKind<_>| format!("{error:?}");
@@ -42,7 +44,7 @@ pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<Str
             .margin(8)
             .x_label_area_size(36)
             .y_label_area_size(56)
-            .build_cartesian_2d(range(|point| point.0), range(|point| point.1))
+            .build_cartesian_2d(x, y)
             .map_err(text)?;
         chart
             .configure_mesh()
@@ -50,7 +52,7 @@ pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<Str
             .y_desc(y_name)
             .light_line_style(TRANSPARENT)
             .bold_line_style(RGBColor(230, 230, 230))
-            .x_label_formatter(&|step| format!("{step:.0}"))
+            .x_label_formatter(&|x| if width < 8.0 { format!("{x:.1}") } else { format!("{x:.0}") })
             .draw()
             .map_err(text)?;
         for (name, color, points) in lines {

@@ -116,21 +116,23 @@ fn a_run_that_ends_by_its_steps_is_evaluated() {
     assert_eq!(outcome.best.unwrap().step, STEPS);
 }
 
-/// Which batches were told that the parameters move.
-#[derive(Default)]
-struct Told(Vec<(Vec<i64>, bool)>);
+/// Which batches were told that the parameters move, and what each batch's loss and an evaluation's are.
+struct Told {
+    batches: Vec<(Vec<i64>, bool)>,
+    losses: [f64; 2],
+}
 
 impl Task for Told {
     type Batch = Vec<i64>;
 
     fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
         let samples = batch.len();
-        self.0.push((batch, context.updates));
-        Ok(Metrics::of(samples).with_mean("loss", 1.0))
+        self.batches.push((batch, context.updates));
+        Ok(Metrics::of(samples).with_mean("loss", self.losses[0]))
     }
 
     fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
-        |batch| Ok(Metrics::of(batch.len()).with_mean("loss", 1.0))
+        |batch| Ok(Metrics::of(batch.len()).with_mean("loss", self.losses[1]))
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
@@ -165,8 +167,26 @@ fn a_step_ends_with_the_last_batch_that_comes() {
         .unwrap();
     let mut config = config();
     (config.max_epochs, config.accumulate) = (1, 2);
-    let mut task = Told::default();
+    let mut task = Told { batches: vec![], losses: [1.0; 2] };
     Trainer::new(&run, &Device::default()).config(config).fit(&mut task, &train, &numbers(8)).unwrap();
-    let updates: Vec<_> = task.0.iter().map(|(batch, updates)| (batch[0], *updates)).collect();
+    let updates: Vec<_> = task.batches.iter().map(|(batch, updates)| (batch[0], *updates)).collect();
     assert_eq!(updates, [(0, false), (2, true), (4, false), (6, true), (8, true)]);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_any_task() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |name: &str, losses| {
+        let run = folder(&place.path().join(name), false);
+        let mut task = Told { batches: vec![], losses };
+        Trainer::new(&run, &Device::default()).config(config()).fit(&mut task, &numbers(8), &numbers(4))
+    };
+    let error = run("training", [f64::NAN, 1.0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert!(error.to_string().contains("step 1, epoch 0, batch 0, samples"), "{error}");
+    let outcome = run("validation", [1.0, f64::INFINITY]).unwrap();
+    assert_eq!(
+        outcome.warnings[0],
+        "after step 2: the monitored metric loss: expected a finite number, got inf"
+    );
 }

@@ -74,14 +74,10 @@ fn a_row_for_each_record_and_a_column_for_each_field() {
         ["kind", "step", "epoch", "split", "seconds", "lr", "gradient_norm", "samples_per_s", "data_wait_s"];
     assert_eq!(header[..9], own);
     // In the order in which they came.
-    assert_eq!(header[9..], ["loss", "seen", LATE]);
+    assert_eq!(header[9..], ["loss", "ratio", "seen", LATE]);
     // Each step, and an epoch and an evaluation after five.
     assert_eq!(rows.len(), 2 * (STEPS + 2));
-    assert_eq!(
-        (rows[3][9].as_str(), rows[4][9].is_empty()),
-        ("", false),
-        "a loss that is no number has no cell"
-    );
+    assert_eq!((rows[3][10].as_str(), rows[4][10].is_empty()), ("", false), "what is no number has no cell");
     assert!(!rows[8].last().unwrap().is_empty() || !rows[9].last().unwrap().is_empty());
     // A test after the run, by another callback, which knows of nothing yet.
     let mut trainer = Trainer::new(&run, &Default::default()).callback(CsvLog::new(&run));

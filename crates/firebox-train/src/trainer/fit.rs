@@ -232,7 +232,7 @@ where
                 context.updates = ahead.is_none();
             }
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
-            match self.task.train_step(batch, &context) {
+            match self.task.train_step(batch, &context).and_then(guard::finite) {
                 Ok(of_batch) => metrics.add(&of_batch)?,
                 Err(error) if error.kind() == ErrorKind::NotFinite => {
                     let error = error.within(&self.place(epoch, &state));
@@ -339,6 +339,13 @@ where
             let text = format!("the monitored metric {metric} was never measured: got {}", have.join(", "));
             return Err(Error::new(ErrorKind::Task, text));
         };
+        if !value.is_finite() {
+            let text = format!(
+                "after step {}: the monitored metric {metric}: expected a finite number, got {value}",
+                self.state.step
+            );
+            self.trainer.tell(Event::Warning(&text))?;
+        }
         let (state, config) = (&mut self.state, &self.trainer.config);
         let better = |than: f64| match goal {
             crate::task::Goal::Maximise => than + config.min_delta,

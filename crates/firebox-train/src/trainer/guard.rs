@@ -46,6 +46,17 @@ pub(super) fn apart(train: Option<&Learned>, data: &impl Batches, name: &str) ->
     Err(Error::new(ErrorKind::Config, text))
 }
 
+/// Refuses the numbers of a training step whose loss is none. Tasks that learn by a [`Learner`](crate::Learner) find it before
+/// their parameters move; for any other this is where the run stops.
+pub(super) fn finite(metrics: Metrics) -> Result<Metrics, Error> {
+    match metrics.value("loss") {
+        Some(loss) if !loss.is_finite() => {
+            Err(Error::new(ErrorKind::NotFinite, format!("loss: expected a finite number, got {loss}")))
+        }
+        _ => Ok(metrics),
+    }
+}
+
 /// Fails if a metric is there for which nothing was counted.
 pub(super) fn counted(metrics: &Metrics, data: &str) -> Result<(), Error> {
     let uncounted: Vec<_> = metrics.uncounted().collect();

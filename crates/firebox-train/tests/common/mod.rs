@@ -22,7 +22,7 @@ pub(crate) const STEPS: usize = 5;
 #[derive(Default)]
 pub(crate) struct Pulled {
     pub(crate) weights: [f32; 3],
-    /// The step whose loss is no number.
+    /// There is a ratio, and in this step it is no number.
     pub(crate) not_a_number: Option<usize>,
     /// The step that can't be taken.
     pub(crate) fails: Option<usize>,
@@ -41,11 +41,13 @@ impl Task for Pulled {
         for (place, weight) in self.weights.iter_mut().enumerate() {
             *weight += context.lr as f32 * (mean * place as f32 - *weight);
         }
-        let loss = match self.not_a_number == Some(context.step) {
-            true => f64::NAN,
-            false => f64::from(self.weights[1]) / 3.0,
-        };
+        let loss = f64::from(self.weights[1]) / 3.0;
         let metrics = Metrics::of(batch.len()).with_mean("loss", loss);
+        let metrics = match self.not_a_number {
+            Some(step) if step == context.step => metrics.with_mean("ratio", f64::NAN),
+            Some(_) => metrics.with_mean("ratio", loss),
+            None => metrics,
+        };
         Ok(match self.another.is_some_and(|from| context.step >= from) {
             true => metrics.with_mean("a \"quoted\", late one", f64::from(self.weights[2])),
             false => metrics,
