@@ -54,6 +54,21 @@ pub struct Record {
     pub data: Option<EpochReport>,
 }
 
+/// What a record says beside its metrics, which have other names.
+pub(crate) const FIELDS: [&str; 11] = [
+    "format_version",
+    "kind",
+    "step",
+    "epoch",
+    "split",
+    "seconds",
+    "lr",
+    "gradient_norm",
+    "samples_per_s",
+    "data_wait_s",
+    "data",
+];
+
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;

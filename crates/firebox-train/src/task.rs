@@ -147,7 +147,8 @@ impl TaskState {
         self.tensors.values().try_for_each(|part| part.made().map(drop))
     }
 
-    /// Adds a value, or replaces it.
+    /// Adds a value, or replaces it. JSON has no word for a number that is not finite: what may be one goes in as an `Option`, or
+    /// as text.
     ///
     /// # Errors
     /// [`ErrorKind::Checkpoint`] if it has no form as JSON.

@@ -5,14 +5,15 @@
 mod common;
 
 use std::fs;
-use std::thread::sleep;
-use std::time::Duration;
+use std::path::Path;
 
 use burn::tensor::Device;
 use burn_dataset::InMemDataset;
 use common::{Pulled, STEPS, config, fit, folder, numbers};
 use firebox_data::{Limit, Loader, OnError, Scalar};
-use firebox_train::{Error, ErrorKind, Event, Goal, Metrics, RunDir, StepContext, Task, TaskState, Trainer};
+use firebox_train::{
+    Error, ErrorKind, Goal, Metrics, RunDir, StepContext, Task, TaskState, Trainer, TrainerConfig,
+};
 
 #[test]
 fn a_run_that_is_there_is_not_begun_anew_by_mistake() {
@@ -46,42 +47,28 @@ fn a_run_has_settings_although_nobody_wrote_any() {
 #[test]
 fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
     let place = tempfile::tempdir().unwrap();
-    // Evaluations after steps 2 and 4, each the best so far; of the checkpoints between, that of step 3 knows of the former.
-    let often = |most| {
+    // A checkpoint after each epoch, and an evaluation after every second one, each the best so far: when the fourth is the
+    // best, the third is kept as the one before, and knows the second as the best.
+    let rarely = |epochs| {
         move |trainer: Trainer| {
-            let mut config = config();
-            (config.save_steps, config.validate_steps, config.max_steps) = (Some(1), Some(2), most);
-            // Slow enough for each checkpoint to be written before the next one is due.
-            trainer.config(config).callback(|event: &Event<'_>| {
-                if let Event::StepBegins { .. } = event {
-                    sleep(Duration::from_millis(50));
-                }
-                Ok(())
-            })
+            let mut config = TrainerConfig::new();
+            (config.max_epochs, config.validate_epochs) = (epochs, 2);
+            trainer.config(config)
         }
     };
     let [whole, cut] = ["whole", "cut"].map(|name| folder(&place.path().join(name), false));
-    fit(&whole, false, &mut Pulled::default(), often(None)).unwrap();
-    fit(&cut, false, &mut Pulled::default(), often(Some(4))).unwrap();
-    let weights =
-        |run: &RunDir, step: usize| run.checkpoints().join(format!("step-{step}/model.safetensors"));
+    fit(&whole, false, &mut Pulled::default(), rarely(6)).unwrap();
+    fit(&cut, false, &mut Pulled::default(), rarely(4)).unwrap();
+    let checkpoint = |run: &RunDir, epoch: usize| run.checkpoints().join(format!("step-{}", epoch * STEPS));
+    let weights = |run: &RunDir, epoch: usize| checkpoint(run, epoch).join("model.safetensors");
     let mut bytes = fs::read(weights(&cut, 4)).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(weights(&cut, 4), bytes).unwrap();
-    let outcome = fit(&cut, true, &mut Pulled::default(), often(None)).unwrap();
-    assert!(outcome.warnings[0].contains("going back to step 3"), "{:?}", outcome.warnings);
-    assert_eq!(fs::read(weights(&cut, 10)).unwrap(), fs::read(weights(&whole, 10)).unwrap());
-
-    // One that somebody has removed is no reason to stop.
-    let best = outcome.best.unwrap().step;
-    fs::remove_dir_all(cut.checkpoints().join(format!("step-{best}"))).unwrap();
-    let outcome = fit(&cut, true, &mut Pulled::default(), often(None));
-    if best == 10 {
-        // It was the last one, too: the one before is what there is to go on from.
-        assert!(outcome.is_ok(), "{outcome:?}");
-    } else {
-        assert!(outcome.unwrap().warnings[0].contains("it was among the best"));
-    }
+    let outcome = fit(&cut, true, &mut Pulled::default(), rarely(6)).unwrap();
+    assert!(outcome.warnings[0].ends_with("going back to step 15"), "{:?}", outcome.warnings);
+    assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
+    assert_eq!(fs::read(weights(&cut, 6)).unwrap(), fs::read(weights(&whole, 6)).unwrap());
+    assert_eq!(fs::read_link(cut.checkpoints().join("best")).unwrap(), Path::new("step-30"));
 }
 
 #[test]
@@ -189,4 +176,15 @@ fn a_loss_that_is_no_number_stops_any_task() {
         outcome.warnings[0],
         "after step 2: the monitored metric loss: expected a finite number, got inf"
     );
+}
+
+#[test]
+fn a_metric_has_a_name_of_its_own() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let mut trainer = Trainer::new(&run, &Device::default());
+    let timed = |batch: Vec<i64>| Ok(Metrics::of(batch.len()).with_mean("seconds", 1.0));
+    let error = trainer.evaluate(&numbers(4), "test", timed).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Task);
+    assert!(error.to_string().starts_with("metric seconds: expected another name"), "{error}");
 }

@@ -344,3 +344,15 @@ fn the_norm_of_a_steps_gradients_is_known_however_they_came_together() {
     assert_eq!(error.kind(), ErrorKind::NotFinite);
     assert_eq!(StateDict::of(large.model()), before, "the parameters moved");
 }
+
+#[test]
+fn a_moving_average_is_not_dropped_by_a_resume_without_one() {
+    let device = Device::default().autodiff();
+    let linear = init(1, &device, |device| LinearConfig::new(2, 1).init(device)).unwrap();
+    let learner = || Learner::new(linear.clone(), Sgd::new().init().unwrap());
+    let mut state = TaskState::default();
+    learner().with_ema(0.9).unwrap().save("model", &mut state).unwrap();
+    let error = learner().load("model", &state).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert!(error.to_string().contains("model.ema: the checkpoint has a moving average"), "{error}");
+}

@@ -304,7 +304,15 @@ impl<M: Module> Learner<M> {
             state::restored(&self.optimizer, &model, &optimizer_name, state.get(&optimizer_name)?)?;
         let average = match &self.average {
             Some(_) => Some(applied(&format!("{name}.ema"), model.valid())?),
-            None => None,
+            None => match state.names().any(|part| part == format!("{name}.ema")) {
+                true => {
+                    let text = format!(
+                        "{name}.ema: the checkpoint has a moving average, expected none without with_ema"
+                    );
+                    return Err(Error::new(ErrorKind::Checkpoint, text));
+                }
+                false => None,
+            },
         };
         if let Some(own) = &mut self.average {
             own.model = average;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::checkpoint::RunState;
 use crate::error::{Error, ErrorKind};
+use crate::event::FIELDS;
 use crate::metrics::Metrics;
 
 /// What is trained on.
@@ -54,6 +55,20 @@ pub(super) fn finite(metrics: Metrics) -> Result<Metrics, Error> {
             Err(Error::new(ErrorKind::NotFinite, format!("loss: expected a finite number, got {loss}")))
         }
         _ => Ok(metrics),
+    }
+}
+
+/// Refuses metrics that a record would have twice.
+pub(super) fn names(metrics: &Metrics) -> Result<(), Error> {
+    match metrics.values().find(|(name, _)| FIELDS.contains(name)) {
+        Some((name, _)) => {
+            let text = format!(
+                "metric {name}: expected another name than those that records have: {}",
+                FIELDS.join(", ")
+            );
+            Err(Error::new(ErrorKind::Task, text))
+        }
+        None => Ok(()),
     }
 }
 

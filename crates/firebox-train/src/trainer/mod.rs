@@ -280,6 +280,7 @@ impl Trainer {
     }
 
     fn record(&mut self, record: &Record) -> Result<(), Error> {
+        guard::names(&record.metrics)?;
         self.log()?.add(record)?;
         self.tell(Event::Recorded(record))
     }
