@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 
+use serde_json::Value;
+
 use crate::checkpoint::{Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
 use crate::metrics_log::MetricsLog;
@@ -23,6 +25,8 @@ pub(crate) struct Saver {
 pub(crate) struct Job {
     pub(crate) state: RunState,
     pub(crate) task: TaskState,
+    /// The run's settings.
+    pub(crate) config: Value,
     /// The records that the checkpoint counts on.
     pub(crate) log: MetricsLog,
 }
@@ -96,7 +100,7 @@ impl Job {
     fn write(self, checkpoints: &Checkpoints, keep: usize) -> Result<Saved, Error> {
         // The records first: a checkpoint counts on them.
         self.log.sync()?;
-        let path = checkpoints.save(&self.state, &self.task)?;
+        let path = checkpoints.clone().with_config(self.config).save(&self.state, &self.task)?;
         checkpoints.prune(&self.state, keep)?;
         let best = self.state.best.first().is_some_and(|best| best.step == self.state.step);
         Ok(Saved { path, best })
@@ -108,6 +112,34 @@ impl Drop for Saver {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firebox_data::LoaderState;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_has_panicked_is_an_error_not_silence() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut saver = Saver::start(Checkpoints::new(folder.path()), 2).unwrap();
+        assert!(saver.poll().unwrap().is_none());
+        let loader: LoaderState =
+            serde_json::from_str(r#"{"version":1,"seed":7,"epoch":0,"batch":0,"fingerprint":"numbers"}"#)
+                .unwrap();
+        let mut task = TaskState::default();
+        task.insert_later("model", || panic!("a part that can't be made"));
+        let metrics = folder.path().join("metrics.jsonl");
+        std::fs::write(&metrics, "").unwrap();
+        let log = MetricsLog::append(metrics).unwrap();
+        saver.save(Job { state: RunState::new(loader, 7), task, config: Value::Null, log }).unwrap();
+        assert!(saver.thread.take().unwrap().join().is_err());
+        for _ in 0..2 {
+            let error = saver.poll().err().unwrap();
+            assert_eq!(error.to_string(), "the thread that writes checkpoints has panicked");
         }
     }
 }

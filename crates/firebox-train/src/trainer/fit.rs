@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, derive_seed};
+use serde_json::Value;
 
 use super::Trainer;
 use super::guard;
@@ -26,6 +27,8 @@ pub(super) struct Fit<'f, T, B, V> {
     /// Where the run stands. While a step is in hand, where it stood before that.
     state: RunState,
     saver: Saver,
+    /// The settings that checkpoints hold.
+    config: Value,
     clock: Clock,
     /// When the last checkpoint was begun.
     saved: Instant,
@@ -55,7 +58,7 @@ where
         trainer.run.check_ready(trainer.resume)?;
         trainer.warnings.clear();
         let config = trainer.run.config_or(&trainer.config)?;
-        let checkpoints = Checkpoints::new(trainer.run.checkpoints()).with_config(config);
+        let checkpoints = Checkpoints::new(trainer.run.checkpoints());
         let mut warnings = Vec::new();
         let restored = match trainer.resume {
             true => Some(Restored::load(trainer, &checkpoints, task, train, &mut warnings)?),
@@ -84,12 +87,15 @@ where
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
         let now = Instant::now();
-        let mut fit = Fit { trainer, task, train, valid, state, saver, clock, saved: now, due: false };
+        let mut fit =
+            Fit { trainer, task, train, valid, state, saver, config, clock, saved: now, due: false };
         // What can't be written is known before the first step.
         fit.check_room()?;
         let (done, steps) = (fit.state.step, fit.trainer.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
+        // Who has heard that may have written other settings.
+        fit.config = fit.trainer.run.read_config()?;
         if let Some(Restored { path, task, .. }) = &restored {
             fit.trainer.tell(Event::Resumed { path, state: &fit.state, task })?;
         }
@@ -373,7 +379,7 @@ where
         self.state.schedule = self.trainer.schedule.state();
         self.state.next_lr = Some(self.trainer.schedule.lr(self.state.step));
         self.trainer.tell(Event::Saving { state: &self.state, task: &task })?;
-        self.saver.save(Job { state: self.state.clone(), task, log })?;
+        self.saver.save(Job { state: self.state.clone(), task, config: self.config.clone(), log })?;
         (self.saved, self.due) = (Instant::now(), false);
         Ok(())
     }

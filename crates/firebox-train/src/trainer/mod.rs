@@ -34,8 +34,14 @@ pub use outcome::{End, Outcome};
 /// # use firebox_train::*;
 /// # fn example<T: Task>(mut task: T, train: impl firebox_data::Batches<Batch = T::Batch>,
 /// #     valid: impl firebox_data::Batches<Batch = T::Batch>, device: burn::tensor::Device) -> Result<(), Error> {
-/// let run = RunDir::create("runs/first")?;
+/// // Goes on where it was stopped, if it was.
+/// let begun = std::path::Path::new("runs/first/checkpoints/last").exists();
+/// let run = match begun {
+///     true => RunDir::open("runs/first")?.resume()?,
+///     false => RunDir::overwrite("runs/first")?,
+/// };
 /// let mut trainer = Trainer::new(&run, &device)
+///     .resume(begun)
 ///     .epochs(3)
 ///     .seed(42)
 ///     .schedule(OneCycle::new(3e-3, train.steps(3))?)
@@ -106,7 +112,7 @@ impl Trainer {
         self
     }
 
-    /// Whether to go on from the run folder's last checkpoint instead of beginning anew.
+    /// Whether to go on from the run folder's last checkpoint. A new run needs a folder that has none.
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
@@ -146,7 +152,8 @@ impl Trainer {
     ///
     /// A new run saves a checkpoint before its first step. Every epoch ends with a checkpoint, and by default with a pass
     /// over `valid`, whose metric decides which checkpoint is the best. Checkpoints are written by a thread of their own
-    /// while training goes on; when this returns they are complete.
+    /// while training goes on; when this returns they are complete. If nobody has written the run's
+    /// [settings](RunDir::write_config), the trainer's are.
     ///
     /// # Errors
     /// The loader's, the task's, a callback's; [`ErrorKind::Config`] for a setting out of its range, or if samples that
@@ -154,7 +161,8 @@ impl Trainer {
     /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
     /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
     /// [`ErrorKind::Checkpoint`] if there is nothing good to resume
-    /// from; [`ErrorKind::Io`] if something cannot be written. The checkpoints saved before stay as they are.
+    /// from; [`ErrorKind::RunDir`] if a run that is no resume finds one in its folder, or another process trains there;
+    /// [`ErrorKind::Io`] if something cannot be written. The checkpoints saved before stay as they are.
     pub fn fit<T, B, V>(&mut self, task: &mut T, train: &B, valid: &V) -> Result<Outcome, Error>
     where
         T: Task,
