@@ -33,6 +33,7 @@ mod decode;
 mod error;
 mod event;
 mod files;
+mod finite;
 mod heat_map;
 mod interrupt;
 mod language_modelling;

@@ -153,3 +153,29 @@ fn values(record: &Record) -> String {
     let values = record.metrics.values().map(|(name, value)| format!("{name} {value:.4}"));
     values.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn a_run_of_more_steps_than_were_announced_has_none_left() {
+        let long_ago = Instant::now().checked_sub(BETWEEN_LINES).unwrap();
+        let mut run = Run { epochs: 1, steps: 3, done: 0, begun: long_ago, bar: None, told: long_ago };
+        run.step(&Record {
+            kind: RecordKind::Step,
+            step: 5,
+            epoch: 0,
+            split: "train".to_owned(),
+            seconds: 1.0,
+            metrics: Metrics::of(1).with_mean("loss", 1.0),
+            lr: None,
+            gradient_norm: None,
+            samples_per_s: 1.0,
+            data_wait_s: 0.0,
+            data: None,
+        });
+        assert!(run.told > long_ago, "a line was due");
+    }
+}

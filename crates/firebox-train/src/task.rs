@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
+use crate::finite;
 use crate::metrics::Metrics;
 
 /// Where in a run a step stands.
@@ -151,10 +152,12 @@ impl TaskState {
     /// as text.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if it has no form as JSON.
+    /// [`ErrorKind::Checkpoint`] if it has no form as JSON, or a number in it is not finite; then nothing was changed.
     pub fn insert_value(&mut self, name: impl Into<String>, value: &impl Serialize) -> Result<(), Error> {
         let name = name.into();
-        let value = serde_json::to_value(value)
+        // A null in its place could be saved, but no resume could read a number from it.
+        let value = finite::check(value)
+            .and_then(|()| serde_json::to_value(value))
             .map_err(|error| Error::new(ErrorKind::Checkpoint, name.clone()).caused_by(error))?;
         self.values.insert(name, value);
         Ok(())
@@ -252,6 +255,56 @@ mod tests {
             assert_eq!(later.make().unwrap_err().to_string(), "no tensors");
         }
         assert_ne!(later, later.clone(), "what can't be made equals nothing");
+    }
+
+    /// A number in a value of every form that has parts.
+    #[derive(Serialize)]
+    enum Form {
+        One(f64),
+        Two(f32, f64),
+        Named { number: Option<f64> },
+    }
+
+    #[derive(Serialize)]
+    struct Wrapped(Vec<Form>);
+
+    #[derive(Serialize)]
+    struct Pair(bool, BTreeMap<String, [f64; 2]>);
+
+    #[derive(Serialize)]
+    struct Fields {
+        wrapped: Wrapped,
+        pair: Pair,
+        nothing: Option<f64>,
+    }
+
+    #[test]
+    fn a_value_that_could_not_be_read_back_is_refused() {
+        let fields = |numbers: [f64; 5]| Fields {
+            wrapped: Wrapped(vec![
+                Form::One(numbers[0]),
+                Form::Two(numbers[1] as f32, numbers[2]),
+                Form::Named { number: Some(numbers[3]) },
+            ]),
+            pair: Pair(true, [("a".to_owned(), [0.0, numbers[4]])].into()),
+            nothing: None,
+        };
+        let mut state = TaskState::default();
+        state.insert_value("numbers", &fields([1.0; 5])).unwrap();
+        let good = state.clone();
+        for place in 0..5 {
+            for (bad, said) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+                let mut numbers = [1.0; 5];
+                numbers[place] = bad;
+                let error = state.insert_value("numbers", &fields(numbers)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Checkpoint);
+                assert_eq!(error.to_string(), format!("numbers: expected finite numbers, got {said}"));
+                assert_eq!(state, good, "the one before stands");
+            }
+        }
+        // A null that somebody meant.
+        state.insert_value("absent", &None::<f64>).unwrap();
+        assert_eq!(state.value::<Option<f64>>("absent").unwrap(), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use common::{Pulled, STEPS, fit, folder, numbers};
+use common::{Pulled, STEPS, config, fit, folder, numbers};
 use firebox_train::{Callback, End, ErrorKind, Event, Interrupt, RecordKind, Signal, Trainer};
 
 type Heard = Rc<RefCell<Vec<String>>>;
@@ -221,6 +221,41 @@ fn an_error_at_every_hook_is_the_runs_error() {
     fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
     let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer.callback(failing("Resumed")));
     assert_eq!(error.unwrap_err().to_string(), "a callback failed: no room at Resumed");
+    // That of a warning: the run goes on with other settings.
+    let heard = Heard::default();
+    let error = fit(&run, true, &mut Pulled::default(), |trainer| {
+        let mut config = config();
+        config.accumulate = 2;
+        trainer.config(config).callback(failing("Warning")).callback(listener(&heard))
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.to_string(), "a callback failed: no room at Warning");
+    assert_eq!(*heard.borrow().last().unwrap(), format!("failed: {error}"));
+    // That of a signal, whose checkpoint is there all the same.
+    let place = tempfile::tempdir().unwrap();
+    let (heard, interrupt) = (Heard::default(), Interrupt::never());
+    let asks = interrupt.clone();
+    let run = folder(place.path(), false);
+    let error = fit(&run, false, &mut Pulled::default(), |trainer| {
+        let stops = move |event: &Event<'_>| {
+            if let Event::StepEnds { .. } = event {
+                asks.request(Signal::Int);
+            }
+            Ok(())
+        };
+        trainer
+            .interrupt(interrupt)
+            .callback(stops)
+            .callback(failing("Interrupted"))
+            .callback(listener(&heard))
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.to_string(), "a callback failed: no room at Interrupted");
+    let told = without_saves(&heard);
+    assert_eq!(told[told.len() - 2..], ["step recorded 1".to_owned(), format!("failed: {error}")]);
+    assert!(run.checkpoints().join("step-1").is_dir());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebox_models::{Forward, init};
-use firebox_train::{Adam, ErrorKind, Goal, Metrics, Regression, StepContext, Task};
+use firebox_train::{Adam, ErrorKind, Goal, Metrics, Regression, Sgd, StepContext, Task};
 
 #[derive(Module, Debug)]
 struct Map {
@@ -90,5 +90,38 @@ fn targets_of_another_shape_are_refused() {
     assert_eq!(
         error.to_string(),
         "targets of a regression: expected the predictions' shape [4, 2], got [4, 1]"
+    );
+}
+
+#[test]
+fn its_gradients_are_clipped_by_value_and_parts_of_it_have_rates_of_their_own() {
+    let training = Device::default().autodiff();
+    let weights = |task: &Regression<Map, Tensor<2>>| {
+        let linear = &task.model().linear;
+        let bias = linear.bias.as_ref().unwrap().val().try_into_vec_as::<f32>().unwrap();
+        (linear.weight.val().try_into_vec_as::<f32>().unwrap(), bias)
+    };
+    // Where a step of SGD at a rate of 1 goes is what is left of the gradients.
+    let new = || Regression::new(task().model().clone(), Sgd::new().init().unwrap());
+    let mut clipped = new().with_clip_value(1e-3).unwrap().with_lr_factor("linear.bias", 0.0).unwrap();
+    let (from, bias) = weights(&clipped);
+    clipped.train_step(batch(0, 32, &training), &StepContext::new(0, 0, 1.0)).unwrap();
+    let (to, after) = weights(&clipped);
+    let moved: Vec<_> = from.iter().zip(&to).map(|(from, to)| (from - to).abs()).collect();
+    assert!(moved.iter().all(|moved| (moved - 1e-3).abs() < 1e-6), "{moved:?}");
+    assert_eq!(after, bias, "a rate of 0");
+    // What is told is the norm of what came.
+    let mut plain = new();
+    plain.train_step(batch(0, 32, &training), &StepContext::new(0, 0, 1.0)).unwrap();
+    assert!(plain.gradient_norm().unwrap() > 0.1);
+    assert_eq!(clipped.gradient_norm(), plain.gradient_norm());
+
+    let error = new().with_clip_value(0.0).map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "clip value: expected a number above 0, got 0");
+    let error = new().with_lr_factor("linear.wait", 1.0).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().ends_with("expected one of linear.weight, linear.bias, got linear.wait"),
+        "{error}"
     );
 }

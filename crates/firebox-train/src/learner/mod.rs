@@ -117,8 +117,8 @@ impl<M: Module> Learner<M> {
         Ok(self)
     }
 
-    /// The norm of the last step's gradients before they were clipped by it; `None` before the first step, and after one
-    /// that had none.
+    /// The norm of the last step's gradients before they were clipped: that of the mean where several batches make a step.
+    /// `None` before the first step, after one that had none, and after a [`step`](Self::step) without a clip norm.
     pub fn gradient_norm(&self) -> Option<f64> {
         self.norm
     }
@@ -148,7 +148,8 @@ impl<M: Module> Learner<M> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFinite`] if one is infinite or not a number; it names the parameters. That batch has then changed
-    /// nothing here; what other batches have added to the step stands.
+    /// nothing here; what other batches have added to the step stands. If each is finite and their mean isn't, the step is
+    /// given up, and nothing waits for the next one.
     pub fn learn(&mut self, loss: Tensor<1>, weight: f64, context: &StepContext) -> Result<(), Error> {
         let value = value_of(&loss)?;
         let found = match value.is_finite() {
