@@ -212,6 +212,8 @@ where
             return Ok(metrics);
         }
 
+        // If the generator doesn't learn in this step, its last norm is of another one.
+        self.generator.forget_norm();
         let earlier = std::mem::take(&mut self.waiting);
         if !(context.step + 1).is_multiple_of(self.critic_steps) {
             return learned.map(|()| metrics);

@@ -214,6 +214,11 @@ impl<M: Module> Learner<M> {
         Ok(())
     }
 
+    /// Has no norm of gradients until the next step.
+    pub(crate) fn forget_norm(&mut self) {
+        self.norm = None;
+    }
+
     fn finite(&self, gradients: &GradientsParams, norm: &GradientNorm) -> Result<(), Error> {
         if norm.value.is_finite() {
             return Ok(());
