@@ -257,6 +257,7 @@ fn neither_model_moves_in_the_step_of_the_other() {
 fn the_generator_learns_in_every_nth_step_of_the_run() {
     let _turn = draws();
     let mut task = small().with_critic_steps(3).unwrap();
+    let mut whole = small().with_critic_steps(3).unwrap();
     let mut generators = vec![task.state().unwrap()];
     for number in 0..7 {
         // Half of the way in another process: nothing but the step's number counts.
@@ -266,6 +267,8 @@ fn the_generator_learns_in_every_nth_step_of_the_run() {
             task = other;
         }
         let metrics = step(&mut task, real([4, FEATURES]), &at(number)).unwrap();
+        step(&mut whole, real([4, FEATURES]), &at(number)).unwrap();
+        assert_eq!(task.gradient_norm(), whole.gradient_norm(), "step {number}");
         assert_eq!(metrics.value("loss_generator").is_some(), number == 2 || number == 5, "step {number}");
         assert!(metrics.value("loss_discriminator").is_some());
         generators.push(task.state().unwrap());
