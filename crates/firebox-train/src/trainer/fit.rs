@@ -234,7 +234,7 @@ where
             context.updates = self.trainer.config.updates_after(place, batches);
             if !context.updates {
                 // The batches that the step waits for may be of samples that are left out, all of them: then it ends here.
-                ahead = stream.next();
+                ahead = if state.delivered() < batches { stream.next() } else { None };
                 context.updates = ahead.is_none();
             }
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
