@@ -15,7 +15,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use clap::{Args, Parser, ValueEnum};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, files_in, say, share, stopped,
 };
 use firebox::data::{BoxError, OnDevice, Pad, Vocabulary, Windows, read_text};
 use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
@@ -337,16 +337,10 @@ fn with_texts(report: Report, folder: &Path) -> Result<Report, BoxError> {
 
 /// The texts in a folder, with their names.
 fn written(folder: &Path) -> Result<Vec<(String, String)>, BoxError> {
-    let unreadable = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        entries => entries.map_err(|error| unreadable(folder, error))?,
-    };
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    let mut paths = files_in(folder)?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-    paths.sort();
     let text = |path: PathBuf| {
-        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, error))?;
+        let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let epoch = name.trim_start_matches("epoch-").trim_start_matches('0');
         Ok((format!("after epoch {epoch}"), text))

@@ -14,7 +14,7 @@ use std::thread::sleep;
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
-use common::{example, losses};
+use common::{example, losses, records};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,11 +37,6 @@ fn folder() -> (TempDir, PathBuf, String) {
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn records(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use burn::tensor::TensorData;
-use common::example;
+use common::{course, example, last_state};
 use firebox::models::StateDict;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,12 +40,6 @@ fn json(path: &Path) -> Value {
 fn records(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// Whether the last checkpoint of a run is of the middle of an epoch.
-fn within_an_epoch(run: &Path) -> bool {
-    let Ok(text) = fs::read_to_string(run.join("checkpoints/last/state.json")) else { return false };
-    serde_json::from_str::<Value>(&text).is_ok_and(|state| state["loader"]["batch"].as_u64() > Some(0))
 }
 
 /// A judge that has seen little, and few images to judge.
@@ -224,18 +218,6 @@ impl Drop for Running {
     }
 }
 
-/// What there is of a run's steps, apart from the time they took.
-fn course(run: &Path) -> Vec<Value> {
-    let keep = |mut record: Value| {
-        let fields = record.as_object_mut().unwrap();
-        for time in ["seconds", "samples_per_s", "data_wait_s", "data"] {
-            fields.remove(time);
-        }
-        record
-    };
-    records(run).into_iter().map(keep).collect()
-}
-
 #[test]
 fn a_killed_run_goes_on_to_the_same_end() {
     let everything = [
@@ -300,7 +282,7 @@ fn a_killed_run_goes_on_to_the_same_end() {
             let mut run =
                 Running::start(&["--run-dir", killed_name, "--resume", "--workers", "2", "--threads", "1"]);
             run.until("a checkpoint within an epoch", || {
-                records(&killed).len() > steps && within_an_epoch(&killed)
+                records(&killed).len() > steps && last_state(&killed)["loader"]["batch"].as_u64() > Some(0)
             });
             drop(run);
             assert!(!killed.join("summary.json").exists(), "the kill came too late");

@@ -15,7 +15,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{losses, records, training};
+use common::{course, losses, training};
 use firebox::data::SampleRng;
 
 /// 150 steps an epoch, of two batches each, with all that draws, averages or schedules.
@@ -143,7 +143,7 @@ fn a_run_killed_anywhere_ends_where_it_would_have_ended() {
         }
         finish(run);
         assert!(in_saves > 0, "no kill came during a save");
-        assert_eq!(records(&killed), records(&whole), "kernels {kernels}");
+        assert_eq!(course(&killed), course(&whole), "kernels {kernels}");
         for part in ["model", "model.optimizer", "model.ema"] {
             let [killed, whole] = [&killed, &whole]
                 .map(|run| fs::read(run.join(format!("checkpoints/last/{part}.safetensors"))).unwrap());

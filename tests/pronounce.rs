@@ -10,7 +10,7 @@ use std::process::{Child, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{example, losses, training};
+use common::{example, last_state, losses, training};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -203,8 +203,7 @@ fn a_killed_run_goes_on_to_the_same_end() {
     let begun = Instant::now();
     // Until there is a checkpoint in the middle of an epoch, behind the first few.
     let saved = || {
-        let text = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap_or_default();
-        let state: Value = serde_json::from_str(&text).unwrap_or_default();
+        let state = last_state(&run);
         state["step"].as_u64() >= Some(14) && state["loader"]["batch"].as_u64() > Some(0)
     };
     while !saved() {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use common::{losses, training};
+use common::{course, losses, training};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -49,17 +49,6 @@ impl Place {
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-/// The records without what time decides.
-fn records(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let mut records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for fields in records.iter_mut().filter_map(Value::as_object_mut) {
-        fields
-            .retain(|name, _| !["seconds", "samples_per_s", "data_wait_s", "data"].contains(&name.as_str()));
-    }
-    records
 }
 
 /// The bytes of all tensors of a run's last and best checkpoints, by their place. Which others are kept depends on when the
@@ -108,7 +97,7 @@ fn config_json_alone_repeats_a_run() {
     succeed(&["--config", &config, "--run-dir", &place.name("second"), "--workers", "3"]);
 
     let (first, second) = (place.at("first"), place.at("second"));
-    assert_eq!((losses(&first).len(), records(&first)), (5, records(&second)));
+    assert_eq!((losses(&first).len(), course(&first)), (5, course(&second)));
     let expected = tensors(&first);
     let of_last: Vec<_> = expected.keys().filter(|path| path.starts_with("checkpoints/last")).collect();
     assert_eq!(of_last.len(), 3, "model, optimiser and average: {of_last:?}");
@@ -242,10 +231,10 @@ fn a_fast_run_goes_through_everything_in_seconds() {
     // One batch of validation and of test: as many images as this has at all.
     let one = ["--limit-test", "64", "--fast-dev-run", "--run-dir", &place.name("one")];
     succeed(&[&one[..], &often].concat());
-    assert_eq!(records(&place.at("one")), records(&run));
+    assert_eq!(course(&place.at("one")), course(&run));
     // A run like others, that its settings repeat.
     succeed(&["--config", &place.name("run/config.json"), "--run-dir", &place.name("again")]);
-    assert_eq!(records(&place.at("again")), records(&run));
+    assert_eq!(course(&place.at("again")), course(&run));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 // Each example is a program of its own, and none needs everything.
 #![allow(dead_code)]
 
-use std::io::{Write, stderr, stdout};
+use std::fs;
+use std::io::{self, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -110,9 +111,7 @@ pub(crate) fn main<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCod
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // What is wrong; the lines behind it are on how to get help.
-            let text = error.to_string();
-            complain(text.split("\n\n").next().unwrap_or_default());
+            complain(&refusal(&error));
             ExitCode::from(2)
         }
     }
@@ -188,9 +187,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         });
         let command = R::augment_args(Command::new(self.example).no_binary_name(true));
         command.try_get_matches_from(flags).map(drop).map_err(|error| {
-            let text = error.to_string();
-            let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
-            format!("{}: {text}", file.display()).into()
+            format!("{}: {}", file.display(), refusal(&error).trim_start_matches("error: ")).into()
         })
     }
 
@@ -243,6 +240,12 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     }
 }
 
+/// What is wrong with flags; the lines behind it are on how to get help.
+fn refusal(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.split("\n\n").next().unwrap_or_default().to_owned()
+}
+
 fn flag(field: &str) -> String {
     format!("--{}", field.replace('_', "-"))
 }
@@ -263,6 +266,19 @@ pub(crate) fn described(recipe: &impl Serialize) -> Result<String, BoxError> {
 /// A path that means the same from any folder.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, BoxError> {
     std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// The files in a folder, in the order of their names; none where there is no folder yet.
+pub(crate) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, BoxError> {
+    let unreadable = |error: io::Error| format!("{}: {error}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        entries => entries.map_err(unreadable)?,
+    };
+    let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
 }
 
 pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {

@@ -1,7 +1,6 @@
 //! Pictures of samples.
 
-use std::fs;
-use std::io::{Cursor, ErrorKind};
+use std::io::Cursor;
 use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
@@ -9,6 +8,7 @@ use firebox::data::BoxError;
 use firebox::train::{Picture, RunDir};
 use image::{GrayImage, ImageFormat};
 
+use crate::common::files_in;
 use crate::judge::images;
 
 /// Writes a picture of samples from the same noise again and again, one an epoch.
@@ -88,12 +88,7 @@ pub(crate) fn read(path: &Path, caption: &str) -> Result<Picture, BoxError> {
 /// The pictures of all epochs so far, in their order.
 pub(crate) fn epochs(folder: &Path) -> Result<Vec<Picture>, BoxError> {
     let mut found = Vec::new();
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
-        entries => entries.map_err(|error| format!("{}: {error}", folder.display()))?,
-    };
-    for entry in entries {
-        let path = entry?.path();
+    for path in files_in(folder)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let epoch = name.strip_prefix("epoch-").and_then(|name| name.strip_suffix(".png"));
         if let Some(epoch) = epoch.and_then(|epoch| epoch.parse::<u64>().ok()) {

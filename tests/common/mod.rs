@@ -32,15 +32,25 @@ pub(crate) fn losses(run: &Path) -> Vec<(u64, f64)> {
     steps.map(|record| (record["step"].as_u64().unwrap(), record["loss"].as_f64().unwrap())).collect()
 }
 
-/// All that is recorded, of steps, evaluations and epochs, except what time decides and what only one process has seen.
+/// All that is recorded, of steps, evaluations and epochs.
 pub(crate) fn records(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let parse = |line| {
-        let mut record: Value = serde_json::from_str(line).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// All that is recorded, except what time decides and what only one process has seen.
+pub(crate) fn course(run: &Path) -> Vec<Value> {
+    let keep = |mut record: Value| {
         for timed in ["seconds", "samples_per_s", "data_wait_s", "data"] {
             record.as_object_mut().unwrap().remove(timed);
         }
         record
     };
-    text.lines().map(parse).collect()
+    records(run).into_iter().map(keep).collect()
+}
+
+/// The state in the last checkpoint; null while there is none.
+pub(crate) fn last_state(run: &Path) -> Value {
+    let text = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }

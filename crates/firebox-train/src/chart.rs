@@ -1,5 +1,6 @@
 //! Curves, drawn as SVG.
 
+use plotters::coord::CoordTranslate;
 use plotters::prelude::*;
 
 pub(crate) const THIN: RGBColor = RGBColor(178, 197, 224);
@@ -19,6 +20,19 @@ pub(crate) fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 
 /// A curve's name, colour and points.
 pub(crate) type Line<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
+
+/// The names of a chart's curves, in a corner.
+pub(crate) fn legend<'a, B: DrawingBackend + 'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, B, C>,
+    corner: SeriesLabelPosition,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    chart
+        .configure_series_labels()
+        .position(corner)
+        .background_style(WHITE.mix(0.85))
+        .border_style(RGBColor(210, 210, 210))
+        .draw()
+}
 
 /// Curves in one pair of axes, as SVG.
 pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<String, String> {
@@ -78,13 +92,7 @@ pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<Str
                 true => SeriesLabelPosition::LowerRight,
                 false => SeriesLabelPosition::UpperRight,
             };
-            chart
-                .configure_series_labels()
-                .position(corner)
-                .background_style(WHITE.mix(0.85))
-                .border_style(RGBColor(210, 210, 210))
-                .draw()
-                .map_err(text)?;
+            legend(&mut chart, corner).map_err(text)?;
         }
         root.present().map_err(text)?;
     }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::chart::{FIRST, FOURTH, Line, SECOND, THIN, THIRD, draw, thinned};
 use crate::error::{Error, ErrorKind};
+use crate::event::FIELDS;
 use crate::files;
 use crate::heat_map::HeatMap;
 use crate::metrics::Confusion;
@@ -41,10 +42,6 @@ pub struct Report {
     /// The records of epochs and evaluations.
     passes: Vec<Map<String, Value>>,
 }
-
-/// The numbers of a record that are no metrics.
-const OWN: [&str; 8] =
-    ["format_version", "step", "epoch", "seconds", "lr", "gradient_norm", "samples_per_s", "data_wait_s"];
 
 impl Report {
     /// A report of the records in a `metrics.jsonl`. Of a last line that was not written to its end nothing is taken.
@@ -97,7 +94,7 @@ impl Report {
     /// As for [`curve`](Self::curve).
     pub fn curves(self) -> Result<Self, Error> {
         let fields = self.series.keys().map(|[_, _, field]| field.clone());
-        let mut metrics: Vec<_> = fields.filter(|field| !OWN.contains(&field.as_str())).collect();
+        let mut metrics: Vec<_> = fields.filter(|field| !FIELDS.contains(&field.as_str())).collect();
         metrics.sort_by_key(|metric| (!metric.contains("loss"), metric.clone()));
         metrics.dedup();
         metrics.iter().try_fold(self, |report, metric| report.curve(metric))

@@ -287,12 +287,9 @@ impl RunDir {
         Ok(())
     }
 
-    /// The settings, which are `settings` from now on if nobody has written any: without them nobody can open the folder.
-    pub(crate) fn config_or(&self, settings: &impl Serialize) -> Result<Value, Error> {
-        if !self.path.join(CONFIG).exists() {
-            self.write_config(settings)?;
-        }
-        self.read_config()
+    /// Writes `settings` if nobody has written any: without them nobody can open the folder.
+    pub(crate) fn ensure_config(&self, settings: &impl Serialize) -> Result<(), Error> {
+        if self.path.join(CONFIG).exists() { Ok(()) } else { self.write_config(settings) }
     }
 
     /// Writes the result.

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -135,29 +136,48 @@ impl Task for Told {
     }
 }
 
+/// The numbers up to 11 by twos, in their order, without some that are bad.
+fn without(bad: Range<i64>) -> Loader<Scalar<i64>> {
+    Loader::builder(InMemDataset::new((0..12i64).collect::<Vec<_>>()))
+        .batch_size(2)
+        .workers(0)
+        .on_error(OnError::Skip { at_most: Limit::Count(9) })
+        .build(Scalar::<i64>::new(), move |number, _, slot| match bad.contains(&number) {
+            true => Err("a bad sample".into()),
+            false => {
+                *slot = number;
+                Ok(())
+            }
+        })
+        .unwrap()
+}
+
 #[test]
 fn a_step_ends_with_the_last_batch_that_comes() {
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     // Six batches of two, of which the last one has nothing but bad samples.
-    let train = Loader::builder(InMemDataset::new((0..12i64).collect::<Vec<_>>()))
-        .batch_size(2)
-        .workers(0)
-        .on_error(OnError::Skip { at_most: Limit::Count(9) })
-        .build(Scalar::<i64>::new(), |number, _, slot| match number {
-            10.. => Err("a bad sample".into()),
-            _ => {
-                *slot = number;
-                Ok(())
-            }
-        })
-        .unwrap();
+    let train = without(10..12);
     let mut config = config();
     (config.max_epochs, config.accumulate) = (1, 2);
     let mut task = Told { batches: vec![], losses: [1.0; 2] };
     Trainer::new(&run, &Device::default()).config(config).fit(&mut task, &train, &numbers(8)).unwrap();
     let updates: Vec<_> = task.batches.iter().map(|(batch, updates)| (batch[0], *updates)).collect();
     assert_eq!(updates, [(0, false), (2, true), (4, false), (6, true), (8, true)]);
+}
+
+#[test]
+fn a_step_that_looks_for_its_next_batch_stays_within_the_limit() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    // Of the four batches that are trained on the second has nothing but bad samples.
+    let train = without(2..4);
+    let mut config = config();
+    (config.max_epochs, config.accumulate, config.limit_train) = (1, 8, Some(4));
+    let mut task = Told { batches: vec![], losses: [1.0; 2] };
+    Trainer::new(&run, &Device::default()).config(config).fit(&mut task, &train, &numbers(8)).unwrap();
+    let updates: Vec<_> = task.batches.iter().map(|(batch, updates)| (batch[0], *updates)).collect();
+    assert_eq!(updates, [(0, false), (4, false), (6, true)]);
 }
 
 #[test]

@@ -308,17 +308,16 @@ impl<M: Module> Learner<M> {
         let optimizer_name = format!("{name}.optimizer");
         let optimizer =
             state::restored(&self.optimizer, &model, &optimizer_name, state.get(&optimizer_name)?)?;
+        let average_name = format!("{name}.ema");
         let average = match &self.average {
-            Some(_) => Some(applied(&format!("{name}.ema"), model.valid())?),
-            None => match state.names().any(|part| part == format!("{name}.ema")) {
-                true => {
-                    let text = format!(
-                        "{name}.ema: the checkpoint has a moving average, expected none without with_ema"
-                    );
-                    return Err(Error::new(ErrorKind::Checkpoint, text));
-                }
-                false => None,
-            },
+            Some(_) => Some(applied(&average_name, model.valid())?),
+            None if state.names().any(|part| part == average_name) => {
+                let text = format!(
+                    "{average_name}: the checkpoint has a moving average, expected none without with_ema"
+                );
+                return Err(Error::new(ErrorKind::Checkpoint, text));
+            }
+            None => None,
         };
         if let Some(own) = &mut self.average {
             own.model = average;

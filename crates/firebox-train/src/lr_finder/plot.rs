@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 
 use super::LrCurve;
-use crate::chart::{FIRST, SECOND, THIN, THIRD};
+use crate::chart::{FIRST, SECOND, THIN, THIRD, legend};
 use crate::error::{Error, ErrorKind};
 use crate::report::Report;
 
@@ -92,13 +92,7 @@ fn draw(curve: &LrCurve) -> Result<String, String> {
             let place = smoothed_at(lr).map(|y| Circle::new((lr, y), 4, color.filled()));
             chart.draw_series(place).map_err(text)?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(RGBColor(210, 210, 210))
-            .draw()
-            .map_err(text)?;
+        legend(&mut chart, SeriesLabelPosition::LowerLeft).map_err(text)?;
         root.present().map_err(text)?;
     }
     Ok(svg)

@@ -57,7 +57,6 @@ where
     ) -> Result<Self, Error> {
         trainer.run.check_ready(trainer.resume)?;
         trainer.warnings.clear();
-        let config = trainer.run.config_or(&trainer.config)?;
         let checkpoints = Checkpoints::new(trainer.run.checkpoints());
         let mut warnings = Vec::new();
         let restored = match trainer.resume {
@@ -83,10 +82,13 @@ where
                 state.step
             ));
         }
+        trainer.run.ensure_config(&trainer.config)?;
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
         let now = Instant::now();
+        // Read once those that are told of the start have written theirs.
+        let config = Value::Null;
         let mut fit =
             Fit { trainer, task, train, valid, state, saver, config, clock, saved: now, due: false };
         // What can't be written is known before the first step.
@@ -94,7 +96,6 @@ where
         let (done, steps) = (fit.state.step, fit.trainer.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
-        // Who has heard that may have written other settings.
         fit.config = fit.trainer.run.read_config()?;
         if let Some(Restored { path, task, .. }) = &restored {
             fit.trainer.tell(Event::Resumed { path, state: &fit.state, task })?;
