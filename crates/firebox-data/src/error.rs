@@ -11,7 +11,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -125,13 +125,27 @@ fn path_in(error: &(dyn std::error::Error + 'static)) -> Option<PathBuf> {
     None
 }
 
+/// The messages of an error and its causes, but for those that the message before them tells already.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { message, index, path, worker, source, .. } = &*self.0;
         if let Some(index) = index {
             write!(f, "sample {index}: ")?;
         }
-        let source = source.as_ref().map(|source| source.to_string());
+        let source = source.as_ref().map(|source| chain(&**source));
         // A cause that already names the file needs no second mention of it.
         if let Some(path) = path.as_ref().map(|path| path.display().to_string())
             && !source.as_ref().is_some_and(|source| source.contains(&path))
@@ -149,9 +163,10 @@ impl fmt::Display for Error {
     }
 }
 
+/// The chain of messages, as [`Display`](fmt::Display): it is what `fn main() -> Result<(), BoxError>` prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -178,5 +193,28 @@ mod tests {
             sample.to_string(),
             "sample 7: the data set failed: a/b.gz: expected 4 bytes, got 3 (worker 2)"
         );
+        assert_eq!(format!("{sample:?}"), sample.to_string());
+    }
+
+    #[test]
+    fn a_cause_that_keeps_its_own_cause_to_itself_is_told_with_it() {
+        #[derive(Debug)]
+        struct Silent(std::io::Error);
+
+        impl fmt::Display for Silent {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("no table")
+            }
+        }
+
+        impl std::error::Error for Silent {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+
+        let error = Error::new(ErrorKind::Dataset, "the data set failed")
+            .caused_by(Silent(std::io::Error::other("the disk is gone")));
+        assert_eq!(error.to_string(), "the data set failed: no table: the disk is gone");
     }
 }

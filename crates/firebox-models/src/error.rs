@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 /// An error of this crate.
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -72,6 +71,20 @@ pub(crate) fn check(holds: bool, field: &str, allowed: &str, got: impl Display) 
     if holds { Ok(()) } else { Err(Error::config(field, allowed, got)) }
 }
 
+/// The messages of an error and its causes, but for those that the message before them tells already.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = &self.0.path {
@@ -79,15 +92,16 @@ impl Display for Error {
         }
         f.write_str(&self.0.message)?;
         match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
+            Some(source) => write!(f, ": {}", chain(&**source)),
             None => Ok(()),
         }
     }
 }
 
+/// The chain of messages, as [`Display`](fmt::Display): it is what `fn main() -> Result<(), BoxError>` prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(self, f)
     }
 }
 

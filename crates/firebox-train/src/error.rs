@@ -9,7 +9,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// An error of this crate.
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -112,26 +111,41 @@ impl From<firebox_data::Error> for Error {
     }
 }
 
+/// The messages of an error and its causes, but for those that the message before them tells already.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { message, path, source, then, .. } = &*self.0;
         // An error of the data has nothing to add to its cause, which names its own place.
         match (source, path) {
-            (Some(source), _) if message.is_empty() => write!(f, "{source}")?,
+            (Some(source), _) if message.is_empty() => f.write_str(&chain(&**source))?,
             (_, Some(path)) => write!(f, "{}: {message}", path.display())?,
             (_, None) => write!(f, "{message}")?,
         }
         match source {
-            Some(source) if !message.is_empty() => write!(f, ": {source}")?,
+            Some(source) if !message.is_empty() => write!(f, ": {}", chain(&**source))?,
             _ => {}
         }
         then.iter().try_for_each(|then| write!(f, "; then {then}"))
     }
 }
 
+/// The chain of messages, as [`Display`](fmt::Display): it is what `fn main() -> Result<(), BoxError>` prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        fmt::Display::fmt(self, f)
     }
 }
 

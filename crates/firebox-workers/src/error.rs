@@ -97,6 +97,20 @@ pub fn panic_message(payload: Box<dyn Any + Send>) -> String {
     }
 }
 
+/// The messages of an error and its causes, but for those that the message before them tells already.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, task, worker, source } = &*self.0;
@@ -116,20 +130,16 @@ impl fmt::Display for Error {
             write!(f, " (worker {worker})")?;
         }
         match source {
-            Some(source) => write!(f, ": {source}"),
+            Some(source) => write!(f, ": {}", chain(&**source)),
             None => Ok(()),
         }
     }
 }
 
+/// The chain of messages, as [`Display`](fmt::Display): it is what `fn main() -> Result<(), BoxError>` prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("task", &self.0.task)
-            .field("worker", &self.0.worker)
-            .field("source", &self.0.source)
-            .finish()
+        fmt::Display::fmt(self, f)
     }
 }
 
