@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use burn::tensor::Device;
 use firebox_models::StateDict;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,6 +85,11 @@ pub trait Task {
 
     /// The norm of the last step's gradients, for the records, and so that the trainer can warn of one that explodes.
     fn gradient_norm(&self) -> Option<f64> {
+        None
+    }
+
+    /// The device of the model that learns, if it is known: the trainer looks whether it and the data fit together.
+    fn device(&self) -> Option<Device> {
         None
     }
 
