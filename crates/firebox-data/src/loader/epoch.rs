@@ -209,8 +209,9 @@ impl<'l, C: Collate> Epoch<'l, C> {
             let begun = stint.begun.saturating_duration_since(self.begun);
             report.timeline.enter(begun, stint.took, stint.busy);
         }
-        // The first batch is waited for in any case.
-        let span = if report.batches > 1 { span } else { Span::default() };
+        // The first batch is waited for in any case, and says nothing of those behind it.
+        let tells = report.batches > 1 || self.total == Some(1);
+        let span = if tells { span } else { Span::default() };
         if let Some(text) = self.loader.adapt(span) {
             self.report.workers = self.loader.workers();
             self.report.chosen = Some(text);
