@@ -72,9 +72,9 @@ pub struct Word {
 /// The words of `cmudict.dict` in `folder`, with or without `.gz`, in the order in which they first come.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Format`] if it has no word, or a line is not a spelling of
-/// these [`LETTERS`] with phonemes of ARPAbet behind it. The error names file and line. Comments, empty lines, `\r` before a
-/// line's end and a byte order mark are passed over.
+/// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Format`] if it has no word, or a line is not a
+/// spelling of these [`LETTERS`] with phonemes of ARPAbet behind it. The error names file and line. Comments,
+/// empty lines, `\r` before a line's end and a byte order mark are passed over.
 pub fn read(folder: impl AsRef<Path>) -> Result<Vec<Word>, Error> {
     let path = find(folder.as_ref(), "cmudict.dict")?;
     let words = open_text(&path).and_then(words);
@@ -166,8 +166,8 @@ pub fn check(spelling: &str) -> Result<(), String> {
     }
 }
 
-/// A line up to its comment: what begins with `#` where a part of the line could begin, or a whole line with `;;;`, as in
-/// older editions.
+/// A line up to its comment: what begins with `#` where a part of the line could begin, or a whole line with
+/// `;;;`, as in older editions.
 fn without_comment(line: &str) -> &str {
     let begins = |&(place, _): &(usize, &str)| place == 0 || line.as_bytes()[place - 1].is_ascii_whitespace();
     match line.match_indices('#').find(begins) {

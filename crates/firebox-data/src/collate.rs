@@ -43,8 +43,8 @@ pub trait Collate: Sized + Send + Sync + 'static {
     /// The memory that a batch takes, in bytes: what a budget of the loader counts.
     fn bytes(&self, batch: &Self::Batch) -> usize;
 
-    /// The memory that a batch of so many samples takes, in bytes, if that follows from their number; `usize::MAX` for
-    /// more than can be counted.
+    /// The memory that a batch of so many samples takes, in bytes, if that follows from their number;
+    /// `usize::MAX` for more than can be counted.
     fn fixed_bytes(&self, samples: usize) -> Option<usize> {
         let _ = samples;
         None
@@ -109,7 +109,8 @@ const LARGE: usize = 1 << 28;
 /// Memory for the samples of a batch, `elements` each.
 ///
 /// # Panics
-/// If there isn't any. The loader makes that the error of the batch; an allocation that fails would end the process.
+/// If there isn't any. The loader makes that the error of the batch; an allocation that fails would end the
+/// process.
 fn blank<T: Clone + Default>(samples: usize, elements: usize) -> Vec<T> {
     let all = samples.checked_mul(elements);
     let bytes = all.and_then(|all| all.checked_mul(size_of::<T>()));
@@ -125,8 +126,8 @@ fn blank<T: Clone + Default>(samples: usize, elements: usize) -> Vec<T> {
     }
 }
 
-/// Takes the parts of `length` elements at the places `holes`, which rise, out of a batch's elements: in one pass, however
-/// many there are.
+/// Takes the parts of `length` elements at the places `holes`, which rise, out of a batch's elements: in one
+/// pass, however many there are.
 pub(crate) fn without<T>(values: &mut Vec<T>, length: usize, holes: &[usize]) {
     let (Some(&first), true) = (holes.first(), length > 0) else { return };
     // Those before the first hole stay where they are.

@@ -23,7 +23,8 @@ pub(crate) fn open_text(path: &Path) -> Result<impl BufRead, Error> {
     Ok(file)
 }
 
-/// The first bytes of a file, fewer if it has fewer, and the file from its beginning. A pipe may give them one by one.
+/// The first bytes of a file, fewer if it has fewer, and the file from its beginning. A pipe may give them
+/// one by one.
 fn look_ahead(mut file: impl BufRead, bytes: usize) -> std::io::Result<(Vec<u8>, impl BufRead)> {
     let mut head = Vec::new();
     file.by_ref().take(bytes as u64).read_to_end(&mut head)?;

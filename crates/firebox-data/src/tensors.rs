@@ -136,7 +136,8 @@ pub(crate) fn device_thread(workers: usize) -> Result<Pool, Error> {
 
 /// Whether a device computes on the cores that the loader's workers have, too.
 ///
-/// Burn tells in words only which backend a device belongs to: these compute on the processor, whatever they are built with.
+/// Burn tells in words only which backend a device belongs to: these compute on the processor, whatever they
+/// are built with.
 fn is_cpu(device: &Device) -> bool {
     names_cpu(&format!("{device:?}"))
 }

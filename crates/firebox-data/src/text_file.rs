@@ -28,9 +28,9 @@ pub(crate) fn mark(head: &[u8]) -> Result<usize, Error> {
 
 /// Takes the end off a line that was read up to it.
 ///
-/// A line ends with `\n`, and the `\r` before it are a part of its end: one in files of Windows, several where such a file
-/// was converted twice. A `\r` elsewhere is a character of the text: it overwrites a line on a terminal, and files whose
-/// lines end with it alone have not been written for decades.
+/// A line ends with `\n`, and the `\r` before it are a part of its end: one in files of Windows, several
+/// where such a file was converted twice. A `\r` elsewhere is a character of the text: it overwrites a line
+/// on a terminal, and files whose lines end with it alone have not been written for decades.
 pub(crate) fn cut_line_end(line: &mut Vec<u8>) {
     if line.pop_if(|byte| *byte == b'\n').is_some() {
         while line.pop_if(|byte| *byte == b'\r').is_some() {}

@@ -75,8 +75,8 @@ impl Pool {
     /// A pool whose threads are called `name-0`, `name-1`, …. See [`Pool::threads`].
     ///
     /// # Errors
-    /// As for [`threads`](Pool::threads), and [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) for a name with a NUL, which no
-    /// thread can have.
+    /// As for [`threads`](Pool::threads), and [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) for a name with a
+    /// NUL, which no thread can have.
     pub fn named(name: &str, workers: usize) -> Result<Self, Error> {
         check(workers)?;
         static IDS: AtomicU64 = AtomicU64::new(1);

@@ -61,7 +61,8 @@ where
         if let Some(size) = self.admit(&item) {
             let mut kept = self.kept.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             if kept.insert(index, item.clone()).is_some() {
-                // Two workers read it at the same time: it was counted twice, with the size that each of them was told.
+                // Two workers read it at the same time: it was counted twice, with the size that each of them
+                // was told.
                 let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 *bytes -= size;
             }

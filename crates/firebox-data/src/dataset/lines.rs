@@ -10,8 +10,8 @@ use crate::text_file::{GZIP, LONGEST_MARK, cut_line_end, mark};
 
 /// Text files as shards whose records are lines: JSON Lines, CSV without quoted line ends, plain text.
 ///
-/// Lines come without their end, `\n` or `\r\n`, and the first without a byte order mark; a `\r` elsewhere stays. They must
-/// be UTF-8. A position in a file is found by seeking, so that it must not be packed.
+/// Lines come without their end, `\n` or `\r\n`, and the first without a byte order mark; a `\r` elsewhere
+/// stays. They must be UTF-8. A position in a file is found by seeking, so that it must not be packed.
 #[derive(Clone, Debug)]
 pub struct Lines {
     files: Vec<PathBuf>,

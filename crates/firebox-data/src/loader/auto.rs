@@ -21,8 +21,9 @@ pub(super) fn cores() -> usize {
 /// Begins with half of the cores, and doubles the number of workers as long as the consumer waits for data, the workers are
 /// busy most of the time, and the last doubling made the loader faster by a third at least.
 ///
-/// Workers that compute are never more than the cores: more would but share them, with each other and with training. Beyond
-/// that only those come that wait for something else, so many that what all of them compute fits the cores.
+/// Workers that compute are never more than the cores: more would but share them, with each other and with
+/// training. Beyond that only those come that wait for something else, so many that what all of them compute
+/// fits the cores.
 pub(super) struct Auto {
     cores: usize,
     /// Threads of the pool that are there for reading.
@@ -129,7 +130,8 @@ impl Auto {
         }
     }
 
-    /// The next number of workers, if each of them computes for this share of its time; `None` if the cores have enough to do.
+    /// The next number of workers, if each of them computes for this share of its time; `None` if the cores
+    /// have enough to do.
     fn more(&self, workers: usize, computing: f64) -> Option<usize> {
         let twice = (2 * workers).min(MOST);
         match twice as f64 * computing <= self.cores as f64 {
@@ -163,8 +165,8 @@ mod tests {
     use super::*;
     use crate::seed::SampleRng;
 
-    /// What a consumer sees that does nothing but wait for so many samples a second, which keep the workers busy, but not the
-    /// cores.
+    /// What a consumer sees that does nothing but wait for so many samples a second, which keep the workers
+    /// busy, but not the cores.
     fn span(workers: usize, rate: f64) -> Span {
         let elapsed = Duration::from_secs(1);
         let (busy, computing) = (elapsed * workers as u32, Duration::ZERO);
@@ -226,8 +228,8 @@ mod tests {
             let (auto, mut rng) = (auto(2), SampleRng::from_seed(seed));
             let mut workers = auto.first();
             for _ in 0..200 {
-                // Two threads compute beside them. Whether the workers run or stand in the queue, and how fast they
-                // are, depends on what else the machine does.
+                // Two threads compute beside them. Whether the workers run or stand in the queue, and how
+                // fast they are, depends on what else the machine does.
                 let noise = 0.5 + rng.uniform_f64();
                 let span = computing(workers, 300.0 * noise, 0.9 + 0.1 * rng.uniform_f64());
                 workers = auto.learn(workers, Span { waited: span.elapsed.mul_f64(0.3), ..span });

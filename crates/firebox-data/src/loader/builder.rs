@@ -108,9 +108,10 @@ impl<S> LoaderBuilder<S> {
     /// The number of worker threads. 0 makes each batch in the thread that asks for it. The batches are the same with
     /// any number.
     ///
-    /// By default the loader chooses: it begins with half of the cores and adds workers as long as the consumer waits
-    /// and they make it faster: to as many as there are cores, and beyond that only if they spend time on waiting for
-    /// something else, such as a disk. [`EpochReport::chosen`](crate::EpochReport::chosen) says what it chose.
+    /// By default the loader chooses: it begins with half of the cores and adds workers as long as the
+    /// consumer waits and they make it faster: to as many as there are cores, and beyond that only if they
+    /// spend time on waiting for something else, such as a disk.
+    /// [`EpochReport::chosen`](crate::EpochReport::chosen) says what it chose.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = Some(workers);
         self
@@ -201,9 +202,10 @@ where
     /// by all workers, and may fail with any error.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the batch size, the prefetch depth or the number of readers is 0, if there are more than
-    /// 1,024 workers and readers, if a sample takes more bytes than can be addressed, or if there is a time limit or there are readers, but no workers;
-    /// [`ErrorKind::Workers`] if there are no threads to be had.
+    /// [`ErrorKind::Config`] if the batch size, the prefetch depth or the number of readers is 0, if there
+    /// are more than 1,024 workers and readers, if a sample takes more bytes than can be addressed, or if
+    /// there is a time limit or there are readers, but no workers; [`ErrorKind::Workers`] if there are no
+    /// threads to be had.
     pub fn build<C, F>(self, collate: C, transform: F) -> Result<Loader<C>, Error>
     where
         C: Collate,

@@ -20,8 +20,8 @@ pub struct Busy {
     pub collating: Duration,
     /// Putting batches on the device: what its one thread spent, beside the workers.
     pub uploading: Duration,
-    /// How much of reading, transforming and collating a core was at it, and the worker did not wait for something. Known of
-    /// worker threads on Linux; elsewhere it is all of them.
+    /// How much of reading, transforming and collating a core was at it, and the worker did not wait for
+    /// something. Known of worker threads on Linux; elsewhere it is all of them.
     pub computing: Duration,
 }
 
@@ -72,8 +72,8 @@ pub struct EpochReport {
     pub batches: usize,
     /// Samples in them.
     pub samples: usize,
-    /// Samples that were not made at first, in the order of delivery, with what came of them: the first hundred, and the one
-    /// that ended the epoch, if one did. However many there are, the report stays small.
+    /// Samples that were not made at first, in the order of delivery, with what came of them: the first
+    /// hundred, and the one that ended the epoch, if one did. However many there are, the report stays small.
     pub incidents: Vec<Incident>,
     /// How many there were beside those that are named.
     pub more_incidents: usize,
@@ -87,8 +87,8 @@ pub struct EpochReport {
     pub workers: usize,
     /// The number of cores that the process may use.
     pub cores: usize,
-    /// Whether the consumer computes on these cores, too, so that each takes the other's time; `None` if nobody knows. Loaders
-    /// whose batches are put on a device know it.
+    /// Whether the consumer computes on these cores, too, so that each takes the other's time; `None` if
+    /// nobody knows. Loaders whose batches are put on a device know it.
     pub on_cpu: Option<bool>,
     /// How the number of workers was chosen, if that was left to the loader.
     pub chosen: Option<String>,
@@ -148,18 +148,20 @@ impl EpochReport {
         if all > 0.0 { (self.busy.computing.as_secs_f64() / all).min(1.0) } else { 0.0 }
     }
 
-    /// The share of the elapsed time that a [`Cache`](crate::Cache), or any way to have samples without work, could save at
-    /// most, from 0 to 1, if the consumer computes on the cores that the workers have; `None` if it doesn't, or nobody knows.
+    /// The share of the elapsed time that a [`Cache`](crate::Cache), or any way to have samples without work,
+    /// could save at most, from 0 to 1, if the consumer computes on the cores that the workers have; `None`
+    /// if it doesn't, or nobody knows.
     ///
-    /// In time T the consumer waited w, and the workers computed for W on N cores. Without them it need not wait, and gets
-    /// back, in the best case, the cores' time that they took beside it: W, which all N cores do in W/N. So the epoch would
-    /// take T − w − W/N at least.
+    /// In time T the consumer waited w, and the workers computed for W on N cores. Without them it need not
+    /// wait, and gets back, in the best case, the cores' time that they took beside it: W, which all N cores
+    /// do in W/N. So the epoch would take T − w − W/N at least.
     pub fn cache_saving(&self) -> Option<f64> {
         let waited = self.waited.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         self.on_cpu.unwrap_or(false).then(|| (waited + self.cores_share()).min(1.0))
     }
 
-    /// The verdict, with what the workers took of the cores, and what a cache would bring if that is worth a word.
+    /// The verdict, with what the workers took of the cores, and what a cache would bring if that is worth a
+    /// word.
     fn judgement(&self) -> String {
         let verdict = self.verdict();
         let cores = counted(self.cores.max(1), "core");

@@ -22,7 +22,8 @@ pub(super) struct Stint {
 impl Stint {
     /// A stint that ends now.
     ///
-    /// What the stages took may be an estimate from some of the samples: it is cut to the time that there was.
+    /// What the stages took may be an estimate from some of the samples: it is cut to the time that there
+    /// was.
     pub(super) fn end(begun: Instant, mut busy: Busy, worker: Worker<'_>) -> Self {
         let took = begun.elapsed();
         if busy.total() > took {
@@ -36,8 +37,8 @@ impl Stint {
     }
 }
 
-/// How much of the time of its tasks a thread ran on a core, and how much it waited for one. The rest it slept: for a disk,
-/// a network, a lock.
+/// How much of the time of its tasks a thread ran on a core, and how much it waited for one. The rest it
+/// slept: for a disk, a network, a lock.
 #[derive(Clone, Copy)]
 struct Shares {
     running: f64,
@@ -50,8 +51,9 @@ impl Shares {
 
     /// The latest of this thread, after another task that took so long.
     ///
-    /// A thread between tasks sleeps, so that what it has run since it was last measured, it has run in tasks. That does not
-    /// hold for the thread that calls the loader, which has work of its own: without workers nobody knows.
+    /// A thread between tasks sleeps, so that what it has run since it was last measured, it has run in
+    /// tasks. That does not hold for the thread that calls the loader, which has work of its own: without
+    /// workers nobody knows.
     fn of_thread(took: Duration, worker: Worker<'_>) -> Self {
         if worker.id().is_none() {
             return Self::UNKNOWN;
@@ -68,8 +70,8 @@ impl Shares {
     }
 }
 
-/// After so much work a thread is measured again: some ticks of the system's clock, by which it counts, and long beside what
-/// it takes to ask (about ten microseconds).
+/// After so much work a thread is measured again: some ticks of the system's clock, by which it counts, and
+/// long beside what it takes to ask (about ten microseconds).
 const MEASURED: Duration = Duration::from_millis(20);
 
 thread_local! {

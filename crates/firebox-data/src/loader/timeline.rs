@@ -52,8 +52,8 @@ pub struct Slice {
     pub samples: usize,
     /// How much of it the consumer spent waiting.
     pub waited_s: f64,
-    /// What the workers spent in this time on batches that were delivered, now or later, summed over all workers: on
-    /// reading,
+    /// What the workers spent in this time on batches that were delivered, now or later, summed over all
+    /// workers: on reading,
     pub reading_s: f64,
     /// on transforming,
     pub transforming_s: f64,
@@ -62,8 +62,8 @@ pub struct Slice {
 }
 
 impl Timeline {
-    /// Goes on to a time, since the epoch's start, with what happened since the last call: how long the consumer waited, and
-    /// how many samples it got.
+    /// Goes on to a time, since the epoch's start, with what happened since the last call: how long the
+    /// consumer waited, and how many samples it got.
     pub(super) fn note(&mut self, elapsed: Duration, waited: Duration, samples: usize) {
         let now = Part { end: elapsed, waited, samples, busy: Busy::default() };
         if self.length.is_zero() {
@@ -87,10 +87,11 @@ impl Timeline {
         }
     }
 
-    /// Enters a worker's work into the slices in which it was done: evenly from `begun`, since the epoch's start, over the
-    /// time that it `took`, which is behind us.
+    /// Enters a worker's work into the slices in which it was done: evenly from `begun`, since the epoch's
+    /// start, over the time that it `took`, which is behind us.
     ///
-    /// So a slice never has more than its length for each worker, and all of them together have what was entered.
+    /// So a slice never has more than its length for each worker, and all of them together have what was
+    /// entered.
     pub(super) fn enter(&mut self, begun: Duration, took: Duration, busy: Busy) {
         let first =
             self.parts.partition_point(|part| part.end <= begun).min(self.parts.len().saturating_sub(1));
@@ -160,7 +161,8 @@ mod tests {
 
     #[test]
     fn work_is_shown_when_it_was_done() {
-        // Two workers work for 90 ms on a batch each; the first is then delivered, the second right behind it.
+        // Two workers work for 90 ms on a batch each; the first is then delivered, the second right behind
+        // it.
         let mut timeline = Timeline::default();
         timeline.note(ms(90), ms(90), 8);
         timeline.enter(ms(0), ms(90), Busy { reading: ms(60), transforming: ms(30), ..Busy::default() });
