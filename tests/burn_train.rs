@@ -29,8 +29,8 @@ use burn_train::{
     TrainOutput, TrainStep,
 };
 use firebox::data::{
-    BatchSampler, BoxError, Bucketed, BurnLoader, Error, ErrorKind, Limit, Loader, OnError, SampleRng,
-    Sampler, Scalar, Sequential, Shuffled, SlotOf, Stack, SubsetSampler, Weighted,
+    BatchSampler, Batches, BoxError, Bucketed, BurnLoader, Error, ErrorKind, Limit, Loader, OnError, Pad,
+    SampleRng, Sampler, Scalar, Sequential, Shuffled, SlotOf, Stack, SubsetSampler, Weighted,
 };
 
 const SAMPLES: usize = 200;
@@ -615,4 +615,39 @@ impl EvaluationProgressLogger for Silent {
 impl MetricsRenderer for Silent {
     fn manual_close(&mut self) {}
     fn register_metric(&mut self, _: MetricDefinition) {}
+}
+
+#[test]
+fn a_loader_on_a_device_says_whether_training_shares_its_cores() {
+    for device in [Device::flex(), Device::flex().autodiff()] {
+        let loader = shuffled(SAMPLES, 1).on_device(&device).unwrap();
+        let mut epoch = Batches::epoch(&loader, 0);
+        assert!(epoch.by_ref().all(|batch| batch.is_ok()));
+        let report = epoch.report();
+        assert_eq!((report.on_cpu, report.samples), (Some(true), SAMPLES), "{device:?}");
+        assert!(report.cores >= 1 && report.cache_saving().is_some());
+    }
+    // What the batches of a loader without a device are for, nobody knows.
+    let loader = shuffled(SAMPLES, 1);
+    let mut epoch = loader.epoch(0);
+    assert!(epoch.by_ref().all(|batch| batch.is_ok()));
+    assert_eq!((epoch.report().on_cpu, epoch.report().cache_saving()), (None, None));
+}
+
+/// Sequences of which all are empty are a batch without values.
+#[test]
+fn empty_sequences_become_tensors() {
+    let device = Device::flex();
+    let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
+        .batch_size(2)
+        .build(Pad::with(0i64), |_, _, _| Ok(()))
+        .unwrap()
+        .on_device(&device)
+        .unwrap();
+    let dims: Vec<_> = Batches::epoch(&loader, 0)
+        .map(|batch| {
+            batch.map(|batch| (batch.values.dims(), batch.mask.dims(), batch.lengths.dims())).unwrap()
+        })
+        .collect();
+    assert_eq!(dims, [([2, 0], [2, 0], [2]), ([1, 0], [1, 0], [1])]);
 }

@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
-use crate::packed::{find, open, undecodable};
+use crate::packed::{find, open_text, undecodable};
 
 /// The letters that spellings have.
 pub const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz'-.";
@@ -72,11 +72,12 @@ pub struct Word {
 /// The words of `cmudict.dict` in `folder`, with or without `.gz`, in the order in which they first come.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Format`] if it has no word, or a line is not a spelling of
-/// these [`LETTERS`] with phonemes of ARPAbet behind it. The error names file and line.
+/// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Format`] if it has no word, or a line is not a
+/// spelling of these [`LETTERS`] with phonemes of ARPAbet behind it. The error names file and line. Comments,
+/// empty lines, `\r` before a line's end and a byte order mark are passed over.
 pub fn read(folder: impl AsRef<Path>) -> Result<Vec<Word>, Error> {
     let path = find(folder.as_ref(), "cmudict.dict")?;
-    let words = open(&path).and_then(|file| words(BufReader::new(file)));
+    let words = open_text(&path).and_then(words);
     words.map_err(|error| error.at_path(path))
 }
 
@@ -92,8 +93,7 @@ fn words(mut file: impl BufRead) -> Result<Vec<Word>, Error> {
         let wrong = |text: String| Error::new(ErrorKind::Format, format!("line {number}: {text}"));
         let text = str::from_utf8(&line)
             .map_err(|_| wrong("expected text, got bytes that are not UTF-8".to_owned()))?;
-        let text = text.split_once(" #").map_or(text, |(text, _)| text);
-        let mut parts = text.split_ascii_whitespace();
+        let mut parts = without_comment(text).split_ascii_whitespace();
         let Some(name) = parts.next() else { continue };
         let spelling = without_number(name);
         check(spelling).map_err(wrong)?;
@@ -163,6 +163,17 @@ pub fn check(spelling: &str) -> Result<(), String> {
     match spelling.chars().find(|&letter| !LETTERS.contains(letter)) {
         Some(letter) => Err(format!("{spelling:?}: expected the letters {LETTERS}, got {letter:?}")),
         None => Ok(()),
+    }
+}
+
+/// A line up to its comment: what begins with `#` where a part of the line could begin, or a whole line with
+/// `;;;`, as in older editions.
+fn without_comment(line: &str) -> &str {
+    let begins = |&(place, _): &(usize, &str)| place == 0 || line.as_bytes()[place - 1].is_ascii_whitespace();
+    match line.match_indices('#').find(begins) {
+        _ if line.starts_with(";;;") => "",
+        Some((place, _)) => &line[..place],
+        None => line,
     }
 }
 

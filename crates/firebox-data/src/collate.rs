@@ -24,7 +24,7 @@ pub trait Collate: Sized + Send + Sync + 'static {
     type Batch: Send + 'static;
 
     /// A buffer for `samples` samples. It may hold anything: each slot is [cleared](Self::clear) before it is
-    /// written.
+    /// written. A panic, such as for want of memory, is the error of the batch.
     fn open(&self, samples: usize) -> Self::Buffer;
 
     /// All slots of a buffer, in the order of the samples.
@@ -43,7 +43,8 @@ pub trait Collate: Sized + Send + Sync + 'static {
     /// The memory that a batch takes, in bytes: what a budget of the loader counts.
     fn bytes(&self, batch: &Self::Batch) -> usize;
 
-    /// The memory that a batch of so many samples takes, in bytes, if that follows from their number.
+    /// The memory that a batch of so many samples takes, in bytes, if that follows from their number;
+    /// `usize::MAX` for more than can be counted.
     fn fixed_bytes(&self, samples: usize) -> Option<usize> {
         let _ = samples;
         None
@@ -88,9 +89,65 @@ impl<T, const R: usize> Stack<T, R> {
         Stack { shape, shelf: Shelf::default() }
     }
 
+    /// Elements of a sample. More than can be counted are as many as can: no memory has them.
     fn elements(&self) -> usize {
-        self.shape.iter().product()
+        product(&self.shape).unwrap_or(usize::MAX)
     }
+}
+
+/// The number of elements of a shape; `None` if it can't be counted.
+pub(crate) fn product(shape: &[usize]) -> Option<usize> {
+    match shape.contains(&0) {
+        true => Some(0),
+        false => shape.iter().try_fold(1usize, |product, &dimension| product.checked_mul(dimension)),
+    }
+}
+
+/// From this size on, memory is asked for before it is taken: a few times what a batch has as a rule.
+const LARGE: usize = 1 << 28;
+
+/// Memory for the samples of a batch, `elements` each.
+///
+/// # Panics
+/// If there isn't any. The loader makes that the error of the batch; an allocation that fails would end the
+/// process.
+fn blank<T: Clone + Default>(samples: usize, elements: usize) -> Vec<T> {
+    let all = samples.checked_mul(elements);
+    let bytes = all.and_then(|all| all.checked_mul(size_of::<T>()));
+    let there =
+        |all| bytes.is_some_and(|bytes| bytes < LARGE) || Vec::<T>::new().try_reserve_exact(all).is_ok();
+    match all {
+        Some(all) if there(all) => vec![T::default(); all],
+        _ => {
+            let bytes =
+                bytes.map_or("more bytes than can be counted".to_owned(), |bytes| format!("{bytes} bytes"));
+            panic!("no memory for {samples} samples of {elements} elements: they take {bytes}")
+        }
+    }
+}
+
+/// Takes the parts of `length` elements at the places `holes`, which rise, out of a batch's elements: in one
+/// pass, however many there are.
+pub(crate) fn without<T>(values: &mut Vec<T>, length: usize, holes: &[usize]) {
+    let (Some(&first), true) = (holes.first(), length > 0) else { return };
+    // Those before the first hole stay where they are.
+    let mut place = first * length;
+    let mut holes = holes.iter().map(|hole| hole * length..(hole + 1) * length).peekable();
+    let mut kept = place;
+    while place < values.len() {
+        match holes.next_if(|hole| hole.start <= place) {
+            Some(hole) => place = hole.end,
+            None => {
+                let end = holes.peek().map_or(values.len(), |hole| hole.start);
+                (place..end).for_each(|from| {
+                    values.swap(kept, from);
+                    kept += 1;
+                });
+                place = end;
+            }
+        }
+    }
+    values.truncate(kept);
 }
 
 impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R> {
@@ -100,13 +157,14 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
     type Batch = Stacked<T, R>;
 
     fn open(&self, samples: usize) -> Stacked<T, R> {
-        let elements = samples * self.elements();
+        let elements = self.elements();
         let values = match self.shelf.take() {
-            Some(mut used) => {
-                used.resize(elements, T::default());
+            // Of an earlier batch, so that there can be no more than that.
+            Some(mut used) if samples.checked_mul(elements).is_some_and(|all| all <= used.capacity()) => {
+                used.resize(samples * elements, T::default());
                 used
             }
-            None => vec![T::default(); elements],
+            _ => blank(samples, elements),
         };
         Stacked { values: Elements::from_shelf(values, &self.shelf), samples, shape: self.shape }
     }
@@ -120,10 +178,7 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
     }
 
     fn close(&self, mut buffer: Stacked<T, R>, holes: &[usize]) -> Result<Stacked<T, R>, BoxError> {
-        let elements = self.elements();
-        for &hole in holes.iter().rev() {
-            buffer.values.remove(hole * elements..(hole + 1) * elements);
-        }
+        buffer.values.keep(|values| without(values, self.elements(), holes));
         buffer.samples -= holes.len();
         Ok(buffer)
     }
@@ -186,7 +241,7 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
     type Batch = Vec<T>;
 
     fn open(&self, samples: usize) -> Vec<T> {
-        vec![T::default(); samples]
+        blank(samples, 1)
     }
 
     fn slots<'a>(&self, buffer: &'a mut Vec<T>) -> Values<'a, T> {
@@ -198,9 +253,7 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
     }
 
     fn close(&self, mut buffer: Vec<T>, holes: &[usize]) -> Result<Vec<T>, BoxError> {
-        for &hole in holes.iter().rev() {
-            buffer.remove(hole);
-        }
+        without(&mut buffer, 1, holes);
         Ok(buffer)
     }
 
@@ -386,11 +439,13 @@ macro_rules! tuples {
             }
 
             fn bytes(&self, batch: &Self::Batch) -> usize {
-                [$(self.$at.bytes(&batch.$at)),+].iter().sum()
+                [$(self.$at.bytes(&batch.$at)),+].into_iter().fold(0, usize::saturating_add)
             }
 
             fn fixed_bytes(&self, samples: usize) -> Option<usize> {
-                [$(self.$at.fixed_bytes(samples)),+].iter().copied().sum()
+                [$(self.$at.fixed_bytes(samples)),+].into_iter().try_fold(0usize, |all, bytes| {
+                    Some(all.saturating_add(bytes?))
+                })
             }
         }
 
@@ -489,5 +544,65 @@ mod tests {
         assert!(layout.close(buffer, &[]).unwrap_err().to_string().contains("slot 1"));
         let buffer = vec![Some("a".to_owned()), Some("b".to_owned())];
         assert_eq!(layout.close(buffer, &[]).unwrap(), "ab");
+    }
+
+    #[test]
+    fn any_holes_are_taken_out() {
+        for length in [1, 3] {
+            for samples in 0..8usize {
+                for mask in 0..1u32 << samples {
+                    let holes: Vec<usize> = (0..samples).filter(|sample| mask >> sample & 1 == 1).collect();
+                    let mut values: Vec<usize> = (0..samples * length).collect();
+                    without(&mut values, length, &holes);
+                    let expected = (0..samples * length).filter(|value| !holes.contains(&(value / length)));
+                    assert!(values.iter().copied().eq(expected), "{holes:?} of {samples}");
+                }
+            }
+        }
+        let mut empty: Vec<u8> = Vec::new();
+        without(&mut empty, 0, &[0, 5]);
+        let many = 1 << 17;
+        let mut values: Vec<u32> = (0..many).collect();
+        // One after the other, this would take minutes.
+        without(&mut values, 1, &(0..many as usize).step_by(2).collect::<Vec<_>>());
+        assert!(values.iter().copied().eq((1..many).step_by(2)));
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_counted_are_no_overflow() {
+        assert_eq!(product(&[]), Some(1));
+        assert_eq!(product(&[usize::MAX, 1]), Some(usize::MAX));
+        assert_eq!(product(&[usize::MAX, 2]), None);
+        for zero in [[0, usize::MAX, usize::MAX], [usize::MAX, usize::MAX, 0]] {
+            assert_eq!(product(&zero), Some(0));
+            let layout = Stack::<f32, 3>::new(zero);
+            let mut buffer = layout.open(3);
+            assert!(slot(&layout, &mut layout.slots(&mut buffer), 2).is_some_and(|slot| slot.is_empty()));
+            assert_eq!(layout.close(buffer, &[1]).unwrap().samples, 2);
+        }
+        let huge = || Stack::<f32, 2>::new([usize::MAX, 2]);
+        assert_eq!(huge().fixed_bytes(1), Some(usize::MAX));
+        assert_eq!(
+            (huge(), Scalar::<i64>::new()).fixed_bytes(2),
+            Some(usize::MAX),
+            "and a few more are as many"
+        );
+        let gather = Gather::<u8, _, _>::new(|samples| Ok(samples));
+        assert_eq!((huge(), gather).fixed_bytes(2), None);
+        assert_eq!(huge().close(huge().open(0), &[]).unwrap().values.len(), 0);
+        for (samples, shape, said) in [
+            (1, [usize::MAX, 2], "more bytes than can be counted"),
+            (2, [usize::MAX, 1], "more bytes than can be counted"),
+            (usize::MAX, [2, 2], "more bytes than can be counted"),
+            (1, [1 << 45, 1], "140737488355328 bytes"),
+        ] {
+            let layout = Stack::<f32, 2>::new(shape);
+            let panic = std::panic::catch_unwind(|| layout.open(samples)).unwrap_err();
+            let text = panic.downcast_ref::<String>().unwrap();
+            assert!(
+                text.starts_with(&format!("no memory for {samples} samples of ")) && text.ends_with(said),
+                "{text}"
+            );
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Memory of batches, used again when the consumer is done with it.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The most that waits to be used again. A consumer takes batches one at a time: one or two wait as a rule.
@@ -67,8 +67,9 @@ impl<T> Elements<T> {
         std::mem::take(&mut self.values)
     }
 
-    pub(crate) fn remove(&mut self, range: Range<usize>) {
-        self.values.drain(range);
+    /// Has some of the elements taken out.
+    pub(crate) fn keep(&mut self, some: impl FnOnce(&mut Vec<T>)) {
+        some(&mut self.values);
     }
 }
 

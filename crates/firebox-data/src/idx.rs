@@ -2,7 +2,7 @@
 //!
 //! The format is Yann LeCun's: two zero bytes, a type code, the number of dimensions, each dimension as a
 //! big-endian 32-bit number, then the elements in row-major order. Unsigned bytes are read (code 8), which
-//! is what all the image sets use.
+//! is what all the image sets use; the other types are refused by name.
 
 use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::path::Path;
 use burn_dataset::Dataset;
 use bytes::Bytes;
 
+use crate::collate::product;
 use crate::error::{Error, ErrorKind};
 use crate::packed::{open, undecodable};
 
@@ -18,7 +19,7 @@ const UNSIGNED_BYTE: u8 = 8;
 /// The contents of an IDX file.
 #[derive(Clone, Debug)]
 pub struct Idx {
-    /// The dimensions, outermost first.
+    /// The dimensions, outermost first; a file without any has one element.
     pub shape: Vec<usize>,
     /// The elements in row-major order: as many as the product of the dimensions.
     pub values: Bytes,
@@ -39,9 +40,14 @@ impl Idx {
         let mut magic = [0; 4];
         fill(&mut file, &mut magic, "the magic number")?;
         let [0, 0, UNSIGNED_BYTE, rank] = magic else {
+            let elements = match magic {
+                [0, 0, code, _] => name(code).map(|name| format!(": elements are {name}")),
+                _ => None,
+            };
             return Err(format_error(format!(
-                "not an IDX file of unsigned bytes: expected magic 00 00 08 and a rank, got {}",
+                "not an IDX file of unsigned bytes: expected magic 00 00 08 and a rank, got {}{}",
                 magic.map(|byte| format!("{byte:02x}")).join(" "),
+                elements.unwrap_or_default(),
             )));
         };
         let mut shape = Vec::with_capacity(usize::from(rank));
@@ -50,10 +56,8 @@ impl Idx {
             fill(&mut file, &mut dimension, "the dimensions")?;
             shape.push(u32::from_be_bytes(dimension) as usize);
         }
-        let expected = shape
-            .iter()
-            .try_fold(1usize, |product, &dimension| product.checked_mul(dimension))
-            .ok_or_else(|| format_error(format!("impossible dimensions {shape:?}")))?;
+        let expected =
+            product(&shape).ok_or_else(|| format_error(format!("impossible dimensions {shape:?}")))?;
         // The header is not to be trusted with an allocation: the vector grows with what is really there.
         // One byte more than expected is asked for, to see whether the file ends where it should.
         let mut values = Vec::new();
@@ -73,6 +77,18 @@ fn fill(file: &mut impl Read, buffer: &mut [u8], what: &str) -> Result<(), Error
         IoKind::UnexpectedEof => format_error(format!("not an IDX file: it ends before {what}")),
         _ => undecodable(error),
     })
+}
+
+/// What a type code stands for.
+fn name(code: u8) -> Option<&'static str> {
+    match code {
+        9 => Some("signed bytes"),
+        11 => Some("16-bit integers"),
+        12 => Some("32-bit integers"),
+        13 => Some("32-bit floats"),
+        14 => Some("64-bit floats"),
+        _ => None,
+    }
 }
 
 fn format_error(message: String) -> Error {

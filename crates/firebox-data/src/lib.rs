@@ -96,6 +96,7 @@ mod sync;
 #[cfg(feature = "burn")]
 mod tensors;
 mod text;
+mod text_file;
 
 pub use burn_dataset;
 

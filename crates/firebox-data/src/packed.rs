@@ -1,18 +1,34 @@
 //! Files that may be packed with gzip.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind as IoKind, Read};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind as IoKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, ErrorKind};
+use crate::text_file::{GZIP, LONGEST_MARK, mark};
 
 /// Opens a file for reading; whether it is compressed is seen from its first bytes.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read>, Error> {
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let gzip = file.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]);
-    Ok(if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+    let file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let (head, file) = look_ahead(file, GZIP.len()).map_err(unreadable)?;
+    Ok(if head == GZIP { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+/// Opens a file of text: its bytes without a byte order mark.
+pub(crate) fn open_text(path: &Path) -> Result<impl BufRead, Error> {
+    let (head, mut file) = look_ahead(BufReader::new(open(path)?), LONGEST_MARK).map_err(undecodable)?;
+    file.by_ref().take(mark(&head)? as u64).read_to_end(&mut Vec::new()).map_err(undecodable)?;
+    Ok(file)
+}
+
+/// The first bytes of a file, fewer if it has fewer, and the file from its beginning. A pipe may give them
+/// one by one.
+fn look_ahead(mut file: impl BufRead, bytes: usize) -> std::io::Result<(Vec<u8>, impl BufRead)> {
+    let mut head = Vec::new();
+    file.by_ref().take(bytes as u64).read_to_end(&mut head)?;
+    Ok((head.clone(), Cursor::new(head).chain(file)))
 }
 
 /// The file of that name in a folder, with `.gz` or without.

@@ -1,6 +1,6 @@
 //! Batches of sequences, padded to the longest.
 
-use crate::collate::{Collate, Slots, Values};
+use crate::collate::{Collate, Slots, Values, without};
 use crate::elements::{Elements, Shelf};
 use crate::error::BoxError;
 
@@ -61,14 +61,19 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
     }
 
     fn close(&self, mut buffer: Vec<Vec<T>>, holes: &[usize]) -> Result<Padded<T>, BoxError> {
-        for &hole in holes.iter().rev() {
-            buffer.remove(hole);
-        }
+        without(&mut buffer, 1, holes);
         let lengths: Vec<usize> = buffer.iter().map(Vec::len).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let mut values = self.shelf.take().unwrap_or_default();
         values.clear();
-        values.reserve_exact(longest * buffer.len());
+        let samples = buffer.len();
+        let room = longest.checked_mul(samples).filter(|&all| values.try_reserve_exact(all).is_ok());
+        if room.is_none() {
+            return Err(format!(
+                "no memory for {samples} sequences padded to the longest, of {longest} values"
+            )
+            .into());
+        }
         for sequence in &mut buffer {
             let end = values.len() + longest;
             values.append(sequence);
@@ -116,5 +121,22 @@ mod tests {
         assert_eq!((&*batch.values, batch.longest), (&[1, 2, -1, -1][..], 2));
         let batch = fill(&[], &[]);
         assert_eq!((batch.values.len(), batch.longest, batch.mask().len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn batches_without_values_are_batches() {
+        let layout = Pad::with(f32::NAN);
+        for samples in [0, 1, 3] {
+            let batch = layout.close(layout.open(samples), &[]).unwrap();
+            assert_eq!((batch.values.len(), batch.lengths.len(), batch.longest), (0, samples, 0));
+            assert!(batch.mask().is_empty());
+        }
+        let mut buffer = layout.open(3);
+        buffer[1].push(7.0);
+        let batch = layout.close(buffer, &[0]).unwrap();
+        assert!(batch.values[0] == 7.0 && batch.values[1].is_nan());
+        assert_eq!(batch.lengths, [1, 0]);
+        let all = layout.close(layout.open(2), &[0, 1]).unwrap();
+        assert_eq!((all.lengths.len(), all.longest), (0, 0));
     }
 }

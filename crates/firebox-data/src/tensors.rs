@@ -19,7 +19,8 @@ use crate::sequence_batch::SequenceBatch;
 /// A batch that has a form as tensors.
 ///
 /// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, a `Vec` one of rank 1, tuples
-/// tuples, [`Padded`] sequences a [`SequenceBatch`]; floats, integers and `bool` become tensors of their kind. The values move; on the CPU they are not copied.
+/// tuples, [`Padded`] sequences a [`SequenceBatch`]; floats, integers and `bool`
+/// become tensors of their kind. The values move; on the CPU they are not copied.
 pub trait IntoTensors {
     /// The tensors.
     type Tensors;
@@ -133,6 +134,18 @@ pub(crate) fn device_thread(workers: usize) -> Result<Pool, Error> {
         .map_err(|error| Error::new(ErrorKind::Workers, "no device thread").caused_by(error))
 }
 
+/// Whether a device computes on the cores that the loader's workers have, too.
+///
+/// Burn tells in words only which backend a device belongs to: these compute on the processor, whatever they
+/// are built with.
+fn is_cpu(device: &Device) -> bool {
+    names_cpu(&format!("{device:?}"))
+}
+
+fn names_cpu(device: &str) -> bool {
+    ["Flex", "NdArray", "Cpu"].iter().any(|name| device.contains(name))
+}
+
 /// Batches on the device, and not yet taken by the consumer.
 const AHEAD: usize = 2;
 
@@ -160,7 +173,9 @@ where
         host: Box<dyn BatchStream<L::Batch> + 'l>,
     ) -> Box<dyn BatchStream<TensorsOf<L>> + 'l> {
         let device = self.device.clone();
-        Box::new(Uploaded::new(&self.uploads, host, move |batch: L::Batch| batch.into_tensors(&device)))
+        let on_cpu = is_cpu(&device);
+        let uploaded = Uploaded::new(&self.uploads, host, move |batch: L::Batch| batch.into_tensors(&device));
+        Box::new(Uploaded { on_cpu: Some(on_cpu), ..uploaded })
     }
 }
 
@@ -237,6 +252,8 @@ pub(crate) struct Uploaded<'l, B: Send + 'static, T: Send + 'static> {
     waited: Duration,
     /// What the device thread spent on the batches delivered.
     uploading: Duration,
+    /// Whether the consumer computes on the cores of the workers, if that is known.
+    on_cpu: Option<bool>,
 }
 
 impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
@@ -264,6 +281,7 @@ impl<'l, B: Send + 'static, T: Send + 'static> Uploaded<'l, B, T> {
             elapsed,
             waited,
             uploading: Duration::ZERO,
+            on_cpu: None,
         }
     }
 
@@ -369,8 +387,30 @@ impl<B: Send + 'static, T: Send + 'static> BatchStream<T> for Uploaded<'_, B, T>
     fn report(&self) -> EpochReport {
         let Delivered { samples, batches, .. } = self.behind.delivered;
         let (elapsed, waited) = (self.elapsed, self.waited);
-        let mut report = EpochReport { samples, batches, elapsed, waited, ..self.host.report() };
+        let on_cpu = self.on_cpu;
+        let mut report = EpochReport { samples, batches, elapsed, waited, on_cpu, ..self.host.report() };
         report.busy.uploading = self.uploading;
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_that_compute_on_the_processor_are_known_by_name() {
+        for name in
+            ["Device<Flex(Cpu)>", "Device<Autodiff { device: NdArray(Cpu) }>", "Device<LibTorch(Cpu)>"]
+        {
+            assert!(names_cpu(name), "{name}");
+        }
+        for name in [
+            "Device<Cube(Cuda(0))>",
+            "Device<Autodiff { device: Cube(Wgpu(DefaultDevice)) }>",
+            "Device<Remote>",
+        ] {
+            assert!(!names_cpu(name), "{name}");
+        }
     }
 }

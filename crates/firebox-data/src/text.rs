@@ -1,48 +1,52 @@
 //! Text: files, and characters as numbers.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::packed::{open, undecodable};
+use crate::text_file::{mark, with_plain_line_ends};
 
 /// Reads a text file, plain or gzip: which of them is seen from its first bytes.
+///
+/// A byte order mark at its beginning is no part of the text. Lines end with `\n`, also where the file has
+/// `\r\n`, so that the lines of the text are those of [`Lines`](crate::Lines); a `\r` elsewhere stays.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Format`] if it is empty, not UTF-8, or has control characters
 /// that no text has. The error names the file and the place.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String, Error> {
     let path = path.as_ref();
-    let unreadable = |error| Error::new(ErrorKind::Io, "cannot be read").at_path(path).caused_by(error);
-    let wrong = |text: String| Error::new(ErrorKind::Format, text).at_path(path);
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
     let mut bytes = Vec::new();
-    if file.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]) {
-        let read = MultiGzDecoder::new(file).read_to_end(&mut bytes);
-        read.map_err(|error| wrong("damaged or cut short".to_owned()).caused_by(error))?;
-    } else {
-        file.read_to_end(&mut bytes).map_err(unreadable)?;
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    open(path)
+        .and_then(|mut file| file.read_to_end(&mut bytes).map_err(undecodable))
+        .and_then(|_| text_of(bytes))
+        .map_err(|error| error.at_path(path))
+}
+
+/// The text of a file's bytes.
+fn text_of(bytes: Vec<u8>) -> Result<String, Error> {
+    let wrong = |text: String| Error::new(ErrorKind::Format, text);
+    let mark = mark(&bytes)?;
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         wrong(format!("expected text in UTF-8, got other bytes from byte {place} on"))
     })?;
-    if text.is_empty() {
+    if text.len() == mark {
         return Err(wrong("expected text, got an empty file".to_owned()));
     }
     let odd = |&(_, character): &(usize, char)| {
         character.is_control() && !matches!(character, '\n' | '\r' | '\t' | '\u{c}')
     };
-    match text.char_indices().find(odd) {
-        Some((place, character)) => {
-            Err(wrong(format!("expected text, got the control character {character:?} at byte {place}")))
-        }
-        None => Ok(text),
+    // Before anything is taken out of it: the place is one in the file.
+    if let Some((place, character)) = text.char_indices().find(odd) {
+        return Err(wrong(format!("expected text, got the control character {character:?} at byte {place}")));
     }
+    text.drain(..mark);
+    Ok(with_plain_line_ends(text))
 }
 
 /// The characters that a text is made of, each of which has a number: its place among them, by code point.

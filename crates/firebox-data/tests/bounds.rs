@@ -662,3 +662,41 @@ fn random_bytes_are_the_same_however_the_loader_is_set_up() {
         }
     }
 }
+
+#[test]
+fn a_first_batch_that_is_waited_for_is_no_reason_for_more_workers() {
+    // The first sample takes its time; behind it the consumer is the slower part, or there is nothing.
+    let first_of = |samples: usize| {
+        Loader::builder(InMemDataset::new((0..samples).collect()))
+            .batch_size(512)
+            .build((), |number: usize, _, ()| {
+                std::thread::sleep(Duration::from_millis(if number == 0 { 300 } else { 0 }));
+                Ok(())
+            })
+            .unwrap()
+    };
+    let loader = first_of(4 * 512);
+    let before = loader.workers();
+    let mut epoch = loader.epoch(0);
+    for batch in epoch.by_ref() {
+        assert_eq!(batch.unwrap(), 512);
+        std::thread::sleep(Duration::from_millis(80));
+    }
+    assert_eq!(loader.workers(), before, "{:?}", epoch.report().chosen);
+    // Where there is no other, each is waited for, and by samples that wait themselves.
+    let loader = Loader::builder(InMemDataset::new(vec![0u8; 256]))
+        .batch_size(256)
+        .build((), |_, _, ()| {
+            std::thread::sleep(Duration::from_millis(2));
+            Ok(())
+        })
+        .unwrap();
+    let (before, begun) = (loader.workers(), Instant::now());
+    for number in 0.. {
+        assert_eq!(loader.epoch(number).next().unwrap().unwrap(), 256);
+        if loader.workers() > before || cfg!(not(target_os = "linux")) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "still {before} workers");
+    }
+}

@@ -120,3 +120,53 @@ fn a_cache_keeps_its_budget_with_many_readers() {
         assert_eq!(cache.kept(), (300, 2400));
     }
 }
+
+#[test]
+fn a_cache_keeps_what_could_be_read_at_last() {
+    /// Item 3 can't be read at first.
+    struct Once(Arc<AtomicUsize>);
+
+    impl Dataset<Vec<u8>> for Once {
+        fn get(&self, index: usize) -> Result<Vec<u8>, DatasetError> {
+            match index == 3 && self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+                true => Err(DatasetError::new(std::io::Error::other("busy"))),
+                false => Ok(vec![7; index]),
+            }
+        }
+
+        fn len(&self) -> usize {
+            5
+        }
+    }
+
+    let tries = Arc::new(AtomicUsize::new(0));
+    let cache = Cache::new(Once(Arc::clone(&tries)), usize::MAX, Vec::len);
+    assert_eq!(cache.get(3).unwrap_err().to_string(), "busy");
+    assert_eq!(cache.kept(), (0, 0), "errors are not kept");
+    for _ in 0..3 {
+        assert_eq!(cache.get(3).unwrap(), [7, 7, 7]);
+    }
+    assert_eq!((cache.kept(), tries.load(Ordering::SeqCst)), ((1, 3), 2));
+    // Items that take nothing fit any budget; ones of any size none.
+    let cache = Cache::new(numbers(0..3), 0, |_: &i64| 0);
+    (0..3).for_each(|index| _ = cache.get(index).unwrap());
+    assert_eq!(cache.kept(), (3, 0));
+    let cache =
+        Cache::new(numbers(0..3), usize::MAX, |number: &i64| if *number == 0 { usize::MAX } else { 1 });
+    (0..3).for_each(|index| _ = cache.get(index).unwrap());
+    assert_eq!(cache.kept(), (1, usize::MAX));
+}
+
+#[test]
+fn a_cache_that_is_told_odd_sizes_counts_no_less_than_nothing() {
+    // A size that grows each time it is asked for, and items that several threads read at the same time.
+    let asked = AtomicUsize::new(0);
+    let cache = Cache::new(numbers(0..50), 100_000, |_: &i64| asked.fetch_add(1, Ordering::SeqCst));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|index| assert_eq!(cache.get(index).unwrap(), index as i64)));
+        }
+    });
+    let (kept, bytes) = cache.kept();
+    assert!(kept == 50 && bytes <= 100_000, "{kept} items, {bytes} bytes");
+}

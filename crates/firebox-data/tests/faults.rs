@@ -370,3 +370,162 @@ fn the_report_says_who_was_slow() {
     assert_eq!(slow(0, 2000, 0), Verdict::DataBound(Stage::Transforming));
     assert_eq!(slow(0, 0, 80_000), Verdict::ComputeBound);
 }
+
+/// Samples of which all are bad but every tenth.
+fn hopeless(samples: usize, policy: OnError, workers: usize) -> Loader<Scalar<i64>> {
+    Loader::builder(InMemDataset::new((0..samples as i64).collect()))
+        .batch_size(100)
+        .workers(workers)
+        .on_error(policy)
+        .build(Scalar::<i64>::new(), |number, _, slot| {
+            *slot = number;
+            if number % 10 == 9 { Ok(()) } else { Err("torn".into()) }
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_report_of_any_number_of_incidents_is_small_and_counts_them_all() {
+    const SAMPLES: usize = 30_000;
+    for workers in [0, 2] {
+        let loader = hopeless(SAMPLES, OnError::Skip { at_most: Limit::Share(1.0) }, workers);
+        let mut epoch = loader.epoch(0);
+        assert_eq!(epoch.by_ref().map(|batch| batch.unwrap().len()).sum::<usize>(), SAMPLES / 10);
+        let report = epoch.report();
+        assert_eq!((report.skipped(), epoch.state().faults), (SAMPLES * 9 / 10, SAMPLES * 9 / 10));
+        let first = (0..).filter(|index| index % 10 != 9).take(report.incidents.len());
+        assert!(report.incidents.iter().map(|incident| incident.error.index().unwrap()).eq(first));
+        assert_eq!((report.incidents.len(), report.more_incidents), (100, SAMPLES * 9 / 10 - 100));
+        assert!(serde_json::to_string(report).unwrap().len() < 50_000);
+
+        // What an epoch may lack is counted, not looked up.
+        let loader = hopeless(SAMPLES, OnError::Skip { at_most: Limit::Count(5000) }, workers);
+        let mut epoch = loader.epoch(0);
+        let error = epoch.by_ref().find_map(Result::err).unwrap();
+        let text = format!("sample {}: more than 5000 samples of epoch 0 cannot be made", 5000 / 9 * 10 + 5);
+        assert!(error.to_string().starts_with(&text), "{error}");
+        let last = epoch.report().incidents.last().unwrap();
+        assert_eq!((last.remedy, last.error.index()), (Remedy::None, error.index()));
+    }
+}
+
+#[test]
+fn work_is_reported_when_it_was_done_and_for_no_longer_than_there_was() {
+    for (workers, as_completed) in [(1, false), (2, false), (4, false), (3, true), (0, false)] {
+        let loader = Loader::builder(InMemDataset::new((0..96u64).collect()))
+            .batch_size(4)
+            .workers(workers)
+            .prefetch(16)
+            .as_completed(as_completed)
+            .build((), |number, _, ()| {
+                // The first batch holds up some others, which are then delivered at once.
+                std::thread::sleep(Duration::from_millis(if number % 32 == 0 { 30 } else { 1 }));
+                Ok(())
+            })
+            .unwrap();
+        let mut epoch = loader.epoch(0);
+        epoch.by_ref().for_each(|batch| _ = batch.unwrap());
+        let report = epoch.report();
+        let work = |slice: &firebox_data::Slice| slice.reading_s + slice.transforming_s + slice.collating_s;
+        let slices: Vec<_> = report.timeline.slices().collect();
+        for slice in &slices {
+            let most = workers.max(1) as f64 * slice.seconds;
+            // The clock is read a moment before and after.
+            assert!(work(slice) <= most + 2e-4, "{workers} workers: {slice:?}");
+        }
+        let busy = report.busy.reading + report.busy.transforming + report.busy.collating;
+        let sum: f64 = slices.iter().map(work).sum();
+        assert!((sum - busy.as_secs_f64()).abs() < 1e-6, "{sum} of {busy:?}");
+        assert!(busy >= Duration::from_millis(90), "{busy:?}");
+        // Who sleeps needs no core; without workers nobody can tell.
+        let computing = report.busy.computing;
+        assert!(if workers == 0 { computing == busy } else { computing <= busy }, "{computing:?}");
+    }
+}
+
+#[test]
+fn a_program_prints_an_error_in_one_line_with_sample_file_and_worker() {
+    /// A file that ends too early.
+    struct Cells;
+
+    impl Dataset<u8, firebox_data::Error> for Cells {
+        fn get(&self, index: usize) -> Result<u8, firebox_data::Error> {
+            let early = io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected end of file");
+            match index {
+                5 => Err(firebox_data::Error::new(ErrorKind::Format, "not a picture")
+                    .at_path("cells/cell0005.png")
+                    .caused_by(early)),
+                _ => Ok(index as u8),
+            }
+        }
+
+        fn len(&self) -> usize {
+            8
+        }
+    }
+
+    let program = |workers: usize, batch: usize| -> Result<(), firebox_data::BoxError> {
+        let transform = |cell: u8, _: &mut firebox_data::SampleRng, _: ()| {
+            assert_eq!(cell % 7, cell, "a cell of another plate");
+            Ok(())
+        };
+        let loader = Loader::builder(Cells).batch_size(batch).workers(workers).build((), transform)?;
+        for batch in loader.epoch(0) {
+            batch?;
+        }
+        Ok(())
+    };
+    // What `fn main() -> Result<(), BoxError>` prints.
+    let printed = |workers, batch| format!("Error: {:?}", program(workers, batch).unwrap_err());
+    let file =
+        "Error: sample 5: the data set failed: cells/cell0005.png: not a picture: unexpected end of file";
+    assert_eq!(printed(0, 8), file);
+    assert_eq!(printed(1, 8), format!("{file} (worker 0)"));
+    let none = |workers: usize| -> Result<(), firebox_data::BoxError> {
+        let numbers = InMemDataset::new(vec![7u8]);
+        let transform = |cell: u8, _: &mut firebox_data::SampleRng, _: ()| {
+            assert_eq!(cell % 7, cell, "a cell of another plate");
+            Ok(())
+        };
+        Loader::builder(numbers).workers(workers).build((), transform)?.epoch(0).next().unwrap()?;
+        Ok(())
+    };
+    assert_eq!(
+        format!("Error: {:?}", none(1).unwrap_err()),
+        "Error: sample 0: panicked: assertion `left == right` failed: a cell of another plate, left: 0, right: 7 \
+         (worker 0)"
+    );
+    let error = Loader::builder(Cells).batch_size(0).build((), |_, _, ()| Ok(())).err().unwrap();
+    assert_eq!(format!("{error:?}"), "batch size: expected at least 1, got 0");
+}
+
+#[test]
+fn a_layout_that_no_memory_holds_is_an_error() {
+    let build = |shape: [usize; 2], workers: usize| {
+        Loader::builder(InMemDataset::new(vec![0u8; 4]))
+            .batch_size(2)
+            .workers(workers)
+            .build((Stack::<f32, 2>::new(shape), Scalar::<i64>::new()), |_, _, _| Ok(()))
+    };
+    for shape in [[usize::MAX, 2], [usize::MAX, 1], [1 << 62, 1]] {
+        let error = build(shape, 1).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(
+            error.to_string().starts_with("layout: expected samples of at most 9223372036854775807 bytes"),
+            "{error}"
+        );
+    }
+    for workers in [0, 2] {
+        // It could be addressed, and isn't there.
+        let loader = build([1 << 44, 2], workers).unwrap();
+        let error = loader.epoch(0).next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Panic);
+        assert!(
+            error
+                .to_string()
+                .starts_with("batch 0 of epoch 0 was not made: panicked: no memory for 2 samples"),
+            "{error}"
+        );
+        assert!(build([3, 0], workers).unwrap().epoch(0).all(|batch| batch.unwrap().0.values.is_empty()));
+    }
+}

@@ -128,3 +128,81 @@ fn fashion_mnist_is_what_its_authors_published() {
     let absent = fashion_mnist::train(folder.join("absent")).unwrap_err().to_string();
     assert!(absent.contains("train-images-idx3-ubyte: no such file, neither with .gz"), "{absent}");
 }
+
+#[test]
+fn every_field_of_a_header_is_heeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |bytes: &[u8]| Idx::read(write(folder.path(), "file", bytes));
+    // Types that IDX has, and one that it doesn't.
+    for (code, name) in [
+        (9, ": elements are signed bytes"),
+        (11, ": elements are 16-bit integers"),
+        (12, ": elements are 32-bit integers"),
+        (13, ": elements are 32-bit floats"),
+        (14, ": elements are 64-bit floats"),
+        (10, ""),
+        (0, ""),
+        (255, ""),
+    ] {
+        let error = read(&[0, 0, code, 1, 0, 0, 0, 1, 7]).unwrap_err().to_string();
+        let expected = format!("expected magic 00 00 08 and a rank, got 00 00 {code:02x} 01{name}");
+        assert!(error.ends_with(&expected), "{error}");
+    }
+    for magic in [[1, 0, 8, 1], [0, 1, 8, 1], [0, 8, 0, 1], [1, 8, 0, 0]] {
+        assert!(read(&[&magic[..], &[0, 0, 0, 1, 7]].concat()).is_err(), "{magic:?}");
+    }
+    // No dimension: one element. 255 of them, the most that the header can count.
+    let scalar = read(&[0, 0, 8, 0, 7]).unwrap();
+    assert_eq!((scalar.shape.len(), &scalar.values[..]), (0, &[7][..]));
+    assert!(read(&[0, 0, 8, 0]).is_err() && read(&[0, 0, 8, 0, 7, 7]).is_err());
+    let deep = read(&idx(&[1; 255], &[7])).unwrap();
+    assert_eq!((deep.shape, &deep.values[..]), (vec![1; 255], &[7][..]));
+    assert!(read(&idx(&[2; 255], &[7])).unwrap_err().to_string().contains("impossible dimensions"));
+    // A dimension of 0 makes none of the others too large, wherever it stands.
+    for shape in [[0, u32::MAX, u32::MAX, u32::MAX], [u32::MAX, u32::MAX, u32::MAX, 0]] {
+        assert_eq!(read(&idx(&shape, &[])).unwrap().values.len(), 0);
+        assert!(read(&idx(&shape, &[1])).unwrap_err().to_string().contains("got more"));
+    }
+    // The end of a packed file is looked at, too: a header that lies about its length is found before.
+    let packed = gzip(&idx(&[2, 2], &[1, 2, 3, 4]));
+    for cut in 1..packed.len() {
+        assert!(read(&packed[..cut]).is_err(), "{cut} of {} bytes", packed.len());
+    }
+    for place in packed.len() - 8..packed.len() {
+        let mut flipped = packed.clone();
+        flipped[place] ^= 0x40;
+        let error = read(&flipped).unwrap_err().to_string();
+        assert!(error.contains("damaged or cut short"), "byte {place}: {error}");
+    }
+    assert!(read(&[&packed[..], &packed[..]].concat()).unwrap_err().to_string().contains("got more"));
+    assert_eq!(read(&[&packed[..], &gzip(b"")[..]].concat()).unwrap().values.len(), 4, "an empty member");
+}
+
+#[test]
+fn fashion_mnist_of_another_form_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |shape: [u32; 3], labels: &[u8]| {
+        let pixels = vec![0; shape.iter().product::<u32>() as usize];
+        write(folder.path(), "train-images-idx3-ubyte", &idx(&shape, &pixels));
+        write(folder.path(), "train-labels-idx1-ubyte.gz", &gzip(&idx(&[labels.len() as u32], labels)));
+        fashion_mnist::train(folder.path())
+    };
+    assert_eq!(open([2, 28, 28], &[9, 0]).unwrap().len(), 2);
+    assert_eq!(open([0, 28, 28], &[]).unwrap().len(), 0);
+    for (shape, labels, expected) in [
+        ([2, 28, 28], &[0][..], "expected 2 labels for"),
+        ([1, 28, 28], &[0, 1], "expected 1 labels for"),
+        ([2, 28, 28], &[0, 10], "label 1: expected a class below 10, got 10"),
+        ([1, 28, 27], &[0], "expected images of 28×28 pixels, got 28×27"),
+        ([1, 0, 28], &[0], "expected images of 28×28 pixels, got 0×28"),
+    ] {
+        let error = open(shape, labels).unwrap_err();
+        assert!(error.to_string().contains(expected) && error.path().is_some(), "{error}");
+        assert_eq!(error.to_string().lines().count(), 1);
+    }
+    // Images without pixels are images all the same.
+    let (images, labels) =
+        (write(folder.path(), "i", &idx(&[2, 0, 3], &[])), write(folder.path(), "l", &idx(&[2], &[0, 1])));
+    let empty = LabelledImages::open(images, labels, usize::MAX).unwrap();
+    assert_eq!((empty.len(), empty.get(1).unwrap().pixels.len()), (2, 0));
+}

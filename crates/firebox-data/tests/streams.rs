@@ -540,3 +540,57 @@ fn lines_of_files_are_found_again() {
     let error = build(1).epoch(3).find_map(Result::err).unwrap();
     assert!(error.path().is_some(), "{error}");
 }
+
+/// Shards whose records take two milliseconds each to be read.
+struct Slow;
+
+struct SlowRecords(u64);
+
+impl Iterator for SlowRecords {
+    type Item = Result<u64, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        self.0 += 1;
+        (self.0 <= 40).then_some(Ok(self.0))
+    }
+}
+
+impl Records<u64, Bad> for SlowRecords {}
+
+impl Shards for Slow {
+    type Record = u64;
+    type Error = Bad;
+
+    fn shards(&self) -> usize {
+        4
+    }
+
+    fn open(&self, _: usize, _: u64) -> Result<Box<dyn Records<u64, Bad>>, Bad> {
+        Ok(Box::new(SlowRecords(0)))
+    }
+
+    fn describe(&self) -> String {
+        "slow".to_owned()
+    }
+}
+
+#[test]
+fn reading_is_reported_when_it_was_done() {
+    for workers in [1, 2, 3] {
+        let loader =
+            Loader::stream(Slow).batch_size(4).workers(workers).build((), |_, _, ()| Ok(())).unwrap();
+        let mut epoch = loader.epoch(0);
+        assert_eq!(epoch.by_ref().map(Result::unwrap).sum::<usize>(), 160);
+        let report = epoch.report();
+        let slices: Vec<_> = report.timeline.slices().collect();
+        let work = |slice: &firebox_data::Slice| slice.reading_s + slice.transforming_s + slice.collating_s;
+        for slice in &slices {
+            assert!(work(slice) <= workers as f64 * slice.seconds + 2e-4, "{workers} workers: {slice:?}");
+        }
+        let busy = report.busy.reading + report.busy.transforming + report.busy.collating;
+        let sum: f64 = slices.iter().map(work).sum();
+        assert!((sum - busy.as_secs_f64()).abs() < 1e-6, "{sum} of {busy:?}");
+        assert!(report.busy.reading.as_secs_f64() >= 0.3, "{busy:?}");
+    }
+}

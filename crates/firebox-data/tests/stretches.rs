@@ -127,8 +127,9 @@ fn a_text_is_read_plain_or_packed_and_nothing_else_is() {
     let mut packed = GzEncoder::new(Vec::new(), Compression::default());
     packed.write_all(text.as_bytes()).unwrap();
     let packed = packed.finish().unwrap();
-    assert_eq!(read_text(file("plain.txt", text.as_bytes())).unwrap(), text);
-    assert_eq!(read_text(file("packed", &packed)).unwrap(), text);
+    let plain = text.replace("\r\n", "\n");
+    assert_eq!(read_text(file("plain.txt", text.as_bytes())).unwrap(), plain);
+    assert_eq!(read_text(file("packed", &packed)).unwrap(), plain);
     for (name, contents, kind, said) in [
         ("empty", &b""[..], ErrorKind::Format, "expected text, got an empty file"),
         ("image", b"ab\x89PNG", ErrorKind::Format, "expected text in UTF-8, got other bytes from byte 2 on"),

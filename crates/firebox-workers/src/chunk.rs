@@ -1,11 +1,11 @@
 //! Many small tasks as few larger ones.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::error::panic_message;
 use crate::work::{Work, Worker};
 
 /// How long a chunk should take: long beside what it costs to hand one out (about a microsecond), short beside the
@@ -64,7 +64,8 @@ impl<I: Iterator> Iterator for Chunks<I> {
 pub(crate) struct Ran<R> {
     /// The results of its tasks in their order, up to one that panicked.
     pub(crate) results: Vec<R>,
-    pub(crate) panicked: Option<Box<dyn Any + Send>>,
+    /// The message of that panic.
+    pub(crate) panicked: Option<String>,
 }
 
 /// Work on chunks of tasks.
@@ -84,7 +85,7 @@ impl<T, W: Work<T>> Work<Vec<T>> for Chunked<W> {
             match catch_unwind(AssertUnwindSafe(|| self.work.run(task, worker))) {
                 Ok(result) => ran.results.push(result),
                 Err(payload) => {
-                    ran.panicked = Some(payload);
+                    ran.panicked = Some(panic_message(payload));
                     break;
                 }
             }

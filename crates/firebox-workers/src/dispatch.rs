@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::Error;
 use crate::answer::{Answer, Answered};
+use crate::error::panic_message;
 use crate::pool::{Message, Pool};
 use crate::watch::Watch;
 use crate::work::{Work, Worker};
@@ -199,6 +200,6 @@ fn run<T, W: Work<T>>(work: &W, task: T, index: usize, worker: Worker<'_>) -> An
     // Unwind safety: the task is consumed and nothing of it is seen again. What the work shares between its tasks
     // is the work's own affair, as it is for every thread that panics beside others.
     let result = catch_unwind(AssertUnwindSafe(|| work.run(task, worker)))
-        .map_err(|payload| Error::panicked(index, worker.id(), payload));
+        .map_err(|payload| Error::panicked(index, worker.id(), panic_message(payload)));
     Answered { task: index, worker: worker.id(), result }
 }

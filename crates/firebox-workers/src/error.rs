@@ -2,7 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+
+/// The most threads of a pool: more than that are a slip, and more than most systems give.
+pub(crate) const MOST_WORKERS: usize = 1 << 14;
 
 /// A task that failed, or a pool that could not be made.
 pub struct Error(Box<Inner>);
@@ -28,11 +32,13 @@ pub enum ErrorKind {
     Lost,
     /// The operating system gave no thread: see [`source`](std::error::Error::source).
     Spawn,
+    /// A pool was to have so many threads, which is more than any may have.
+    TooManyWorkers(usize),
 }
 
 impl Error {
-    pub(crate) fn panicked(task: usize, worker: Option<usize>, payload: Box<dyn Any + Send>) -> Self {
-        Self::new(ErrorKind::Panicked(panic_message(payload)), Some(task), worker, None)
+    pub(crate) fn panicked(task: usize, worker: Option<usize>, message: String) -> Self {
+        Self::new(ErrorKind::Panicked(message), Some(task), worker, None)
     }
 
     pub(crate) fn failed(
@@ -49,6 +55,10 @@ impl Error {
 
     pub(crate) fn lost(task: usize) -> Self {
         Self::new(ErrorKind::Lost, Some(task), None, None)
+    }
+
+    pub(crate) fn too_many_workers(workers: usize) -> Self {
+        Self::new(ErrorKind::TooManyWorkers(workers), None, None, None)
     }
 
     pub(crate) fn spawn(worker: usize, source: std::io::Error) -> Self {
@@ -86,15 +96,25 @@ impl Error {
     }
 }
 
-/// The text of a caught panic's payload: its message, as the standard library prints it.
+/// The text of a caught panic's payload: its message, in one line.
+///
+/// What stands on lines of its own, such as the two sides of an `assert_eq!`, comes behind commas.
 pub fn panic_message(payload: Box<dyn Any + Send>) -> String {
-    match payload.downcast::<String>() {
-        Ok(text) => *text,
-        Err(payload) => match payload.downcast_ref::<&'static str>() {
-            Some(text) => (*text).to_owned(),
-            None => "a panic whose payload is not text".to_owned(),
-        },
+    let text = match payload.downcast_ref::<String>() {
+        Some(text) => Some(&**text),
+        None => payload.downcast_ref::<&'static str>().copied(),
+    };
+    let text = text.map_or("a panic whose payload is not text".to_owned(), one_line);
+    // A payload may be anything, and panic again when it is dropped: whoever asks has a task to answer. That
+    // panic's own payload is let be, for there would be no end to it.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
     }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// The messages of an error and its causes, but for those that the message before them tells already.
@@ -116,6 +136,7 @@ impl fmt::Display for Error {
         let Inner { kind, task, worker, source } = &*self.0;
         match (kind, task) {
             (ErrorKind::Spawn, _) => write!(f, "no thread for worker {}", worker.unwrap_or(0))?,
+            (ErrorKind::TooManyWorkers(_), _) => {}
             (_, Some(task)) => write!(f, "task {task}")?,
             (_, None) => write!(f, "a task")?,
         }
@@ -125,6 +146,9 @@ impl fmt::Display for Error {
             ErrorKind::TimedOut(limit) => write!(f, " took longer than {limit:?}")?,
             ErrorKind::Lost => write!(f, " was lost: the pool ended before it ran")?,
             ErrorKind::Spawn => {}
+            ErrorKind::TooManyWorkers(workers) => {
+                write!(f, "workers: expected at most {MOST_WORKERS}, got {workers}")?;
+            }
         }
         if let (Some(worker), false) = (worker, *kind == ErrorKind::Spawn) {
             write!(f, " (worker {worker})")?;

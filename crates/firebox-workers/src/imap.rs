@@ -86,7 +86,7 @@ where
     fn size_hint(&self) -> (usize, Option<usize>) {
         let ahead = self.window.len();
         let (low, high) = self.tasks.size_hint();
-        (low + ahead, high.map(|high| high + ahead))
+        (low.saturating_add(ahead), high.and_then(|high| high.checked_add(ahead)))
     }
 }
 
@@ -140,6 +140,6 @@ where
     fn size_hint(&self) -> (usize, Option<usize>) {
         let ahead = self.dispatch.outstanding();
         let (low, high) = self.tasks.size_hint();
-        (low + ahead, high.map(|high| high + ahead))
+        (low.saturating_add(ahead), high.and_then(|high| high.checked_add(ahead)))
     }
 }

@@ -1,6 +1,7 @@
 //! A fixed set of named threads and the queue that feeds them.
 
 use std::cell::Cell;
+use std::io::{Error as IoError, ErrorKind as IoErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -13,6 +14,7 @@ use crate::Error;
 use crate::answer::{Answer, Answered};
 use crate::chunk::{ChunkSize, Chunked, Chunks};
 use crate::dispatch::{Dispatch, MAX_IN_FLIGHT};
+use crate::error::{MOST_WORKERS, panic_message};
 use crate::handle::Handle;
 use crate::imap::{Imap, ImapUnordered};
 use crate::watch::Overdue;
@@ -64,7 +66,8 @@ impl Pool {
     /// With 0 workers each task runs in the caller when its result is asked for.
     ///
     /// # Errors
-    /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give.
+    /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give,
+    /// [`ErrorKind::TooManyWorkers`](crate::ErrorKind::TooManyWorkers) beyond 16,384.
     pub fn threads(workers: usize) -> Result<Self, Error> {
         Self::named("firebox", workers)
     }
@@ -72,8 +75,10 @@ impl Pool {
     /// A pool whose threads are called `name-0`, `name-1`, …. See [`Pool::threads`].
     ///
     /// # Errors
-    /// As for [`threads`](Pool::threads).
+    /// As for [`threads`](Pool::threads), and [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) for a name with a
+    /// NUL, which no thread can have.
     pub fn named(name: &str, workers: usize) -> Result<Self, Error> {
+        check(workers)?;
         static IDS: AtomicU64 = AtomicU64::new(1);
         let (queue, waiting) = bounded::<Message>(QUEUE);
         let pool = Pool {
@@ -99,6 +104,8 @@ impl Pool {
     /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut); its thread, which nothing can stop, is left to itself,
     /// and a new one takes its place.
     ///
+    /// A limit of zero gives up whatever is not done when somebody looks; one beyond all time is none.
+    ///
     /// Limits are watched while a result of any of the pool's streams is waited for, and while the pool ends.
     /// Without workers they aren't, and tasks of [`submit`](Pool::submit) have none: their handle can be waited for
     /// with a limit of its own.
@@ -108,6 +115,10 @@ impl Pool {
     }
 
     fn spawn(&self, worker: usize) -> Result<Place, Error> {
+        if self.name.contains('\0') {
+            let text = format!("expected a name without NUL, got {:?}", self.name);
+            return Err(Error::spawn(worker, IoError::new(IoErrorKind::InvalidInput, text)));
+        }
         let (id, waiting) = (self.id, self.waiting.clone());
         let employed = Arc::new(AtomicBool::new(true));
         let here = Arc::clone(&employed);
@@ -116,7 +127,10 @@ impl Pool {
             for message in waiting {
                 // A task's own panic is caught with the task. What is left is a value that panics when it is
                 // dropped: the task was answered, as lost if need be, and the thread stays.
-                let _ = catch_unwind(AssertUnwindSafe(|| message(worker)));
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| message(worker))) {
+                    // Which may be such a value, too.
+                    panic_message(payload);
+                }
                 if !here.load(Ordering::Acquire) {
                     return;
                 }
@@ -155,9 +169,11 @@ impl Pool {
     pub(crate) fn until_overdue(&self) -> Option<Duration> {
         let limit = self.limit?;
         let first = self.watched().iter().filter_map(|watch| watch.first_end()).min();
-        let wait = first.map_or(limit, |end| end.saturating_duration_since(Instant::now()));
+        // While no task runs none can be late: to look again at once would keep a core busy.
+        let idle = limit.max(Duration::from_millis(1));
+        let wait = first.map_or(idle, |end| end.saturating_duration_since(Instant::now()).min(limit));
         // The longest wait that every system takes.
-        Some(wait.min(limit).min(Duration::from_secs(3600)))
+        Some(wait.min(Duration::from_secs(3600)))
     }
 
     /// Answers for the tasks that are too late, and gives their places to new threads.
@@ -180,8 +196,9 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give. Those that it gave
-    /// stay.
+    /// stay. [`ErrorKind::TooManyWorkers`](crate::ErrorKind::TooManyWorkers) beyond 16,384.
     pub fn grow(&self, workers: usize) -> Result<(), Error> {
+        check(workers)?;
         if self.queue.is_none() {
             return Ok(());
         }
@@ -235,7 +252,8 @@ impl Pool {
         I: IntoIterator<Item = T>,
     {
         let tasks = tasks.into_iter();
-        let mut results = Vec::with_capacity(tasks.size_hint().0);
+        // An iterator may promise more than ever come: those of a call that ends at its first error, for one.
+        let mut results = Vec::with_capacity(tasks.size_hint().0.min(MAX_IN_FLIGHT));
         let size = if self.limit.is_some() { ChunkSize::one() } else { ChunkSize::adaptive() };
         let chunks = Chunks { tasks, size: Arc::clone(&size) };
         let mut stream = self.imap(Chunked { work, size }, chunks, self.ample());
@@ -244,8 +262,8 @@ impl Pool {
             for result in ran.results {
                 results.push(each(results.len(), worker, result)?);
             }
-            if let Some(payload) = ran.panicked {
-                return Err(Error::panicked(results.len(), worker, payload));
+            if let Some(message) = ran.panicked {
+                return Err(Error::panicked(results.len(), worker, message));
             }
         }
         Ok(results)
@@ -333,8 +351,8 @@ impl Pool {
         let (to, from) = bounded(1);
         let answer = Answer::new(0, to);
         let run = move |worker: Option<usize>| {
-            let result =
-                catch_unwind(AssertUnwindSafe(task)).map_err(|payload| Error::panicked(0, worker, payload));
+            let result = catch_unwind(AssertUnwindSafe(task))
+                .map_err(|payload| Error::panicked(0, worker, panic_message(payload)));
             answer.give(Answered { task: 0, worker, result });
         };
         if self.runs_inline() && !self.is_closed() {
@@ -426,6 +444,11 @@ impl Drop for Pool {
         self.waiting.try_iter().for_each(drop);
         self.join_all();
     }
+}
+
+/// Refuses more threads than a pool may have.
+fn check(workers: usize) -> Result<(), Error> {
+    if workers > MOST_WORKERS { Err(Error::too_many_workers(workers)) } else { Ok(()) }
 }
 
 /// Nothing panics under the pool's own locks.

@@ -489,3 +489,142 @@ fn slow_tasks_behind_cheap_ones_are_shared_out() {
     who[100_000..].iter().for_each(|&worker| counts[worker] += 1);
     assert!(counts.iter().all(|&count| count >= 400), "4,000 slow tasks by worker: {counts:?}");
 }
+
+/// What `fn main() -> Result<(), BoxError>` prints of an error.
+fn printed(error: firebox_workers::Error) -> String {
+    let main = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> { Err(error.into()) };
+    format!("Error: {:?}", main().unwrap_err())
+}
+
+#[test]
+fn an_error_prints_in_one_line_with_its_causes() {
+    let pool = Pool::threads(1).unwrap();
+    let sides = |task: usize| assert_eq!(task, 1, "no sides but one");
+    let error = pool.imap(sides, [2], 1).next().unwrap().unwrap_err();
+    let text = "Error: task 0 panicked: assertion `left == right` failed: no sides but one, left: 2, right: 1 (worker 0)";
+    assert_eq!(printed(error), text);
+    let parse = |text: &str| text.parse::<u8>();
+    let error = pool.try_map(parse, ["1", "x"]).unwrap_err();
+    assert_eq!(printed(error), "Error: task 1 failed (worker 0): invalid digit found in string");
+    let error = Pool::threads(0).unwrap().imap(|_: u8| panic!("{}", "two\n\n lines\n"), [1], 1).next();
+    assert_eq!(printed(error.unwrap().unwrap_err()), "Error: task 0 panicked: two, lines");
+    pool.close();
+    assert_eq!(
+        printed(pool.map(|x: u8| x, [1]).unwrap_err()),
+        "Error: task 0 was lost: the pool ended before it ran"
+    );
+}
+
+#[test]
+fn a_number_of_threads_that_nobody_can_mean_is_refused() {
+    for workers in [usize::MAX, usize::MAX / 2, 16_385] {
+        let error = Pool::threads(workers).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::TooManyWorkers(workers));
+        assert_eq!(error.to_string(), format!("workers: expected at most 16384, got {workers}"));
+        let pool = Pool::threads(1).unwrap();
+        assert_eq!(pool.grow(workers).unwrap_err().kind(), &ErrorKind::TooManyWorkers(workers));
+        assert_eq!((pool.workers(), pool.map(|x: u8| x, [7]).unwrap()), (1, vec![7]));
+    }
+    let error = Pool::named("fire\0box", 1).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (
+            &ErrorKind::Spawn,
+            "no thread for worker 0: expected a name without NUL, got \"fire\\0box\"".to_owned()
+        )
+    );
+}
+
+/// A payload of a panic that panics itself, with another such payload.
+struct Payload(usize);
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        if self.0 > 0 {
+            std::panic::panic_any(Payload(self.0 - 1));
+        }
+    }
+}
+
+#[test]
+fn a_panic_with_any_payload_is_answered() {
+    let (to, from) = mpsc::channel();
+    // In a thread of its own: were a task not answered, the stream would wait for ever.
+    thread::spawn(move || {
+        for workers in WORKERS {
+            for limit in [None, Some(Duration::MAX)] {
+                let mut pool = Pool::threads(workers).unwrap();
+                if let Some(limit) = limit {
+                    pool = pool.with_timeout(limit);
+                }
+                let work = |task: usize| match task % 3 {
+                    1 => std::panic::panic_any(7u32),
+                    2 => std::panic::panic_any(Payload(3)),
+                    _ => task,
+                };
+                for (task, result) in pool.imap(work, 0..30, 4).enumerate() {
+                    let text = "a panic whose payload is not text".to_owned();
+                    match (task % 3, result) {
+                        (0, result) => assert_eq!(result.unwrap(), task),
+                        (_, result) => assert_eq!(result.unwrap_err().kind(), &ErrorKind::Panicked(text)),
+                    }
+                }
+                let handle = pool.submit(|| std::panic::panic_any(Payload(1)));
+                assert!(matches!(handle.wait().unwrap_err().kind(), ErrorKind::Panicked(_)));
+                assert_eq!(pool.map(|x: usize| x, 0..9).unwrap(), (0..9).collect::<Vec<_>>());
+            }
+        }
+        to.send(()).unwrap();
+    });
+    from.recv_timeout(Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn tasks_without_an_end_are_no_overflow() {
+    for workers in WORKERS {
+        let pool = Pool::threads(workers).unwrap();
+        let mut stream = pool.imap(|x: u64| x, 0u64.., 3);
+        assert_eq!(stream.size_hint(), (usize::MAX, None));
+        assert_eq!(stream.by_ref().take(5).map(Result::unwrap).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        assert_eq!(stream.size_hint(), (usize::MAX, None));
+        drop(stream);
+        let unordered = pool.imap_unordered(|x: u64| x, 0..u64::MAX, usize::MAX);
+        assert!(unordered.size_hint().0 >= usize::MAX - (1 << 16));
+        drop(unordered);
+        // As many results as are promised would not fit any memory.
+        let until = |x: u64| if x < 1000 { Ok(x) } else { Err("far enough") };
+        let error = pool.try_map(until, 0u64..).unwrap_err();
+        assert_eq!((error.task(), error.kind()), (Some(1000), &ErrorKind::Failed));
+        assert!(pool.try_map(until, 0..u64::MAX).is_err());
+    }
+}
+
+#[test]
+fn limits_of_any_length_end_what_they_must_and_nothing_else() {
+    let none = Duration::ZERO;
+    for workers in WORKERS {
+        let pool = Pool::threads(workers).unwrap().with_timeout(none);
+        // Each task is answered: by its result if it was quick, or as late.
+        let results: Vec<_> = pool.imap(|x: usize| x, 0..50, 4).collect();
+        assert_eq!(results.len(), 50);
+        for (task, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(done) => assert_eq!(done, task),
+                Err(error) => assert_eq!(error.kind(), &ErrorKind::TimedOut(none)),
+            }
+        }
+        let handle = pool.submit(|| 7);
+        assert_eq!(handle.wait_timeout(Duration::MAX).unwrap().unwrap(), 7);
+        let (release, gate) = mpsc::channel::<()>();
+        if workers > 0 {
+            let waits = pool.submit(move || gate.recv().is_ok());
+            let waits = waits.wait_timeout(none).unwrap_err();
+            release.send(()).unwrap();
+            assert!(waits.wait().unwrap());
+        }
+        pool.close();
+        pool.close();
+        assert_eq!(pool.submit(|| 7).wait().unwrap_err().kind(), &ErrorKind::Lost);
+        pool.join();
+    }
+}

@@ -32,15 +32,16 @@ impl<D, I, S: Fn(&I) -> usize> Cache<D, I, S> {
         (self.kept.read().unwrap_or_else(|poisoned| poisoned.into_inner()).len(), bytes)
     }
 
-    /// Whether an item may be let in; if so, it is counted.
-    fn admit(&self, item: &I) -> bool {
+    /// The size of an item if it may be let in, by which it is counted.
+    fn admit(&self, item: &I) -> Option<usize> {
         let size = (self.size)(item);
         let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // No more than the budget was ever let in.
         let admitted = size <= self.budget - *bytes;
         if admitted {
             *bytes += size;
         }
-        admitted
+        admitted.then_some(size)
     }
 }
 
@@ -57,12 +58,13 @@ where
             return Ok(item);
         }
         let item = self.dataset.get(index)?;
-        if self.admit(&item) {
+        if let Some(size) = self.admit(&item) {
             let mut kept = self.kept.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             if kept.insert(index, item.clone()).is_some() {
-                // Two workers read it at the same time: it was counted twice.
+                // Two workers read it at the same time: it was counted twice, with the size that each of them
+                // was told.
                 let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                *bytes -= (self.size)(&item);
+                *bytes -= size;
             }
         }
         Ok(item)

@@ -1,15 +1,17 @@
 //! Lines of text files, as a stream.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use crate::dataset::shards::{Records, Shards};
 use crate::error::{Error, ErrorKind};
+use crate::text_file::{GZIP, LONGEST_MARK, cut_line_end, mark};
 
 /// Text files as shards whose records are lines: JSON Lines, CSV without quoted line ends, plain text.
 ///
-/// Lines come without their end. They must be UTF-8. A position in a file is found by seeking.
+/// Lines come without their end, `\n` or `\r\n`, and the first without a byte order mark; a `\r` elsewhere
+/// stays. They must be UTF-8. A position in a file is found by seeking, so that it must not be packed.
 #[derive(Clone, Debug)]
 pub struct Lines {
     files: Vec<PathBuf>,
@@ -31,11 +33,28 @@ impl Shards for Lines {
     }
 
     fn open(&self, shard: usize, offset: u64) -> Result<Box<dyn Records<String, Error>>, Error> {
-        let path = self.files[shard].clone();
+        let Some(path) = self.files.get(shard).cloned() else {
+            let text = format!("expected a shard below {}, got {shard}", self.files.len());
+            return Err(Error::new(ErrorKind::Config, text));
+        };
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "cannot be read").at_path(&path).caused_by(error)
         };
         let mut file = BufReader::new(File::open(&path).map_err(failed)?);
+        let offset = match offset {
+            0 => {
+                let mut head = Vec::new();
+                file.by_ref().take(LONGEST_MARK as u64).read_to_end(&mut head).map_err(failed)?;
+                if head.starts_with(&GZIP) {
+                    let text =
+                        "expected lines of text, got a file packed with gzip, in which no line can be found";
+                    return Err(Error::new(ErrorKind::Format, text).at_path(path));
+                }
+                mark(&head).map_err(|error| error.at_path(&path))? as u64
+            }
+            // Places stay those in the file: whoever goes on in its middle is behind the mark.
+            offset => offset,
+        };
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
         Ok(Box::new(LineReader { path, file, offset, broken: false }))
     }
@@ -69,10 +88,7 @@ impl Iterator for LineReader {
             Ok(bytes) => {
                 let start = self.offset;
                 self.offset += bytes as u64;
-                if line.ends_with(b"\n") {
-                    line.pop();
-                    line.pop_if(|byte| *byte == b'\r');
-                }
+                cut_line_end(&mut line);
                 Some(String::from_utf8(line).map_err(|error| {
                     let text = format!("the line at byte {start} is not UTF-8");
                     Error::new(ErrorKind::Format, text).at_path(&self.path).caused_by(error.utf8_error())

@@ -108,8 +108,10 @@ impl<S> LoaderBuilder<S> {
     /// The number of worker threads. 0 makes each batch in the thread that asks for it. The batches are the same with
     /// any number.
     ///
-    /// By default the loader chooses: it begins with half of the cores and adds workers as long as the consumer waits
-    /// and they make it faster. [`EpochReport::chosen`](crate::EpochReport::chosen) says what it chose.
+    /// By default the loader chooses: it begins with half of the cores and adds workers as long as the
+    /// consumer waits and they make it faster: to as many as there are cores, and beyond that only if they
+    /// spend time on waiting for something else, such as a disk.
+    /// [`EpochReport::chosen`](crate::EpochReport::chosen) says what it chose.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = Some(workers);
         self
@@ -200,9 +202,10 @@ where
     /// by all workers, and may fail with any error.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the batch size, the prefetch depth or the number of readers is 0, if there are more than
-    /// 1,024 workers and readers, or if there is a time limit or there are readers, but no workers;
-    /// [`ErrorKind::Workers`] if there are no threads to be had.
+    /// [`ErrorKind::Config`] if the batch size, the prefetch depth or the number of readers is 0, if there
+    /// are more than 1,024 workers and readers, if a sample takes more bytes than can be addressed, or if
+    /// there is a time limit or there are readers, but no workers; [`ErrorKind::Workers`] if there are no
+    /// threads to be had.
     pub fn build<C, F>(self, collate: C, transform: F) -> Result<Loader<C>, Error>
     where
         C: Collate,
@@ -258,6 +261,9 @@ impl Settings {
                 format!("on error: expected a share from 0 to 1, got {share}"),
             )?;
         }
+        let most = isize::MAX as usize;
+        let fits = collate.fixed_bytes(1).is_none_or(|bytes| bytes <= most);
+        expect(fits, format!("layout: expected samples of at most {most} bytes, got more"))?;
         for (what, is_set) in [("readers", readers > 0), ("timeout", self.timeout.is_some())] {
             expect(workers > 0 || !is_set, format!("{what}: expected at least 1 worker, got 0"))?;
         }

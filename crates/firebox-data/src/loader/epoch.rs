@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::batches::Delivered;
 use crate::collate::Collate;
 use crate::error::Error;
-use crate::loader::auto::Span;
+use crate::loader::auto::{Span, cores};
 use crate::loader::fault::{Incident, Remedy};
 use crate::loader::plan::{Known, Plan};
-use crate::loader::report::EpochReport;
+use crate::loader::report::{Busy, EpochReport, counted};
+use crate::loader::stint::Stint;
 use crate::loader::task::{Executor, Made};
 use crate::loader::window::{Polled, Window};
 use crate::loader::{Loader, LoaderState};
@@ -72,7 +73,8 @@ impl<'l, C: Collate> Epoch<'l, C> {
         let begun = Instant::now();
         let limit = loader.executor.on_error.limit(total.samples);
         let window = Some(Window::new(loader, executor, state.epoch, plan, limit));
-        let report = EpochReport { epoch: state.epoch, workers: loader.workers(), ..EpochReport::default() };
+        let (epoch, workers, cores) = (state.epoch, loader.workers(), cores());
+        let report = EpochReport { epoch, workers, cores, ..EpochReport::default() };
         let (delivered, ahead) = (state.batch, state.delivered_ahead());
         Epoch {
             loader,
@@ -120,7 +122,8 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     fn poll(&mut self, wait: bool) -> Poll<Option<Result<C::Batch, Error>>> {
-        let before = (self.report.elapsed, self.report.waited, self.report.busy.total(), self.report.samples);
+        let EpochReport { elapsed, waited, busy, samples, .. } = self.report;
+        let before = Before { elapsed, waited, busy, samples };
         loop {
             let Some(window) = &mut self.window else { return Poll::Ready(None) };
             let asked = Instant::now();
@@ -135,8 +138,10 @@ impl<'l, C: Collate> Epoch<'l, C> {
                     return Poll::Ready(None);
                 }
             };
-            let batch = self.take(batch, *made);
-            self.account(before);
+            let mut made = *made;
+            let stints = std::mem::take(&mut made.stints);
+            let batch = self.take(batch, made);
+            self.account(before, &stints);
             if batch.is_some() {
                 return Poll::Ready(batch);
             }
@@ -156,19 +161,19 @@ impl<'l, C: Collate> Epoch<'l, C> {
                 too_many = Some(incident.error.clone());
                 incident.remedy = Remedy::None;
             }
-            self.report.incidents.push(incident);
+            self.report.note(incident);
         }
-        self.report.busy.add(made.busy);
         match (too_many, made.batch) {
             (Some(error), _) => {
                 self.window = None;
-                let text = format!("more than {limit} samples of epoch {} cannot be made", self.report.epoch);
+                let samples = counted(limit, "sample");
+                let text = format!("more than {samples} of epoch {} cannot be made", self.report.epoch);
                 Some(Err(error.within(text)))
             }
             (None, Err(error)) => {
                 self.window = None;
                 if error.index().is_some() {
-                    self.report.incidents.push(Incident { error: error.clone(), remedy: Remedy::None });
+                    self.report.note(Incident { error: error.clone(), remedy: Remedy::None });
                 }
                 Some(Err(error))
             }
@@ -186,27 +191,41 @@ impl<'l, C: Collate> Epoch<'l, C> {
         }
     }
 
-    /// Notes how the last batch went.
-    fn account(&mut self, before: (Duration, Duration, Duration, usize)) {
-        let (elapsed, waited, busy, samples) = before;
-        let report = &self.report;
+    /// Notes how the last batch went, and the work that was done for it.
+    fn account(&mut self, before: Before, stints: &[Stint]) {
+        let report = &mut self.report;
+        stints.iter().for_each(|stint| report.busy.add(stint.busy));
+        let busy = report.busy.less(before.busy);
+        let queued = stints.iter().map(|stint| stint.queued).fold(Duration::ZERO, Duration::saturating_add);
         let span = Span {
-            elapsed: report.elapsed - elapsed,
-            waited: report.waited - waited,
-            busy: report.busy.total() - busy,
-            samples: report.samples - samples,
+            elapsed: report.elapsed.saturating_sub(before.elapsed),
+            waited: report.waited.saturating_sub(before.waited),
+            busy: busy.total(),
+            computing: busy.computing.saturating_add(queued),
+            samples: report.samples - before.samples,
         };
+        report.timeline.note(report.elapsed, span.waited, span.samples);
+        for stint in stints {
+            let begun = stint.begun.saturating_duration_since(self.begun);
+            report.timeline.enter(begun, stint.took, stint.busy);
+        }
+        // The first batch is waited for in any case, and says nothing of those behind it.
+        let tells = report.batches > 1 || self.total == Some(1);
+        let span = if tells { span } else { Span::default() };
         if let Some(text) = self.loader.adapt(span) {
             self.report.workers = self.loader.workers();
             self.report.chosen = Some(text);
         }
-        self.report.timeline.note(
-            self.report.elapsed,
-            self.report.waited,
-            self.report.samples,
-            self.report.busy,
-        );
     }
+}
+
+/// What the report said before a batch.
+#[derive(Clone, Copy)]
+struct Before {
+    elapsed: Duration,
+    waited: Duration,
+    busy: Busy,
+    samples: usize,
 }
 
 impl<C: Collate> Iterator for Epoch<'_, C> {

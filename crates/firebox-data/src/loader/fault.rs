@@ -149,7 +149,10 @@ pub enum Remedy {
 impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.remedy {
-            Remedy::Retried(tries) => write!(f, "{}; made after {tries} more tries", self.error),
+            Remedy::Retried(tries) => match tries {
+                1 => write!(f, "{}; made after 1 more try", self.error),
+                _ => write!(f, "{}; made after {tries} more tries", self.error),
+            },
             Remedy::Skipped => write!(f, "{}; skipped", self.error),
             Remedy::Replaced(index) => write!(f, "{}; sample {index} took its place", self.error),
             Remedy::None => write!(f, "{}", self.error),

@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod slice;
 mod state;
+mod stint;
 mod stream;
 mod task;
 mod timeline;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::Duration;
+
+use crate::loader::stint::Stint;
 
 /// What comes next in an epoch.
 pub(super) enum Planned {
@@ -21,9 +22,9 @@ pub(super) trait Plan {
     /// Waits until the next batch is known, or the end.
     fn wait(&mut self) {}
 
-    /// The time that workers have spent on reading for the plan, since this was last asked.
-    fn reading(&mut self) -> Duration {
-        Duration::ZERO
+    /// What workers have read for the plan, since this was last asked.
+    fn reading(&mut self) -> Vec<Stint> {
+        Vec::new()
     }
 
     /// Hears that a batch is with the consumer.

@@ -20,21 +20,47 @@ pub struct Busy {
     pub collating: Duration,
     /// Putting batches on the device: what its one thread spent, beside the workers.
     pub uploading: Duration,
+    /// How much of reading, transforming and collating a core was at it, and the worker did not wait for
+    /// something. Known of worker threads on Linux; elsewhere it is all of them.
+    pub computing: Duration,
 }
 
 impl Busy {
+    /// Each time by itself, put together with that of another.
+    fn zip(self, other: Busy, with: impl Fn(Duration, Duration) -> Duration) -> Busy {
+        Busy {
+            reading: with(self.reading, other.reading),
+            transforming: with(self.transforming, other.transforming),
+            collating: with(self.collating, other.collating),
+            uploading: with(self.uploading, other.uploading),
+            computing: with(self.computing, other.computing),
+        }
+    }
+
     pub(super) fn add(&mut self, other: Busy) {
-        self.reading += other.reading;
-        self.transforming += other.transforming;
-        self.collating += other.collating;
-        self.uploading += other.uploading;
+        *self = self.zip(other, Duration::saturating_add);
+    }
+
+    pub(super) fn less(self, other: Busy) -> Busy {
+        self.zip(other, Duration::saturating_sub)
+    }
+
+    /// What falls upon a part of the time, rounded down to nanoseconds.
+    pub(super) fn part(self, part: Duration, whole: Duration) -> Busy {
+        let (part, whole) = (part.as_nanos(), whole.as_nanos().max(1));
+        let nanos = |time: Duration| time.as_nanos().saturating_mul(part) / whole;
+        let time = |time| Duration::from_nanos(u64::try_from(nanos(time)).unwrap_or(u64::MAX));
+        self.zip(Busy::default(), |own, _| time(own))
     }
 
     /// What the workers spent.
     pub(super) fn total(self) -> Duration {
-        self.reading + self.transforming + self.collating
+        self.reading.saturating_add(self.transforming).saturating_add(self.collating)
     }
 }
+
+/// The incidents that a report names; further ones are counted.
+pub(super) const NAMED: usize = 100;
 
 /// An account of an epoch so far, from [`Epoch::report`](crate::Epoch::report).
 #[derive(Clone, Debug, Default)]
@@ -46,8 +72,11 @@ pub struct EpochReport {
     pub batches: usize,
     /// Samples in them.
     pub samples: usize,
-    /// Samples that were not made at first, in the order of delivery, with what came of them.
+    /// Samples that were not made at first, in the order of delivery, with what came of them: the first
+    /// hundred, and the one that ended the epoch, if one did. However many there are, the report stays small.
     pub incidents: Vec<Incident>,
+    /// How many there were beside those that are named.
+    pub more_incidents: usize,
     /// From the iterator's start to its last batch.
     pub elapsed: Duration,
     /// How much of it the consumer spent waiting in `next`.
@@ -56,10 +85,17 @@ pub struct EpochReport {
     pub busy: Busy,
     /// The number of workers; without any the consumer does their work while it waits.
     pub workers: usize,
+    /// The number of cores that the process may use.
+    pub cores: usize,
+    /// Whether the consumer computes on these cores, too, so that each takes the other's time; `None` if
+    /// nobody knows. Loaders whose batches are put on a device know it.
+    pub on_cpu: Option<bool>,
     /// How the number of workers was chosen, if that was left to the loader.
     pub chosen: Option<String>,
     /// How it went over time.
     pub timeline: Timeline,
+    /// Of all incidents.
+    pub(crate) skipped: usize,
 }
 
 /// What an epoch's speed depended on.
@@ -86,24 +122,69 @@ pub enum Stage {
 }
 
 impl EpochReport {
-    /// The number of samples that their batches went without.
-    pub fn skipped(&self) -> usize {
-        self.incidents.iter().filter(|incident| incident.remedy == Remedy::Skipped).count()
+    /// Takes note of a sample that was not made at first.
+    pub(super) fn note(&mut self, incident: Incident) {
+        self.skipped += usize::from(incident.remedy == Remedy::Skipped);
+        // What ended the epoch comes last, and is named in any case.
+        match self.incidents.len() < NAMED || incident.remedy == Remedy::None {
+            true => self.incidents.push(incident),
+            false => self.more_incidents += 1,
+        }
     }
 
-    /// Samples a second, the consumer's own time included.
+    /// The number of samples that their batches went without.
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    /// Samples a second, the consumer's own time included; 0 before the first.
     pub fn samples_per_s(&self) -> f64 {
-        self.samples as f64 / self.elapsed.as_secs_f64()
+        self.samples as f64 / self.elapsed.max(Duration::from_nanos(1)).as_secs_f64()
+    }
+
+    /// The share of all cores' time that the workers computed, from 0 to 1.
+    pub fn cores_share(&self) -> f64 {
+        let all = self.elapsed.as_secs_f64() * self.cores.max(1) as f64;
+        if all > 0.0 { (self.busy.computing.as_secs_f64() / all).min(1.0) } else { 0.0 }
+    }
+
+    /// The share of the elapsed time that a [`Cache`](crate::Cache), or any way to have samples without work,
+    /// could save at most, from 0 to 1, if the consumer computes on the cores that the workers have; `None`
+    /// if it doesn't, or nobody knows.
+    ///
+    /// In time T the consumer waited w, and the workers computed for W on N cores. Without them it need not
+    /// wait, and gets back, in the best case, the cores' time that they took beside it: W, which all N cores
+    /// do in W/N. So the epoch would take T − w − W/N at least.
+    pub fn cache_saving(&self) -> Option<f64> {
+        let waited = self.waited.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+        self.on_cpu.unwrap_or(false).then(|| (waited + self.cores_share()).min(1.0))
+    }
+
+    /// The verdict, with what the workers took of the cores, and what a cache would bring if that is worth a
+    /// word.
+    fn judgement(&self) -> String {
+        let verdict = self.verdict();
+        let cores = counted(self.cores.max(1), "core");
+        let share = format!("{verdict}, workers took {:.0} % of {cores}", 100.0 * self.cores_share());
+        match (verdict, self.cache_saving()) {
+            // As much as has a wait be called data-bound.
+            (Verdict::ComputeBound, Some(saving)) if self.cores_share() > 0.05 => {
+                // Rounded up, but for what is an error of rounding itself.
+                let most = (100.0 * saving - 1e-6).ceil();
+                format!("{share}: a cache would save at most {most:.0} % of the time")
+            }
+            _ => share,
+        }
     }
 
     /// Whether the data or the consumer decided the speed: data-bound if more than a twentieth of the time was spent
     /// waiting for them.
     pub fn verdict(&self) -> Verdict {
-        if self.waited * 20 <= self.elapsed {
+        if self.waited.saturating_mul(20) <= self.elapsed {
             return Verdict::ComputeBound;
         }
-        let Busy { reading, transforming, collating, uploading } = self.busy;
-        if uploading > self.busy.total() / self.workers.max(1) as u32 {
+        let Busy { reading, transforming, collating, uploading, .. } = self.busy;
+        if uploading.as_secs_f64() > self.busy.total().as_secs_f64() / self.workers.max(1) as f64 {
             return Verdict::DataBound(Stage::Uploading);
         }
         let stages =
@@ -125,10 +206,20 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// A number of things, in words.
+pub(super) fn counted(number: usize, thing: &str) -> String {
+    let plural = match number {
+        1 => "",
+        _ if thing.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{number} {thing}{plural}")
+}
+
 /// As an object: counts, seconds, the verdict and the incidents as text.
 impl Serialize for EpochReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("EpochReport", 15)?;
+        let mut report = serializer.serialize_struct("EpochReport", 20)?;
         report.serialize_field("epoch", &self.epoch)?;
         report.serialize_field("batches", &self.batches)?;
         report.serialize_field("samples", &self.samples)?;
@@ -139,32 +230,39 @@ impl Serialize for EpochReport {
         report.serialize_field("transforming_s", &self.busy.transforming.as_secs_f64())?;
         report.serialize_field("collating_s", &self.busy.collating.as_secs_f64())?;
         report.serialize_field("uploading_s", &self.busy.uploading.as_secs_f64())?;
+        report.serialize_field("computing_s", &self.busy.computing.as_secs_f64())?;
         report.serialize_field("workers", &self.workers)?;
+        report.serialize_field("cores", &self.cores)?;
+        report.serialize_field("cores_share", &self.cores_share())?;
+        match self.cache_saving() {
+            Some(saving) => report.serialize_field("cache_saving", &saving)?,
+            None => report.skip_field("cache_saving")?,
+        }
         match &self.chosen {
             Some(chosen) => report.serialize_field("chosen", chosen)?,
             None => report.skip_field("chosen")?,
         }
         report.serialize_field("timeline", &self.timeline.slices().collect::<Vec<_>>())?;
-        report.serialize_field("verdict", &self.verdict().to_string())?;
+        report.serialize_field("verdict", &self.judgement())?;
         let incidents: Vec<_> = self.incidents.iter().map(Incident::to_string).collect();
         report.serialize_field("incidents", &incidents)?;
+        report.serialize_field("more_incidents", &self.more_incidents)?;
         report.end()
     }
 }
 
 impl fmt::Display for EpochReport {
-    /// One line, and one more for each incident.
+    /// One line, and one more for each incident that is named.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.busy.total().as_secs_f64().max(f64::MIN_POSITIVE);
         let share = |busy: Duration| 100.0 * busy.as_secs_f64() / total;
-        let verdict = self.verdict();
         write!(
             f,
-            "epoch {}: {} samples in {} batches, {} skipped, {:.1} s, {:.0} samples/s, {:.2} s waiting; workers busy {:.2} s \
-             (reading {:.0} %, transforming {:.0} %, collating {:.0} %); {verdict}",
+            "epoch {}: {} in {}, {} skipped, {:.1} s, {:.0} samples/s, {:.2} s waiting; workers busy {:.2} s \
+             (reading {:.0} %, transforming {:.0} %, collating {:.0} %); {}",
             self.epoch,
-            self.samples,
-            self.batches,
+            counted(self.samples, "sample"),
+            counted(self.batches, "batch"),
             self.skipped(),
             self.elapsed.as_secs_f64(),
             self.samples_per_s(),
@@ -173,6 +271,7 @@ impl fmt::Display for EpochReport {
             share(self.busy.reading),
             share(self.busy.transforming),
             share(self.busy.collating),
+            self.judgement(),
         )?;
         if !self.busy.uploading.is_zero() {
             write!(f, "; uploading {:.2} s", self.busy.uploading.as_secs_f64())?;
@@ -183,6 +282,151 @@ impl fmt::Display for EpochReport {
         for incident in &self.incidents {
             write!(f, "\n  {incident}")?;
         }
+        if self.more_incidents > 0 {
+            write!(f, "\n  and {} more", self.more_incidents)?;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Ten seconds of two cores, of which the workers computed for `computing`.
+    fn report(computing: Duration, waited: Duration, on_cpu: Option<bool>) -> EpochReport {
+        let busy = Busy {
+            reading: ms(1000),
+            transforming: ms(3000),
+            collating: ms(1000),
+            computing,
+            ..Busy::default()
+        };
+        let (epoch, batches, samples, elapsed) = (3, 100, 6400, ms(10_000));
+        let (workers, cores) = (1, 2);
+        EpochReport {
+            epoch,
+            batches,
+            samples,
+            elapsed,
+            waited,
+            busy,
+            workers,
+            cores,
+            on_cpu,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_the_workers_take_from_the_cores_is_said() {
+        // 4.2 of 20 seconds of cores; 0.1 of 10 were waited: without either it would be 7.8 at least.
+        let cpu = report(ms(4200), ms(100), Some(true));
+        assert!((cpu.cores_share() - 0.21).abs() < 1e-9);
+        assert!((cpu.cache_saving().unwrap() - 0.22).abs() < 1e-9);
+        assert_eq!(
+            cpu.to_string(),
+            "epoch 3: 6400 samples in 100 batches, 0 skipped, 10.0 s, 640 samples/s, 0.10 s waiting; workers busy 5.00 s \
+             (reading 20 %, transforming 60 %, collating 20 %); compute-bound, workers took 21 % of 2 cores: a cache would \
+             save at most 22 % of the time"
+        );
+        // For who computes elsewhere it is information, and no loss.
+        for on_cpu in [Some(false), None] {
+            let text = report(ms(4200), ms(100), on_cpu).to_string();
+            assert!(text.ends_with("; compute-bound, workers took 21 % of 2 cores"), "{text}");
+            assert_eq!(report(ms(4200), ms(100), on_cpu).cache_saving(), None);
+        }
+        let little = report(ms(900), ms(100), Some(true)).to_string();
+        assert!(little.ends_with("; compute-bound, workers took 4 % of 2 cores"), "{little}");
+        // Who waits has another trouble first.
+        let waits = report(ms(4200), ms(6000), Some(true)).to_string();
+        assert!(waits.ends_with("; data-bound by transforming, workers took 21 % of 2 cores"), "{waits}");
+        let json = serde_json::to_value(&cpu).unwrap();
+        let verdict =
+            "compute-bound, workers took 21 % of 2 cores: a cache would save at most 22 % of the time";
+        assert_eq!(
+            (&json["verdict"], &json["cores"], &json["computing_s"]),
+            (&verdict.into(), &2.into(), &4.2.into())
+        );
+        for (field, expected) in [("cores_share", 0.21), ("cache_saving", 0.22)] {
+            assert!((json[field].as_f64().unwrap() - expected).abs() < 1e-9, "{field}");
+        }
+    }
+
+    #[test]
+    fn shares_stay_shares() {
+        // More computing than there are cores: workers that share them, or a clock that is wrong.
+        let much = report(ms(90_000), ms(9000), Some(true));
+        assert_eq!((much.cores_share(), much.cache_saving()), (1.0, Some(1.0)));
+    }
+
+    #[test]
+    fn a_report_of_nothing_has_no_odd_numbers() {
+        let mut report = EpochReport::default();
+        assert_eq!(
+            (report.samples_per_s(), report.cores_share(), report.verdict()),
+            (0.0, 0.0, Verdict::ComputeBound)
+        );
+        report.on_cpu = Some(true);
+        assert_eq!(report.cache_saving(), Some(0.0));
+        let none = "epoch 0: 0 samples in 0 batches, 0 skipped, 0.0 s, 0 samples/s, 0.00 s waiting; workers busy 0.00 s \
+                    (reading 0 %, transforming 0 %, collating 0 %); compute-bound, workers took 0 % of 1 core";
+        assert_eq!(report.to_string(), none);
+        (report.samples, report.batches) = (1, 1);
+        assert!(report.to_string().starts_with("epoch 0: 1 sample in 1 batch, "), "{report}");
+        assert!(report.samples_per_s().is_finite());
+        // Saturated times are no overflow.
+        let most = Duration::MAX;
+        let busy =
+            Busy { reading: most, transforming: most, collating: most, uploading: most, computing: most };
+        report = EpochReport {
+            waited: most,
+            elapsed: most,
+            busy,
+            workers: usize::MAX,
+            cores: usize::MAX,
+            ..report
+        };
+        report.busy.add(busy);
+        for elapsed in [most, Duration::ZERO, Duration::from_nanos(1)] {
+            report.elapsed = elapsed;
+            let json = serde_json::to_string(&report).unwrap();
+            assert!(!json.contains("null"), "{json}");
+            assert!(!report.to_string().contains("NaN") && !report.to_string().contains("inf"), "{report}");
+        }
+    }
+
+    #[test]
+    fn incidents_are_counted_and_the_first_of_them_named() {
+        let mut report = EpochReport::default();
+        let incident = |index, remedy| Incident {
+            error: Error::new(ErrorKind::Transform, "torn").at_index(index),
+            remedy,
+        };
+        for index in 0..10_000 {
+            let remedies = [Remedy::Skipped, Remedy::Replaced(0), Remedy::Retried(1)];
+            report.note(incident(index, remedies[index % 3]));
+        }
+        assert_eq!(
+            (report.incidents.len(), report.more_incidents, report.skipped()),
+            (NAMED, 10_000 - NAMED, 3334)
+        );
+        report.note(incident(10_000, Remedy::None));
+        assert_eq!(
+            report.incidents.last().unwrap().error.index(),
+            Some(10_000),
+            "what ended the epoch is named"
+        );
+        let text = report.to_string();
+        assert_eq!(text.lines().count(), 1 + NAMED + 1 + 1);
+        assert!(text.ends_with("\n  and 9900 more"), "{text}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!((&json["skipped"], &json["more_incidents"]), (&3334.into(), &9900.into()));
+        assert_eq!(json["incidents"].as_array().unwrap().len(), NAMED + 1);
     }
 }

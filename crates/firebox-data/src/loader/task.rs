@@ -17,6 +17,7 @@ use crate::loader::assembly::{Run, runs};
 use crate::loader::fault::{Incident, OnError, Remedy, Retry};
 use crate::loader::gate::{Gate, PATIENCE};
 use crate::loader::report::Busy;
+use crate::loader::stint::Stint;
 use crate::seed::{SampleRng, SampleRngs, Stream, derive_seed};
 use crate::sync::Arc;
 
@@ -83,7 +84,7 @@ struct Found {
     holes: Vec<usize>,
     incidents: Vec<(usize, Incident)>,
     error: Option<(usize, Error)>,
-    busy: Busy,
+    stints: Vec<Stint>,
 }
 
 impl<C: Collate> Attempt<C> {
@@ -156,13 +157,14 @@ pub(super) struct Made<B> {
     pub(super) samples: usize,
     /// In the order of the samples.
     pub(super) incidents: Vec<Incident>,
-    pub(super) busy: Busy,
+    /// What workers did for it.
+    pub(super) stints: Vec<Stint>,
 }
 
 impl<B> Made<B> {
     /// A batch that was not made at all.
     pub(super) fn failed(error: Error) -> Self {
-        Made { batch: Err(error), bytes: 0, samples: 0, incidents: Vec::new(), busy: Busy::default() }
+        Made { batch: Err(error), bytes: 0, samples: 0, incidents: Vec::new(), stints: Vec::new() }
     }
 }
 
@@ -266,6 +268,8 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
                 return Ran { made: Some(Box::new(Made::failed(error))), samples: 0, took: Duration::ZERO };
             }
         };
+        // The first run of a batch opens it, while the others wait for that.
+        let busy = Busy { collating: begun.elapsed(), ..Busy::default() };
         let first = task.start - attempt.positions.start;
         let timed_every = (samples / TIMED).max(1);
         let mut making = Making {
@@ -279,6 +283,7 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
             indices: Vec::with_capacity(samples),
             rngs: SampleRngs::new(self.seed, task.epoch),
             timed_every,
+            busy,
             found: Found::default(),
         };
         making.look_up();
@@ -286,9 +291,10 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
         let wanted = made && worker.progress();
         // The timed samples stand for all.
         let scale = samples as f64 / samples.div_ceil(timed_every).max(1) as f64;
-        let Making { slots, mut found, .. } = making;
-        found.busy.reading = found.busy.reading.mul_f64(scale);
-        found.busy.transforming = found.busy.transforming.mul_f64(scale);
+        let Making { slots, mut found, mut busy, .. } = making;
+        busy.reading = busy.reading.mul_f64(scale);
+        busy.transforming = busy.transforming.mul_f64(scale);
+        found.stints.push(Stint::end(begun, busy, worker));
         let made = if wanted { self.finish(task, slots, (&attempt, run), found, worker) } else { None };
         Ran { made, samples, took: begun.elapsed() }
     }
@@ -329,7 +335,7 @@ impl<C: Collate> Executor<C> {
         let mut found = attempt.found();
         found.holes.extend(met.holes);
         found.incidents.extend(met.incidents);
-        found.busy.add(met.busy);
+        found.stints.extend(met.stints);
         if let Some((place, error)) = met.error
             && found.error.as_ref().is_none_or(|(first, _)| place < *first)
         {
@@ -337,16 +343,16 @@ impl<C: Collate> Executor<C> {
         }
         drop(found);
         let buffer = slots.finish()?;
-        let Found { mut holes, mut incidents, error, mut busy } = std::mem::take(&mut *attempt.found());
+        let Found { mut holes, mut incidents, error, mut stints } = std::mem::take(&mut *attempt.found());
         let end = error.as_ref().map_or(usize::MAX, |(place, _)| *place);
         incidents.retain(|(place, _)| *place < end);
         incidents.sort_by_key(|(place, _)| *place);
         let incidents = incidents.into_iter().map(|(_, incident)| incident).collect();
         if let Some((_, error)) = error {
-            return Some(Box::new(Made { batch: Err(error), bytes: 0, samples: 0, incidents, busy }));
+            return Some(Box::new(Made { batch: Err(error), bytes: 0, samples: 0, incidents, stints }));
         }
         if holes.len() == attempt.positions.len() {
-            return Some(Box::new(Made { batch: Ok(None), bytes: 0, samples: 0, incidents, busy }));
+            return Some(Box::new(Made { batch: Ok(None), bytes: 0, samples: 0, incidents, stints }));
         }
         holes.sort_unstable();
         // Closing has the time limit of a sample, and is none.
@@ -360,14 +366,21 @@ impl<C: Collate> Executor<C> {
             let bytes = self.collate.bytes(&batch);
             Ok::<_, BoxError>((batch, bytes))
         }));
-        busy.collating += closing.elapsed();
+        let busy = Busy { collating: closing.elapsed(), ..Busy::default() };
+        stints.push(Stint::end(closing, busy, worker));
         let closed = closed.unwrap_or_else(|payload| Err(panic_message(payload).into()));
         let bytes = closed.as_ref().map_or(0, |(_, bytes)| *bytes);
         let batch = closed.map(|(batch, _)| Some(batch)).map_err(|source| {
             let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
             Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
         });
-        Some(Box::new(Made { batch, bytes, samples: attempt.positions.len() - holes.len(), incidents, busy }))
+        Some(Box::new(Made {
+            batch,
+            bytes,
+            samples: attempt.positions.len() - holes.len(),
+            incidents,
+            stints,
+        }))
     }
 }
 
@@ -402,6 +415,8 @@ struct Making<'e, C: Collate> {
     rngs: SampleRngs,
     /// Of so many samples, one is timed.
     timed_every: usize,
+    /// What the timed stages took.
+    busy: Busy,
     found: Found,
 }
 
@@ -522,7 +537,7 @@ impl<C: Collate> Making<'_, C> {
 
     fn attempt(&mut self, sample: usize, index: usize) -> Result<(), Error> {
         let (executor, worker) = (self.executor, self.worker);
-        let busy = sample.is_multiple_of(self.timed_every).then_some(&mut self.found.busy);
+        let busy = sample.is_multiple_of(self.timed_every).then_some(&mut self.busy);
         let mut stages = Stages { gates: executor.gates.as_deref(), worker, busy };
         let mut rng = self.rngs.sample(index);
         let slots = &mut self.slots;

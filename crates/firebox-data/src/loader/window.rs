@@ -146,7 +146,7 @@ impl<'l, C: Collate> Window<'l, C> {
             false => 0,
         };
         let mut made = self.open.get_mut(place)?.made.take()?;
-        made.busy.reading += self.plan.reading();
+        made.stints.extend(self.plan.reading());
         let batch = self.open.remove(place)?.batch;
         self.plan.delivered(batch);
         Some((batch, made))
@@ -203,7 +203,7 @@ impl<'l, C: Collate> Window<'l, C> {
             return false;
         }
         let Some(budget) = self.loader.prefetch_bytes else { return true };
-        let taken: usize = self.open.iter().map(|open| open.bytes).sum();
+        let taken = self.open.iter().fold(0, |taken: usize, open| taken.saturating_add(open.bytes));
         match self.loader.executor.collate.fixed_bytes(samples) {
             Some(bytes) => taken.saturating_add(bytes) <= budget,
             // What it will take nobody knows: one at a time, if it would fit were it like the largest so far.

@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, panic_message};
 
 use crate::dataset::{Records, Shards};
 use crate::error::{Error, ErrorKind};
 use crate::loader::fault::Retry;
+use crate::loader::report::Busy;
+use crate::loader::stint::Stint;
 use crate::loader::stream::cursor::{Lane, Next};
 use crate::loader::task::{Gates, pause};
 use crate::sync::Arc;
@@ -32,8 +34,8 @@ pub(super) struct Feeds<'l, S: Shards> {
     feeds: HashMap<usize, Feed<S>>,
     /// Where each task began to read, by the task's index.
     out: HashMap<usize, Lane>,
-    /// What reading has taken, and nobody has asked for yet.
-    pub(super) took: Duration,
+    /// What has been read, and nobody has asked for yet.
+    pub(super) stints: Vec<Stint>,
 }
 
 struct Feed<S: Shards> {
@@ -65,7 +67,7 @@ struct Chunk<S: Shards> {
     items: Vec<(Item<S::Record>, Option<u64>)>,
     /// `None` at the shard's end.
     reader: Option<(Reader<S>, Lane)>,
-    took: Duration,
+    stint: Stint,
 }
 
 impl<'l, S: Shards> Feeds<'l, S> {
@@ -79,7 +81,7 @@ impl<'l, S: Shards> Feeds<'l, S> {
         let chunk = if pool.limit().is_some() { 1 } else { CHUNK };
         let reading = Arc::new(Reading { shards, retry, gates, chunk });
         let dispatch = pool.dispatch(reading, 1024);
-        Feeds { dispatch, feeds: HashMap::new(), out: HashMap::new(), took: Duration::ZERO }
+        Feeds { dispatch, feeds: HashMap::new(), out: HashMap::new(), stints: Vec::new() }
     }
 
     /// Has a shard read from `lane` on, until `ahead` records wait to be taken.
@@ -140,8 +142,8 @@ impl<'l, S: Shards> Feeds<'l, S> {
         let Some(lane) = self.out.remove(&task) else { return };
         let Some(feed) = self.feeds.get_mut(&lane.shard) else { return };
         match result {
-            Ok(Chunk { items, reader, took }) => {
-                self.took += took;
+            Ok(Chunk { items, reader, stint }) => {
+                self.stints.push(stint);
                 feed.items.extend(items);
                 feed.state = match reader {
                     Some((reader, lane)) => State::Open(reader, lane),
@@ -192,14 +194,14 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
                     if let Some(error) = self.miscounted(shard, number) {
                         items.push((Item { shard, number, record: Err(error) }, None));
                     }
-                    return Chunk { items, reader: None, took: begun.elapsed() };
+                    return Chunk { items, reader: None, stint: read_since(begun, worker) };
                 }
                 Err((error, Some(after))) => (Err(error.on_worker(worker.id())), Some(after)),
                 Err((error, None)) => {
                     let text = format!("shard {shard}: the rest of it is not read");
                     let error = Error::new(ErrorKind::Shard, text).caused_by(error).on_worker(worker.id());
                     items.push((Item { shard, number, record: Err(error) }, None));
-                    return Chunk { items, reader: None, took: begun.elapsed() };
+                    return Chunk { items, reader: None, stint: read_since(begun, worker) };
                 }
             };
             lane.record += 1;
@@ -207,8 +209,13 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
             items.push((Item { shard, number, record }, lane.offset));
             reader = after;
         }
-        Chunk { items, reader: reader.map(|reader| (reader, lane)), took: begun.elapsed() }
+        let stint = read_since(begun, worker);
+        Chunk { items, reader: reader.map(|reader| (reader, lane)), stint }
     }
+}
+
+fn read_since(begun: Instant, worker: Worker<'_>) -> Stint {
+    Stint::end(begun, Busy { reading: begun.elapsed(), ..Busy::default() }, worker)
 }
 
 /// A record and the reader behind it, or `None` at the shard's end; or an error, and the reader if it can go on behind

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use firebox_workers::Pool;
 
 use crate::dataset::Shards;
 use crate::error::{Error, ErrorKind};
 use crate::loader::plan::{Plan, Planned};
+use crate::loader::stint::Stint;
 use crate::loader::stream::Settings;
 use crate::loader::stream::cursor::{Cursor, Lane, Next};
 use crate::loader::stream::feed::{CHUNK, Feeds, Item};
@@ -212,8 +212,8 @@ impl<S: Shards> Plan for Streamed<'_, S> {
         self.feeds.wait();
     }
 
-    fn reading(&mut self) -> Duration {
-        std::mem::take(&mut self.feeds.took)
+    fn reading(&mut self) -> Vec<Stint> {
+        std::mem::take(&mut self.feeds.stints)
     }
 
     fn delivered(&mut self, batch: usize) {
