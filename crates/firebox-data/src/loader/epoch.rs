@@ -168,7 +168,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
             (None, Err(error)) => {
                 self.window = None;
                 if error.index().is_some() {
-                    self.report.incidents.push(Incident { error: error.clone(), remedy: Remedy::None });
+                    self.report.incidents.push(Incident::new(error.clone(), Remedy::None));
                 }
                 Some(Err(error))
             }
