@@ -359,7 +359,7 @@ fn predict(settings: &Settings<'_, Recipe>, picture: &Path) -> Result<ExitCode, 
     }
     let image = LabelledImage { pixels: image.into_raw().into(), label: 0 };
     let mut pixels = vec![0.0; 28 * 28];
-    sample(false)(image, &mut SampleRng::new(0, 0, 0), (&mut pixels, &mut 0))?;
+    sample(false)(image, &mut SampleRng::from_seed(0), (&mut pixels, &mut 0))?;
     let input = Tensor::<4>::from_data(TensorData::new(pixels, [1, 1, 28, 28]), &device);
     let mut ranked: Vec<_> = task.probabilities(input)?.into_iter().zip(fashion_mnist::CLASSES).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));

@@ -105,7 +105,7 @@ fn a_run_killed_anywhere_ends_where_it_would_have_ended() {
         finish(begin(&whole));
         assert_eq!(losses(&whole).len(), 150 * epochs);
 
-        let mut rng = SampleRng::new(seed, 0, 0);
+        let mut rng = SampleRng::from_seed(seed);
         let (mut in_saves, mut done) = (0, 0);
         let mut run = begin(&killed);
         for kill in 0..kills() {

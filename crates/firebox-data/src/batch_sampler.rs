@@ -29,6 +29,24 @@ pub trait BatchSampler: Send + Sync {
         indices.extend(positions.map(|position| self.index(epoch, position)));
     }
 
+    /// What the random numbers of the sample at a position follow from: see [`Sampler::global_position`].
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        let _ = epoch;
+        position as u64
+    }
+
+    /// Appends the global positions of some positions of a batch: what [`global_position`](Self::global_position) gives
+    /// for each.
+    fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
+        global.extend(positions.map(|position| self.global_position(epoch, position)));
+    }
+
+    /// The samples of an epoch's order that are in no batch, since their last batch would be short.
+    fn left_out(&self, epoch: u64) -> usize {
+        let _ = epoch;
+        0
+    }
+
     /// Whether it can be used for a data set of `len` items.
     ///
     /// # Errors
@@ -69,12 +87,13 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
     }
 
     fn samples(&self, epoch: u64) -> usize {
-        self.order.len().min(self.batches(epoch) * self.size)
+        self.order.len() - self.left_out(epoch)
     }
 
     fn positions(&self, _: u64, batch: usize) -> Range<usize> {
-        let start = batch * self.size;
-        start..(start + self.size).min(self.order.len())
+        // A batch that there isn't has no position.
+        let start = batch.saturating_mul(self.size).min(self.order.len());
+        start..start.saturating_add(self.size).min(self.order.len())
     }
 
     fn index(&self, epoch: u64, position: usize) -> usize {
@@ -83,6 +102,18 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 
     fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
         self.order.indices(epoch, positions, indices);
+    }
+
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        self.order.global_position(epoch, position)
+    }
+
+    fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
+        self.order.global_positions(epoch, positions, global);
+    }
+
+    fn left_out(&self, _: u64) -> usize {
+        if self.drop_last { self.order.len() % self.size } else { 0 }
     }
 
     fn describe(&self) -> String {
@@ -94,7 +125,10 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 /// Batches of samples of similar length, so that little is padded.
 ///
 /// The sampler's order is cut into windows; each is sorted by length and cut into batches; then the batches of the
-/// epoch are shuffled. An epoch's plan takes 8 bytes an item at most and is made when it is first needed.
+/// epoch are shuffled. An epoch's plan takes 8 bytes an item and 4 a batch, and is made when it is first needed.
+///
+/// What a sample draws follows from its position in the sampler's order, not from its batch: bucketing, its windows and
+/// its seed change no augmentation.
 pub struct Bucketed<S> {
     order: S,
     /// The length of each item of the data set.
@@ -116,9 +150,16 @@ enum Cut {
 }
 
 struct Plan {
-    indices: Vec<u32>,
+    samples: Vec<Planned>,
     /// Where each batch ends.
     ends: Vec<u32>,
+}
+
+/// A sample, by its index in the data set and its position in the sampler's order.
+#[derive(Clone, Copy)]
+struct Planned {
+    index: u32,
+    position: u32,
 }
 
 impl<S: Sampler> Bucketed<S> {
@@ -184,7 +225,7 @@ impl<S: Sampler> Bucketed<S> {
 
     fn make_plan(&self, epoch: u64) -> Plan {
         let positions = self.order.len();
-        let mut sorted: Vec<u32> = Vec::with_capacity(positions);
+        let mut sorted: Vec<Planned> = Vec::with_capacity(positions);
         let mut batches: Vec<Range<u32>> = Vec::new();
         let (mut indices, mut keys) = (Vec::new(), Vec::new());
         for start in (0..positions).step_by(self.window) {
@@ -199,7 +240,12 @@ impl<S: Sampler> Bucketed<S> {
             };
             keys.extend(indices.iter().enumerate().map(key));
             keys.sort_unstable();
-            sorted.extend(keys.iter().map(|&key| indices[key as u32 as usize] as u32));
+            let planned = |&key: &u64| Planned {
+                // There are fewer items than this index, so that it stands for all that the data set lacks.
+                index: u32::try_from(indices[key as u32 as usize]).unwrap_or(u32::MAX),
+                position: start as u32 + key as u32,
+            };
+            sorted.extend(keys.iter().map(planned));
             let mut first = 0;
             for end in 1..=keys.len() {
                 // Sorted, so that the next sample would be the batch's longest.
@@ -215,11 +261,11 @@ impl<S: Sampler> Bucketed<S> {
         }
         let shuffle = Permutation::new(batches.len(), derive_seed(self.seed, Stream::Order, epoch, 1));
         let mut plan =
-            Plan { indices: Vec::with_capacity(sorted.len()), ends: Vec::with_capacity(batches.len()) };
+            Plan { samples: Vec::with_capacity(sorted.len()), ends: Vec::with_capacity(batches.len()) };
         for batch in 0..batches.len() {
             let Range { start, end } = batches[shuffle.apply(batch)];
-            plan.indices.extend(&sorted[start as usize..end as usize]);
-            plan.ends.push(plan.indices.len() as u32);
+            plan.samples.extend_from_slice(&sorted[start as usize..end as usize]);
+            plan.ends.push(plan.samples.len() as u32);
         }
         plan
     }
@@ -241,11 +287,21 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
     }
 
     fn index(&self, epoch: u64, position: usize) -> usize {
-        self.plan(epoch).indices[position] as usize
+        self.plan(epoch).samples[position].index as usize
     }
 
     fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
-        indices.extend(self.plan(epoch).indices[positions].iter().map(|&index| index as usize));
+        indices.extend(self.plan(epoch).samples[positions].iter().map(|sample| sample.index as usize));
+    }
+
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        self.order.global_position(epoch, self.plan(epoch).samples[position].position as usize)
+    }
+
+    fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
+        let plan = self.plan(epoch);
+        let samples = plan.samples[positions].iter();
+        global.extend(samples.map(|sample| self.order.global_position(epoch, sample.position as usize)));
     }
 
     fn check(&self, len: usize) -> Result<(), Error> {

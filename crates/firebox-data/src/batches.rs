@@ -43,6 +43,12 @@ pub trait Batches {
         None
     }
 
+    /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether a short batch
+    /// was dropped. `None` if it has one, or nobody knows.
+    fn why_empty(&self, _epoch: u64) -> Option<String> {
+        None
+    }
+
     /// The device that the batches' tensors are on, if it is known.
     #[cfg(feature = "burn")]
     fn device(&self) -> Option<&burn::tensor::Device> {
@@ -109,11 +115,15 @@ impl<C: Collate> Batches for Loader<C> {
     }
 
     fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
-        Some(self.indices(epoch, batch))
+        (batch < self.batches(epoch)).then(|| self.indices(epoch, batch))
     }
 
     fn origin(&self) -> Option<&Origin> {
         self.origin()
+    }
+
+    fn why_empty(&self, epoch: u64) -> Option<String> {
+        self.why_empty(epoch)
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<C::Batch> + '_> {

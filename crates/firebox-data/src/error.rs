@@ -16,6 +16,10 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     index: Option<usize>,
+    /// The index in the whole data set.
+    row: Option<usize>,
+    /// Where the sample comes from, in words, if its index doesn't say it.
+    place: Option<String>,
     path: Option<PathBuf>,
     worker: Option<usize>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -54,8 +58,16 @@ impl Error {
     ///
     /// A data set of your own can return one with the path of its file: the loader's error names it, too.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Error(Arc::new(Inner { kind, message, index: None, path: None, worker: None, source: None }))
+        Error(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            index: None,
+            row: None,
+            place: None,
+            path: None,
+            worker: None,
+            source: None,
+        }))
     }
 
     /// Names the file that it is about.
@@ -64,8 +76,10 @@ impl Error {
         self
     }
 
-    pub(crate) fn at_index(mut self, index: usize) -> Self {
-        Arc::make_mut(&mut self.0).index = Some(index);
+    /// Names the sample, its row in the whole data set, and in words where it comes from if its index doesn't say it.
+    pub(crate) fn at_sample(mut self, index: usize, row: Option<usize>, place: Option<String>) -> Self {
+        let inner = Arc::make_mut(&mut self.0);
+        (inner.index, inner.row, inner.place) = (Some(index), row, place);
         self
     }
 
@@ -97,9 +111,17 @@ impl Error {
         self.0.kind
     }
 
-    /// The sample's index in its data set.
+    /// The sample's index in the loader's data set.
     pub fn index(&self) -> Option<usize> {
         self.0.index
+    }
+
+    /// The sample's index in the whole data set: another one than [`index`](Self::index) if the loader's data set is a
+    /// part of it, such as one from [`random_split`](crate::random_split).
+    ///
+    /// `None` if the error is not about a sample of a data set.
+    pub fn row(&self) -> Option<usize> {
+        self.0.row
     }
 
     /// The file that the error is about.
@@ -141,9 +163,11 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, index, path, worker, source, .. } = &*self.0;
-        if let Some(index) = index {
-            write!(f, "sample {index}: ")?;
+        let Inner { message, index, place, path, worker, source, .. } = &*self.0;
+        match (index, place) {
+            (Some(index), Some(place)) => write!(f, "sample {index} ({place}): ")?,
+            (Some(index), None) => write!(f, "sample {index}: ")?,
+            (None, _) => {}
         }
         let source = source.as_ref().map(|source| chain(&**source));
         // A cause that already names the file needs no second mention of it.
@@ -185,7 +209,7 @@ mod tests {
         let file = Error::new(ErrorKind::Format, "expected 4 bytes, got 3").at_path("a/b.gz");
         assert_eq!(file.to_string(), "a/b.gz: expected 4 bytes, got 3");
         let sample = Error::new(ErrorKind::Dataset, "the data set failed")
-            .at_index(7)
+            .at_sample(7, None, None)
             .on_worker(Some(2))
             .caused_by(file);
         assert_eq!(sample.path(), Some(Path::new("a/b.gz")));
@@ -194,6 +218,10 @@ mod tests {
             "sample 7: the data set failed: a/b.gz: expected 4 bytes, got 3 (worker 2)"
         );
         assert_eq!(format!("{sample:?}"), sample.to_string());
+        let of_part = Error::new(ErrorKind::Transform, "the transform failed");
+        let of_part = of_part.at_sample(7, Some(99), Some("row 99 of the whole data set".to_owned()));
+        assert_eq!(of_part.to_string(), "sample 7 (row 99 of the whole data set): the transform failed");
+        assert_eq!((of_part.index(), of_part.row()), (Some(7), Some(99)));
     }
 
     #[test]

@@ -38,7 +38,8 @@
 //! * **Exactly once.** Each position of an epoch is delivered once, or the epoch ends in an [`Error`] that
 //!   names the sample. An epoch is never short in silence.
 //! * **One order.** Batches and every random decision in them follow from (seed, epoch, position). They are
-//!   the same bytes with no worker and with sixteen, before and after a resume.
+//!   the same bytes with no worker and with sixteen, before and after a resume; and where ranks share an order, a
+//!   sample is augmented on four as it is on one.
 //! * **Resume anywhere.** A [`LoaderState`] is a few numbers. [`Loader::resume`] goes on behind the last
 //!   delivered batch, without making the earlier ones again, and with another number of workers if need be.
 //! * **Loud, and alive.** A sample that cannot be made, or takes too long, ends the epoch, is skipped or replaced, as
@@ -118,7 +119,7 @@ pub use permutation::Permutation;
 pub use sampler::{
     Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
-pub use seed::{SampleRng, Stream, derive_seed};
+pub use seed::{SampleRng, StageKey, Stream, derive_seed};
 pub use seen::{Overlap, Seen};
 #[cfg(feature = "burn")]
 pub use sequence_batch::SequenceBatch;

@@ -1,6 +1,8 @@
 //! Seeds from seeds: every random decision has a stream of its own.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fmt;
 
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -24,7 +26,7 @@ pub enum Stream {
     Draw = 6,
     /// The choice of a sample that takes another's place.
     Substitute = 7,
-    /// The records of one shard.
+    /// The transform of one record of a shard.
     Shard = 8,
     /// One batch of an evaluation.
     Evaluation = 9,
@@ -38,34 +40,87 @@ pub fn derive_seed(seed: u64, stream: Stream, a: u64, b: u64) -> u64 {
     [stream as u64, a, b].into_iter().fold(seed, absorb)
 }
 
-fn absorb(hash: u64, word: u64) -> u64 {
+const fn absorb(hash: u64, word: u64) -> u64 {
     mix(mix(hash) ^ word)
 }
 
 /// SplitMix64: an increment and its finaliser (Steele, Lea, Flood 2014; constants by D. Stafford).
 #[inline]
-pub(crate) fn mix(word: u64) -> u64 {
+pub(crate) const fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
 
-/// The random numbers of one sample's transform.
+/// What tells one stage between an item and its slot from the others: a name, and a number among equal names.
 ///
-/// They depend on (seed, epoch, index) alone, never on the worker, so that an augmented batch has the same
-/// bytes with any number of workers. The stream is xoshiro256++ and fixed by golden tests; it also feeds
-/// everything that takes a `rand_core` generator.
+/// Each stage of a sample has random numbers of its own, which follow from its key. The number counts stages of the
+/// same name from the end, so that a stage put in front of the others, or one of another name anywhere, changes
+/// nothing that they draw. Keys are part of a loader's saved settings.
+///
+/// ```
+/// use firebox_data::{SampleRng, StageKey};
+///
+/// // What the closure of `build` draws for position 3 of epoch 0.
+/// let mut rng = SampleRng::new(42, 0, 3, &StageKey::WRITE);
+/// let mut same = SampleRng::new(42, 0, 3, &StageKey::new("write", 0));
+/// assert_eq!(rng.bits(), same.bits());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageKey {
+    name: Cow<'static, str>,
+    number: u32,
+    /// Derived from both, once a loader.
+    word: u64,
+}
+
+impl StageKey {
+    /// The key of the closure that writes into the slot: its last stage, and today its only one.
+    pub const WRITE: StageKey =
+        StageKey { name: Cow::Borrowed("write"), number: 0, word: StageKey::word("write", 0) };
+
+    /// The key of the stage with this name that has `number` others of the name behind it.
+    pub fn new(name: impl Into<Cow<'static, str>>, number: u32) -> Self {
+        let name = name.into();
+        StageKey { word: Self::word(&name, number), name, number }
+    }
+
+    /// The length goes first, so that no name and number run into each other.
+    const fn word(name: &str, number: u32) -> u64 {
+        let (name, mut at) = (name.as_bytes(), 0);
+        let mut word = absorb(0, name.len() as u64);
+        while at < name.len() {
+            word = absorb(word, name[at] as u64);
+            at += 1;
+        }
+        absorb(word, number as u64)
+    }
+}
+
+impl fmt::Display for StageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.number)
+    }
+}
+
+/// The random numbers of one stage of one sample.
+///
+/// They depend on (seed, epoch, global position, stage) alone, never on the worker, so that an augmented batch has the
+/// same bytes with any number of workers; and a sample that comes twice in an epoch is augmented twice. Those of a
+/// record of a stream follow from its shard and number instead of a position. The generator is xoshiro256++ and
+/// fixed by golden tests; it also feeds everything that takes a `rand_core` generator.
 #[derive(Clone, Debug)]
 pub struct SampleRng(Xoshiro256PlusPlus);
 
 impl SampleRng {
-    /// The generator of sample `index` in `epoch`.
-    pub fn new(seed: u64, epoch: u64, index: usize) -> Self {
-        SampleRngs::new(seed, epoch).sample(index)
+    /// The generator of a stage for the sample at a [global position](crate::Sampler::global_position) of an epoch.
+    pub fn new(seed: u64, epoch: u64, position: u64, stage: &StageKey) -> Self {
+        PositionSeeds::new(seed, epoch).at(position).stage(stage)
     }
 
-    pub(crate) fn from_seed(seed: u64) -> Self {
+    /// The generator of a seed, for what belongs to no sample: see [`derive_seed`].
+    pub fn from_seed(seed: u64) -> Self {
         SampleRng(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
 
@@ -108,17 +163,46 @@ impl SampleRng {
     }
 }
 
-/// The generators of an epoch's samples. What their seeds have in common is derived once.
+/// The seeds of an epoch's samples of a data set: what they have in common, derived once an epoch.
 #[derive(Clone, Copy)]
-pub(crate) struct SampleRngs(u64);
+pub(crate) struct PositionSeeds(u64);
 
-impl SampleRngs {
+impl PositionSeeds {
     pub(crate) fn new(seed: u64, epoch: u64) -> Self {
-        SampleRngs([Stream::Sample as u64, epoch].into_iter().fold(seed, absorb))
+        PositionSeeds([Stream::Sample as u64, epoch].into_iter().fold(seed, absorb))
     }
 
-    pub(crate) fn sample(self, index: usize) -> SampleRng {
-        SampleRng::from_seed(absorb(self.0, index as u64))
+    /// Of the sample at a global position.
+    #[inline]
+    pub(crate) fn at(self, position: u64) -> SampleSeed {
+        SampleSeed(absorb(self.0, position))
+    }
+}
+
+/// The seeds of an epoch's records of shards, whose positions nobody may know: as [`PositionSeeds`].
+#[derive(Clone, Copy)]
+pub(crate) struct RecordSeeds(u64);
+
+impl RecordSeeds {
+    pub(crate) fn new(seed: u64, epoch: u64) -> Self {
+        RecordSeeds([Stream::Shard as u64, epoch].into_iter().fold(seed, absorb))
+    }
+
+    /// Of a record that comes for the `repeat`th time in the epoch, from 0.
+    #[inline]
+    pub(crate) fn at(self, shard: u64, record: u64, repeat: u64) -> SampleSeed {
+        SampleSeed([shard, record, repeat].into_iter().fold(self.0, absorb))
+    }
+}
+
+/// The seed of one sample, which its stages' generators follow from.
+#[derive(Clone, Copy)]
+pub(crate) struct SampleSeed(u64);
+
+impl SampleSeed {
+    #[inline]
+    pub(crate) fn stage(self, stage: &StageKey) -> SampleRng {
+        SampleRng::from_seed(absorb(self.0, stage.word))
     }
 }
 
@@ -166,7 +250,7 @@ mod tests {
 
     #[test]
     fn numbers_below_n_are_uniform() {
-        let mut rng = SampleRng::new(1, 2, 3);
+        let mut rng = SampleRng::new(1, 2, 3, &StageKey::WRITE);
         for n in [1u64, 2, 3, 10, 1000] {
             let mut counts = vec![0f64; n as usize];
             let draws = 1000 * n;
@@ -175,11 +259,49 @@ mod tests {
         }
     }
 
+    /// The derivation is part of the format: what was begun with one release goes on with the next.
     #[test]
-    fn a_sample_has_its_derived_seed() {
-        let (mut rng, mut same) =
-            (SampleRng::new(1, 2, 3), SampleRng::from_seed(derive_seed(1, Stream::Sample, 2, 3)));
-        assert_eq!(rng.bits(), same.bits());
+    fn samples_records_and_stages_have_these_numbers() {
+        let bits = |mut rng: SampleRng| rng.bits();
+        let position =
+            |seed, epoch, position, stage: &StageKey| bits(SampleRng::new(seed, epoch, position, stage));
+        let write = &StageKey::WRITE;
+        assert_eq!(write.word, GOLDEN_WRITE);
+        assert_eq!(
+            [(42, 0, 0), (42, 1, 0), (42, 0, 1), (43, 0, 0), (1, u64::MAX, u64::MAX)]
+                .map(|(seed, epoch, at)| position(seed, epoch, at, write)),
+            GOLDEN_POSITIONS
+        );
+        let stages = [StageKey::new("write", 1), StageKey::new("crop", 0), StageKey::new("", 0)];
+        assert_eq!(stages.map(|stage| position(42, 0, 0, &stage)), GOLDEN_STAGES);
+        let records = RecordSeeds::new(42, 1);
+        assert_eq!(
+            [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+                .map(|(shard, record, repeat)| bits(records.at(shard, record, repeat).stage(write))),
+            GOLDEN_RECORDS
+        );
+    }
+
+    const GOLDEN_WRITE: u64 = 6488150775471146108;
+    const GOLDEN_POSITIONS: [u64; 5] = [
+        16970010682006601489,
+        1952215390268073980,
+        13441588003619365450,
+        1957596816507024032,
+        14838048445508776937,
+    ];
+    const GOLDEN_STAGES: [u64; 3] = [4678351168943762668, 2394156324809037040, 741989578636185861];
+    const GOLDEN_RECORDS: [u64; 4] =
+        [5632362966543717838, 3555941240890036657, 9644331534994661612, 593124327220955850];
+
+    #[test]
+    fn a_stage_s_key_is_its_name_and_number() {
+        assert_eq!(StageKey::new("write", 0), StageKey::WRITE);
+        assert_eq!(StageKey::WRITE.to_string(), "write 0");
+        let keys = [("a", 0), ("a", 1), ("b", 0), ("aa", 0), ("", 0), ("a\0", 0), ("a\x01", 0)];
+        let words: std::collections::HashSet<_> =
+            keys.iter().map(|&(name, number)| StageKey::new(name, number).word).collect();
+        assert_eq!(words.len(), keys.len());
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct Seen {
 pub struct Overlap {
     /// Items that are in both.
     pub items: usize,
-    /// The least of their indices in the data set that both come from, ten at most.
+    /// The least of their indices in the whole data set that both come from, ten at most.
     pub first: Vec<usize>,
 }
 
@@ -33,9 +33,9 @@ impl Seen {
         for batch in 0..batches.batches(epoch) {
             let indices = batches.indices(epoch, batch)?;
             samples += indices.len();
-            for index in indices {
-                let index = seen.origin.index_in_whole(index);
-                *seen.words.entry(index / 64).or_default() |= 1 << (index % 64);
+            // An index that the data set doesn't have is the loader's to name.
+            for row in indices.into_iter().filter_map(|index| seen.origin.row(index)) {
+                *seen.words.entry(row / 64).or_default() |= 1 << (row % 64);
             }
             if samples >= MOST {
                 break;

@@ -210,6 +210,10 @@ where
         self.loader.origin()
     }
 
+    fn why_empty(&self, epoch: u64) -> Option<String> {
+        self.loader.why_empty(epoch)
+    }
+
     fn device(&self) -> Option<&Device> {
         Some(&self.device)
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
     BoxError, Collate, ErrorKind, Gather, Limit, Loader, OnError, Remedy, Retry, SampleRng, Sampler, Scalar,
-    Sequential, Slots, Stack, Stacked, Values,
+    Sequential, Slots, Stack, Stacked, StageKey, Stream, Values, derive_seed,
 };
 
 const LEN: usize = 23;
@@ -201,8 +201,14 @@ fn loader(fault: &Arc<Fault>, policy: OnError, threads: Threads) -> Loader<Layou
 /// The samples of a batch, each of which must be whole.
 fn samples(epoch: u64, (bits, numbers): &Batch) -> Vec<usize> {
     let mut expected = Vec::new();
-    for &number in numbers {
-        let mut rng = SampleRng::new(SEED, epoch, number);
+    let distinct: BTreeSet<_> = numbers.iter().collect();
+    for (place, &number) in numbers.iter().enumerate() {
+        // In order, the index is the position; a sample that took another's place has the position of the place.
+        let position = match distinct.len() == numbers.len() {
+            true => number,
+            false => numbers[0] / SIZE * SIZE + place,
+        };
+        let mut rng = SampleRng::new(SEED, epoch, position as u64, &StageKey::WRITE);
         expected.extend([rng.bits(), rng.bits()]);
     }
     assert_eq!((&*bits.values, bits.samples), (&expected[..], numbers.len()));
@@ -950,7 +956,8 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
                 *slot = index;
                 row[..32].fill(index as u8);
                 let call = calls[index].fetch_add(1, Ordering::SeqCst);
-                let mut dice = SampleRng::new(seed, call as u64, index);
+                let key = derive_seed(seed, Stream::Sample, call as u64, index as u64);
+                let mut dice = SampleRng::from_seed(key);
                 if dice.chance(0.1) {
                     thread::sleep(Duration::from_micros(10_000 + dice.below(20_000)));
                 }

@@ -210,12 +210,15 @@ fn chained_samplers_come_whole_one_after_the_other() {
     for first in 0..=5 {
         for second in 0..=5 {
             let make = || -> Box<dyn Sampler> {
-                Box::new(Chained::new(vec![
-                    Box::new(Shuffled::new(first, 1)),
-                    Box::new(Sequential::new(0)),
-                    Box::new(SubsetSampler::new((0..second).rev().collect::<Vec<_>>())),
-                    Box::new(Distributed::new(Sequential::new(7), 1, 2, Uneven::Pad).unwrap()),
-                ]))
+                Box::new(
+                    Chained::new(vec![
+                        Box::new(Shuffled::new(first, 1)),
+                        Box::new(Sequential::new(0)),
+                        Box::new(SubsetSampler::new((0..second).rev().collect::<Vec<_>>())),
+                        Box::new(Distributed::new(Sequential::new(7), 1, 2, Uneven::Pad).unwrap()),
+                    ])
+                    .unwrap(),
+                )
             };
             covers(7, make, |all| {
                 assert!(sorted(&all[..first]).into_iter().eq(0..first));

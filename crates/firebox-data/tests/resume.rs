@@ -574,3 +574,41 @@ fn a_state_that_no_epoch_can_have_is_refused() {
     assert!(loader.resume(&beyond(BATCHES, &[])).unwrap().next().is_none());
     assert_eq!(loader.resume(&beyond(0, &[1 << (BATCHES - 1)])).unwrap().count(), BATCHES - 1);
 }
+
+#[test]
+fn a_damaged_state_is_refused_and_never_half_believed() {
+    let loader = loader(workers(0));
+    let mut good = loader.state(1);
+    (good.batch, good.ahead, good.faults) = (3, vec![0b10], 2);
+    assert!(loader.check(&good).is_ok());
+    assert_eq!((good.delivered(), good.has_delivered(4), good.has_delivered(3)), (4, true, false));
+    type Damage<'d> = (&'d str, &'d dyn Fn(&mut LoaderState));
+    let damages: [Damage<'_>; 10] = [
+        ("version: saved 0, here 2", &|state| state.version = 0),
+        ("version: saved 4294967295, here 2", &|state| state.version = u32::MAX),
+        ("seed: saved 8, here 7", &|state| state.seed = 8),
+        ("batch: saved 18446744073709551615, epoch 1 here has 13", &|state| state.batch = usize::MAX),
+        ("batch: saved 14, epoch 1 here has 13", &|state| (state.batch, state.ahead) = (14, Vec::new())),
+        ("batch: saved 3, and that it was delivered", &|state| state.ahead = vec![1]),
+        ("batch: saved 13, epoch 1 here has 13", &|state| state.ahead = vec![1 << 10]),
+        ("batch: saved 6400000002, epoch 1 here has 13", &|state| {
+            state.ahead = vec![0; 100_000_000];
+            state.ahead[99_999_999] = 1 << 63;
+        }),
+        ("faults: saved 98, epoch 1 here has 97 samples", &|state| state.faults = 98),
+        ("faults: saved 18446744073709551615", &|state| state.faults = usize::MAX),
+    ];
+    for (expected, damage) in damages {
+        let mut state = good.clone();
+        damage(&mut state);
+        let error = loader.resume(&state).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::State);
+        assert!(error.to_string().contains(expected), "{error}");
+        // Whoever only looks at it has no panic, either.
+        let _ = (state.delivered(), state.has_delivered(usize::MAX));
+    }
+    // The last epoch of all, and zeros behind the last batch.
+    let mut late = good;
+    (late.epoch, late.batch, late.ahead) = (u64::MAX, BATCHES, vec![0; 5]);
+    assert_eq!(loader.resume(&late).unwrap().count(), 0);
+}

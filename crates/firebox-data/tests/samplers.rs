@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use firebox_data::{
-    BatchSampler, Bucketed, Chained, Distributed, ErrorKind, FixedSize, Sampler, Sequential, Shuffled,
-    SubsetSampler, Uneven, Weighted, WeightedOnce,
+    BatchSampler, Bucketed, Chained, Distributed, ErrorKind, FixedSize, Permutation, Sampler, Sequential,
+    Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
 
 fn order(sampler: &impl Sampler, epoch: u64) -> Vec<usize> {
@@ -81,8 +81,8 @@ fn chained_samplers_follow_each_other() {
         Box::new(Sequential::new(0)),
         Box::new(Sequential::new(3)),
     ];
-    assert_eq!(order(&Chained::new(parts), 0), [7, 8, 0, 1, 2]);
-    assert!(Chained::new(vec![]).is_empty());
+    assert_eq!(order(&Chained::new(parts).unwrap(), 0), [7, 8, 0, 1, 2]);
+    assert!(Chained::new(vec![]).unwrap().is_empty());
 }
 
 /// Whether counts are as expected within five standard deviations of each.
@@ -261,4 +261,106 @@ fn descriptions_tell_settings_apart() {
     ];
     let distinct: std::collections::BTreeSet<_> = descriptions.iter().collect();
     assert_eq!(distinct.len(), descriptions.len(), "{descriptions:#?}");
+}
+
+#[test]
+fn orders_as_long_as_can_be_counted_are_exact_or_refused() {
+    const MOST: usize = usize::MAX;
+    let last = Permutation::new(MOST, 5);
+    let places: std::collections::BTreeSet<usize> =
+        [0, 1, MOST / 2, MOST - 1].into_iter().map(|position| last.apply(position)).collect();
+    assert!(places.len() == 4 && places.iter().all(|&place| place < MOST));
+    assert_eq!(Permutation::new(1, 5).apply(0), 0);
+    let shuffled = Shuffled::new(MOST, 1);
+    assert!(shuffled.index(u64::MAX, MOST - 1) < MOST);
+    let mut at_once = Vec::new();
+    shuffled.indices(u64::MAX, MOST - 3..MOST, &mut at_once);
+    assert_eq!(at_once.len(), 3);
+
+    for size in [1, 2, MOST - 1, MOST] {
+        for len in [0, 1, 7, MOST - 1, MOST] {
+            for drop_last in [false, true] {
+                let fixed = FixedSize::new(Sequential::new(len), size, drop_last).unwrap();
+                let (batches, samples) = (fixed.batches(0), fixed.samples(0));
+                assert_eq!(samples, if drop_last { len / size * size } else { len });
+                assert_eq!(samples + fixed.left_out(0), len);
+                if let Some(last) = batches.checked_sub(1) {
+                    assert_eq!(fixed.positions(0, last).end, samples, "{len} in batches of {size}");
+                }
+                assert!(fixed.positions(0, MOST).is_empty());
+            }
+        }
+    }
+
+    for uneven in [Uneven::Pad, Uneven::Trim] {
+        let error = Distributed::new(Sequential::new(MOST), 0, 7, uneven).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "distributed: expected at most 18446744073709551608 positions for 7 ranks, got 18446744073709551615"
+        );
+        let rank = Distributed::new(Sequential::new(MOST - 7), 6, 7, uneven).unwrap();
+        assert!(rank.index(0, rank.len() - 1) < MOST - 7);
+        assert!(rank.global_position(0, rank.len() - 1) >= (MOST / 7 * 6) as u64);
+        let empty = Distributed::new(Sequential::new(0), 3, MOST, uneven).unwrap();
+        assert_eq!((empty.len(), empty.global_len()), (0, 0));
+        assert!(Distributed::new(Sequential::new(3), 0, 0, uneven).is_err());
+    }
+    let many = Distributed::new(Sequential::new(2), MOST - 3, MOST - 2, Uneven::Pad).unwrap();
+    assert_eq!((many.len(), many.index(0, 0), many.global_position(0, 0)), (1, 0, MOST as u64 - 3));
+    let parts: Vec<Box<dyn Sampler>> = vec![Box::new(Sequential::new(MOST)), Box::new(Sequential::new(1))];
+    let error = Chained::new(parts).err().unwrap();
+    assert!(
+        error.to_string().starts_with("chained: expected at most 18446744073709551615 positions"),
+        "{error}"
+    );
+    // Drawn without end.
+    let weighted = Weighted::new(&[0.0, 5e-324, -0.0], MOST, 0).unwrap();
+    assert_eq!((weighted.index(u64::MAX, MOST - 1), weighted.len()), (1, MOST));
+}
+
+#[test]
+fn the_smallest_weights_are_drawn_as_fairly_as_others() {
+    let epochs = 4000;
+    // Their times are beyond the largest number, and must not be one and the same.
+    let weights = vec![5e-324, 1e-323, 5e-324, 1e-323];
+    let once = WeightedOnce::new(weights.clone(), 4, 4).unwrap();
+    let mut first = [0.0; 4];
+    for epoch in 0..epochs {
+        let order = order(&once, epoch);
+        first[order[0]] += 1.0;
+        assert_eq!(sorted(order), [0, 1, 2, 3]);
+    }
+    assert_counts(&first, &[1.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0, 2.0 / 6.0], epochs as f64);
+    let often = Weighted::new(&weights, 40_000, 4).unwrap();
+    let mut counts = [0.0; 4];
+    order(&often, 0).into_iter().for_each(|index| counts[index] += 1.0);
+    assert_counts(&counts, &[1.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0, 2.0 / 6.0], 40_000.0);
+    // Beside an ordinary weight they come last, in a random order.
+    let beside = WeightedOnce::new(vec![5e-324, 1.0, 5e-324], 3, 4).unwrap();
+    let orders: std::collections::BTreeSet<_> = (0..50).map(|epoch| order(&beside, epoch)).collect();
+    assert_eq!(orders, [vec![1, 0, 2], vec![1, 2, 0]].into());
+}
+
+#[test]
+fn buckets_of_odd_lengths_and_windows_are_whole() {
+    let order = |len| Shuffled::new(len, 3);
+    // Nothing to pad, ties, the longest possible, one window of all.
+    for lengths in [vec![0; 50], vec![7; 50], (0..50).map(|item| u32::MAX - item % 3).collect()] {
+        for window in [1, 3, usize::MAX] {
+            for batched in [
+                Bucketed::by_length(order(50), lengths.clone(), usize::MAX, 1).unwrap(),
+                Bucketed::by_tokens(order(50), lengths.clone(), usize::MAX, 1).unwrap(),
+                Bucketed::by_tokens(order(50), lengths.clone(), u32::MAX as usize, 1).unwrap(),
+            ] {
+                let batched = batched.window(window).unwrap();
+                assert!(sorted(batches(&batched, u64::MAX).concat()).into_iter().eq(0..50));
+            }
+        }
+    }
+    let ones = Bucketed::by_tokens(order(50), vec![u32::MAX; 50], u32::MAX as usize, 1).unwrap();
+    assert_eq!(ones.batches(0), 50);
+    // An index that the data set lacks must not become another by being cut to 32 bits.
+    let beyond = SubsetSampler::new(vec![1, 1 << 32, (1 << 32) + 1]);
+    let batched = Bucketed::by_length(beyond, vec![4, 5, 6], 3, 1).unwrap();
+    assert_eq!(sorted(batches(&batched, 0).concat()), [1, u32::MAX as usize, u32::MAX as usize]);
 }

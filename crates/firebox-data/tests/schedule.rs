@@ -13,12 +13,17 @@ use std::time::Duration;
 use burn_dataset::{Dataset, DatasetError};
 use firebox_data::{
     BoxError, Epoch, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Remedy, Retry, SampleRng,
-    Sampler, Shuffled, Stack, Stream, derive_seed,
+    Sampler, Shuffled, Stack, StageKey, Stream, derive_seed,
 };
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 const SEEDS: u64 = 1024;
+
+/// Random numbers of the test's own.
+fn dice(seed: u64, what: u64, number: usize) -> SampleRng {
+    SampleRng::from_seed(derive_seed(seed, Stream::Sample, what, number as u64))
+}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
@@ -59,7 +64,7 @@ struct Case {
 
 impl Case {
     fn random(seed: u64) -> Case {
-        let mut dice = SampleRng::new(seed, 0, 0);
+        let mut dice = dice(seed, 0, 0);
         let mut below = |n: u64| dice.below(n) as usize;
         let (len, size, epoch) = (below(61), 1 + below(9), below(3) as u64);
         // None, one in twenty, one in five.
@@ -132,16 +137,17 @@ impl Case {
 
     fn outcome(&self, order: &[usize], first: usize, last: usize) -> Outcome {
         let mut outcome = Outcome::default();
-        for &index in &order[first..last] {
+        for (position, &index) in (first..last).zip(&order[first..last]) {
             let Some(kind) = self.fault(index) else {
                 outcome.samples.push(index);
+                outcome.positions.push(position);
                 continue;
             };
             let remedy = match self.policy {
                 OnError::Skip { .. } => Some(Remedy::Skipped),
                 OnError::Replace { .. } => {
                     let others = if last - first == 1 { 0..order.len() } else { first..last };
-                    self.substitute(&order[others], index).map(Remedy::Replaced)
+                    self.substitute(&order[others], position, index).map(Remedy::Replaced)
                 }
                 _ => None,
             };
@@ -151,6 +157,7 @@ impl Case {
             };
             if let Remedy::Replaced(instead) = remedy {
                 outcome.samples.push(instead);
+                outcome.positions.push(position);
             }
             outcome.incidents.push((index, kind, remedy));
         }
@@ -161,8 +168,8 @@ impl Case {
     }
 
     /// The first of 64 random samples that can be made.
-    fn substitute(&self, others: &[usize], lost: usize) -> Option<usize> {
-        let key = derive_seed(self.seed, Stream::Substitute, self.epoch, lost as u64);
+    fn substitute(&self, others: &[usize], position: usize, lost: usize) -> Option<usize> {
+        let key = derive_seed(self.seed, Stream::Substitute, self.epoch, position as u64);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(key);
         (0..64).find_map(|_| {
             // Few enough that the multiplication alone is without bias, but for one draw in 2⁵⁸.
@@ -172,16 +179,19 @@ impl Case {
         })
     }
 
-    /// What a batch of these samples holds.
-    fn values(&self, samples: &[usize]) -> Vec<u64> {
-        let sample = |&index: &usize| [index as u64, SampleRng::new(self.seed, self.epoch, index).bits()];
-        samples.iter().flat_map(sample).collect()
+    /// What a batch that went so holds.
+    fn values(&self, outcome: &Outcome) -> Vec<u64> {
+        let bits = |&at: &usize| SampleRng::new(self.seed, self.epoch, at as u64, &StageKey::WRITE).bits();
+        let samples = outcome.samples.iter().zip(&outcome.positions);
+        samples.flat_map(|(&index, at)| [index as u64, bits(at)]).collect()
     }
 }
 
 #[derive(Clone, Debug, Default)]
 struct Outcome {
     samples: Vec<usize>,
+    /// The positions in the epoch that they stand at.
+    positions: Vec<usize>,
     /// Samples lost before the error, if there is one.
     incidents: Vec<(usize, ErrorKind, Remedy)>,
     error: Option<(ErrorKind, Option<usize>)>,
@@ -200,7 +210,7 @@ impl Outcome {
 
 /// Holds a thread up for a moment, or not: as (seed, stage, index) says.
 fn perturb(seed: u64, stage: u64, index: usize) {
-    let mut dice = SampleRng::new(seed, stage, index);
+    let mut dice = dice(seed, stage, index);
     match dice.below(32) {
         0..4 => thread::yield_now(),
         4..8 => (0..dice.below(3000)).for_each(|_| std::hint::spin_loop()),
@@ -320,7 +330,7 @@ fn check(
     let (mut before, mut failed) = (start.clone(), false);
     for call in 0..stop {
         // Without workers nothing is ever there.
-        let wait = loader.workers() == 0 || SampleRng::new(case.seed, 10, call).chance(0.7);
+        let wait = loader.workers() == 0 || dice(case.seed, 10, call).chance(0.7);
         let next = next(&mut epoch, wait);
         let now = done(&epoch.state());
         assert!(now.is_superset(&before) && now.iter().all(|batch| *batch < case.batches()));
@@ -338,7 +348,7 @@ fn check(
             Some(Ok((rows, numbers))) => {
                 let [batch] = full[..] else { panic!("one batch was delivered, behind us are {full:?}") };
                 assert_eq!((&numbers, rows.samples), (&model[&batch].samples, numbers.len()));
-                assert_eq!(rows.values, case.values(&numbers));
+                assert_eq!(rows.values, case.values(&model[&batch]));
             }
             Some(Err(error)) => {
                 assert!(full.is_empty(), "behind an error are {full:?}");
@@ -384,7 +394,7 @@ fn check(
 /// nothing is wrong any more.
 fn play(seed: u64) {
     let case = Case::random(seed);
-    let mut dice = SampleRng::new(seed, 9, 0);
+    let mut dice = dice(seed, 9, 0);
     let (first, as_completed) = loader(&case, 1, &mut dice);
     let stop = dice.below(case.batches() as u64 + 2) as usize;
     let (state, failed) = check(&case, &first, first.epoch(case.epoch), !as_completed, stop);
@@ -400,7 +410,7 @@ fn play(seed: u64) {
         let mut left: Vec<Vec<u64>> = model
             .iter()
             .filter(|(batch, _)| !done(&state).contains(batch))
-            .map(|(_, outcome)| case.values(&outcome.samples))
+            .map(|(_, outcome)| case.values(outcome))
             .collect();
         let mut rest: Vec<Vec<u64>> = rest.map(|batch| batch.unwrap().0.values.into_vec()).collect();
         if as_completed {

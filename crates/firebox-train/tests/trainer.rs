@@ -364,7 +364,8 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
         })
     });
     let model = model.unwrap();
-    let mut rng = firebox_data::SampleRng::new(3, 0, 0);
+    let key = firebox_data::derive_seed(3, firebox_data::Stream::Sample, 0, 0);
+    let mut rng = firebox_data::SampleRng::from_seed(key);
     let rows = |rng: &mut firebox_data::SampleRng, count: usize| -> (Vec<f32>, Vec<i64>) {
         ((0..2 * count).map(|_| rng.uniform()).collect(), (0..count).map(|_| rng.below(2) as i64).collect())
     };

@@ -6,12 +6,15 @@ use std::sync::{Mutex, RwLock};
 
 use burn_dataset::Dataset;
 
+use super::origin::{Origin, Part, known, origin_of};
+
 /// Keeps items in memory once they were read, for as long as they fit into a budget of bytes.
 ///
 /// What is kept stays: an epoch reads every item once, so that throwing out the oldest for the newest would keep
 /// nothing. What didn't fit is read each time. Errors are not kept.
 pub struct Cache<D, I, S> {
     dataset: D,
+    origin: Origin,
     size: S,
     budget: usize,
     kept: RwLock<HashMap<usize, I>>,
@@ -19,13 +22,23 @@ pub struct Cache<D, I, S> {
     bytes: Mutex<usize>,
 }
 
-impl<D, I, S: Fn(&I) -> usize> Cache<D, I, S> {
+impl<D: 'static, I: 'static, S: 'static> Part for Cache<D, I, S> {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+}
+
+impl<D: 'static, I: 'static, S: Fn(&I) -> usize + 'static> Cache<D, I, S> {
     /// Keeps items up to `budget` bytes, by what `size` says that an item takes. Items are cloned when they are
     /// given out: make that cheap, for example with `bytes::Bytes` or an `Arc`.
     pub fn new(dataset: D, budget: usize, size: S) -> Self {
-        Cache { dataset, size, budget, kept: RwLock::default(), bytes: Mutex::new(0) }
+        known::<Self>();
+        let origin = origin_of(&dataset);
+        Cache { dataset, origin, size, budget, kept: RwLock::default(), bytes: Mutex::new(0) }
     }
+}
 
+impl<D, I, S: Fn(&I) -> usize> Cache<D, I, S> {
     /// The number of items kept, and their bytes.
     pub fn kept(&self) -> (usize, usize) {
         let bytes = *self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -41,13 +41,16 @@ impl<D: 'static> Filter<D> {
         known::<Self>();
         let indices: Arc<[usize]> = indices.into();
         let own = Arc::clone(&indices);
-        let origin = origin_of(&dataset).part(move |index| own[index]);
+        let origin = origin_of(&dataset).part(move |index| own.get(index).copied());
         Ok(Filter { dataset, indices, origin })
     }
 }
 
 impl<D> Filter<D> {
     /// The index in the whole data set of item `index`.
+    ///
+    /// # Panics
+    /// If there is no such item, as [`Dataset::get`] does.
     pub fn index_in_whole(&self, index: usize) -> usize {
         self.indices[index]
     }

@@ -1,9 +1,11 @@
 //! Several data sets in a fixed proportion.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 use burn_dataset::Dataset;
 
+use super::origin::{Origin, Part, known, origin_of};
 use crate::error::{Error, ErrorKind};
 
 /// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which each data
@@ -11,15 +13,41 @@ use crate::error::{Error, ErrorKind};
 /// through begins again.
 ///
 /// With weights 2 and 1: first, second, first, first, second, first, ….
+///
+/// The loader's error of an item names its part, and the index in it.
 pub struct Mix<D> {
     parts: Vec<D>,
+    order: Arc<Order>,
+    origin: Origin,
+}
+
+/// Which item of which part stands where.
+struct Order {
     weights: Vec<usize>,
+    lengths: Vec<usize>,
     /// For each place of the pattern its data set, and how many places of that come before it.
     pattern: Vec<(usize, usize)>,
     len: usize,
 }
 
-impl<D> Mix<D> {
+impl Order {
+    fn split(&self, index: usize) -> Option<(usize, usize)> {
+        if index >= self.len {
+            return None;
+        }
+        let (part, before) = self.pattern[index % self.pattern.len()];
+        let seen = index / self.pattern.len() * self.weights[part] + before;
+        Some((part, seen % self.lengths[part]))
+    }
+}
+
+impl<D: 'static> Part for Mix<D> {
+    fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+}
+
+impl<D: 'static> Mix<D> {
     /// `len` items of the data sets, by their weights.
     ///
     /// # Errors
@@ -52,19 +80,31 @@ impl<D> Mix<D> {
             given[next] += 1;
             (next, given[next] - 1)
         });
-        Ok(Mix { pattern: pattern.collect(), parts, weights, len })
+        let pattern = pattern.collect();
+        known::<Self>();
+        let lengths = parts.iter().map(|part| part.len()).collect();
+        let order = Arc::new(Order { weights, lengths, pattern, len });
+        let own = Arc::clone(&order);
+        let origins = parts.iter().map(origin_of).collect();
+        let origin = Origin::of_sources(origins, move |index| own.split(index));
+        Ok(Mix { parts, order, origin })
     }
+}
 
+impl<D> Mix<D> {
     /// The data set of an item, and the index in it.
+    ///
+    /// # Panics
+    /// If there is no such item, as [`Dataset::get`] does.
     pub fn origin<I, E>(&self, index: usize) -> (usize, usize)
     where
         D: Dataset<I, E>,
         E: StdError + Send + Sync + 'static,
     {
-        assert!(index < self.len, "index {index} of a mix of {}", self.len);
-        let (part, before) = self.pattern[index % self.pattern.len()];
-        let seen = index / self.pattern.len() * self.weights[part] + before;
-        (part, seen % self.parts[part].len())
+        match self.order.split(index) {
+            Some(origin) => origin,
+            None => panic!("index {index} of a mix of {}", self.order.len),
+        }
     }
 }
 
@@ -79,6 +119,6 @@ where
     }
 
     fn len(&self) -> usize {
-        self.len
+        self.order.len
     }
 }

@@ -10,39 +10,95 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// Where the items of a data set come from: from which data set, and which of its items each of them is.
 ///
-/// Parts know it: [`Subset`](crate::Subset), what [`random_split`](crate::random_split) gives, [`Filter`](crate::Filter)
-/// and [`Map`](crate::Map), also parts of parts, and in an `Arc`. A data set of another type is one of its own.
+/// Parts know it: [`Subset`](crate::Subset), what [`random_split`](crate::random_split) gives, [`Filter`](crate::Filter),
+/// [`Map`](crate::Map) and [`Cache`](crate::Cache), also parts of parts, and in an `Arc` or a `Box`. A data set of another type is one of its own.
 #[derive(Clone)]
 pub struct Origin {
     /// Shared by all parts of one data set, and by nothing else.
     whole: Arc<()>,
-    /// `None` for the whole data set itself.
-    index: Option<Arc<dyn Fn(usize) -> usize + Send + Sync>>,
+    /// `None` if it is the whole.
+    row: Option<Arc<RowOf>>,
+    /// What the whole was put together from, if that is known.
+    sources: Option<Arc<Sources>>,
+}
+
+/// The row in the whole of an item of a part, if the part has it.
+type RowOf = dyn Fn(usize) -> Option<usize> + Send + Sync;
+
+/// The data sets that a data set was put together from.
+struct Sources {
+    origins: Vec<Origin>,
+    /// Which of them a row comes from, and its index in that one.
+    split: Box<dyn Fn(usize) -> Option<(usize, usize)> + Send + Sync>,
 }
 
 impl Origin {
     /// Of a data set that is no part of another.
     pub(crate) fn whole() -> Self {
-        Origin { whole: Arc::new(()), index: None }
+        Origin { whole: Arc::new(()), row: None, sources: None }
+    }
+
+    /// Of a data set put together from these, of which `split` says which one a row comes from, and its index there.
+    pub(crate) fn of_sources(
+        origins: Vec<Origin>,
+        split: impl Fn(usize) -> Option<(usize, usize)> + Send + Sync + 'static,
+    ) -> Self {
+        Origin { sources: Some(Arc::new(Sources { origins, split: Box::new(split) })), ..Origin::whole() }
     }
 
     /// Of a part whose item `index` is this one's item `part(index)`.
-    pub(crate) fn part(&self, part: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
-        let index: Arc<dyn Fn(usize) -> usize + Send + Sync> = match self.index.clone() {
-            Some(index) => Arc::new(move |place| index(part(place))),
-            None => Arc::new(part),
+    pub(crate) fn part(&self, part: impl Fn(usize) -> Option<usize> + Send + Sync + 'static) -> Self {
+        let whole = self.row.clone();
+        let row = move |index| {
+            let index = part(index)?;
+            match &whole {
+                Some(row) => row(index),
+                None => Some(index),
+            }
         };
-        Origin { whole: Arc::clone(&self.whole), index: Some(index) }
+        Origin { row: Some(Arc::new(row)), ..self.clone() }
     }
 
-    /// Whether it is of a part, whose indices may be others than the whole data set's.
+    /// Whether it is that of a part, whose indices are not those of the whole data set.
     pub fn is_part(&self) -> bool {
-        self.index.is_some()
+        self.row.is_some()
+    }
+
+    /// The index in the whole data set of the item `index`; `None` if a part has no such item.
+    pub fn row(&self, index: usize) -> Option<usize> {
+        match &self.row {
+            Some(row) => row(index),
+            None => Some(index),
+        }
     }
 
     /// The index in the whole data set of the item `index`.
+    ///
+    /// # Panics
+    /// If a part has no such item, as a slice does; [`row`](Self::row) doesn't.
     pub fn index_in_whole(&self, index: usize) -> usize {
-        self.index.as_ref().map_or(index, |whole| whole(index))
+        match self.row(index) {
+            Some(row) => row,
+            None => panic!("index {index} of a part that has no such item"),
+        }
+    }
+
+    /// Where an item comes from, in words; `None` if its index says it all.
+    pub(crate) fn describe(&self, index: usize) -> Option<String> {
+        let row = self.row(index)?;
+        let part = self.is_part().then(|| format!("row {row} of the whole data set"));
+        let source = self.sources.as_ref().and_then(|sources| {
+            let (source, index) = (sources.split)(row)?;
+            let text = format!("item {index} of part {source}");
+            Some(match sources.origins.get(source).and_then(|origin| origin.describe(index)) {
+                Some(of_source) => format!("{text}: {of_source}"),
+                None => text,
+            })
+        });
+        match (part, source) {
+            (Some(part), Some(source)) => Some(format!("{part}, {source}")),
+            (part, source) => part.or(source),
+        }
     }
 
     /// Whether anything else is known now whose items come from the same data set.
@@ -67,12 +123,6 @@ pub(crate) trait Part: 'static {
     fn origin(&self) -> Origin;
 }
 
-impl<P: Part> Part for Arc<P> {
-    fn origin(&self) -> Origin {
-        (**self).origin()
-    }
-}
-
 type Ask = fn(&dyn Any) -> Option<Origin>;
 
 static PARTS: RwLock<Option<HashMap<TypeId, Ask>>> = RwLock::new(None);
@@ -83,6 +133,7 @@ pub(crate) fn known<P: Part>() {
     let parts = parts.get_or_insert_default();
     parts.insert(TypeId::of::<P>(), |part| Some(part.downcast_ref::<P>()?.origin()));
     parts.insert(TypeId::of::<Arc<P>>(), |part| Some(part.downcast_ref::<Arc<P>>()?.origin()));
+    parts.insert(TypeId::of::<Box<P>>(), |part| Some(part.downcast_ref::<Box<P>>()?.origin()));
 }
 
 /// The origin of a data set; one of its own if its type isn't known.

@@ -55,16 +55,12 @@ enum Indices {
 }
 
 impl Indices {
-    fn index_in_whole(&self, index: usize) -> usize {
+    fn get(&self, index: usize) -> Option<usize> {
         match self {
-            Indices::First(len) => {
-                assert!(index < *len, "index {index} of a part of {len}");
-                index
-            }
-            Indices::Listed(indices) => indices[index],
+            Indices::First(len) => (index < *len).then_some(index),
+            Indices::Listed(indices) => indices.get(index).copied(),
             Indices::Permuted { permutation, start, len } => {
-                assert!(index < *len, "index {index} of a part of {len}");
-                permutation.apply(start + index)
+                (index < *len).then(|| permutation.apply(start + index))
             }
         }
     }
@@ -82,7 +78,7 @@ impl<D: 'static> Subset<D> {
         known::<Self>();
         let indices = Arc::new(indices);
         let own = Arc::clone(&indices);
-        let origin = whole.part(move |index| own.index_in_whole(index));
+        let origin = whole.part(move |index| own.get(index));
         Subset { dataset, indices, origin }
     }
 
@@ -131,8 +127,14 @@ impl<D: 'static> Subset<D> {
 
 impl<D> Subset<D> {
     /// The index, in the data set that this is a part of, of this part's item `index`.
+    ///
+    /// # Panics
+    /// If there is no such item, as [`Dataset::get`] does.
     pub fn index_in_whole(&self, index: usize) -> usize {
-        self.indices.index_in_whole(index)
+        match self.indices.get(index) {
+            Some(index) => index,
+            None => panic!("index {index} of a part of {}", self.indices.len()),
+        }
     }
 }
 

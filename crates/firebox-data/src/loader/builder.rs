@@ -10,7 +10,7 @@ use firebox_workers::Pool;
 
 use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
-use crate::dataset::origin_of;
+use crate::dataset::{Origin, origin_of};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::Loader;
 use crate::loader::auto::Auto;
@@ -19,7 +19,7 @@ use crate::loader::gate::Gate;
 use crate::loader::slice::{Items, Order, fingerprint};
 use crate::loader::task::{Executor, Failure, Fill, Gates, Stages};
 use crate::sampler::{Sampler, Sequential, Shuffled};
-use crate::seed::SampleRng;
+use crate::seed::{SampleRng, SampleSeed, StageKey};
 
 /// More threads than this are a slip, not a wish.
 const MAX_WORKERS: usize = 1024;
@@ -229,12 +229,13 @@ where
             }
         };
         batches.check(len)?;
-        let fingerprint = fingerprint(&*batches, len, settings.on_error);
+        let stage = StageKey::WRITE;
+        let fingerprint = fingerprint(&*batches, len, settings.on_error, &stage);
         let (whole, drop_last) = (Arc::clone(&batches), settings.drop_last);
         let origin = Some(origin_of(&dataset));
-        let fill = Arc::new(Filler { dataset, transform, item: PhantomData });
-        let loader = settings.loader(collate, fill, batches, fingerprint)?;
-        Ok(Loader { items: Some(Items { range: 0..len, len, order, drop_last, whole }), origin, ..loader })
+        let fill = Arc::new(Filler { dataset, transform, stage, item: PhantomData });
+        let loader = settings.loader(collate, fill, batches, origin, fingerprint)?;
+        Ok(Loader { items: Some(Items { range: 0..len, len, order, drop_last, whole }), ..loader })
     }
 }
 
@@ -245,6 +246,7 @@ impl Settings {
         collate: C,
         fill: Arc<dyn Fill<C>>,
         batches: Arc<dyn BatchSampler>,
+        origin: Option<Origin>,
         fingerprint: String,
     ) -> Result<Loader<C>, Error> {
         let auto = self.workers.is_none().then(|| Auto::new(self.readers.unwrap_or(0)));
@@ -281,6 +283,7 @@ impl Settings {
             fill,
             collate: Arc::new(collate),
             batches,
+            origin,
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry,
@@ -297,7 +300,6 @@ impl Settings {
             seed: self.seed,
             fingerprint,
             items: None,
-            origin: None,
         })
     }
 }
@@ -314,6 +316,7 @@ pub(super) fn expect(sound: bool, text: String) -> Result<(), Error> {
 struct Filler<D, F, I, E> {
     dataset: D,
     transform: F,
+    stage: StageKey,
     item: PhantomData<fn() -> (I, E)>,
 }
 
@@ -327,7 +330,7 @@ where
     fn fill(
         &self,
         index: usize,
-        rng: &mut SampleRng,
+        seed: SampleSeed,
         slot: SlotOf<'_, C>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Failure> {
@@ -338,6 +341,11 @@ where
         }
         let item = stages.read(|| self.dataset.get(index))?;
         let item = item.map_err(|error| failure(ErrorKind::Dataset)(error.into()))?;
-        stages.transform(|| (self.transform)(item, rng, slot))?.map_err(failure(ErrorKind::Transform))
+        let mut rng = seed.stage(&self.stage);
+        stages.transform(|| (self.transform)(item, &mut rng, slot))?.map_err(failure(ErrorKind::Transform))
+    }
+
+    fn stage(&self) -> &StageKey {
+        &self.stage
     }
 }

@@ -173,7 +173,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
             (None, Err(error)) => {
                 self.window = None;
                 if error.index().is_some() {
-                    self.report.note(Incident { error: error.clone(), remedy: Remedy::None });
+                    self.report.note(Incident::new(error.clone(), Remedy::None));
                 }
                 Some(Err(error))
             }

@@ -20,7 +20,8 @@ pub enum OnError {
         at_most: Limit,
     },
     /// Another sample of its batch takes its place, too (of the epoch, if the batch has no other), chosen by
-    /// (seed, epoch, index); batches keep their size. More than `at_most` such samples in an epoch end it with the error of the first too many.
+    /// (seed, epoch, global position), and augmented by the random numbers of the place; batches keep their size. More
+    /// than `at_most` such samples in an epoch end it with the error of the first too many.
     Replace {
         /// How many samples of an epoch may be replaced.
         at_most: Limit,
@@ -126,10 +127,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Incident {
-    /// Why the sample was not made at first, or at all: with its index, path and worker.
+    /// Why the sample was not made at first, or at all: with its index, row, path and worker.
     pub error: Error,
     /// What came of it.
     pub remedy: Remedy,
+    /// Where a sample comes from that took its place, in words, if its index doesn't say it.
+    pub(super) substitute: Option<String>,
+}
+
+impl Incident {
+    pub(super) fn new(error: Error, remedy: Remedy) -> Self {
+        Incident { error, remedy, substitute: None }
+    }
 }
 
 /// What came of a sample that was not made at first.
@@ -140,7 +149,7 @@ pub enum Remedy {
     Retried(u32),
     /// Its batch went without it.
     Skipped,
-    /// The sample with this index took its place.
+    /// The sample with this index in the loader's data set took its place.
     Replaced(usize),
     /// Nothing: it ended the epoch.
     None,
@@ -154,7 +163,10 @@ impl fmt::Display for Incident {
                 _ => write!(f, "{}; made after {tries} more tries", self.error),
             },
             Remedy::Skipped => write!(f, "{}; skipped", self.error),
-            Remedy::Replaced(index) => write!(f, "{}; sample {index} took its place", self.error),
+            Remedy::Replaced(index) => match &self.substitute {
+                Some(place) => write!(f, "{}; sample {index} ({place}) took its place", self.error),
+                None => write!(f, "{}; sample {index} took its place", self.error),
+            },
             Remedy::None => write!(f, "{}", self.error),
         }
     }

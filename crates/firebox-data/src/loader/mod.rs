@@ -82,8 +82,6 @@ pub struct Loader<C: Collate> {
     fingerprint: String,
     /// `None` if the data has no random access.
     items: Option<Items>,
-    /// Where the data set's items come from; `None` for the same reason.
-    origin: Option<Origin>,
 }
 
 impl<C: Collate> Loader<C> {
@@ -103,6 +101,8 @@ impl<C: Collate> Loader<C> {
     /// If the epoch has no such batch.
     pub fn indices(&self, epoch: u64, batch: usize) -> Vec<usize> {
         let batches = &self.executor.batches;
+        let count = batches.batches(epoch);
+        assert!(batch < count, "batch {batch} of an epoch of {count}");
         let mut indices = Vec::new();
         batches.indices(epoch, batches.positions(epoch, batch), &mut indices);
         indices
@@ -110,7 +110,31 @@ impl<C: Collate> Loader<C> {
 
     /// Where the items of its data set come from. All slices of a loader have the same; `None` of a stream.
     pub fn origin(&self) -> Option<&Origin> {
-        self.origin.as_ref()
+        self.executor.origin.as_ref()
+    }
+
+    /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether
+    /// [`drop_last`](LoaderBuilder::drop_last) left nothing. `None` if it has one.
+    ///
+    /// An epoch without a batch is no error of the loader, whose part of a data set may be empty; for who needs one it is.
+    pub fn why_empty(&self, epoch: u64) -> Option<String> {
+        let batches = &self.executor.batches;
+        if batches.batches(epoch) > 0 {
+            return None;
+        }
+        let (size, left_out) = (self.batch_size, batches.left_out(epoch));
+        Some(match &self.items {
+            Some(items) if items.len == 0 => format!("0 samples in the data set, batch size {size}"),
+            Some(items) if items.range.is_empty() => {
+                format!("0 samples in the slice {:?} of a data set of {}", items.range, items.len)
+            }
+            Some(items) if left_out == 0 => {
+                format!("0 samples of a data set of {}, by the order: {}", items.len, batches.describe())
+            }
+            _ => format!(
+                "{left_out} samples, batch size {size}: drop_last leaves out the only batch, which is short"
+            ),
+        })
     }
 
     /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows if it was

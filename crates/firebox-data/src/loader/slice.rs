@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::loader::{Loader, OnError};
 use crate::per_epoch::PerEpoch;
 use crate::sampler::{Sampler, Sequential, Shuffled};
+use crate::seed::StageKey;
 
 /// The items of a loader and how its batches follow from them: what slices are made of.
 pub(super) struct Items {
@@ -39,7 +40,10 @@ impl<C: Collate> Loader<C> {
     ///
     /// Of an order of your own a slice has the positions whose index is in range, in their order, cut into batches
     /// again; a batch of a [`BatchSampler`] keeps those of its samples that are in range, and is left out if there
-    /// is none. They stand in a table, made for each epoch when it begins: 8 bytes a sample.
+    /// is none. They stand in a table, made for each epoch when it begins: 16 bytes a sample.
+    ///
+    /// No two slices have random numbers in common: a sample of an order of your own has those that it has in the whole;
+    /// of the loader's own order a slice has the positions from its range's start on.
     ///
     /// Slices have the loader's worker threads in common with it. Prefetching, its limit in bytes, and the limit of
     /// [`OnError`] are each slice's own.
@@ -60,7 +64,8 @@ impl<C: Collate> Loader<C> {
         }
         let range = whole.range.start + start..whole.range.start + end;
         let batches = whole.batches(range.clone(), self.batch_size, self.seed)?;
-        let fingerprint = fingerprint(&*batches, whole.len, self.executor.on_error);
+        let stage = self.executor.fill.stage();
+        let fingerprint = fingerprint(&*batches, whole.len, self.executor.on_error, stage);
         let mut executor = self.executor.with_fill(Arc::clone(&self.executor.fill));
         executor.batches = batches;
         let Items { len, order, drop_last, .. } = *whole;
@@ -75,7 +80,6 @@ impl<C: Collate> Loader<C> {
             seed: self.seed,
             fingerprint,
             items: Some(Items { range, len, order, drop_last, whole: Arc::clone(&whole.whole) }),
-            origin: self.origin.clone(),
         })
     }
 }
@@ -114,8 +118,13 @@ impl Items {
 }
 
 /// The settings that a position depends on, in words.
-pub(super) fn fingerprint(batches: &dyn BatchSampler, len: usize, on_error: OnError) -> String {
-    format!("{} of a data set of {len}{}", batches.describe(), on_error.describe())
+pub(super) fn fingerprint(
+    batches: &dyn BatchSampler,
+    len: usize,
+    on_error: OnError,
+    stage: &StageKey,
+) -> String {
+    format!("{} of a data set of {len}{}, stage {stage}", batches.describe(), on_error.describe())
 }
 
 /// An order of as many items as a range has, moved to the range.
@@ -131,6 +140,14 @@ impl Sampler for Shifted {
 
     fn index(&self, epoch: u64, position: usize) -> usize {
         self.range.start + self.order.index(epoch, position)
+    }
+
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        self.range.start as u64 + self.order.global_position(epoch, position)
+    }
+
+    fn global_len(&self) -> u64 {
+        self.range.start as u64 + self.order.global_len()
     }
 
     fn describe(&self) -> String {
@@ -158,8 +175,12 @@ enum Cut {
 
 struct Table {
     indices: Vec<usize>,
+    /// The global positions that they have in the whole.
+    global: Vec<u64>,
     /// Where each batch ends.
     ends: Vec<usize>,
+    /// How many samples would have been a short last batch.
+    left_out: usize,
 }
 
 impl Filtered {
@@ -169,28 +190,38 @@ impl Filtered {
 
     fn make_table(&self, epoch: u64) -> Table {
         // An index that the data set doesn't have is in every slice, to be the error that it is without slices.
-        let is_wanted = |index: &usize| self.range.contains(index) || *index >= self.len;
-        let wanted =
-            |positions: Range<usize>| positions.map(|at| self.whole.index(epoch, at)).filter(is_wanted);
-        let (mut indices, mut ends) = (Vec::new(), Vec::new());
+        let is_wanted = |index: usize| self.range.contains(&index) || index >= self.len;
+        let (mut indices, mut global, mut ends, mut left_out) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut take = |positions: Range<usize>| {
+            for position in positions {
+                let index = self.whole.index(epoch, position);
+                if is_wanted(index) {
+                    indices.push(index);
+                    global.push(self.whole.global_position(epoch, position));
+                }
+            }
+            indices.len()
+        };
         match self.cut {
             Cut::Size { positions, size, drop_last } => {
-                indices.extend(wanted(0..positions));
-                ends.extend((size..=indices.len()).step_by(size));
-                if !drop_last && !indices.len().is_multiple_of(size) {
-                    ends.push(indices.len());
+                let count = take(0..positions);
+                ends.extend((size..=count).step_by(size));
+                match (count % size, drop_last) {
+                    (0, _) => {}
+                    (rest, true) => left_out = rest,
+                    (_, false) => ends.push(count),
                 }
             }
             Cut::Batches => {
                 for batch in 0..self.whole.batches(epoch) {
-                    indices.extend(wanted(self.whole.positions(epoch, batch)));
-                    if ends.last().copied().unwrap_or(0) < indices.len() {
-                        ends.push(indices.len());
+                    let count = take(self.whole.positions(epoch, batch));
+                    if ends.last().copied().unwrap_or(0) < count {
+                        ends.push(count);
                     }
                 }
             }
         }
-        Table { indices, ends }
+        Table { indices, global, ends, left_out }
     }
 }
 
@@ -215,6 +246,18 @@ impl BatchSampler for Filtered {
 
     fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
         indices.extend_from_slice(&self.table(epoch).indices[positions]);
+    }
+
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        self.table(epoch).global[position]
+    }
+
+    fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
+        global.extend_from_slice(&self.table(epoch).global[positions]);
+    }
+
+    fn left_out(&self, epoch: u64) -> usize {
+        self.table(epoch).left_out
     }
 
     fn describe(&self) -> String {

@@ -40,8 +40,10 @@ pub struct LoaderState {
 }
 
 impl LoaderState {
-    /// The version of the format that this release writes, and the only one that it reads.
-    pub const VERSION: u32 = 1;
+    /// The version of the format that this release writes, and the only one that it goes on from.
+    ///
+    /// In version 1 a sample's random numbers followed from its index in the data set.
+    pub const VERSION: u32 = 2;
 
     pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64, batch: usize, faults: usize) -> Self {
         let (seed, fingerprint) = (loader.seed, loader.fingerprint.clone());
@@ -67,7 +69,7 @@ impl LoaderState {
         self
     }
 
-    /// The batches that were delivered out of order.
+    /// The batches that were delivered out of order, of a state that was checked.
     pub(super) fn delivered_ahead(&self) -> BTreeSet<usize> {
         let bits = self.ahead.iter().enumerate().flat_map(|(word, bits)| {
             (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 64 * word + bit)
@@ -77,7 +79,8 @@ impl LoaderState {
 
     /// How many batches of this epoch were delivered.
     pub fn delivered(&self) -> usize {
-        self.batch + self.ahead.iter().map(|bits| bits.count_ones() as usize).sum::<usize>()
+        let ahead: usize = self.ahead.iter().map(|bits| bits.count_ones() as usize).sum();
+        self.batch.saturating_add(ahead)
     }
 
     /// Whether a batch of this epoch was delivered.
@@ -87,18 +90,52 @@ impl LoaderState {
     }
 
     pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {
-        let batches = loader.batches(self.epoch);
-        let mut differences = self.differences(loader.seed, &loader.fingerprint);
-        let last = self.delivered_ahead().last().copied();
-        if self.batch > batches || last.is_some_and(|last| last >= batches) {
-            let saved = last.unwrap_or(self.batch);
-            differences.push(format!("batch: saved {saved}, epoch {} here has {batches}", self.epoch));
+        let (batches, samples) = (loader.batches(self.epoch), loader.samples(self.epoch));
+        let mut differences = self.differences(loader.seed, &loader.fingerprint)?;
+        differences.extend(self.overrun(Some(batches)));
+        if self.faults > samples {
+            let (saved, epoch) = (self.faults, self.epoch);
+            differences.push(format!("faults: saved {saved}, epoch {epoch} here has {samples} samples"));
         }
         Self::refuse(differences)
     }
 
+    /// What is wrong with the batches that it says were delivered, in an epoch of so many, if that is known.
+    pub(super) fn overrun(&self, batches: Option<usize>) -> Option<String> {
+        let word = self.ahead.iter().rposition(|bits| *bits != 0);
+        let last = word.map(|word| 64 * word + 63 - self.ahead[word].leading_zeros() as usize);
+        // The first batch that was not delivered was not delivered.
+        if self.ahead.first().is_some_and(|bits| bits & 1 == 1) {
+            return Some(format!("batch: saved {}, and that it was delivered", self.batch));
+        }
+        let last = last.map(|last| self.batch.saturating_add(last));
+        let batches = batches.unwrap_or(usize::MAX);
+        (self.batch > batches || last.is_some_and(|last| last >= batches)).then(|| {
+            let saved = last.unwrap_or(self.batch);
+            format!("batch: saved {saved}, epoch {} here has {batches}", self.epoch)
+        })
+    }
+
     /// In which settings a loader differs from the one that the state was taken from.
-    pub(super) fn differences(&self, seed: u64, fingerprint: &str) -> Vec<String> {
+    ///
+    /// # Errors
+    /// If it is of another version, whose fields may say something else.
+    pub(super) fn differences(&self, seed: u64, fingerprint: &str) -> Result<Vec<String>, Error> {
+        if self.version != Self::VERSION {
+            let why = match self.version {
+                1 => {
+                    ": there, a sample's random numbers followed from its index in the data set; now from its position \
+                     in the epoch, so that what is left would not be augmented as it was begun"
+                }
+                _ => "",
+            };
+            let text = format!(
+                "the saved position is of another version: saved {}, here {}{why}",
+                self.version,
+                Self::VERSION
+            );
+            return Err(Error::new(ErrorKind::State, text));
+        }
         let mut differences = Vec::new();
         let mut compare = |what: &str, saved: &dyn Display, here: &dyn Display| {
             let (saved, here) = (saved.to_string(), here.to_string());
@@ -106,10 +143,9 @@ impl LoaderState {
                 differences.push(format!("{what}: saved {saved}, here {here}"));
             }
         };
-        compare("version", &self.version, &Self::VERSION);
         compare("seed", &self.seed, &seed);
         compare("settings", &self.fingerprint, &fingerprint);
-        differences
+        Ok(differences)
     }
 
     pub(super) fn refuse(differences: Vec<String>) -> Result<(), Error> {

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_sampler::BatchSampler;
 use crate::collate::{Collate, SlotOf};
+use crate::dataset::Origin;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::assembly::{Run, runs};
 use crate::loader::fault::{Incident, OnError, Remedy, Retry};
 use crate::loader::gate::{Gate, PATIENCE};
 use crate::loader::report::Busy;
 use crate::loader::stint::Stint;
-use crate::seed::{SampleRng, SampleRngs, Stream, derive_seed};
+use crate::seed::{PositionSeeds, SampleRng, SampleSeed, StageKey, Stream, derive_seed};
 use crate::sync::Arc;
 
 /// Which samples to make: the positions `start..end` of an epoch, all of them in one batch.
@@ -171,13 +172,26 @@ impl<B> Made<B> {
 /// Makes one sample: reads item `index` and writes its transform into a slot. The data set's item type is known in
 /// here only, so that it is no part of the loader's type.
 pub(super) trait Fill<C: Collate>: Send + Sync {
+    /// Each stage has the generator of its key.
     fn fill(
         &self,
         index: usize,
-        rng: &mut SampleRng,
+        seed: SampleSeed,
         slot: SlotOf<'_, C>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Failure>;
+
+    /// The key of the stage that writes.
+    fn stage(&self) -> &StageKey;
+}
+
+/// A sample of an epoch.
+#[derive(Clone, Copy)]
+struct SampleId {
+    /// Its item in the data set.
+    index: usize,
+    /// What its random numbers follow from.
+    global: u64,
 }
 
 /// Why a sample was not made.
@@ -241,6 +255,8 @@ pub(super) struct Executor<C> {
     pub(super) fill: Arc<dyn Fill<C>>,
     pub(super) collate: Arc<C>,
     pub(super) batches: Arc<dyn BatchSampler>,
+    /// Where the data set's items come from; `None` of a stream.
+    pub(super) origin: Option<Origin>,
     pub(super) seed: u64,
     pub(super) on_error: OnError,
     pub(super) retry: Option<Retry>,
@@ -281,7 +297,8 @@ impl<C: Collate> Work<Errand<C>> for Executor<C> {
             run,
             first,
             indices: Vec::with_capacity(samples),
-            rngs: SampleRngs::new(self.seed, task.epoch),
+            global: Vec::with_capacity(samples),
+            seeds: PositionSeeds::new(self.seed, task.epoch),
             timed_every,
             busy,
             found: Found::default(),
@@ -316,11 +333,23 @@ impl<C: Collate> Executor<C> {
             fill,
             collate: Arc::clone(&self.collate),
             batches: Arc::clone(&self.batches),
+            origin: self.origin.clone(),
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry.clone(),
             gates: self.gates.clone(),
         }
+    }
+
+    /// Where a sample comes from, in words, if its index doesn't say it.
+    fn describe(&self, index: usize) -> Option<String> {
+        self.origin.as_ref()?.describe(index)
+    }
+
+    /// Has an error name a sample, by its index and by its row in the whole data set.
+    pub(super) fn at_sample(&self, error: Error, index: usize) -> Error {
+        let row = self.origin.as_ref().and_then(|origin| origin.row(index));
+        error.at_sample(index, row, self.describe(index))
     }
 
     /// Adds what a run met to what the others did, and closes the batch if all are through.
@@ -412,7 +441,9 @@ struct Making<'e, C: Collate> {
     first: usize,
     /// The indices of the run's first samples: of all of them, unless the sampler panicked.
     indices: Vec<usize>,
-    rngs: SampleRngs,
+    /// Their global positions.
+    global: Vec<u64>,
+    seeds: PositionSeeds,
     /// Of so many samples, one is timed.
     timed_every: usize,
     /// What the timed stages took.
@@ -425,8 +456,12 @@ impl<C: Collate> Making<'_, C> {
     /// error is the sample's.
     fn look_up(&mut self) {
         let Task { epoch, start, end, .. } = self.task;
-        let (batches, indices) = (&self.executor.batches, &mut self.indices);
-        if catch_unwind(AssertUnwindSafe(|| batches.indices(epoch, start..end, indices))).is_err() {
+        let (batches, indices, global) = (&self.executor.batches, &mut self.indices, &mut self.global);
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            batches.indices(epoch, start..end, indices);
+            batches.global_positions(epoch, start..end, global);
+        }));
+        if asked.is_err() {
             // What it had given so far may be wrong.
             self.indices.clear();
         }
@@ -457,45 +492,53 @@ impl<C: Collate> Making<'_, C> {
     fn sample(&mut self, sample: usize) -> Result<bool, Error> {
         let place = self.first + sample;
         let position = self.task.start + sample;
-        let index = match self.indices.get(sample) {
-            Some(&index) => index,
-            None => self.index(position)?,
+        let id = match (self.indices.get(sample), self.global.get(sample)) {
+            (Some(&index), Some(&global)) => SampleId { index, global },
+            _ => self.id(position)?,
         };
         let late = self.attempt.late.iter().find(|(late, _)| *late == position);
         let tried = match late {
             Some((_, error)) => Err(error.clone()),
-            None => self.tries(sample, index),
+            None => self.tries(sample, id),
         };
         let Err(error) = tried else { return Ok(true) };
         let remedy = match self.executor.on_error {
             _ if error.kind() == ErrorKind::Shard => return Err(error),
             OnError::Fail => return Err(error),
             OnError::Skip { .. } => Remedy::Skipped,
-            OnError::Replace { .. } => match self.substitute(sample, index) {
+            OnError::Replace { .. } => match self.substitute(sample, id) {
                 Some(index) => Remedy::Replaced(index),
                 None => return Err(error),
             },
         };
-        self.found.incidents.push((place, Incident { error, remedy }));
+        let mut incident = Incident::new(error, remedy);
+        if let Remedy::Replaced(index) = remedy {
+            incident.substitute = self.executor.describe(index);
+        }
+        self.found.incidents.push((place, incident));
         Ok(remedy != Remedy::Skipped)
     }
 
-    fn index(&self, position: usize) -> Result<usize, Error> {
+    fn id(&self, position: usize) -> Result<SampleId, Error> {
         let Task { epoch, batch, .. } = self.task;
-        catch_unwind(AssertUnwindSafe(|| self.executor.batches.index(epoch, position)))
-            .map_err(|payload| not_made(batch, epoch, &panic_message(payload)).on_worker(self.worker.id()))
+        let batches = &self.executor.batches;
+        catch_unwind(AssertUnwindSafe(|| SampleId {
+            index: batches.index(epoch, position),
+            global: batches.global_position(epoch, position),
+        }))
+        .map_err(|payload| not_made(batch, epoch, &panic_message(payload)).on_worker(self.worker.id()))
     }
 
     /// Fills the place of a sample that cannot be made by another one of its batch, or of the epoch if the batch has
-    /// no other: never by one that the order would not give.
-    fn substitute(&mut self, sample: usize, lost: usize) -> Option<usize> {
+    /// no other: never by one that the order would not give. It draws the random numbers of the place.
+    fn substitute(&mut self, sample: usize, lost: SampleId) -> Option<usize> {
         let epoch = self.task.epoch;
         let whole = &self.attempt.positions;
         let (first, positions) = match whole.len() {
             1 => (0, self.executor.batches.samples(epoch)),
             samples => (whole.start, samples),
         };
-        let key = derive_seed(self.executor.seed, Stream::Substitute, epoch, lost as u64);
+        let key = derive_seed(self.executor.seed, Stream::Substitute, epoch, lost.global);
         let mut rng = SampleRng::from_seed(key);
         (0..SUBSTITUTES).find_map(|_| {
             let position = first + rng.below(positions as u64) as usize;
@@ -505,14 +548,15 @@ impl<C: Collate> Making<'_, C> {
                 return None;
             }
             self.attempt.at[self.run].store(position, Ordering::Relaxed);
-            let index = self.index(position).ok()?;
-            (index != lost && self.tries(sample, index).is_ok()).then_some(index)
+            let SampleId { index, .. } = self.id(position).ok()?;
+            let instead = SampleId { index, ..lost };
+            (index != lost.index && self.tries(sample, instead).is_ok()).then_some(index)
         })
     }
 
     /// Tries to make a sample, again and again if its errors are worth it.
-    fn tries(&mut self, sample: usize, index: usize) -> Result<(), Error> {
-        let Err(first) = self.attempt(sample, index) else { return Ok(()) };
+    fn tries(&mut self, sample: usize, id: SampleId) -> Result<(), Error> {
+        let Err(first) = self.attempt(sample, id) else { return Ok(()) };
         let mut error = first.clone();
         for tries in 1.. {
             let Some(wait) = self.executor.retry.as_ref().and_then(|retry| retry.next(tries, &error)) else {
@@ -521,12 +565,10 @@ impl<C: Collate> Making<'_, C> {
             if !pause(wait, self.worker) {
                 break;
             }
-            match self.attempt(sample, index) {
+            match self.attempt(sample, id) {
                 Ok(()) => {
                     let place = self.first + sample;
-                    self.found
-                        .incidents
-                        .push((place, Incident { error: first, remedy: Remedy::Retried(tries) }));
+                    self.found.incidents.push((place, Incident::new(first, Remedy::Retried(tries))));
                     return Ok(());
                 }
                 Err(again) => error = again,
@@ -535,11 +577,11 @@ impl<C: Collate> Making<'_, C> {
         Err(error)
     }
 
-    fn attempt(&mut self, sample: usize, index: usize) -> Result<(), Error> {
+    fn attempt(&mut self, sample: usize, SampleId { index, global }: SampleId) -> Result<(), Error> {
         let (executor, worker) = (self.executor, self.worker);
         let busy = sample.is_multiple_of(self.timed_every).then_some(&mut self.busy);
         let mut stages = Stages { gates: executor.gates.as_deref(), worker, busy };
-        let mut rng = self.rngs.sample(index);
+        let seed = self.seeds.at(global);
         let slots = &mut self.slots;
         // Unwind safety: after a panic the slot is cleared for another sample, or left out of the batch, or the batch
         // is thrown away.
@@ -549,7 +591,7 @@ impl<C: Collate> Making<'_, C> {
                 return Err(Failure { kind: ErrorKind::Collate, source });
             };
             executor.collate.clear(&mut slot);
-            executor.fill.fill(index, &mut rng, slot, &mut stages)
+            executor.fill.fill(index, seed, slot, &mut stages)
         }));
         let (kind, text, source) = match filled {
             Ok(Ok(())) => return Ok(()),
@@ -564,6 +606,6 @@ impl<C: Collate> Making<'_, C> {
             }
             Err(payload) => (ErrorKind::Panic, "panicked", panic_message(payload).into()),
         };
-        Err(Error::new(kind, text).at_index(index).caused_by(source).on_worker(worker.id()))
+        Err(executor.at_sample(Error::new(kind, text), index).caused_by(source).on_worker(worker.id()))
     }
 }

@@ -289,7 +289,8 @@ impl<'l, C: Collate> Window<'l, C> {
                 };
                 let mut late = attempt.late.clone();
                 let index = self.loader.executor.batches.index(self.epoch, position);
-                let error = Error::new(ErrorKind::TimedOut, text).at_index(index).on_worker(error.worker());
+                let late_error = Error::new(ErrorKind::TimedOut, text).on_worker(error.worker());
+                let error = self.loader.executor.at_sample(late_error, index);
                 late.push((position, error.clone()));
                 let policy = self.loader.executor.on_error;
                 if policy != OnError::Fail && late.len() <= self.limit {

@@ -1,5 +1,6 @@
 //! One sampler after the other.
 
+use crate::error::{Error, ErrorKind};
 use crate::sampler::{Sampler, check_position};
 
 /// All positions of one sampler, then all of the next, and so on. The samplers are of one data set.
@@ -7,16 +8,34 @@ pub struct Chained {
     parts: Vec<Box<dyn Sampler>>,
     /// The position at which each part ends.
     ends: Vec<usize>,
+    /// The global position at which each part ends.
+    global_ends: Vec<u64>,
 }
 
 impl Chained {
     /// The samplers in their order.
-    pub fn new(parts: Vec<Box<dyn Sampler>>) -> Self {
-        let ends = parts.iter().scan(0, |end, part| {
-            *end += part.len();
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if they have more positions together than can be counted.
+    pub fn new(parts: Vec<Box<dyn Sampler>>) -> Result<Self, Error> {
+        let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+        let Some(ends) = crate::sampler::ends(&lengths) else {
+            let text = format!("chained: expected at most {} positions in all, got {lengths:?}", usize::MAX);
+            return Err(Error::new(ErrorKind::Config, text));
+        };
+        let global_ends = parts.iter().scan(0u64, |end, part| {
+            // They are keys, not places: to begin again behind 2⁶⁴ of them harms nobody.
+            *end = end.wrapping_add(part.global_len());
             Some(*end)
         });
-        Chained { ends: ends.collect(), parts }
+        Ok(Chained { ends, global_ends: global_ends.collect(), parts })
+    }
+
+    /// The part of a position, and the position in it.
+    fn part(&self, position: usize) -> (usize, usize) {
+        check_position(position, self.len());
+        let part = self.ends.partition_point(|&end| end <= position);
+        (part, position - part.checked_sub(1).map_or(0, |before| self.ends[before]))
     }
 }
 
@@ -26,10 +45,18 @@ impl Sampler for Chained {
     }
 
     fn index(&self, epoch: u64, position: usize) -> usize {
-        check_position(position, self.len());
-        let part = self.ends.partition_point(|&end| end <= position);
-        let start = part.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.parts[part].index(epoch, position - start)
+        let (part, position) = self.part(position);
+        self.parts[part].index(epoch, position)
+    }
+
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        let (part, position) = self.part(position);
+        let start = part.checked_sub(1).map_or(0, |before| self.global_ends[before]);
+        start.wrapping_add(self.parts[part].global_position(epoch, position))
+    }
+
+    fn global_len(&self) -> u64 {
+        self.global_ends.last().copied().unwrap_or(0)
     }
 
     fn describe(&self) -> String {

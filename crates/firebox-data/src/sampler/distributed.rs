@@ -14,6 +14,9 @@ pub enum Uneven {
 
 /// The share of one process among several: rank r of w has the positions r, r + w, r + 2w, … of an order that
 /// all of them know. Together the ranks have every position, but for what [`Uneven`] says.
+///
+/// Its global positions are those of the whole order, so that a sample draws the same random numbers on one rank as on
+/// four. A position that comes once more to fill the last round draws others than the first time.
 pub struct Distributed<S> {
     order: S,
     rank: usize,
@@ -26,10 +29,19 @@ impl<S: Sampler> Distributed<S> {
     /// The share of `rank` (from 0) among `world` processes. `order` must be the same in all of them.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if `rank` is not below `world`.
+    /// [`ErrorKind::Config`] if `rank` is not below `world`, or the order is so long that its last round can't be
+    /// counted.
     pub fn new(order: S, rank: usize, world: usize, uneven: Uneven) -> Result<Self, Error> {
         if rank >= world {
             let text = format!("rank: expected a number below the world's size {world}, got {rank}");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        if order.len().checked_add(world).is_none() {
+            let text = format!(
+                "distributed: expected at most {} positions for {world} ranks, got {}",
+                usize::MAX - world,
+                order.len()
+            );
             return Err(Error::new(ErrorKind::Config, text));
         }
         let len = match uneven {
@@ -37,6 +49,14 @@ impl<S: Sampler> Distributed<S> {
             Uneven::Trim => order.len() / world,
         };
         Ok(Distributed { order, rank, world, len, uneven })
+    }
+
+    /// A position in the order, and how often it has come before on whatever rank: only padding begins again.
+    fn in_order(&self, position: usize) -> (usize, usize) {
+        check_position(position, self.len);
+        // No overflow: below the order's length, rounded up to whole rounds, which `new` has looked at.
+        let unwrapped = position * self.world + self.rank;
+        (unwrapped % self.order.len(), unwrapped / self.order.len())
     }
 }
 
@@ -46,9 +66,21 @@ impl<S: Sampler> Sampler for Distributed<S> {
     }
 
     fn index(&self, epoch: u64, position: usize) -> usize {
-        check_position(position, self.len);
-        // Only padding reaches beyond the order's end, and begins again.
-        self.order.index(epoch, (position * self.world + self.rank) % self.order.len())
+        let (position, _) = self.in_order(position);
+        self.order.index(epoch, position)
+    }
+
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        let (position, lap) = self.in_order(position);
+        (lap as u64)
+            .wrapping_mul(self.order.global_len())
+            .wrapping_add(self.order.global_position(epoch, position))
+    }
+
+    fn global_len(&self) -> u64 {
+        // That of the laps which any rank makes.
+        let laps = (self.len * self.world).div_ceil(self.order.len().max(1)).max(1);
+        self.order.global_len().saturating_mul(laps as u64)
     }
 
     fn describe(&self) -> String {

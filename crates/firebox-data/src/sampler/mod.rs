@@ -39,6 +39,26 @@ pub trait Sampler: Send + Sync {
         indices.extend(positions.map(|position| self.index(epoch, position)));
     }
 
+    /// The place of a position in the order that all ranks share: what the random numbers of its sample follow from.
+    ///
+    /// Different positions of an epoch have different ones, also on different ranks. An order that others cut or share
+    /// out among them, as [`Distributed`] does, tells theirs; for any other it is the position.
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        let _ = epoch;
+        position as u64
+    }
+
+    /// Appends the global positions of some positions of an epoch: what [`global_position`](Self::global_position)
+    /// gives for each.
+    fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
+        global.extend(positions.map(|position| self.global_position(epoch, position)));
+    }
+
+    /// A number above all global positions of an epoch, the same on every rank: where those of an order behind it begin.
+    fn global_len(&self) -> u64 {
+        self.len() as u64
+    }
+
     /// The sampler and its settings, for a saved position to be compared with: two samplers with the same
     /// description give the same order.
     fn describe(&self) -> String;
@@ -57,6 +77,18 @@ impl<S: Sampler + ?Sized> Sampler for Box<S> {
         (**self).indices(epoch, positions, indices);
     }
 
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        (**self).global_position(epoch, position)
+    }
+
+    fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
+        (**self).global_positions(epoch, positions, global);
+    }
+
+    fn global_len(&self) -> u64 {
+        (**self).global_len()
+    }
+
     fn describe(&self) -> String {
         (**self).describe()
     }
@@ -65,6 +97,15 @@ impl<S: Sampler + ?Sized> Sampler for Box<S> {
 /// A sampler that stands for one of its positions: they are counted from 0 and end at `len`.
 fn check_position(position: usize, len: usize) {
     assert!(position < len, "position {position} of a sampler with {len}");
+}
+
+/// Where each of some parts ends if they lie one behind the other; `None` if that is more than can be counted.
+pub(crate) fn ends(lengths: &[usize]) -> Option<Vec<usize>> {
+    let ends = lengths.iter().scan(Some(0usize), |end, &length| {
+        *end = end.and_then(|end| end.checked_add(length));
+        Some(*end)
+    });
+    ends.collect()
 }
 
 /// A number that differs, with all likelihood, between different tables, to tell them apart in a description.

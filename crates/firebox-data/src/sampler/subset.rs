@@ -1,5 +1,6 @@
 //! Some of the indices.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::sampler::{Sampler, Sequential, Shuffled, check_position, fingerprint};
@@ -31,6 +32,18 @@ impl<S: Sampler> Sampler for SubsetSampler<S> {
     fn index(&self, epoch: u64, position: usize) -> usize {
         check_position(position, self.len());
         self.indices[self.order.index(epoch, position)]
+    }
+
+    fn global_position(&self, epoch: u64, position: usize) -> u64 {
+        self.order.global_position(epoch, position)
+    }
+
+    fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
+        self.order.global_positions(epoch, positions, global);
+    }
+
+    fn global_len(&self) -> u64 {
+        self.order.global_len()
     }
 
     fn describe(&self) -> String {

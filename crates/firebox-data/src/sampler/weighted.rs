@@ -6,8 +6,8 @@ use crate::sampler::{Sampler, check_position, fingerprint};
 use crate::seed::{SampleRng, Stream, derive_seed};
 
 /// Each position draws an index for itself, with a probability proportional to its weight: an index can come
-/// several times in an epoch, or not at all. Each time its transform has the same random numbers, for they follow
-/// from (seed, epoch, index).
+/// several times in an epoch, or not at all. Each time its transform has other random numbers, for they follow from the
+/// position: a rare sample that is drawn often is augmented anew each time.
 ///
 /// Any position is drawn at once, from one alias table (Walker 1977, Vose 1991) of 16 bytes an item.
 pub struct Weighted {
@@ -75,6 +75,9 @@ impl Sampler for Weighted {
     }
 }
 
+/// By it, the longest time of the smallest weight is finite: 37 · 2⁻²⁰⁰ / 2⁻¹⁰⁷⁴ < 2⁸⁸⁰.
+const TINY: f64 = 1.0 / (1u128 << 100) as f64 / (1u128 << 100) as f64;
+
 /// Draws without putting back: every epoch has each index with a weight above 0 once, those with larger weights
 /// rather early; with a `len`, only so many of them (Efraimidis, Spirakis 2006).
 ///
@@ -117,8 +120,13 @@ impl WeightedOnce {
             let bits = crate::seed::mix(base ^ crate::seed::mix(index as u64));
             let uniform = ((bits >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
             // The bits of floats above 0 are ordered as the floats are; in halves, they and the index take 12 bytes.
-            let time = (-uniform.ln() / weight + 0.0).to_bits();
-            ((time >> 32) as u32, time as u32, index as u32)
+            let time = -uniform.ln() / weight + 0.0;
+            let bits = match time.is_finite() {
+                true => time.to_bits(),
+                // Of so small a weight that its time is none: behind all others, in the order of a smaller unit's.
+                false => f64::INFINITY.to_bits() + ((-uniform.ln() * TINY / weight).to_bits() >> 12),
+            };
+            ((bits >> 32) as u32, bits as u32, index as u32)
         };
         let drawable = self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
         let mut times: Vec<(u32, u32, u32)> = Vec::with_capacity(self.drawable);

@@ -10,7 +10,7 @@ use crate::loader::Loader;
 use crate::loader::builder::{LoaderBuilder, Settings as Common, expect};
 use crate::loader::fault::OnError;
 use crate::loader::stream::{Filler, Settings, StreamLoader};
-use crate::seed::SampleRng;
+use crate::seed::{RecordSeeds, SampleRng, StageKey};
 use crate::sync::Arc;
 
 /// Data without random access: shards, in an order.
@@ -93,6 +93,8 @@ impl<S: Shards> LoaderBuilder<Sharded<S>> {
         let LoaderBuilder { data: Sharded { shards, shuffle, lanes, rank, world }, settings } = self;
         let Common { seed, batch_size, drop_last, on_error, .. } = settings;
         expect(batch_size > 0, "batch size: expected at least 1, got 0".to_owned())?;
+        // No batch is ever so large, so that to cut it there changes nothing, and positions can be counted.
+        let batch_size = batch_size.min(usize::MAX / 4);
         expect(shuffle != Some(0), "shuffle window: expected at least 1, got 0".to_owned())?;
         expect(lanes > 0, "interleave: expected at least 1, got 0".to_owned())?;
         expect(rank < world, format!("rank: expected less than {world}, got {rank}"))?;
@@ -111,23 +113,26 @@ impl<S: Shards> LoaderBuilder<Sharded<S>> {
         };
         let last = if drop_last { ", short last batch dropped" } else { "" };
         let fingerprint = format!(
-            "{}, {} shards {order}, {lanes} taking turns, rank {rank} of {world}, batches of {batch_size}{last}{}",
+            "{}, {} shards {order}, {lanes} taking turns, rank {rank} of {world}, batches of {batch_size}{last}{}, stage {}",
             shards.describe(),
             shards.shards(),
-            on_error.describe()
+            on_error.describe(),
+            StageKey::WRITE
         );
         let window = shuffle.unwrap_or(batch_size);
         let transform = Arc::new(transform);
         // A loader's own epochs have nothing to read: those of the stream bring their records with them.
         let none = Filler::<C, S> {
             shared: Arc::default(),
-            seed,
-            epoch: 0,
+            seeds: RecordSeeds::new(seed, 0),
+            stage: StageKey::WRITE,
             batch_size,
             transform: Arc::clone(&transform) as _,
         };
-        let loader = settings.loader(collate, Arc::new(none), Arc::new(Positions), fingerprint)?;
-        let settings = Settings { seed, batch_size, drop_last, shuffle, window, lanes, rank, world };
+        let loader = settings.loader(collate, Arc::new(none), Arc::new(Positions), None, fingerprint)?;
+        let mut settings = Settings { seed, batch_size, drop_last, shuffle, window, lanes, rank, world };
+        // Of more lanes than shards the rest would be empty, at any rate.
+        settings.lanes = lanes.min(settings.share(shards.shards()).max(1));
         Ok(StreamLoader { loader, shards: Arc::new(shards), settings: Arc::new(settings), transform })
     }
 }

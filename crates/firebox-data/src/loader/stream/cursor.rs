@@ -81,9 +81,14 @@ impl Cursor {
         self.given = 0;
     }
 
-    /// Whether it can have come from here: for one that was saved.
-    pub(super) fn is_sound(&self) -> bool {
-        self.turn < self.lanes.len() && self.given < TURN
+    /// Whether it can be a place behind so many records of a stream of `shards` shards: for one that was saved.
+    pub(super) fn is_sound(&self, records: u64, shards: usize) -> bool {
+        let mut reading: Vec<_> = self.reading().map(|lane| lane.shard).collect();
+        reading.sort_unstable();
+        let apart = reading.windows(2).all(|pair| pair[0] < pair[1]);
+        let begun = reading.last().is_none_or(|&last| last < self.next) && self.next <= shards;
+        let read = self.reading().all(|lane| lane.record <= records);
+        self.turn < self.lanes.len() && self.given < TURN && apart && begun && read
     }
 
     /// The shards that are read now.

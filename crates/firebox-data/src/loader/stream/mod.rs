@@ -24,7 +24,7 @@ use crate::loader::epoch::Total;
 use crate::loader::task::{Failure, Fill, Stages};
 use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 use crate::permutation::Permutation;
-use crate::seed::{SampleRng, Stream, derive_seed};
+use crate::seed::{RecordSeeds, SampleRng, SampleSeed, StageKey, Stream, derive_seed};
 use crate::sync::Arc;
 use cursor::Cursor;
 use plan::{Shared, Streamed};
@@ -81,7 +81,7 @@ impl Settings {
 
     /// The number of shards of this rank.
     fn share(&self, shards: usize) -> usize {
-        (shards + self.world - 1 - self.rank) / self.world
+        shards.saturating_sub(self.rank).div_ceil(self.world)
     }
 
     /// The shard at a place of this rank's order.
@@ -94,12 +94,32 @@ impl Settings {
 impl<C: Collate, S: Shards> StreamLoader<C, S> {
     /// The number of records in an epoch of this rank, if all of its shards know theirs.
     pub fn samples(&self, epoch: u64) -> Option<usize> {
-        let order = self.settings.order(self.shards.shards(), epoch);
-        let places = 0..self.settings.share(self.shards.shards());
-        let records = |place| self.shards.records(self.settings.shard(&order, place));
-        let all = places.map(records).sum::<Option<u64>>()? as usize;
+        let all = self.records(epoch)?;
         let size = self.settings.batch_size;
         Some(if self.settings.drop_last { all / size * size } else { all })
+    }
+
+    /// As [`samples`](Self::samples), with those of a short last batch.
+    fn records(&self, epoch: u64) -> Option<usize> {
+        let order = self.settings.order(self.shards.shards(), epoch);
+        let places = 0..self.settings.share(self.shards.shards());
+        total(places.map(|place| self.shards.records(self.settings.shard(&order, place))))
+    }
+
+    /// Why an epoch of this rank has no batch, in words: see [`Loader::why_empty`]. `None` if it has one, or a shard
+    /// doesn't know its records.
+    pub fn why_empty(&self, epoch: u64) -> Option<String> {
+        if self.batches(epoch)? > 0 {
+            return None;
+        }
+        let Settings { batch_size, rank, world, .. } = *self.settings;
+        let (all, shards) = (self.shards.shards(), self.settings.share(self.shards.shards()));
+        Some(match self.records(epoch)? {
+            0 => format!("0 records in {shards} of {all} shards, those of rank {rank} of {world}"),
+            records => format!(
+                "{records} records, batch size {batch_size}: drop_last leaves out the only batch, which is short"
+            ),
+        })
     }
 
     /// The number of batches in an epoch of this rank, if all of its shards know their records.
@@ -137,39 +157,57 @@ impl<C: Collate, S: Shards> StreamLoader<C, S> {
     /// # Errors
     /// As for `resume`.
     pub fn check(&self, state: &LoaderState) -> Result<(), Error> {
-        let mut differences = state.differences(self.loader.seed, &self.loader.fingerprint);
-        let (shards, lanes) = (self.settings.share(self.shards.shards()), self.settings.lanes);
-        let sound = state.stream.as_ref().is_none_or(|stream| {
-            let start = stream.window.saturating_mul(self.settings.window as u64);
-            let cursor = &stream.cursor;
-            cursor.is_sound()
-                && start <= (state.batch as u64).saturating_mul(self.settings.batch_size as u64)
-                && cursor.lanes.len() == lanes
-                && cursor.next <= shards
-                && cursor.reading().all(|lane| lane.shard < cursor.next)
-        });
-        let position = state.batch.checked_mul(self.settings.batch_size);
-        let beyond = self.batches(state.epoch).is_some_and(|batches| state.batch > batches);
-        if !sound || beyond || position.is_none() || state.stream.is_none() && state.batch > 0 {
+        let mut differences = state.differences(self.loader.seed, &self.loader.fingerprint)?;
+        differences.extend(state.overrun(self.batches(state.epoch)));
+        if !self.holds(state) {
             differences.push("stream: the saved place is in no shard here".to_owned());
         }
         LoaderState::refuse(differences)
     }
 
+    /// Whether a state may be a place in these shards.
+    fn holds(&self, state: &LoaderState) -> bool {
+        let (size, shards) = (self.settings.batch_size as u64, self.settings.share(self.shards.shards()));
+        let position = (state.batch as u64).checked_mul(size).filter(|&position| position <= MOST);
+        let Some(position) = position else { return false };
+        let most_faults = (state.delivered() as u64).saturating_mul(size);
+        let in_shards = match &state.stream {
+            None => state.batch == 0,
+            Some(StreamState { window, cursor }) => {
+                let start = window.checked_mul(self.settings.window as u64);
+                start.is_some_and(|start| start <= position && cursor.is_sound(start, shards))
+                    && cursor.lanes.len() == self.settings.lanes
+            }
+        };
+        in_shards && state.faults as u64 <= most_faults
+    }
+
     /// The stream as a source of batches for a trainer, which must know how many there are.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a shard doesn't know the number of its records.
+    /// [`ErrorKind::Config`] if a shard doesn't know the number of its records, or they are more than can be counted.
     pub fn counted(self) -> Result<Counted<C, S>, Error> {
-        match (0..self.shards.shards()).find(|&shard| self.shards.records(shard).is_none()) {
-            None => Ok(Counted(self)),
+        let shards = 0..self.shards.shards();
+        let text = match shards.clone().find(|&shard| self.shards.records(shard).is_none()) {
             Some(shard) => {
-                let text =
-                    format!("a stream of known length: shard {shard} does not know how many records it has");
-                Err(Error::new(ErrorKind::Config, text))
+                format!("a stream of known length: shard {shard} does not know how many records it has")
             }
-        }
+            None if total(shards.map(|shard| self.shards.records(shard))).is_none() => {
+                format!("a stream of known length: expected at most {} records, got more", usize::MAX)
+            }
+            None => return Ok(Counted(self)),
+        };
+        Err(Error::new(ErrorKind::Config, text))
     }
+}
+
+/// So many records nobody has ever read. A saved place behind them is damaged, and could not be counted on from.
+const MOST: u64 = 1 << 62;
+
+/// A sum, if all of it is known and it can be counted.
+fn total(mut records: impl Iterator<Item = Option<u64>>) -> Option<usize> {
+    let sum = records.try_fold(0u64, |sum, records| sum.checked_add(records?))?;
+    usize::try_from(sum).ok()
 }
 
 /// A stream whose length is known, made by [`StreamLoader::counted`]: what a trainer can plan with.
@@ -192,6 +230,10 @@ impl<C: Collate, S: Shards> Batches for Counted<C, S> {
 
     fn samples(&self, epoch: u64) -> usize {
         self.0.samples(epoch).unwrap_or(0)
+    }
+
+    fn why_empty(&self, epoch: u64) -> Option<String> {
+        self.0.why_empty(epoch)
     }
 
     fn state(&self, epoch: u64) -> LoaderState {
@@ -226,8 +268,8 @@ impl<'l, C: Collate, S: Shards> StreamEpoch<'l, C, S> {
         let shared = Arc::new(Shared::default());
         let fill = Filler::<C, S> {
             shared: Arc::clone(&shared),
-            seed: settings.seed,
-            epoch: state.epoch,
+            seeds: RecordSeeds::new(settings.seed, state.epoch),
+            stage: StageKey::WRITE,
             batch_size: settings.batch_size,
             transform: Arc::clone(transform),
         };
@@ -313,8 +355,8 @@ impl<C: Collate, S: Shards> BatchStream<C::Batch> for StreamEpoch<'_, C, S> {
 /// Transforms the records of an epoch.
 struct Filler<C: Collate, S: Shards> {
     shared: Arc<Shared<S::Record>>,
-    seed: u64,
-    epoch: u64,
+    seeds: RecordSeeds,
+    stage: StageKey,
     batch_size: usize,
     transform: Arc<Transform<C, S>>,
 }
@@ -323,7 +365,7 @@ impl<C: Collate, S: Shards> Fill<C> for Filler<C, S> {
     fn fill(
         &self,
         position: usize,
-        _: &mut SampleRng,
+        _: SampleSeed,
         slot: SlotOf<'_, C>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Failure> {
@@ -332,9 +374,8 @@ impl<C: Collate, S: Shards> Fill<C> for Filler<C, S> {
         let failure = |error: Error| Failure { kind: error.kind(), source: error.into() };
         let Some(item) = item else { return Err(failure(Shared::<S::Record>::lost(position))) };
         let record = item.record.as_ref().map_err(|error| failure(error.clone()))?;
-        // By the record, not by its position: ranks have the same positions and other records.
-        let shard = derive_seed(self.seed, Stream::Shard, item.shard as u64, 0);
-        let mut rng = SampleRng::new(shard, self.epoch, item.number as usize);
+        // By the record, not by its position: ranks have the same positions and other records. None comes twice.
+        let mut rng = self.seeds.at(item.shard as u64, item.number, 0).stage(&self.stage);
         stages.transform(|| (self.transform)(record, &mut rng, slot))?.map_err(|source| {
             let text = format!("shard {}, record {}", item.shard, item.number);
             Failure {
@@ -342,5 +383,9 @@ impl<C: Collate, S: Shards> Fill<C> for Filler<C, S> {
                 source: Error::new(ErrorKind::Transform, text).caused_by(source).into(),
             }
         })
+    }
+
+    fn stage(&self) -> &StageKey {
+        &self.stage
     }
 }

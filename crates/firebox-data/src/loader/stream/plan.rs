@@ -165,6 +165,15 @@ impl<'l, S: Shards> Streamed<'l, S> {
         lock(&self.shared.windows).push_back((self.window, self.cursor.clone()));
     }
 
+    /// Makes a batch of the error that the stream ends before the place that was saved.
+    fn lack(&mut self) -> Option<Planned> {
+        let missing = std::mem::take(&mut self.passed);
+        let text = format!("the saved place is {missing} records behind the end of the data");
+        let record = Err(Error::new(ErrorKind::Shard, text));
+        self.forming = vec![Item { shard: 0, number: 0, record }];
+        self.publish()
+    }
+
     /// Gives the workers the records of a batch.
     fn publish(&mut self) -> Option<Planned> {
         let items = std::mem::take(&mut self.forming);
@@ -198,6 +207,10 @@ impl<S: Shards> Plan for Streamed<'_, S> {
             if !self.filling.is_empty() {
                 self.shuffle();
                 continue;
+            }
+            // A last batch that was short is counted as a whole one.
+            if self.passed >= self.settings.batch_size as u64 {
+                return self.lack().unwrap_or(Planned::End);
             }
             if self.forming.is_empty() || self.settings.drop_last {
                 return Planned::End;
