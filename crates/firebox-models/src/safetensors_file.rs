@@ -4,22 +4,30 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use burn::tensor::{BoolStore, DType, TensorData};
+use burn::tensor::{BoolStore, Bytes, DType, TensorData};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, ErrorKind};
+use crate::safetensors_header::{self, Entry};
 use crate::state_dict::StateDict;
 
 impl StateDict {
-    /// The dictionary as the bytes of a safetensors file.
+    /// The dictionary as the bytes of a safetensors file, with the metadata `{"format": "pt"}`.
+    ///
+    /// The format has one name for a tensor: what shares memory here is written for each name, in full. What is
+    /// [unsupported](Self::unsupported) is not written.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] for a tensor type that the format lacks, such as a quantised one.
+    /// [`ErrorKind::Format`] for a tensor type that the format lacks, such as a quantised one, and for a tensor called
+    /// `__metadata__`.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
         let views = self
             .iter()
             .map(|(key, data)| {
+                if key == METADATA {
+                    return Err(format_error(format!("{key}: no name for a tensor in safetensors")));
+                }
                 let dtype = to_safetensors(data.dtype()).ok_or_else(|| {
                     format_error(format!("{key}: no safetensors type for {:?}", data.dtype()))
                 })?;
@@ -28,23 +36,38 @@ impl StateDict {
                 Ok((key, view))
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        safetensors::serialize(views, None).map_err(|error| format_error("safetensors").caused_by(error))
+        // Some readers insist on it. One pair: a table of more would have an order of its own in each run.
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        safetensors::serialize(views, Some(metadata))
+            .map_err(|error| format_error("safetensors").caused_by(error))
     }
 
     /// The dictionary in the bytes of a safetensors file.
     ///
+    /// Tensors of a type that is unknown here, such as 8-bit floats, are in [`unsupported`](Self::unsupported).
+    ///
     /// # Errors
-    /// [`ErrorKind::Format`] if they are none.
+    /// [`ErrorKind::Format`] if they are none, or have no tensor that can be read but others.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
-        let file = SafeTensors::deserialize(bytes)
-            .map_err(|error| format_error("not a safetensors file").caused_by(error))?;
+        let refused = |error: String| format_error(format!("not a safetensors file: {error}"));
+        if bytes.starts_with(b"PK\x03\x04") {
+            return Err(refused("got PyTorch's zip format, which read_pytorch reads".to_owned()));
+        }
+        let (entries, bytes) = safetensors_header::read(bytes).map_err(refused)?;
         let mut dict = StateDict::default();
-        for (key, view) in file.iter() {
-            let dtype = from_safetensors(view.dtype())
-                .ok_or_else(|| format_error(format!("{key}: no tensor type for {:?}", view.dtype())))?;
-            let data = checked(view.data().to_vec(), view.shape().to_vec(), dtype)
-                .map_err(|error| format_error(format!("{key}: {error}")))?;
-            dict.insert(key, data);
+        for (key, Entry { dtype, shape, data }) in entries {
+            match from_safetensors(&dtype) {
+                Some(dtype) => {
+                    let bytes = Bytes::from_bytes_vec(bytes[data].to_vec());
+                    let data = checked(bytes, shape, dtype)
+                        .map_err(|error| format_error(format!("{key}: {error}")))?;
+                    dict.insert(key, data);
+                }
+                None => dict.insert_unsupported(key, format!("a tensor of {dtype}")),
+            }
+        }
+        if let (None, Some((key, what))) = (dict.iter().next(), dict.unsupported().next()) {
+            return Err(format_error(format!("expected tensors that can be read, got {key} ({what})")));
         }
         Ok(dict)
     }
@@ -78,6 +101,9 @@ impl StateDict {
     }
 }
 
+/// The header's key that is no tensor's.
+pub(crate) const METADATA: &str = "__metadata__";
+
 fn format_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Format, message)
 }
@@ -87,13 +113,13 @@ fn io_error(message: &str, path: &Path, error: std::io::Error) -> Error {
 }
 
 /// A tensor of bytes from a file. A bool's byte may only be 0 or 1: any other is no value of Rust's.
-pub(crate) fn checked(bytes: Vec<u8>, shape: Vec<usize>, dtype: DType) -> Result<TensorData, String> {
+pub(crate) fn checked(bytes: Bytes, shape: Vec<usize>, dtype: DType) -> Result<TensorData, String> {
     if dtype.is_bool()
         && let Some(byte) = bytes.iter().find(|&&byte| byte > 1)
     {
         return Err(format!("expected bools of 0 or 1, got {byte}"));
     }
-    TensorData::try_from_bytes_vec(bytes, shape, dtype).map_err(|error| error.to_string())
+    TensorData::try_from_bytes(bytes, shape, dtype).map_err(|error| error.to_string())
 }
 
 const DTYPES: [(DType, Dtype); 13] = [
@@ -116,6 +142,6 @@ fn to_safetensors(dtype: DType) -> Option<Dtype> {
     DTYPES.iter().find(|(burn, _)| *burn == dtype).map(|&(_, safe)| safe)
 }
 
-fn from_safetensors(dtype: Dtype) -> Option<DType> {
-    DTYPES.iter().find(|(_, safe)| *safe == dtype).map(|&(burn, _)| burn)
+fn from_safetensors(dtype: &str) -> Option<DType> {
+    DTYPES.iter().find(|(_, safe)| safe.to_string() == dtype).map(|&(burn, _)| burn)
 }
