@@ -58,6 +58,7 @@
 //! let weights = StateDict::read_pytorch_at("checkpoint.pt", &["model"])?.strip_prefix("module.")?;
 //! let (block, partial) = weights.apply_partly(block)?;
 //! println!("not in the file: {:?}, not in the module: {:?}", partial.missing, partial.unused);
+//! println!("in the file, but no tensors that can be read: {:?}", partial.unsupported);
 //! block.save_safetensors("block.safetensors")?;
 //! # Ok::<(), firebox_models::Error>(())
 //! ```

@@ -9,6 +9,7 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::{Error, ErrorKind};
+use crate::pickle::short;
 
 /// A zip archive of which every entry is stored as it is, so that none is larger than the file.
 pub(crate) struct Archive {
@@ -72,32 +73,49 @@ impl Archive {
         }
     }
 
+    /// Fails unless there is an entry `name` that can be read.
+    pub(crate) fn check(&self, name: &str) -> Result<(), Error> {
+        self.find(name)?.map(drop).ok_or_else(|| missing(name))
+    }
+
     pub(crate) fn required(&mut self, name: &str) -> Result<Vec<u8>, Error> {
-        let found = self.entry(name)?;
-        found.ok_or_else(|| refused(format!("the entry {name} is missing")))
+        self.entry(name)?.ok_or_else(|| missing(name))
     }
 
     /// The bytes of an entry, if there is one.
     fn entry(&mut self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
-            return Ok(None);
-        };
-        let damaged = |error: std::io::Error| refused(format!("the entry {name}")).caused_by(error);
-        let entry = self.zip.by_index_data(index).map_err(not_pytorch)?;
-        if entry.encrypted() {
-            return Err(refused(format!("the entry {name} is encrypted, which torch.save never does")));
-        }
-        if entry.compression() != CompressionMethod::Stored || entry.size() != entry.compressed_size() {
-            return Err(refused(format!("the entry {name} is compressed, which torch.save never does")));
-        }
-        // PyTorch can be told to leave the sums out; it writes zeros then.
-        let options = ZipReadOptions::new().ignore_crc32(entry.crc32() == 0);
+        let Some((index, size, options)) = self.find(name)? else { return Ok(None) };
+        let damaged = |error: std::io::Error| refused(format!("the entry {}", short(name))).caused_by(error);
         // It lies in the file as it is, apart from the others.
-        let mut bytes = Vec::with_capacity(usize::try_from(entry.size()).unwrap_or(0));
+        let mut bytes = Vec::with_capacity(size);
         let mut entry = self.zip.by_index_with_options(index, options).map_err(not_pytorch)?;
         entry.read_to_end(&mut bytes).map_err(damaged)?;
         Ok(Some(bytes))
     }
+
+    /// The number of an entry, if there is one, with its size and how it is read.
+    fn find(&self, name: &str) -> Result<Option<(usize, usize, ZipReadOptions<'static>)>, Error> {
+        let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
+            return Ok(None);
+        };
+        let entry = self.zip.by_index_data(index).map_err(not_pytorch)?;
+        let never = |what: &str| {
+            Err(refused(format!("the entry {} is {what}, which torch.save never does", short(name))))
+        };
+        if entry.encrypted() {
+            return never("encrypted");
+        }
+        if entry.compression() != CompressionMethod::Stored || entry.size() != entry.compressed_size() {
+            return never("compressed");
+        }
+        let size = usize::try_from(entry.size()).map_err(|error| refused(short(name)).caused_by(error))?;
+        // PyTorch can be told to leave the sums out; it writes zeros then.
+        Ok(Some((index, size, ZipReadOptions::new().ignore_crc32(entry.crc32() == 0))))
+    }
+}
+
+fn missing(name: &str) -> Error {
+    refused(format!("the entry {} is missing", short(name)))
 }
 
 pub(crate) fn refused(message: impl Into<String>) -> Error {

@@ -91,6 +91,9 @@ fn read(path: &Path, keys: &[&str]) -> Result<StateDict, Error> {
         let wrong = |error: String| refused(format!("{}: {error}", short(&name)));
         match place(&pickle, id) {
             Ok((storage, layout)) => {
+                if !storages.contains_key(storage.key) {
+                    archive.check(&format!("data/{}", storage.key))?;
+                }
                 let stored = storages.entry(storage.key).or_insert_with(|| Stored::new(storage.bytes));
                 let tensor = format!("this tensor of shape {:?}", layout.shape());
                 let cost = stored.add(name.clone(), layout, storage.bytes).map_err(wrong)?;

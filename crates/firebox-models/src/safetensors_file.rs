@@ -1,8 +1,9 @@
 //! safetensors files.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn::tensor::{BoolStore, Bytes, DType, TensorData};
 use safetensors::Dtype;
@@ -90,14 +91,27 @@ impl StateDict {
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let bytes = self.to_safetensors().map_err(|error| error.at_path(path))?;
-        let beside = path.with_added_extension("part");
-        let written = File::create(&beside)
-            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&beside, path));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&beside);
-            io_error("cannot be written", path, error)
-        })
+        let written = create_beside(path).and_then(|(mut file, beside)| {
+            let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+            written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
+                let _ = fs::remove_file(&beside);
+            })
+        });
+        written.map_err(|error| io_error("cannot be written", path, error))
+    }
+}
+
+/// A new file beside `path`, which nobody else writes to, also if several write the same at the same time.
+fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    static FILES: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let beside = path.with_added_extension(format!("{}-{number}.part", std::process::id()));
+        match File::create_new(&beside) {
+            // Of a process that had this number before, or of another machine's.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && beside != path => {}
+            file => return file.map(|file| (file, beside)),
+        }
     }
 }
 

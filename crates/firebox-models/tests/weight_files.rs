@@ -515,8 +515,10 @@ fn memory_is_bounded_by_the_file_whatever_its_tensors_are() {
     assert_eq!(refusal(&file(&items), &[]), "b: expected a storage of 262144 bytes, got 12");
     assert_eq!(refusal(&file(&items[1..]), &[]), "b: expected a storage of 12 bytes, got 262144");
     // Names that are no tensors take memory, too.
-    let items: Vec<_> = (0..40_000).map(|i| (format!("{i}"), b"N".to_vec())).collect();
-    let pickle = [pickle::dict(&items), vec![]].concat();
+    let items = (0..40_000)
+        .map(|i| format!("{i}"))
+        .flat_map(|name| [&[0x8c, name.len() as u8], name.as_bytes(), b"N"].concat());
+    let pickle = [b"\x80\x04}(".to_vec(), items.collect(), b"u.".to_vec()].concat();
     let path = archive(folder.path(), &[("data.pkl", &pickle)]);
     let error = refusal(&path, &[]);
     assert!(error.contains("with this entry the file would take more than 8 times"), "{error}");
@@ -619,6 +621,68 @@ fn other_formats_are_told_by_their_names() {
 }
 
 #[test]
+fn an_archive_of_zip64_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.pt");
+    let mut zip = ZipWriter::new(fs::File::create(&path).unwrap());
+    let tensor = pickle::tensor(&pickle::storage(FLOATS, "0", 12), 0, &[2], &[1], b"");
+    for (name, bytes) in [("data.pkl", pickle::dict(&[("w", tensor)])), ("data/0", numbers(12))] {
+        let options =
+            SimpleFileOptions::DEFAULT.compression_method(CompressionMethod::Stored).large_file(true);
+        zip.start_file(format!("large/{name}"), options).unwrap();
+        zip.write_all(&bytes).unwrap();
+    }
+    zip.finish().unwrap();
+    assert_eq!(floats(&StateDict::read_pytorch(&path).unwrap(), "w"), [1.0, 2.0]);
+}
+
+#[test]
+fn several_writers_of_one_file_leave_one_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    // What another program has left.
+    fs::write(folder.path().join("model.safetensors.part"), "mine").unwrap();
+    let dicts: Vec<_> = (0..4)
+        .map(|i| {
+            let mut dict = StateDict::default();
+            dict.insert("w", TensorData::new(vec![i as f32; 100_000], [100_000]));
+            dict
+        })
+        .collect();
+    let begin = std::sync::Barrier::new(dicts.len());
+    std::thread::scope(|scope| {
+        for dict in &dicts {
+            scope.spawn(|| {
+                begin.wait();
+                for _ in 0..5 {
+                    dict.write(&path).unwrap();
+                    assert!(dicts.contains(&StateDict::read(&path).unwrap()), "torn");
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert_eq!(fs::read(folder.path().join("model.safetensors.part")).unwrap(), b"mine");
+    for bad in ["/", "", folder.path().to_str().unwrap()] {
+        let error = dicts[0].write(bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_need_not_be_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &[u8]| folder.path().join(std::ffi::OsStr::from_bytes(name));
+    fs::copy(fixture("neg.pt"), path(b"\xff.pt")).unwrap();
+    let dict = StateDict::read_pytorch(path(b"\xff.pt")).unwrap();
+    dict.write(path(b"\xfe.safetensors")).unwrap();
+    assert_eq!(StateDict::read(path(b"\xfe.safetensors")).unwrap(), dict);
+}
+
+#[test]
 fn checkpoints_of_every_sort_load() {
     let dict = read_at("ckpt.pt", &["model"]);
     assert_eq!(dict, linear());
@@ -654,7 +718,7 @@ fn a_pickle_that_is_long_costs_little() {
     let folder = tempfile::tempdir().unwrap();
     let tensor = pickle::tensor(&pickle::storage(FLOATS, "0", 12), 0, &[2], &[1], b"");
     // A history of a million numbers, of every kind that is short, beside the weights.
-    let list = |item: &[u8], times: usize| [b"](", &item.repeat(times)[..], b"e"].concat();
+    let list = |item: &[u8]| [b"]", &[b"(", &item.repeat(1000)[..], b"e"].concat().repeat(1000)[..]].concat();
     for item in [
         &b"K\x05"[..],
         b"M\x00\x01",
@@ -663,7 +727,7 @@ fn a_pickle_that_is_long_costs_little() {
         b"\x88",
         b"G\x00\x00\x00\x00\x00\x00\x00\x00",
     ] {
-        let items = [("history", list(item, 1_000_000)), ("w", tensor.clone())];
+        let items = [("history", list(item)), ("w", tensor.clone())];
         let path = archive(folder.path(), &[("data.pkl", &pickle::dict(&items)), ("data/0", &numbers(12))]);
         let dict = StateDict::read_pytorch(path).unwrap();
         assert_eq!(unsupported(&dict), [("history", "list")]);
@@ -822,8 +886,8 @@ fn every_field_of_a_header_is_read_or_refused() {
         ("{\"\\ud83d\":1}", "expected a character at byte 8 of the header"),
         ("{\"\\u00\":1}", "expected four hexadecimal digits at byte 4 of the header"),
         ("{\"a\":null}", "a: expected { at byte 5 of the header"),
-        (&format!("{{{a}}}x"), "expected nothing after the last } at byte 56 of the header"),
-        (&format!("{{{a},}}"), "expected \" at byte 56 of the header"),
+        (&format!("{{{a}}}x"), "expected nothing after the last } at byte 54 of the header"),
+        (&format!("{{{a},}}"), "expected \" at byte 54 of the header"),
         (&format!("{{{a},{a}}}"), "a is there twice"),
         (&format!("{{{a},{}}}", tensor("\\u0061", "F32", "[2]", "[0,8]")), "a is there twice"),
         (&format!("{{\"__metadata__\":{{}},\"__metadata__\":{{}},{a}}}"), "__metadata__ is there twice"),
@@ -951,7 +1015,8 @@ fn a_damaged_file_is_an_error_or_the_same() {
         for at in (0..whole.len()).step_by(step) {
             let mut flipped = whole.clone();
             flipped[at] ^= 1 << (at % 8);
-            for damaged in [&flipped[..], &whole[..at]] {
+            let cut = at / 8 * 8;
+            for damaged in [&flipped[..], &whole[..cut]].into_iter().take(1 + usize::from(at % 8 == 0)) {
                 fs::write(&path, damaged).unwrap();
                 if let Ok(dict) = StateDict::read_pytorch_at(&path, keys_of(name)) {
                     assert_eq!(Some(dict), expected, "{name}: damage at {at} changed numbers in silence");
@@ -993,20 +1058,8 @@ fn a_pickle_of_any_bytes_is_an_error_or_small() {
         assert!(check(whole));
         let step = whole.len().div_ceil(600);
         for at in (0..whole.len()).step_by(step) {
-            // A bit, all of them, and instructions that grow, end, call or remember.
-            for byte in [
-                whole[at] ^ (1 << (at % 8)),
-                !whole[at],
-                b'.',
-                b'(',
-                b'R',
-                b'b',
-                b'0',
-                0x94,
-                b'h',
-                b'u',
-                b'Q',
-            ] {
+            // A bit, all of them, and an instruction that grows, ends, calls or remembers.
+            for byte in [whole[at] ^ (1 << (at % 8)), !whole[at], b".(Rb0\x94huQ"[at % 9]] {
                 let mut changed = whole.clone();
                 changed[at] = byte;
                 loaded += usize::from(check(&changed));
