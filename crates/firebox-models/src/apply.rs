@@ -12,8 +12,8 @@ pub struct Partial {
     pub missing: Vec<String>,
     /// Keys of which the module has no tensor.
     pub unused: Vec<String>,
-    /// What the file has that is no tensor of a kind that can be read, by key, with what it is. A key that the module has
-    /// is in `missing`, too.
+    /// What the file has that is no tensor of a kind that can be read, by key, with what it is. A key that
+    /// the module has is in `missing`, too.
     pub unsupported: BTreeMap<String, String>,
 }
 

@@ -1,10 +1,11 @@
 //! The part of Python's pickle format that a PyTorch file of weights needs.
 //!
-//! A pickle is a program for a stack machine. Nothing of it is run here: a call of a Python name either makes one of
-//! the few [`Value`]s that a dictionary of tensors consists of ([`Role`]), or an object of which only that name is
-//! kept, so that it can be passed over, or refused by its name where somebody wants it. All values lie in one arena
-//! and refer to each other by index, so that nesting costs no stack, and a value that is used many times is there
-//! once: memory is at most a small multiple of the pickle's length, and `limit` bounds the values.
+//! A pickle is a program for a stack machine. Nothing of it is run here: a call of a Python name either makes
+//! one of the few [`Value`]s that a dictionary of tensors consists of ([`Role`]), or an object of which only
+//! that name is kept, so that it can be passed over, or refused by its name where somebody wants it. All
+//! values lie in one arena and refer to each other by index, so that nesting costs no stack, and a value that
+//! is used many times is there once: memory is at most a small multiple of the pickle's length, and `limit`
+//! bounds the values.
 
 use std::collections::HashMap;
 
@@ -209,7 +210,8 @@ impl<'p> Pickle<'p> {
     }
 }
 
-/// The values that every pickle may use without their being counted: `None`, the bools, and the ints of a byte.
+/// The values that every pickle may use without their being counted: `None`, the bools, and the ints of a
+/// byte.
 fn common() -> Vec<Value<'static>> {
     let constants = [Value::Opaque("None"), Value::Bool(false), Value::Bool(true)];
     constants.into_iter().chain((0..256).map(Value::Int)).collect()
@@ -446,8 +448,8 @@ impl<'p> Machine<'p> {
     fn discard(&mut self, ids: &[Id]) {
         for id in ids.iter().rev() {
             let at = id.0 as usize;
-            // A value refers to earlier ones only, but for a dict, whose items are no longer on the stack; and
-            // what is in no memo was on the stack in one place. So nothing refers to this one.
+            // A value refers to earlier ones only, but for a dict, whose items are no longer on the stack;
+            // and what is in no memo was on the stack in one place. So nothing refers to this one.
             if at < self.kept || at + 1 != self.values.len() {
                 break;
             }

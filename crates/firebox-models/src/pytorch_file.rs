@@ -2,14 +2,14 @@
 //!
 //! Such a file is a zip archive with a pickle that describes the tensors, and one entry of raw bytes for each
 //! storage that they lie in. The pickle is read by this crate: the crate `pytorch-reader`, which Burn's own
-//! importer uses, brings a tar reader and a decompressor, passes over Python names that it doesn't know without
-//! naming them, and lets a file of a few bytes ask for tensors of any size.
+//! importer uses, brings a tar reader and a decompressor, passes over Python names that it doesn't know
+//! without naming them, and lets a file of a few bytes ask for tensors of any size.
 //!
 //! A file from anywhere may be read. Nothing in it is run; entries must be stored as they are and apart from
-//! each other, so that none is larger than the file. A storage is read once, whatever the number of tensors in it:
-//! those that lie there in one piece are views of its bytes. The others (transposed, stepped, expanded, negated) are
-//! made from it once for each layout. All that, and something for each name, may have [`EXPANSION`] times the bytes
-//! of the file, which refuses one number that is spread over terabytes.
+//! each other, so that none is larger than the file. A storage is read once, whatever the number of tensors
+//! in it: those that lie there in one piece are views of its bytes. The others (transposed, stepped,
+//! expanded, negated) are made from it once for each layout. All that, and something for each name, may have
+//! [`EXPANSION`] times the bytes of the file, which refuses one number that is spread over terabytes.
 //!
 //! What a dictionary holds beside tensors that are understood is passed over and named
 //! ([`StateDict::unsupported`]). What is damaged is refused.
@@ -45,32 +45,35 @@ const EXPANSION: u64 = 8;
 const ALLOWANCE: u64 = 1 << 16;
 /// Dimensions of a tensor; PyTorch's own kernels take no more.
 const MAX_RANK: usize = 64;
-/// Bytes of a tensor's name. A pickle may repeat a long one for a few bytes each time, and each is compared with others.
+/// Bytes of a tensor's name. A pickle may repeat a long one for a few bytes each time, and each is compared
+/// with others.
 const MAX_NAME: usize = 1 << 12;
 
 impl StateDict {
     /// Reads the file that `torch.save(model.state_dict(), path)` wrote. No code in it is run.
     ///
-    /// The tensors have the file's names, shapes and types and are contiguous; those that share a storage share
-    /// memory. The modules' versions, which PyTorch adds to the dict, are left out. Everything else in the dict, and
-    /// tensors of a kind that is unknown here, such as sparse, complex or 8-bit floats, is in
+    /// The tensors have the file's names, shapes and types and are contiguous; those that share a storage
+    /// share memory. The modules' versions, which PyTorch adds to the dict, are left out. Everything else in
+    /// the dict, and tensors of a kind that is unknown here, such as sparse, complex or 8-bit floats, is in
     /// [`unsupported`](Self::unsupported).
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), or [`ErrorKind::Format`](crate::ErrorKind::Format) if the file is not of this kind, is in the format of
-    /// PyTorch before 1.6, is damaged, holds no dict or one without any tensor that can be read, or would take more
-    /// than eight times its own size and 64 KiB in tensors.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), or [`ErrorKind::Format`](crate::ErrorKind::Format) if the
+    /// file is not of this kind, is in the format of PyTorch before 1.6, is damaged, holds no dict or one
+    /// without any tensor that can be read, or would take more than eight times its own size and 64 KiB in
+    /// tensors.
     pub fn read_pytorch(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::read_pytorch_at(path, &[])
     }
 
     /// Reads one dict of tensors of a file in which it is not the outermost.
     ///
-    /// Of `{"epoch": 3, "state_dict": {…}}` the keys are `["state_dict"]`; what is elsewhere in the file may be
-    /// anything.
+    /// Of `{"epoch": 3, "state_dict": {…}}` the keys are `["state_dict"]`; what is elsewhere in the file may
+    /// be anything.
     ///
     /// # Errors
-    /// As [`read_pytorch`](Self::read_pytorch), and [`ErrorKind::Format`](crate::ErrorKind::Format) if there is no dict at `keys`.
+    /// As [`read_pytorch`](Self::read_pytorch), and [`ErrorKind::Format`](crate::ErrorKind::Format) if there
+    /// is no dict at `keys`.
     pub fn read_pytorch_at(path: impl AsRef<Path>, keys: &[&str]) -> Result<Self, Error> {
         let path = path.as_ref();
         read(path, keys).map_err(|error| error.at_path(path))
@@ -184,8 +187,8 @@ fn whereabouts(keys: &[&str]) -> String {
     }
 }
 
-/// A dict's values by their names. The latest value of a name is the one that counts; a key that is no text has its
-/// text as its name, unless another key has it.
+/// A dict's values by their names. The latest value of a name is the one that counts; a key that is no text
+/// has its text as its name, unless another key has it.
 fn entries(pickle: &Pickle<'_>, items: &[(Id, Id)]) -> Result<BTreeMap<String, Id>, Error> {
     let mut entries = BTreeMap::new();
     for &(key, value) in items {
@@ -303,8 +306,8 @@ fn numbers_of(pickle: &Pickle<'_>, id: Id, role: Role) -> Result<Option<DType>, 
     }
 }
 
-/// Whether a tensor's numbers are the negatives of those in its storage. Its other metadata make it another kind of
-/// tensor.
+/// Whether a tensor's numbers are the negatives of those in its storage. Its other metadata make it another
+/// kind of tensor.
 fn is_negated(pickle: &Pickle<'_>, tensor: &Tensor) -> Result<bool, Unread> {
     let unsupported = |what: String| Err(Unread::Unsupported(format!("a tensor with the metadata {what}")));
     let Some(metadata) = tensor.metadata else { return Ok(false) };

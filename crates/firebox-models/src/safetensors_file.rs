@@ -16,11 +16,12 @@ use crate::state_dict::StateDict;
 impl StateDict {
     /// The dictionary as the bytes of a safetensors file, with the metadata `{"format": "pt"}`.
     ///
-    /// The format has one name for a tensor: what shares memory here is written for each name, in full. What is
-    /// [unsupported](Self::unsupported) is not written.
+    /// The format has one name for a tensor: what shares memory here is written for each name, in full. What
+    /// is [unsupported](Self::unsupported) is not written.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] for a tensor type that the format lacks, such as a quantised one, and for a tensor called
+    /// [`ErrorKind::Format`] for a tensor type that the format lacks, such as a quantised one, and for a
+    /// tensor called
     /// `__metadata__`.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
         let views = self
@@ -45,7 +46,8 @@ impl StateDict {
 
     /// The dictionary in the bytes of a safetensors file.
     ///
-    /// Tensors of a type that is unknown here, such as 8-bit floats, are in [`unsupported`](Self::unsupported).
+    /// Tensors of a type that is unknown here, such as 8-bit floats, are in
+    /// [`unsupported`](Self::unsupported).
     ///
     /// # Errors
     /// [`ErrorKind::Format`] if they are none, or have no tensor that can be read but others.

@@ -1,10 +1,11 @@
 //! The header of a safetensors file.
 //!
-//! It is JSON of one shape: an object of tensors by name, each with `dtype`, `shape` and `data_offsets`, and beside
-//! them `__metadata__`, an object of texts. Nothing else is read past: another field, a key that comes twice, data that
-//! lie on others or leave a gap are refused by name. A type of numbers that is unknown is no damage: the tensor's
-//! offsets say where it ends. (The crate `safetensors`, which writes the files, lets the later of two keys win, passes
-//! over fields, refuses a file for one type of numbers, and adds lengths up without a look.)
+//! It is JSON of one shape: an object of tensors by name, each with `dtype`, `shape` and `data_offsets`, and
+//! beside them `__metadata__`, an object of texts. Nothing else is read past: another field, a key that comes
+//! twice, data that lie on others or leave a gap are refused by name. A type of numbers that is unknown is no
+//! damage: the tensor's offsets say where it ends. (The crate `safetensors`, which writes the files, lets the
+//! later of two keys win, passes over fields, refuses a file for one type of numbers, and adds lengths up
+//! without a look.)
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -21,8 +21,8 @@ use crate::error::{Error, ErrorKind};
 ///
 /// # Load what can be had of a checkpoint
 ///
-/// A file of PyTorch may hold anything beside tensors. What is understood is read, the rest is named, and nothing
-/// of it is run:
+/// A file of PyTorch may hold anything beside tensors. What is understood is read, the rest is named, and
+/// nothing of it is run:
 ///
 /// ```no_run
 /// use firebox_models::StateDict;
@@ -56,15 +56,16 @@ impl StateDict {
 
     /// `module` with these tensors in the place of its own, on its own device.
     ///
-    /// A tensor takes the type of the module's: floats of any width become floats of another, rounded; ints of
-    /// any width ints of another. Nothing else is converted.
+    /// A tensor takes the type of the module's: floats of any width become floats of another, rounded; ints
+    /// of any width ints of another. Nothing else is converted.
     ///
-    /// What is [unsupported](Self::unsupported) is left over as a tensor would be, but for a `None`: PyTorch writes one
-    /// for a layer's `_extra_state` where there is nothing in it.
+    /// What is [unsupported](Self::unsupported) is left over as a tensor would be, but for a `None`: PyTorch
+    /// writes one for a layer's `_extra_state` where there is nothing in it.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`] if a tensor of the module is missing or unsupported here, is left over here, has another
-    /// shape or kind, or has a number that the module's type cannot hold; the error lists them all.
+    /// [`ErrorKind::Mismatch`] if a tensor of the module is missing or unsupported here, is left over here,
+    /// has another shape or kind, or has a number that the module's type cannot hold; the error lists them
+    /// all.
     pub fn apply<M: Module>(&self, module: M) -> Result<M, Error> {
         let (module, partial, mut wrong) = Apply::run(&self.tensors, module);
         let (mut wanted, mut left) = (partial.missing, self.unsupported.clone());
@@ -82,8 +83,8 @@ impl StateDict {
         fits(wrong).map(|()| module)
     }
 
-    /// As [`apply`](Self::apply), where tensors may be missing or unsupported, which leaves the module's own, or left
-    /// over. What was not loaded is returned with the module.
+    /// As [`apply`](Self::apply), where tensors may be missing or unsupported, which leaves the module's own,
+    /// or left over. What was not loaded is returned with the module.
     ///
     /// # Errors
     /// [`ErrorKind::Mismatch`] for a tensor that is in both and doesn't fit; the error lists them all.
@@ -106,9 +107,8 @@ impl StateDict {
             let text = format!("expected keys that begin with {prefix:?}, got {}", others.join(", "));
             return Err(Error::new(ErrorKind::Mismatch, text));
         }
-        let mut dict = StateDict::default();
-        dict.tensors =
-            self.tensors.into_iter().filter_map(|(key, data)| Some((short(&key)?, data))).collect();
+        let renamed = self.tensors.into_iter().filter_map(|(key, data)| Some((short(&key)?, data)));
+        let mut dict = StateDict { tensors: renamed.collect(), unsupported: BTreeMap::new() };
         for (key, what) in self.unsupported {
             dict.insert_unsupported(short(&key).unwrap_or(key), what);
         }
@@ -122,7 +122,8 @@ impl StateDict {
 
     /// One tensor.
     ///
-    /// Its bytes may be a part of a storage that other tensors share, and so are a clone's, until they are changed.
+    /// Its bytes may be a part of a storage that other tensors share, and so are a clone's, until they are
+    /// changed.
     pub fn get(&self, key: &str) -> Option<&TensorData> {
         self.tensors.get(key)
     }

@@ -134,8 +134,8 @@ impl Stored {
         Stored { bytes, layouts: Vec::new(), places: HashMap::new() }
     }
 
-    /// Adds a tensor of a storage of `bytes`. What it takes more in memory is returned, in bytes: something for a name,
-    /// and once the storage, and each layout that is no piece of it.
+    /// Adds a tensor of a storage of `bytes`. What it takes more in memory is returned, in bytes: something
+    /// for a name, and once the storage, and each layout that is no piece of it.
     pub(crate) fn add(&mut self, name: String, layout: Layout, bytes: usize) -> Result<u64, String> {
         if bytes != self.bytes {
             return Err(format!("expected a storage of {} bytes, got {bytes}", self.bytes));
