@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Bool, DType, Float, Int, Shape, Tensor, TensorData};
+use burn::tensor::{Bool, Bytes, DType, Float, Int, Shape, Tensor, TensorData};
 
 /// What [`StateDict::apply_partly`](crate::StateDict::apply_partly) did not load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub struct Partial {
     pub missing: Vec<String>,
     /// Keys of which the module has no tensor.
     pub unused: Vec<String>,
+    /// What the file has that is no tensor of a kind that can be read, by key, with what it is. A key that
+    /// the module has is in `missing`, too.
+    pub unsupported: BTreeMap<String, String>,
 }
 
 /// A mapper that replaces tensors and lists what doesn't fit.
@@ -33,7 +36,7 @@ impl<'d> Apply<'d> {
         let mut apply = Apply { path, from, seen, missing, wrong };
         let module = module.map(&mut apply);
         let unused = from.keys().filter(|key| !apply.seen.contains(*key)).cloned().collect();
-        (module, Partial { missing: apply.missing, unused }, apply.wrong)
+        (module, Partial { missing: apply.missing, unused, ..Partial::default() }, apply.wrong)
     }
 
     /// The tensor for the current path, if there is one that fits.
@@ -59,7 +62,8 @@ fn fitted(data: &TensorData, shape: Shape, dtype: DType) -> Result<TensorData, S
     if *got != shape && !(got.is_empty() && shape == [1].into()) {
         return Err(format!("expected shape {:?}, got {:?}", shape.to_vec(), got.to_vec()));
     }
-    let (bytes, _, _) = data.clone().into_parts();
+    // A copy of its own: a part of a storage would keep the whole of it.
+    let bytes = Bytes::from_bytes_vec(data.as_bytes().to_vec());
     let data = TensorData::from_bytes(bytes, shape, from);
     let integer = |dtype: DType| dtype.is_int() || dtype.is_uint();
     if from == dtype || (from.is_bool() && dtype.is_bool()) {

@@ -58,6 +58,7 @@
 //! let weights = StateDict::read_pytorch_at("checkpoint.pt", &["model"])?.strip_prefix("module.")?;
 //! let (block, partial) = weights.apply_partly(block)?;
 //! println!("not in the file: {:?}, not in the module: {:?}", partial.missing, partial.unused);
+//! println!("in the file, but no tensors that can be read: {:?}", partial.unsupported);
 //! block.save_safetensors("block.safetensors")?;
 //! # Ok::<(), firebox_models::Error>(())
 //! ```
@@ -98,17 +99,20 @@ mod mask;
 mod multi_head_attention;
 mod pickle;
 mod pooling;
+mod pytorch_archive;
 mod pytorch_file;
 mod recurrent;
 mod recurrent_module;
 mod rnn_block;
 mod safetensors_file;
+mod safetensors_header;
 mod sampling;
 mod seq2seq;
 mod sequence_classifier;
 mod sequence_regressor;
 mod sequential;
 mod state_dict;
+mod tensor_layout;
 mod weights;
 
 pub use apply::Partial;

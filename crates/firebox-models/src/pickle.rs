@@ -1,9 +1,11 @@
 //! The part of Python's pickle format that a PyTorch file of weights needs.
 //!
-//! A pickle is a program for a stack machine. Nothing of it is run here: a Python name must be one of a short
-//! list ([`Global`]), and a call of it makes a [`Value`] or is an error. All values lie in one arena and refer to
-//! each other by index, so that nesting costs no stack, and a value that is used many times is there once:
-//! memory is at most a small multiple of the pickle's length, and `limit` bounds the values.
+//! A pickle is a program for a stack machine. Nothing of it is run here: a call of a Python name either makes
+//! one of the few [`Value`]s that a dictionary of tensors consists of ([`Role`]), or an object of which only
+//! that name is kept, so that it can be passed over, or refused by its name where somebody wants it. All
+//! values lie in one arena and refer to each other by index, so that nesting costs no stack, and a value that
+//! is used many times is there once: memory is at most a small multiple of the pickle's length, and `limit`
+//! bounds the values.
 
 use std::collections::HashMap;
 
@@ -16,45 +18,34 @@ pub(crate) struct Id(u32);
 /// A Python value, as far as a dictionary of tensors needs it.
 #[derive(Clone, Debug)]
 pub(crate) enum Value<'p> {
+    Bool(bool),
     Int(i64),
     Text(&'p str),
     Tuple(Box<[Id]>),
     /// In the order of its insertions, of which a later one for the same key wins.
     Dict(Vec<(Id, Id)>),
-    Global(Global),
+    Global(Global<'p>),
     Storage(Storage<'p>),
     Tensor(Tensor),
+    /// What only Python could make, by calling this [`Global`].
+    Object(Id),
     /// A value of which nothing but its type is of use here.
     Opaque(&'static str),
-}
-
-impl Value<'_> {
-    /// The Python type, for messages.
-    pub(crate) fn type_name(&self) -> &'static str {
-        match self {
-            Value::Int(_) => "int",
-            Value::Text(_) => "str",
-            Value::Tuple(_) => "tuple",
-            Value::Dict(_) => "dict",
-            Value::Global(_) => "class",
-            Value::Storage(_) => "storage",
-            Value::Tensor(_) => "tensor",
-            Value::Opaque(name) => name,
-        }
-    }
 }
 
 /// Bytes in the archive that tensors lie in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Storage<'p> {
     pub(crate) key: &'p str,
-    /// `None` for a storage of bytes, whose tensors have a type of their own.
-    pub(crate) dtype: Option<DType>,
-    /// Elements of `dtype`, or bytes; not checked.
+    /// The class, a [`Global`].
+    pub(crate) class: Id,
+    /// Elements of the class's type, or bytes; not checked.
     pub(crate) length: i64,
 }
 
 /// The arguments with which PyTorch makes a tensor; not checked.
+///
+/// Left out are `requires_grad` and `backward_hooks`, which change no number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tensor {
     pub(crate) storage: Id,
@@ -62,44 +53,87 @@ pub(crate) struct Tensor {
     pub(crate) shape: Id,
     pub(crate) stride: Id,
     /// `None` for the storage's.
-    pub(crate) dtype: Option<DType>,
+    pub(crate) dtype: Option<Id>,
+    /// Bits such as "these are the negatives of the stored numbers".
+    pub(crate) metadata: Option<Id>,
 }
 
-/// The Python names that a pickle may use. All others, and so all that could do something, are errors.
+/// A Python name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Global {
+pub(crate) struct Global<'p> {
+    pub(crate) module: &'p str,
+    pub(crate) name: &'p str,
+    pub(crate) role: Role,
+}
+
+/// What a Python name is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
     OrderedDict,
+    DefaultDict,
     RebuildTensor,
     RebuildTensorWithDtype,
     RebuildParameter,
-    Storage(Option<DType>),
-    Dtype(DType),
-    /// Makes values that have no part in a tensor.
-    Plain(&'static str),
+    /// Calls another function and gives its tensor a class and attributes.
+    RebuildFromType,
+    /// A class of tensors that compute as tensors do.
+    TensorClass,
+    /// A class of storages, of numbers of [`Global::dtype`]'s type.
+    Storage,
+    /// The class of storages whose tensors have a type of their own.
+    Bytes,
+    Dtype,
+    /// Nothing here.
+    Foreign,
 }
 
-impl Global {
-    fn named(module: &str, name: &str) -> Option<Self> {
-        let dtype = |column: fn(&(&'static str, &'static str, DType)) -> &'static str| {
-            DTYPES.iter().find(|row| column(row) == name).map(|row| row.2)
+impl<'p> Global<'p> {
+    fn of(module: &'p str, name: &'p str) -> Self {
+        let role = match (module, name) {
+            ("collections", "OrderedDict") => Role::OrderedDict,
+            ("collections", "defaultdict") => Role::DefaultDict,
+            ("torch._utils", "_rebuild_tensor_v2") => Role::RebuildTensor,
+            ("torch._utils", "_rebuild_tensor_v3") => Role::RebuildTensorWithDtype,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Role::RebuildParameter
+            }
+            ("torch._tensor", "_rebuild_from_type" | "_rebuild_from_type_v2") => Role::RebuildFromType,
+            ("torch", "Tensor") | ("torch.nn.parameter", "Parameter" | "Buffer") => Role::TensorClass,
+            ("torch.storage", "UntypedStorage") => Role::Bytes,
+            ("torch", _) if DTYPES.iter().any(|row| row.0 == name) => Role::Storage,
+            ("torch", _) if DTYPES.iter().any(|row| row.1 == name) => Role::Dtype,
+            _ => Role::Foreign,
         };
-        match (module, name) {
-            ("collections", "OrderedDict") => Some(Global::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
-            ("torch._utils", "_rebuild_tensor_v3") => Some(Global::RebuildTensorWithDtype),
-            ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-            ("torch.storage", "UntypedStorage") => Some(Global::Storage(None)),
-            ("torch", "Size") => Some(Global::Plain("torch.Size")),
-            ("torch", "device") => Some(Global::Plain("torch.device")),
-            ("_codecs", "encode") => Some(Global::Plain("bytes")),
-            ("builtins" | "__builtin__", "set") => Some(Global::Plain("set")),
-            ("torch", _) => match dtype(|row| row.0) {
-                Some(dtype) => Some(Global::Storage(Some(dtype))),
-                None => dtype(|row| row.1).map(Global::Dtype),
-            },
-            _ => None,
+        Global { module, name, role }
+    }
+
+    /// The type of a dtype's or a storage's numbers.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        DTYPES
+            .iter()
+            .find(|row| match self.role {
+                Role::Storage => row.0 == self.name,
+                Role::Dtype => row.1 == self.name,
+                _ => false,
+            })
+            .map(|row| row.2)
+    }
+
+    /// The name as people know it, shortened.
+    pub(crate) fn title(&self) -> String {
+        match (self.module, self.name) {
+            ("_codecs", "encode") => "bytes".to_owned(),
+            ("builtins" | "__builtin__", name) => short(name).to_owned(),
+            ("torch", "ComplexFloatStorage") => "torch.complex64".to_owned(),
+            ("torch", "ComplexDoubleStorage") => "torch.complex128".to_owned(),
+            (module, name) => format!("{}.{}", short(module), short(name)),
         }
     }
+}
+
+/// The beginning of a text: a file may have one of any length, and any number of times.
+pub(crate) fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(100)]
 }
 
 /// PyTorch's storages and types of numbers.
@@ -132,11 +166,12 @@ impl<'p> Pickle<'p> {
     pub(crate) fn read(bytes: &'p [u8], limit: usize) -> Result<Self, String> {
         let mut machine = Machine {
             rest: bytes,
-            values: Vec::new(),
-            limit: limit.min(u32::MAX as usize),
+            values: common(),
+            limit: limit.saturating_add(COMMON).min(u32::MAX as usize),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            kept: COMMON,
         };
         loop {
             let at = bytes.len() - machine.rest.len();
@@ -151,6 +186,44 @@ impl<'p> Pickle<'p> {
     pub(crate) fn get(&self, id: Id) -> &Value<'p> {
         &self.values[id.0 as usize]
     }
+
+    /// The Python type, or the name of what would have made the value, for messages.
+    pub(crate) fn type_of(&self, id: Id) -> String {
+        match *self.get(id) {
+            Value::Object(made_by) => match self.get(made_by) {
+                Value::Global(global) if global.role == Role::Foreign => global.title(),
+                // Of a later PyTorch.
+                Value::Global(global) => format!("{} with unknown arguments", global.title()),
+                _ => "object".to_owned(),
+            },
+            Value::Global(global) if global.role == Role::Foreign => format!("class {}", global.title()),
+            Value::Global(_) => "class".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Int(_) => "int".to_owned(),
+            Value::Text(_) => "str".to_owned(),
+            Value::Tuple(_) => "tuple".to_owned(),
+            Value::Dict(_) => "dict".to_owned(),
+            Value::Storage(_) => "storage".to_owned(),
+            Value::Tensor(_) => "tensor".to_owned(),
+            Value::Opaque(name) => name.to_owned(),
+        }
+    }
+}
+
+/// The values that every pickle may use without their being counted: `None`, the bools, and the ints of a
+/// byte.
+fn common() -> Vec<Value<'static>> {
+    let constants = [Value::Opaque("None"), Value::Bool(false), Value::Bool(true)];
+    constants.into_iter().chain((0..256).map(Value::Int)).collect()
+}
+
+const NONE: Id = Id(0);
+const FALSE: Id = Id(1);
+const TRUE: Id = Id(2);
+const COMMON: usize = 3 + 256;
+
+fn byte(value: u8) -> Id {
+    Id(3 + u32::from(value))
 }
 
 struct Machine<'p> {
@@ -159,8 +232,10 @@ struct Machine<'p> {
     limit: usize,
     stack: Vec<Id>,
     /// Heights of the stack.
-    marks: Vec<usize>,
+    marks: Vec<u32>,
     memo: HashMap<u32, Id>,
+    /// Values from here on are in no memo, so that each of them is referred to from one place.
+    kept: usize,
 }
 
 impl<'p> Machine<'p> {
@@ -179,13 +254,25 @@ impl<'p> Machine<'p> {
                 self.take(8)?;
             }
             b'.' => return self.pop().map(Some),
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' => {
+                let height = u32::try_from(self.stack.len()).map_err(|_| "too many values on the stack")?;
+                self.marks.push(height);
+            }
+            b'0' => {
+                let id = self.pop()?;
+                self.discard(&[id]);
+            }
+            b'1' => {
+                let ids = self.pop_to_mark()?;
+                self.discard(&ids);
+            }
 
-            b'N' => self.push(Value::Opaque("None"))?,
-            0x88 | 0x89 => self.push(Value::Opaque("bool"))?,
+            b'N' => self.stack.push(NONE),
+            0x88 => self.stack.push(TRUE),
+            0x89 => self.stack.push(FALSE),
             b'K' => {
                 let [value] = self.array()?;
-                self.push(Value::Int(value.into()))?;
+                self.stack.push(byte(value));
             }
             b'M' => {
                 let value = u16::from_le_bytes(self.array()?);
@@ -200,6 +287,11 @@ impl<'p> Machine<'p> {
                 let bytes = self.take(length)?;
                 self.push(int(bytes))?;
             }
+            0x8b => {
+                let length = self.length::<4>()?;
+                let bytes = self.take(length)?;
+                self.push(int(bytes))?;
+            }
             b'G' => {
                 self.take(8)?;
                 self.push(Value::Opaque("float"))?;
@@ -209,7 +301,7 @@ impl<'p> Machine<'p> {
             0x8d => self.text::<8>()?,
             b'C' => self.bytes::<1>()?,
             b'B' => self.bytes::<4>()?,
-            0x8e => self.bytes::<8>()?,
+            0x8e | 0x96 => self.bytes::<8>()?,
 
             b')' => self.push(Value::Tuple(Box::default()))?,
             0x85..=0x87 => {
@@ -228,11 +320,13 @@ impl<'p> Machine<'p> {
             }
             // What is in a list or set is not kept.
             b'a' => {
-                self.pop()?;
+                let id = self.pop()?;
+                self.discard(&[id]);
                 self.top()?;
             }
             b'e' | 0x90 => {
-                self.pop_to_mark()?;
+                let ids = self.pop_to_mark()?;
+                self.discard(&ids);
                 self.top()?;
             }
             b'}' => self.push(Value::Dict(Vec::new()))?,
@@ -275,12 +369,20 @@ impl<'p> Machine<'p> {
                 }
             }
             b'Q' => self.storage()?,
-            b'R' => self.call()?,
+            b'R' | 0x81 => self.call()?,
+            // A call with keywords.
+            0x92 => {
+                let call = self.pop_many(3)?;
+                let made = self.object(call[0])?;
+                self.push(made)?;
+            }
             // The state of an object beside its items, such as the versions of the modules in a state_dict.
             b'b' => {
-                self.pop()?;
-                if !matches!(self.value(self.top()?), Value::Dict(_)) {
-                    return Err("only a dict may be given state".to_owned());
+                let state = self.pop()?;
+                self.discard(&[state]);
+                match self.value(self.top()?) {
+                    Value::Dict(_) | Value::Object(_) | Value::Opaque(_) => {}
+                    _ => return Err("only a dict or an object may be given state".to_owned()),
                 }
             }
             _ => return Err(format!("instruction {code:#04x} has no use in a file of weights")),
@@ -330,17 +432,34 @@ impl<'p> Machine<'p> {
     }
 
     fn push(&mut self, value: Value<'p>) -> Result<(), String> {
-        if self.values.len() == self.limit {
-            return Err(format!("more than {} values, too many for the file's size", self.limit));
+        if self.values.len() >= self.limit {
+            return Err(self.too_many());
         }
         self.stack.push(Id(self.values.len() as u32));
         self.values.push(value);
         Ok(())
     }
 
+    fn too_many(&self) -> String {
+        format!("more than {} values, too many for the file's size", self.limit - COMMON)
+    }
+
+    /// Forgets values that nothing has kept, as far as they are the latest ones: a long list costs nothing.
+    fn discard(&mut self, ids: &[Id]) {
+        for id in ids.iter().rev() {
+            let at = id.0 as usize;
+            // A value refers to earlier ones only, but for a dict, whose items are no longer on the stack;
+            // and what is in no memo was on the stack in one place. So nothing refers to this one.
+            if at < self.kept || at + 1 != self.values.len() {
+                break;
+            }
+            self.values.pop();
+        }
+    }
+
     /// What an instruction may take from the stack begins at the latest mark.
     fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
+        self.marks.last().map_or(0, |&mark| mark as usize)
     }
 
     fn top(&self) -> Result<Id, String> {
@@ -362,14 +481,18 @@ impl<'p> Machine<'p> {
 
     fn pop_to_mark(&mut self) -> Result<Vec<Id>, String> {
         let mark = self.marks.pop().ok_or("no mark on the stack")?;
-        Ok(self.stack.split_off(mark))
+        Ok(self.stack.split_off(mark as usize))
     }
 
     fn remember(&mut self, index: usize) -> Result<(), String> {
         let top = self.top()?;
         let index = u32::try_from(index).map_err(|_| "too many memo entries")?;
         self.memo.insert(index, top);
-        Ok(())
+        self.kept = self.kept.max(top.0 as usize + 1);
+        match self.memo.len() > self.limit {
+            true => Err(self.too_many()),
+            false => Ok(()),
+        }
     }
 
     fn recall(&mut self, index: usize) -> Result<(), String> {
@@ -387,20 +510,18 @@ impl<'p> Machine<'p> {
                 dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
                 Ok(())
             }
-            Value::Dict(_) => Err("a key without a value".to_owned()),
-            other => Err(format!("expected a dict to put items into, got {}", other.type_name())),
+            Value::Dict(_) | Value::Object(_) if !rest.is_empty() => Err("a key without a value".to_owned()),
+            // A dict of a class of its own: what is in it is not kept.
+            Value::Object(_) => {
+                self.discard(items);
+                Ok(())
+            }
+            _ => Err("expected a dict to put items into".to_owned()),
         }
     }
 
-    fn global(&mut self, module: &str, name: &str) -> Result<(), String> {
-        let global = Global::named(module, name).ok_or_else(|| {
-            format!(
-                "refused the Python name {:?}: a dict of plain tensors, as of \
-                 torch.save(model.state_dict(), path), needs no such name",
-                format!("{module}.{name}")
-            )
-        })?;
-        self.push(Value::Global(global))
+    fn global(&mut self, module: &'p str, name: &'p str) -> Result<(), String> {
+        self.push(Value::Global(Global::of(module, name)))
     }
 
     /// The tuple ("storage", class, key, location, length) that stands for bytes outside of the pickle.
@@ -409,46 +530,93 @@ impl<'p> Machine<'p> {
         let Value::Tuple(fields) = self.value(id) else {
             return Err("expected a tuple that names a storage".to_owned());
         };
-        let fields = fields.iter().map(|&field| self.value(field)).collect::<Vec<_>>();
-        match fields[..] {
-            [
-                &Value::Text("storage"),
-                &Value::Global(Global::Storage(dtype)),
-                &Value::Text(key),
-                &Value::Text(_),
-                &Value::Int(length),
-            ] => self.push(Value::Storage(Storage { key, dtype, length })),
+        let &[kind, class, key, location, length] = &fields[..] else {
+            return Err("expected a storage's class, key, location and length".to_owned());
+        };
+        match [kind, key, location, length].map(|field| self.value(field)) {
+            // Where it was, such as on a GPU, changes no number.
+            [&Value::Text("storage"), &Value::Text(key), Value::Text(_), &Value::Int(length)]
+                if matches!(self.value(class), Value::Global(_)) =>
+            {
+                self.push(Value::Storage(Storage { key, class, length }))
+            }
             _ => Err("expected a storage's class, key, location and length".to_owned()),
         }
     }
 
     fn call(&mut self) -> Result<(), String> {
         let call = self.pop_many(2)?;
-        let (callee, args) = match (self.value(call[0]), self.value(call[1])) {
-            (&Value::Global(callee), Value::Tuple(args)) => (callee, &args[..]),
-            _ => return Err("expected a class and a tuple of arguments to call it with".to_owned()),
+        let (callee, args) = (call[0], call[1]);
+        let Value::Tuple(args) = self.value(args) else {
+            return Err("expected a class and a tuple of arguments to call it with".to_owned());
         };
-        let made = match (callee, args) {
-            (Global::OrderedDict, []) => Value::Dict(Vec::new()),
-            (Global::Plain(name), _) => Value::Opaque(name),
-            (Global::RebuildTensor, &[storage, offset, shape, stride, _, _, ..]) => {
-                Value::Tensor(Tensor { storage, offset, shape, stride, dtype: None })
-            }
-            (Global::RebuildTensorWithDtype, &[storage, offset, shape, stride, _, _, dtype, ..]) => {
-                match self.value(dtype) {
-                    &Value::Global(Global::Dtype(dtype)) => {
-                        Value::Tensor(Tensor { storage, offset, shape, stride, dtype: Some(dtype) })
-                    }
-                    other => return Err(format!("expected a tensor's dtype, got {}", other.type_name())),
-                }
-            }
-            (Global::RebuildParameter, &[data, ..]) if matches!(self.value(data), Value::Tensor(_)) => {
-                self.stack.push(data);
-                return Ok(());
-            }
-            _ => return Err(format!("{callee:?} cannot be called with {} arguments", args.len())),
+        if let Some(made) = self.rebuilt(callee, args) {
+            self.stack.push(made);
+            return Ok(());
+        }
+        let made = match self.made(callee, args) {
+            Some(made) => made,
+            None => self.object(callee)?,
         };
         self.push(made)
+    }
+
+    /// The tensor that a call has as its argument and gives a class, if it is one that changes no number.
+    fn rebuilt(&self, callee: Id, args: &[Id]) -> Option<Id> {
+        match (self.role(callee)?, args) {
+            // With requires_grad, hooks, and the state that Python code has put beside it.
+            (Role::RebuildParameter, &[data, _, _] | &[data, _, _, _]) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// What a call of a known name makes.
+    fn made(&self, callee: Id, args: &[Id]) -> Option<Value<'p>> {
+        let tensor = |[storage, offset, shape, stride]: [Id; 4], dtype, metadata| {
+            Value::Tensor(Tensor { storage, offset, shape, stride, dtype, metadata })
+        };
+        Some(match (self.role(callee)?, args) {
+            (Role::OrderedDict, []) | (Role::DefaultDict, [] | [_]) => Value::Dict(Vec::new()),
+            (Role::RebuildTensor, &[a, b, c, d, _, _]) => tensor([a, b, c, d], None, None),
+            (Role::RebuildTensor, &[a, b, c, d, _, _, metadata]) => {
+                tensor([a, b, c, d], None, Some(metadata))
+            }
+            (Role::RebuildTensorWithDtype, &[a, b, c, d, _, _, dtype]) => {
+                tensor([a, b, c, d], Some(dtype), None)
+            }
+            (Role::RebuildTensorWithDtype, &[a, b, c, d, _, _, dtype, metadata]) => {
+                tensor([a, b, c, d], Some(dtype), Some(metadata))
+            }
+            (Role::RebuildFromType, &[function, class, args, _]) => {
+                // One level: the functions below call no others.
+                match (self.role(class), self.role(function)?, self.value(args)) {
+                    (
+                        Some(Role::TensorClass),
+                        Role::RebuildTensor | Role::RebuildTensorWithDtype,
+                        Value::Tuple(args),
+                    ) => self.made(function, args)?,
+                    (Some(Role::TensorClass), ..) => Value::Object(function),
+                    _ => Value::Object(class),
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    fn role(&self, id: Id) -> Option<Role> {
+        match self.value(id) {
+            Value::Global(global) => Some(global.role),
+            _ => None,
+        }
+    }
+
+    /// What only Python could make by calling `callee`.
+    fn object(&self, callee: Id) -> Result<Value<'p>, String> {
+        match *self.value(callee) {
+            Value::Global(_) => Ok(Value::Object(callee)),
+            Value::Object(made_by) => Ok(Value::Object(made_by)),
+            _ => Err("expected a class and a tuple of arguments to call it with".to_owned()),
+        }
     }
 }
 

@@ -1,25 +1,35 @@
 //! safetensors files.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn::tensor::{BoolStore, DType, TensorData};
+use burn::tensor::{BoolStore, Bytes, DType, TensorData};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{Error, ErrorKind};
+use crate::safetensors_header::{self, Entry};
 use crate::state_dict::StateDict;
 
 impl StateDict {
-    /// The dictionary as the bytes of a safetensors file.
+    /// The dictionary as the bytes of a safetensors file, with the metadata `{"format": "pt"}`.
+    ///
+    /// The format has one name for a tensor: what shares memory here is written for each name, in full. What
+    /// is [unsupported](Self::unsupported) is not written.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`] for a tensor type that the format lacks, such as a quantised one.
+    /// [`ErrorKind::Format`] for a tensor type that the format lacks, such as a quantised one, and for a
+    /// tensor called
+    /// `__metadata__`.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
         let views = self
             .iter()
             .map(|(key, data)| {
+                if key == METADATA {
+                    return Err(format_error(format!("{key}: no name for a tensor in safetensors")));
+                }
                 let dtype = to_safetensors(data.dtype()).ok_or_else(|| {
                     format_error(format!("{key}: no safetensors type for {:?}", data.dtype()))
                 })?;
@@ -28,23 +38,39 @@ impl StateDict {
                 Ok((key, view))
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        safetensors::serialize(views, None).map_err(|error| format_error("safetensors").caused_by(error))
+        // Some readers insist on it. One pair: a table of more would have an order of its own in each run.
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        safetensors::serialize(views, Some(metadata))
+            .map_err(|error| format_error("safetensors").caused_by(error))
     }
 
     /// The dictionary in the bytes of a safetensors file.
     ///
+    /// Tensors of a type that is unknown here, such as 8-bit floats, are in
+    /// [`unsupported`](Self::unsupported).
+    ///
     /// # Errors
-    /// [`ErrorKind::Format`] if they are none.
+    /// [`ErrorKind::Format`] if they are none, or have no tensor that can be read but others.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
-        let file = SafeTensors::deserialize(bytes)
-            .map_err(|error| format_error("not a safetensors file").caused_by(error))?;
+        let refused = |error: String| format_error(format!("not a safetensors file: {error}"));
+        if bytes.starts_with(b"PK\x03\x04") {
+            return Err(refused("got PyTorch's zip format, which read_pytorch reads".to_owned()));
+        }
+        let (entries, bytes) = safetensors_header::read(bytes).map_err(refused)?;
         let mut dict = StateDict::default();
-        for (key, view) in file.iter() {
-            let dtype = from_safetensors(view.dtype())
-                .ok_or_else(|| format_error(format!("{key}: no tensor type for {:?}", view.dtype())))?;
-            let data = checked(view.data().to_vec(), view.shape().to_vec(), dtype)
-                .map_err(|error| format_error(format!("{key}: {error}")))?;
-            dict.insert(key, data);
+        for (key, Entry { dtype, shape, data }) in entries {
+            match from_safetensors(&dtype) {
+                Some(dtype) => {
+                    let bytes = Bytes::from_bytes_vec(bytes[data].to_vec());
+                    let data = checked(bytes, shape, dtype)
+                        .map_err(|error| format_error(format!("{key}: {error}")))?;
+                    dict.insert(key, data);
+                }
+                None => dict.insert_unsupported(key, format!("a tensor of {dtype}")),
+            }
+        }
+        if let (None, Some((key, what))) = (dict.iter().next(), dict.unsupported().next()) {
+            return Err(format_error(format!("expected tensors that can be read, got {key} ({what})")));
         }
         Ok(dict)
     }
@@ -67,16 +93,32 @@ impl StateDict {
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let bytes = self.to_safetensors().map_err(|error| error.at_path(path))?;
-        let beside = path.with_added_extension("part");
-        let written = File::create(&beside)
-            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&beside, path));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&beside);
-            io_error("cannot be written", path, error)
-        })
+        let written = create_beside(path).and_then(|(mut file, beside)| {
+            let written = file.write_all(&bytes).and_then(|()| file.sync_all());
+            written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
+                let _ = fs::remove_file(&beside);
+            })
+        });
+        written.map_err(|error| io_error("cannot be written", path, error))
     }
 }
+
+/// A new file beside `path`, which nobody else writes to, also if several write the same at the same time.
+fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    static FILES: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let beside = path.with_added_extension(format!("{}-{number}.part", std::process::id()));
+        match File::create_new(&beside) {
+            // Of a process that had this number before, or of another machine's.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && beside != path => {}
+            file => return file.map(|file| (file, beside)),
+        }
+    }
+}
+
+/// The header's key that is no tensor's.
+pub(crate) const METADATA: &str = "__metadata__";
 
 fn format_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Format, message)
@@ -87,13 +129,13 @@ fn io_error(message: &str, path: &Path, error: std::io::Error) -> Error {
 }
 
 /// A tensor of bytes from a file. A bool's byte may only be 0 or 1: any other is no value of Rust's.
-pub(crate) fn checked(bytes: Vec<u8>, shape: Vec<usize>, dtype: DType) -> Result<TensorData, String> {
+pub(crate) fn checked(bytes: Bytes, shape: Vec<usize>, dtype: DType) -> Result<TensorData, String> {
     if dtype.is_bool()
         && let Some(byte) = bytes.iter().find(|&&byte| byte > 1)
     {
         return Err(format!("expected bools of 0 or 1, got {byte}"));
     }
-    TensorData::try_from_bytes_vec(bytes, shape, dtype).map_err(|error| error.to_string())
+    TensorData::try_from_bytes(bytes, shape, dtype).map_err(|error| error.to_string())
 }
 
 const DTYPES: [(DType, Dtype); 13] = [
@@ -116,6 +158,6 @@ fn to_safetensors(dtype: DType) -> Option<Dtype> {
     DTYPES.iter().find(|(burn, _)| *burn == dtype).map(|&(_, safe)| safe)
 }
 
-fn from_safetensors(dtype: Dtype) -> Option<DType> {
-    DTYPES.iter().find(|(_, safe)| *safe == dtype).map(|&(burn, _)| burn)
+fn from_safetensors(dtype: &str) -> Option<DType> {
+    DTYPES.iter().find(|(_, safe)| safe.to_string() == dtype).map(|&(burn, _)| burn)
 }

@@ -212,7 +212,7 @@ fn a_part_is_loaded_only_if_asked_for() {
     let layer = BatchNorm2dConfig::new(3).init(&Device::default()).unwrap();
     let (loaded, partial) = dict.apply_partly(block()).unwrap();
     assert_eq!(StateDict::of(&loaded), block_state());
-    assert_eq!(partial, Partial { missing: vec![], unused: vec!["head.bias".to_owned()] });
+    assert_eq!(partial, Partial { unused: vec!["head.bias".to_owned()], ..Partial::default() });
 
     let mut part = StateDict::default();
     part.insert("weight", TensorData::from([7f32, 8.0, 9.0]));
@@ -309,25 +309,19 @@ fn batches_are_counted_in_training_by_each_clone_for_itself() {
 
 #[test]
 fn what_is_no_dict_of_plain_tensors_is_refused_by_its_name() {
-    let name = |name: &str| {
-        format!(
-            "refused the Python name {name:?}: a dict of plain tensors, as of torch.save(model.state_dict(), path), \
-             needs no such name"
-        )
-    };
-    for (file, refused) in [
-        ("bad_call", "posix.system"),
-        ("module", "torch.nn.modules.linear.Linear"),
-        ("sparse", "torch._utils._rebuild_sparse_tensor"),
-        ("complex", "torch.ComplexFloatStorage"),
+    for (file, got) in [
+        ("bad_call", "posix.system; torch.save(model.state_dict(), path) writes one"),
+        ("module", "torch.nn.modules.linear.Linear; torch.save(model.state_dict(), path) writes one"),
+        ("sparse", "\"weight\" (torch._utils._rebuild_sparse_tensor); read_pytorch_at chooses a dict inside"),
+        ("complex", "\"weight\" (a tensor of torch.complex64); read_pytorch_at chooses a dict inside"),
     ] {
-        let text = refusal(&fixture(file), &[]);
-        assert_eq!(text.split_once(": ").unwrap().1, name(refused), "{file}");
+        let text = format!("the file's value: expected a dict of tensors, got {got}");
+        assert_eq!(refusal(&fixture(file), &[]), text, "{file}");
     }
     assert_eq!(
         refusal(&fixture("block_legacy"), &[]),
-        "expected PyTorch's zip format, got its legacy format; save it anew with PyTorch 1.6 or later: \
-         torch.save(torch.load(path, map_location=\"cpu\"), path)"
+        "expected PyTorch's zip format, got its legacy format, the format before PyTorch 1.6; save it anew with \
+         PyTorch 1.6 or later: torch.save(torch.load(path, map_location=\"cpu\"), path)"
     );
     let script = fixture("block").with_file_name("make_pt.py");
     assert!(refusal(&script, &[]).starts_with("expected a zip archive, as torch.save writes: "));
@@ -380,10 +374,8 @@ fn a_file_cannot_ask_for_more_than_it_has() {
     ] {
         assert_eq!(refusal(&fixture(file), &[]), expected, "{file}");
     }
-    assert!(
-        refusal(&fixture("bad_aliases"), &[])
-            .contains("of shape [1024] the file would take more than 8 times")
-    );
+    // Fifty names for one storage take its memory once.
+    assert_eq!(read("bad_aliases").iter().count(), 50);
 }
 
 /// An archive with this pickle.
@@ -431,7 +423,7 @@ fn a_pickle_costs_neither_stack_nor_a_multiple_of_memory() {
             b"\x80\x02i__main__\nx\n.",
             "byte 2 of the pickle: instruction 0x69 has no use in a file of weights",
         ),
-        (b"\x80\x02ctorch\nSize\n}b.", "byte 15 of the pickle: only a dict may be given state"),
+        (b"\x80\x02ctorch\nSize\n}b.", "byte 15 of the pickle: only a dict or an object may be given state"),
         (b"\x80\x02}(K\x01u.", "byte 6 of the pickle: a key without a value"),
         (b"\x80\x02]Q.", "byte 3 of the pickle: expected a tuple that names a storage"),
     ] {
