@@ -17,7 +17,7 @@ pub(crate) mod kernel;
 /// query) + b) over time, and what the encoder gave by these weights.
 ///
 /// `mapped` `[batch, time, hidden]` is the map of the `encoder`'s outputs `[batch, time, features]`, `query`
-/// `[batch, 1, hidden]` who asks, `v` `[1, hidden]` and its bias `[1]` make a score of them. With a `mask` `[batch, time]`
+/// `[batch, 1, hidden]` (or `[1, 1, hidden]` for all) who asks, `v` `[1, hidden]` and its bias `[1]` make a score of them. With a `mask` `[batch, time]`
 /// only the places that it names have a weight; where it names none, all weights and the context are zero. Gives the
 /// context `[batch, 1, features]` and the weights `[batch, time, 1]`.
 ///
@@ -72,7 +72,9 @@ fn expect(
 ) {
     let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
     expect_shape(operation, "an encoder", encoder.dims(), [batch, time, features]);
-    expect_shape(operation, "a query", query.dims(), [batch, 1, hidden]);
+    // One query may ask for all sequences.
+    let one = query.dims() == [1, 1, hidden];
+    expect_shape(operation, "a query", query.dims(), [if one { 1 } else { batch }, 1, hidden]);
     expect_shape(operation, "v", v.dims(), [1, hidden]);
     bias.inspect(|bias| expect_shape(operation, "a bias", bias.dims(), [1]));
     mask.inspect(|mask| expect_shape(operation, "a mask", mask.dims(), [batch, time]));
@@ -91,9 +93,9 @@ fn takes(
     tensors.push((v.device(), v.dtype()));
     tensors.extend(bias.map(|bias| (bias.device(), bias.dtype())));
     eligible(&tensors, || {
-        // The shapes fit.
+        // The other shapes fit.
         let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
-        [batch, time, hidden, features].iter().all(|&size| size > 0)
+        query.dims() == [batch, 1, hidden] && [batch, time, hidden, features].iter().all(|&size| size > 0)
     })
 }
 

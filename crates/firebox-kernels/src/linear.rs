@@ -55,6 +55,10 @@ pub(crate) fn plain<const D: usize>(
         return module::linear(input, weight.transpose(), bias);
     }
     shape[D - 1] = weight.dims()[0];
+    if shape[1..].contains(&0) {
+        // For Burn a size of 0 in a reshape is that which the tensor has there.
+        return Tensor::zeros(shape, (&input.device(), input.dtype()));
+    }
     module::linear(input.flatten::<2>(0, D - 2), weight.transpose(), bias).reshape(shape)
 }
 

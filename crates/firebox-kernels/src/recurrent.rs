@@ -176,18 +176,26 @@ fn step_by_step(
     let mut outputs: Vec<Tensor<2>> = Vec::with_capacity(steps.len());
     for number in 0..steps.len() {
         let step = if reverse { steps.len() - 1 - number } else { number };
-        let input = linear(steps[step].clone(), weight_ih.clone(), Some(bias_ih.clone()));
+        let valid = lengths.as_ref().map(|lengths| lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1));
+        let input = match &valid {
+            // Where no sequence is, there may be anything: of NaN the gradients would be NaN.
+            Some(valid) => {
+                let behind = valid.clone().bool_not().expand(steps[step].shape());
+                steps[step].clone().mask_fill(behind, 0.0)
+            }
+            None => steps[step].clone(),
+        };
+        let input = linear(input, weight_ih.clone(), Some(bias_ih.clone()));
         let hidden = linear(state.hidden.clone(), weight_hh.clone(), Some(bias_hh.clone()));
         let next = cell.step(input, hidden, state.clone());
-        let Some(lengths) = &lengths else {
+        let Some(valid) = valid else {
             outputs.push(next.hidden.clone());
             state = next;
             continue;
         };
         // What lies behind the end of a sequence changes nothing: read backwards, it still begins with its first state at
         // its last step.
-        let valid =
-            lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1).expand(next.hidden.shape());
+        let valid = valid.expand(next.hidden.shape());
         outputs.push(next.hidden.clone().mask_fill(valid.clone().bool_not(), 0.0));
         state = CellState {
             hidden: state.hidden.mask_where(valid.clone(), next.hidden),

@@ -99,6 +99,10 @@ impl Encoder {
         let join = |state: Tensor<3>| {
             let [parts, _, hidden] = state.dims();
             let layers = parts / directions;
+            if batch == 0 {
+                // For Burn a size of 0 in a reshape is that which the tensor has there.
+                return Tensor::zeros([layers, 0, directions * hidden], (&state.device(), state.dtype()));
+            }
             let state = state.reshape([layers, directions, batch, hidden]).swap_dims(1, 2);
             state.reshape([layers, batch, directions * hidden])
         };

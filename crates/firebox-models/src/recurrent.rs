@@ -172,6 +172,10 @@ impl Recurrent {
             }
             sequence = outputs.unwrap_or(sequence);
         }
+        if batch == 0 {
+            // For Burn a size of 0 in a reshape, as stacking is one, is that which the tensor has there.
+            return (sequence.whole(), state);
+        }
         let cell = (!cells.is_empty()).then(|| Tensor::stack(cells, 0));
         (sequence.whole(), RecurrentState { hidden: Tensor::stack(hidden, 0), cell })
     }

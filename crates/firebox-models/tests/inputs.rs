@@ -33,7 +33,8 @@ fn ints<const D: usize>(values: &[i64], shape: [usize; D]) -> Tensor<D, Int> {
 
 fn panic_text<T>(run: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(run)).err().expect("a panic");
-    payload.downcast_ref::<String>().expect("a message").clone()
+    let literal = || payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    payload.downcast_ref::<String>().cloned().or_else(literal).expect("a message")
 }
 
 /// The check refuses with this message, and computing panics with the same.
@@ -240,7 +241,7 @@ fn texts_that_do_not_fit_are_refused() {
     assert_eq!(panic_text(|| model.decoder.begin(encoded.clone()).steps(ints(&[1, 1, 1], [3, 1]))), expected);
     let expected = "Decoder: expected at least one step, got none";
     let none = Tensor::<2, Int>::zeros([2, 0], d);
-    assert!(panic_text(|| model.decoder.begin(encoded.clone()).steps(none)).starts_with(expected));
+    assert_eq!(panic_text(|| model.decoder.begin(encoded.clone()).steps(none)), expected);
     let other = DecoderConfig::new(8, 4, 8).init(d).unwrap();
     refused(
         "Decoder: expected an encoder's outputs [2, 2, 8], got [2, 2, 6]",
@@ -271,7 +272,7 @@ fn tokens_beyond_the_vocabulary_name_their_place() {
     let embedding = EmbeddingConfig::new(9, 4).with_padding(Some(0)).init(d).unwrap();
     let known = ints(&[0, 8, 3, 0], [2, 2]);
     assert!(embedding.check_tokens(&known).is_ok());
-    for (bad, value) in [(9, "9"), (-1, "-1"), (i64::MAX, "9223372036854775807")] {
+    for (bad, value) in [(9, "9"), (-1, "-1"), (i64::from(i32::MAX), "2147483647")] {
         let tokens = ints(&[0, 8, 3, bad], [2, 2]);
         assert_eq!(
             input(embedding.check_tokens(&tokens)),
@@ -629,7 +630,7 @@ fn check_sizes<C: Config, T>(name: &str, config: C, any: &[&str], make: impl Fn(
     if sizes.len() > 1 {
         let mut all = whole.clone();
         for field in &sizes {
-            all[*field] = with(field, 1 << 40)[*field].clone();
+            all[*field] = with(field, 1 << 59)[*field].clone();
         }
         refuse(all, None);
     }
@@ -726,7 +727,7 @@ fn pooling_of_odd_sizes_leaves_the_rest_out_and_passes_nan_on() {
     let max = of(MaxPoolingConfig::new(2).init().unwrap().forward(image.clone()));
     assert!(max[0].is_nan() && max[1..] == [8.0], "{max:?}");
     let avg = of(AvgPoolingConfig::new(2).init().unwrap().forward(image.clone()));
-    assert!(avg[0].is_nan() && avg[1..] == [5.5], "{avg:?}");
+    assert!(avg[0].is_nan() && avg[1..] == [5.0], "{avg:?}");
     let overlapping = MaxPoolingConfig::new(3).with_stride(Some(1)).init().unwrap();
     let max = of(overlapping.forward(image));
     assert!(max[..2].iter().all(|x| x.is_nan()) && max[2..] == [14.0], "{max:?}");
