@@ -51,7 +51,12 @@ pub fn additive_attention(
         let context = packed.clone().narrow(1, 0, features).unsqueeze_dim(1);
         return (context, packed.narrow(1, features, time).unsqueeze_dim(2));
     }
-    let [batch, time, _] = encoder.dims();
+    let [batch, time, features] = encoder.dims();
+    if time == 0 {
+        // As where a mask names nothing. Burn's reshapes take a size of 0 for that which the tensor has there.
+        let options = (&encoder.device(), encoder.dtype());
+        return (Tensor::zeros([batch, 1, features], options), Tensor::zeros([batch, 0, 1], options));
+    }
     let scores = plain(tanh(mapped + query), v, bias).swap_dims(1, 2);
     let mask = match mask {
         Some(mask) => mask.unsqueeze_dim::<3>(1),

@@ -82,6 +82,8 @@ pub fn recurrent(
     }
     weights.expect("recurrent", cell, batch, features, &first);
     lengths.as_ref().inspect(|lengths| expect_shape("recurrent", "lengths", lengths.dims(), [batch]));
+    // Burn expands nothing to a size of 0.
+    let lengths = lengths.filter(|_| batch > 0);
     let first = CellState {
         cell: (cell == Cell::Lstm).then(|| first.cell.unwrap_or_else(|| first.hidden.zeros_like())),
         hidden: first.hidden,
@@ -176,7 +178,8 @@ fn step_by_step(
     let mut outputs: Vec<Tensor<2>> = Vec::with_capacity(steps.len());
     for number in 0..steps.len() {
         let step = if reverse { steps.len() - 1 - number } else { number };
-        let valid = lengths.as_ref().map(|lengths| lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1));
+        let valid =
+            lengths.as_ref().map(|lengths| lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1));
         let input = match &valid {
             // Where no sequence is, there may be anything: of NaN the gradients would be NaN.
             Some(valid) => {

@@ -72,7 +72,7 @@ impl Embedding {
     /// [`check_tokens`](Self::check_tokens) finds it.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let vectors = embedding(self.weight.val(), tokens.clone());
-        match self.padding {
+        match self.padding.filter(|_| vectors.shape().num_elements() > 0) {
             None => vectors,
             Some(padding) => {
                 let pads = tokens.equal_elem(padding as i64).unsqueeze_dim::<3>(2).expand(vectors.shape());

@@ -121,6 +121,8 @@ impl MultiHeadAttention {
         let scores = query.mul_scalar(scale).matmul(key.transpose());
         let shape = [batch, self.heads, queries, keys];
         let mut allowed: Tensor<4, Bool> = Tensor::full(shape, true, &scores.device());
+        // Burn expands nothing to a size of 0.
+        let mask = if shape.contains(&0) { AttentionMask::default() } else { mask };
         if let Some(keys) = mask.keys {
             allowed = allowed.bool_and(keys.unsqueeze_dims::<4>(&[1, 2]).expand(shape));
         }
