@@ -146,8 +146,8 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
         additive_attention(zeros([2, 5, 4]), zeros(query), zeros(v), bias, zeros(encoder), mask)
     };
     let (query, v, encoder) = ([2, 1, 4], [1, 4], [2, 5, 6]);
-    refused("additive_attention: expected a query [2, 1, 4], got [1, 1, 4]", || {
-        attend([1, 1, 4], v, None, encoder, None)
+    refused("additive_attention: expected a query [2, 1, 4], got [3, 1, 4]", || {
+        attend([3, 1, 4], v, None, encoder, None)
     });
     refused("additive_attention: expected v [1, 4], got [4, 1]", || {
         attend(query, [4, 1], None, encoder, None)
