@@ -109,6 +109,7 @@ mod sequence_classifier;
 mod sequence_regressor;
 mod sequential;
 mod state_dict;
+mod tied;
 mod weights;
 
 pub use apply::Partial;
@@ -145,4 +146,5 @@ pub use seq2seq::{Seq2Seq, Seq2SeqConfig};
 pub use sequence_classifier::{SequenceClassifier, SequenceClassifierConfig};
 pub use sequence_regressor::{SequenceRegressor, SequenceRegressorConfig};
 pub use state_dict::StateDict;
+pub use tied::Ties;
 pub use weights::Weights;
