@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use burn::tensor::Device;
 use firebox_models::StateDict;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,6 +88,11 @@ pub trait Task {
     /// `None` if that step had none. A task that never tells one has no such warning, and the trainer says so when it was asked
     /// for. [`Learner::gradient_norm`](crate::Learner::gradient_norm) is what to hand on.
     fn gradient_norm(&self) -> Option<f64> {
+        None
+    }
+
+    /// The device of the model that learns, if it is known: the trainer looks whether it and the data fit together.
+    fn device(&self) -> Option<Device> {
         None
     }
 
