@@ -6,7 +6,7 @@ mod state;
 
 use std::collections::{HashMap, HashSet};
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use firebox_models::{StateDict, Ties};
@@ -68,9 +68,10 @@ impl<M: Module> Learner<M> {
     ///
     /// Its tied weights are found here, and made one node of the graph again if a move to another device or [`Module::train`]
     /// has parted them. Clones of a parameter that have different numbers by now are parameters of their own
-    /// ([`Ties::settled`]).
+    /// ([`Ties::settled`]). Parameters that [`Module::to_device`] has made the outcome of a copy, which no optimiser would move, are
+    /// parameters again.
     pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
-        let (model, ties) = Ties::settled(model);
+        let (model, ties) = Ties::settled(leaves(model));
         Learner {
             model: Some(model),
             ties,
@@ -201,7 +202,7 @@ impl<M: Module> Learner<M> {
     /// nothing here; what other batches have added to the step stands. If each is finite and their mean isn't, the step is
     /// given up, and nothing waits for the next one.
     ///
-    /// [`ErrorKind::Task`] if `weight` is not a finite number above 0, or the loss follows from no parameter that is trained;
+    /// [`ErrorKind::Task`] if `weight` is not a finite number above 0, or the loss follows from no parameter of this model that is trained;
     /// [`ErrorKind::Config`] if the context's learning rate is not a finite number of at least 0. Then nothing was changed.
     pub fn learn(&mut self, loss: Tensor<1>, weight: f64, context: &StepContext) -> Result<(), Error> {
         let lr = context.lr;
@@ -219,6 +220,7 @@ impl<M: Module> Learner<M> {
             true => {
                 let gradients = GradientsParams::from_grads(loss.backward(), self.model());
                 let norm = GradientNorm::of(self.model(), &gradients);
+                self.check_gradients(&norm)?;
                 self.finite(&gradients, &norm).map(|()| (gradients, norm))
             }
         };
@@ -271,6 +273,17 @@ impl<M: Module> Learner<M> {
         ))
     }
 
+    /// Fails if a loss has left no gradient with any parameter: a step would do nothing, without a word.
+    fn check_gradients(&self, norm: &GradientNorm) -> Result<(), Error> {
+        match norm.parameters.is_empty() {
+            false => Ok(()),
+            true => {
+                let text = "loss: expected gradients of the learner's parameters, got none: it follows from another model's";
+                Err(Error::new(ErrorKind::Task, text))
+            }
+        }
+    }
+
     /// Moves the parameters along the gradients of `loss`, a single number.
     ///
     /// # Panics
@@ -293,6 +306,7 @@ impl<M: Module> Learner<M> {
         self.check_loss(&loss)?;
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
         let norm = GradientNorm::of(self.model(), &gradients);
+        self.check_gradients(&norm)?;
         self.finite(&gradients, &norm)?;
         self.follow(gradients, Some(norm), lr);
         Ok(())
@@ -415,6 +429,34 @@ impl<M: Module> Learner<M> {
 }
 
 /// The devices of the first parameter that is trained, and of the first one at all.
+/// The model with leaves of the graph of gradients for parameters, if some aren't.
+fn leaves<M: Module>(model: M) -> M {
+    let mut found = Grown(false);
+    model.visit(&mut found);
+    if found.0 { model.map(&mut Leaves) } else { model }
+}
+
+/// Whether a parameter is the outcome of some operation, such as of a copy to another device.
+fn is_grown<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.is_initialized() && param.is_tracked() && !param.is_require_grad()
+}
+
+struct Grown(bool);
+
+impl ModuleVisitor for Grown {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 |= is_grown(param);
+    }
+}
+
+struct Leaves;
+
+impl ModuleMapper for Leaves {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if is_grown(&param) { param.map(|tensor| tensor.detach().require_grad()) } else { param }
+    }
+}
+
 #[derive(Default)]
 struct FirstDevice {
     trained: Option<Device>,
