@@ -6,6 +6,7 @@ use burn::tensor::{Bool, DType, Tensor};
 #[cfg(feature = "flex")]
 use crate::fused::fused;
 use crate::linear::plain;
+use crate::shape::expect_shape;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
@@ -16,7 +17,7 @@ pub(crate) mod kernel;
 /// query) + b) over time, and what the encoder gave by these weights.
 ///
 /// `mapped` `[batch, time, hidden]` is the map of the `encoder`'s outputs `[batch, time, features]`, `query`
-/// `[batch, 1, hidden]` who asks, `v` `[1, hidden]` and its bias `[1]` make a score of them. With a `mask` `[batch, time]`
+/// `[batch, 1, hidden]` (or `[1, 1, hidden]` for all) who asks, `v` `[1, hidden]` and its bias `[1]` make a score of them. With a `mask` `[batch, time]`
 /// only the places that it names have a weight; where it names none, all weights and the context are zero. Gives the
 /// context `[batch, 1, features]` and the weights `[batch, time, 1]`.
 ///
@@ -30,8 +31,9 @@ pub fn additive_attention(
     encoder: Tensor<3>,
     mask: Option<Tensor<2, Bool>>,
 ) -> (Tensor<3>, Tensor<3>) {
+    expect("additive_attention", [&mapped, &query, &encoder], &v, bias.as_ref(), mask.as_ref());
     #[cfg(feature = "flex")]
-    if takes(&mapped, &query, &v, bias.as_ref(), &encoder, mask.as_ref())
+    if takes(&mapped, &query, &v, bias.as_ref(), &encoder)
         && let Ok(mask) = mask.as_ref().map(|mask| mask.to_data().try_to_vec::<bool>()).transpose()
     {
         let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
@@ -59,6 +61,25 @@ pub fn additive_attention(
     (weights.clone().matmul(encoder), weights.swap_dims(1, 2))
 }
 
+/// Panics unless the shapes fit.
+#[track_caller]
+fn expect(
+    operation: &str,
+    [mapped, query, encoder]: [&Tensor<3>; 3],
+    v: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+    mask: Option<&Tensor<2, Bool>>,
+) {
+    let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
+    expect_shape(operation, "an encoder", encoder.dims(), [batch, time, features]);
+    // One query may ask for all sequences.
+    let one = query.dims() == [1, 1, hidden];
+    expect_shape(operation, "a query", query.dims(), [if one { 1 } else { batch }, 1, hidden]);
+    expect_shape(operation, "v", v.dims(), [1, hidden]);
+    bias.inspect(|bias| expect_shape(operation, "a bias", bias.dims(), [1]));
+    mask.inspect(|mask| expect_shape(operation, "a mask", mask.dims(), [batch, time]));
+}
+
 #[cfg(feature = "flex")]
 fn takes(
     mapped: &Tensor<3>,
@@ -66,20 +87,15 @@ fn takes(
     v: &Tensor<2>,
     bias: Option<&Tensor<1>>,
     encoder: &Tensor<3>,
-    mask: Option<&Tensor<2, Bool>>,
 ) -> bool {
     let mut tensors: Vec<_> =
         [mapped, query, encoder].iter().map(|tensor| (tensor.device(), tensor.dtype())).collect();
     tensors.push((v.device(), v.dtype()));
     tensors.extend(bias.map(|bias| (bias.device(), bias.dtype())));
     eligible(&tensors, || {
+        // The other shapes fit.
         let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
-        query.dims() == [batch, 1, hidden]
-            && v.dims() == [1, hidden]
-            && bias.is_none_or(|bias| bias.dims() == [1])
-            && encoder.dims() == [batch, time, features]
-            && mask.is_none_or(|mask| mask.dims() == [batch, time])
-            && [batch, time, hidden, features].iter().all(|&size| size > 0)
+        query.dims() == [batch, 1, hidden] && [batch, time, hidden, features].iter().all(|&size| size > 0)
     })
 }
 
@@ -89,7 +105,11 @@ const LOW: f32 = -1e38;
 
 /// Softmax over the last dimension among the places that the mask names; the others, and all places of a row that has
 /// none, have the weight zero.
+///
+/// # Panics
+/// If the shapes differ.
 pub fn masked_softmax<const D: usize>(scores: Tensor<D>, mask: Tensor<D, Bool>) -> Tensor<D> {
+    expect_shape("masked_softmax", "a mask", mask.dims(), scores.dims());
     let low = if scores.dtype() == DType::F16 { -6e4 } else { LOW };
     let weights = softmax(scores.mask_fill(mask.clone().bool_not(), low), D - 1);
     weights.mask_fill(mask.bool_not(), 0.0)

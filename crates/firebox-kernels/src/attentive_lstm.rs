@@ -6,6 +6,7 @@ use crate::attention::additive_attention;
 #[cfg(feature = "flex")]
 use crate::fused::fused;
 use crate::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
+use crate::shape::expect_shape;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
@@ -27,6 +28,21 @@ pub struct Attended {
     pub mask: Option<Tensor<2, Bool>>,
 }
 
+const OPERATION: &str = "attentive_lstm";
+
+impl Attended {
+    /// Panics unless the shapes fit a batch that begins with this state.
+    #[track_caller]
+    fn expect(&self, batch: usize, first: &CellState) {
+        let ([_, places, features], [_, hidden]) = (self.encoder.dims(), first.hidden.dims());
+        expect_shape(OPERATION, "an encoder", self.encoder.dims(), [batch, places, features]);
+        expect_shape(OPERATION, "mapped", self.mapped.dims(), [batch, places, hidden]);
+        expect_shape(OPERATION, "v", self.v.dims(), [1, hidden]);
+        self.bias.as_ref().inspect(|bias| expect_shape(OPERATION, "a bias", bias.dims(), [1]));
+        self.mask.as_ref().inspect(|mask| expect_shape(OPERATION, "a mask", mask.dims(), [batch, places]));
+    }
+}
+
 /// An LSTM whose state asks, before each step, where to look (Bahdanau, Cho, Bengio 2015): it reads the input of the step,
 /// `[batch, time, inputs]`, and beside it the context that its state h before the step attends to. Gives h after each step,
 /// and beside it that context: `[batch, time, hidden + features]`.
@@ -41,8 +57,10 @@ pub fn attentive_lstm(
     weights: RecurrentWeights,
     first: CellState,
 ) -> Tensor<3> {
-    let [_, time, _] = input.dims();
+    let ([batch, time, inputs], [_, _, features]) = (input.dims(), attended.encoder.dims());
     assert!(time > 0, "attentive_lstm: expected at least one step, got none");
+    weights.expect(OPERATION, Cell::Lstm, batch, inputs + features, &first);
+    attended.expect(batch, &first);
     let cell = first.cell.unwrap_or_else(|| first.hidden.zeros_like());
     let first = CellState { hidden: first.hidden, cell: Some(cell.clone()) };
     #[cfg(feature = "flex")]
@@ -77,7 +95,7 @@ pub fn attentive_lstm(
 
 #[cfg(feature = "flex")]
 fn takes(input: &Tensor<3>, attended: &Attended, weights: &RecurrentWeights, first: [&Tensor<2>; 2]) -> bool {
-    let Attended { mapped, encoder, v, bias, mask } = attended;
+    let Attended { mapped, encoder, v, bias, .. } = attended;
     let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = weights;
     let mut tensors: Vec<_> =
         [input, mapped, encoder].iter().map(|tensor| (tensor.device(), tensor.dtype())).collect();
@@ -86,19 +104,10 @@ fn takes(input: &Tensor<3>, attended: &Attended, weights: &RecurrentWeights, fir
     let vectors = [Some(bias_ih), Some(bias_hh), bias.as_ref()];
     tensors.extend(vectors.iter().flatten().map(|tensor| (tensor.device(), tensor.dtype())));
     eligible(&tensors, || {
+        // The shapes fit.
         let ([batch, time, inputs], [_, places, features]) = (input.dims(), encoder.dims());
         let [_, hidden] = weight_hh.dims();
-        let rows = Cell::Lstm.gates() * hidden;
         [batch, time, inputs, places, features, hidden].iter().all(|&size| size > 0)
-            && mapped.dims() == [batch, places, hidden]
-            && encoder.dims() == [batch, places, features]
-            && v.dims() == [1, hidden]
-            && weight_ih.dims() == [rows, inputs + features]
-            && weight_hh.dims() == [rows, hidden]
-            && [bias_ih, bias_hh].iter().all(|bias| bias.dims() == [rows])
-            && first.iter().all(|state| state.dims() == [batch, hidden])
-            && bias.as_ref().is_none_or(|bias| bias.dims() == [1])
-            && mask.as_ref().is_none_or(|mask| mask.dims() == [batch, places])
     })
 }
 

@@ -11,6 +11,7 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use crate::convolution::kernel::{ConvBlock, Geometry, Normalisation};
 #[cfg(feature = "flex")]
 use crate::fused::{Order, fused};
+use crate::shape::expect_shape;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
@@ -46,6 +47,42 @@ pub struct ConvBlockOutput {
     pub variance: Tensor<1>,
 }
 
+impl ConvBlockSettings {
+    /// Panics unless the shapes fit.
+    #[track_caller]
+    fn expect(&self, operation: &str, images: &Tensor<4>, weight: &Tensor<4>, of_filters: &[(&str, &Tensor<1>)]) {
+        let ([_, channels, height, width], [filters, within, rows, columns]) = (images.dims(), weight.dims());
+        let ConvBlockSettings { stride, padding, dilation, groups, pool, .. } = *self;
+        for (name, values) in [("stride", stride), ("dilation", dilation), ("groups", [groups; 2])] {
+            assert!(!values.contains(&0), "{operation}: expected {name} of at least 1, got {values:?}");
+        }
+        let (of_group, rest) = (channels / groups, channels % groups + filters % groups);
+        assert!(
+            rest == 0 && within == of_group,
+            "{operation}: expected a weight [.., {of_group}, .., ..] for images {:?} and groups {groups}, got {:?}",
+            images.dims(),
+            weight.dims()
+        );
+        for (name, tensor) in of_filters {
+            expect_shape(operation, name, tensor.dims(), [filters]);
+        }
+        let places = [(0, height, rows), (1, width, columns)].map(|(axis, length, kernel)| {
+            // As many as the kernel has; `None` if a number is too large, or there is no place.
+            let reach = kernel.checked_sub(1)?.checked_mul(dilation[axis])?.checked_add(1)?;
+            let rest = padding[axis].checked_mul(2)?.checked_add(length)?.checked_sub(reach)?;
+            Some(rest / stride[axis] + 1)
+        });
+        let least = if pool { 2 } else { 1 };
+        assert!(
+            places.iter().all(|places| places.is_some_and(|places| places >= least)),
+            "{operation}: expected images in which a kernel {:?} with padding {padding:?} and dilation {dilation:?} has \
+             {least} place(s) in each direction, got {:?}",
+            [rows, columns],
+            images.dims()
+        );
+    }
+}
+
 /// Conv2d → BatchNorm2d with the batch's statistics → ReLU → 2×2 max pooling, if wanted: images
 /// `[batch, channels, height, width]`, weight `[filters, channels / groups, kernel height, kernel width]`, and `[filters]`
 /// for bias, γ and β. `epsilon` is added to the variance before the root is taken.
@@ -61,6 +98,8 @@ pub fn conv_block(
     epsilon: f64,
     settings: ConvBlockSettings,
 ) -> ConvBlockOutput {
+    let of_filters = [("a bias", &bias), ("γ", &gamma), ("β", &beta)];
+    settings.expect("conv_block", &images, &weight, &of_filters);
     #[cfg(feature = "flex")]
     if let Some(operation) =
         kernel(&images, &weight, [&bias, &gamma, &beta], Normalisation::OfBatch(epsilon), settings)
@@ -101,6 +140,7 @@ pub fn conv_relu(
     bias: Tensor<1>,
     settings: ConvBlockSettings,
 ) -> Tensor<4> {
+    settings.expect("conv_relu", &images, &weight, &[("a bias", &bias)]);
     #[cfg(feature = "flex")]
     if ![images.device(), weight.device(), bias.device()].iter().any(Device::is_autodiff)
         && let Some(operation) = kernel(&images, &weight, [&bias; 3], Normalisation::Folded, settings)
@@ -123,22 +163,15 @@ fn kernel(
     settings: ConvBlockSettings,
 ) -> Option<ConvBlock> {
     let ConvBlockSettings { stride, padding, dilation, groups, pool, channels_last } = settings;
-    let ([batch, channels, height, width], [filters, weight_channels, kernel_height, kernel_width]) =
+    let ([batch, channels, height, width], [filters, _, kernel_height, kernel_width]) =
         (images.dims(), weight.dims());
+    // The shapes fit: the kernel has a place, and what is pooled a window at least.
     let kernel = [kernel_height, kernel_width];
-    let fits = |axis: usize, length: usize| {
-        let positive = kernel[axis] > 0 && stride[axis] > 0 && dilation[axis] > 0;
-        let reach = (kernel[axis].max(1) - 1) * dilation[axis];
-        let rest = (length + 2 * padding[axis]).checked_sub(reach + 1);
-        // What is pooled has a window at least.
-        positive && length > 0 && rest.is_some_and(|rest| !pool || rest >= stride[axis])
-    };
-    let sound = batch > 0 && filters > 0 && channels > 0 && channels == weight_channels && groups == 1;
-    let sound = sound && of_filters.iter().all(|tensor| tensor.dims() == [filters]);
+    let sizes = [batch, filters, channels, height, width];
     let mut tensors = vec![(images.device(), images.dtype()), (weight.device(), weight.dtype())];
     tensors.extend(of_filters.map(|tensor| (tensor.device(), tensor.dtype())));
     let size = [height, width];
-    let takes = || sound && fits(0, height) && fits(1, width);
+    let takes = || groups == 1 && sizes.iter().all(|&size| size > 0);
     eligible(&tensors, takes).then_some(ConvBlock {
         batch,
         filters,

@@ -76,6 +76,7 @@ mod optimizer;
 #[cfg(feature = "flex")]
 mod product;
 mod recurrent;
+mod shape;
 mod simd;
 mod switch;
 #[cfg(feature = "flex")]
@@ -85,7 +86,7 @@ pub use attention::{additive_attention, masked_softmax};
 pub use attentive_lstm::{Attended, attentive_lstm};
 pub use compute_threads::start_compute_threads;
 pub use convolution::{ConvBlockOutput, ConvBlockSettings, conv_block, conv_relu};
-pub use cross_entropy::cross_entropy;
+pub use cross_entropy::{ClassError, check_classes, cross_entropy, try_cross_entropy};
 pub use linear::{Activation, linear};
 pub use optimizer::{AdamMoments, AdamStep, Norm, SgdStep, adam, sgd};
 pub use recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};

@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, module};
 
 #[cfg(feature = "flex")]
 use crate::fused::fused;
+use crate::shape::expect_shape;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
@@ -24,6 +25,10 @@ pub fn linear<const D: usize>(
     bias: Option<Tensor<1>>,
     activation: Activation,
 ) -> Tensor<D> {
+    let ([to, from], sizes) = (weight.dims(), input.dims());
+    let fits = sizes.last() == Some(&from);
+    assert!(fits, "linear: expected [.., {from}] for a weight [{to}, {from}], got {sizes:?}");
+    bias.as_ref().inspect(|bias| expect_shape("linear", "a bias", bias.dims(), [to]));
     #[cfg(feature = "flex")]
     {
         if !activation.is_told_by_its_output() {
@@ -50,6 +55,10 @@ pub(crate) fn plain<const D: usize>(
         return module::linear(input, weight.transpose(), bias);
     }
     shape[D - 1] = weight.dims()[0];
+    if shape[1..].contains(&0) {
+        // For Burn a size of 0 in a reshape is that which the tensor has there.
+        return Tensor::zeros(shape, (&input.device(), input.dtype()));
+    }
     module::linear(input.flatten::<2>(0, D - 2), weight.transpose(), bias).reshape(shape)
 }
 
@@ -58,12 +67,8 @@ fn takes<const D: usize>(input: &Tensor<D>, weight: &Tensor<2>, bias: Option<&Te
     let mut tensors = vec![(input.device(), input.dtype()), (weight.device(), weight.dtype())];
     tensors.extend(bias.map(|bias| (bias.device(), bias.dtype())));
     eligible(&tensors, || {
-        let [to, from] = weight.dims();
-        let sizes = input.dims();
-        sizes.last() == Some(&from)
-            && bias.is_none_or(|bias| bias.dims() == [to])
-            && to > 0
-            && sizes.iter().all(|&size| size > 0)
+        // The shapes fit.
+        weight.dims()[0] > 0 && input.dims().iter().all(|&size| size > 0)
     })
 }
 

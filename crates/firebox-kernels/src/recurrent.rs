@@ -7,6 +7,7 @@ use burn::tensor::{Int, Tensor};
 use crate::fused::fused;
 #[cfg(feature = "flex")]
 use crate::recurrent::kernel::{Ends, LastStates, Recurrence};
+use crate::shape::expect_shape;
 #[cfg(feature = "flex")]
 use crate::switch::eligible;
 
@@ -31,6 +32,30 @@ pub struct RecurrentWeights {
     pub bias_hh: Tensor<1>,
 }
 
+impl RecurrentWeights {
+    /// Panics unless the shapes of weights and of a first state fit a cell and its input.
+    #[track_caller]
+    pub(crate) fn expect(
+        &self,
+        operation: &str,
+        cell: Cell,
+        batch: usize,
+        features: usize,
+        first: &CellState,
+    ) {
+        let [_, hidden] = self.weight_hh.dims();
+        let rows = cell.gates() * hidden;
+        expect_shape(operation, "weight_hh", self.weight_hh.dims(), [rows, hidden]);
+        expect_shape(operation, "weight_ih", self.weight_ih.dims(), [rows, features]);
+        expect_shape(operation, "bias_ih", self.bias_ih.dims(), [rows]);
+        expect_shape(operation, "bias_hh", self.bias_hh.dims(), [rows]);
+        expect_shape(operation, "a first state", first.hidden.dims(), [batch, hidden]);
+        if let (Cell::Lstm, Some(cell)) = (cell, &first.cell) {
+            expect_shape(operation, "a first cell", cell.dims(), [batch, hidden]);
+        }
+    }
+}
+
 /// The outputs `[batch, time, hidden]` and the state after each sequence's last step, of one direction of one recurrent
 /// layer that begins with the state `first`.
 ///
@@ -50,8 +75,13 @@ pub fn recurrent(
     lengths: Option<Tensor<1, Int>>,
     reverse: bool,
 ) -> (Sequence, CellState) {
-    let [_, time, _] = input.dims();
+    let [batch, time, features] = input.dims();
     assert!(time > 0, "recurrent: expected at least one step, got none");
+    if let Sequence::Steps(steps) = &input {
+        steps.iter().for_each(|step| expect_shape("recurrent", "a step", step.dims(), [batch, features]));
+    }
+    weights.expect("recurrent", cell, batch, features, &first);
+    lengths.as_ref().inspect(|lengths| expect_shape("recurrent", "lengths", lengths.dims(), [batch]));
     let first = CellState {
         cell: (cell == Cell::Lstm).then(|| first.cell.unwrap_or_else(|| first.hidden.zeros_like())),
         hidden: first.hidden,
@@ -79,16 +109,8 @@ fn kernel(
         // A vector times a matrix: there is nothing to use again, and plain operations are as fast as memory.
         return None;
     }
-    let rows = cell.gates() * hidden;
-    let fits = || {
-        let states = [Some(&first.hidden), first.cell.as_ref()];
-        batch * time * features * hidden > 0
-            && weight_ih.dims() == [rows, features]
-            && weight_hh.dims() == [rows, hidden]
-            && [bias_ih, bias_hh].iter().all(|bias| bias.dims() == [rows])
-            && states.into_iter().flatten().all(|state| state.dims() == [batch, hidden])
-            && lengths.is_none_or(|lengths| lengths.dims() == [batch])
-    };
+    // The shapes fit.
+    let fits = || [batch, time, features, hidden].iter().all(|&size| size > 0);
     let mut tensors = vec![
         input.options(),
         (weight_ih.device(), weight_ih.dtype()),
@@ -154,18 +176,26 @@ fn step_by_step(
     let mut outputs: Vec<Tensor<2>> = Vec::with_capacity(steps.len());
     for number in 0..steps.len() {
         let step = if reverse { steps.len() - 1 - number } else { number };
-        let input = linear(steps[step].clone(), weight_ih.clone(), Some(bias_ih.clone()));
+        let valid = lengths.as_ref().map(|lengths| lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1));
+        let input = match &valid {
+            // Where no sequence is, there may be anything: of NaN the gradients would be NaN.
+            Some(valid) => {
+                let behind = valid.clone().bool_not().expand(steps[step].shape());
+                steps[step].clone().mask_fill(behind, 0.0)
+            }
+            None => steps[step].clone(),
+        };
+        let input = linear(input, weight_ih.clone(), Some(bias_ih.clone()));
         let hidden = linear(state.hidden.clone(), weight_hh.clone(), Some(bias_hh.clone()));
         let next = cell.step(input, hidden, state.clone());
-        let Some(lengths) = &lengths else {
+        let Some(valid) = valid else {
             outputs.push(next.hidden.clone());
             state = next;
             continue;
         };
         // What lies behind the end of a sequence changes nothing: read backwards, it still begins with its first state at
         // its last step.
-        let valid =
-            lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1).expand(next.hidden.shape());
+        let valid = valid.expand(next.hidden.shape());
         outputs.push(next.hidden.clone().mask_fill(valid.clone().bool_not(), 0.0));
         state = CellState {
             hidden: state.hidden.mask_where(valid.clone(), next.hidden),

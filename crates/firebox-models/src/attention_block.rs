@@ -6,9 +6,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Bool, Device, Tensor};
 use firebox_kernels::additive_attention;
 
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
+use crate::shape::check_shape;
 
 /// Settings of [`AttentionBlock`].
 #[derive(Config, Debug)]
@@ -37,6 +38,7 @@ impl AttentionBlockConfig {
     pub fn init(&self, device: &Device) -> Result<AttentionBlock, Error> {
         let hidden = self.hidden;
         check(hidden > 0, "AttentionBlockConfig.hidden", "at least 1", hidden)?;
+        check_product("AttentionBlockConfig", 1, &[("hidden", hidden); 2])?;
         Ok(AttentionBlock {
             W: LinearConfig::new(hidden, hidden).init(device)?,
             V: LinearConfig::new(hidden, 1).init(device)?,
@@ -56,8 +58,27 @@ impl AttentionBlock {
         decoder_hidden: Tensor<3>,
         mask: Option<Tensor<2, Bool>>,
     ) -> (Tensor<3>, Tensor<3>) {
+        fitting(self.check_input(&encoder_outputs, &decoder_hidden, mask.as_ref()));
         let mapped = self.W.forward(encoder_outputs.clone());
         self.attend(encoder_outputs, mapped, decoder_hidden, mask)
+    }
+
+    /// Looks whether shapes fit, without computing anything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(
+        &self,
+        encoder_outputs: &Tensor<3>,
+        decoder_hidden: &Tensor<3>,
+        mask: Option<&Tensor<2, Bool>>,
+    ) -> Result<(), Error> {
+        const LAYER: &str = "AttentionBlock";
+        let ([batch, time, _], [_, hidden]) = (encoder_outputs.dims(), self.W.sizes());
+        let expected = [batch, time, hidden];
+        check_shape(LAYER, "an encoder's outputs", &encoder_outputs.dims(), &expected)?;
+        check_shape(LAYER, "a decoder's state", &decoder_hidden.dims(), &[batch, 1, hidden])?;
+        mask.map_or(Ok(()), |mask| check_shape(LAYER, "a mask", &mask.dims(), &[batch, time]))
     }
 
     /// [`forward`](Self::forward) with W·encoder, which a decoder needs at each of its steps and computes once.

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::buffer::Buffer;
 use crate::counter::Counter;
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 
 /// Settings of [`BatchNorm2d`].
 #[derive(Config, Debug)]
@@ -54,6 +54,7 @@ impl BatchNorm2dConfig {
     pub fn init(&self, device: &Device) -> Result<BatchNorm2d, Error> {
         let Self { channels, epsilon, momentum } = *self;
         check(channels > 0, "BatchNorm2dConfig.channels", "at least 1", channels)?;
+        check_product("BatchNorm2dConfig", 1, &[("channels", channels)])?;
         check(
             epsilon > 0.0 && epsilon.is_finite(),
             "BatchNorm2dConfig.epsilon",
@@ -83,6 +84,7 @@ impl BatchNorm2d {
     /// # Panics
     /// If the input has another number of channels, or, in training, only one value a channel.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        fitting(self.check_input(&input));
         if self.trains(&input) {
             self.forward_train(input)
         } else {
@@ -91,10 +93,32 @@ impl BatchNorm2d {
         }
     }
 
+    /// Looks whether an input fits: its channels, and on an autodiff device more than one value a channel.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(&self, input: &Tensor<4>) -> Result<(), Error> {
+        self.check_shape(input.dims(), self.trains(input))
+    }
+
+    /// The same for an input of this shape; a batch that is normalised by itself needs a variance.
+    pub(crate) fn check_shape(&self, input: [usize; 4], trains: bool) -> Result<(), Error> {
+        const LAYER: &str = "BatchNorm2d";
+        let ([batch, got, height, width], [channels]) = (input, self.weight.dims());
+        if got != channels {
+            return Err(Error::input(LAYER, format!("[.., {channels}, .., ..]"), format!("{input:?}")));
+        }
+        // A product of sizes that a tensor has.
+        if trains && batch * height * width <= 1 {
+            let expected = "more than one value per channel in training";
+            return Err(Error::input(LAYER, expected, format!("input {input:?}")));
+        }
+        Ok(())
+    }
+
     fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
         let [batch, _, height, width] = input.dims();
         let values = batch * height * width;
-        check_values(values);
         let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
         self.observe(result.mean, result.variance, values);
         result.output
@@ -129,11 +153,6 @@ impl BatchNorm2d {
         self.running_var.update(|old| blend(old, unbiased));
         self.num_batches_tracked.increment();
     }
-}
-
-/// A single value has no variance.
-pub(crate) fn check_values(values: usize) {
-    assert!(values > 1, "BatchNorm2d: expected more than one value a channel in training, got {values}");
 }
 
 impl ModuleDisplay for BatchNorm2d {

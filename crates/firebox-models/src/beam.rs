@@ -2,10 +2,11 @@
 
 use burn::config::Config;
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::decoder::Decoding;
-use crate::error::{Error, check};
+use crate::error::{Error, ErrorKind, check};
+use crate::finite::{check_logits, floats};
 
 /// Settings of a beam search.
 #[derive(Config, Debug)]
@@ -74,14 +75,14 @@ struct Sentence {
 }
 
 /// For each sentence of the decoder's batch the best sequences. Of equals, the one found first comes first: the shorter, of
-/// the better beginning, with the smaller token.
+/// the better beginning, with the smaller token. A token that cannot come, whose logit is −∞, is in none.
 pub(crate) fn search(
     mut decoding: Decoding<'_>,
     sentences: usize,
     begin: usize,
     end: usize,
     beam: &Beam,
-) -> Vec<Vec<Hypothesis>> {
+) -> Result<Vec<Vec<Hypothesis>>, Error> {
     let first =
         |row| Sentence { live: vec![Live { node: None, row, log_probability: 0.0 }], found: Vec::new() };
     let mut all: Vec<Sentence> = (0..sentences).map(first).collect();
@@ -98,15 +99,23 @@ pub(crate) fn search(
             decoding.select(ints(rows, &decoding.device()));
         }
         let (logits, attention) = decoding.step(ints(tokens, &decoding.device()));
-        let (vocabulary, logits) = rows_of(log_softmax(logits, 1));
+        let (vocabulary, logs) = rows_of(log_softmax(logits.clone(), 1));
         let (time, attention) = rows_of(attention);
-        for sentence in &mut all {
+        for (number, sentence) in all.iter_mut().enumerate() {
             let mut candidates: Vec<(f64, Live, usize)> =
                 Vec::with_capacity(sentence.live.len() * vocabulary);
             for live in &sentence.live {
-                let row = &logits[live.row * vocabulary..][..vocabulary];
-                let after = |(token, &log)| (live.log_probability + f64::from(log), *live, token);
-                candidates.extend(row.iter().enumerate().map(after));
+                let row = &logs[live.row * vocabulary..][..vocabulary];
+                // The logarithms of a row are all NaN if one of its logits is, or +∞, or if all are −∞.
+                if row.first().is_none_or(|log| log.is_nan()) {
+                    let error = check_logits(&floats(logits.narrow(0, live.row, 1))).err();
+                    let error = error.unwrap_or_else(|| Error::new(ErrorKind::Value, "log softmax: got NaN"));
+                    return Err(error.before(&format!("sentence {number}, step {}: ", length - 1)));
+                }
+                let after = |(token, &log): (usize, &f32)| {
+                    (log > f32::NEG_INFINITY).then(|| (live.log_probability + f64::from(log), *live, token))
+                };
+                candidates.extend(row.iter().enumerate().filter_map(after));
             }
             // Among the best 2·width at least width go on, for each sequence ends once.
             let wanted = beam.width.saturating_mul(2).min(candidates.len());
@@ -147,7 +156,7 @@ pub(crate) fn search(
             }
         }
     }
-    all.into_iter().map(|sentence| sentence.found).collect()
+    Ok(all.into_iter().map(|sentence| sentence.found).collect())
 }
 
 fn hypothesis(nodes: &[Node], live: Live, ended: bool, score: f64) -> Hypothesis {
@@ -171,6 +180,5 @@ fn ints(values: Vec<usize>, device: &Device) -> Tensor<1, Int> {
 /// The width of a matrix, and its rows one after the other.
 fn rows_of(matrix: Tensor<2>) -> (usize, Vec<f32>) {
     let [_, width] = matrix.dims();
-    let values = matrix.cast(DType::F32).into_data().try_to_vec::<f32>();
-    (width, values.unwrap_or_else(|error| unreachable!("a tensor cast to f32: {error:?}")))
+    (width, floats(matrix))
 }

@@ -6,7 +6,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::conv_block::{ConvBlock, ConvBlockConfig};
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::linear_block::{LinearBlock, LinearBlockConfig};
@@ -40,6 +40,9 @@ pub struct Cnn {
     fc1: LinearBlock,
     dropout: Dropout,
     fc2: Linear,
+    /// Height and width that it was made for.
+    #[module(skip)]
+    size: [usize; 2],
 }
 
 impl CnnConfig {
@@ -52,7 +55,11 @@ impl CnnConfig {
         check(classes > 0, "CnnConfig.classes", "at least 1", classes)?;
         check(channels > 0, "CnnConfig.channels", "at least 1", channels)?;
         let size = format!("[{height}, {width}]");
-        check(height >= 4 && width >= 4, "CnnConfig.size", "a height and width of at least 4", size)?;
+        check(height >= 4 && width >= 4, "CnnConfig.size", "a height and width of at least 4", &size)?;
+        let fits = check_product("CnnConfig", 64 * 128, &[("size", height / 4), ("size", width / 4)]).is_ok();
+        check(fits, "CnnConfig.size", "a height and width whose tensors fit into memory", &size)?;
+        check_product("CnnConfig", 32 * 9, &[("channels", channels)])?;
+        check_product("CnnConfig", 128, &[("classes", classes)])?;
         check((0.0..1.0).contains(&dropout), "CnnConfig.dropout", "0 ≤ p < 1", dropout)?;
         Ok(Cnn {
             conv1: ConvBlockConfig::new(channels, 32, 3).with_padding(1).init(device)?,
@@ -61,6 +68,7 @@ impl CnnConfig {
             fc1: LinearBlockConfig::new(64 * (height / 4) * (width / 4), 128).init(device)?,
             dropout: DropoutConfig::new(dropout).init(),
             fc2: LinearConfig::new(128, classes).init(device)?,
+            size: self.size,
         })
     }
 }
@@ -69,6 +77,7 @@ impl Cnn {
     /// Images `[batch, channels, height, width]` to the 128 features that the classes are told by, `[batch, 128]`, none of
     /// which is below 0: in them, images are compared by what they show.
     pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        fitting(self.check_input(&images));
         let x = self.conv1.forward_pooled(images, &self.pool, true);
         let x = self.conv2.forward_pooled(x, &self.pool, false);
         self.fc1.forward(x.flatten::<2>(1, 3))
@@ -86,5 +95,30 @@ impl Forward<Tensor<4>> for Cnn {
     /// Images `[batch, channels, height, width]` to logits `[batch, classes]`.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         self.classify(self.features(images))
+    }
+
+    fn check_input(&self, images: &Tensor<4>) -> Result<(), Error> {
+        let trains = images.device().is_autodiff();
+        let mut shape = images.dims();
+        for (place, block) in [("Cnn.conv1", &self.conv1), ("Cnn.conv2", &self.conv2)] {
+            let of = |error: Error| error.in_layer(place);
+            shape = block.output_shape(shape, trains && block.bn.training.is_enabled()).map_err(of)?;
+            shape = self.pool.output_shape(shape).map_err(|error| error.in_layer("Cnn.pool")).map_err(|error| {
+                let [height, width] = self.size;
+                error.with_note(format!(", from images {:?}; the model is for {height}×{width}", images.dims()))
+            })?;
+        }
+        let ([_, features], [_, channels, rows, columns]) = (self.fc1.linear.sizes(), shape);
+        let [height, width] = self.size;
+        if [rows, columns] == [height / 4, width / 4] {
+            return Ok(());
+        }
+        let got = match channels * rows * columns {
+            // As many, in another order.
+            same if same == features => format!("{same} of {rows}×{columns} maps"),
+            other => other.to_string(),
+        };
+        let note = format!(", from images {:?}; the model is for {height}×{width}", images.dims());
+        Err(Error::input("Cnn.fc1", format!("{features} features"), got).with_note(note))
     }
 }

@@ -8,10 +8,11 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu};
 
-use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig, check_values};
-use crate::error::{Error, check};
+use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::pooling::MaxPooling;
+use crate::shape::{Window, windowed};
 
 /// Settings of [`ConvBlock`].
 #[derive(Config, Debug)]
@@ -58,6 +59,11 @@ impl ConvBlockConfig {
         ] {
             check(value > 0, field, "at least 1", value)?;
         }
+        const NAME: &str = "ConvBlockConfig";
+        let side = ("kernel_size", kernel_size);
+        check_product(NAME, 1, &[("channels_in", channels_in), ("channels_out", channels_out), side, side])?;
+        check_product(NAME, 1, &[("stride", stride)])?;
+        check_product(NAME, 4, &[("padding", padding); 2])?;
         let conv = Conv2dConfig::new([channels_in, channels_out], [kernel_size; 2])
             .with_stride([stride; 2])
             .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))
@@ -72,12 +78,42 @@ impl Forward<Tensor<4>> for ConvBlock {
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']` with
     /// height' = ⌊(height + 2·padding − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        fitting(self.check_input(&input));
         self.run(input, None, false)
+    }
+
+    fn check_input(&self, input: &Tensor<4>) -> Result<(), Error> {
+        self.output_shape(input.dims(), self.bn.trains(input)).map(drop)
     }
 }
 
+/// The shape of what a convolution with so much padding at each border makes of an input of this shape.
+pub(crate) fn convolved(
+    layer: &str,
+    conv: &Conv2d,
+    padding: usize,
+    input: [usize; 4],
+) -> Result<[usize; 4], Error> {
+    let [given, wanted, ..] = conv.weight.dims();
+    let Conv2d { kernel_size, stride, dilation, groups, .. } = conv;
+    let window = |axis: usize| Window {
+        size: kernel_size[axis],
+        stride: stride[axis],
+        padding,
+        dilation: dilation[axis],
+    };
+    windowed(layer, input, Some([wanted * groups, given]), [window(0), window(1)])
+}
+
 impl ConvBlock {
-    /// The block and pooling: `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`, pooled.
+    /// The shape of what an input of this shape becomes, before pooling; whether the batch is to be normalised by itself.
+    pub(crate) fn output_shape(&self, input: [usize; 4], trains: bool) -> Result<[usize; 4], Error> {
+        let output = convolved("ConvBlock.conv", &self.conv, self.padding, input)?;
+        self.bn.check_shape(output, trains).map_err(|error| error.in_layer("ConvBlock.bn"))?;
+        Ok(output)
+    }
+
+    /// The block and pooling of what fits: `[batch, channels_in, height, width]` to `[batch, channels_out, height', width']`, pooled.
     /// With `channels_last` it lies in memory as another block likes it.
     pub(crate) fn forward_pooled(
         &self,
@@ -130,7 +166,6 @@ impl ConvBlock {
             rest.map_or(0, |rest| rest / stride[axis] + 1)
         };
         let values = batch * out(0, height) * out(1, width);
-        check_values(values);
         let (gamma, beta, epsilon) = (self.bn.weight.val(), self.bn.bias.val(), self.bn.epsilon());
         let result = conv_block(input, self.conv.weight.val(), bias, gamma, beta, epsilon, settings);
         self.bn.observe(result.mean, result.variance, values);

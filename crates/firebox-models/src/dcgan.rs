@@ -8,10 +8,11 @@ use burn::tensor::activation::{leaky_relu, relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 
 use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::logits::Logits;
 use crate::sequential::sequential;
+use crate::shape::check_shape;
 
 /// Settings of [`DcganGenerator`] and [`DcganDiscriminator`], which they share.
 #[derive(Config, Debug)]
@@ -86,7 +87,13 @@ impl DcganConfig {
         check(latent > 0, "DcganConfig.latent", "at least 1", latent)?;
         check(channels > 0, "DcganConfig.channels", "at least 1", channels)?;
         check(size > 0 && size.is_multiple_of(4), "DcganConfig.size", "a multiple of 4", size)?;
-        check(features > 0, "DcganConfig.features", "at least 1", features)
+        check(features > 0, "DcganConfig.features", "at least 1", features)?;
+        let (features, side) = (("features", features), ("size", size));
+        check_product("DcganConfig", 2, &[("latent", latent), features, side, side])?;
+        check_product("DcganConfig", 2 * 16, &[features, features])?;
+        check_product("DcganConfig", 16, &[("channels", channels), features])?;
+        // The images themselves.
+        check_product("DcganConfig", 1, &[("channels", channels), side, side])
     }
 
     /// The generator with the paper's initialisation: weights normal with a standard deviation of 0.02.
@@ -146,15 +153,26 @@ impl Forward<Tensor<2>> for DcganGenerator {
 
     /// Noise `[batch, latent]` to images `[batch, channels, size, size]` in (−1, 1).
     fn forward(&self, noise: Tensor<2>) -> Tensor<4> {
+        fitting(self.check_input(&noise));
         let x = self.main.project.forward(noise.unsqueeze_dims(&[2, 3]));
         let x = self.main.half.forward(relu(self.main.norm1.forward(x)));
         tanh(self.main.image.forward(relu(self.main.norm2.forward(x))))
+    }
+
+    fn check_input(&self, noise: &Tensor<2>) -> Result<(), Error> {
+        let ([batch, _], [latent, channels, height, width]) = (noise.dims(), self.main.project.weight.dims());
+        check_shape("DcganGenerator.main.0", "noise", &noise.dims(), &[batch, latent])?;
+        let norm = &self.main.norm1;
+        let trains = noise.device().is_autodiff() && norm.training.is_enabled();
+        let fits = norm.check_shape([batch, channels, height, width], trains);
+        fits.map_err(|error| error.in_layer("DcganGenerator.main.1"))
     }
 }
 
 impl DcganDiscriminator {
     /// Images `[batch, channels, size, size]` to the logits `[batch, 1]` of being real.
     pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
+        fitting(self.check_samples(&images));
         let x = leaky_relu(self.main.image.forward(images), 0.2);
         let x = leaky_relu(self.main.norm.forward(self.main.half.forward(x)), 0.2);
         self.main.judge.forward(x).flatten(1, 3)
@@ -165,6 +183,17 @@ impl Logits<Tensor<4>> for DcganDiscriminator {
     fn logits(&self, images: Tensor<4>) -> Tensor<2> {
         DcganDiscriminator::logits(self, images)
     }
+
+    fn check_samples(&self, images: &Tensor<4>) -> Result<(), Error> {
+        let DiscriminatorLayers { image, norm, judge, .. } = &self.main;
+        let ([_, channels, ..], [_, features, side, _]) = (image.weight.dims(), judge.weight.dims());
+        let (got, size) = (images.dims(), 4 * side);
+        // The last window then has a single place: with more there were more logits than samples.
+        check_shape("DcganDiscriminator", "images", &got, &[got[0], channels, size, size])?;
+        let trains = images.device().is_autodiff() && norm.training.is_enabled();
+        let fits = norm.check_shape([got[0], features, side, side], trains);
+        fits.map_err(|error| error.in_layer("DcganDiscriminator.main.3"))
+    }
 }
 
 impl Forward<Tensor<4>> for DcganDiscriminator {
@@ -173,5 +202,9 @@ impl Forward<Tensor<4>> for DcganDiscriminator {
     /// Images `[batch, channels, size, size]` to the probabilities `[batch, 1]` of being real.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         sigmoid(self.logits(images))
+    }
+
+    fn check_input(&self, images: &Tensor<4>) -> Result<(), Error> {
+        self.check_samples(images)
     }
 }

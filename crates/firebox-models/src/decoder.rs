@@ -10,10 +10,11 @@ use crate::attention_block::{AttentionBlock, AttentionBlockConfig};
 use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
 use crate::encoder::Encoded;
-use crate::error::Error;
+use crate::error::{Error, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
+use crate::shape::check_shape;
 
 /// Settings of [`Decoder`].
 #[derive(Config, Debug)]
@@ -62,6 +63,8 @@ impl DecoderConfig {
     pub fn init(&self, device: &Device) -> Result<Decoder, Error> {
         let Self { tokens, embedding, hidden, num_layers, dropout, padding } = *self;
         check_fields("DecoderConfig", tokens, embedding, padding)?;
+        check_product("DecoderConfig", 2, &[("tokens", tokens), ("hidden", hidden)])?;
+        check_sizes("DecoderConfig", ("embedding", embedding), hidden, num_layers)?;
         let ours = |made| move |error: Error| error.in_config(made, "DecoderConfig");
         Ok(Decoder {
             embedding: EmbeddingConfig::new(tokens, embedding).with_padding(Some(padding)).init(device)?,
@@ -92,21 +95,50 @@ pub struct Decoding<'d> {
 
 impl Decoder {
     /// Begins to write about what an encoder has read, with its last state.
+    ///
+    /// # Panics
+    /// If shapes don't fit.
     pub fn begin(&self, encoded: Encoded) -> Decoding<'_> {
+        fitting(self.check_encoded(&encoded));
         let mapped = self.attention.W.forward(encoded.outputs.clone());
         let Encoded { outputs, state, mask } = encoded;
         Decoding { decoder: self, outputs, mapped, mask, state }
     }
 }
 
+impl Decoder {
+    /// Looks whether what an encoder has read fits, without computing anything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_encoded(&self, Encoded { outputs, state, mask }: &Encoded) -> Result<(), Error> {
+        const LAYER: &str = "Decoder";
+        let ([batch, time, _], [_, hidden]) = (outputs.dims(), self.attention.W.sizes());
+        check_shape(LAYER, "an encoder's outputs", &outputs.dims(), &[batch, time, hidden])?;
+        check_shape(LAYER, "a mask", &mask.dims(), &[batch, time])?;
+        self.rnn.check_state(LAYER, batch, Some(state))
+    }
+}
+
 impl Decoding<'_> {
+    /// Whether there is a token for each row of the batch.
+    fn check_rows(&self, tokens: &[usize]) -> Result<(), Error> {
+        let ([batch, ..], mut expected) = (self.outputs.dims(), tokens.to_vec());
+        expected[0] = batch;
+        check_shape("Decoder", "tokens", tokens, &expected)
+    }
+
     pub(crate) fn device(&self) -> Device {
         self.outputs.device()
     }
 
     /// One step: the tokens before `[batch]` to the logits of the next `[batch, tokens]` and the attention's weights
     /// `[batch, time]`.
+    ///
+    /// # Panics
+    /// If there is not a token for each row.
     pub fn step(&mut self, tokens: Tensor<1, Int>) -> (Tensor<2>, Tensor<2>) {
+        fitting(self.check_rows(&tokens.dims()));
         let (output, context, weights) = self.advance(tokens);
         let logits = self.logits(Tensor::cat(vec![output, context], 2));
         (logits.squeeze_dim(1), weights.squeeze_dim(2))
@@ -117,8 +149,10 @@ impl Decoding<'_> {
     /// that of all steps at once.
     ///
     /// # Panics
-    /// If there is no step.
+    /// If there is no step, or not a token for each row.
     pub fn steps(mut self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        fitting(self.check_rows(&tokens.dims()));
+        assert!(tokens.dims()[1] > 0, "Decoder: expected at least one step, got none");
         let Decoder { embedding, attention, rnn, dropout, .. } = self.decoder;
         let [layers, ..] = self.state.hidden.dims();
         if layers == 1 {

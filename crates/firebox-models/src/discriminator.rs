@@ -6,7 +6,7 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::Activation;
 
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::logits::Logits;
@@ -50,6 +50,7 @@ impl DiscriminatorConfig {
             "a finite number",
             negative_slope,
         )?;
+        check_product("DiscriminatorConfig", 512, &[("features_in", features_in)])?;
         let linear = |from, to| LinearConfig::new(from, to).init(device);
         let main =
             Layers { first: linear(features_in, 512)?, second: linear(512, 256)?, last: linear(256, 1)? };
@@ -61,6 +62,7 @@ impl Discriminator {
     /// Samples `[batch, features_in]` to the logits `[batch, 1]` of being real: what a loss should be computed from, for
     /// a probability close to 0 or 1 has lost the digits that its logarithm needs.
     pub fn logits(&self, samples: Tensor<2>) -> Tensor<2> {
+        fitting(self.check_samples(&samples));
         let activation = Activation::LeakyRelu(self.negative_slope);
         let x = self.main.first.activated(samples, activation);
         let x = self.main.second.activated(x, activation);
@@ -72,6 +74,10 @@ impl Logits<Tensor<2>> for Discriminator {
     fn logits(&self, samples: Tensor<2>) -> Tensor<2> {
         Discriminator::logits(self, samples)
     }
+
+    fn check_samples(&self, samples: &Tensor<2>) -> Result<(), Error> {
+        self.main.first.check_shape(&samples.dims()).map_err(|error| error.in_layer("Discriminator.main.0"))
+    }
 }
 
 impl Forward<Tensor<2>> for Discriminator {
@@ -80,5 +86,9 @@ impl Forward<Tensor<2>> for Discriminator {
     /// Samples `[batch, features_in]` to the probabilities `[batch, 1]` of being real.
     fn forward(&self, samples: Tensor<2>) -> Tensor<2> {
         sigmoid(self.logits(samples))
+    }
+
+    fn check_input(&self, samples: &Tensor<2>) -> Result<(), Error> {
+        self.check_samples(samples)
     }
 }

@@ -5,7 +5,7 @@ use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay,
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Distribution, Int, Tensor, s};
 
-use crate::error::{Error, check};
+use crate::error::{Error, ErrorKind, check, check_product};
 
 /// Settings of [`Embedding`].
 #[derive(Config, Debug)]
@@ -38,6 +38,7 @@ impl EmbeddingConfig {
         let Self { tokens, features, padding } = *self;
         check(tokens > 0, "EmbeddingConfig.tokens", "at least 1", tokens)?;
         check(features > 0, "EmbeddingConfig.features", "at least 1", features)?;
+        check_product("EmbeddingConfig", 1, &[("tokens", tokens), ("features", features)])?;
         let weight = match padding {
             None => Initializer::Normal { mean: 0.0, std: 1.0 }.init([tokens, features], device),
             Some(padding) => {
@@ -60,11 +61,15 @@ pub(crate) fn check_fields(
 ) -> Result<(), Error> {
     check(tokens > 0, &format!("{config}.tokens"), "at least 1", tokens)?;
     check(embedding > 0, &format!("{config}.embedding"), "at least 1", embedding)?;
-    check(padding < tokens, &format!("{config}.padding"), &format!("below {tokens}"), padding)
+    check(padding < tokens, &format!("{config}.padding"), &format!("below {tokens}"), padding)?;
+    check_product(config, 1, &[("tokens", tokens), ("embedding", embedding)])
 }
 
 impl Embedding {
     /// Tokens `[batch, time]` to vectors `[batch, time, features]`.
+    ///
+    /// A token beyond the vocabulary is a panic on the CPU, and unnoticed on some other devices:
+    /// [`check_tokens`](Self::check_tokens) finds it.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let vectors = embedding(self.weight.val(), tokens.clone());
         match self.padding {
@@ -73,6 +78,31 @@ impl Embedding {
                 let pads = tokens.equal_elem(padding as i64).unsqueeze_dim::<3>(2).expand(vectors.shape());
                 // What is at these places may be read, and gets no gradient.
                 vectors.clone().mask_where(pads, vectors.detach())
+            }
+        }
+    }
+}
+
+impl Embedding {
+    /// Looks whether all tokens are in the vocabulary, the padding token among them.
+    ///
+    /// The tokens are read once. Elsewhere than on the CPU that is a transfer, and waits for the device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] names the first token that is not, and its place.
+    pub fn check_tokens(&self, tokens: &Tensor<2, Int>) -> Result<(), Error> {
+        let ([known, _], [_, time]) = (self.weight.dims(), tokens.dims());
+        let data = tokens.clone().into_data();
+        let unknown = |token: &i64| usize::try_from(*token).map_or(true, |token| token >= known);
+        match data.iter::<i64>().enumerate().find(|(_, token)| unknown(token)) {
+            None => Ok(()),
+            Some((at, token)) => {
+                // There is a token, and so a place.
+                let (row, place) = (at / time, at % time);
+                let text = format!(
+                    "Embedding: token {token} at row {row}, place {place}: expected a token below {known}"
+                );
+                Err(Error::new(ErrorKind::Input, text))
             }
         }
     }

@@ -9,7 +9,8 @@ use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
 use crate::error::{Error, check};
 use crate::mask::sequence_mask;
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
+use crate::shape::sequences;
 
 /// Settings of [`Encoder`].
 #[derive(Config, Debug)]
@@ -68,6 +69,7 @@ impl EncoderConfig {
         let even = self.hidden > 0 && self.hidden.is_multiple_of(directions);
         let allowed = if self.bidirectional { "an even number above 0" } else { "at least 1" };
         check(even, "EncoderConfig.hidden", allowed, self.hidden)?;
+        check_sizes("EncoderConfig", ("embedding", self.embedding), self.hidden, self.num_layers)?;
         let embedding = EmbeddingConfig::new(self.tokens, self.embedding).with_padding(Some(self.padding));
         let rnn = RecurrentConfig::new(Cell::Lstm, self.embedding, self.hidden / directions)
             .with_num_layers(self.num_layers)
@@ -84,8 +86,11 @@ impl EncoderConfig {
 impl Encoder {
     /// Tokens `[batch, time]` and the lengths of the sequences `[batch]`, or what stands for both, to what the decoder
     /// needs.
-    pub fn forward(&self, sequences: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>) -> Encoded {
-        let (tokens, lengths) = sequences.into();
+    ///
+    /// # Panics
+    /// If shapes don't fit.
+    pub fn forward(&self, source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>) -> Encoded {
+        let (tokens, lengths) = sequences("Encoder", source);
         let [batch, time] = tokens.dims();
         let mask = sequence_mask(lengths.clone(), time);
         let vectors = self.dropout.forward(self.embedding.forward(tokens));
@@ -94,6 +99,10 @@ impl Encoder {
         let join = |state: Tensor<3>| {
             let [parts, _, hidden] = state.dims();
             let layers = parts / directions;
+            if batch == 0 {
+                // For Burn a size of 0 in a reshape is that which the tensor has there.
+                return Tensor::zeros([layers, 0, directions * hidden], (&state.device(), state.dtype()));
+            }
             let state = state.reshape([layers, directions, batch, hidden]).swap_dims(1, 2);
             state.reshape([layers, batch, directions * hidden])
         };

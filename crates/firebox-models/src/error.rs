@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Format,
     /// A model gave what is no finite number.
     Value,
+    /// What was given to a model does not fit it: a shape, or a token beyond its vocabulary.
+    Input,
 }
 
 impl Error {
@@ -42,6 +44,30 @@ impl Error {
     /// The error of a config that was made from another one's fields of the same names: names that one.
     pub(crate) fn in_config(mut self, made: &str, from: &str) -> Self {
         self.0.message = self.0.message.replacen(made, from, 1);
+        self
+    }
+
+    /// An input that does not fit: `layer` names the layer, `expected` and `got` are what it wants and what came.
+    pub(crate) fn input(layer: &str, expected: impl Display, got: impl Display) -> Self {
+        Self::new(ErrorKind::Input, format!("{layer}: expected {expected}, got {got}"))
+    }
+
+    /// The error of a layer that is a part of another one: `place`, such as `Cnn.fc1`, stands for the layer's own name.
+    pub(crate) fn in_layer(mut self, place: &str) -> Self {
+        let name = self.0.message.find(['.', ':']).unwrap_or(0);
+        self.0.message.replace_range(..name, place);
+        self
+    }
+
+    /// Says something in front of the message, such as where it happened.
+    pub(crate) fn before(mut self, place: &str) -> Self {
+        self.0.message.insert_str(0, place);
+        self
+    }
+
+    /// Adds something behind the message.
+    pub(crate) fn with_note(mut self, note: impl Display) -> Self {
+        self.0.message = format!("{}{note}", self.0.message);
         self
     }
 
@@ -69,6 +95,28 @@ impl Error {
 /// Fails unless `holds`: the check of a config's field.
 pub(crate) fn check(holds: bool, field: &str, allowed: &str, got: impl Display) -> Result<(), Error> {
     if holds { Ok(()) } else { Err(Error::config(field, allowed, got)) }
+}
+
+/// The most elements that a config's tensors may have: of eight bytes each they fill what a process can address.
+const MOST_ELEMENTS: usize = isize::MAX as usize / 8;
+
+/// Fails if a tensor of these fields' sizes, `factor` times, has more elements than can be: names the field that is
+/// too much beside those before it.
+pub(crate) fn check_product(config: &str, factor: usize, sizes: &[(&str, usize)]) -> Result<(), Error> {
+    let mut most = MOST_ELEMENTS / factor;
+    for &(field, size) in sizes {
+        let allowed = format!("at most {most}, for its tensors have to fit into memory");
+        check(size <= most, &format!("{config}.{field}"), &allowed, size)?;
+        most /= size.max(1);
+    }
+    Ok(())
+}
+
+/// Goes on with what fits. Where no error can be returned, as in a forward pass, an input that does not fit is a panic
+/// whose message is the error's.
+#[track_caller]
+pub(crate) fn fitting<T>(checked: Result<T, Error>) -> T {
+    checked.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The messages of an error and its causes, but for those that the message before them tells already.

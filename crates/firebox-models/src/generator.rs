@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::Activation;
 
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::sequential::sequential;
@@ -41,6 +41,8 @@ impl GeneratorConfig {
         let Self { latent, features_out } = *self;
         check(latent > 0, "GeneratorConfig.latent", "at least 1", latent)?;
         check(features_out > 0, "GeneratorConfig.features_out", "at least 1", features_out)?;
+        check_product("GeneratorConfig", 256, &[("latent", latent)])?;
+        check_product("GeneratorConfig", 512, &[("features_out", features_out)])?;
         let linear = |from, to| LinearConfig::new(from, to).init(device);
         let main = Layers {
             first: linear(latent, 256)?,
@@ -56,8 +58,13 @@ impl Forward<Tensor<2>> for Generator {
 
     /// Noise `[batch, latent]` to samples `[batch, features_out]` in (−1, 1).
     fn forward(&self, noise: Tensor<2>) -> Tensor<2> {
+        fitting(self.check_input(&noise));
         let x = self.main.first.activated(noise, Activation::Relu);
         let x = self.main.second.activated(x, Activation::Relu);
         self.main.last.activated(x, Activation::Tanh)
+    }
+
+    fn check_input(&self, noise: &Tensor<2>) -> Result<(), Error> {
+        self.main.first.check_shape(&noise.dims()).map_err(|error| error.in_layer("Generator.main.0"))
     }
 }

@@ -7,10 +7,10 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig};
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
 use crate::sampling::{Sampling, draw};
 
 /// Settings of [`LanguageModel`].
@@ -55,15 +55,19 @@ impl LanguageModelConfig {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<LanguageModel, Error> {
         let Self { tokens, embedding, hidden, cell, num_layers, dropout } = *self;
+        const NAME: &str = "LanguageModelConfig";
         check(tokens > 0, "LanguageModelConfig.tokens", "at least 1", tokens)?;
         check(embedding > 0, "LanguageModelConfig.embedding", "at least 1", embedding)?;
+        check_product(NAME, 1, &[("tokens", tokens), ("embedding", embedding)])?;
+        check_product(NAME, 1, &[("tokens", tokens), ("hidden", hidden)])?;
+        check_sizes(NAME, ("embedding", embedding), hidden, num_layers)?;
         let rnn =
             RecurrentConfig::new(cell, embedding, hidden).with_num_layers(num_layers).with_dropout(dropout);
         Ok(LanguageModel {
             embedding: EmbeddingConfig::new(tokens, embedding).init(device)?,
             rnn: rnn
                 .init(device)
-                .map_err(|error| error.in_config("RecurrentConfig", "LanguageModelConfig"))?,
+                .map_err(|error| error.in_config("RecurrentConfig", NAME))?,
             fc: LinearConfig::new(hidden, tokens).init(device)?,
             dropout: DropoutConfig::new(dropout).init(),
         })
@@ -76,14 +80,40 @@ impl LanguageModel {
     /// zeros.
     ///
     /// The rows are stretches of text without padding, of which the state would take note.
+    ///
+    /// # Panics
+    /// If the state is of another batch or of another model.
     pub fn forward(
         &self,
         tokens: Tensor<2, Int>,
         state: Option<RecurrentState>,
     ) -> (Tensor<3>, RecurrentState) {
+        fitting(self.check_input(&tokens, state.as_ref()));
         let vectors = self.dropout.forward(self.embedding.forward(tokens));
         let (outputs, state) = self.rnn.forward(vectors, None, state);
         (self.fc.forward(self.dropout.forward(outputs)), state)
+    }
+
+    /// Looks whether tokens `[batch, time]` and a state fit together, without computing anything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(
+        &self,
+        tokens: &Tensor<2, Int>,
+        state: Option<&RecurrentState>,
+    ) -> Result<(), Error> {
+        let [batch, _] = tokens.dims();
+        self.rnn.check_state("LanguageModel.rnn", batch, state)
+    }
+
+    /// Looks whether all tokens are in the vocabulary: [`Embedding::check_tokens`], which reads them once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) names the first token that is not, and its place.
+    pub fn check_tokens(&self, tokens: &Tensor<2, Int>) -> Result<(), Error> {
+        let known = self.embedding.check_tokens(tokens);
+        known.map_err(|error| error.in_layer("LanguageModel.embedding"))
     }
 
     /// Goes on with a text, by `length` tokens drawn one after the other. The same settings and seed give the same text.
@@ -91,7 +121,8 @@ impl LanguageModel {
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the prompt is empty or has an unknown token, or for a setting
-    /// out of its range; [`ErrorKind::Value`](crate::ErrorKind::Value) if the model gives what is no finite number.
+    /// out of its range; [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's logit is NaN or infinite: it names the
+    /// step. A logit of −∞ is one of a token that cannot come, unless all are.
     pub fn generate(
         &self,
         prompt: &[usize],
@@ -114,7 +145,9 @@ impl LanguageModel {
             let tokens = Tensor::<1, Int>::from_data(tokens.as_slice(), &device).unsqueeze();
             let (logits, next) = model.forward(tokens, state);
             let [_, time, _] = logits.dims();
-            let token = draw(logits.narrow(1, time - 1, 1).flatten(0, 2), sampling, &mut rng)?;
+            let logits = logits.narrow(1, time - 1, 1).flatten(0, 2);
+            let token = draw(logits, sampling, &mut rng);
+            let token = token.map_err(|error| error.before(&format!("step {}: ", text.len())))?;
             state = Some(next);
             text.push(token);
             read = vec![token];

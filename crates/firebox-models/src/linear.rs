@@ -5,7 +5,7 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::{Activation, linear};
 
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::init::uniform;
 
@@ -42,6 +42,7 @@ impl LinearConfig {
         let Self { features_in, features_out, bias } = *self;
         check(features_in > 0, "LinearConfig.features_in", "at least 1", features_in)?;
         check(features_out > 0, "LinearConfig.features_out", "at least 1", features_out)?;
+        check_product("LinearConfig", 1, &[("features_in", features_in), ("features_out", features_out)])?;
         let within = uniform(features_in);
         Ok(Linear {
             weight: within.init([features_out, features_in], device),
@@ -51,7 +52,26 @@ impl LinearConfig {
 }
 
 impl Linear {
-    /// The map, and what follows it.
+    /// `[features_out, features_in]`
+    pub(crate) fn sizes(&self) -> [usize; 2] {
+        self.weight.dims()
+    }
+
+    /// Whether a tensor of this shape can be mapped.
+    pub(crate) fn check_shape(&self, input: &[usize]) -> Result<(), Error> {
+        let [features_out, features_in] = self.sizes();
+        match input.last() == Some(&features_in) {
+            true => Ok(()),
+            false => {
+                let front = if input.len() > 1 { ".., " } else { "" };
+                let weight = format!(" (weight [{features_out}, {features_in}])");
+                let got = format!("{input:?}");
+                Err(Error::input("Linear", format!("[{front}{features_in}]"), got).with_note(weight))
+            }
+        }
+    }
+
+    /// The map of what fits, and what follows it.
     pub(crate) fn activated<const D: usize>(&self, input: Tensor<D>, activation: Activation) -> Tensor<D> {
         linear(input, self.weight.val(), self.bias.as_ref().map(Param::val), activation)
     }
@@ -62,7 +82,12 @@ impl<const D: usize> Forward<Tensor<D>> for Linear {
 
     /// `[…, features_in]` to `[…, features_out]`.
     fn forward(&self, input: Tensor<D>) -> Tensor<D> {
+        fitting(self.check_shape(&input.dims()));
         self.activated(input, Activation::None)
+    }
+
+    fn check_input(&self, input: &Tensor<D>) -> Result<(), Error> {
+        self.check_shape(&input.dims())
     }
 }
 

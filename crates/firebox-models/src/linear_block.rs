@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::Activation;
 
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 
@@ -36,6 +36,8 @@ impl LinearBlockConfig {
         let Self { features_in, features_out } = *self;
         check(features_in > 0, "LinearBlockConfig.features_in", "at least 1", features_in)?;
         check(features_out > 0, "LinearBlockConfig.features_out", "at least 1", features_out)?;
+        let sizes = [("features_in", features_in), ("features_out", features_out)];
+        check_product("LinearBlockConfig", 1, &sizes)?;
         Ok(LinearBlock { linear: LinearConfig::new(features_in, features_out).init(device)? })
     }
 }
@@ -45,6 +47,11 @@ impl<const D: usize> Forward<Tensor<D>> for LinearBlock {
 
     /// `[…, features_in]` to `[…, features_out]`.
     fn forward(&self, input: Tensor<D>) -> Tensor<D> {
+        fitting(self.check_input(&input));
         self.linear.activated(input, Activation::Relu)
+    }
+
+    fn check_input(&self, input: &Tensor<D>) -> Result<(), Error> {
+        self.linear.check_shape(&input.dims()).map_err(|error| error.in_layer("LinearBlock.linear"))
     }
 }

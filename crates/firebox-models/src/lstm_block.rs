@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
-use crate::error::Error;
+use crate::error::{Error, fitting};
 use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
 
 /// The state of an [`LstmBlock`] between two steps: `[num_layers · directions, batch, hidden]` each.
@@ -79,9 +79,37 @@ impl LstmBlock {
         state: Option<LstmState>,
     ) -> (Tensor<3>, LstmState) {
         let state = state.map(|LstmState { hidden, cell }| RecurrentState { hidden, cell: Some(cell) });
+        fitting(self.check(&input, lengths.as_ref(), state.as_ref()));
         let (outputs, RecurrentState { hidden, cell }) = self.rnn.forward(input, lengths, state);
         // An LSTM's state always has a cell.
         let cell = cell.unwrap_or_else(|| hidden.zeros_like());
         (outputs, LstmState { hidden, cell })
+    }
+
+    /// Looks whether shapes fit: [`Recurrent::check_input`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(
+        &self,
+        input: &Tensor<3>,
+        lengths: Option<&Tensor<1, Int>>,
+        state: Option<&LstmState>,
+    ) -> Result<(), Error> {
+        let state = state.map(|LstmState { hidden, cell }| RecurrentState {
+            hidden: hidden.clone(),
+            cell: Some(cell.clone()),
+        });
+        self.check(input, lengths, state.as_ref())
+    }
+
+    fn check(
+        &self,
+        input: &Tensor<3>,
+        lengths: Option<&Tensor<1, Int>>,
+        state: Option<&RecurrentState>,
+    ) -> Result<(), Error> {
+        let fits = self.rnn.check_input(input, lengths, state);
+        fits.map_err(|error| error.in_layer("LstmBlock.rnn"))
     }
 }

@@ -6,9 +6,10 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Tensor};
 use firebox_kernels::{Activation, linear, masked_softmax};
 
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
+use crate::shape::check_shape;
 
 /// Settings of [`MultiHeadAttention`].
 #[derive(Config, Debug)]
@@ -55,6 +56,7 @@ impl MultiHeadAttentionConfig {
             heads,
         )?;
         check((0.0..1.0).contains(&dropout), "MultiHeadAttentionConfig.dropout", "0 ≤ p < 1", dropout)?;
+        check_product("MultiHeadAttentionConfig", 3, &[("features", features); 2])?;
         let xavier = Initializer::XavierUniform { gain: 1.0 };
         let mut out_proj = LinearConfig::new(features, features).init(device)?;
         out_proj.bias = Some(Initializer::Zeros.init([features], device));
@@ -105,6 +107,7 @@ impl MultiHeadAttention {
         value: Tensor<3>,
         mask: AttentionMask,
     ) -> (Tensor<3>, Tensor<3>) {
+        fitting(self.check_input(&query, &key, &value, &mask));
         let ([batch, queries, features], [_, keys, _]) = (query.dims(), key.dims());
         let (weight, bias) = (self.in_proj_weight.val(), self.in_proj_bias.val());
         let heads = |input: Tensor<3>, part: usize, places: usize| {
@@ -127,6 +130,32 @@ impl MultiHeadAttention {
         let weights = self.dropout.forward(masked_softmax(scores, allowed));
         let heads = weights.clone().matmul(value).swap_dims(1, 2).reshape([batch, queries, features]);
         (self.out_proj.forward(heads), weights.mean_dim(1).squeeze_dim(1))
+    }
+
+    /// Looks whether shapes fit, without computing anything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(
+        &self,
+        query: &Tensor<3>,
+        key: &Tensor<3>,
+        value: &Tensor<3>,
+        mask: &AttentionMask,
+    ) -> Result<(), Error> {
+        const LAYER: &str = "MultiHeadAttention";
+        let ([batch, queries, _], [_, keys, _]) = (query.dims(), key.dims());
+        let [_, features] = self.in_proj_weight.dims();
+        check_shape(LAYER, "queries", &query.dims(), &[batch, queries, features])?;
+        check_shape(LAYER, "keys", &key.dims(), &[batch, keys, features])?;
+        check_shape(LAYER, "values", &value.dims(), &[batch, keys, features])?;
+        if let Some(mask) = &mask.keys {
+            check_shape(LAYER, "a mask of keys", &mask.dims(), &[batch, keys])?;
+        }
+        match &mask.pairs {
+            Some(mask) => check_shape(LAYER, "a mask of pairs", &mask.dims(), &[queries, keys]),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use burn::tensor::Tensor;
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
+use crate::shape::{Window, windowed};
 
 /// Settings of [`MaxPooling`].
 #[derive(Config, Debug)]
@@ -36,6 +37,9 @@ impl MaxPoolingConfig {
         let stride = self.stride.unwrap_or(self.kernel_size);
         check(self.kernel_size > 0, "MaxPoolingConfig.kernel_size", "at least 1", self.kernel_size)?;
         check(stride > 0, "MaxPoolingConfig.stride", "at least 1", stride)?;
+        let side = [("kernel_size", self.kernel_size); 2];
+        check_product("MaxPoolingConfig", 1, &side)?;
+        check_product("MaxPoolingConfig", 1, &[("stride", stride)])?;
         Ok(MaxPooling { kernel_size: self.kernel_size, stride })
     }
 }
@@ -45,6 +49,11 @@ impl MaxPooling {
     pub(crate) fn halves(&self) -> bool {
         (self.kernel_size, self.stride) == (2, 2)
     }
+
+    /// The shape of what an input of this shape is pooled to.
+    pub(crate) fn output_shape(&self, input: [usize; 4]) -> Result<[usize; 4], Error> {
+        pooled("MaxPooling", self.kernel_size, self.stride, input)
+    }
 }
 
 impl Forward<Tensor<4>> for MaxPooling {
@@ -53,9 +62,14 @@ impl Forward<Tensor<4>> for MaxPooling {
     /// `[batch, channels, height, width]` to `[batch, channels, height', width']` with
     /// height' = ⌊(height − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        fitting(self.check_input(&input));
         let mut options = MaxPoolOptions::new([self.kernel_size; 2]);
         options.stride = [self.stride; 2];
         max_pool2d(input, options)
+    }
+
+    fn check_input(&self, input: &Tensor<4>) -> Result<(), Error> {
+        pooled("MaxPooling", self.kernel_size, self.stride, input.dims()).map(drop)
     }
 }
 
@@ -86,6 +100,9 @@ impl AvgPoolingConfig {
         let stride = self.stride.unwrap_or(self.kernel_size);
         check(self.kernel_size > 0, "AvgPoolingConfig.kernel_size", "at least 1", self.kernel_size)?;
         check(stride > 0, "AvgPoolingConfig.stride", "at least 1", stride)?;
+        let side = [("kernel_size", self.kernel_size); 2];
+        check_product("AvgPoolingConfig", 1, &side)?;
+        check_product("AvgPoolingConfig", 1, &[("stride", stride)])?;
         Ok(AvgPooling { kernel_size: self.kernel_size, stride })
     }
 }
@@ -96,10 +113,19 @@ impl Forward<Tensor<4>> for AvgPooling {
     /// `[batch, channels, height, width]` to `[batch, channels, height', width']` with
     /// height' = ⌊(height − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        fitting(self.check_input(&input));
         let mut options = AvgPoolOptions::new([self.kernel_size; 2]);
         options.stride = [self.stride; 2];
         avg_pool2d(input, options)
     }
+
+    fn check_input(&self, input: &Tensor<4>) -> Result<(), Error> {
+        pooled("AvgPooling", self.kernel_size, self.stride, input.dims()).map(drop)
+    }
+}
+
+fn pooled(layer: &str, size: usize, stride: usize, input: [usize; 4]) -> Result<[usize; 4], Error> {
+    windowed(layer, input, None, [Window { size, stride, padding: 0, dilation: 1 }; 2])
 }
 
 impl ModuleDisplay for MaxPooling {

@@ -6,9 +6,10 @@ use burn::tensor::{Device, Int, Tensor};
 use firebox_kernels::{CellState, Sequence, recurrent};
 
 use crate::cell::Cell;
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::init::uniform;
 use crate::recurrent_module::Direction;
+use crate::shape::check_shape;
 
 /// Settings of [`Recurrent`].
 #[derive(Config, Debug)]
@@ -68,6 +69,7 @@ impl RecurrentConfig {
         check(hidden > 0, "RecurrentConfig.hidden", "at least 1", hidden)?;
         check(num_layers > 0, "RecurrentConfig.num_layers", "at least 1", num_layers)?;
         check((0.0..1.0).contains(&dropout), "RecurrentConfig.dropout", "0 ≤ p < 1", dropout)?;
+        check_sizes("RecurrentConfig", ("features_in", features_in), hidden, num_layers)?;
         let directions = if bidirectional { 2 } else { 1 };
         let (within, rows) = (uniform(hidden), firebox_kernels::Cell::from(cell).gates() * hidden);
         let direction = |input| Direction {
@@ -87,6 +89,19 @@ impl RecurrentConfig {
             hidden,
         })
     }
+}
+
+/// Checks that layers of these sizes fit into memory, whatever their cell and directions; the config calls the features of
+/// the input as it likes.
+pub(crate) fn check_sizes(
+    config: &str,
+    features_in: (&str, usize),
+    hidden: usize,
+    num_layers: usize,
+) -> Result<(), Error> {
+    let hidden = ("hidden", hidden);
+    check_product(config, 4 * 2, &[features_in, hidden])?;
+    check_product(config, 4 * 2 * 2, &[hidden, hidden, ("num_layers", num_layers)])
 }
 
 impl Recurrent {
@@ -118,9 +133,8 @@ impl Recurrent {
         lengths: Option<Tensor<1, Int>>,
         state: Option<RecurrentState>,
     ) -> (Tensor<3>, RecurrentState) {
-        let [batch, time, features] = input.dims();
-        let expected = self.features_in();
-        assert!(features == expected, "Recurrent: expected {expected} features in, got {features}");
+        fitting(self.check_input(&input, lengths.as_ref(), state.as_ref()));
+        let [batch, time, _] = input.dims();
         let shape = self.state_dims(batch);
         let [parts, ..] = shape;
         let state = state.unwrap_or_else(|| {
@@ -128,15 +142,7 @@ impl Recurrent {
             RecurrentState { hidden, cell: None }
         });
         let cell = (self.cell == Cell::Lstm).then(|| state.cell.unwrap_or_else(|| state.hidden.zeros_like()));
-        for part in [Some(&state.hidden), cell.as_ref()].into_iter().flatten() {
-            let got = part.dims();
-            assert!(got == shape, "Recurrent: expected a state of shape {shape:?}, got {got:?}");
-        }
         let state = RecurrentState { hidden: state.hidden, cell };
-        if let Some(lengths) = &lengths {
-            let got = lengths.dims();
-            assert!(got == [batch], "Recurrent: expected lengths of shape {:?}, got {got:?}", [batch]);
-        }
         if time == 0 {
             let features = self.directions() * self.hidden;
             return (Tensor::zeros([batch, 0, features], (&input.device(), input.dtype())), state);
@@ -166,8 +172,51 @@ impl Recurrent {
             }
             sequence = outputs.unwrap_or(sequence);
         }
+        if batch == 0 {
+            // For Burn a size of 0 in a reshape, as stacking is one, is that which the tensor has there.
+            return (sequence.whole(), state);
+        }
         let cell = (!cells.is_empty()).then(|| Tensor::stack(cells, 0));
         (sequence.whole(), RecurrentState { hidden: Tensor::stack(hidden, 0), cell })
+    }
+
+    /// Looks whether the shapes of an input, of lengths and of a state fit, without computing anything.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(
+        &self,
+        input: &Tensor<3>,
+        lengths: Option<&Tensor<1, Int>>,
+        state: Option<&RecurrentState>,
+    ) -> Result<(), Error> {
+        const LAYER: &str = "Recurrent";
+        let ([batch, time, features], expected) = (input.dims(), self.features_in());
+        if features != expected {
+            let got = format!("{:?}", [batch, time, features]);
+            return Err(Error::input(LAYER, format!("[batch, time, {expected}]"), got));
+        }
+        if let Some(lengths) = lengths {
+            check_shape(LAYER, "lengths", &lengths.dims(), &[batch])?;
+        }
+        self.check_state(LAYER, batch, state)
+    }
+
+    /// The same for the state of `batch` sequences.
+    pub(crate) fn check_state(
+        &self,
+        layer: &str,
+        batch: usize,
+        state: Option<&RecurrentState>,
+    ) -> Result<(), Error> {
+        let Some(RecurrentState { hidden, cell }) = state else { return Ok(()) };
+        let shape = self.state_dims(batch);
+        check_shape(layer, "a state", &hidden.dims(), &shape)?;
+        match cell {
+            // Other cells don't look at it.
+            Some(cell) if self.cell == Cell::Lstm => check_shape(layer, "a cell", &cell.dims(), &shape),
+            _ => Ok(()),
+        }
     }
 
     /// What goes from one layer to the next.

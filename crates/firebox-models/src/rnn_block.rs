@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
-use crate::error::Error;
+use crate::error::{Error, fitting};
 use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,32 @@ impl RnnBlock {
         state: Option<Tensor<3>>,
     ) -> (Tensor<3>, Tensor<3>) {
         let state = state.map(|hidden| RecurrentState { hidden, cell: None });
+        fitting(self.check(&input, lengths.as_ref(), state.as_ref()));
         let (outputs, state) = self.rnn.forward(input, lengths, state);
         (outputs, state.hidden)
+    }
+
+    /// Looks whether shapes fit: [`Recurrent::check_input`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(
+        &self,
+        input: &Tensor<3>,
+        lengths: Option<&Tensor<1, Int>>,
+        state: Option<&Tensor<3>>,
+    ) -> Result<(), Error> {
+        let state = state.map(|hidden| RecurrentState { hidden: hidden.clone(), cell: None });
+        self.check(input, lengths, state.as_ref())
+    }
+
+    fn check(
+        &self,
+        input: &Tensor<3>,
+        lengths: Option<&Tensor<1, Int>>,
+        state: Option<&RecurrentState>,
+    ) -> Result<(), Error> {
+        let fits = self.rnn.check_input(input, lengths, state);
+        fits.map_err(|error| error.in_layer("RnnBlock.rnn"))
     }
 }

@@ -1,11 +1,12 @@
 //! Drawing a token from its logits.
 
 use burn::config::Config;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::error::{Error, ErrorKind, check};
+use crate::error::{Error, check};
+use crate::finite::{check_logits, floats};
 
 /// How tokens are drawn.
 #[derive(Config, Debug)]
@@ -38,14 +39,11 @@ impl Sampling {
 /// One token, from the logits of all.
 ///
 /// # Errors
-/// [`ErrorKind::Value`] if a logit is no finite number, as those of a model are that has diverged.
+/// [`ErrorKind::Value`](crate::ErrorKind::Value) if a logit is NaN or +∞, as those of a model are that has diverged, or all
+/// are −∞, which is the logit of a token that cannot come.
 pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -> Result<usize, Error> {
-    let logits = logits.cast(DType::F32).into_data().try_to_vec::<f32>();
-    let logits = logits.unwrap_or_else(|error| unreachable!("a tensor cast to f32: {error:?}"));
-    if let Some((token, logit)) = logits.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
-        let text = format!("the logit of token {token}: expected a finite number, got {logit}");
-        return Err(Error::new(ErrorKind::Value, text));
-    }
+    let logits = floats(logits);
+    check_logits(&logits)?;
     let mut order: Vec<usize> = (0..logits.len()).collect();
     // The likeliest first; of equals, the first.
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
@@ -71,8 +69,9 @@ pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -
             return Ok(order[place]);
         }
     }
-    // Rounding has used up the sum.
-    Ok(order[nucleus.len() - 1])
+    // Rounding has used up the sum. The best token has a weight of 1, so that there is a last one with a weight.
+    let last = nucleus.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
+    Ok(order[last])
 }
 
 #[cfg(test)]
@@ -81,6 +80,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn counts(sampling: &Sampling, draws: usize) -> [usize; 4] {
         // Probabilities 1/2, 1/4, 1/8, 1/8, not in this order.
@@ -105,13 +105,28 @@ mod tests {
 
     #[test]
     fn logits_that_are_no_numbers_are_an_error() {
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for bad in [f32::NAN, f32::INFINITY] {
             for sampling in [Sampling::new(), Sampling::new().with_temperature(0.0)] {
                 let logits = Tensor::from_floats([0.0, bad, 1.0], &Device::default());
                 let error = draw(logits, &sampling, &mut sampling.rng()).unwrap_err();
                 let text = format!("the logit of token 1: expected a finite number, got {bad}");
                 assert_eq!((error.kind(), error.to_string()), (ErrorKind::Value, text));
             }
+        }
+    }
+
+    #[test]
+    fn a_token_whose_logit_is_minus_infinity_is_never_drawn() {
+        for sampling in [Sampling::new(), Sampling::new().with_temperature(0.0), Sampling::new().with_temperature(1e9)] {
+            let mut rng = sampling.rng();
+            for _ in 0..50 {
+                let logits = [f32::NEG_INFINITY, -3.0, f32::NEG_INFINITY, -3.5];
+                let token = draw(Tensor::from_floats(logits, &Device::default()), &sampling, &mut rng).unwrap();
+                assert!([1, 3].contains(&token), "{token}");
+            }
+            let none = Tensor::from_floats([f32::NEG_INFINITY; 2], &Device::default());
+            let error = draw(none, &sampling, &mut rng).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Value);
         }
     }
 

@@ -8,7 +8,9 @@ use crate::beam::{Beam, Hypothesis, search};
 use crate::decoder::{Decoder, DecoderConfig};
 use crate::embedding::check_fields;
 use crate::encoder::{Encoder, EncoderConfig};
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
+use crate::recurrent::check_sizes;
+use crate::shape::{check_lengths, check_shape};
 
 /// Settings of [`Seq2Seq`].
 #[derive(Config, Debug)]
@@ -62,6 +64,7 @@ impl Seq2SeqConfig {
     pub fn init(&self, device: &Device) -> Result<Seq2Seq, Error> {
         let Self { source_tokens, tokens, embedding, hidden, num_layers, dropout, .. } = *self;
         let Self { bidirectional, padding, begin, end, .. } = *self;
+        const NAME: &str = "Seq2SeqConfig";
         check(
             source_tokens > padding,
             "Seq2SeqConfig.source_tokens",
@@ -74,6 +77,9 @@ impl Seq2SeqConfig {
         check(begin < tokens && begin != padding, "Seq2SeqConfig.begin", &other, begin)?;
         let other = format!("below {tokens}, not the padding {padding} and not the begin {begin}");
         check(end < tokens && end != padding && end != begin, "Seq2SeqConfig.end", &other, end)?;
+        check_product(NAME, 1, &[("source_tokens", source_tokens), ("embedding", embedding)])?;
+        check_product(NAME, 2, &[("tokens", tokens), ("hidden", hidden)])?;
+        check_sizes(NAME, ("embedding", embedding), hidden, num_layers)?;
         let encoder = EncoderConfig {
             tokens: source_tokens,
             embedding,
@@ -113,8 +119,9 @@ impl Seq2Seq {
             (0.0..=1.0).contains(&teacher_forcing),
             "Seq2Seq: expected a teacher forcing from 0 to 1, got {teacher_forcing}"
         );
+        let source = source.into();
+        fitting(self.check_shapes(&source, &target));
         let [batch, time] = target.dims();
-        assert!(time > 1, "Seq2Seq: expected a target with at least 2 places, got {time}");
         let mut decoding = self.decoder.begin(self.encoder.forward(source));
         if teacher_forcing == 1.0 {
             // What is read doesn't depend on what is written.
@@ -136,11 +143,58 @@ impl Seq2Seq {
         Tensor::stack(logits, 1)
     }
 
+    /// Looks whether the shapes of sources and target fit together, without computing anything: source tokens
+    /// `[batch, time]` with their lengths `[batch]`, or what stands for both, and target `[batch, target time]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
+    pub fn check_input(
+        &self,
+        source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
+        target: &Tensor<2, Int>,
+    ) -> Result<(), Error> {
+        self.check_shapes(&source.into(), target)
+    }
+
+    fn check_shapes(
+        &self,
+        (tokens, lengths): &(Tensor<2, Int>, Tensor<1, Int>),
+        target: &Tensor<2, Int>,
+    ) -> Result<(), Error> {
+        check_lengths("Seq2Seq.encoder", tokens, lengths)?;
+        let ([batch, _], [_, time]) = (tokens.dims(), target.dims());
+        check_shape("Seq2Seq", "a target for each source", &target.dims(), &[batch, time])?;
+        let places = "a target with at least 2 places";
+        if time > 1 { Ok(()) } else { Err(Error::input("Seq2Seq", places, format!("{:?}", target.dims()))) }
+    }
+
+    /// Looks whether all tokens of sources and target are in their vocabularies: [`Embedding::check_tokens`] of both, which
+    /// reads each once.
+    ///
+    /// [`Embedding::check_tokens`]: crate::Embedding::check_tokens
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) names the first token that is not, and its place.
+    pub fn check_tokens(
+        &self,
+        source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
+        target: &Tensor<2, Int>,
+    ) -> Result<(), Error> {
+        self.check_source(&source.into().0)?;
+        let known = self.decoder.embedding.check_tokens(target);
+        known.map_err(|error| error.in_layer("Seq2Seq.decoder.embedding"))
+    }
+
+    fn check_source(&self, tokens: &Tensor<2, Int>) -> Result<(), Error> {
+        let known = self.encoder.embedding.check_tokens(tokens);
+        known.map_err(|error| error.in_layer("Seq2Seq.encoder.embedding"))
+    }
+
     /// The likeliest token at each step, up to `max_length` tokens: source tokens `[batch, time]` with their lengths
     /// `[batch]`, or what stands for both, to a target for each row. In evaluation mode, whatever the model's device.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `max_length` is 0.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `max_length` is 0; and those of [`beam`](Self::beam).
     pub fn greedy(
         &self,
         source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
@@ -155,7 +209,11 @@ impl Seq2Seq {
     /// model's device.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting out of its range.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting out of its range;
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) if shapes don't fit or a source's token is not in the vocabulary;
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's logit is NaN or infinite, as those of a model are that has
+    /// diverged: it names the row of the batch and the step. A logit of −∞ is one of a token that cannot come, unless all
+    /// are.
     pub fn beam(
         &self,
         source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
@@ -163,9 +221,11 @@ impl Seq2Seq {
     ) -> Result<Vec<Vec<Hypothesis>>, Error> {
         beam.check()?;
         let (tokens, lengths) = source.into();
+        check_lengths("Seq2Seq.encoder", &tokens, &lengths)?;
+        self.check_source(&tokens)?;
         let [sentences, _] = tokens.dims();
         let model = self.valid();
         let encoded = model.encoder.forward((tokens.without_autodiff(), lengths.without_autodiff()));
-        Ok(search(model.decoder.begin(encoded), sentences, self.begin, self.end, beam))
+        search(model.decoder.begin(encoded), sentences, self.begin, self.end, beam)
     }
 }

@@ -7,10 +7,11 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
-use crate::error::{Error, check};
+use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig};
+use crate::recurrent::{Recurrent, RecurrentConfig, check_sizes};
+use crate::shape::check_lengths;
 
 /// Settings of [`SequenceClassifier`].
 #[derive(Config, Debug)]
@@ -66,6 +67,8 @@ impl SequenceClassifierConfig {
         const NAME: &str = "SequenceClassifierConfig";
         check(classes > 0, "SequenceClassifierConfig.classes", "at least 1", classes)?;
         check_fields(NAME, tokens, embedding, padding)?;
+        check_product(NAME, 2, &[("classes", classes), ("hidden", hidden)])?;
+        check_sizes(NAME, ("embedding", embedding), hidden, num_layers)?;
         let rnn =
             RecurrentConfig { cell, features_in: embedding, hidden, num_layers, dropout, bidirectional };
         let rnn = rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", NAME))?;
@@ -78,17 +81,29 @@ impl SequenceClassifierConfig {
     }
 }
 
-impl<S: Into<(Tensor<2, Int>, Tensor<1, Int>)>> Forward<S> for SequenceClassifier {
+impl<S: Clone + Into<(Tensor<2, Int>, Tensor<1, Int>)>> Forward<S> for SequenceClassifier {
     type Output = Tensor<2>;
 
     /// Tokens `[batch, time]` and the lengths of the sequences `[batch]`, or what stands for them, to logits
     /// `[batch, classes]`.
     fn forward(&self, sequences: S) -> Tensor<2> {
+        fitting(self.check_input(&sequences));
         let (tokens, lengths) = sequences.into();
         let vectors = self.dropout.forward(self.embedding.forward(tokens));
         let (_, state) = self.rnn.forward(vectors, Some(lengths), None);
         let ([parts, ..], directions) = (state.hidden.dims(), self.rnn.directions());
         let last = state.hidden.narrow(0, parts - directions, directions).swap_dims(0, 1).flatten(1, 2);
         self.fc.forward(self.dropout.forward(last))
+    }
+
+    fn check_input(&self, sequences: &S) -> Result<(), Error> {
+        let (tokens, lengths) = sequences.clone().into();
+        check_lengths("SequenceClassifier", &tokens, &lengths)
+    }
+
+    fn check_tokens(&self, sequences: &S) -> Result<(), Error> {
+        let (tokens, _) = sequences.clone().into();
+        let known = self.embedding.check_tokens(&tokens);
+        known.map_err(|error| error.in_layer("SequenceClassifier.embedding"))
     }
 }

@@ -6,10 +6,10 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::cell::Cell;
-use crate::error::Error;
+use crate::error::{Error, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig};
+use crate::recurrent::{Recurrent, RecurrentConfig, check_sizes};
 
 /// Settings of [`SequenceRegressor`].
 #[derive(Config, Debug)]
@@ -54,6 +54,8 @@ impl SequenceRegressorConfig {
     pub fn init(&self, device: &Device) -> Result<SequenceRegressor, Error> {
         const NAME: &str = "SequenceRegressorConfig";
         let Self { features_in, hidden, outputs, cell, num_layers, dropout } = *self;
+        check_product(NAME, 1, &[("outputs", outputs), ("hidden", hidden)])?;
+        check_sizes(NAME, ("features_in", features_in), hidden, num_layers)?;
         let rnn =
             RecurrentConfig::new(cell, features_in, hidden).with_num_layers(num_layers).with_dropout(dropout);
         Ok(SequenceRegressor {
@@ -71,9 +73,15 @@ impl Forward<Tensor<3>> for SequenceRegressor {
 
     /// Sequences `[batch, time, features_in]` of one length to numbers `[batch, outputs]`.
     fn forward(&self, sequences: Tensor<3>) -> Tensor<2> {
+        fitting(self.check_input(&sequences));
         let (_, state) = self.rnn.forward(sequences, None, None);
         let [layers, ..] = state.hidden.dims();
         let last = state.hidden.narrow(0, layers - 1, 1).squeeze_dim(0);
         self.fc.forward(self.dropout.forward(last))
+    }
+
+    fn check_input(&self, sequences: &Tensor<3>) -> Result<(), Error> {
+        let fits = self.rnn.check_input(sequences, None, None);
+        fits.map_err(|error| error.in_layer("SequenceRegressor.rnn"))
     }
 }

@@ -98,7 +98,8 @@ impl Translation {
     /// The best targets that a beam search finds for each source, the best first.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting of the search that is out of its range.
+    /// [`ErrorKind::Config`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for sources that
+    /// don't fit, [`ErrorKind::NotFinite`] if the model gives what is no number: it names sentence and step.
     pub fn translate(&self, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
         search(&self.learner.averaged(), sources, beam)
     }
@@ -243,7 +244,14 @@ impl Tokens {
 }
 
 fn search(model: &Seq2Seq, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
-    model.beam(sources, beam).map_err(|error| Error::new(ErrorKind::Config, "decoding").caused_by(error))
+    model.beam(sources, beam).map_err(|error| {
+        let kind = match error.kind() {
+            firebox_models::ErrorKind::Value => ErrorKind::NotFinite,
+            firebox_models::ErrorKind::Input => ErrorKind::Task,
+            _ => ErrorKind::Config,
+        };
+        Error::new(kind, "decoding").caused_by(error)
+    })
 }
 
 /// What a model makes of a batch, and how good that is.

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use crate::optimizer::operations::{OptimizerOps, takes};
 #[cfg(feature = "flex")]
 use crate::optimizer::pass::Pass;
+use crate::shape::expect_shape;
 
 /// The coefficients of a step: with gradient g ← `scale`·g + `decay`·p,
 /// m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², p ← `shrink`·p − `rate`·m / (√v + `epsilon`).
@@ -58,7 +59,13 @@ pub fn adam<const D: usize>(
     moments: AdamMoments<D>,
     step: AdamStep,
 ) -> (Tensor<D>, AdamMoments<D>) {
-    assert_eq!(gradient.dims(), parameter.dims(), "adam: the gradient's shape and the parameter's");
+    let shape = parameter.dims();
+    expect_shape("adam", "a gradient", gradient.dims(), shape);
+    expect_shape("adam", "a first moment", moments.first.dims(), shape);
+    expect_shape("adam", "a second moment", moments.second.dims(), shape);
+    moments.largest.as_ref().inspect(|largest| {
+        expect_shape("adam", "a largest moment", largest.dims(), shape);
+    });
     #[cfg(feature = "flex")]
     {
         let AdamMoments { first, second, largest } = &moments;

@@ -45,6 +45,7 @@ impl Norm {
         // A device is asked once.
         let sums = if alike && self.sums.len() > 1 { vec![Tensor::cat(self.sums, 0)] } else { self.sums };
         let sum: f64 = sums.into_iter().map(|sums| sums.into_data().iter::<f64>().sum::<f64>()).sum();
-        sum.sqrt()
+        // Rust's sum of nothing is −0.
+        (sum + 0.0).sqrt()
     }
 }

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use crate::optimizer::operations::{OptimizerOps, takes};
 #[cfg(feature = "flex")]
 use crate::optimizer::pass::Pass;
+use crate::shape::expect_shape;
 
 /// The coefficients of a step, which is that of `torch.optim.SGD`: with gradient g ← `scale`·g + `decay`·p and buffer
 /// b ← `momentum`·b + (1 − `dampening`)·g, which is g in the first step, p ← p − `rate`·b. With `nesterov` the parameter
@@ -39,8 +40,10 @@ pub fn sgd<const D: usize>(
     buffer: Option<Tensor<D>>,
     step: SgdStep,
 ) -> (Tensor<D>, Option<Tensor<D>>) {
-    assert_eq!(gradient.dims(), parameter.dims(), "sgd: the gradient's shape and the parameter's");
+    let shape = parameter.dims();
+    expect_shape("sgd", "a gradient", gradient.dims(), shape);
     let buffer = buffer.filter(|_| step.momentum != 0.0);
+    buffer.as_ref().inspect(|buffer| expect_shape("sgd", "a buffer", buffer.dims(), shape));
     #[cfg(feature = "flex")]
     if takes(&[&parameter, &gradient].into_iter().chain(&buffer).collect::<Vec<_>>()) {
         return kernel(parameter, gradient, buffer, step);

@@ -2,6 +2,8 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::shape::expect_shape;
+
 /// Sequences `[batch, time, features]`.
 ///
 /// A kernel takes and gives them whole. Plain operations go step by step, and a slice of one tensor would cost, in the
@@ -17,21 +19,30 @@ pub enum Sequence {
 
 impl Sequence {
     /// Batch, time and features.
+    ///
+    /// # Panics
+    /// If it is of [`Steps`](Self::Steps) and there is none.
     pub fn dims(&self) -> [usize; 3] {
         match self {
             Sequence::Whole(whole) => whole.dims(),
             Sequence::Steps(steps) => {
-                let [batch, features] = steps[0].dims();
+                let [batch, features] = first(steps).dims();
                 [batch, steps.len(), features]
             }
         }
     }
 
     /// `[batch, time, features]`
+    ///
+    /// # Panics
+    /// If it is of [`Steps`](Self::Steps) and there is none.
     pub fn whole(self) -> Tensor<3> {
         match self {
             Sequence::Whole(whole) => whole,
-            Sequence::Steps(steps) => Tensor::stack(steps, 1),
+            Sequence::Steps(steps) => {
+                first(&steps);
+                Tensor::stack(steps, 1)
+            }
         }
     }
 
@@ -44,7 +55,12 @@ impl Sequence {
     }
 
     /// Sequences with the features of both, side by side.
+    ///
+    /// # Panics
+    /// If batch or time differ.
     pub fn beside(self, other: Sequence) -> Sequence {
+        let ([batch, time, _], [other_batch, other_time, _]) = (self.dims(), other.dims());
+        expect_shape("Sequence::beside", "batch and time", [other_batch, other_time], [batch, time]);
         match (self, other) {
             (Sequence::Steps(left), Sequence::Steps(right)) => {
                 let both = left.into_iter().zip(right).map(|(left, right)| Tensor::cat(vec![left, right], 1));
@@ -55,7 +71,11 @@ impl Sequence {
     }
 
     /// Each element multiplied by that of `factors`, `[batch, time, features]`, which have no gradient.
+    ///
+    /// # Panics
+    /// If they have another shape.
     pub fn scale(self, factors: Tensor<3>) -> Sequence {
+        expect_shape("Sequence::scale", "factors", factors.dims(), self.dims());
         match self {
             Sequence::Whole(whole) => Sequence::Whole(whole * factors),
             Sequence::Steps(steps) => {
@@ -68,10 +88,17 @@ impl Sequence {
     }
 
     /// The device, and the type of the elements.
+    ///
+    /// # Panics
+    /// If it is of [`Steps`](Self::Steps) and there is none.
     pub fn options(&self) -> (Device, DType) {
         match self {
             Sequence::Whole(whole) => (whole.device(), whole.dtype()),
-            Sequence::Steps(steps) => (steps[0].device(), steps[0].dtype()),
+            Sequence::Steps(steps) => (first(steps).device(), first(steps).dtype()),
         }
     }
+}
+
+fn first(steps: &[Tensor<2>]) -> &Tensor<2> {
+    steps.first().unwrap_or_else(|| panic!("Sequence::Steps: expected at least one step, got none"))
 }
