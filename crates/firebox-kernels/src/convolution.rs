@@ -50,7 +50,13 @@ pub struct ConvBlockOutput {
 impl ConvBlockSettings {
     /// Panics unless the shapes fit.
     #[track_caller]
-    fn expect(&self, operation: &str, images: &Tensor<4>, weight: &Tensor<4>, of_filters: &[(&str, &Tensor<1>)]) {
+    fn expect(
+        &self,
+        operation: &str,
+        images: &Tensor<4>,
+        weight: &Tensor<4>,
+        of_filters: &[(&str, &Tensor<1>)],
+    ) {
         let ([_, channels, height, width], [filters, within, rows, columns]) = (images.dims(), weight.dims());
         let ConvBlockSettings { stride, padding, dilation, groups, pool, .. } = *self;
         for (name, values) in [("stride", stride), ("dilation", dilation), ("groups", [groups; 2])] {

@@ -176,7 +176,8 @@ fn step_by_step(
     let mut outputs: Vec<Tensor<2>> = Vec::with_capacity(steps.len());
     for number in 0..steps.len() {
         let step = if reverse { steps.len() - 1 - number } else { number };
-        let valid = lengths.as_ref().map(|lengths| lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1));
+        let valid =
+            lengths.as_ref().map(|lengths| lengths.clone().greater_elem(step as i64).unsqueeze_dim::<2>(1));
         let input = match &valid {
             // Where no sequence is, there may be anything: of NaN the gradients would be NaN.
             Some(valid) => {

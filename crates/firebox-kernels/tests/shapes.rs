@@ -69,14 +69,17 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
     refused("linear: expected a bias [5], got [4]", || {
         linear(zeros([2, 3]), zeros([5, 3]), Some(zeros([4])), Activation::None)
     });
-    refused("cross_entropy: expected targets [2], got [3]", || cross_entropy(zeros([2, 4]), ints(&[0, 1, 2])));
+    refused("cross_entropy: expected targets [2], got [3]", || {
+        cross_entropy(zeros([2, 4]), ints(&[0, 1, 2]))
+    });
     refused("masked_softmax: expected a mask [2, 4], got [2, 3]", || {
         masked_softmax(zeros([2, 4]), Tensor::<2, Bool>::full([2, 3], true, &Device::flex()))
     });
 
-    refused("conv_block: expected a weight [.., 3, .., ..] for images [2, 3, 5, 5] and groups 1, got [4, 2, 3, 3]", || {
-        block([2, 3, 5, 5], [4, 2, 3, 3], [4; 3], settings(false))
-    });
+    refused(
+        "conv_block: expected a weight [.., 3, .., ..] for images [2, 3, 5, 5] and groups 1, got [4, 2, 3, 3]",
+        || block([2, 3, 5, 5], [4, 2, 3, 3], [4; 3], settings(false)),
+    );
     refused("conv_block: expected γ [4], got [3]", || {
         block([2, 3, 5, 5], [4, 3, 3, 3], [4, 3, 4], settings(false))
     });
@@ -91,7 +94,8 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
             "conv_block: expected images in which a kernel [3, 3] with padding [{padding}, {padding}] and dilation \
              [{dilation}, {dilation}] has 1 place(s) in each direction, got [2, 3, 5, 5]"
         );
-        let settings = ConvBlockSettings { padding: [padding; 2], dilation: [dilation; 2], ..settings(false) };
+        let settings =
+            ConvBlockSettings { padding: [padding; 2], dilation: [dilation; 2], ..settings(false) };
         refused(&expected, || block([2, 3, 5, 5], [4, 3, 3, 3], [4; 3], settings));
     }
     refused(
@@ -115,8 +119,12 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
     refused("recurrent: expected bias_hh [16], got [4]", || {
         run(whole(), weights(16, 3, 4, [16, 4]), first(2, 4), None)
     });
-    refused("recurrent: expected a first state [2, 4], got [1, 4]", || run(whole(), fit(), first(1, 4), None));
-    refused("recurrent: expected lengths [2], got [3]", || run(whole(), fit(), first(2, 4), Some(&[1, 2, 3])));
+    refused("recurrent: expected a first state [2, 4], got [1, 4]", || {
+        run(whole(), fit(), first(1, 4), None)
+    });
+    refused("recurrent: expected lengths [2], got [3]", || {
+        run(whole(), fit(), first(2, 4), Some(&[1, 2, 3]))
+    });
     refused("recurrent: expected a step [2, 3], got [2, 2]", || {
         run(steps(&[[2, 3], [2, 2]]), fit(), first(2, 4), None)
     });
@@ -127,7 +135,9 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
     refused(none, || run(steps(&[]), fit(), first(2, 4), None));
     refused(none, || steps(&[]).whole());
     refused(none, || steps(&[]).options());
-    refused("Sequence::beside: expected batch and time [2, 5], got [2, 1]", || whole().beside(steps(&[[2, 3]])));
+    refused("Sequence::beside: expected batch and time [2, 5], got [2, 1]", || {
+        whole().beside(steps(&[[2, 3]]))
+    });
     refused("Sequence::scale: expected factors [2, 5, 3], got [2, 5, 1]", || whole().scale(zeros([2, 5, 1])));
 
     let attend = |query, v, bias: Option<usize>, encoder, mask: Option<[usize; 2]>| {
@@ -139,7 +149,9 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
     refused("additive_attention: expected a query [2, 1, 4], got [1, 1, 4]", || {
         attend([1, 1, 4], v, None, encoder, None)
     });
-    refused("additive_attention: expected v [1, 4], got [4, 1]", || attend(query, [4, 1], None, encoder, None));
+    refused("additive_attention: expected v [1, 4], got [4, 1]", || {
+        attend(query, [4, 1], None, encoder, None)
+    });
     refused("additive_attention: expected a bias [1], got [4]", || attend(query, v, Some(4), encoder, None));
     refused("additive_attention: expected an encoder [2, 5, 6], got [2, 4, 6]", || {
         attend(query, v, None, [2, 4, 6], None)
@@ -147,7 +159,8 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
     refused("additive_attention: expected a mask [2, 5], got [5, 2]", || {
         attend(query, v, None, encoder, Some([5, 2]))
     });
-    let attended = |mapped| Attended { mapped, encoder: zeros([2, 5, 6]), v: zeros([1, 4]), bias: None, mask: None };
+    let attended =
+        |mapped| Attended { mapped, encoder: zeros([2, 5, 6]), v: zeros([1, 4]), bias: None, mask: None };
     let nine = || weights(16, 9, 4, [16; 2]);
     refused("attentive_lstm: expected mapped [2, 5, 4], got [2, 5, 3]", || {
         attentive_lstm(zeros([2, 7, 3]), attended(zeros([2, 5, 3])), nine(), first(2, 4))
@@ -160,7 +173,9 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
         AdamStep { scale: 1.0, betas: [0.9, 0.999], decay: 0.0, shrink: 1.0, rate: 0.1, epsilon: 1e-8 };
     let moments = |shape| AdamMoments { first: zeros([3]), second: zeros(shape), largest: None };
     refused("adam: expected a gradient [3], got [4]", || adam(zeros([3]), zeros([4]), moments([3]), step));
-    refused("adam: expected a second moment [3], got [4]", || adam(zeros([3]), zeros([3]), moments([4]), step));
+    refused("adam: expected a second moment [3], got [4]", || {
+        adam(zeros([3]), zeros([3]), moments([4]), step)
+    });
     refused("sgd: expected a gradient [3], got [4]", || sgd(zeros([3]), zeros([4]), None, descent(0.9)));
     refused("sgd: expected a buffer [3], got [1]", || {
         sgd(zeros([3]), zeros([3]), Some(zeros([1])), descent(0.9))
@@ -210,8 +225,9 @@ fn a_loss_that_has_no_value_is_nan() {
         set_enabled(on);
         let none = wide(cross_entropy(zeros([0, 4]), ints(&[])))[0];
         let logits = |row: [f32; 3]| Tensor::<2>::from_data([[1.0, 2.0, 3.0], row], &Device::flex());
-        let losses = [[low; 3], [low, 1.0, 2.0], [0.5, low, 2.0], [0.5, f32::NAN, 2.0], [0.5, f32::INFINITY, 2.0]]
-            .map(|row| wide(cross_entropy(logits(row), ints(&[1, 0])))[0]);
+        let losses =
+            [[low; 3], [low, 1.0, 2.0], [0.5, low, 2.0], [0.5, f32::NAN, 2.0], [0.5, f32::INFINITY, 2.0]]
+                .map(|row| wide(cross_entropy(logits(row), ints(&[1, 0])))[0]);
         set_enabled(true);
         assert!(none.is_nan(), "{none}");
         let [all, chosen, other, nan, infinite] = losses;
@@ -233,8 +249,14 @@ fn tensors_without_elements_give_tensors_without_elements() {
             assert_eq!(output.dims(), [shape[0], shape[1], 5]);
         }
         let weights = weights(4, 3, 4, [4; 2]);
-        let (output, last) =
-            recurrent(Cell::Tanh, Sequence::Whole(zeros([0, 5, 3])), weights, first(0, 4), Some(ints(&[])), true);
+        let (output, last) = recurrent(
+            Cell::Tanh,
+            Sequence::Whole(zeros([0, 5, 3])),
+            weights,
+            first(0, 4),
+            Some(ints(&[])),
+            true,
+        );
         assert_eq!((output.dims(), last.hidden.dims()), ([0, 5, 4], [0, 4]));
         let mask = |time| Some(Tensor::<2, Bool>::full([2, time], false, &Device::flex()));
         let attend = |time, mask| {
@@ -275,7 +297,8 @@ fn padding_that_is_no_number_is_not_looked_at() {
                 for (row, length) in lengths.iter().enumerate() {
                     values[(row * 5 + *length.min(&5) as usize) * 3..(row + 1) * 15].fill(padding);
                 }
-                let input = Tensor::<3>::from_data(TensorData::new(values, [4, 5, 3]), &device).require_grad();
+                let input =
+                    Tensor::<3>::from_data(TensorData::new(values, [4, 5, 3]), &device).require_grad();
                 let weights = RecurrentWeights {
                     weight_ih: weight_ih.clone(),
                     weight_hh: weight_hh.clone(),
@@ -286,9 +309,12 @@ fn padding_that_is_no_number_is_not_looked_at() {
                 let sequence = Sequence::Whole(input.clone());
                 let (output, last) = recurrent(cell, sequence, weights, state, Some(ints(&lengths)), reverse);
                 let output = output.whole();
-                let gradients = (output.clone().square().sum() + last.hidden.clone().square().sum()).backward();
-                let of_weights = [&weight_ih, &weight_hh].map(|weight| wide(weight.grad(&gradients).unwrap()));
-                [&of_weights[..], &[wide(output), wide(last.hidden), wide(input.grad(&gradients).unwrap())]].concat()
+                let gradients =
+                    (output.clone().square().sum() + last.hidden.clone().square().sum()).backward();
+                let of_weights =
+                    [&weight_ih, &weight_hh].map(|weight| wide(weight.grad(&gradients).unwrap()));
+                [&of_weights[..], &[wide(output), wide(last.hidden), wide(input.grad(&gradients).unwrap())]]
+                    .concat()
             };
             set_enabled(on);
             let (zero, nan) = (run(0.0), run(f32::NAN));
@@ -324,8 +350,7 @@ fn threads_at_once_give_the_bits_of_one_after_the_other() {
             bias_hh: zeros(96),
         };
         let state = CellState { hidden: Tensor::zeros([16, 24], &device), cell: None };
-        let (output, _) =
-            recurrent(Cell::Lstm, Sequence::Whole(input.clone()), weights, state, None, false);
+        let (output, _) = recurrent(Cell::Lstm, Sequence::Whole(input.clone()), weights, state, None, false);
         let gradients = (block.square().mean() + output.whole().square().mean()).backward();
         let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect::<Vec<_>>();
         [bits(wide(weight.grad(&gradients).unwrap())), bits(wide(weight_ih.grad(&gradients).unwrap()))]

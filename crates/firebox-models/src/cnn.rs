@@ -103,10 +103,15 @@ impl Forward<Tensor<4>> for Cnn {
         for (place, block) in [("Cnn.conv1", &self.conv1), ("Cnn.conv2", &self.conv2)] {
             let of = |error: Error| error.in_layer(place);
             shape = block.output_shape(shape, trains && block.bn.training.is_enabled()).map_err(of)?;
-            shape = self.pool.output_shape(shape).map_err(|error| error.in_layer("Cnn.pool")).map_err(|error| {
-                let [height, width] = self.size;
-                error.with_note(format!(", from images {:?}; the model is for {height}×{width}", images.dims()))
-            })?;
+            shape = self.pool.output_shape(shape).map_err(|error| error.in_layer("Cnn.pool")).map_err(
+                |error| {
+                    let [height, width] = self.size;
+                    error.with_note(format!(
+                        ", from images {:?}; the model is for {height}×{width}",
+                        images.dims()
+                    ))
+                },
+            )?;
         }
         let ([_, features], [_, channels, rows, columns]) = (self.fc1.linear.sizes(), shape);
         let [height, width] = self.size;

@@ -20,7 +20,9 @@ pub(crate) fn check_logits(logits: &[f32]) -> Result<(), Error> {
     }
     if logits.iter().all(|logit| *logit == f32::NEG_INFINITY) {
         let all = logits.len();
-        return error(format!("the logits of {all} tokens: expected a finite number among them, got -inf for all"));
+        return error(format!(
+            "the logits of {all} tokens: expected a finite number among them, got -inf for all"
+        ));
     }
     Ok(())
 }

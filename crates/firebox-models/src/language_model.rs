@@ -65,9 +65,7 @@ impl LanguageModelConfig {
             RecurrentConfig::new(cell, embedding, hidden).with_num_layers(num_layers).with_dropout(dropout);
         Ok(LanguageModel {
             embedding: EmbeddingConfig::new(tokens, embedding).init(device)?,
-            rnn: rnn
-                .init(device)
-                .map_err(|error| error.in_config("RecurrentConfig", NAME))?,
+            rnn: rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", NAME))?,
             fc: LinearConfig::new(hidden, tokens).init(device)?,
             dropout: DropoutConfig::new(dropout).init(),
         })
@@ -98,11 +96,7 @@ impl LanguageModel {
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
-    pub fn check_input(
-        &self,
-        tokens: &Tensor<2, Int>,
-        state: Option<&RecurrentState>,
-    ) -> Result<(), Error> {
+    pub fn check_input(&self, tokens: &Tensor<2, Int>, state: Option<&RecurrentState>) -> Result<(), Error> {
         let [batch, _] = tokens.dims();
         self.rnn.check_state("LanguageModel.rnn", batch, state)
     }

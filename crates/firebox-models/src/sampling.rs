@@ -117,11 +117,14 @@ mod tests {
 
     #[test]
     fn a_token_whose_logit_is_minus_infinity_is_never_drawn() {
-        for sampling in [Sampling::new(), Sampling::new().with_temperature(0.0), Sampling::new().with_temperature(1e9)] {
+        for sampling in
+            [Sampling::new(), Sampling::new().with_temperature(0.0), Sampling::new().with_temperature(1e9)]
+        {
             let mut rng = sampling.rng();
             for _ in 0..50 {
                 let logits = [f32::NEG_INFINITY, -3.0, f32::NEG_INFINITY, -3.5];
-                let token = draw(Tensor::from_floats(logits, &Device::default()), &sampling, &mut rng).unwrap();
+                let token =
+                    draw(Tensor::from_floats(logits, &Device::default()), &sampling, &mut rng).unwrap();
                 assert!([1, 3].contains(&token), "{token}");
             }
             let none = Tensor::from_floats([f32::NEG_INFINITY; 2], &Device::default());

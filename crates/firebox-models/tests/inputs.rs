@@ -10,12 +10,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::BatchNormConfig;
 use burn::tensor::{Bool, Device, Distribution, Gradients, Int, Tensor, TensorData};
 use firebox_models::{
-    AttentionBlockConfig, AttentionMask, AvgPoolingConfig, BatchNorm2d, BatchNorm2dConfig, Beam, Cell, CnnConfig,
-    ConvBlockConfig, DcganConfig, DecoderConfig, DiscriminatorConfig, EmbeddingConfig, EncoderConfig, Error,
-    ErrorKind, Forward, GeneratorConfig, GruBlockConfig, LanguageModel, LanguageModelConfig, LinearBlockConfig,
-    LinearConfig, Logits, LstmBlockConfig, LstmState, MaxPoolingConfig, MultiHeadAttentionConfig,
-    RecurrentConfig, RecurrentState, RnnBlockConfig, Sampling, Seq2Seq, Seq2SeqConfig, SequenceClassifierConfig,
-    SequenceRegressorConfig, batch_norms, init,
+    AttentionBlockConfig, AttentionMask, AvgPoolingConfig, BatchNorm2d, BatchNorm2dConfig, Beam, Cell,
+    CnnConfig, ConvBlockConfig, DcganConfig, DecoderConfig, DiscriminatorConfig, EmbeddingConfig,
+    EncoderConfig, Error, ErrorKind, Forward, GeneratorConfig, GruBlockConfig, LanguageModel,
+    LanguageModelConfig, LinearBlockConfig, LinearConfig, Logits, LstmBlockConfig, LstmState,
+    MaxPoolingConfig, MultiHeadAttentionConfig, RecurrentConfig, RecurrentState, RnnBlockConfig, Sampling,
+    Seq2Seq, Seq2SeqConfig, SequenceClassifierConfig, SequenceRegressorConfig, batch_norms, init,
 };
 use serde_json::{Value, json};
 
@@ -57,7 +57,9 @@ fn images_that_do_not_fit_name_the_layer_what_it_wants_and_what_came() {
     );
     let x = zeros([7]);
     let small = LinearConfig::new(3, 2).init(d).unwrap();
-    refused("Linear: expected [3], got [7] (weight [2, 3])", small.check_input(&x), || small.forward(x.clone()));
+    refused("Linear: expected [3], got [7] (weight [2, 3])", small.check_input(&x), || {
+        small.forward(x.clone())
+    });
     let block = LinearBlockConfig::new(3, 2).init(d).unwrap();
     let x = zeros([2, 5, 4]);
     refused(
@@ -93,7 +95,8 @@ fn images_that_do_not_fit_name_the_layer_what_it_wants_and_what_came() {
 
     let conv = ConvBlockConfig::new(3, 8, 5).with_padding(1).init(d).unwrap();
     let x = zeros([2, 3, 2, 7]);
-    let expected = "ConvBlock.conv: expected a height of at least 3 and a width of at least 3, got [2, 3, 2, 7]";
+    let expected =
+        "ConvBlock.conv: expected a height of at least 3 and a width of at least 3, got [2, 3, 2, 7]";
     refused(expected, conv.check_input(&x), || conv.forward(x.clone()));
     let x = zeros([2, 4, 7, 7]);
     refused("ConvBlock.conv: expected [.., 3, .., ..], got [2, 4, 7, 7]", conv.check_input(&x), || {
@@ -232,7 +235,9 @@ fn texts_that_do_not_fit_are_refused() {
     ] {
         let source = (tokens.clone(), lengths.clone());
         let check = model.check_input(source.clone(), &target);
-        refused(&format!("Seq2Seq: expected {expected}"), check, || model.forward(source, target.clone(), 1.0));
+        refused(&format!("Seq2Seq: expected {expected}"), check, || {
+            model.forward(source, target.clone(), 1.0)
+        });
     }
     let encoded = model.encoder.forward((tokens.clone(), lengths.clone()));
     let expected = "Decoder: expected tokens [2], got [3]";
@@ -319,10 +324,12 @@ fn one_value_per_channel_in_training_is_refused_by_name() {
     let (plain, trains) = (device(), device().autodiff());
     let norm = BatchNorm2dConfig::new(8).init(&trains).unwrap();
     let one = Tensor::<4>::zeros([1, 8, 1, 1], &trains);
-    let expected = "BatchNorm2d: expected more than one value per channel in training, got input [1, 8, 1, 1]";
+    let expected =
+        "BatchNorm2d: expected more than one value per channel in training, got input [1, 8, 1, 1]";
     refused(expected, norm.check_input(&one), || norm.forward(one.clone()));
     let none = Tensor::<4>::zeros([0, 8, 3, 3], &trains);
-    let expected = "BatchNorm2d: expected more than one value per channel in training, got input [0, 8, 3, 3]";
+    let expected =
+        "BatchNorm2d: expected more than one value per channel in training, got input [0, 8, 3, 3]";
     refused(expected, norm.check_input(&none), || norm.forward(none.clone()));
     // Nothing was counted, and what has two values passes; so does one in evaluation, or if the layer is frozen.
     assert_eq!(norm.num_batches_tracked.value(), 0);
@@ -333,7 +340,8 @@ fn one_value_per_channel_in_training_is_refused_by_name() {
     assert_eq!(frozen.num_batches_tracked.value(), 1);
     let block = ConvBlockConfig::new(1, 8, 3).init(&trains).unwrap();
     let image = Tensor::<4>::zeros([1, 1, 3, 3], &trains);
-    let expected = "ConvBlock.bn: expected more than one value per channel in training, got input [1, 8, 1, 1]";
+    let expected =
+        "ConvBlock.bn: expected more than one value per channel in training, got input [1, 8, 1, 1]";
     refused(expected, block.check_input(&image), || block.forward(image.clone()));
     assert!(block.valid().check_input(&image.without_autodiff()).is_ok());
     let config = DcganConfig::new().with_latent(3).with_size(4).with_features(2);
@@ -365,7 +373,8 @@ fn batch_norms_are_found_wherever_they_are() {
     // Frozen ones use their running statistics, and so does a model in evaluation.
     assert!(batch_norms(&norm.clone().freeze()).is_empty());
     assert!(batch_norms(&norm.valid()).is_empty());
-    let nested = Nested { blocks: vec![norm.clone().freeze(), norm], theirs: BatchNormConfig::new(2).init(d) };
+    let nested =
+        Nested { blocks: vec![norm.clone().freeze(), norm], theirs: BatchNormConfig::new(2).init(d) };
     assert_eq!(batch_norms(&nested), ["blocks.1", "theirs"]);
     // Dropout has a flag as well.
     let lstm = LstmBlockConfig::new(3, 4).with_dropout(0.5).init(d).unwrap();
@@ -417,7 +426,8 @@ fn decoding_refuses_what_is_no_number_and_names_sentence_and_step() {
     no_value(expected, infinite.greedy(source(), 5));
     no_value(expected, infinite.beam(source(), &Beam::new(5)));
     let none = with_bias(&|_| true, f32::NEG_INFINITY);
-    let expected = "sentence 0, step 0: the logits of 8 tokens: expected a finite number among them, got -inf for all";
+    let expected =
+        "sentence 0, step 0: the logits of 8 tokens: expected a finite number among them, got -inf for all";
     no_value(expected, none.greedy(source(), 5));
     no_value(expected, none.beam(source(), &Beam::new(5)));
 }
@@ -458,13 +468,15 @@ fn text_is_not_drawn_from_what_is_no_number() {
         set(model.fc.bias.as_mut().unwrap(), at, value);
         model
     };
-    for sampling in [Sampling::new(), Sampling::new().with_temperature(0.0), Sampling::new().with_top_p(0.5)] {
+    for sampling in [Sampling::new(), Sampling::new().with_temperature(0.0), Sampling::new().with_top_p(0.5)]
+    {
         for (bad, text) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
             let expected = format!("step 0: the logit of token 3: expected a finite number, got {text}");
             no_value(&expected, with_bias(&|at| at == 3, bad).generate(&[1], 5, &sampling));
         }
         let none = with_bias(&|_| true, f32::NEG_INFINITY);
-        let expected = "step 0: the logits of 6 tokens: expected a finite number among them, got -inf for all";
+        let expected =
+            "step 0: the logits of 6 tokens: expected a finite number among them, got -inf for all";
         no_value(expected, none.generate(&[1], 5, &sampling));
         let two = with_bias(&|at| ![2, 5].contains(&at), f32::NEG_INFINITY);
         let text = two.generate(&[1], 50, &sampling).unwrap();
@@ -581,7 +593,8 @@ fn what_lies_behind_the_end_of_a_sequence_is_not_looked_at_even_if_it_is_no_numb
             let lengths = lengths.map(|length| length as i64);
             let lengths = Tensor::<1, Int>::from_data(lengths, &trains);
             let (outputs, state) = rnn.forward(input.clone(), Some(lengths), None);
-            let gradients = ((outputs.clone() + 1.0).square().sum() + state.hidden.clone().square().sum()).backward();
+            let gradients =
+                ((outputs.clone() + 1.0).square().sum() + state.hidden.clone().square().sum()).backward();
             let of = |tensor: Tensor<3>| tensor.into_data().try_to_vec::<f32>().unwrap();
             let mut of_weights = Slopes { gradients, values: Vec::new() };
             rnn.visit(&mut of_weights);
@@ -607,8 +620,13 @@ fn check_sizes<C: Config, T>(name: &str, config: C, any: &[&str], make: impl Fn(
         json
     };
     let counts = |value: &Value| value.is_u64() || value.as_array().is_some_and(|list| list[0].is_u64());
-    let fields: Vec<&String> =
-        whole.as_object().unwrap().iter().filter(|(_, value)| counts(value)).map(|(field, _)| field).collect();
+    let fields: Vec<&String> = whole
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, value)| counts(value))
+        .map(|(field, _)| field)
+        .collect();
     let refuse = |json: Value, field: Option<&str>| {
         let error = make(&serde_json::from_value(json).unwrap()).err();
         let error = error.unwrap_or_else(|| panic!("{name}.{field:?} is accepted"));
@@ -620,7 +638,8 @@ fn check_sizes<C: Config, T>(name: &str, config: C, any: &[&str], make: impl Fn(
             None => assert!(fields.iter().any(|field| named(field)), "{error}"),
         }
     };
-    let sizes: Vec<&str> = fields.iter().map(|field| field.as_str()).filter(|field| !any.contains(field)).collect();
+    let sizes: Vec<&str> =
+        fields.iter().map(|field| field.as_str()).filter(|field| !any.contains(field)).collect();
     assert!(!sizes.is_empty());
     for &field in &sizes {
         for size in [u64::MAX, u64::MAX - 3, 1 << 63] {
@@ -641,12 +660,18 @@ fn configs_that_no_memory_could_hold_name_the_field() {
     let d = &device();
     check_sizes("LinearConfig", LinearConfig::new(3, 4), &[], |config| config.init(d));
     check_sizes("LinearBlockConfig", LinearBlockConfig::new(3, 4), &[], |config| config.init(d));
-    check_sizes("EmbeddingConfig", EmbeddingConfig::new(3, 4).with_padding(Some(1)), &[], |config| config.init(d));
+    check_sizes("EmbeddingConfig", EmbeddingConfig::new(3, 4).with_padding(Some(1)), &[], |config| {
+        config.init(d)
+    });
     check_sizes("ConvBlockConfig", ConvBlockConfig::new(3, 4, 3), &[], |config| config.init(d));
     check_sizes("BatchNorm2dConfig", BatchNorm2dConfig::new(3), &[], |config| config.init(d));
     let stride = Some(2);
-    check_sizes("MaxPoolingConfig", MaxPoolingConfig::new(3).with_stride(stride), &[], |config| config.init());
-    check_sizes("AvgPoolingConfig", AvgPoolingConfig::new(3).with_stride(stride), &[], |config| config.init());
+    check_sizes("MaxPoolingConfig", MaxPoolingConfig::new(3).with_stride(stride), &[], |config| {
+        config.init()
+    });
+    check_sizes("AvgPoolingConfig", AvgPoolingConfig::new(3).with_stride(stride), &[], |config| {
+        config.init()
+    });
     check_sizes("CnnConfig", CnnConfig::new(3), &[], |config| config.init(d));
     check_sizes("RecurrentConfig", RecurrentConfig::new(Cell::Gru, 3, 4), &[], |config| config.init(d));
     check_sizes("RnnBlockConfig", RnnBlockConfig::new(3, 4), &[], |config| config.init(d));
@@ -663,7 +688,9 @@ fn configs_that_no_memory_could_hold_name_the_field() {
     check_sizes("LanguageModelConfig", LanguageModelConfig::new(9, 4, 6), &[], |config| config.init(d));
     let classifier = SequenceClassifierConfig::new(3, 9, 4, 6);
     check_sizes("SequenceClassifierConfig", classifier, &[], |config| config.init(d));
-    check_sizes("SequenceRegressorConfig", SequenceRegressorConfig::new(3, 4, 1), &[], |config| config.init(d));
+    check_sizes("SequenceRegressorConfig", SequenceRegressorConfig::new(3, 4, 1), &[], |config| {
+        config.init(d)
+    });
     check_sizes("GeneratorConfig", GeneratorConfig::new(3, 4), &[], |config| config.init(d));
     check_sizes("DiscriminatorConfig", DiscriminatorConfig::new(3), &[], |config| config.init(d));
     // 2⁶⁴ − 1 is no multiple of 4, but 2⁶⁴ − 4 and 2⁶³ are.
@@ -699,8 +726,14 @@ fn shares_that_are_none_are_refused() {
             ("DecoderConfig", DecoderConfig::new(9, 4, 6).with_dropout(bad).init(d).err()),
             ("Seq2SeqConfig", Seq2SeqConfig::new(9, 8, 4, 6).with_dropout(bad).init(d).err()),
             ("LanguageModelConfig", LanguageModelConfig::new(9, 4, 6).with_dropout(bad).init(d).err()),
-            ("SequenceClassifierConfig", SequenceClassifierConfig::new(3, 9, 4, 6).with_dropout(bad).init(d).err()),
-            ("SequenceRegressorConfig", SequenceRegressorConfig::new(3, 4, 1).with_dropout(bad).init(d).err()),
+            (
+                "SequenceClassifierConfig",
+                SequenceClassifierConfig::new(3, 9, 4, 6).with_dropout(bad).init(d).err(),
+            ),
+            (
+                "SequenceRegressorConfig",
+                SequenceRegressorConfig::new(3, 4, 1).with_dropout(bad).init(d).err(),
+            ),
             ("MultiHeadAttentionConfig", MultiHeadAttentionConfig::new(4, 2).with_dropout(bad).init(d).err()),
         ]
         .map(|(name, error)| (name, error.unwrap().to_string()));
@@ -747,7 +780,12 @@ fn views_give_what_their_copies_give() {
     let copy = Tensor::<4>::from_data(view.to_data(), d);
     same("Cnn", cnn.forward(view).into_data(), cnn.forward(copy).into_data());
     let rnn = init(1, d, |d| RecurrentConfig::new(Cell::Lstm, 3, 4).init(d)).unwrap();
-    let view = Tensor::<3>::random([5, 3, 6], Distribution::Normal(0.0, 1.0), d).swap_dims(1, 2).narrow(1, 1, 4);
+    let view =
+        Tensor::<3>::random([5, 3, 6], Distribution::Normal(0.0, 1.0), d).swap_dims(1, 2).narrow(1, 1, 4);
     let copy = Tensor::<3>::from_data(view.to_data(), d);
-    same("Recurrent", rnn.forward(view, None, None).0.into_data(), rnn.forward(copy, None, None).0.into_data());
+    same(
+        "Recurrent",
+        rnn.forward(view, None, None).0.into_data(),
+        rnn.forward(copy, None, None).0.into_data(),
+    );
 }

@@ -5,6 +5,7 @@
 
 use burn::tensor::{Int, Tensor, Transaction};
 use firebox_data::SequenceBatch;
+use firebox_kernels::try_cross_entropy;
 
 use crate::error::{Error, ErrorKind};
 
@@ -18,22 +19,22 @@ pub(crate) fn check_samples(samples: usize) -> Result<(), Error> {
     check(samples > 0, || "a batch: expected at least 1 sample, got 0".to_owned())
 }
 
-/// Fails unless there is one class a row of logits, which has them. It waits for the device, once.
-pub(crate) fn check_classes(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<(), Error> {
-    let ([rows, outputs], [samples]) = (logits.dims(), classes.dims());
+/// What a model has against a batch.
+pub(crate) fn refused(error: firebox_models::Error) -> Error {
+    Error::new(ErrorKind::Task, error.to_string())
+}
+
+/// The mean cross-entropy of classes, of which there must be one a row of logits, which has a number for each. It waits for the
+/// device, once.
+pub(crate) fn cross_entropy_of(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Tensor<1>, Error> {
+    let ([rows, _], [samples]) = (logits.dims(), classes.dims());
     check(rows == samples, || {
         format!(
             "classes of a batch: expected one for each of the model's {rows} rows of logits, got {samples}"
         )
     })?;
-    let classes = classes.clone().try_into_vec_as::<i64>().map_err(unreadable)?;
-    match classes.iter().position(|&class| !below(class, outputs)) {
-        None => Ok(()),
-        Some(row) => {
-            let class = classes[row];
-            check(false, || format!("target {class} at row {row}: expected a class below {outputs}"))
-        }
-    }
+    let loss = try_cross_entropy(logits.clone(), classes.clone());
+    loss.map_err(|error| Error::new(ErrorKind::Task, error.to_string()))
 }
 
 /// The lengths of some batches of sequences, after a look at these and at their tokens, which must be below the number beside

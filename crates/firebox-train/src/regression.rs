@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
-use firebox_models::Forward;
+use firebox_models::{Forward, batch_norms};
 
-use crate::batch::{check, check_samples};
+use crate::batch::{check, check_samples, refused};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity, RSquared};
@@ -20,7 +20,7 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// Metrics: `loss`, which is the mean squared error, `mae`, the mean absolute one, both over all numbers, and `r2`
 /// ([`RSquared`]), which a single batch of one sample has not. They are computed in 64 bits.
 ///
-/// A batch without samples, or whose targets have another shape than the predictions, is refused with [`ErrorKind::Task`], in training
+/// A batch without samples, with inputs that don't fit the model, or whose targets have another shape than the predictions, is refused with [`ErrorKind::Task`], in training
 /// and in evaluations. A target that is not finite is named in the [`ErrorKind::NotFinite`] of its step.
 pub struct Regression<M, I> {
     learner: Learner<M>,
@@ -112,6 +112,10 @@ where
         self.learner.device()
     }
 
+    fn batch_norms(&self) -> Vec<String> {
+        batch_norms(self.model())
+    }
+
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let model = self.learner.averaged();
         move |(inputs, targets)| {
@@ -143,6 +147,7 @@ where
 {
     let got = targets.dims();
     check_samples(got[0])?;
+    model.check_input(&inputs).and_then(|()| model.check_tokens(&inputs)).map_err(refused)?;
     let predictions = model.forward(inputs);
     let expected = predictions.dims();
     check(expected == got, || {

@@ -91,6 +91,13 @@ pub trait Task {
         None
     }
 
+    /// The paths of the BatchNorms that normalise by the batch in training, for a warning before the run.
+    ///
+    /// None of them is known by default; `firebox_models::batch_norms` finds those of a module.
+    fn batch_norms(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The device of the model that learns, if it is known: the trainer looks whether it and the data fit together.
     fn device(&self) -> Option<Device> {
         None

@@ -9,7 +9,8 @@ use burn::optim::{LearningRate, Optimizer, SgdState};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use firebox_data::SequenceBatch;
 use firebox_models::{
-    Forward, LanguageModelConfig, Linear, LinearConfig, Logits, Seq2SeqConfig, StateDict, init,
+    BatchNorm2d, BatchNorm2dConfig, Forward, LanguageModelConfig, Linear, LinearConfig, Logits,
+    Seq2SeqConfig, StateDict, init,
 };
 use firebox_train::{
     Adversarial, AdversarialLoss, Classification, Error, ErrorKind, LanguageModelling, Learner, Metrics,
@@ -75,8 +76,47 @@ fn a_class_that_the_model_has_no_logit_for() {
         assert_eq!(error.to_string(), text);
         assert!(into.classes.is_empty());
     }
+    let narrow = |device: &Device| (floats([2, 5], 1.0, device), ints(&[0, 1], [2], device));
+    assert_eq!(refusal(&mut task, narrow), "Linear: expected [.., 2], got [2, 5] (weight [3, 2])");
     assert_eq!(refusal(&mut task, batch(&[], 0)), "a batch: expected at least 1 sample, got 0");
     task.train_step(batch(&[0, 2], 2)(&training()), &at(0)).unwrap();
+}
+
+/// Channels of one value each.
+#[derive(Module, Debug)]
+struct Normalized {
+    bn: BatchNorm2d,
+    fc: Linear,
+}
+
+impl Forward<Tensor<4>> for Normalized {
+    type Output = Tensor<2>;
+
+    fn forward(&self, maps: Tensor<4>) -> Tensor<2> {
+        self.fc.forward(self.bn.forward(maps).flatten(1, 3))
+    }
+
+    fn check_input(&self, maps: &Tensor<4>) -> Result<(), firebox_models::Error> {
+        self.bn.check_input(maps)
+    }
+}
+
+#[test]
+fn one_sample_under_batch_normalization() {
+    let bn = init(1, &training(), |device| BatchNorm2dConfig::new(2).init(device)).unwrap();
+    let mut task = Classification::new(Normalized { bn, fc: linear(2, 3) }, sgd());
+    assert_eq!(task.batch_norms(), ["bn"]);
+    let before = task.state().unwrap();
+    let batch = |rows: usize, device: &Device| {
+        (floats([rows, 2, 1, 1], 1.0, device), ints(&[0, 1][..rows], [rows], device))
+    };
+    let error = task.train_step(batch(1, &training()), &at(0)).unwrap_err();
+    let text = "BatchNorm2d: expected more than one value per channel in training, got input [1, 2, 1, 1]";
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+    assert_eq!(task.state().unwrap(), before);
+    task.train_step(batch(2, &training()), &at(0)).unwrap();
+    let mut evaluator = task.evaluator();
+    evaluator(batch(1, &Device::default())).unwrap();
 }
 
 #[test]

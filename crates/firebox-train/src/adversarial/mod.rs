@@ -5,12 +5,12 @@ mod loss;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use firebox_models::{Forward, Logits};
+use firebox_models::{Forward, Logits, batch_norms};
 
 pub use judge::Judge;
 pub use loss::AdversarialLoss;
 
-use crate::batch::{self, check_samples};
+use crate::batch::{self, check_samples, refused};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::Metrics;
@@ -170,7 +170,9 @@ where
         let without = self.loss == AdversarialLoss::Hinge && self.target != 1.0;
         let smoothing = 1.0 - self.target;
         check(!without, "label smoothing", "0 with the hinge loss, which has no labels", smoothing)?;
+        self.discriminator().check_samples(real).map_err(refused)?;
         let noise = self.noise(expected[0], &real.device());
+        generator.check_input(&noise).map_err(refused)?;
         let fake = generator.forward(noise.clone());
         let got = fake.dims();
         batch::check(got == expected, || {
@@ -269,6 +271,12 @@ where
             (Some(generator), Some(discriminator)) => Some(generator.hypot(discriminator)),
             (one, other) => one.or(other),
         }
+    }
+
+    fn batch_norms(&self) -> Vec<String> {
+        let of = |name, paths: Vec<String>| paths.into_iter().map(move |path| format!("{name}.{path}"));
+        let generator = of(GENERATOR, batch_norms(self.generator()));
+        generator.chain(of(DISCRIMINATOR, batch_norms(self.discriminator()))).collect()
     }
 
     /// Compares each batch with as many samples. Their noise is the same in every evaluation by the trainer, which seeds Burn's
