@@ -1,7 +1,7 @@
 //! What tasks look at in a batch before anything is learned from it, or judged.
 //!
-//! What is wrong here would be a panic in an operation at best; at worst a number that looks like any other: shapes are stretched to
-//! each other, and some devices read a row beyond the end of a table as zeros.
+//! What is wrong here would be a panic in an operation at best; at worst a number that looks like any other:
+//! shapes are stretched to each other, and some devices read a row beyond the end of a table as zeros.
 
 use burn::tensor::{Int, Tensor, Transaction};
 use firebox_data::SequenceBatch;
@@ -24,8 +24,8 @@ pub(crate) fn refused(error: firebox_models::Error) -> Error {
     Error::new(ErrorKind::Task, error.to_string())
 }
 
-/// The mean cross-entropy of classes, of which there must be one a row of logits, which has a number for each. It waits for the
-/// device, once.
+/// The mean cross-entropy of classes, of which there must be one a row of logits, which has a number for
+/// each. It waits for the device, once.
 pub(crate) fn cross_entropy_of(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Tensor<1>, Error> {
     let ([rows, _], [samples]) = (logits.dims(), classes.dims());
     check(rows == samples, || {
@@ -37,8 +37,8 @@ pub(crate) fn cross_entropy_of(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> 
     loss.map_err(|error| Error::new(ErrorKind::Task, error.to_string()))
 }
 
-/// The lengths of some batches of sequences, after a look at these and at their tokens, which must be below the number beside
-/// them. It waits for the device, once.
+/// The lengths of some batches of sequences, after a look at these and at their tokens, which must be below
+/// the number beside them. It waits for the device, once.
 pub(crate) fn lengths_of<const N: usize>(
     batches: [(&'static str, &SequenceBatch, usize); N],
 ) -> Result<[Vec<usize>; N], Error> {

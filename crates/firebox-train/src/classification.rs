@@ -20,9 +20,10 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 ///
 /// Metrics: `loss`, and `accuracy` as a fraction.
 ///
-/// A batch without samples, with inputs that don't fit the model, with another number of classes than of inputs, or with a class that
-/// the model has no logit for is refused with [`ErrorKind::Task`](crate::ErrorKind::Task), in training and in evaluations; for that the classes are read from the
-/// device, once a batch.
+/// A batch without samples, with inputs that don't fit the model, with another number of classes than of
+/// inputs, or with a class that the model has no logit for is refused with
+/// [`ErrorKind::Task`](crate::ErrorKind::Task), in training and in evaluations; for that the classes are read
+/// from the device, once a batch.
 pub struct Classification<M, I> {
     learner: Learner<M>,
     inputs: PhantomData<fn(I)>,

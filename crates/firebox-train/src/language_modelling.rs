@@ -26,8 +26,9 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// Metrics, over tokens, which are also what `samples` counts: `loss` in nats, `bits_per_character`, which is the loss
 /// in bits and means what it says if tokens are characters, and `perplexity`.
 ///
-/// A batch with a token that the model doesn't know, without rows, or with rows of unequal length is refused with
-/// [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the device, together, once a batch.
+/// A batch with a token that the model doesn't know, without rows, or with rows of unequal length is refused
+/// with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the
+/// device, together, once a batch.
 pub struct LanguageModelling {
     learner: Learner<LanguageModel>,
     vocabulary: Option<Vocabulary>,

@@ -20,8 +20,9 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// Metrics: `loss`, which is the mean squared error, `mae`, the mean absolute one, both over all numbers, and `r2`
 /// ([`RSquared`]), which a single batch of one sample has not. They are computed in 64 bits.
 ///
-/// A batch without samples, with inputs that don't fit the model, or whose targets have another shape than the predictions, is refused with [`ErrorKind::Task`], in training
-/// and in evaluations. A target that is not finite is named in the [`ErrorKind::NotFinite`] of its step.
+/// A batch without samples, with inputs that don't fit the model, or whose targets have another shape than
+/// the predictions, is refused with [`ErrorKind::Task`], in training and in evaluations. A target that is not
+/// finite is named in the [`ErrorKind::NotFinite`] of its step.
 pub struct Regression<M, I> {
     learner: Learner<M>,
     inputs: PhantomData<fn(I)>,
@@ -139,8 +140,8 @@ where
     }
 }
 
-/// What a model makes of the inputs of a batch whose targets it knows. Targets of another shape would be stretched to that of
-/// the predictions, and give another loss.
+/// What a model makes of the inputs of a batch whose targets it knows. Targets of another shape would be
+/// stretched to that of the predictions, and give another loss.
 fn predicted<M, I>(model: &M, inputs: I, targets: &Tensor<2>) -> Result<Tensor<2>, Error>
 where
     M: Forward<I, Output = Tensor<2>>,

@@ -85,8 +85,8 @@ pub trait Task {
 
     /// The norm of the last step's gradients, for the records, and so that the trainer can warn of one that explodes.
     ///
-    /// `None` if that step had none. A task that never tells one has no such warning, and the trainer says so when it was asked
-    /// for. [`Learner::gradient_norm`](crate::Learner::gradient_norm) is what to hand on.
+    /// `None` if that step had none. A task that never tells one has no such warning, and the trainer says so
+    /// when it was asked for. [`Learner::gradient_norm`](crate::Learner::gradient_norm) is what to hand on.
     fn gradient_norm(&self) -> Option<f64> {
         None
     }
@@ -125,8 +125,9 @@ pub struct TaskState {
 }
 
 impl TaskState {
-    /// Adds a part, or replaces it. Its name becomes a file's: letters, digits, dots, dashes and underscores, of which it begins with
-    /// a letter or a digit. A checkpoint with another name, or with two that differ in upper and lower case only, is refused.
+    /// Adds a part, or replaces it. Its name becomes a file's: letters, digits, dots, dashes and underscores,
+    /// of which it begins with a letter or a digit. A checkpoint with another name, or with two that differ
+    /// in upper and lower case only, is refused.
     pub fn insert(&mut self, name: impl Into<String>, part: StateDict) {
         self.tensors.insert(name.into(), Part::Made(part));
     }

@@ -23,8 +23,9 @@ use crate::teacher_forcing::TeacherForcing;
 /// what comes before them. Evaluations that [decode](Self::with_decoding) also have the rates of wrong tokens and of wrong
 /// sequences. An evaluation's loss is without label smoothing, so that it is comparable.
 ///
-/// A batch without samples, with a token that the model doesn't know, or with a length that is none is refused with
-/// [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the device, together, once a batch.
+/// A batch without samples, with a token that the model doesn't know, or with a length that is none is
+/// refused with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read
+/// from the device, together, once a batch.
 pub struct Translation {
     learner: Learner<Seq2Seq>,
     teacher_forcing: TeacherForcing,
@@ -98,8 +99,9 @@ impl Translation {
     /// The best targets that a beam search finds for each source, the best first.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for sources that
-    /// don't fit, [`ErrorKind::NotFinite`] if the model gives what is no number: it names sentence and step.
+    /// [`ErrorKind::Config`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for
+    /// sources that don't fit, [`ErrorKind::NotFinite`] if the model gives what is no number: it names
+    /// sentence and step.
     pub fn translate(&self, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
         search(&self.learner.averaged(), sources, beam)
     }

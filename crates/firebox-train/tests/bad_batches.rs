@@ -1,4 +1,5 @@
-//! Batches that don't fit, and steps that can't be: an error that says what was expected, and nothing is changed.
+//! Batches that don't fit, and steps that can't be: an error that says what was expected, and nothing is
+//! changed.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,7 +1,8 @@
 //! Tied weights: a parameter in two places of a model is one parameter in all that a learner does.
 //!
-//! `fixtures/tied.safetensors` is PyTorch's: an embedding tied to the output layer, before and after each of three steps of SGD.
-//! Beyond it the measure is a model that has the parameter once and uses it twice, whose every step is the same bit for bit.
+//! `fixtures/tied.safetensors` is PyTorch's: an embedding tied to the output layer, before and after each of
+//! three steps of SGD. Beyond it the measure is a model that has the parameter once and uses it twice, whose
+//! every step is the same bit for bit.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -357,7 +358,8 @@ fn a_checkpoint_of_an_untied_model_is_refused_whole() {
                 expected equal tensors, got different ones";
     assert_eq!(error.to_string(), text);
     assert_eq!(state(&learner), before);
-    // Before its first step it has one weight, and a state of the optimiser for none; after one, that of both places.
+    // Before its first step it has one weight, and a state of the optimiser for none; after one, that of both
+    // places.
     let fresh = state(&Learner::new(untied(), adam()));
     learner.load("model", &fresh).unwrap();
     let mut mixed = TaskState::default();

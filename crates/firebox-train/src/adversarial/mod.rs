@@ -40,9 +40,10 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// again from their noise, against the discriminator that has moved. Only what batch normalisation computes over a batch
 /// stays with the batches.
 ///
-/// A batch whose loss or gradients are not finite is refused with [`ErrorKind::NotFinite`]. If those of the discriminator are,
-/// neither model has learned from it; if those of the generator are, the discriminator has. A batch without samples, or whose samples
-/// have another shape than the generator's, is refused with [`ErrorKind::Task`] before anything was learned.
+/// A batch whose loss or gradients are not finite is refused with [`ErrorKind::NotFinite`]. If those of the
+/// discriminator are, neither model has learned from it; if those of the generator are, the discriminator
+/// has. A batch without samples, or whose samples have another shape than the generator's, is refused with
+/// [`ErrorKind::Task`] before anything was learned.
 ///
 /// # Metrics
 ///
@@ -83,8 +84,8 @@ where
         }
     }
 
-    /// Another loss than the non-saturating one. The hinge loss has no labels: a step or an evaluation with it and label
-    /// smoothing is an error.
+    /// Another loss than the non-saturating one. The hinge loss has no labels: a step or an evaluation with
+    /// it and label smoothing is an error.
     pub fn with_loss(mut self, loss: AdversarialLoss) -> Self {
         self.loss = loss;
         self

@@ -41,8 +41,8 @@ impl ModuleVisitor for NormVisitor<'_> {
     }
 }
 
-/// The paths of the parameters whose gradients are not finite, in the model's order: of one that stands in several places, the
-/// first.
+/// The paths of the parameters whose gradients are not finite, in the model's order: of one that stands in
+/// several places, the first.
 pub(super) fn not_finite<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<String> {
     let mut visit = FiniteVisitor { gradients, bad: HashSet::new() };
     model.visit(&mut visit);
@@ -150,7 +150,8 @@ impl ModuleVisitor for Adding<'_> {
     }
 }
 
-/// The gradients in parts that have a learning rate each, by the factors of the parameters whose factor is not 1.
+/// The gradients in parts that have a learning rate each, by the factors of the parameters whose factor is
+/// not 1.
 pub(super) fn by_factor<M: Module>(
     model: &M,
     mut gradients: GradientsParams,
@@ -172,8 +173,8 @@ pub(super) fn by_factor<M: Module>(
 
 /// The factor of each parameter that a group reaches: that of the last group whose beginning its path has.
 ///
-/// A parameter that stands in several places belongs to the groups of each. What groups say of its places must be one factor, or
-/// two paths with a factor each are returned.
+/// A parameter that stands in several places belongs to the groups of each. What groups say of its places
+/// must be one factor, or two paths with a factor each are returned.
 pub(super) fn factors(
     paths: &Paths,
     groups: &[(String, f64)],

@@ -23,10 +23,10 @@ use crate::task::{StepContext, TaskState};
 ///
 /// # Tied weights
 ///
-/// A parameter that stands in several places of the model, such as an output layer that shares the embedding's weight, is one
-/// parameter in everything that a learner does: it has the sum of all places' gradients, which counts once in the norm, one state of
-/// the optimiser, under the path of its first place, and after each step all places hold the same numbers. A clone is the same
-/// parameter ([`Ties`]):
+/// A parameter that stands in several places of the model, such as an output layer that shares the
+/// embedding's weight, is one parameter in everything that a learner does: it has the sum of all places'
+/// gradients, which counts once in the norm, one state of the optimiser, under the path of its first place,
+/// and after each step all places hold the same numbers. A clone is the same parameter ([`Ties`]):
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -66,10 +66,10 @@ struct Clip {
 impl<M: Module> Learner<M> {
     /// The model should be on an autodiff device.
     ///
-    /// Its tied weights are found here, and made one node of the graph again if a move to another device or [`Module::train`]
-    /// has parted them. Clones of a parameter that have different numbers by now are parameters of their own
-    /// ([`Ties::settled`]). Parameters that [`Module::to_device`] has made the outcome of a copy, which no optimiser would move, are
-    /// parameters again.
+    /// Its tied weights are found here, and made one node of the graph again if a move to another device or
+    /// [`Module::train`] has parted them. Clones of a parameter that have different numbers by now are
+    /// parameters of their own ([`Ties::settled`]). Parameters that [`Module::to_device`] has made the
+    /// outcome of a copy, which no optimiser would move, are parameters again.
     pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
         let (model, ties) = Ties::settled(leaves(model));
         Learner {
@@ -117,11 +117,12 @@ impl<M: Module> Learner<M> {
     /// Gives the parameters at or below a path, such as `fc2` or `fc2.bias`, a learning rate of their own: the step's times
     /// `factor`. Of several groups that a parameter belongs to the last one counts.
     ///
-    /// A parameter that stands in several places has the factor of the place that a group reaches, whichever it is.
+    /// A parameter that stands in several places has the factor of the place that a group reaches, whichever
+    /// it is.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if no parameter is there, `factor` is not a finite number of at least 0, or two places of one
-    /// parameter would have factors that differ.
+    /// [`ErrorKind::Config`] if no parameter is there, `factor` is not a finite number of at least 0, or two
+    /// places of one parameter would have factors that differ.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
         check(
             factor.is_finite() && factor >= 0.0,
@@ -202,8 +203,9 @@ impl<M: Module> Learner<M> {
     /// nothing here; what other batches have added to the step stands. If each is finite and their mean isn't, the step is
     /// given up, and nothing waits for the next one.
     ///
-    /// [`ErrorKind::Task`] if `weight` is not a finite number above 0, or the loss follows from no parameter of this model that is trained;
-    /// [`ErrorKind::Config`] if the context's learning rate is not a finite number of at least 0. Then nothing was changed.
+    /// [`ErrorKind::Task`] if `weight` is not a finite number above 0, or the loss follows from no parameter
+    /// of this model that is trained; [`ErrorKind::Config`] if the context's learning rate is not a finite
+    /// number of at least 0. Then nothing was changed.
     pub fn learn(&mut self, loss: Tensor<1>, weight: f64, context: &StepContext) -> Result<(), Error> {
         let lr = context.lr;
         check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
@@ -287,8 +289,8 @@ impl<M: Module> Learner<M> {
     /// Moves the parameters along the gradients of `loss`, a single number.
     ///
     /// # Panics
-    /// If `loss` has no gradients, because the model is on a device without autodiff or nothing of it is trained;
-    /// [`try_step`](Self::try_step) has errors instead.
+    /// If `loss` has no gradients, because the model is on a device without autodiff or nothing of it is
+    /// trained; [`try_step`](Self::try_step) has errors instead.
     pub fn step(&mut self, loss: Tensor<1>, lr: f64) {
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
         self.follow(gradients, None, lr);
@@ -298,9 +300,9 @@ impl<M: Module> Learner<M> {
     /// `torch.nn.utils.clip_grad_norm_`, without clipping too.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] if a gradient is infinite or not a number; it names the parameters. [`ErrorKind::Task`] if the
-    /// loss follows from no parameter that is trained, [`ErrorKind::Config`] if `lr` is not a finite number of at least 0. Then
-    /// nothing was changed.
+    /// [`ErrorKind::NotFinite`] if a gradient is infinite or not a number; it names the parameters.
+    /// [`ErrorKind::Task`] if the loss follows from no parameter that is trained, [`ErrorKind::Config`] if
+    /// `lr` is not a finite number of at least 0. Then nothing was changed.
     pub fn try_step(&mut self, loss: Tensor<1>, lr: f64) -> Result<(), Error> {
         check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
         self.check_loss(&loss)?;
@@ -377,8 +379,9 @@ impl<M: Module> Learner<M> {
     /// `name.ema`.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if a step waits for more batches, [`ErrorKind::Task`] if the optimizer has panicked with the model. If the optimiser's state has no form as tensors, who asks
-    /// for it gets that error.
+    /// [`ErrorKind::Checkpoint`] if a step waits for more batches, [`ErrorKind::Task`] if the optimizer has
+    /// panicked with the model. If the optimiser's state has no form as tensors, who asks for it gets that
+    /// error.
     pub fn save(&self, name: &str, state: &mut TaskState) -> Result<(), Error> {
         if self.sum.is_some() {
             let text = format!("{name}: a step that waits for more batches can't be saved");
@@ -398,8 +401,9 @@ impl<M: Module> Learner<M> {
     /// Takes model, optimiser state and moving average back from a task's state.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] that lists every tensor that is missing, left over or misshapen, and those that differ and are
-    /// one parameter here; then nothing was changed. [`ErrorKind::Task`] if the optimizer has panicked with the model.
+    /// [`ErrorKind::Checkpoint`] that lists every tensor that is missing, left over or misshapen, and those
+    /// that differ and are one parameter here; then nothing was changed. [`ErrorKind::Task`] if the optimizer
+    /// has panicked with the model.
     pub fn load(&mut self, name: &str, state: &TaskState) -> Result<(), Error> {
         let applied = |name: &str, model: M| {
             let wrong = |error| Error::new(ErrorKind::Checkpoint, name).caused_by(error);

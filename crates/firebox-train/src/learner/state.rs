@@ -47,7 +47,8 @@ pub(super) fn restored<M: Module>(
 ) -> Result<ModuleOptimizer, Error> {
     let refused = |text: String| Error::new(ErrorKind::Checkpoint, format!("{name}: {text}"));
     let paths = Paths::of(model);
-    // The state of a parameter in several places stands under the first; one under another is of another model.
+    // The state of a parameter in several places stands under the first; one under another is of another
+    // model.
     let ids: HashMap<_, _> = paths.first_of_each().into_iter().map(|(id, path)| (path, id)).collect();
     let mut tensors = Vec::new();
     let mut scalars = Vec::new();
