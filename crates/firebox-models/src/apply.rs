@@ -1,9 +1,11 @@
 //! Tensors put into a module by name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Bool, Bytes, DType, Float, Int, Shape, Tensor, TensorData};
+
+use crate::tied::Ties;
 
 /// What [`StateDict::apply_partly`](crate::StateDict::apply_partly) did not load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) struct Apply<'d> {
     seen: BTreeSet<String>,
     missing: Vec<String>,
     wrong: Vec<String>,
+    /// For each place of a parameter that has several: one of them for which there is a tensor.
+    stands_for: HashMap<String, String>,
 }
 
 impl<'d> Apply<'d> {
@@ -32,9 +36,19 @@ impl<'d> Apply<'d> {
         from: &'d BTreeMap<String, TensorData>,
         module: M,
     ) -> (M, Partial, Vec<String>) {
-        let (path, seen, missing, wrong) = Default::default();
-        let mut apply = Apply { path, from, seen, missing, wrong };
-        let module = module.map(&mut apply);
+        let ties = Ties::of(&module);
+        let (path, seen, missing, mut wrong, mut stands_for) = <(_, _, _, Vec<_>, HashMap<_, _>)>::default();
+        for paths in ties.groups() {
+            let mut given = paths.iter().filter(|path| from.contains_key(*path));
+            let Some(first) = given.next() else { continue };
+            for other in given.filter(|other| from.get(*other) != from.get(first)) {
+                let text = "are one parameter of the module: expected equal tensors, got different ones";
+                wrong.push(format!("{first} and {other} {text}"));
+            }
+            stands_for.extend(paths.iter().map(|path| (path.clone(), first.clone())));
+        }
+        let mut apply = Apply { path, from, seen, missing, wrong, stands_for };
+        let module = ties.retie(module.map(&mut apply));
         let unused = from.keys().filter(|key| !apply.seen.contains(*key)).cloned().collect();
         (module, Partial { missing: apply.missing, unused, ..Partial::default() }, apply.wrong)
     }
@@ -43,7 +57,8 @@ impl<'d> Apply<'d> {
     fn find(&mut self, shape: Shape, dtype: DType) -> Option<TensorData> {
         let key = self.path.join(".");
         self.seen.insert(key.clone());
-        let Some(data) = self.from.get(&key) else {
+        let own = self.from.get(&key);
+        let Some(data) = own.or_else(|| self.from.get(self.stands_for.get(&key)?)) else {
             self.missing.push(key);
             return None;
         };

@@ -50,9 +50,10 @@ impl<const D: usize> Buffer<D> {
     }
 }
 
+/// A clone has a value of its own, and so an identifier: it is not tied to what it was cloned from.
 impl<const D: usize> Clone for Buffer<D> {
     fn clone(&self) -> Self {
-        Self::with_id(self.id, self.value())
+        Self::new(self.value())
     }
 }
 

@@ -50,9 +50,10 @@ impl Counter {
     }
 }
 
+/// A clone counts for itself, and so has its own identifier: it is not tied to what it was cloned from.
 impl Clone for Counter {
     fn clone(&self) -> Self {
-        self.on(self.device.clone())
+        Counter { id: ParamId::new(), ..self.on(self.device.clone()) }
     }
 }
 

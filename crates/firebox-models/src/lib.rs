@@ -116,6 +116,7 @@ mod sequential;
 mod shape;
 mod state_dict;
 mod tensor_layout;
+mod tied;
 mod weights;
 
 pub use apply::Partial;
@@ -153,4 +154,5 @@ pub use seq2seq::{Seq2Seq, Seq2SeqConfig};
 pub use sequence_classifier::{SequenceClassifier, SequenceClassifierConfig};
 pub use sequence_regressor::{SequenceRegressor, SequenceRegressorConfig};
 pub use state_dict::StateDict;
+pub use tied::Ties;
 pub use weights::Weights;

@@ -477,3 +477,92 @@ fn a_loaded_block_computes_with_what_was_loaded() {
         assert!((got - expected).abs() < 1e-5 * expected, "{got} {expected}");
     }
 }
+
+/// A weight in two places, a layer in two places, and something beside them.
+#[derive(Module, Debug)]
+struct Shared {
+    embedding: firebox_models::Embedding,
+    fc: firebox_models::Linear,
+    first: ConvBlock,
+    second: ConvBlock,
+}
+
+fn shared(device: &Device) -> Shared {
+    let mut fc = firebox_models::LinearConfig::new(4, 5).init(device).unwrap();
+    let embedding = firebox_models::EmbeddingConfig::new(5, 4).init(device).unwrap();
+    fc.weight = embedding.weight.clone();
+    let first = ConvBlockConfig::new(2, 2, 2).init(device).unwrap();
+    Shared { embedding, fc, second: first.clone(), first }
+}
+
+const TIED: [&str; 2] = ["embedding.weight", "fc.weight"];
+
+#[test]
+fn a_parameter_in_two_places_has_both_names_and_needs_one() {
+    for device in [Device::default(), Device::default().autodiff()] {
+        let dict = StateDict::of(&shared(&device));
+        assert_eq!(dict.get(TIED[0]), dict.get(TIED[1]));
+        for gone in TIED {
+            let mut one = StateDict::default();
+            dict.iter().filter(|(key, _)| *key != gone).for_each(|(key, data)| one.insert(key, data.clone()));
+            let model = one.apply(shared(&device)).unwrap();
+            assert_eq!(StateDict::of(&model), dict, "without {gone}");
+            let (model, partial) = one.apply_partly(shared(&device)).unwrap();
+            assert_eq!((StateDict::of(&model), partial), (dict.clone(), Partial::default()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tied.safetensors");
+        shared(&device).save_safetensors(&path).unwrap();
+        let names = StateDict::read(&path).unwrap();
+        assert!(TIED.iter().all(|name| names.get(name).is_some()));
+        let mut neither = StateDict::default();
+        let others = dict.iter().filter(|(key, _)| !TIED.contains(key));
+        others.for_each(|(key, data)| neither.insert(key, data.clone()));
+        let (_, partial) = neither.apply_partly(shared(&device)).unwrap();
+        assert_eq!(partial.missing, TIED);
+        let error = neither.apply(shared(&device)).unwrap_err();
+        let text = "the weights don't fit the module: missing embedding.weight; missing fc.weight";
+        assert_eq!(error.to_string(), text);
+    }
+}
+
+#[test]
+fn two_weights_for_one_parameter_are_refused() {
+    let model = shared(&Device::default());
+    let mut dict = StateDict::of(&model);
+    dict.insert("fc.weight", TensorData::new(vec![0.5f32; 20], [5, 4]));
+    dict.insert("second.conv.bias", TensorData::new(vec![7f32; 2], [2]));
+    let one = "are one parameter of the module: expected equal tensors, got different ones";
+    let expected = format!(
+        "the weights don't fit the module: embedding.weight and fc.weight {one}; \
+         first.conv.bias and second.conv.bias {one}"
+    );
+    for error in [
+        dict.apply(shared(&Device::default())).unwrap_err(),
+        dict.apply_partly(shared(&Device::default())).map(drop).unwrap_err(),
+    ] {
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Mismatch, expected.clone()));
+    }
+}
+
+/// A layer in two places is one, but for what each place has seen.
+#[test]
+fn buffers_are_each_places_own() {
+    let device = Device::default().autodiff();
+    let model = shared(&device);
+    let tied: Vec<_> = firebox_models::Ties::of(&model).groups().map(|paths| paths.join(" ")).collect();
+    let expected = [
+        "embedding.weight fc.weight",
+        "first.conv.weight second.conv.weight",
+        "first.conv.bias second.conv.bias",
+        "first.bn.weight second.bn.weight",
+        "first.bn.bias second.bn.bias",
+    ];
+    assert_eq!(tied, expected);
+    model.first.forward(Tensor::ones([2, 2, 4, 4], &device));
+    let dict = StateDict::of(&model);
+    assert_ne!(dict.get("first.bn.running_mean"), dict.get("second.bn.running_mean"));
+    assert_ne!(dict.get("first.bn.num_batches_tracked"), dict.get("second.bn.num_batches_tracked"));
+    let loaded = dict.apply(shared(&device)).unwrap();
+    assert_eq!(StateDict::of(&loaded), dict);
+}

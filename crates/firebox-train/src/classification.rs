@@ -6,19 +6,24 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
-use firebox_kernels::cross_entropy;
-use firebox_models::Forward;
+use firebox_models::{Forward, batch_norms};
 
+use crate::batch::{check_samples, cross_entropy_of, refused};
 use crate::error::Error;
 use crate::learner::Learner;
 use crate::metrics::{Confusion, Metrics, accuracy};
-use crate::readout::{floats, integers};
+use crate::readout::{floats, integers, value_of};
 use crate::task::{Goal, StepContext, Task, TaskState};
 
 /// Trains a model that maps inputs of type `I` to logits `[batch, classes]` by the mean cross-entropy with the classes:
 /// images to a `Cnn`, a `SequenceBatch` to a `SequenceClassifier`.
 ///
 /// Metrics: `loss`, and `accuracy` as a fraction.
+///
+/// A batch without samples, with inputs that don't fit the model, with another number of classes than of
+/// inputs, or with a class that the model has no logit for is refused with
+/// [`ErrorKind::Task`](crate::ErrorKind::Task), in training and in evaluations; for that the classes are read
+/// from the device, once a batch.
 pub struct Classification<M, I> {
     learner: Learner<M>,
     inputs: PhantomData<fn(I)>,
@@ -81,11 +86,11 @@ where
     ) -> impl FnMut((I, Tensor<1, Int>)) -> Result<Metrics, Error> + 'a {
         let model = self.learner.averaged();
         move |(inputs, classes)| {
-            let logits = model.forward(inputs);
+            let (logits, loss) = scored(&model, inputs, &classes)?;
             into.outputs = logits.dims()[1];
             into.classes.extend(integers(classes.clone())?);
             into.probabilities.extend(floats(softmax(logits.clone(), 1))?);
-            judge(&logits, &classes, cross_entropy(logits.clone(), classes.clone()))
+            judge(&logits, &classes, loss)
         }
     }
 
@@ -109,8 +114,7 @@ where
         (inputs, classes): Self::Batch,
         context: &StepContext,
     ) -> Result<Metrics, Error> {
-        let logits = self.model().forward(inputs);
-        let loss = cross_entropy(logits.clone(), classes.clone());
+        let (logits, loss) = scored(self.model(), inputs, &classes)?;
         let metrics = judge(&logits.detach(), &classes, loss.clone().detach())?;
         self.learner.learn(loss, metrics.samples() as f64, context)?;
         Ok(metrics)
@@ -124,11 +128,15 @@ where
         self.learner.device()
     }
 
+    fn batch_norms(&self) -> Vec<String> {
+        batch_norms(self.model())
+    }
+
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let model = self.learner.averaged();
         move |(inputs, classes)| {
-            let logits = model.forward(inputs);
-            judge(&logits, &classes, cross_entropy(logits.clone(), classes.clone()))
+            let (logits, loss) = scored(&model, inputs, &classes)?;
+            judge(&logits, &classes, loss)
         }
     }
 
@@ -147,11 +155,23 @@ where
     }
 }
 
+/// What a model makes of the inputs of a batch whose classes it knows, and the loss.
+fn scored<M, I>(model: &M, inputs: I, classes: &Tensor<1, Int>) -> Result<(Tensor<2>, Tensor<1>), Error>
+where
+    M: Forward<I, Output = Tensor<2>>,
+{
+    check_samples(classes.dims()[0])?;
+    model.check_input(&inputs).and_then(|()| model.check_tokens(&inputs)).map_err(refused)?;
+    let logits = model.forward(inputs);
+    let loss = cross_entropy_of(&logits, classes)?;
+    Ok((logits, loss))
+}
+
 fn judge(logits: &Tensor<2>, classes: &Tensor<1, Int>, loss: Tensor<1>) -> Result<Metrics, Error> {
     let [samples, _] = logits.dims();
-    let loss = floats(loss)?[0];
+    let loss = value_of(&loss)?;
     let accuracy = accuracy(logits, classes)?;
-    Ok(Metrics::of(samples).with_mean("loss", f64::from(loss)).with("accuracy", accuracy))
+    Ok(Metrics::of(samples).with_mean("loss", loss).with("accuracy", accuracy))
 }
 
 /// What a classifier says of some samples, and what is true.

@@ -8,10 +8,11 @@ use firebox_kernels::cross_entropy;
 use firebox_models::{LanguageModel, RecurrentState, StateDict};
 use serde::{Deserialize, Serialize};
 
+use crate::batch::lengths_of;
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity};
-use crate::readout::{floats, integers};
+use crate::readout::value_of;
 use crate::task::{Goal, StepContext, Task, TaskState};
 
 /// Trains a [`LanguageModel`] by the mean cross-entropy of each next token, by truncated back-propagation through time.
@@ -24,6 +25,10 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 ///
 /// Metrics, over tokens, which are also what `samples` counts: `loss` in nats, `bits_per_character`, which is the loss
 /// in bits and means what it says if tokens are characters, and `perplexity`.
+///
+/// A batch with a token that the model doesn't know, without rows, or with rows of unequal length is refused
+/// with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the
+/// device, together, once a batch.
 pub struct LanguageModelling {
     learner: Learner<LanguageModel>,
     vocabulary: Option<Vocabulary>,
@@ -114,7 +119,8 @@ impl LanguageModelling {
     /// The state to begin a step with.
     fn carry(&mut self, context: &StepContext) -> Option<RecurrentState> {
         let Carried { state, at } = self.carried.take()?;
-        let follows = at.epoch == context.epoch && (at.step..=at.step + 1).contains(&context.step);
+        let next = at.step.checked_add(1) == Some(context.step);
+        let follows = at.epoch == context.epoch && (next || at.step == context.step);
         follows.then_some(state)
     }
 }
@@ -209,7 +215,8 @@ fn read(
 ) -> Result<(Tensor<1>, RecurrentState, usize), Error> {
     let wrong = |text: String| Err(Error::new(ErrorKind::Task, text));
     let [rows, longest] = batch.values.dims();
-    let lengths = integers(batch.lengths)?;
+    let [vocabulary, _] = model.embedding.weight.dims();
+    let [lengths] = lengths_of([("window", &batch, vocabulary)])?;
     if let Some(row) = lengths.iter().position(|&length| length != longest || length < 2) {
         let expected = longest.max(2);
         return wrong(format!(
@@ -237,7 +244,7 @@ fn read(
 }
 
 fn judge(loss: Tensor<1>, tokens: usize) -> Result<Metrics, Error> {
-    let loss = f64::from(floats(loss)?[0]);
+    let loss = value_of(&loss)?;
     Ok(Metrics::of(tokens)
         .with_mean("loss", loss)
         .with_mean("bits_per_character", loss / std::f64::consts::LN_2)

@@ -23,6 +23,7 @@
 
 mod adversarial;
 mod backend;
+mod batch;
 mod chart;
 mod checkpoint;
 mod classification;

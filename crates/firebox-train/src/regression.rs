@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
-use firebox_models::Forward;
+use firebox_models::{Forward, batch_norms};
 
+use crate::batch::{check, check_samples, refused};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity, RSquared};
@@ -18,6 +19,10 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 ///
 /// Metrics: `loss`, which is the mean squared error, `mae`, the mean absolute one, both over all numbers, and `r2`
 /// ([`RSquared`]), which a single batch of one sample has not. They are computed in 64 bits.
+///
+/// A batch without samples, with inputs that don't fit the model, or whose targets have another shape than
+/// the predictions, is refused with [`ErrorKind::Task`], in training and in evaluations. A target that is not
+/// finite is named in the [`ErrorKind::NotFinite`] of its step.
 pub struct Regression<M, I> {
     learner: Learner<M>,
     inputs: PhantomData<fn(I)>,
@@ -93,12 +98,11 @@ where
         (inputs, targets): Self::Batch,
         context: &StepContext,
     ) -> Result<Metrics, Error> {
-        let predictions = self.model().forward(inputs);
-        check_shape(&predictions, &targets)?;
+        let predictions = predicted(self.model(), inputs, &targets)?;
         let loss = (predictions.clone() - targets.clone()).square().mean();
-        let metrics = judge(predictions.detach(), targets)?;
-        self.learner.learn(loss, metrics.samples() as f64, context)?;
-        Ok(metrics)
+        let metrics = judge(predictions.detach(), targets.clone())?;
+        let learned = self.learner.learn(loss, metrics.samples() as f64, context);
+        learned.map(|()| metrics).map_err(|error| with_bad_target(error, targets))
     }
 
     fn gradient_norm(&self) -> Option<f64> {
@@ -109,11 +113,14 @@ where
         self.learner.device()
     }
 
+    fn batch_norms(&self) -> Vec<String> {
+        batch_norms(self.model())
+    }
+
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let model = self.learner.averaged();
         move |(inputs, targets)| {
-            let predictions = model.forward(inputs);
-            check_shape(&predictions, &targets)?;
+            let predictions = predicted(&model, inputs, &targets)?;
             judge(predictions, targets)
         }
     }
@@ -133,16 +140,36 @@ where
     }
 }
 
-/// Targets of another shape would be stretched to that of the predictions, and give another loss.
-fn check_shape(predictions: &Tensor<2>, targets: &Tensor<2>) -> Result<(), Error> {
-    let (expected, got) = (predictions.dims(), targets.dims());
-    match expected == got {
-        true => Ok(()),
-        false => {
-            let text =
-                format!("targets of a regression: expected the predictions' shape {expected:?}, got {got:?}");
-            Err(Error::new(ErrorKind::Task, text))
-        }
+/// What a model makes of the inputs of a batch whose targets it knows. Targets of another shape would be
+/// stretched to that of the predictions, and give another loss.
+fn predicted<M, I>(model: &M, inputs: I, targets: &Tensor<2>) -> Result<Tensor<2>, Error>
+where
+    M: Forward<I, Output = Tensor<2>>,
+{
+    let got = targets.dims();
+    check_samples(got[0])?;
+    model.check_input(&inputs).and_then(|()| model.check_tokens(&inputs)).map_err(refused)?;
+    let predictions = model.forward(inputs);
+    let expected = predictions.dims();
+    check(expected == got, || {
+        format!("targets of a regression: expected the predictions' shape {expected:?}, got {got:?}")
+    })?;
+    check(expected[1] > 0, || {
+        format!("predictions of a regression: expected numbers, got shape {expected:?}")
+    })?;
+    Ok(predictions)
+}
+
+/// An error of a step, with the target that explains it in front if one is not finite.
+fn with_bad_target(error: Error, targets: Tensor<2>) -> Error {
+    let [_, outputs] = targets.dims();
+    if error.kind() != ErrorKind::NotFinite {
+        return error;
+    }
+    let targets = floats(targets).unwrap_or_default();
+    match targets.iter().position(|target| !target.is_finite()) {
+        Some(place) => error.within(&format!("target {} at row {}", targets[place], place / outputs)),
+        None => error,
     }
 }
 

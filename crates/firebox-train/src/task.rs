@@ -84,8 +84,18 @@ pub trait Task {
     fn monitor(&self) -> (&'static str, Goal);
 
     /// The norm of the last step's gradients, for the records, and so that the trainer can warn of one that explodes.
+    ///
+    /// `None` if that step had none. A task that never tells one has no such warning, and the trainer says so
+    /// when it was asked for. [`Learner::gradient_norm`](crate::Learner::gradient_norm) is what to hand on.
     fn gradient_norm(&self) -> Option<f64> {
         None
+    }
+
+    /// The paths of the BatchNorms that normalise by the batch in training, for a warning before the run.
+    ///
+    /// None of them is known by default; `firebox_models::batch_norms` finds those of a module.
+    fn batch_norms(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// The device of the model that learns, if it is known: the trainer looks whether it and the data fit together.
@@ -115,7 +125,9 @@ pub struct TaskState {
 }
 
 impl TaskState {
-    /// Adds a part, or replaces it. Its name becomes a file's: letters, digits, dots and dashes.
+    /// Adds a part, or replaces it. Its name becomes a file's: letters, digits, dots, dashes and underscores,
+    /// of which it begins with a letter or a digit. A checkpoint with another name, or with two that differ
+    /// in upper and lower case only, is refused.
     pub fn insert(&mut self, name: impl Into<String>, part: StateDict) {
         self.tensors.insert(name.into(), Part::Made(part));
     }
@@ -149,8 +161,23 @@ impl TaskState {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Makes the parts that aren't made yet.
+    /// Makes the parts that aren't made yet, if each can be a file of its own.
     pub(crate) fn make(&self) -> Result<(), Error> {
+        let mut seen = BTreeMap::new();
+        for name in self.names() {
+            let of_file = |letter: char| letter.is_alphanumeric() || "._-".contains(letter);
+            let wrong = |text: &str| {
+                let text = format!("a part of a task's state: expected {text}, got {name:?}");
+                Err(Error::new(ErrorKind::Checkpoint, text))
+            };
+            if !name.starts_with(char::is_alphanumeric) || !name.chars().all(of_file) {
+                return wrong("a name of letters, digits, dots, dashes and underscores");
+            }
+            // Some file systems don't tell them apart.
+            if let Some(other) = seen.insert(name.to_lowercase(), name) {
+                return wrong(&format!("a name that differs from {other:?} in more than case"));
+            }
+        }
         self.tensors.values().try_for_each(|part| part.made().map(drop))
     }
 

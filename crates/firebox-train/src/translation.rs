@@ -6,11 +6,12 @@ use firebox_data::SequenceBatch;
 use firebox_kernels::cross_entropy;
 use firebox_models::{Beam, Hypothesis, Seq2Seq};
 
+use crate::batch::{check_samples, lengths_of};
 use crate::decode::{Decode, Translated};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, accuracy};
-use crate::readout::{floats, integers};
+use crate::readout::{integers, value_of};
 use crate::task::{Goal, StepContext, Task, TaskState};
 use crate::teacher_forcing::TeacherForcing;
 
@@ -21,6 +22,10 @@ use crate::teacher_forcing::TeacherForcing;
 /// Metrics: `loss`, over tokens, and `token_accuracy`, the share of tokens that were the likeliest when the decoder knew
 /// what comes before them. Evaluations that [decode](Self::with_decoding) also have the rates of wrong tokens and of wrong
 /// sequences. An evaluation's loss is without label smoothing, so that it is comparable.
+///
+/// A batch without samples, with a token that the model doesn't know, or with a length that is none is
+/// refused with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read
+/// from the device, together, once a batch.
 pub struct Translation {
     learner: Learner<Seq2Seq>,
     teacher_forcing: TeacherForcing,
@@ -94,8 +99,9 @@ impl Translation {
     /// The best targets that a beam search finds for each source, the best first.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for sources that
-    /// don't fit, [`ErrorKind::NotFinite`] if the model gives what is no number: it names sentence and step.
+    /// [`ErrorKind::Config`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for
+    /// sources that don't fit, [`ErrorKind::NotFinite`] if the model gives what is no number: it names
+    /// sentence and step.
     pub fn translate(&self, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
         search(&self.learner.averaged(), sources, beam)
     }
@@ -187,8 +193,11 @@ impl Tokens {
             let text = format!("translation: expected a target for each of {others} sources, got {samples}");
             return Err(Error::new(ErrorKind::Task, text));
         }
+        check_samples(samples)?;
+        let ([source_tokens, _], [tokens, _]) =
+            (model.encoder.embedding.weight.dims(), model.decoder.embedding.weight.dims());
+        let [_, lengths] = lengths_of([("source", &sources, source_tokens), ("target", &targets, tokens)])?;
         // The first place of each target is its begin token, which nothing is said about.
-        let lengths = integers(targets.lengths)?;
         if let Some(sample) = lengths.iter().position(|&length| length < 2) {
             let text = format!(
                 "target {sample} of the batch: expected a begin token and an end token, got {} tokens",
@@ -230,7 +239,7 @@ impl Tokens {
     }
 
     fn metrics(&self, loss: Tensor<1>) -> Result<Metrics, Error> {
-        let loss = f64::from(floats(loss)?[0]);
+        let loss = value_of(&loss)?;
         let metrics = Metrics::of(self.samples).with_weighted_mean("loss", loss, self.count() as f64);
         Ok(metrics.with("token_accuracy", accuracy(&self.logits.clone().detach(), &self.targets)?))
     }
@@ -307,8 +316,8 @@ mod tests {
             let logits = Tensor::<2>::from_data(TensorData::from(logits), &device).require_grad();
             let tokens = Tokens { samples: 1, logits: logits.clone(), targets: targets.clone() };
             let loss = tokens.loss(share);
-            let gradient = floats(logits.grad(&loss.backward()).unwrap()).unwrap();
-            let loss = f64::from(floats(loss).unwrap()[0]);
+            let gradient = crate::readout::floats(logits.grad(&loss.backward()).unwrap()).unwrap();
+            let loss = value_of(&loss).unwrap();
             assert!((loss - expected).abs() < 1e-6, "{share}: {loss}, expected {expected}");
             for (slope, expected) in gradient.into_iter().map(f64::from).zip(slopes) {
                 assert!((slope - expected).abs() < 1e-7, "{share}: {slope}, expected {expected}");

@@ -5,11 +5,12 @@ mod loss;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use firebox_models::{Forward, Logits};
+use firebox_models::{Forward, Logits, batch_norms};
 
 pub use judge::Judge;
 pub use loss::AdversarialLoss;
 
+use crate::batch::{self, check_samples, refused};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::Metrics;
@@ -39,8 +40,10 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// again from their noise, against the discriminator that has moved. Only what batch normalisation computes over a batch
 /// stays with the batches.
 ///
-/// A batch whose loss or gradients are not finite is refused with [`ErrorKind::NotFinite`]. If those of the discriminator are,
-/// neither model has learned from it; if those of the generator are, the discriminator has.
+/// A batch whose loss or gradients are not finite is refused with [`ErrorKind::NotFinite`]. If those of the
+/// discriminator are, neither model has learned from it; if those of the generator are, the discriminator
+/// has. A batch without samples, or whose samples have another shape than the generator's, is refused with
+/// [`ErrorKind::Task`] before anything was learned.
 ///
 /// # Metrics
 ///
@@ -81,7 +84,8 @@ where
         }
     }
 
-    /// Another loss than the non-saturating one. To be chosen before label smoothing.
+    /// Another loss than the non-saturating one. The hinge loss has no labels: a step or an evaluation with
+    /// it and label smoothing is an error.
     pub fn with_loss(mut self, loss: AdversarialLoss) -> Self {
         self.loss = loss;
         self
@@ -159,6 +163,25 @@ where
         normal([samples, self.latent], device)
     }
 
+    /// As many samples as there are real ones, with the noise that they are made from.
+    fn beside(&self, generator: &G, real: &Tensor<R>) -> Result<(Tensor<2>, Tensor<R>), Error> {
+        let expected = real.dims();
+        check_samples(expected[0])?;
+        check(self.latent > 0, "Adversarial.latent", "at least 1", self.latent)?;
+        let without = self.loss == AdversarialLoss::Hinge && self.target != 1.0;
+        let smoothing = 1.0 - self.target;
+        check(!without, "label smoothing", "0 with the hinge loss, which has no labels", smoothing)?;
+        self.discriminator().check_samples(real).map_err(refused)?;
+        let noise = self.noise(expected[0], &real.device());
+        generator.check_input(&noise).map_err(refused)?;
+        let fake = generator.forward(noise.clone());
+        let got = fake.dims();
+        batch::check(got == expected, || {
+            format!("the generator's samples: expected the real ones' shape {expected:?}, got {got:?}")
+        })?;
+        Ok((noise, fake))
+    }
+
     /// Lets the generator learn from what `critic` thinks of samples: its loss.
     fn teach(&mut self, critic: &D, fake: Tensor<R>, context: &StepContext) -> Result<f64, Error> {
         let samples = fake.dims()[0] as f64;
@@ -200,9 +223,8 @@ where
     type Batch = Tensor<R>;
 
     fn train_step(&mut self, real: Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
+        let (noise, fake) = self.beside(self.generator(), &real)?;
         let samples = real.dims()[0];
-        let noise = self.noise(samples, &real.device());
-        let fake = self.generator().forward(noise.clone());
         let judge = self.discriminator();
         let (metrics, loss) = self.opinion(judge.logits(real), judge.logits(fake.clone().detach()))?;
         let learned = self.discriminator.learn(loss, samples as f64, context);
@@ -215,7 +237,7 @@ where
         // If the generator doesn't learn in this step, its last norm is of another one.
         self.generator.forget_norm();
         let earlier = std::mem::take(&mut self.waiting);
-        if !(context.step + 1).is_multiple_of(self.critic_steps) {
+        if context.step % self.critic_steps != self.critic_steps - 1 {
             return learned.map(|()| metrics);
         }
         // What the discriminator refused the generator doesn't learn from, but from the step's other batches it does.
@@ -252,13 +274,18 @@ where
         }
     }
 
+    fn batch_norms(&self) -> Vec<String> {
+        let of = |name, paths: Vec<String>| paths.into_iter().map(move |path| format!("{name}.{path}"));
+        let generator = of(GENERATOR, batch_norms(self.generator()));
+        generator.chain(of(DISCRIMINATOR, batch_norms(self.discriminator()))).collect()
+    }
+
     /// Compares each batch with as many samples. Their noise is the same in every evaluation by the trainer, which seeds Burn's
     /// generator before each batch.
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let (generator, discriminator) = (self.averaged_generator(), self.discriminator().valid());
         move |real| {
-            let (samples, device) = (real.dims()[0], real.device());
-            let fake = generator.forward(self.noise(samples, &device));
+            let (_, fake) = self.beside(&generator, &real)?;
             if let Some(judge) = &self.judge {
                 return judge.judge(real, fake);
             }

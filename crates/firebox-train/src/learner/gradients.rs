@@ -1,6 +1,6 @@
 //! What happens to the gradients of a model between the backward pass and the optimiser.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -41,12 +41,13 @@ impl ModuleVisitor for NormVisitor<'_> {
     }
 }
 
-/// The paths of the parameters whose gradients are not finite, in the model's order.
+/// The paths of the parameters whose gradients are not finite, in the model's order: of one that stands in
+/// several places, the first.
 pub(super) fn not_finite<M: Module>(model: &M, gradients: &GradientsParams) -> Vec<String> {
     let mut visit = FiniteVisitor { gradients, bad: HashSet::new() };
     model.visit(&mut visit);
-    let bad = visit.bad;
-    Paths::of(model).0.into_iter().filter(|(id, _)| bad.contains(id)).map(|(_, path)| path).collect()
+    let mut bad = visit.bad;
+    Paths::of(model).0.into_iter().filter(|(id, _)| bad.remove(id)).map(|(_, path)| path).collect()
 }
 
 struct FiniteVisitor<'a> {
@@ -149,32 +150,46 @@ impl ModuleVisitor for Adding<'_> {
     }
 }
 
-/// The gradients in parts that have a learning rate each: the factor of the last group whose beginning a parameter's path
-/// has, or 1.
+/// The gradients in parts that have a learning rate each, by the factors of the parameters whose factor is
+/// not 1.
 pub(super) fn by_factor<M: Module>(
     model: &M,
     mut gradients: GradientsParams,
-    groups: &[(String, f64)],
+    factors: &HashMap<ParamId, f64>,
 ) -> Vec<(f64, GradientsParams)> {
-    if groups.is_empty() {
+    if factors.is_empty() {
         return vec![(1.0, gradients)];
     }
-    let mut parts = BTreeMap::new();
-    let paths = Paths::of(model).0;
-    let mut seen = HashSet::new();
-    for (id, path) in &paths {
-        let factor =
-            groups.iter().rev().find(|(prefix, _)| lies_in(path, prefix)).map_or(1.0, |group| group.1);
-        if seen.insert(*id) {
-            parts.entry(factor.to_bits()).or_insert_with(HashSet::new).insert(*id);
+    let distinct: BTreeSet<u64> = factors.values().copied().chain([1.0]).map(f64::to_bits).collect();
+    let mut parts = Vec::new();
+    for bits in distinct {
+        let mut part = GradientsParams::new();
+        let wanted = |id: &ParamId| factors.get(id).copied().unwrap_or(1.0).to_bits() == bits;
+        model.visit(&mut Moving { from: &mut gradients, to: &mut part, wanted });
+        parts.push((f64::from_bits(bits), part));
+    }
+    parts
+}
+
+/// The factor of each parameter that a group reaches: that of the last group whose beginning its path has.
+///
+/// A parameter that stands in several places belongs to the groups of each. What groups say of its places
+/// must be one factor, or two paths with a factor each are returned.
+pub(super) fn factors(
+    paths: &Paths,
+    groups: &[(String, f64)],
+) -> Result<HashMap<ParamId, f64>, [(String, f64); 2]> {
+    let mut factors: HashMap<ParamId, (&str, f64)> = HashMap::new();
+    for (id, path) in &paths.0 {
+        let Some((_, factor)) = groups.iter().rev().find(|(prefix, _)| lies_in(path, prefix)) else {
+            continue;
+        };
+        let (other, own) = *factors.entry(*id).or_insert((path, *factor));
+        if own != *factor {
+            return Err([(other.to_owned(), own), (path.clone(), *factor)]);
         }
     }
-    let take = |(factor, members): (u64, HashSet<ParamId>)| {
-        let mut part = GradientsParams::new();
-        model.visit(&mut Moving { from: &mut gradients, to: &mut part, members });
-        (f64::from_bits(factor), part)
-    };
-    parts.into_iter().map(take).collect()
+    Ok(factors.into_iter().map(|(id, (_, factor))| (id, factor)).collect())
 }
 
 /// Whether a parameter's path is `prefix` or something within it.
@@ -182,15 +197,15 @@ pub(super) fn lies_in(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-struct Moving<'a> {
+struct Moving<'a, F> {
     from: &'a mut GradientsParams,
     to: &'a mut GradientsParams,
-    members: HashSet<ParamId>,
+    wanted: F,
 }
 
-impl ModuleVisitor for Moving<'_> {
+impl<F: Fn(&ParamId) -> bool> ModuleVisitor for Moving<'_, F> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.members.contains(&param.id)
+        if (self.wanted)(&param.id)
             && let Some(gradient) = self.from.remove::<D>(param.id)
         {
             self.to.register(param.id, gradient);

@@ -4,15 +4,15 @@ mod average;
 mod gradients;
 mod state;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
-use firebox_models::StateDict;
+use firebox_models::{StateDict, Ties};
 
 use self::average::Average;
-use self::gradients::{Clamped, GradientNorm, Scaled, Sum, by_factor, lies_in, map, not_finite};
+use self::gradients::{Clamped, GradientNorm, Scaled, Sum, by_factor, factors, lies_in, map, not_finite};
 use self::state::Paths;
 use crate::error::{Error, ErrorKind, check};
 use crate::optimizer::scale::with_factor;
@@ -20,14 +20,36 @@ use crate::readout::value_of;
 use crate::task::{StepContext, TaskState};
 
 /// A model and the optimiser that moves its parameters.
+///
+/// # Tied weights
+///
+/// A parameter that stands in several places of the model, such as an output layer that shares the
+/// embedding's weight, is one parameter in everything that a learner does: it has the sum of all places'
+/// gradients, which counts once in the norm, one state of the optimiser, under the path of its first place,
+/// and after each step all places hold the same numbers. A clone is the same parameter ([`Ties`]):
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::LanguageModelConfig;
+/// use firebox_train::{Learner, Sgd};
+///
+/// let mut model = LanguageModelConfig::new(50, 16, 16).init(&Device::default().autodiff())?;
+/// model.fc.weight = model.embedding.weight.clone();
+/// let learner = Learner::new(model, Sgd::new().init()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Learner<M> {
-    /// `None` only while the optimiser has it.
+    /// `None` while the optimiser has it, and after it has panicked with it.
     model: Option<M>,
+    /// The model's parameters that stand in several places.
+    ties: Ties,
     optimizer: ModuleOptimizer,
     clip_value: Option<f64>,
     clip: Option<Clip>,
     /// Learning rates as multiples of the step's, by the beginning of a parameter's path; the last one counts.
     groups: Vec<(String, f64)>,
+    /// What the groups come to for the parameters that they reach.
+    factors: HashMap<ParamId, f64>,
     average: Option<Average<M>>,
     /// The gradients of a step that waits for more batches.
     sum: Option<Sum>,
@@ -43,13 +65,21 @@ struct Clip {
 
 impl<M: Module> Learner<M> {
     /// The model should be on an autodiff device.
+    ///
+    /// Its tied weights are found here, and made one node of the graph again if a move to another device or
+    /// [`Module::train`] has parted them. Clones of a parameter that have different numbers by now are
+    /// parameters of their own ([`Ties::settled`]). Parameters that [`Module::to_device`] has made the
+    /// outcome of a copy, which no optimiser would move, are parameters again.
     pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
+        let (model, ties) = Ties::settled(leaves(model));
         Learner {
             model: Some(model),
+            ties,
             optimizer: optimizer.into(),
             clip_value: None,
             clip: None,
             groups: Vec::new(),
+            factors: HashMap::new(),
             average: None,
             sum: None,
             norm: None,
@@ -87,8 +117,12 @@ impl<M: Module> Learner<M> {
     /// Gives the parameters at or below a path, such as `fc2` or `fc2.bias`, a learning rate of their own: the step's times
     /// `factor`. Of several groups that a parameter belongs to the last one counts.
     ///
+    /// A parameter that stands in several places has the factor of the place that a group reaches, whichever
+    /// it is.
+    ///
     /// # Errors
-    /// [`ErrorKind::Config`] if no parameter is there, or `factor` is not a finite number of at least 0.
+    /// [`ErrorKind::Config`] if no parameter is there, `factor` is not a finite number of at least 0, or two
+    /// places of one parameter would have factors that differ.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
         check(
             factor.is_finite() && factor >= 0.0,
@@ -96,12 +130,16 @@ impl<M: Module> Learner<M> {
             "a number of at least 0",
             factor,
         )?;
-        let paths = Paths::of(self.model()).0;
-        if !paths.iter().any(|(_, other)| lies_in(other, path)) {
-            let have: Vec<_> = paths.into_iter().map(|(_, path)| path).collect();
+        let paths = Paths::of(self.model());
+        if !paths.0.iter().any(|(_, other)| lies_in(other, path)) {
+            let have: Vec<_> = paths.0.into_iter().map(|(_, path)| path).collect();
             return Err(Error::config("learning rate's group", &format!("one of {}", have.join(", ")), path));
         }
         self.groups.push((path.to_owned(), factor));
+        self.factors = factors(&paths, &self.groups).map_err(|[(one, first), (other, second)]| {
+            let one_factor = format!("one factor for {one} and {other}, which are one parameter");
+            Error::config("learning rate's factor", &one_factor, format!("{first} and {second}"))
+        })?;
         Ok(self)
     }
 
@@ -124,17 +162,24 @@ impl<M: Module> Learner<M> {
     }
 
     /// The model as it is now.
+    ///
+    /// # Panics
+    /// If the optimizer has panicked in a step, and the model was lost with it.
     pub fn model(&self) -> &M {
-        match &self.model {
-            Some(model) => model,
-            None => unreachable!("the optimiser panicked with the model"),
-        }
+        self.whole().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The model, unless an optimiser has panicked with it.
+    fn whole(&self) -> Result<&M, Error> {
+        let lost =
+            || Error::new(ErrorKind::Task, "there is no model: the optimizer panicked with it in a step");
+        self.model.as_ref().ok_or_else(lost)
     }
 
     /// The device of the first parameter that is trained; `None` for a model that has none.
     pub fn device(&self) -> Option<Device> {
         let mut first = FirstDevice::default();
-        self.model().visit(&mut first);
+        self.whole().ok()?.visit(&mut first);
         first.trained.or(first.any)
     }
 
@@ -157,7 +202,18 @@ impl<M: Module> Learner<M> {
     /// [`ErrorKind::NotFinite`] if one is infinite or not a number; it names the parameters. That batch has then changed
     /// nothing here; what other batches have added to the step stands. If each is finite and their mean isn't, the step is
     /// given up, and nothing waits for the next one.
+    ///
+    /// [`ErrorKind::Task`] if `weight` is not a finite number above 0, or the loss follows from no parameter
+    /// of this model that is trained; [`ErrorKind::Config`] if the context's learning rate is not a finite
+    /// number of at least 0. Then nothing was changed.
     pub fn learn(&mut self, loss: Tensor<1>, weight: f64, context: &StepContext) -> Result<(), Error> {
+        let lr = context.lr;
+        check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
+        if !(weight.is_finite() && weight > 0.0) {
+            let text = format!("weight of a batch: expected a number above 0, got {weight}");
+            return Err(Error::new(ErrorKind::Task, text));
+        }
+        self.check_loss(&loss)?;
         let value = value_of(&loss)?;
         let found = match value.is_finite() {
             false => {
@@ -166,6 +222,7 @@ impl<M: Module> Learner<M> {
             true => {
                 let gradients = GradientsParams::from_grads(loss.backward(), self.model());
                 let norm = GradientNorm::of(self.model(), &gradients);
+                self.check_gradients(&norm)?;
                 self.finite(&gradients, &norm).map(|()| (gradients, norm))
             }
         };
@@ -201,7 +258,39 @@ impl<M: Module> Learner<M> {
         failure
     }
 
+    /// Fails if there is no model to learn, or nothing of it would learn from a loss.
+    fn check_loss(&self, loss: &Tensor<1>) -> Result<(), Error> {
+        let model = self.whole()?;
+        if loss.is_tracked() {
+            return Ok(());
+        }
+        // Either the model is where nothing has gradients, or none of it is to have some.
+        let why = match model.devices().iter().any(Device::is_autodiff) {
+            true => "no parameter that it follows from is trained",
+            false => "the model is on a device without autodiff: make it on `device.autodiff()`",
+        };
+        Err(Error::new(
+            ErrorKind::Task,
+            format!("loss: expected one that has gradients, got one without: {why}"),
+        ))
+    }
+
+    /// Fails if a loss has left no gradient with any parameter: a step would do nothing, without a word.
+    fn check_gradients(&self, norm: &GradientNorm) -> Result<(), Error> {
+        match norm.parameters.is_empty() {
+            false => Ok(()),
+            true => {
+                let text = "loss: expected gradients of the learner's parameters, got none: it follows from another model's";
+                Err(Error::new(ErrorKind::Task, text))
+            }
+        }
+    }
+
     /// Moves the parameters along the gradients of `loss`, a single number.
+    ///
+    /// # Panics
+    /// If `loss` has no gradients, because the model is on a device without autodiff or nothing of it is
+    /// trained; [`try_step`](Self::try_step) has errors instead.
     pub fn step(&mut self, loss: Tensor<1>, lr: f64) {
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
         self.follow(gradients, None, lr);
@@ -211,11 +300,15 @@ impl<M: Module> Learner<M> {
     /// `torch.nn.utils.clip_grad_norm_`, without clipping too.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] if a gradient is infinite or not a number; it names the parameters. Then nothing was
-    /// changed.
+    /// [`ErrorKind::NotFinite`] if a gradient is infinite or not a number; it names the parameters.
+    /// [`ErrorKind::Task`] if the loss follows from no parameter that is trained, [`ErrorKind::Config`] if
+    /// `lr` is not a finite number of at least 0. Then nothing was changed.
     pub fn try_step(&mut self, loss: Tensor<1>, lr: f64) -> Result<(), Error> {
+        check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
+        self.check_loss(&loss)?;
         let gradients = GradientsParams::from_grads(loss.backward(), self.model());
         let norm = GradientNorm::of(self.model(), &gradients);
+        self.check_gradients(&norm)?;
         self.finite(&gradients, &norm)?;
         self.follow(gradients, Some(norm), lr);
         Ok(())
@@ -264,11 +357,13 @@ impl<M: Module> Learner<M> {
             }
         }
         let mut taken = 0;
-        for (group, part) in by_factor(&model, gradients, &self.groups) {
+        for (group, part) in by_factor(&model, gradients, &self.factors) {
             let (moved, count) = with_factor(factor, || self.optimizer.step(lr * group, model, part));
             model = moved;
             taken += count;
         }
+        // The optimiser has moved the first place of each.
+        model = self.ties.retie(model);
         if let (Some(clip), Some(norm)) = (&mut self.clip, norm)
             && taken == norm.parameters.len()
         {
@@ -284,16 +379,18 @@ impl<M: Module> Learner<M> {
     /// `name.ema`.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if a step waits for more batches. If the optimiser's state has no form as tensors, who asks
-    /// for it gets that error.
+    /// [`ErrorKind::Checkpoint`] if a step waits for more batches, [`ErrorKind::Task`] if the optimizer has
+    /// panicked with the model. If the optimiser's state has no form as tensors, who asks for it gets that
+    /// error.
     pub fn save(&self, name: &str, state: &mut TaskState) -> Result<(), Error> {
         if self.sum.is_some() {
             let text = format!("{name}: a step that waits for more batches can't be saved");
             return Err(Error::new(ErrorKind::Checkpoint, text));
         }
-        state.insert(name, StateDict::of(self.model()));
+        let model = self.whole()?;
+        state.insert(name, StateDict::of(model));
         // Its moments are never changed in place while somebody else holds them.
-        let (optimizer, paths) = (self.optimizer.clone(), Paths::of(self.model()));
+        let (optimizer, paths) = (self.optimizer.clone(), Paths::of(model));
         state.insert_later(format!("{name}.optimizer"), move || state::of(&optimizer, &paths));
         if let Some(average) = self.average.as_ref().and_then(|average| average.model.as_ref()) {
             state.insert(format!("{name}.ema"), StateDict::of(average));
@@ -304,14 +401,15 @@ impl<M: Module> Learner<M> {
     /// Takes model, optimiser state and moving average back from a task's state.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] that lists every tensor that is missing, left over or misshapen; then
-    /// nothing was changed.
+    /// [`ErrorKind::Checkpoint`] that lists every tensor that is missing, left over or misshapen, and those
+    /// that differ and are one parameter here; then nothing was changed. [`ErrorKind::Task`] if the optimizer
+    /// has panicked with the model.
     pub fn load(&mut self, name: &str, state: &TaskState) -> Result<(), Error> {
         let applied = |name: &str, model: M| {
             let wrong = |error| Error::new(ErrorKind::Checkpoint, name).caused_by(error);
             state.get(name)?.apply(model).map_err(wrong)
         };
-        let model = applied(name, self.model().clone())?;
+        let model = applied(name, self.whole()?.clone())?;
         let optimizer_name = format!("{name}.optimizer");
         let optimizer =
             state::restored(&self.optimizer, &model, &optimizer_name, state.get(&optimizer_name)?)?;
@@ -335,6 +433,34 @@ impl<M: Module> Learner<M> {
 }
 
 /// The devices of the first parameter that is trained, and of the first one at all.
+/// The model with leaves of the graph of gradients for parameters, if some aren't.
+fn leaves<M: Module>(model: M) -> M {
+    let mut found = Grown(false);
+    model.visit(&mut found);
+    if found.0 { model.map(&mut Leaves) } else { model }
+}
+
+/// Whether a parameter is the outcome of some operation, such as of a copy to another device.
+fn is_grown<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.is_initialized() && param.is_tracked() && !param.is_require_grad()
+}
+
+struct Grown(bool);
+
+impl ModuleVisitor for Grown {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 |= is_grown(param);
+    }
+}
+
+struct Leaves;
+
+impl ModuleMapper for Leaves {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if is_grown(&param) { param.map(|tensor| tensor.detach().require_grad()) } else { param }
+    }
+}
+
 #[derive(Default)]
 struct FirstDevice {
     trained: Option<Device>,

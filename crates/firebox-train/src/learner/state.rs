@@ -1,5 +1,7 @@
 //! An optimiser's state as tensors with names.
 
+use std::collections::HashMap;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Bytes, DType, Element, Tensor, TensorData};
@@ -16,11 +18,11 @@ pub(super) fn of(optimizer: &ModuleOptimizer, paths: &Paths) -> Result<StateDict
     let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
     let record = optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
     let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
+    let first = paths.first_of_each();
     let key = |name: &str, mark: char| {
         let (id, field) = name.split_once('.')?;
         let id = id.parse::<u64>().map(ParamId::from).ok()?;
-        let path = paths.0.iter().find(|(other, _)| *other == id)?;
-        Some(format!("{}{mark}{field}", path.1))
+        Some(format!("{}{mark}{field}", first.get(&id)?))
     };
     let known =
         |name: &str, mark| key(name, mark).ok_or_else(|| unreadable(format!("{name} is of no parameter")));
@@ -45,13 +47,16 @@ pub(super) fn restored<M: Module>(
 ) -> Result<ModuleOptimizer, Error> {
     let refused = |text: String| Error::new(ErrorKind::Checkpoint, format!("{name}: {text}"));
     let paths = Paths::of(model);
+    // The state of a parameter in several places stands under the first; one under another is of another
+    // model.
+    let ids: HashMap<_, _> = paths.first_of_each().into_iter().map(|(id, path)| (path, id)).collect();
     let mut tensors = Vec::new();
     let mut scalars = Vec::new();
     let mut strangers = Vec::new();
     for (key, data) in state.iter() {
         let known = key.split_once([TENSOR, SCALAR]).and_then(|(path, field)| {
-            let (id, _) = paths.0.iter().find(|(_, other)| other == path)?;
-            Some((id.val(), format!("{}.{field}", id.val())))
+            let id = ids.get(path)?.val();
+            Some((id, format!("{id}.{field}")))
         });
         match (known, key.contains(SCALAR), tensor_to_scalar(data)) {
             (Some((_, field)), true, Some(scalar)) => scalars.push((field, scalar)),
@@ -69,7 +74,7 @@ pub(super) fn restored<M: Module>(
     for (field, scalar) in scalars {
         writer = writer.with_scalar(&field, scalar);
     }
-    for (id, path) in &paths.0 {
+    for (path, id) in &ids {
         writer = writer.with_metadata(&id.val().to_string(), path);
     }
     let bytes: Bytes = writer.into_bytes().map_err(|error| refused(error.to_string()))?;
@@ -116,7 +121,7 @@ fn tensor_to_scalar(data: &TensorData) -> Option<Scalar> {
     }
 }
 
-/// The path of each floating-point parameter.
+/// The path of each place of a floating-point parameter, in the module's order.
 #[derive(Default)]
 pub(super) struct Paths(pub(super) Vec<(ParamId, String)>);
 
@@ -125,6 +130,11 @@ impl Paths {
         let mut visit = PathVisitor::default();
         model.visit(&mut visit);
         visit.paths
+    }
+
+    /// The path of each parameter: of one that stands in several places, the first.
+    pub(super) fn first_of_each(&self) -> HashMap<ParamId, &str> {
+        self.0.iter().rev().map(|(id, path)| (*id, path.as_str())).collect()
     }
 }
 

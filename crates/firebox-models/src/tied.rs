@@ -1,0 +1,198 @@
+//! Parameters that stand in several places of a module.
+
+use std::any::Any;
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+
+/// The places of a module that hold one parameter: tied weights.
+///
+/// A clone of a [`Param`] is the same parameter, with the same identifier, as in PyTorch a tensor that is
+/// assigned to two modules is the same tensor: `model.fc.weight = model.embedding.weight.clone()` ties them.
+/// But Burn's optimisers, mappers and moves between devices treat each place alone, and leave the others
+/// behind. [`retie`](Self::retie) puts them together again; a `Learner` of `firebox-train` does that by
+/// itself.
+///
+/// A module that stands in two places has its parameters tied. Its buffers, such as running means, are each
+/// place's own.
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::tensor::Device;
+/// use firebox_models::{LanguageModelConfig, StateDict, Ties};
+///
+/// let mut model = LanguageModelConfig::new(50, 16, 16).init(&Device::default())?;
+/// model.fc.weight = model.embedding.weight.clone();
+/// let ties = Ties::of(&model);
+/// assert_eq!(ties.groups().collect::<Vec<_>>(), [["embedding.weight", "fc.weight"]]);
+///
+/// // A file needs only one of the names, and what it has for both must be equal.
+/// let weights = StateDict::of(&model);
+/// let model = ties.retie(weights.apply(model)?);
+/// assert_eq!(ties.num_params(&model), model.num_params() - 50 * 16);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Ties {
+    /// In the order of their first places.
+    groups: Vec<Group>,
+}
+
+#[derive(Clone, Debug)]
+struct Group {
+    id: ParamId,
+    /// At least two, in the module's order.
+    paths: Vec<String>,
+    /// Elements of a float parameter; of others, which [`Module::num_params`] doesn't count, 0.
+    elements: usize,
+}
+
+impl Ties {
+    /// The parameters of `module` that stand in several places; nothing is read from the device.
+    pub fn of<M: Module>(module: &M) -> Self {
+        let mut collect = Collect::default();
+        module.visit(&mut collect);
+        Ties { groups: collect.groups.into_iter().filter(|group| group.paths.len() > 1).collect() }
+    }
+
+    /// The module, and its ties, with an identifier for each parameter that differs from the one that it was
+    /// cloned from.
+    ///
+    /// Two places with one identifier and different numbers are no longer one parameter, such as a layer that
+    /// was cloned and then changed. The later one gets an identifier of its own, so that each is trained by
+    /// its own gradient. Only parameters that are trained are looked at. If there are ties, their numbers are
+    /// read from the device.
+    pub fn settled<M: Module>(module: M) -> (M, Self) {
+        let ties = Self::of(&module);
+        if ties.is_empty() {
+            return (module, ties);
+        }
+        let mut settle = Settle { known: ties.ids(Vec::new) };
+        let module = module.map(&mut settle);
+        let ties = Self::of(&module);
+        (ties.retie(module), ties)
+    }
+
+    /// Whether each parameter stands in one place only.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The paths of each parameter that stands in several places, in the module's order.
+    pub fn groups(&self) -> impl Iterator<Item = &[String]> {
+        self.groups.iter().map(|group| group.paths.as_slice())
+    }
+
+    /// The module with the first place's tensor in all places, bit for bit and as one node of the graph of
+    /// gradients.
+    ///
+    /// Only float parameters that are trained are touched: the others don't move. To be called after whatever
+    /// treats the places one by one: a step of an optimiser, a move to another device, [`Module::train`].
+    pub fn retie<M: Module>(&self, module: M) -> M {
+        if self.is_empty() {
+            return module;
+        }
+        module.map(&mut Retie { firsts: self.ids(|| None) })
+    }
+
+    /// [`Module::num_params`], with what stands in several places counted once, as PyTorch's `parameters()`
+    /// has it.
+    pub fn num_params<M: Module>(&self, module: &M) -> usize {
+        let again: usize = self.groups.iter().map(|group| (group.paths.len() - 1) * group.elements).sum();
+        module.num_params().saturating_sub(again)
+    }
+
+    fn ids<T>(&self, value: impl Fn() -> T) -> HashMap<ParamId, T> {
+        self.groups.iter().map(|group| (group.id, value())).collect()
+    }
+}
+
+#[derive(Default)]
+struct Collect {
+    path: Vec<String>,
+    groups: Vec<Group>,
+    place: HashMap<ParamId, usize>,
+}
+
+impl Collect {
+    fn add(&mut self, id: ParamId, elements: usize) {
+        let path = self.path.join(".");
+        let place = *self.place.entry(id).or_insert(self.groups.len());
+        match self.groups.get_mut(place) {
+            Some(group) => group.paths.push(path),
+            None => self.groups.push(Group { id, paths: vec![path], elements }),
+        }
+    }
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.add(param.id, param.lazy_shape().num_elements());
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.add(param.id, 0);
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.add(param.id, 0);
+    }
+}
+
+/// Whether an optimiser would move a parameter. One that was never used has one value for all its clones,
+/// which nobody need make.
+fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.is_initialized() && param.is_require_grad()
+}
+
+struct Settle {
+    /// The numbers seen under an identifier, and the identifier of each that is to be.
+    known: HashMap<ParamId, Vec<(TensorData, ParamId)>>,
+}
+
+impl ModuleMapper for Settle {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(known) = self.known.get_mut(&param.id).filter(|_| is_trained(&param)) else { return param };
+        let (id, tensor, mapper) = param.consume();
+        let data = tensor.to_data();
+        // By bytes: NaN in two places is the same, too.
+        let id = match known.iter().find(|(other, _)| *other == data) {
+            Some((_, id)) => *id,
+            None => {
+                let id = if known.is_empty() { id } else { ParamId::new() };
+                known.push((data, id));
+                id
+            }
+        };
+        Param::from_mapped_value(id, tensor, mapper)
+    }
+}
+
+struct Retie {
+    /// The first place of each, a `Param<Tensor<D>>`, once it was met.
+    firsts: HashMap<ParamId, Option<Box<dyn Any>>>,
+}
+
+impl ModuleMapper for Retie {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(first) = self.firsts.get_mut(&param.id) else { return param };
+        match first {
+            Some(first) => first.downcast_ref().cloned().unwrap_or(param),
+            None => {
+                if is_trained(&param) {
+                    *first = Some(Box::new(param.clone()));
+                }
+                param
+            }
+        }
+    }
+}
