@@ -11,8 +11,8 @@ use firebox_models::Forward;
 
 use crate::error::Error;
 use crate::learner::Learner;
-use crate::metrics::{Confusion, Metrics, accuracy};
-use crate::readout::{floats, integers};
+use crate::metrics::{Metrics, Predictions, accuracy};
+use crate::readout::floats;
 use crate::task::{Goal, StepContext, Task, TaskState};
 
 /// Trains a model that maps inputs of type `I` to logits `[batch, classes]` by the mean cross-entropy with the classes:
@@ -82,10 +82,9 @@ where
         let model = self.learner.averaged();
         move |(inputs, classes)| {
             let logits = model.forward(inputs);
-            into.outputs = logits.dims()[1];
-            into.classes.extend(integers(classes.clone())?);
-            into.probabilities.extend(floats(softmax(logits.clone(), 1))?);
-            judge(&logits, &classes, cross_entropy(logits.clone(), classes.clone()))
+            let metrics = judge(&logits, &classes, cross_entropy(logits.clone(), classes.clone()))?;
+            into.extend(&logits, &classes)?;
+            Ok(metrics)
         }
     }
 
@@ -148,36 +147,4 @@ fn judge(logits: &Tensor<2>, classes: &Tensor<1, Int>, loss: Tensor<1>) -> Resul
     let loss = floats(loss)?[0];
     let accuracy = accuracy(logits, classes)?;
     Ok(Metrics::of(samples).with_mean("loss", f64::from(loss)).with("accuracy", accuracy))
-}
-
-/// What a classifier says of some samples, and what is true.
-#[derive(Clone, Debug, Default)]
-pub struct Predictions {
-    /// The true class of each sample.
-    pub classes: Vec<usize>,
-    outputs: usize,
-    probabilities: Vec<f32>,
-}
-
-impl Predictions {
-    /// The probabilities of all classes for one sample.
-    pub fn probabilities(&self, sample: usize) -> &[f32] {
-        &self.probabilities[sample * self.outputs..][..self.outputs]
-    }
-
-    /// The likeliest classes of a sample with their probabilities, best first.
-    pub fn likeliest(&self, sample: usize) -> Vec<(usize, f32)> {
-        let mut ranked: Vec<_> = self.probabilities(sample).iter().copied().enumerate().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        ranked
-    }
-
-    /// Which class was taken for which.
-    pub fn confusion(&self) -> Confusion {
-        let mut confusion = Confusion::new(self.outputs);
-        for (sample, &class) in self.classes.iter().enumerate() {
-            confusion.count(class, self.likeliest(sample)[0].0);
-        }
-        confusion
-    }
 }
