@@ -211,7 +211,7 @@ fn train(
         .curve("loss")?
         .curve("accuracy")?
         .data_wait()?
-        .confusion(&predictions.confusion(), &fashion_mnist::CLASSES)
+        .confusion(&predictions.confusion()?, &fashion_mnist::CLASSES)
         .gallery("Taken for something else", &pictures(&test, &predictions, false)?)?
         .gallery("Recognised", &pictures(&test, &predictions, true)?)?
         .write(&run.report())?;

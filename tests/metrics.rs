@@ -48,7 +48,7 @@ impl Data {
         let guesses = logits.clone().argmax(1).try_into_vec_as::<i64>().unwrap();
         let mut confusion = Confusion::new(CLASSES);
         for (&class, guess) in self.classes[from..to].iter().zip(guesses) {
-            confusion.count(class as usize, guess as usize);
+            confusion.count(class as usize, guess as usize).unwrap();
         }
         let score = |score, average| Quantity::ClassScore(confusion.score(score, average).unwrap());
         let scores: Vec<_> =

@@ -55,8 +55,12 @@ pub struct RunState {
     pub running_wait_s: f64,
     /// The best checkpoints so far, as many as are kept, the best one first.
     pub best: Vec<Best>,
-    /// Evaluations since the monitored metric was better than ever before.
+    /// Evaluations since the one of `reference`.
     pub stale: usize,
+    /// The last evaluation that counted as better, by [`min_delta`](crate::TrainerConfig::min_delta), than the one that did
+    /// before it.
+    #[serde(default)]
+    pub reference: Option<Best>,
     /// What the schedule remembers.
     #[serde(default)]
     pub schedule: Value,
@@ -100,6 +104,7 @@ impl RunState {
             running_wait_s: 0.0,
             best: Vec::new(),
             stale: 0,
+            reference: None,
             schedule: Value::Null,
             not_finite: 0,
             validated: None,

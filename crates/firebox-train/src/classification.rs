@@ -11,8 +11,8 @@ use firebox_models::{Forward, batch_norms};
 use crate::batch::{check_samples, cross_entropy_of, refused};
 use crate::error::Error;
 use crate::learner::Learner;
-use crate::metrics::{Confusion, Metrics, accuracy};
-use crate::readout::{floats, integers, value_of};
+use crate::metrics::{Metrics, Predictions, accuracy};
+use crate::readout::{floats, value_of};
 use crate::task::{Goal, StepContext, Task, TaskState};
 
 /// Trains a model that maps inputs of type `I` to logits `[batch, classes]` by the mean cross-entropy with the classes:
@@ -87,10 +87,9 @@ where
         let model = self.learner.averaged();
         move |(inputs, classes)| {
             let (logits, loss) = scored(&model, inputs, &classes)?;
-            into.outputs = logits.dims()[1];
-            into.classes.extend(integers(classes.clone())?);
-            into.probabilities.extend(floats(softmax(logits.clone(), 1))?);
-            judge(&logits, &classes, loss)
+            let metrics = judge(&logits, &classes, loss)?;
+            into.extend(&logits, &classes)?;
+            Ok(metrics)
         }
     }
 
@@ -172,36 +171,4 @@ fn judge(logits: &Tensor<2>, classes: &Tensor<1, Int>, loss: Tensor<1>) -> Resul
     let loss = value_of(&loss)?;
     let accuracy = accuracy(logits, classes)?;
     Ok(Metrics::of(samples).with_mean("loss", loss).with("accuracy", accuracy))
-}
-
-/// What a classifier says of some samples, and what is true.
-#[derive(Clone, Debug, Default)]
-pub struct Predictions {
-    /// The true class of each sample.
-    pub classes: Vec<usize>,
-    outputs: usize,
-    probabilities: Vec<f32>,
-}
-
-impl Predictions {
-    /// The probabilities of all classes for one sample.
-    pub fn probabilities(&self, sample: usize) -> &[f32] {
-        &self.probabilities[sample * self.outputs..][..self.outputs]
-    }
-
-    /// The likeliest classes of a sample with their probabilities, best first.
-    pub fn likeliest(&self, sample: usize) -> Vec<(usize, f32)> {
-        let mut ranked: Vec<_> = self.probabilities(sample).iter().copied().enumerate().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        ranked
-    }
-
-    /// Which class was taken for which.
-    pub fn confusion(&self) -> Confusion {
-        let mut confusion = Confusion::new(self.outputs);
-        for (sample, &class) in self.classes.iter().enumerate() {
-            confusion.count(class, self.likeliest(sample)[0].0);
-        }
-        confusion
-    }
 }

@@ -41,7 +41,7 @@ const COLUMNS: [&str; 9] =
     ["kind", "step", "epoch", "split", "seconds", "lr", "gradient_norm", "samples_per_s", "data_wait_s"];
 
 /// Fields that have no column.
-const LEFT_OUT: [&str; 2] = ["format_version", "data"];
+const LEFT_OUT: [&str; 3] = ["format_version", "not_finite", "data"];
 
 impl CsvLog {
     /// A table in a run's folder.

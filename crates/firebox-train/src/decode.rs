@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use firebox_models::{Beam, Hypothesis};
 
-use crate::metrics::{ErrorRate, Metrics, Quantity, edit_distance};
+use crate::error::{Error, ErrorKind};
+use crate::metrics::{ErrorRate, Mean, Metrics, Quantity, edit_distance};
 
 type References = Arc<dyn Fn(&[usize]) -> Vec<Vec<usize>> + Send + Sync>;
 
@@ -77,11 +78,20 @@ impl Decode {
         Translated { source, found, reference: nearest.1, edits: nearest.0 }
     }
 
-    pub(crate) fn add(&self, metrics: Metrics, translated: &[Translated]) -> Metrics {
+    /// Adds the rates of some samples. A name that is taken would put one number in the place of another.
+    pub(crate) fn add(&self, metrics: Metrics, translated: &[Translated]) -> Result<Metrics, Error> {
+        let [tokens, sequences] = self.names;
+        let taken = metrics.names().any(|name| name == tokens || name == sequences);
+        if taken || tokens == sequences {
+            let text = "Decode.names: expected two names that no other metric has";
+            let text = format!("{text}, got {tokens} and {sequences}");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         let mut rate = ErrorRate::default();
         translated.iter().for_each(|sample| rate.count(&sample.reference, &sample.found.tokens));
         let wrong = translated.iter().filter(|sample| sample.edits > 0).count();
-        metrics.with(self.names[0], Quantity::ErrorRate(rate)).with_sum(self.names[1], wrong as f64)
+        let wrong = Mean::of_sum(wrong as f64, translated.len() as f64);
+        Ok(metrics.with(tokens, Quantity::ErrorRate(rate)).with(sequences, Quantity::Mean(wrong)))
     }
 }
 
@@ -126,9 +136,22 @@ mod tests {
             assert_eq!((&translated.reference[..], translated.edits), (reference, edits));
             all.push(translated);
         }
-        let metrics = decode.add(Metrics::of(4), &all);
+        let metrics = decode.add(Metrics::of(4), &all).unwrap();
         // Edits by the tokens of the nearest references, and the words that equal none.
         assert_eq!(metrics.value("per"), Some(6.0 / 12.0));
         assert_eq!(metrics.value("wer"), Some(3.0 / 4.0));
+        assert_eq!(decode.add(Metrics::of(0), &[]).unwrap().values().count(), 0);
+    }
+
+    #[test]
+    fn a_rate_never_takes_the_place_of_another_metric() {
+        let metrics = || Metrics::of(4).with_mean("loss", 1.0);
+        for [tokens, sequences] in [["loss", "wer"], ["per", "loss"], ["per", "per"]] {
+            let decode = Decode::greedy(9).with_names(tokens, sequences);
+            let error = decode.add(metrics(), &[]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let text = "Decode.names: expected two names that no other metric has";
+            assert_eq!(error.to_string(), format!("{text}, got {tokens} and {sequences}"));
+        }
     }
 }

@@ -25,8 +25,10 @@ pub enum RecordKind {
     Epoch,
 }
 
-/// One line of `metrics.jsonl`. What does not apply is left out, and so is what is not a finite number, for which
-/// JSON has no word.
+/// One line of `metrics.jsonl`.
+///
+/// What does not apply is left out, and so is what is not a finite number, for which JSON has no word: the names of such are in
+/// the field `not_finite`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// What was measured.
@@ -55,7 +57,7 @@ pub struct Record {
 }
 
 /// What a record says beside its metrics, which have other names.
-pub(crate) const FIELDS: [&str; 11] = [
+pub(crate) const FIELDS: [&str; 12] = [
     "format_version",
     "kind",
     "step",
@@ -64,6 +66,7 @@ pub(crate) const FIELDS: [&str; 11] = [
     "seconds",
     "lr",
     "gradient_norm",
+    "not_finite",
     "samples_per_s",
     "data_wait_s",
     "data",
@@ -92,6 +95,11 @@ impl Serialize for Record {
         if let Some(norm) = self.gradient_norm.filter(|norm| norm.is_finite()) {
             map.serialize_entry("gradient_norm", &norm)?;
         }
+        let norm = self.gradient_norm.filter(|norm| !norm.is_finite()).map(|_| "gradient_norm");
+        let not_finite: Vec<_> = self.metrics.not_finite().map(|(name, _)| name).chain(norm).collect();
+        if !not_finite.is_empty() {
+            map.serialize_entry("not_finite", &not_finite)?;
+        }
         if self.samples_per_s.is_finite() {
             map.serialize_entry("samples_per_s", &self.samples_per_s)?;
         }
@@ -110,8 +118,8 @@ impl Serialize for Record {
 /// ```text
 /// Started [Resumed] Warning*
 ///   epoch*: EpochBegins
-///     step*: StepBegins [Warning] StepEnds Recorded [Validating Recorded Validated] [Saving]
-///     Recorded [Validating Recorded Validated] EpochEnds
+///     step*: StepBegins [Warning] StepEnds Recorded [Validating Recorded Warning* Validated] [Saving]
+///     Recorded Warning* [Validating Recorded Warning* Validated] EpochEnds
 ///     Saving
 /// [Interrupted | Finished] Ended
 /// ```
@@ -119,7 +127,7 @@ impl Serialize for Record {
 /// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written while training
 /// goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. An epoch that something cuts short
 /// has no `EpochEnds`. An error at any place is told by `Failed`, which is then the last event. [`Trainer::evaluate`] tells
-/// `Recorded` alone.
+/// `Recorded Warning*` alone: there is a warning for each metric of an epoch or an evaluation that is not finite.
 ///
 /// [`Trainer::evaluate`]: crate::Trainer::evaluate
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +181,7 @@ pub enum Event<'e> {
         state: &'e RunState,
         /// What was measured, as [`Recorded`](Event::Recorded) just before.
         record: &'e Record,
-        /// Whether the monitored metric is better than ever before, by as much as `min_delta` asks for.
+        /// Whether the monitored metric is better than the last one that was, by more than `min_delta`.
         improved: bool,
     },
     /// A step, an evaluation or an epoch is over.

@@ -65,7 +65,7 @@ mod translation;
 pub use adversarial::{Adversarial, AdversarialLoss, Judge};
 pub use backend::Backend;
 pub use checkpoint::{Best, Checkpoints, RunState};
-pub use classification::{Classification, Predictions};
+pub use classification::Classification;
 pub use csv_log::CsvLog;
 #[cfg(feature = "tui")]
 pub use dashboard::Dashboard;
@@ -80,8 +80,8 @@ pub use learner::Learner;
 pub use live_report::LiveReport;
 pub use lr_finder::{LrCurve, LrFinder, LrPoint};
 pub use metrics::{
-    Auroc, Average, ClassScore, Confusion, ErrorRate, FrechetDistance, Mean, Metrics, Quantity, RSquared,
-    Score, accuracy, edit_distance, spearman, token_accuracy, top_k,
+    Auroc, Average, ClassScore, Confusion, ErrorRate, FrechetDistance, Mean, Metrics, Predictions, Quantity,
+    RSquared, Score, accuracy, edit_distance, spearman, token_accuracy, top_k,
 };
 pub use optimizer::{Adam, AdamW, RmsProp, Sgd};
 pub use progress::Progress;

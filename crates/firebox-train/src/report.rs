@@ -253,7 +253,8 @@ impl Report {
         });
         self.body.push_str("<th>right</th></tr>");
         for class in 0..classes {
-            let total: usize = (0..classes).map(|predicted| confusion.get(class, predicted)).sum();
+            let decided: usize = (0..classes).map(|predicted| confusion.get(class, predicted)).sum();
+            let total = decided + confusion.undecided(class);
             let _ = write!(self.body, "<tr><th>{}</th>", name(class));
             for predicted in 0..classes {
                 let count = confusion.get(class, predicted);
@@ -270,6 +271,10 @@ impl Report {
             let _ = write!(self.body, "<td class=\"right\">{right:.1} %</td></tr>");
         }
         self.body.push_str("</table>");
+        let undecided: usize = (0..classes).map(|class| confusion.undecided(class)).sum();
+        if undecided > 0 {
+            let _ = write!(self.body, "<p>Taken for no class, as the model gave NaN: {undecided}.</p>");
+        }
         self
     }
 

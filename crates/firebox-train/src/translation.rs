@@ -274,7 +274,7 @@ fn judge(
     let samples = sources_read.into_iter().zip(targets).zip(found);
     let translated: Vec<_> =
         samples.map(|((source, target), found)| decode.compare(source, target, found)).collect();
-    let metrics = decode.add(metrics, &translated);
+    let metrics = decode.add(metrics, &translated)?;
     Ok((metrics, translated))
 }
 

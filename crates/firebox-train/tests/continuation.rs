@@ -194,7 +194,7 @@ fn a_loss_that_is_no_number_stops_any_task() {
     let outcome = run("validation", [1.0, f64::INFINITY]).unwrap();
     assert_eq!(
         outcome.warnings[0],
-        "after step 2: the monitored metric loss: expected a finite number, got inf"
+        "after step 2: loss of the validation data: expected a finite number, got inf"
     );
 }
 

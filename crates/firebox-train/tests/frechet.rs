@@ -69,6 +69,15 @@ fn closed_forms_are_met() {
         let got = distance(&real, &scaled, features).unwrap();
         assert!((got - expected).abs() < 1e-6 * expected, "{got}, {expected}");
     }
+    // More features than samples, and never below 0: sets that are equal but for their order.
+    for features in [2, 5, 16] {
+        let rows: Vec<Vec<f32>> = (0..4)
+            .map(|row| (0..features).map(|k| ((row * 7 + k * 5) % 11) as f32 / 3.0).collect())
+            .collect();
+        let turned: Vec<_> = rows.iter().rev().cloned().collect();
+        let got = distance(&rows.concat(), &turned.concat(), features).unwrap();
+        assert!((0.0..1e-6).contains(&got), "{features} features: {got}");
+    }
     // Features without any spread, as of units that never speak.
     assert!(close(distance(&[1.0, 2.0, 1.0, 2.0], &[1.0, 5.0, 1.0, 5.0], 2).unwrap(), 9.0));
 }

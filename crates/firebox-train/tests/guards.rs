@@ -13,8 +13,8 @@ use firebox_data::{
 };
 use firebox_models::{Forward, Linear, LinearConfig, StateDict, init};
 use firebox_train::{
-    Auroc, Error, ErrorKind, Goal, Learner, Metrics, Quantity, RunDir, Sgd, StepContext, Task, TaskState,
-    Trainer, TrainerConfig,
+    Auroc, Checkpoints, End, Error, ErrorKind, Event, Goal, Learner, Metrics, Outcome, Quantity, RunDir,
+    RunState, Sgd, StepContext, Task, TaskState, Trainer, TrainerConfig,
 };
 
 /// Burn's generator belongs to the process: tests that seed it take turns.
@@ -355,4 +355,174 @@ fn a_moving_average_is_not_dropped_by_a_resume_without_one() {
     let error = learner().load("model", &state).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checkpoint);
     assert!(error.to_string().contains("model.ema: the checkpoint has a moving average"), "{error}");
+}
+
+/// A task whose evaluations say what they are told to, one after the other.
+struct Says {
+    metric: &'static str,
+    goal: Goal,
+    values: Vec<f64>,
+    steps: usize,
+}
+
+impl Task for Says {
+    type Batch = Vec<i64>;
+
+    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+        self.steps = context.step + 1;
+        Ok(Metrics::of(batch.len()).with_mean("loss", 1.0))
+    }
+
+    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+        let value = self.values[self.steps - 1];
+        move |batch| Ok(Metrics::of(batch.len()).with_mean(self.metric, value))
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        (self.metric, self.goal)
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        let mut state = TaskState::default();
+        state.insert_value("steps", &self.steps)?;
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+        self.steps = state.value("steps")?;
+        Ok(())
+    }
+}
+
+/// A run of one step an epoch, with as many evaluations as values, in a folder: all at once, or going on after each `part`
+/// epochs.
+fn says(
+    path: &Path,
+    (metric, goal): (&'static str, Goal),
+    values: &[f64],
+    min_delta: f64,
+    part: usize,
+) -> (Outcome, RunState, Vec<String>) {
+    let mut done = 0;
+    let mut warnings = Vec::new();
+    loop {
+        done = (done + part).min(values.len());
+        let run = match path.exists() {
+            true => RunDir::open(path).unwrap().resume().unwrap(),
+            false => RunDir::create(path).unwrap(),
+        };
+        let mut config = TrainerConfig::new();
+        (config.max_epochs, config.patience, config.min_delta) = (done as u64, Some(3), min_delta);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&heard);
+        let callback = move |event: &Event<'_>| {
+            if let Event::Warning(text) = event {
+                told.lock().unwrap().push((*text).to_owned());
+            }
+            Ok(())
+        };
+        let mut task = Says { metric, goal, values: values.to_vec(), steps: 0 };
+        let outcome = Trainer::new(&run, &Device::default())
+            .config(config)
+            .resume(done > part)
+            .callback(callback)
+            .fit(&mut task, &loader(numbers(4)), &loader(numbers(8)))
+            .unwrap();
+        assert_eq!(outcome.warnings, *heard.lock().unwrap());
+        warnings.extend(outcome.warnings.iter().cloned());
+        if outcome.end == End::Stale || done == values.len() {
+            let (state, _) = Checkpoints::new(run.checkpoints()).load("last").unwrap();
+            return (outcome, state, warnings);
+        }
+    }
+}
+
+#[test]
+fn patience_compares_with_the_last_value_that_counted_as_better() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let falling: Vec<_> = (0..12).map(|epoch| 1.0 - 0.006 * f64::from(epoch)).collect();
+    // By 0.006 each they never add up to 0.05 in three.
+    let rising: Vec<_> = falling.iter().map(|value| -value).collect();
+    for part in [1, 2, 5, 12] {
+        let run = |name: &str, goal, values: &[f64], min_delta| {
+            says(&folder.path().join(format!("{name}{part}")), ("loss", goal), values, min_delta, part)
+        };
+        // Keras and Lightning call every other one better, and never stop.
+        for (name, goal, values) in [("falls", Goal::Minimise, &falling), ("rises", Goal::Maximise, &rising)]
+        {
+            let (outcome, state, _) = run(name, goal, values, 0.01);
+            assert_eq!((outcome.steps, outcome.end), (12, End::Complete), "{name}, parts of {part}");
+            // The best checkpoint is that of the best value, whatever counted.
+            assert_eq!((outcome.best.unwrap().step, state.stale), (12, 1));
+            assert_eq!(state.reference.unwrap().step, 11);
+        }
+        let (outcome, state, _) = run("slow", Goal::Minimise, &falling, 0.05);
+        assert_eq!((outcome.steps, outcome.end), (4, End::Stale), "parts of {part}");
+        assert_eq!((outcome.best.unwrap().step, state.stale), (4, 3));
+        assert_eq!(state.reference.unwrap().step, 1);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_said_and_never_the_best() {
+    let _alone = draws();
+    for (number, bad) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].into_iter().enumerate() {
+        for goal in [Goal::Maximise, Goal::Minimise] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("run");
+            let (outcome, _, warnings) = says(&path, ("score", goal), &[bad, 0.5, bad], 0.0, 1);
+            assert_eq!(outcome.best.unwrap().step, 2, "{bad} {goal:?}");
+            let best = Checkpoints::new(path.join("checkpoints")).load("best").unwrap().0;
+            assert_eq!(best.step, 2);
+            let text = |step| {
+                format!(
+                    "after step {step}: score of the validation data: expected a finite number, got {bad}"
+                )
+            };
+            assert_eq!(warnings, [text(1), text(3)]);
+            // The records have no such number, and say which one it is that they lack.
+            let records = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+            let records = records.lines().map(|line| serde_json::from_str(line).unwrap());
+            let valid: Vec<serde_json::Value> =
+                records.filter(|record: &serde_json::Value| record["split"] == "valid").collect();
+            assert_eq!(valid.len(), 3, "{number}");
+            assert_eq!((&valid[0]["not_finite"], valid[0].get("score")), (&["score"][..].into(), None));
+            assert_eq!((valid[1].get("not_finite"), &valid[1]["score"]), (None, &0.5.into()));
+
+            let path = folder.path().join("never");
+            let (outcome, state, _) = says(&path, ("score", goal), &[bad; 5], 0.0, 5);
+            assert_eq!((outcome.end, outcome.steps), (End::Stale, 3));
+            assert!(outcome.best.is_none() && state.best.is_empty() && state.reference.is_none());
+            let error = Checkpoints::new(path.join("checkpoints")).load("best").unwrap_err();
+            assert!(error.to_string().contains("best: no such checkpoint"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_by_hand_says_what_is_not_finite() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(folder.path()).unwrap();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&heard);
+    let mut trainer = Trainer::new(&run, &Device::default()).callback(move |event: &Event<'_>| {
+        if let Event::Warning(text) = event {
+            told.lock().unwrap().push((*text).to_owned());
+        }
+        Ok(())
+    });
+    let measure = |batch: Vec<i64>| {
+        let auroc = Auroc::of(&[f32::NAN, 0.5], &[true, false]).unwrap();
+        let metrics = Metrics::of(batch.len()).with_mean("loss", 1.0).with_mean("ratio", f64::NEG_INFINITY);
+        Ok(metrics.with("auroc", Quantity::Auroc(auroc)))
+    };
+    trainer.evaluate(&loader(numbers(8)), "test", measure).unwrap();
+    let expected = [
+        "auroc of the test data: expected a finite number, got NaN",
+        "ratio of the test data: \
+                    expected a finite number, got -inf",
+    ];
+    assert_eq!(*heard.lock().unwrap(), expected.map(|text| format!("after step 0: {text}")));
 }

@@ -6,7 +6,9 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_dataset::InMemDataset;
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Linear, LinearConfig, init};
-use firebox_train::{Adam, Classification, Error, ErrorKind, Predictions, RunDir, Trainer};
+use firebox_train::{
+    Adam, Average, Classification, Confusion, Error, ErrorKind, Predictions, Report, RunDir, Score, Trainer,
+};
 
 type Points = OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>>;
 
@@ -70,4 +72,52 @@ fn an_error_of_a_prediction_ends_them() {
         if batches < 3 { Ok(()) } else { Err(Error::new(ErrorKind::Task, "no answer")) }
     });
     assert_eq!((error.unwrap_err().to_string().as_str(), batches), ("no answer", 3));
+}
+
+#[test]
+fn a_sample_that_a_model_gives_nan_for_is_taken_for_no_class() {
+    let (_folder, _trainer, task) = trained();
+    let device = Device::default();
+    let inputs = |rows: [[f32; 2]; 4]| Tensor::<2>::from_data(rows, &device);
+    let batch = |number: f32| inputs([[1.0, 0.5], [number, 0.5], [-1.0, 0.5], [0.0, 0.1]]);
+    let classes = Tensor::<1, Int>::from_data([0, 0, 2, 1], &device);
+    let mut whole = Predictions::default();
+    let metrics = task.predictor(&mut whole)((batch(1.0), classes.clone())).unwrap();
+    let mut spoilt = Predictions::default();
+    let worse = task.predictor(&mut spoilt)((batch(f32::NAN), classes.clone())).unwrap();
+    let taken = |predictions: &Predictions| [0, 1, 2, 3].map(|sample| predictions.predicted(sample));
+    let [first, second, third, fourth] = taken(&whole);
+    assert_eq!((first, second.is_some()), (second, true));
+    assert_eq!(taken(&spoilt), [first, None, third, fourth]);
+    // Right or wrong, the counts are those of the accuracy.
+    for (predictions, metrics) in [(&whole, &metrics), (&spoilt, &worse)] {
+        let confusion = predictions.confusion().unwrap();
+        let right: usize = (0..3).map(|class| confusion.get(class, class)).sum();
+        assert_eq!(metrics.value("accuracy"), Some(right as f64 / 4.0));
+        let recall = confusion.score(Score::Recall, Average::Micro).unwrap();
+        assert_eq!(metrics.value("accuracy"), recall.value());
+    }
+    let confusion = spoilt.confusion().unwrap();
+    assert_eq!([0, 1, 2].map(|class| confusion.undecided(class)), [1, 0, 0]);
+    let page = |confusion: &Confusion| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.html");
+        Report::new("Test").confusion(confusion, &["a", "b", "c"]).write(&path).unwrap();
+        std::fs::read_to_string(path).unwrap()
+    };
+    assert!(page(&confusion).contains("Taken for no class, as the model gave NaN: 1."));
+    assert!(!page(&whole.confusion().unwrap()).contains("Taken for no class"));
+    assert!(spoilt.probabilities(1).iter().all(|probability| probability.is_nan()));
+    assert_eq!((spoilt.likeliest(1).len(), spoilt.predicted(4)), (3, None));
+    let best = spoilt.likeliest(0);
+    assert_eq!(Some(best[0].0), first);
+    assert!(best.is_sorted_by(|a, b| a.1 >= b.1));
+
+    // What somebody has changed since is no longer the model's.
+    spoilt.classes[0] = 3;
+    let error = spoilt.confusion().unwrap_err();
+    assert_eq!(error.to_string(), "confusion: expected a class below 3, got 3");
+    spoilt.classes.pop();
+    let error = spoilt.confusion().unwrap_err();
+    assert_eq!(error.to_string(), "predictions: expected a class for each of 4 samples, got 3");
 }

@@ -346,7 +346,10 @@ fn what_is_not_finite_ends_the_run_with_its_samples_or_is_left_out() {
     // The parameters are lost after the first step: all the others are left out, and the evaluation says what it sees.
     let outcome = outcome.unwrap();
     assert_eq!((outcome.steps, outcome.not_finite), (BATCHES, BATCHES - 1));
-    assert_eq!(warnings.len(), BATCHES - 1, "{warnings:?}");
+    assert_eq!(warnings.len(), BATCHES, "{warnings:?}");
+    let last =
+        format!("after step {BATCHES}: loss of the validation data: expected a finite number, got NaN");
+    assert_eq!(warnings[BATCHES - 1], last);
     let text = fs::read_to_string(folder.path().join("skip/metrics.jsonl")).unwrap();
     assert!(!text.contains("null"), "what does not apply is left out");
 }

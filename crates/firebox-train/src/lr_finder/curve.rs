@@ -233,6 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_that_stands_still_suggests_no_fall() {
+        for loss in [0.0, 2.0, -2.0, 1e300] {
+            let still = curve(finder(20, 0.9), [loss; 20]);
+            assert_eq!(still.steps(), 20, "{loss}");
+            let first = still.smoothed(0);
+            assert!(still.points().iter().all(|point| (point.smoothed - first).abs() <= first.abs() * 1e-14));
+            assert!(still.steepest().is_none_or(|lr| still.points().iter().any(|point| point.lr == lr)));
+        }
+        assert_eq!(curve(finder(20, 0.0), [2.0; 20]).steepest(), None);
+        // The most steps, and a mean that hardly moves: rates and averages are numbers all the same.
+        let long = curve(finder(usize::MAX, 1.0 - f64::EPSILON), [2.0, 1.0, 0.5, 0.25]);
+        assert!(long.points().iter().all(|point| point.lr == 1e-6 && point.smoothed.is_finite()), "{long:?}");
+        assert_eq!(long.steepest(), None);
+    }
+
+    #[test]
     fn impossible_settings_are_refused() {
         let finder = LrFinder::new;
         for (error, text) in [
@@ -244,6 +260,10 @@ mod tests {
             (
                 finder().with_range(0.1, f64::INFINITY),
                 "LrFinder.max_lr: expected a number above min_lr, which is 0.1, got inf",
+            ),
+            (
+                finder().with_range(1e-300, 1e300),
+                "LrFinder.max_lr: expected at most 1.7976931348623157e308 times min_lr, which is 1e-300, got 1e300",
             ),
             (finder().with_steps(1), "LrFinder.steps: expected at least 2 steps, got 1"),
             (finder().with_smoothing(1.0), "LrFinder.smoothing: expected a number from 0, below 1, got 1"),

@@ -44,11 +44,14 @@ impl LrFinder {
     /// The first and the last rate.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless both are finite numbers above 0, the second one larger.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless both are finite numbers above 0, the second one larger, and
+    /// how many times larger it is a finite number, too.
     pub fn with_range(mut self, min_lr: f64, max_lr: f64) -> Result<Self, Error> {
         check(min_lr.is_finite() && min_lr > 0.0, "LrFinder.min_lr", "a number above 0", min_lr)?;
         let above = format!("a number above min_lr, which is {min_lr}");
         check(max_lr.is_finite() && max_lr > min_lr, "LrFinder.max_lr", &above, max_lr)?;
+        let most = format!("at most {:e} times min_lr, which is {min_lr:e}", f64::MAX);
+        check((max_lr / min_lr).is_finite(), "LrFinder.max_lr", &most, format!("{max_lr:e}"))?;
         (self.min_lr, self.max_lr) = (min_lr, max_lr);
         Ok(self)
     }

@@ -39,8 +39,12 @@ fn draw(curve: &LrCurve) -> Result<String, String> {
     });
     let (low, high) = range(&mut points[..=lowest].iter().map(|point| point.smoothed));
     let low = low.min(range(&mut points.iter().map(|point| point.loss)).0);
-    let margin = ((high - low) * 0.1).max(1e-9);
+    // Where all losses are the same, a margin in terms of their size: less would be lost in rounding.
+    let margin = ((high - low) * 0.1).max(1e-9).max(high.abs().max(low.abs()) * 1e-9);
     let (low, high) = (low - margin, high + margin);
+    if !(high - low).is_finite() {
+        return Ok("<p>The losses are too far apart to be drawn.</p>".to_owned());
+    }
     let series = |of: fn(&super::LrPoint) -> f64| {
         points.iter().map(move |point| (point.lr, of(point).min(high))).collect::<Vec<_>>()
     };
@@ -96,4 +100,31 @@ fn draw(curve: &LrCurve) -> Result<String, String> {
         root.present().map_err(text)?;
     }
     Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lr_finder::LrFinder;
+
+    #[test]
+    fn any_curve_is_drawn() {
+        let finder = LrFinder::new().with_divergence(f64::INFINITY).unwrap().with_smoothing(0.0).unwrap();
+        for losses in [
+            vec![],
+            vec![2.0],
+            vec![0.0; 30],
+            vec![1e20; 30],
+            vec![-1e300; 30],
+            vec![1e300, -1e300, 1.0],
+            vec![f64::MAX, f64::MIN, f64::MAX],
+            vec![5e-324; 30],
+            vec![f64::NAN],
+        ] {
+            let mut curve = LrCurve::new(&finder);
+            losses.iter().for_each(|&loss| curve.add(loss));
+            let chart = draw(&curve).unwrap();
+            assert!(chart.starts_with('<') && !chart.contains("NaN"), "{losses:?}: {chart}");
+        }
+    }
 }

@@ -36,7 +36,7 @@ impl Auroc {
         Ok(auroc)
     }
 
-    /// The area; `None` unless there are samples of both classes. Not a number if a score is none.
+    /// The area; `None` unless there are samples of both classes, NaN if a score is NaN.
     pub fn value(&self) -> Option<f64> {
         let (positives, negatives) = (self.positives.len(), self.negatives.len());
         if positives == 0 || negatives == 0 {

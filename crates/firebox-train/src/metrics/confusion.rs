@@ -1,14 +1,30 @@
 //! Which class was taken for which.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
 /// How often each class was taken for which.
+///
+/// A sample may have been taken for none, as where a diverged model gives NaN: it counts among the samples of its class, so
+/// that accuracy and recall fall, and among the predicted ones of none.
+///
+/// ```
+/// # use firebox_train::{Average, Confusion, Score};
+/// let mut confusion = Confusion::new(2);
+/// confusion.count(0, 0)?;
+/// confusion.count(0, None)?;
+/// let recall = confusion.score(Score::Recall, Average::Class(0))?;
+/// assert_eq!(recall.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confusion {
     classes: usize,
-    counts: Vec<usize>,
+    /// By true and predicted class, without those that never met.
+    counts: BTreeMap<(usize, Option<usize>), usize>,
 }
 
 /// What is asked of each class.
@@ -29,7 +45,7 @@ pub enum Score {
 pub enum Average {
     /// The mean over the classes that were there or were predicted.
     Macro,
-    /// Over all samples at once. Where each sample has one class, all three scores are the accuracy.
+    /// Over all samples at once. Where each sample was taken for a class, all three scores are the accuracy.
     Micro,
     /// One class alone: of two classes, the positive one.
     Class(usize),
@@ -54,18 +70,23 @@ struct Counts {
 }
 
 impl Confusion {
-    /// An empty matrix.
+    /// An empty matrix. It takes memory for the pairs of classes that are counted alone.
     pub fn new(classes: usize) -> Self {
-        Confusion { classes, counts: vec![0; classes * classes] }
+        Confusion { classes, counts: BTreeMap::new() }
     }
 
-    /// Counts one sample.
+    /// Counts one sample, by its class and the class that it was taken for: `None` if for none.
     ///
-    /// # Panics
-    /// If a class is out of range.
-    pub fn count(&mut self, class: usize, predicted: usize) {
-        assert!(class < self.classes && predicted < self.classes, "a class out of range");
-        self.counts[class * self.classes + predicted] += 1;
+    /// # Errors
+    /// [`ErrorKind::Task`] if a class is out of range; then nothing was counted.
+    pub fn count(&mut self, class: usize, predicted: impl Into<Option<usize>>) -> Result<(), Error> {
+        let predicted = predicted.into();
+        if let Some(wrong) = [Some(class), predicted].into_iter().flatten().find(|&it| it >= self.classes) {
+            let text = format!("confusion: expected a class below {}, got {wrong}", self.classes);
+            return Err(Error::new(ErrorKind::Task, text));
+        }
+        *self.counts.entry((class, predicted)).or_default() += 1;
+        Ok(())
     }
 
     /// The number of classes.
@@ -73,28 +94,39 @@ impl Confusion {
         self.classes
     }
 
-    /// How many samples of `class` were taken for `predicted`.
+    /// How many samples of `class` were taken for `predicted`; none of a class out of range.
     pub fn get(&self, class: usize, predicted: usize) -> usize {
-        self.counts[class * self.classes + predicted]
+        self.counts.get(&(class, Some(predicted))).copied().unwrap_or(0)
+    }
+
+    /// How many samples of `class` were taken for no class.
+    pub fn undecided(&self, class: usize) -> usize {
+        self.counts.get(&(class, None)).copied().unwrap_or(0)
     }
 
     /// A score of these counts, which can be merged with others'.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if `average` names a class that there isn't.
+    /// [`ErrorKind::Config`] if `average` names a class that there isn't, or there are more classes than memory.
     pub fn score(&self, score: Score, average: Average) -> Result<ClassScore, Error> {
         if let Average::Class(class) = average
             && class >= self.classes
         {
             return Err(Error::config("Average.Class", &format!("a class below {}", self.classes), class));
         }
-        let all = 0..self.classes;
-        let count = |class| Counts {
-            hits: self.get(class, class),
-            predicted: all.clone().map(|other| self.get(other, class)).sum(),
-            samples: all.clone().map(|other| self.get(class, other)).sum(),
-        };
-        Ok(ClassScore { score, average, classes: all.clone().map(count).collect() })
+        let mut classes = Vec::new();
+        if classes.try_reserve_exact(self.classes).is_err() {
+            return Err(Error::config("Confusion.classes", "as many as there is memory for", self.classes));
+        }
+        classes.resize(self.classes, Counts::default());
+        for (&(class, predicted), &count) in &self.counts {
+            classes[class].samples += count;
+            if let Some(predicted) = predicted {
+                classes[predicted].predicted += count;
+                classes[class].hits += if predicted == class { count } else { 0 };
+            }
+        }
+        Ok(ClassScore { score, average, classes })
     }
 }
 
@@ -106,7 +138,7 @@ impl ClassScore {
             Average::Class(class) => self.classes.get(class)?.score(self.score),
             Average::Micro => all.score(self.score),
             Average::Macro => {
-                let there = self.classes.iter().filter(|class| class.samples + class.predicted > 0);
+                let there = self.classes.iter().filter(|class| class.samples > 0 || class.predicted > 0);
                 let (sum, count) =
                     there.fold((0.0, 0), |(sum, count), class| (sum + class.score(self.score), count + 1));
                 sum / f64::from(count)
@@ -140,20 +172,22 @@ impl ClassScore {
 }
 
 impl Counts {
+    /// No counting comes near the largest number; what a file holds may.
     fn plus(self, other: &Counts) -> Counts {
         Counts {
-            hits: self.hits + other.hits,
-            predicted: self.predicted + other.predicted,
-            samples: self.samples + other.samples,
+            hits: self.hits.saturating_add(other.hits),
+            predicted: self.predicted.saturating_add(other.predicted),
+            samples: self.samples.saturating_add(other.samples),
         }
     }
 
     fn score(&self, score: Score) -> f64 {
+        let [hits, predicted, samples] = [self.hits, self.predicted, self.samples].map(|count| count as f64);
         let (part, whole) = match score {
-            Score::Precision => (self.hits, self.predicted),
-            Score::Recall => (self.hits, self.samples),
-            Score::F1 => (2 * self.hits, self.predicted + self.samples),
+            Score::Precision => (hits, predicted),
+            Score::Recall => (hits, samples),
+            Score::F1 => (2.0 * hits, predicted + samples),
         };
-        if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+        if whole == 0.0 { 0.0 } else { part / whole }
     }
 }

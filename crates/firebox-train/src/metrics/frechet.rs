@@ -34,7 +34,9 @@ impl FrechetDistance {
         Ok(FrechetDistance { real: moments(real)?, fake: moments(fake)? })
     }
 
-    /// The distance; `None` of less than two samples on one side. It takes a tenth of a second for 128 features.
+    /// The distance; `None` of less than two samples on one side, NaN where a feature is NaN or infinite.
+    ///
+    /// It takes a tenth of a second for 128 features.
     pub fn value(&self) -> Option<f64> {
         if self.real.samples < 2 || self.fake.samples < 2 {
             return None;
@@ -53,7 +55,9 @@ impl FrechetDistance {
             .collect();
         let (values, _) = fake.within(&rows).eigen();
         let product: f64 = values.into_iter().map(root).sum();
-        Some(means + trace - 2.0 * product)
+        let distance = means + trace - 2.0 * product;
+        // Equal sets can come out a rounding error below 0, which would be better than the best.
+        Some(if distance < 0.0 { 0.0 } else { distance })
     }
 
     pub(super) fn is_counted(&self) -> bool {
@@ -126,7 +130,8 @@ impl Moments {
         for ((sum, other), between) in self.products.iter_mut().zip(&other.products).zip(between) {
             sum.0 += other.0 + between;
         }
-        self.samples += other.samples;
+        // No counting comes near the largest number; what a file holds may.
+        self.samples = self.samples.saturating_add(other.samples);
     }
 
     fn covariance(&self) -> Symmetric {

@@ -4,64 +4,149 @@ use burn::tensor::{Int, Tensor};
 
 use super::{Mean, Quantity};
 use crate::error::{Error, ErrorKind, check};
-use crate::readout::integers;
 
 /// The share of samples whose highest logit, of `[batch, classes]`, is that of their class.
 ///
-/// # Errors
-/// [`ErrorKind::Task`] unless there is one class a sample; [`ErrorKind::Backend`] if the device gives no result.
-pub fn accuracy(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Quantity, Error> {
-    let [samples, _] = logits.dims();
-    check_classes("accuracy", [samples], classes.dims())?;
-    let hits = logits.clone().argmax(1).reshape([samples]).equal(classes.clone()).int().sum();
-    share(hits, samples)
-}
-
-/// The share of samples whose class has one of the `k` highest logits, of `[batch, classes]`. Of equal logits that of
-/// the lower class is the higher; a logit that is not a number is no hit.
+/// Of equal logits that of the lowest class is the highest. A sample with a NaN among its logits has no highest one: it is
+/// no hit, on any device.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] unless 1 ≤ k ≤ classes; [`ErrorKind::Task`] unless there is one class a sample;
+/// [`ErrorKind::Task`] unless there is one class a sample, each of them below the number of logits;
 /// [`ErrorKind::Backend`] if the device gives no result.
+pub fn accuracy(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Quantity, Error> {
+    let [samples, outputs] = logits.dims();
+    check_shape("accuracy", [samples], classes.dims())?;
+    let rows = Rows { what: "accuracy", logits: logits.clone(), classes: classes.clone(), padding: None };
+    rows.share(outputs, |rows| rows.highest(), |highest, class| highest == class)
+}
+
+/// The share of samples whose class has one of the `k` highest logits, of `[batch, classes]`.
+///
+/// Of equal logits that of the lower class is the higher. A sample with a NaN among its logits has no order of them: it is
+/// no hit, whatever `k` is.
+///
+/// # Errors
+/// [`ErrorKind::Config`] unless 1 ≤ k ≤ classes; [`ErrorKind::Task`] unless there is one class a sample, each of them
+/// below the number of logits; [`ErrorKind::Backend`] if the device gives no result.
 pub fn top_k(logits: &Tensor<2>, classes: &Tensor<1, Int>, k: usize) -> Result<Quantity, Error> {
     let [samples, outputs] = logits.dims();
     check((1..=outputs).contains(&k), "top_k", &format!("a number from 1 to {outputs} classes"), k)?;
-    check_classes("top_k", [samples], classes.dims())?;
-    let classes = classes.clone().reshape([samples, 1]);
-    let own = logits.clone().gather(1, classes.clone()).expand([samples, outputs]);
-    let at = Tensor::<1, Int>::arange(0..outputs as i64, &logits.device()).reshape([1, outputs]);
-    let behind = at.expand([samples, outputs]).greater_equal(classes.expand([samples, outputs]));
-    // Counted from below, so that what is not a number is above everything else and beats itself.
-    let no_higher = logits.clone().lower(own.clone()).int() + logits.clone().equal(own).int() * behind.int();
-    let hits = no_higher.sum_dim(1).greater_elem((outputs - k) as i64).int().sum();
-    share(hits, samples)
+    check_shape("top_k", [samples], classes.dims())?;
+    let rows = Rows { what: "top_k", logits: logits.clone(), classes: classes.clone(), padding: None };
+    rows.share(outputs, |rows| rows.higher(), |higher, _| higher < k as i64)
 }
 
-/// The share of tokens with the highest logit, of `[batch, time, vocabulary]`, among those that aren't `padding`. It
-/// weighs as many tokens as it counts, so that a batch of padding alone adds nothing.
+/// The share of tokens with the highest logit, of `[batch, time, vocabulary]`, among those that aren't `padding`.
+///
+/// It weighs as many tokens as it counts, so that a batch of padding alone adds nothing. Equal logits and NaN are taken as
+/// by [`accuracy`].
 ///
 /// # Errors
-/// [`ErrorKind::Task`] unless there is one token for each place; [`ErrorKind::Backend`] if the device gives no result.
+/// [`ErrorKind::Task`] unless there is one token for each place, each of them `padding` or below the number of logits;
+/// [`ErrorKind::Backend`] if the device gives no result.
 pub fn token_accuracy(
     logits: &Tensor<3>,
     tokens: &Tensor<2, Int>,
     padding: Option<i64>,
 ) -> Result<Quantity, Error> {
-    let [batch, time, _] = logits.dims();
-    check_classes("token_accuracy", [batch, time], tokens.dims())?;
-    let hits = logits.clone().argmax(2).reshape([batch, time]).equal(tokens.clone()).int();
-    let Some(padding) = padding else { return share(hits.sum(), batch * time) };
-    let counts = tokens.clone().not_equal_elem(padding).int();
-    // One answer of the device for both.
-    let both = integers(Tensor::cat(vec![(hits * counts.clone()).sum(), counts.sum()], 0))?;
-    Ok(Quantity::Mean(Mean::of_sum(both[0] as f64, both[1] as f64)))
+    let [batch, time, outputs] = logits.dims();
+    check_shape("token_accuracy", [batch, time], tokens.dims())?;
+    let count = batch * time;
+    if count == 0 {
+        return Ok(Quantity::Mean(Mean::default()));
+    }
+    let rows = Rows {
+        what: "token_accuracy",
+        logits: logits.clone().reshape([count, outputs]),
+        classes: tokens.clone().reshape([count]),
+        padding,
+    };
+    rows.share(outputs, |rows| rows.highest(), |highest, class| highest == class)
 }
 
-fn share(hits: Tensor<1, Int>, of: usize) -> Result<Quantity, Error> {
-    Ok(Quantity::Mean(Mean::of_sum(integers(hits)?[0] as f64, of as f64)))
+/// Logits `[rows, classes]` with the class of each row.
+struct Rows<'w> {
+    what: &'w str,
+    logits: Tensor<2>,
+    classes: Tensor<1, Int>,
+    /// The class of rows that don't count.
+    padding: Option<i64>,
 }
 
-fn check_classes<const D: usize>(what: &str, expected: [usize; D], got: [usize; D]) -> Result<(), Error> {
+impl Rows<'_> {
+    /// The class of the highest logit of each row.
+    fn highest(&self) -> Tensor<1, Int> {
+        self.logits.clone().argmax(1).flatten(0, 1)
+    }
+
+    /// How many logits of each row are higher than that of its class.
+    fn higher(&self) -> Tensor<1, Int> {
+        let [rows, outputs] = self.logits.dims();
+        // What is out of range is refused once it was read: until then no device is asked for it.
+        let classes = self.classes.clone().clamp(0, outputs as i64 - 1).reshape([rows, 1]);
+        let own = self.logits.clone().gather(1, classes.clone()).expand([rows, outputs]);
+        let at = Tensor::<1, Int>::arange(0..outputs as i64, &self.logits.device()).reshape([1, outputs]);
+        let before = at.expand([rows, outputs]).lower(classes.expand([rows, outputs])).int();
+        let higher =
+            self.logits.clone().greater(own.clone()).int() + self.logits.clone().equal(own).int() * before;
+        higher.sum_dim(1).flatten(0, 1)
+    }
+
+    /// The share of the rows that are `right`, by what was `found` of them on the device, and their class.
+    ///
+    /// A row with a NaN is never right. Backends differ in where they see the highest of such a row, and a look at each
+    /// logit would be another pass over them: the sum of all tells whether there may be a NaN at all, and only then the
+    /// rows are looked at. Everything that is needed otherwise is read from the device at once.
+    fn share(
+        self,
+        outputs: usize,
+        found: impl FnOnce(&Self) -> Tensor<1, Int>,
+        right: impl Fn(i64, i64) -> bool,
+    ) -> Result<Quantity, Error> {
+        let [rows] = self.classes.dims();
+        if rows == 0 {
+            return Ok(Quantity::Mean(Mean::default()));
+        }
+        if outputs == 0 {
+            let text = format!("{}: expected logits of at least 1 class, got 0", self.what);
+            return Err(Error::new(ErrorKind::Task, text));
+        }
+        let suspicious = self.logits.clone().sum().is_nan().int();
+        let read = signed(Tensor::cat(vec![found(&self), self.classes, suspicious], 0))?;
+        let (found, rest) = read.split_at(rows);
+        let (classes, suspicious) = rest.split_at(rows);
+        // Infinite logits of both signs have such a sum, too.
+        let spoilt = match suspicious {
+            [0] => vec![0; rows],
+            _ => signed(self.logits.is_nan().any_dim(1).int().flatten::<1>(0, 1))?,
+        };
+        let (mut hits, mut count) = (0_usize, 0_usize);
+        for (row, ((&found, &class), &spoilt)) in found.iter().zip(classes).zip(&spoilt).enumerate() {
+            if Some(class) == self.padding {
+                continue;
+            }
+            if !(0..outputs as i64).contains(&class) {
+                let text = format!(
+                    "{}: row {row}: expected a class from 0 to {}, got {class}",
+                    self.what,
+                    outputs - 1
+                );
+                return Err(Error::new(ErrorKind::Task, text));
+            }
+            count += 1;
+            hits += usize::from(spoilt == 0 && right(found, class));
+        }
+        Ok(Quantity::Mean(Mean::of_sum(hits as f64, count as f64)))
+    }
+}
+
+fn signed(tensor: Tensor<1, Int>) -> Result<Vec<i64>, Error> {
+    tensor.try_into_vec_as().map_err(|error| {
+        Error::new(ErrorKind::Backend, format!("a result cannot be read from the device: {error}"))
+    })
+}
+
+fn check_shape<const D: usize>(what: &str, expected: [usize; D], got: [usize; D]) -> Result<(), Error> {
     match expected == got {
         true => Ok(()),
         false => {

@@ -14,18 +14,24 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// Numbers of a mean and a weight, such as their count. What weighs nothing adds nothing, also if it is no number:
-    /// the mean over no tokens.
+    /// Numbers of a mean and a weight, such as their count.
+    ///
+    /// What weighs nothing adds nothing, also if it is NaN: the mean over no tokens. A weight that is negative, infinite or
+    /// NaN has no mean: it makes NaN of all that it is added to.
     pub fn new(mean: f64, weight: f64) -> Self {
-        Self::of_sum(if weight == 0.0 { 0.0 } else { mean * weight }, weight)
+        Self::of_sum(mean * weight, weight)
     }
 
-    /// Numbers of a sum and a weight, such as hits among samples.
+    /// Numbers of a sum and a weight, such as hits among samples. Weights are taken as by [`new`](Self::new).
     pub fn of_sum(sum: f64, weight: f64) -> Self {
-        Mean { sum, weight }
+        match weight {
+            0.0 => Mean::default(),
+            _ if weight.is_finite() && weight > 0.0 => Mean { sum, weight },
+            _ => Mean { sum: f64::NAN, weight: f64::NAN },
+        }
     }
 
-    /// The mean; `None` if nothing weighs anything.
+    /// The mean; `None` if nothing weighs anything. NaN of infinities of both signs.
     pub fn value(&self) -> Option<f64> {
         (self.weight != 0.0).then(|| self.sum / self.weight)
     }

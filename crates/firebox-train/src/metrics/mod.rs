@@ -10,6 +10,7 @@ mod frechet;
 mod hits;
 pub(crate) mod lossless;
 mod mean;
+mod predictions;
 mod quantity;
 mod r_squared;
 mod spearman;
@@ -24,6 +25,7 @@ pub use edit_distance::{ErrorRate, edit_distance};
 pub use frechet::FrechetDistance;
 pub use hits::{accuracy, token_accuracy, top_k};
 pub use mean::Mean;
+pub use predictions::Predictions;
 pub use quantity::Quantity;
 pub use r_squared::RSquared;
 pub use spearman::spearman;
@@ -69,6 +71,11 @@ impl Metrics {
         self.with(name, Quantity::Mean(Mean::of_sum(sum, weight)))
     }
 
+    /// The names of the quantities, also of those without a value.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.quantities.keys().map(String::as_str)
+    }
+
     /// The number of samples behind the quantities.
     pub fn samples(&self) -> usize {
         self.samples
@@ -89,18 +96,29 @@ impl Metrics {
         self.quantities.iter().filter(|(_, quantity)| !quantity.is_counted()).map(|(name, _)| name.as_str())
     }
 
+    /// The values that are infinite or NaN, by name.
+    pub(crate) fn not_finite(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.values().filter(|(_, value)| !value.is_finite())
+    }
+
     /// Counts other samples in.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] if quantities of one name are of different kinds; then nothing was changed.
+    /// [`ErrorKind::Task`] if quantities of one name are of different kinds, or there are more samples than can be counted;
+    /// then nothing was changed.
     pub fn add(&mut self, other: &Metrics) -> Result<(), Error> {
+        let Some(samples) = self.samples.checked_add(other.samples) else {
+            let (own, others) = (self.samples, other.samples);
+            let text = format!("samples: expected at most {} in all, got {own} and {others}", usize::MAX);
+            return Err(Error::new(ErrorKind::Task, text));
+        };
         for (name, quantity) in &other.quantities {
             if let Some(own) = self.quantities.get(name) {
                 let wrong = |error| Error::new(ErrorKind::Task, format!("metric {name}")).caused_by(error);
                 own.check(quantity).map_err(wrong)?;
             }
         }
-        self.samples += other.samples;
+        self.samples = samples;
         for (name, quantity) in &other.quantities {
             match self.quantities.get_mut(name) {
                 Some(own) => own.merge(quantity)?,
@@ -152,7 +170,7 @@ mod tests {
         let confusion = Confusion::new(2);
         let score = |confusion: &Confusion| confusion.score(Score::F1, Average::Macro).unwrap();
         let mut sample = confusion.clone();
-        sample.count(0, 1);
+        sample.count(0, 1).unwrap();
         let mut rate = ErrorRate::default();
         rate.count(&[] as &[u8], &[]);
         let nothing = [

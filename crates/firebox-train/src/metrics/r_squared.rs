@@ -55,11 +55,13 @@ impl RSquared {
         Ok(RSquared { samples, outputs: (0..outputs).map(output).collect() })
     }
 
-    /// The mean over the outputs; `None` of less than two samples. Where all targets are the same it is 1 if they were
-    /// met, else 0.
+    /// The mean over the outputs; `None` of less than two samples.
+    ///
+    /// Where all targets are the same it is 1 if they were met, else 0, and NaN if a prediction is NaN or infinite.
     pub fn value(&self) -> Option<f64> {
         let explained = |output: &Output| match (output.spread.0, output.error.0) {
-            (0.0, error) => f64::from(u8::from(error == 0.0)),
+            (0.0, error) if error.is_finite() => f64::from(u8::from(error == 0.0)),
+            (0.0, _) => f64::NAN,
             (spread, error) => 1.0 - error / spread,
         };
         let sum: f64 = self.outputs.iter().map(explained).sum();
@@ -81,7 +83,8 @@ impl RSquared {
 
     pub(super) fn merge(&mut self, other: &Self) {
         let (own, others) = (self.samples as f64, other.samples as f64);
-        self.samples += other.samples;
+        // No counting comes near the largest number; what a file holds may.
+        self.samples = self.samples.saturating_add(other.samples);
         if other.samples == 0 {
             return;
         }

@@ -1,8 +1,9 @@
 //! How far two quantities rise together.
 
-/// Spearman's rank correlation: from −1, where one falls wherever the other rises, to 1, where both rise together. Equal
-/// values share the mean of their ranks. `None` for fewer than two pairs, where all values of one are equal, or where one
-/// is not a number.
+/// Spearman's rank correlation: from −1, where one falls wherever the other rises, to 1, where both rise together.
+///
+/// Equal values share the mean of their ranks; infinite ones are the first and the last. `None` for fewer than two pairs,
+/// where all values of one are equal, or where one is NaN.
 ///
 /// # Panics
 /// If there are not as many of the one as of the other.
@@ -15,7 +16,7 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     let mean = (a.len() as f64 + 1.0) / 2.0;
     let sum = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum() };
     let spread = (sum(&a, &a) * sum(&b, &b)).sqrt();
-    (spread > 0.0).then(|| sum(&a, &b) / spread)
+    (spread > 0.0).then(|| (sum(&a, &b) / spread).clamp(-1.0, 1.0))
 }
 
 fn ranks(values: &[f64]) -> Vec<f64> {
@@ -45,6 +46,10 @@ mod tests {
         // scipy.stats.spearmanr([1, 2, 2, 3], [1, 1, 2, 3])
         let tied = spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 1.0, 2.0, 3.0]).unwrap();
         assert!((tied - 0.833_333_333_333_333).abs() < 1e-12, "{tied}");
+        // scipy.stats.spearmanr([1, 2, inf, inf], [1, 3, 2, 0])
+        let infinite = spearman(&[1.0, 2.0, f64::INFINITY, f64::INFINITY], &[1.0, 3.0, 2.0, 0.0]).unwrap();
+        assert!((infinite + 0.210_818_510_677_891_95).abs() < 1e-12, "{infinite}");
+        assert_eq!(spearman(&[0.0, -0.0, 1.0], &[2.0, 2.0, 3.0]), Some(1.0));
     }
 
     #[test]

@@ -40,8 +40,8 @@ impl Cosine {
 
 impl Schedule for Cosine {
     fn lr(&self, step: usize) -> f64 {
-        // Of one period: the cosine of a large number has lost its digits.
-        let step = step % (2 * self.t_max);
+        // Of one period: the cosine of a large number has lost its digits. A longer one than can be counted doesn't end.
+        let step = self.t_max.checked_mul(2).map_or(step, |period| step % period);
         half_cosine(self.lr, self.eta_min, step as f64 / self.t_max as f64)
     }
 }

@@ -11,8 +11,13 @@ use crate::task::Goal;
 /// Multiplies the rate with `factor` after more than `patience` evaluations in a row that were no better than the best, as
 /// `torch.optim.lr_scheduler.ReduceLROnPlateau`.
 ///
-/// The rate doesn't depend on the step, only on what was [heard](Schedule::observe). A metric that is not a number is
+/// The rate doesn't depend on the step, only on what was [heard](Schedule::observe). A metric that is NaN or infinite is
 /// no better than anything.
+///
+/// It differs from PyTorch's in two things, of metrics below 0 and of infinite ones. PyTorch takes a relative threshold of
+/// the best value with its sign: of −1 with a threshold of 0.1 and `min` it calls −0.95 better, and so any metric that stands
+/// still, whose rate then never falls. Here the margin is that share of the best's absolute value: better than −1 is what is
+/// below −1.1. And PyTorch takes −∞ with `min`, or ∞ with `max`, for the best there is, with which nothing competes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReduceOnPlateau {
     goal: Goal,
@@ -29,9 +34,9 @@ pub struct ReduceOnPlateau {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Threshold {
-    /// By this share of the best.
+    /// By more than this share of the best's absolute value.
     Rel(f64),
-    /// By this much.
+    /// By more than this.
     Abs(f64),
 }
 
@@ -129,12 +134,17 @@ impl ReduceOnPlateau {
 
     fn improves(&self, value: f64) -> bool {
         let best = self.heard.best;
-        match (self.goal, self.threshold) {
-            (Goal::Minimise, Threshold::Rel(share)) => value < best * (1.0 - share),
-            (Goal::Minimise, Threshold::Abs(margin)) => value < best - margin,
-            (Goal::Maximise, Threshold::Rel(share)) => value > best * (1.0 + share),
-            (Goal::Maximise, Threshold::Abs(margin)) => value > best + margin,
+        // Nothing was good yet, and no share of that is a margin.
+        if !best.is_finite() {
+            return value.is_finite();
         }
+        let better = match (self.goal, self.threshold) {
+            (Goal::Minimise, Threshold::Rel(share)) => value < best * (1.0 - share.copysign(best)),
+            (Goal::Minimise, Threshold::Abs(margin)) => value < best - margin,
+            (Goal::Maximise, Threshold::Rel(share)) => value > best * (1.0 + share.copysign(best)),
+            (Goal::Maximise, Threshold::Abs(margin)) => value > best + margin,
+        };
+        better && value.is_finite()
     }
 }
 
@@ -147,7 +157,7 @@ impl Schedule for ReduceOnPlateau {
         if self.improves(value) {
             (self.heard.best, self.heard.bad) = (value, 0);
         } else {
-            self.heard.bad += 1;
+            self.heard.bad = self.heard.bad.saturating_add(1);
         }
         if self.heard.resting > 0 {
             self.heard.resting -= 1;
@@ -168,7 +178,11 @@ impl Schedule for ReduceOnPlateau {
 
     fn load(&mut self, state: &Value) -> Result<(), Error> {
         let heard = Heard::deserialize(state);
-        self.heard = heard.map_err(|error| foreign("that of ReduceOnPlateau", state).caused_by(error))?;
+        let heard = heard.map_err(|error| foreign("that of ReduceOnPlateau", state).caused_by(error))?;
+        if !(heard.lr.is_finite() && heard.lr >= 0.0) {
+            return Err(foreign("that of ReduceOnPlateau, with a rate of at least 0", state));
+        }
+        self.heard = heard;
         Ok(())
     }
 }
@@ -216,6 +230,59 @@ mod tests {
         assert_eq!(schedule.lr(0), 0.03);
     }
 
+    /// The rates after each value, at a patience of 1 and a factor of a half.
+    fn rates(goal: Goal, threshold: Threshold, values: &[f64]) -> Vec<f64> {
+        let schedule = ReduceOnPlateau::new(1.0, goal).unwrap().with_factor(0.5).unwrap();
+        let mut schedule = schedule.with_patience(1).with_threshold(threshold).unwrap();
+        let rate = values.iter().map(|&value| {
+            schedule.observe(value);
+            schedule.lr(0)
+        });
+        rate.collect()
+    }
+
+    #[test]
+    fn a_relative_margin_is_a_share_of_the_absolute_value() {
+        let rel = Threshold::Rel(0.1);
+        // What PyTorch calls better: its bar is −1 · 0.9 to fall below, and −1 · 1.1 to rise above.
+        assert_eq!(rates(Goal::Minimise, rel, &[-1.0, -0.95, -1.0, -1.05]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, -1.05, -1.0, -0.95]), [1.0, 1.0, 0.5, 0.5]);
+        // What is better on either side of 0.
+        assert_eq!(rates(Goal::Minimise, rel, &[-1.0, -1.2, -1.4, -1.6]), [1.0; 4]);
+        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, -0.8, -0.7, -0.6]), [1.0; 4]);
+        assert_eq!(rates(Goal::Minimise, rel, &[1.0, 0.95, 0.91, 0.8]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Minimise, rel, &[1.0, 0.0, -1e-9, -2e-9]), [1.0; 4]);
+        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, 0.0, 1e-9, 2e-9]), [1.0; 4]);
+        // A share of all there is: below 0, or above it.
+        for (goal, sign) in [(Goal::Minimise, 1.0), (Goal::Maximise, -1.0)] {
+            let values = [2.0, 1.0, 0.5, -0.1].map(|value| value * sign);
+            assert_eq!(rates(goal, Threshold::Rel(1.0), &values), [1.0, 1.0, 0.5, 0.5], "{goal:?}");
+        }
+        let abs = Threshold::Abs(0.1);
+        assert_eq!(rates(Goal::Minimise, abs, &[-1.0, -1.05, -1.2, -1.25]), [1.0; 4]);
+    }
+
+    #[test]
+    fn what_is_infinite_is_bad_and_not_the_best_ever() {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for threshold in [Threshold::Rel(1e-4), Threshold::Rel(1.0), Threshold::Abs(0.1)] {
+                for goal in [Goal::Maximise, Goal::Minimise] {
+                    let got = rates(goal, threshold, &[bad, 5.0, bad, 5.0, bad]);
+                    assert_eq!(got, [1.0, 1.0, 1.0, 0.5, 0.5], "{bad}, {threshold:?}, {goal:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_patience_without_end_never_ends() {
+        let mut schedule = plateau().with_patience(usize::MAX).with_cooldown(usize::MAX);
+        let state = serde_json::json!({"lr": 0.1, "best": 1.0, "bad": usize::MAX, "resting": 0});
+        schedule.load(&state).unwrap();
+        schedule.observe(2.0);
+        assert_eq!(schedule.lr(usize::MAX), 0.1);
+    }
+
     #[test]
     fn anothers_state_and_impossible_settings_are_refused() {
         for state in [Value::Null, serde_json::json!([1, 2]), serde_json::json!({"lr": 1.0})] {
@@ -223,6 +290,13 @@ mod tests {
             let error = schedule.load(&state).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Checkpoint);
             assert!(error.to_string().starts_with("schedule state: expected that of ReduceOnPlateau, got "));
+            assert_eq!(schedule, plateau());
+        }
+        for lr in ["NaN", "-1", "inf"] {
+            let mut schedule = plateau();
+            let state = serde_json::json!({"lr": lr, "best": 1.0, "bad": 0, "resting": 0});
+            let error = schedule.load(&state).unwrap_err().to_string();
+            assert!(error.contains("with a rate of at least 0, got "), "{error}");
             assert_eq!(schedule, plateau());
         }
         for bad in [-0.1, f64::NAN] {

@@ -4,6 +4,8 @@ use super::{Schedule, check_floor, check_rate, check_steps};
 use crate::error::Error;
 
 /// lr · (1 − step / total_iters)ᵖᵒʷᵉʳ, and 0 from `total_iters` on, as `torch.optim.lr_scheduler.PolynomialLR`.
+///
+/// A power of 0 is `lr` for ever, as there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Polynomial {
     lr: f64,

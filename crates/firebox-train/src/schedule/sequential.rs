@@ -56,6 +56,14 @@ impl Schedule for Sequential {
             Value::Array(states) if states.len() == count => states.clone(),
             _ => return Err(foreign(&format!("null or that of {count} schedules"), state)),
         };
-        self.schedules.iter_mut().zip(&states).try_for_each(|(schedule, state)| schedule.load(state))
+        let before: Vec<_> = self.schedules.iter().map(|schedule| schedule.state()).collect();
+        let mut parts = self.schedules.iter_mut().zip(&states);
+        let loaded = parts.try_for_each(|(schedule, state)| schedule.load(state));
+        if loaded.is_err() {
+            // Those in front have taken theirs already: what fails changes nothing.
+            let parts = self.schedules.iter_mut().zip(&before);
+            parts.filter_map(|(schedule, state)| schedule.load(state).err()).for_each(drop);
+        }
+        loaded
     }
 }

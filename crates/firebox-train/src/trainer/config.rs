@@ -37,9 +37,13 @@ pub struct TrainerConfig {
     pub keep_last: usize,
     /// How many of the best ones are kept. 1.
     pub keep_best: usize,
-    /// Ends the run after so many evaluations without a better value of the monitored metric.
+    /// Ends the run after so many evaluations in a row without a better value of the monitored metric.
     pub patience: Option<usize>,
-    /// By how much a value must be better to count as better for `patience`. 0.
+    /// By more than how much a value must be better than the last one that counted as better, to count as better for
+    /// `patience`. 0.
+    ///
+    /// As in Keras and Lightning, small improvements add up: what is compared with is not the best value so far. Which
+    /// checkpoint is the best is a matter of the values alone.
     pub min_delta: f64,
     /// Whether a batch whose loss or gradients are not finite is left out, with a warning, instead of ending the run.
     pub skip_not_finite: bool,

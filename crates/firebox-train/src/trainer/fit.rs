@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::Trainer;
 use super::guard;
+use super::monitor::Monitor;
 use super::outcome::{Clock, End, Outcome};
 use super::restored::Restored;
-use crate::checkpoint::{Best, Checkpoints, RunState};
+use crate::checkpoint::{Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Record, RecordKind};
 use crate::files;
@@ -346,29 +347,16 @@ where
             let text = format!("the monitored metric {metric} was never measured: got {}", have.join(", "));
             return Err(Error::new(ErrorKind::Task, text));
         };
-        if !value.is_finite() {
-            let text = format!(
-                "after step {}: the monitored metric {metric}: expected a finite number, got {value}",
-                self.state.step
-            );
-            self.trainer.tell(Event::Warning(&text))?;
+        let heard = Monitor::new(&mut self.state, goal, &self.trainer.config).hear(metric, value);
+        if let Some(warning) = &heard.warning {
+            self.trainer.tell(Event::Warning(warning))?;
         }
-        let (state, config) = (&mut self.state, &self.trainer.config);
-        let better = |than: f64| match goal {
-            crate::task::Goal::Maximise => than + config.min_delta,
-            crate::task::Goal::Minimise => than - config.min_delta,
-        };
-        let improved = state.best.first().is_none_or(|best| goal.improves(better(best.value), value));
-        state.stale = if improved { 0 } else { state.stale + 1 };
-        let place = state.best.iter().position(|other| goal.improves(other.value, value));
-        let place = place.unwrap_or(state.best.len());
-        state.best.insert(place, Best { step: state.step, metric: metric.to_owned(), value });
-        state.best.truncate(config.keep_best);
-        state.validated = Some(state.step);
-        state.seconds = self.clock.seconds();
+        let improved = heard.improved;
+        self.state.validated = Some(self.state.step);
+        self.state.seconds = self.clock.seconds();
         self.trainer.schedule.observe(value);
         self.trainer.tell(Event::Validated { state: &self.state, record: &record, improved })?;
-        Ok(place < self.trainer.config.keep_best)
+        Ok(heard.kept)
     }
 
     /// Hands a checkpoint to the thread that writes it.

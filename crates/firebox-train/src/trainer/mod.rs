@@ -6,6 +6,7 @@ mod fit;
 #[cfg(test)]
 mod full_disk;
 mod guard;
+mod monitor;
 mod outcome;
 mod restored;
 
@@ -290,7 +291,9 @@ impl Trainer {
     fn record(&mut self, record: &Record) -> Result<(), Error> {
         guard::names(&record.metrics)?;
         self.log()?.add(record)?;
-        self.tell(Event::Recorded(record))
+        self.tell(Event::Recorded(record))?;
+        // What is not finite is left out of the file: it is said.
+        monitor::not_finite(record).iter().try_for_each(|text| self.tell(Event::Warning(text)))
     }
 
     fn tell(&mut self, event: Event<'_>) -> Result<(), Error> {
