@@ -20,8 +20,18 @@ pub trait Batches {
     fn samples(&self, epoch: u64) -> usize;
 
     /// The number of batches in the first `epochs` epochs: the steps of a run over them.
+    ///
+    /// 10,000 epochs are counted; those behind them are taken to have as many as the last of these. At most `usize::MAX`.
     fn steps(&self, epochs: u64) -> usize {
-        (0..epochs).map(|epoch| self.batches(epoch)).sum()
+        const COUNTED: u64 = 10_000;
+        let counted = epochs.min(COUNTED);
+        let (mut sum, mut last) = (0usize, 0);
+        for epoch in 0..counted {
+            last = self.batches(epoch);
+            sum = sum.saturating_add(last);
+        }
+        let more = usize::try_from(epochs - counted).unwrap_or(usize::MAX);
+        sum.saturating_add(last.saturating_mul(more))
     }
 
     /// The position before the first batch of an epoch.

@@ -110,15 +110,15 @@ impl Serialize for Record {
 /// ```text
 /// Started [Resumed] Warning*
 ///   epoch*: EpochBegins
-///     step*: StepBegins [Warning] StepEnds Recorded [Validating Recorded Validated] [Saving]
-///     Recorded [Validating Recorded Validated] EpochEnds
-///     Saving
+///     step*: StepBegins [Warning] StepEnds Recorded [[Saving] Validating Recorded Validated] [Saving]
+///     Recorded [Saving Validating Recorded Validated] EpochEnds [Saving]
 /// [Interrupted | Finished] Ended
 /// ```
 ///
 /// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written while training
-/// goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. An epoch that something cuts short
-/// has no `EpochEnds`. An error at any place is told by `Failed`, which is then the last event. [`Trainer::evaluate`] tells
+/// goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. One that is due when an evaluation
+/// is begins before that, and is `Saved` once it has the evaluation's outcome, too; a resume that begins with the evaluation
+/// tells `Saved` alone. An epoch that something cuts short, or an evaluation, has no `EpochEnds` or `Validated`. An error at any place is told by `Failed`, which is then the last event. [`Trainer::evaluate`] tells
 /// `Recorded` alone.
 ///
 /// [`Trainer::evaluate`]: crate::Trainer::evaluate
@@ -162,7 +162,7 @@ pub enum Event<'e> {
         /// Where the run stands.
         state: &'e RunState,
     },
-    /// An evaluation for the choice of the best checkpoint begins.
+    /// An evaluation for the choice of the best checkpoint begins. It may be stopped between two of its batches.
     Validating {
         /// Where the run stands.
         state: &'e RunState,
@@ -178,7 +178,7 @@ pub enum Event<'e> {
     },
     /// A step, an evaluation or an epoch is over.
     Recorded(&'e Record),
-    /// An epoch is over, with its evaluation; its checkpoint comes next.
+    /// An epoch is over, with its evaluation; its checkpoint comes next, unless it came before the evaluation.
     EpochEnds {
         /// The epoch, from 0.
         epoch: u64,

@@ -23,6 +23,7 @@
 
 mod adversarial;
 mod backend;
+mod caught;
 mod chart;
 mod checkpoint;
 mod classification;
@@ -63,7 +64,7 @@ mod translation;
 
 pub use adversarial::{Adversarial, AdversarialLoss, Judge};
 pub use backend::Backend;
-pub use checkpoint::{Best, Checkpoints, RunState};
+pub use checkpoint::{Best, Checkpoints, Pending, RunState};
 pub use classification::{Classification, Predictions};
 pub use csv_log::CsvLog;
 #[cfg(feature = "tui")]

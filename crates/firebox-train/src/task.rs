@@ -87,6 +87,13 @@ pub trait Task {
         None
     }
 
+    /// The paths of the BatchNorms that normalise by the batch in training, for a warning before the run.
+    ///
+    /// None of them is known by default; `firebox_models::batch_norms` finds those of a module.
+    fn batch_norms(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Everything that a resumed run needs: models, optimisers, and what else the task carries from step to step.
     ///
     /// # Errors

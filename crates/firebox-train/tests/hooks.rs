@@ -7,7 +7,7 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use common::{Pulled, STEPS, config, fit, folder, numbers};
+use common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers};
 use firebox_train::{Callback, End, ErrorKind, Event, Interrupt, RecordKind, Signal, Trainer};
 
 type Heard = Rc<RefCell<Vec<String>>>;
@@ -90,6 +90,14 @@ fn epoch(epoch: usize, from: usize) -> Vec<String> {
     words
 }
 
+/// The batch of a step, as an error names it: people count steps and epochs from 1.
+fn batch_in_words(step: usize) -> String {
+    let (epoch, batch) = (step / STEPS, step % STEPS);
+    let samples = numbers(SAMPLES).indices(epoch as u64, batch);
+    let samples: Vec<_> = samples.iter().map(usize::to_string).collect();
+    format!("step {}, epoch {}, batch {batch}, samples {}", step + 1, epoch + 1, samples.join(", "))
+}
+
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|words| (*words).to_owned()).collect()
 }
@@ -162,8 +170,9 @@ fn a_failing_run_tells_its_error_to_all() {
     let error = fit(&run, false, &mut task, |trainer| trainer.callback(listener(&heard))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Task);
     let all = heard.borrow();
-    let told: Vec<_> = all.iter().filter(|words| !words.starts_with("sav")).collect();
-    assert_eq!(told[told.len() - 2..], ["step begins 6", "failed: the data are too heavy"]);
+    let told: Vec<_> = all.iter().filter(|words| !words.starts_with("sav")).cloned().collect();
+    let failed = format!("failed: {}: the data are too heavy", batch_in_words(6));
+    assert_eq!(told[told.len() - 2..], ["step begins 6".to_owned(), failed]);
     assert_eq!(all.iter().filter(|words| words.starts_with("failed")).count(), 1);
 }
 
@@ -268,8 +277,9 @@ fn an_error_while_an_error_is_told_is_added_and_nobody_is_left_out() {
     });
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Task, "the run's own error");
-    assert_eq!(error.to_string(), "the data are too heavy; then a callback failed: no room at Failed");
-    assert_eq!(heard.borrow().last().unwrap(), "failed: the data are too heavy");
+    let text = format!("{}: the data are too heavy", batch_in_words(1));
+    assert_eq!(error.to_string(), format!("{text}; then a callback failed: no room at Failed"));
+    assert_eq!(*heard.borrow().last().unwrap(), format!("failed: {text}"));
 }
 
 #[test]

@@ -208,11 +208,18 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
 }
 
 #[test]
-fn a_stop_during_the_last_step_lets_the_run_end() {
+fn a_stop_during_the_last_step_leaves_the_evaluation_to_a_resume() {
     let _alone = draws();
+    let whole = tempfile::tempdir().unwrap();
+    let (expected, of_whole) = Run::new().fit(whole.path());
     let folder = tempfile::tempdir().unwrap();
     let (_, outcome) = Run { stop_after: Some(3 * BATCHES), ..Run::new() }.fit(folder.path());
-    assert_eq!((outcome.interrupted(), outcome.steps), (None, 3 * BATCHES));
+    assert_eq!((outcome.interrupted(), outcome.steps), (Some(Signal::Term), 3 * BATCHES));
+    let all = records(whole.path());
+    assert_eq!(records(folder.path()), all[..all.len() - 1], "all but the last evaluation");
+    let (state, outcome) = Run { resume: true, ..Run::new() }.fit(folder.path());
+    assert_eq!((outcome.end, outcome.steps, &outcome.best), (End::Complete, 3 * BATCHES, &of_whole.best));
+    assert_eq!((state, records(folder.path())), (expected, all));
     let (_, again) = Run { resume: true, ..Run::new() }.fit(folder.path());
     assert_eq!((again.steps, again.best), (outcome.steps, outcome.best), "nothing is left to do");
 }
@@ -335,7 +342,7 @@ fn what_is_not_finite_ends_the_run_with_its_samples_or_is_left_out() {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFinite);
     let text = error.to_string();
-    assert!(text.starts_with("step 2, epoch 0, batch 1, samples "), "{text}");
+    assert!(text.starts_with("step 2, epoch 1, batch 1, samples "), "{text}");
     let expected = points(100, 0, &Device::default()).indices(0, 1).unwrap();
     let expected: Vec<_> = expected.iter().map(usize::to_string).collect();
     assert!(text.contains(&format!("samples {}: ", expected.join(", "))), "{text}");
