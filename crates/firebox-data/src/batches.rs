@@ -53,6 +53,12 @@ pub trait Batches {
         None
     }
 
+    /// The device that the batches' tensors are on, if it is known.
+    #[cfg(feature = "burn")]
+    fn device(&self) -> Option<&burn::tensor::Device> {
+        None
+    }
+
     /// All batches of an epoch; the same ones whenever it is asked for.
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_>;
 

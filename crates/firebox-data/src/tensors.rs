@@ -195,6 +195,10 @@ where
         self.loader.origin()
     }
 
+    fn device(&self) -> Option<&Device> {
+        Some(&self.device)
+    }
+
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_> {
         self.stream(self.loader.epoch(epoch))
     }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use firebox_kernels::cross_entropy;
 use firebox_models::Forward;
 
@@ -118,6 +118,10 @@ where
 
     fn gradient_norm(&self) -> Option<f64> {
         self.learner.gradient_norm()
+    }
+
+    fn device(&self) -> Option<Device> {
+        self.learner.device()
     }
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::{SequenceBatch, Vocabulary};
 use firebox_kernels::cross_entropy;
 use firebox_models::{LanguageModel, RecurrentState, StateDict};
@@ -139,6 +139,10 @@ impl Task for LanguageModelling {
 
     fn gradient_norm(&self) -> Option<f64> {
         self.learner.gradient_norm()
+    }
+
+    fn device(&self) -> Option<Device> {
+        self.learner.device()
     }
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use firebox_models::Forward;
 
 use crate::error::{Error, ErrorKind};
@@ -103,6 +103,10 @@ where
 
     fn gradient_norm(&self) -> Option<f64> {
         self.learner.gradient_norm()
+    }
+
+    fn device(&self) -> Option<Device> {
+        self.learner.device()
     }
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use burn::tensor::Device;
 use firebox_models::StateDict;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,6 +93,11 @@ pub trait Task {
     /// None of them is known by default; `firebox_models::batch_norms` finds those of a module.
     fn batch_norms(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The device of the model that learns, if it is known: the trainer looks whether it and the data fit together.
+    fn device(&self) -> Option<Device> {
+        None
     }
 
     /// Everything that a resumed run needs: models, optimisers, and what else the task carries from step to step.

@@ -1,7 +1,7 @@
 //! Translation: from one sequence to another.
 
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::SequenceBatch;
 use firebox_kernels::cross_entropy;
 use firebox_models::{Beam, Hypothesis, Seq2Seq};
@@ -132,6 +132,10 @@ impl Task for Translation {
 
     fn gradient_norm(&self) -> Option<f64> {
         self.learner.gradient_norm()
+    }
+
+    fn device(&self) -> Option<Device> {
+        self.learner.device()
     }
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {

@@ -16,24 +16,33 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct Origin {
     /// Shared by all parts of one data set, and by nothing else.
     whole: Arc<()>,
-    index: Arc<dyn Fn(usize) -> usize + Send + Sync>,
+    /// `None` for the whole data set itself.
+    index: Option<Arc<dyn Fn(usize) -> usize + Send + Sync>>,
 }
 
 impl Origin {
     /// Of a data set that is no part of another.
     pub(crate) fn whole() -> Self {
-        Origin { whole: Arc::new(()), index: Arc::new(|index| index) }
+        Origin { whole: Arc::new(()), index: None }
     }
 
     /// Of a part whose item `index` is this one's item `part(index)`.
     pub(crate) fn part(&self, part: impl Fn(usize) -> usize + Send + Sync + 'static) -> Self {
-        let index = Arc::clone(&self.index);
-        Origin { whole: Arc::clone(&self.whole), index: Arc::new(move |place| index(part(place))) }
+        let index: Arc<dyn Fn(usize) -> usize + Send + Sync> = match self.index.clone() {
+            Some(index) => Arc::new(move |place| index(part(place))),
+            None => Arc::new(part),
+        };
+        Origin { whole: Arc::clone(&self.whole), index: Some(index) }
+    }
+
+    /// Whether it is of a part, whose indices may be others than the whole data set's.
+    pub fn is_part(&self) -> bool {
+        self.index.is_some()
     }
 
     /// The index in the whole data set of the item `index`.
     pub fn index_in_whole(&self, index: usize) -> usize {
-        (self.index)(index)
+        self.index.as_ref().map_or(index, |whole| whole(index))
     }
 
     /// Whether anything else is known now whose items come from the same data set.

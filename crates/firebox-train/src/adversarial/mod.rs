@@ -240,6 +240,10 @@ where
         }
     }
 
+    fn device(&self) -> Option<Device> {
+        self.generator.device().or_else(|| self.discriminator.device())
+    }
+
     fn gradient_norm(&self) -> Option<f64> {
         let (generator, discriminator) = (self.generator.gradient_norm(), self.discriminator.gradient_norm());
         match (generator, discriminator) {

@@ -6,9 +6,9 @@ mod state;
 
 use std::collections::HashSet;
 
-use burn::module::{Module, ParamId};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use firebox_models::StateDict;
 
 use self::average::Average;
@@ -129,6 +129,13 @@ impl<M: Module> Learner<M> {
             Some(model) => model,
             None => unreachable!("the optimiser panicked with the model"),
         }
+    }
+
+    /// The device of the first parameter that is trained; `None` for a model that has none.
+    pub fn device(&self) -> Option<Device> {
+        let mut first = FirstDevice::default();
+        self.model().visit(&mut first);
+        first.trained.or(first.any)
     }
 
     /// What evaluations should judge, on a device without autodiff: the moving average of the model if there is one, else
@@ -324,5 +331,26 @@ impl<M: Module> Learner<M> {
         }
         (self.model, self.optimizer, self.sum) = (Some(model), optimizer, None);
         Ok(())
+    }
+}
+
+/// The devices of the first parameter that is trained, and of the first one at all.
+#[derive(Default)]
+struct FirstDevice {
+    trained: Option<Device>,
+    any: Option<Device>,
+}
+
+impl ModuleVisitor for FirstDevice {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.trained.is_some() {
+            return;
+        }
+        let value = param.val();
+        let device = value.device();
+        self.any.get_or_insert_with(|| device.clone());
+        if value.is_require_grad() {
+            self.trained = Some(device);
+        }
     }
 }

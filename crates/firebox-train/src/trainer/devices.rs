@@ -19,7 +19,7 @@ pub(super) fn training(task: &impl Task, train: &impl Batches, trainer: &Device)
                  on_device(&device.autodiff())",
             );
         }
-        same("training loader", &device, trainer)?;
+        same("training loader", device, trainer)?;
     }
     if let Some(device) = task.device() {
         if !device.is_autodiff() {
@@ -44,7 +44,7 @@ pub(super) fn plain(data: &impl Batches, trainer: &Device, split: &str) -> Resul
              slower: on_device(&device)",
         );
     }
-    same(&name, &device, trainer)
+    same(&name, device, trainer)
 }
 
 fn same(name: &str, device: &Device, trainer: &Device) -> Result<(), Error> {
