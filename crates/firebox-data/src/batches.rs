@@ -21,7 +21,8 @@ pub trait Batches {
 
     /// The number of batches in the first `epochs` epochs: the steps of a run over them.
     ///
-    /// 10,000 epochs are counted; those behind them are taken to have as many as the last of these. At most `usize::MAX`.
+    /// 10,000 epochs are counted; those behind them are taken to have as many as the last of these. At most
+    /// `usize::MAX`.
     fn steps(&self, epochs: u64) -> usize {
         const COUNTED: u64 = 10_000;
         let counted = epochs.min(COUNTED);
@@ -50,6 +51,12 @@ pub trait Batches {
 
     /// Where the items come from that [`indices`](Self::indices) names, if that is known.
     fn origin(&self) -> Option<&Origin> {
+        None
+    }
+
+    /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether a
+    /// short batch was dropped. `None` if it has one, or nobody knows.
+    fn why_empty(&self, _epoch: u64) -> Option<String> {
         None
     }
 

@@ -5,13 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, ErrorKind};
 
-/// The result of `work`, with a panic in it as an [`ErrorKind::Panic`] that has its message: "`name` panicked: …".
+/// The result of `work`, with a panic in it as an [`ErrorKind::Panic`] that has its message: "`name`
+/// panicked: …".
 ///
-/// Unwind safety is asserted, and this is why it holds: whatever a panic may have left half done isn't looked at again.
-/// Every use of this function ends what it is a part of with the error. A fit's own state is dropped with it; its task is
-/// asked for nothing more; a callback that has panicked is told [`Failed`](crate::Event::Failed) and nothing else. What
-/// outlives a fit in the trainer is a file of records, each written by one call, and plain numbers.
-/// Panics of rayon's threads arrive in the thread that waits for them, and so here as well.
+/// Unwind safety is asserted, and this is why it holds: whatever a panic may have left half done isn't looked
+/// at again. Every use of this function ends what it is a part of with the error. A fit's own state is
+/// dropped with it; its task is asked for nothing more; a callback that has panicked is told
+/// [`Failed`](crate::Event::Failed) and nothing else. What outlives a fit in the trainer is a file of
+/// records, each written by one call, and plain numbers. Panics of rayon's threads arrive in the thread that
+/// waits for them, and so here as well.
 pub(crate) fn caught<R>(name: &str, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let error = Error::new(ErrorKind::Panic, format!("{name} panicked: {}", message(&*payload)));

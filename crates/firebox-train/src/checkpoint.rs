@@ -245,7 +245,8 @@ impl Checkpoints {
         self.put(state, |folder| self.write(folder, state, task))
     }
 
-    /// Saves the state with the tensors of the checkpoint that is there of the same step, in the place of that.
+    /// Saves the state with the tensors of the checkpoint that is there of the same step, in the place of
+    /// that.
     ///
     /// # Errors
     /// As for [`save`](Self::save); [`ErrorKind::Checkpoint`] if there is none.
@@ -309,8 +310,8 @@ impl Checkpoints {
         let failed = |error| cannot(folder, "be written", error);
         let old = self.folder.join(name(state.step));
         let path = old.join(MANIFEST);
-        let text =
-            fs::read(&path).map_err(|error| bad(&path, "a checkpoint's file cannot be read").caused_by(error))?;
+        let text = fs::read(&path)
+            .map_err(|error| bad(&path, "a checkpoint's file cannot be read").caused_by(error))?;
         let mut records = from_json::<Manifest>(&text).map_err(|text| bad(&path, text))?.files;
         records.remove(STATE);
         files::remove_folder(folder).map_err(failed)?;

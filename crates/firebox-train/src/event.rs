@@ -115,11 +115,12 @@ impl Serialize for Record {
 /// [Interrupted | Finished] Ended
 /// ```
 ///
-/// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written while training
-/// goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. One that is due when an evaluation
-/// is begins before that, and is `Saved` once it has the evaluation's outcome, too; a resume that begins with the evaluation
-/// tells `Saved` alone. An epoch that something cuts short, or an evaluation, has no `EpochEnds` or `Validated`. An error at any place is told by `Failed`, which is then the last event. [`Trainer::evaluate`] tells
-/// `Recorded` alone.
+/// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written
+/// while training goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. One
+/// that is due when an evaluation is begins before that, and is `Saved` once it has the evaluation's outcome,
+/// too; a resume that begins with the evaluation tells `Saved` alone. An epoch that something cuts short, or
+/// an evaluation, has no `EpochEnds` or `Validated`. An error at any place is told by `Failed`, which is then
+/// the last event. [`Trainer::evaluate`] tells `Recorded` alone.
 ///
 /// [`Trainer::evaluate`]: crate::Trainer::evaluate
 #[derive(Clone, Copy, Debug)]
@@ -162,7 +163,8 @@ pub enum Event<'e> {
         /// Where the run stands.
         state: &'e RunState,
     },
-    /// An evaluation for the choice of the best checkpoint begins. It may be stopped between two of its batches.
+    /// An evaluation for the choice of the best checkpoint begins. It may be stopped between two of its
+    /// batches.
     Validating {
         /// Where the run stands.
         state: &'e RunState,
@@ -178,7 +180,8 @@ pub enum Event<'e> {
     },
     /// A step, an evaluation or an epoch is over.
     Recorded(&'e Record),
-    /// An epoch is over, with its evaluation; its checkpoint comes next, unless it came before the evaluation.
+    /// An epoch is over, with its evaluation; its checkpoint comes next, unless it came before the
+    /// evaluation.
     EpochEnds {
         /// The epoch, from 0.
         epoch: u64,
@@ -221,8 +224,9 @@ pub enum Event<'e> {
         /// Where the run stands.
         state: &'e RunState,
     },
-    /// The last event of a run with an error, also one that was found before [`Started`](Event::Started). Every callback is
-    /// told, the one that failed too; an error of this telling is added to the run's.
+    /// The last event of a run with an error or a panic, also one that was found before
+    /// [`Started`](Event::Started). Every callback is told, the one that failed too; an error of this telling
+    /// is added to the run's.
     Failed {
         /// The error that the run ends with.
         error: &'e Error,

@@ -57,7 +57,8 @@ pub(crate) fn write(mut file: &File, path: &Path, contents: &[u8]) -> io::Result
     file.write_all(contents)
 }
 
-/// Gives a file that nobody writes to any more a second name. On a file system without such names it is copied.
+/// Gives a file that nobody writes to any more a second name. On a file system without such names it is
+/// copied.
 pub(crate) fn link_file(from: &Path, to: &Path) -> io::Result<()> {
     fault::check(Change::Link, to)?;
     if fs::hard_link(from, to).is_ok() {

@@ -67,8 +67,8 @@ impl Saver {
         self.open == 0
     }
 
-    /// Begins to write a checkpoint, behind the one in hand. Unless the job has no tensors, it is to be called when this is
-    /// [idle](Self::is_idle): copies don't pile up.
+    /// Begins to write a checkpoint, behind the one in hand. Unless the job has no tensors, it is to be
+    /// called when this is [idle](Self::is_idle): copies don't pile up.
     pub(crate) fn save(&mut self, job: Job) -> Result<(), Error> {
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if !sent {

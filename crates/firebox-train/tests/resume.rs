@@ -81,7 +81,7 @@ fn told_points(
         .shuffle(true)
         .seed(5)
         .workers(samples % 3)
-        .build((Stack::new([2]), Scalar::new()), |number, rng, (point, class)| {
+        .build((Stack::new([2]), Scalar::new()), move |number, rng, (point, class)| {
             tell();
             let angle = number as f32 * 0.7;
             let inside = number % 2 == 0;
@@ -346,7 +346,8 @@ fn a_state_is_that_of_its_step_whenever_it_is_looked_at() {
     }
 }
 
-/// Points to validate by, of three batches made one by one in the training thread, whose number `at` calls `then`.
+/// Points to validate by, of three batches made one by one in the training thread, whose number `at` calls
+/// `then`.
 fn validation(
     at: usize,
     then: impl Fn() + Send + Sync + 'static,
@@ -375,7 +376,10 @@ fn a_run_stopped_within_any_evaluation_makes_it_again_and_ends_where_it_would_ha
     let never = Interrupt::never();
     let part = fit_on(&validation(0, || {}), &never, whole.path(), &config, false, |_| false);
     let expected = left(whole.path());
-    assert_eq!(expected.records.iter().filter(|record| record["kind"] == "eval").count(), evaluations().len());
+    assert_eq!(
+        expected.records.iter().filter(|record| record["kind"] == "eval").count(),
+        evaluations().len()
+    );
     for (number, (step, _)) in evaluations().into_iter().enumerate() {
         // While the first batch is made, the second, and the last one.
         for sample in [1, 10, VALID] {
@@ -384,7 +388,11 @@ fn a_run_stopped_within_any_evaluation_makes_it_again_and_ends_where_it_would_ha
             let asks = interrupt.clone();
             let valid = validation(VALID * number + sample, move || asks.request(Signal::Term));
             let first = fit_on(&valid, &interrupt, folder.path(), &config, false, |_| false);
-            assert_eq!((first.outcome.steps, first.outcome.interrupted()), (step, Some(Signal::Term)), "{case}");
+            assert_eq!(
+                (first.outcome.steps, first.outcome.interrupted()),
+                (step, Some(Signal::Term)),
+                "{case}"
+            );
             let (state, _) = Checkpoints::new(folder.path().join("checkpoints")).load("last").unwrap();
             assert_eq!((state.step, state.pending.is_some()), (step, true), "{case}");
             let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
@@ -394,7 +402,11 @@ fn a_run_stopped_within_any_evaluation_makes_it_again_and_ends_where_it_would_ha
             let asks = interrupt.clone();
             let valid = validation(sample, move || asks.request(Signal::Int));
             let second = fit_on(&valid, &interrupt, folder.path(), &config, true, |_| false);
-            assert_eq!((second.outcome.steps, second.outcome.interrupted()), (step, Some(Signal::Int)), "{case}");
+            assert_eq!(
+                (second.outcome.steps, second.outcome.interrupted()),
+                (step, Some(Signal::Int)),
+                "{case}"
+            );
             let third = fit_on(&validation(0, || {}), &never, folder.path(), &config, true, |_| false);
             assert_eq!((third.outcome.steps, third.outcome.end), (28, End::Complete), "{case}");
             assert_eq!(left(folder.path()), expected, "{case}");
@@ -437,17 +449,15 @@ fn a_kill_within_the_evaluation_of_an_epoch_loses_no_step() {
     }
 }
 
+/// Old checkpoints may be removed meanwhile.
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (from, to) = {
-            let entry = entry.unwrap();
-            (entry.path(), to.join(entry.file_name()))
-        };
+    for entry in fs::read_dir(from).into_iter().flatten().flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
         match fs::read_link(&from) {
             Ok(target) => std::os::unix::fs::symlink(target, to).unwrap(),
             Err(_) if from.is_dir() => copy_folder(&from, &to),
-            Err(_) => drop(fs::copy(from, to).unwrap()),
+            Err(_) => drop(fs::copy(from, to)),
         }
     }
 }

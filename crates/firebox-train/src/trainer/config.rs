@@ -42,14 +42,14 @@ pub struct TrainerConfig {
     pub patience: Option<usize>,
     /// By how much a value must be better to count as better for `patience`. 0.
     pub min_delta: f64,
-    /// Whether a batch whose loss or gradients are not finite is left out, of training or an evaluation, with a warning, instead
-    /// of ending the run.
+    /// Whether a batch whose loss or gradients are not finite is left out, of training or an evaluation, with
+    /// a warning, instead of ending the run.
     pub skip_not_finite: bool,
     /// Whether data may be evaluated that are trained on as well: to see whether a model can learn a few samples by heart.
     /// Otherwise that is an error, where both come from [one data set](firebox_data::Origin).
     pub allow_overlap: bool,
-    /// Warns when the norm of the gradients is so many times its average; 0 for never. 100. A task that doesn't
-    /// [tell](crate::Task::gradient_norm) the norm is warned of once.
+    /// Warns when the norm of the gradients is so many times its average; 0 for never. 100. A task that
+    /// doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.
     pub norm_warning: f64,
 }
 

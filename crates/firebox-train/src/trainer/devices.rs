@@ -1,7 +1,7 @@
 //! On which devices a run's model and data are.
 //!
-//! In Burn the device of the input decides whether BatchNorm learns and dropout drops: data on the wrong one are trained on,
-//! or judged, in silence and wrongly.
+//! In Burn the device of the input decides whether BatchNorm learns and dropout drops: data on the wrong one
+//! are trained on, or judged, in silence and wrongly.
 
 use burn::tensor::Device;
 use firebox_data::Batches;
@@ -25,7 +25,8 @@ pub(super) fn training(task: &impl Task, train: &impl Batches, trainer: &Device)
         if !device.is_autodiff() {
             return refused(
                 "model",
-                "expected an autodiff device, got a plain one, where there are no gradients: make it on device.autodiff()",
+                "expected an autodiff device, got a plain one, where there are no gradients: make it on \
+                 device.autodiff()",
             );
         }
         same("model", &device, trainer)?;
@@ -33,15 +34,16 @@ pub(super) fn training(task: &impl Task, train: &impl Batches, trainer: &Device)
     Ok(())
 }
 
-/// Fails unless data that are not learned from are on the trainer's device, without autodiff, as far as they tell.
+/// Fails unless data that are not learned from are on the trainer's device, without autodiff, as far as they
+/// tell.
 pub(super) fn plain(data: &impl Batches, trainer: &Device, split: &str) -> Result<(), Error> {
     let Some(device) = data.device() else { return Ok(()) };
     let name = format!("{} loader", if split == "valid" { "validation" } else { split });
     if device.is_autodiff() {
         return refused(
             &name,
-            "expected a plain device, got an autodiff one, where BatchNorm and dropout train and each batch is \
-             slower: on_device(&device)",
+            "expected a plain device, got an autodiff one, where BatchNorm and dropout train and each batch \
+             is slower: on_device(&device)",
         );
     }
     same(&name, device, trainer)

@@ -14,21 +14,23 @@ use crate::metrics::Metrics;
 /// What has become of an evaluation.
 pub(super) enum Evaluated {
     /// It is over, and recorded.
-    Whole(Record),
+    Whole(Box<Record>),
     /// Something stopped it between two batches. Nothing is recorded.
     Stopped(End),
 }
 
 impl Trainer {
-    /// One pass over data that are not learned from, judged by `judge`, such as [`Task::evaluator`](crate::Task::evaluator).
-    /// Recorded as `split`. Burn's generator is seeded before each batch, so that what `judge` draws is the same each time.
+    /// One pass over data that are not learned from, judged by `judge`, such as
+    /// [`Task::evaluator`](crate::Task::evaluator). Recorded as `split`. Burn's generator is seeded before
+    /// each batch, so that what `judge` draws is the same each time.
     ///
     /// # Errors
-    /// The loader's, the task's, a callback's, with the batch and its samples where one is to blame; [`ErrorKind::Panic`] for
-    /// a panic of theirs; [`ErrorKind::Config`] if the data are on an autodiff device, or on another than the trainer's, or
-    /// if samples are among `data` that this trainer has trained on, as [`fit`](Self::fit) refuses them, unless `split` is
-    /// `train`; [`ErrorKind::NotFinite`] for a loss that is not finite, unless such batches are to be
-    /// [left out](crate::TrainerConfig::skip_not_finite); [`ErrorKind::Task`] for a metric that was counted for no sample.
+    /// The loader's, the task's, a callback's, with the batch and its samples where one is to blame;
+    /// [`ErrorKind::Panic`] for a panic of theirs; [`ErrorKind::Config`] if the data are on an autodiff
+    /// device, or on another than the trainer's, or if samples are among `data` that this trainer has trained
+    /// on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::NotFinite`] for a loss
+    /// that is not finite, unless such batches are to be [left out](crate::TrainerConfig::skip_not_finite);
+    /// [`ErrorKind::Task`] for a metric that was counted for no sample.
     pub fn evaluate<V>(
         &mut self,
         data: &V,
@@ -44,7 +46,7 @@ impl Trainer {
                 guard::apart(self.learned.as_ref(), data, split)?;
             }
             match self.judged(data, split, None, || Ok(judge), || None)? {
-                Evaluated::Whole(record) => Ok(record),
+                Evaluated::Whole(record) => Ok(*record),
                 Evaluated::Stopped(_) => Err(Error::new(ErrorKind::Task, "the evaluation was stopped")),
             }
         })
@@ -53,8 +55,9 @@ impl Trainer {
     /// What `predict` says of each batch, in the order of the batches.
     ///
     /// # Errors
-    /// The loader's, and those of `predict` with the batch and its samples; [`ErrorKind::Panic`] for a panic of theirs;
-    /// [`ErrorKind::Config`] if the data are on an autodiff device, or on another than the trainer's.
+    /// The loader's, and those of `predict` with the batch and its samples; [`ErrorKind::Panic`] for a panic
+    /// of theirs; [`ErrorKind::Config`] if the data are on an autodiff device, or on another than the
+    /// trainer's.
     pub fn predict<V, P>(
         &self,
         data: &V,
@@ -83,8 +86,8 @@ impl Trainer {
         })
     }
 
-    /// An evaluation of at most `limit` batches by what `judge` makes, unless `stop` says that it should end before its last
-    /// batch.
+    /// An evaluation of at most `limit` batches by what `judge` makes, unless `stop` says that it should end
+    /// before its last batch.
     pub(super) fn judged<V, J>(
         &mut self,
         data: &V,
@@ -154,7 +157,7 @@ impl Trainer {
             data: None,
         };
         self.record(&record)?;
-        Ok(Evaluated::Whole(record))
+        Ok(Evaluated::Whole(Box::new(record)))
     }
 
     /// Evaluations are comparable, and don't depend on what a run has done before.

@@ -18,9 +18,10 @@ impl Trainer {
     /// ends the search with what it has seen.
     ///
     /// # Errors
-    /// The loader's and the task's, with step, epoch, batch and samples; [`ErrorKind::Panic`] for a panic of theirs;
-    /// [`ErrorKind::Config`] if model or data are on the wrong device, or there are no data; [`ErrorKind::NotFinite`] if not even the first loss is finite: a later one that isn't
-    /// ends the search. [`ErrorKind::Task`] if the steps don't have the metric.
+    /// The loader's and the task's, with step, epoch, batch and samples; [`ErrorKind::Panic`] for a panic of
+    /// theirs; [`ErrorKind::Config`] if model or data are on the wrong device, or there are no data;
+    /// [`ErrorKind::NotFinite`] if not even the first loss is finite: a later one that isn't ends the search.
+    /// [`ErrorKind::Task`] if the steps don't have the metric.
     pub fn find_lr<T, B>(&self, finder: &LrFinder, task: &mut T, train: &B) -> Result<LrCurve, Error>
     where
         T: Task,

@@ -14,10 +14,10 @@ use crate::checkpoint::{Best, Checkpoints, Pending, RunState};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Record, RecordKind};
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
 use crate::saver::{Job, Saved, Saver};
-use crate::interrupt::Interrupt;
 use crate::task::{StepContext, Task, TaskState};
 
 /// What errors call the data.
@@ -241,24 +241,24 @@ where
         Ok((end, data.unwrap_or_default()))
     }
 
-    /// The steps that are left of an epoch: what has cut it short, and the loader's account of them, if there were any.
+    /// The steps that are left of an epoch: what has cut it short, and the loader's account of them, if there
+    /// were any.
     fn train_epoch(
         &mut self,
         epoch: u64,
         batches: usize,
     ) -> Result<(Option<End>, Option<EpochReport>), Error> {
         let is_whole = |state: &RunState| state.loader.delivered() >= batches;
-        if is_whole(&self.state) {
-            let end = match self.state.pending {
-                Some(Pending::Step) => self.validate_between(true)?,
-                _ => None,
-            };
-            return Ok((end, None));
+        let mut end = None;
+        match self.state.pending {
+            Some(Pending::Epoch) => return Ok((None, None)),
+            Some(Pending::Step) if is_whole(&self.state) => return Ok((self.validate_between(true)?, None)),
+            Some(Pending::Step) => {
+                let stopped = self.validate_between(false)?;
+                end = stopped.or_else(|| self.over()).or_else(|| self.asked());
+            }
+            None => {}
         }
-        let mut end = match self.state.pending {
-            Some(_) => self.validate_between(false)?.or_else(|| self.over()).or_else(|| self.asked()),
-            None => None,
-        };
         // Making the stream can take time already: its first batches are waited for.
         let mut pace = Pace { begun: Instant::now(), waited: Duration::ZERO };
         let train = self.train;
@@ -382,7 +382,8 @@ where
         Ok(true)
     }
 
-    /// What is due between two steps: what has stopped it. At the end of an epoch another evaluation and checkpoint follow.
+    /// What is due between two steps: what has stopped it. At the end of an epoch another evaluation and
+    /// checkpoint follow.
     fn after_step(&mut self, epoch_ends: bool, pace: &mut Pace) -> Result<Option<End>, Error> {
         let config = &self.trainer.config;
         let every = |steps: Option<usize>| steps.is_some_and(|every| self.state.step.is_multiple_of(every));
@@ -403,8 +404,8 @@ where
         Ok(None)
     }
 
-    /// Evaluates between two steps: what has stopped it. A checkpoint that is due comes before it, and so does that of an epoch
-    /// that ends here.
+    /// Evaluates between two steps: what has stopped it. A checkpoint that is due comes before it, and so
+    /// does that of an epoch that ends here.
     fn validate_between(&mut self, epoch_ends: bool) -> Result<Option<End>, Error> {
         self.poll()?;
         let save = epoch_ends || self.due && self.saver.is_idle();
@@ -431,7 +432,8 @@ where
         {
             return Ok(());
         }
-        let text = "norm_warning: the task tells no norm of its gradients (Task::gradient_norm), so that no warning can come";
+        let text = "norm_warning: the task tells no norm of its gradients (Task::gradient_norm), so that no \
+                    warning can come";
         self.trainer.tell(Event::Warning(text))
     }
 
@@ -456,8 +458,8 @@ where
         self.trainer.record(&record)
     }
 
-    /// Evaluates the models, unless that was done after this step. It may take long, and be stopped: with `save_first` a
-    /// checkpoint is begun before it.
+    /// Evaluates the models, unless that was done after this step. It may take long, and be stopped: with
+    /// `save_first` a checkpoint is begun before it.
     fn validate(&mut self, pending: Pending, save_first: bool) -> Result<Validation, Error> {
         if self.state.validated == Some(self.state.step) {
             return Ok(Validation::Over { best: false });
@@ -508,8 +510,8 @@ where
         Ok(Validation::Over { best: place < self.trainer.config.keep_best })
     }
 
-    /// Hands a checkpoint of this step to the thread that writes it. One that was begun before an evaluation lacks nothing but
-    /// what that has changed.
+    /// Hands a checkpoint of this step to the thread that writes it. One that was begun before an evaluation
+    /// lacks nothing but what that has changed.
     fn save(&mut self) -> Result<(), Error> {
         if !self.saved_before {
             self.wait()?;
@@ -517,7 +519,8 @@ where
         self.hand_over(false)
     }
 
-    /// Hands a checkpoint over; of a quiet one nobody is told when it is complete, since its evaluation's outcome follows.
+    /// Hands a checkpoint over; of a quiet one nobody is told when it is complete, since its evaluation's
+    /// outcome follows.
     fn hand_over(&mut self, quiet: bool) -> Result<(), Error> {
         let task = if self.saved_before { None } else { Some(self.task_state()?) };
         let log = self.trainer.log()?;
@@ -571,8 +574,9 @@ where
         // Whoever keeps all of them doesn't know how many that is; of those that surely come there are two.
         let kept = if kept > MANY { 1 } else { kept };
         let more = (kept + 1 - checkpoints.count()?.min(kept)) as u64;
-        let (needed, free) =
-            (more.saturating_mul(self.task_state()?.bytes()), files::free_bytes(&folder));
+        // Parts that are made later are made here.
+        let bytes = caught("the task's state", || Ok(self.task.state()?.bytes()))?;
+        let (needed, free) = (more.saturating_mul(bytes), files::free_bytes(&folder));
         match free {
             Some(free) if free < needed => {
                 let text = format!("{more} checkpoints: expected {needed} bytes of room, got {free}");

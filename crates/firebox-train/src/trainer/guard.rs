@@ -40,23 +40,22 @@ pub(super) fn not_empty(name: &str, data: &impl Batches) -> Result<(), Error> {
     if data.batches(0) > 0 {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Config, format!("the {name} have no batch")))
+    let why = data.why_empty(0).map_or_else(String::new, |why| format!(": {why}"));
+    Err(Error::new(ErrorKind::Config, format!("the {name} have no batch{why}")))
 }
 
 /// What to warn of if an epoch ends with a batch of one sample, and the task has BatchNorms.
 pub(super) fn lone_sample(task: &impl Task, train: &impl Batches, config: &TrainerConfig) -> Option<String> {
+    let norms = task.batch_norms();
     let last = config.batches_of(train.batches(0)).checked_sub(1)?;
-    if train.indices(0, last)?.len() != 1 {
+    if norms.is_empty() || train.indices(0, last)?.len() != 1 {
         return None;
     }
-    let norms = task.batch_norms();
-    let names = norms.join(", ");
-    (!norms.is_empty()).then(|| {
-        format!(
-            "the last training batch of an epoch has one sample, by which BatchNorm ({names}) can't normalise where its \
-             input has one value a channel: drop_last(true) leaves it out"
-        )
-    })
+    Some(format!(
+        "the last training batch of an epoch has one sample, by which BatchNorm ({}) can't normalise where its \
+         input has one value a channel: drop_last(true) leaves it out",
+        norms.join(", ")
+    ))
 }
 
 /// Fails if data have items that are trained on, as far as both are known to come from one data set.

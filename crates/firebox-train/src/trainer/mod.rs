@@ -42,12 +42,9 @@ pub use outcome::{End, Outcome};
 ///     true => RunDir::open("runs/first")?.resume()?,
 ///     false => RunDir::overwrite("runs/first")?,
 /// };
-/// let mut trainer = Trainer::new(&run, &device)
-///     .resume(begun)
-///     .epochs(3)
-///     .seed(42)
-///     .schedule(OneCycle::new(3e-3, train.steps(3))?)
-///     .callback(Progress::new());
+/// let trainer = Trainer::new(&run, &device).resume(begun).epochs(3).seed(42);
+/// let schedule = OneCycle::new(3e-3, trainer.steps(&train)?)?;
+/// let mut trainer = trainer.schedule(schedule).callback(Progress::new());
 /// let outcome = trainer.fit(&mut task, &train, &valid)?;
 /// println!("best: {:?}", outcome.best);
 /// # Ok(())
@@ -134,11 +131,12 @@ impl Trainer {
 
     /// The steps that a whole run over these data has, for a schedule.
     ///
-    /// Epochs may differ in their steps. The first 10,000 are counted; those behind them are taken to have as many as the
-    /// last of these.
+    /// Epochs may differ in their steps. The first 10,000 are counted; those behind them are taken to have as
+    /// many as the last of these.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if there is none, with the reason: no samples, or a batch size that leaves nothing of them.
+    /// [`ErrorKind::Config`] if there is none, with the reason: no samples, or a batch size that leaves
+    /// nothing of them.
     pub fn steps(&self, train: &impl Batches) -> Result<usize, Error> {
         guard::not_empty("training data", train)?;
         Ok(self.config.steps(train))
@@ -151,22 +149,22 @@ impl Trainer {
     /// while training goes on; when this returns they are complete. If nobody has written the run's
     /// [settings](RunDir::write_config), the trainer's are.
     ///
-    /// If an evaluation follows, the checkpoint is saved before it, and its outcome added behind it. A signal, or the end of
-    /// [`max_seconds`](TrainerConfig::max_seconds), is heard between two steps, and between two batches of an evaluation,
-    /// of which then nothing is recorded: a resume begins with it.
+    /// If an evaluation follows, the checkpoint is saved before it, and its outcome added behind it. A
+    /// signal, or the end of [`max_seconds`](TrainerConfig::max_seconds), is heard between two steps, and
+    /// between two batches of an evaluation, of which then nothing is recorded: a resume begins with it.
     ///
     /// # Errors
     /// The loader's, the task's, a callback's. Those of a batch name step, epoch, batch and samples.
-    /// [`ErrorKind::Panic`] for a panic of theirs, unless the program [aborts](std::process::abort) at panics. The task may be
-    /// in pieces then, but for a [`load`](Task::load): a resume with it, or a new one, goes on from the last checkpoint.
+    /// [`ErrorKind::Panic`] for a panic of theirs, unless the program [aborts](std::process::abort) at
+    /// panics. The task may be in pieces then: a resume by a new one goes on from the last checkpoint.
     /// [`ErrorKind::Config`] for a setting out of its range, if model or data are on the wrong device (see
-    /// [`Batches::device`], [`Task::device`]), or if samples that
-    /// are trained on are in `valid` too, as far as both are parts of [one data set](firebox_data::Origin);
+    /// [`Batches::device`], [`Task::device`]), or if samples that are trained on are in `valid` too, as far
+    /// as both are parts of [one data set](firebox_data::Origin);
     /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
     /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
-    /// [`ErrorKind::Checkpoint`] if there is nothing good to resume
-    /// from; [`ErrorKind::RunDir`] if a run that is no resume finds one in its folder, or another process trains there;
-    /// [`ErrorKind::Io`] if something cannot be written. The checkpoints saved before stay as they are.
+    /// [`ErrorKind::Checkpoint`] if there is nothing good to resume from; [`ErrorKind::RunDir`] if a run that
+    /// is no resume finds one in its folder, or another process trains there; [`ErrorKind::Io`] if something
+    /// cannot be written. The checkpoints saved before stay as they are.
     pub fn fit<T, B, V>(&mut self, task: &mut T, train: &B, valid: &V) -> Result<Outcome, Error>
     where
         T: Task,
@@ -180,12 +178,7 @@ impl Trainer {
         outcome.map_err(|error| self.failed(error))
     }
 
-    fn check(
-        &mut self,
-        task: &impl Task,
-        train: &impl Batches,
-        valid: &impl Batches,
-    ) -> Result<(), Error> {
+    fn check(&mut self, task: &impl Task, train: &impl Batches, valid: &impl Batches) -> Result<(), Error> {
         self.config.check()?;
         guard::not_empty("training data", train)?;
         guard::not_empty("validation data", valid)?;
@@ -197,7 +190,8 @@ impl Trainer {
 
     /// Tells everybody of an error. What fails in doing so is added to it.
     fn failed(&mut self, error: Error) -> Error {
-        let told = self.callbacks.iter_mut().map(|callback| heard(&mut **callback, &Event::Failed { error: &error }));
+        let event = Event::Failed { error: &error };
+        let told = self.callbacks.iter_mut().map(|callback| heard(&mut **callback, &event));
         let more: Vec<_> = told.filter_map(Result::err).collect();
         more.into_iter().fold(error, |error, more| error.followed_by(&more.to_string()))
     }

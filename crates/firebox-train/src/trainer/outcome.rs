@@ -21,8 +21,8 @@ pub struct Outcome {
     pub not_finite: usize,
     /// What ended it.
     pub end: End,
-    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::Event::Warning). The first 1,000 of a
-    /// run; a line behind them says how many there were more.
+    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::Event::Warning). The
+    /// first 1,000 of a run; a line behind them says how many there were more.
     pub warnings: Vec<String>,
 }
 

@@ -7,8 +7,8 @@ use crate::caught::caught;
 /// How many of a batch's samples are named.
 const MOST: usize = 256;
 
-/// The batch that was delivered between two states: its index in the epoch, its samples, and their rows in the whole data
-/// set if the data are a part of one. `None` if it can't be told.
+/// The batch that was delivered between two states: its index in the epoch, its samples, and their rows in
+/// the whole data set if the data are a part of one. `None` if it can't be told.
 pub(super) fn batch(data: &impl Batches, before: &LoaderState, now: &LoaderState) -> Option<String> {
     // Asked for an error's sake: a panic here must not take the error's place.
     caught("the data", || Ok(told(data, before, now))).ok().flatten()
@@ -19,14 +19,10 @@ fn told(data: &impl Batches, before: &LoaderState, now: &LoaderState) -> Option<
     let new = |batch: &usize| now.has_delivered(*batch) && !before.has_delivered(*batch);
     let batch = (0..data.batches(epoch)).find(new)?;
     let Some(samples) = data.indices(epoch, batch) else { return Some(format!("batch {batch}")) };
-    let mut text = format!("batch {batch}, samples {}", listed(&samples));
-    if let Some(origin) = data.origin() {
-        let rows: Vec<_> = samples.iter().map(|sample| origin.index_in_whole(*sample)).collect();
-        if rows != samples {
-            text = format!("{text} (rows {} of the whole data set)", listed(&rows));
-        }
-    }
-    Some(text)
+    let text = format!("batch {batch}, samples {}", listed(&samples));
+    let Some(origin) = data.origin().filter(|origin| origin.is_part()) else { return Some(text) };
+    let rows: Vec<_> = samples.iter().map(|sample| origin.index_in_whole(*sample)).collect();
+    Some(format!("{text} (rows {} of the whole data set)", listed(&rows)))
 }
 
 fn listed(indices: &[usize]) -> String {
