@@ -270,7 +270,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
-    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
+    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train)?)?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt);
     let trainer = settings.record(&recipe, &run, trainer)?;
     let mut trainer = followers.follow(trainer, display, &run, LiveReport::new(&run, TITLE));

@@ -192,7 +192,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let display = followers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
-    let steps = trainer.steps(&train);
+    let steps = trainer.steps(&train)?;
     let forcing = TeacherForcing::Linear { first: 1.0, last: recipe.teacher_forcing, steps };
     task = task.with_teacher_forcing(forcing)?;
     let trainer = trainer.schedule(OneCycle::new(recipe.lr, steps)?).interrupt(interrupt);

@@ -183,7 +183,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let run = settings.folder()?;
     let writer = Writer::new(&run, &recipe, task.averaged(), vocabulary, prompt);
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
-    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?.with_pct_start(recipe.warmup)?;
+    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train)?)?.with_pct_start(recipe.warmup)?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt);
     let trainer = trainer.callback(move |event: &Event<'_>| match event {
         Event::Saving { state, task } => writer.write(state, task),

@@ -169,7 +169,7 @@ fn train(
         run.write_config(&recipe)?;
         return show_rates(&trainer.interrupt(interrupt).find_lr(&LrFinder::new(), &mut task, &train)?, &run);
     }
-    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train))?;
+    let schedule = OneCycle::new(recipe.lr, trainer.steps(&train)?)?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt);
     let trainer = settings.record(&recipe, &run, trainer)?;
     let mut trainer = followers.follow(trainer, display, &run, LiveReport::new(&run, TITLE));

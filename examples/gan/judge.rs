@@ -280,7 +280,7 @@ fn trained(
     let mut config = TrainerConfig::new();
     (config.seed, config.max_epochs) = (SEED, recipe.judge_epochs);
     let trainer = Trainer::new(&judge, &device).config(config);
-    let schedule = OneCycle::new(LR, trainer.steps(&images))?;
+    let schedule = OneCycle::new(LR, trainer.steps(&images)?)?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt.clone()).callback(Progress::new());
     let outcome = trainer.resume(goes_on).fit(&mut task, &images, &valid)?;
     if let Some(signal) = outcome.interrupted() {

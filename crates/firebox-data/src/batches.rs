@@ -20,8 +20,19 @@ pub trait Batches {
     fn samples(&self, epoch: u64) -> usize;
 
     /// The number of batches in the first `epochs` epochs: the steps of a run over them.
+    ///
+    /// 10,000 epochs are counted; those behind them are taken to have as many as the last of these. At most
+    /// `usize::MAX`.
     fn steps(&self, epochs: u64) -> usize {
-        (0..epochs).map(|epoch| self.batches(epoch)).sum()
+        const COUNTED: u64 = 10_000;
+        let counted = epochs.min(COUNTED);
+        let (mut sum, mut last) = (0usize, 0);
+        for epoch in 0..counted {
+            last = self.batches(epoch);
+            sum = sum.saturating_add(last);
+        }
+        let more = usize::try_from(epochs - counted).unwrap_or(usize::MAX);
+        sum.saturating_add(last.saturating_mul(more))
     }
 
     /// The position before the first batch of an epoch.
@@ -43,8 +54,8 @@ pub trait Batches {
         None
     }
 
-    /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether a short batch
-    /// was dropped. `None` if it has one, or nobody knows.
+    /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether a
+    /// short batch was dropped. `None` if it has one, or nobody knows.
     fn why_empty(&self, _epoch: u64) -> Option<String> {
         None
     }

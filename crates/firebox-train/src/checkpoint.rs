@@ -70,6 +70,9 @@ pub struct RunState {
     /// The step of the last evaluation.
     #[serde(default)]
     pub validated: Option<usize>,
+    /// The evaluation that this was saved before, which a resume begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
     /// The running average of the gradients' norms, by which one is found that explodes.
     #[serde(default, with = "lossless")]
     pub norm_average: f64,
@@ -108,6 +111,7 @@ impl RunState {
             schedule: Value::Null,
             not_finite: 0,
             validated: None,
+            pending: None,
             norm_average: 0.0,
             norm_steps: 0,
             settings: Value::Null,
@@ -118,6 +122,19 @@ impl RunState {
             metrics_bytes: 0,
         }
     }
+}
+
+/// An evaluation that was due when a checkpoint was saved.
+///
+/// It may take long: what was learned before it is on the disk before it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Pending {
+    /// That behind a step, of an epoch whose record is still to come.
+    Step,
+    /// That behind an epoch, whose record is written.
+    Epoch,
 }
 
 /// One of the best checkpoints of a run.
@@ -230,9 +247,27 @@ impl Checkpoints {
     /// # Errors
     /// [`ErrorKind::Io`] if something cannot be written. The other checkpoints are not touched.
     pub fn save(&self, state: &RunState, task: &TaskState) -> Result<PathBuf, Error> {
+        self.put(state, |folder| self.write(folder, state, task))
+    }
+
+    /// Saves the state with the tensors of the checkpoint that is there of the same step, in the place of
+    /// that.
+    ///
+    /// # Errors
+    /// As for [`save`](Self::save); [`ErrorKind::Checkpoint`] if there is none.
+    pub(crate) fn save_state(&self, state: &RunState) -> Result<PathBuf, Error> {
+        self.put(state, |folder| self.rewrite(folder, state))
+    }
+
+    /// Has a checkpoint's folder written beside its place, puts it there, and sets the links.
+    fn put(
+        &self,
+        state: &RunState,
+        write: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<PathBuf, Error> {
         let place = self.folder.join(name(state.step));
         let beside = self.folder.join(format!(".{}.part", name(state.step)));
-        let written = self.write(&beside, state, task).and_then(|()| {
+        let written = write(&beside).and_then(|()| {
             let failed = |error| cannot(&place, "be written", error);
             files::replace_folder(&beside, &place).map_err(failed)?;
             files::sync_folder(&self.folder).map_err(failed)
@@ -272,7 +307,38 @@ impl Checkpoints {
             let values = Values { values: Cow::Borrowed(task.values()) };
             add(VALUES.to_owned(), &json(&values)?, BTreeSet::new())?;
         }
-        add(STATE.to_owned(), &json(state)?, BTreeSet::new())?;
+        self.finish(folder, state, records)
+    }
+
+    /// As [`write`](Self::write), with the task's files of the checkpoint that is in the place.
+    fn rewrite(&self, folder: &Path, state: &RunState) -> Result<(), Error> {
+        let failed = |error| cannot(folder, "be written", error);
+        let old = self.folder.join(name(state.step));
+        let path = old.join(MANIFEST);
+        let text = fs::read(&path)
+            .map_err(|error| bad(&path, "a checkpoint's file cannot be read").caused_by(error))?;
+        let mut records = from_json::<Manifest>(&text).map_err(|text| bad(&path, text))?.files;
+        records.remove(STATE);
+        files::remove_folder(folder).map_err(failed)?;
+        files::create_folder(folder).map_err(failed)?;
+        for name in records.keys() {
+            let path = folder.join(name);
+            files::link_file(&old.join(name), &path).map_err(|error| cannot(&path, "be written", error))?;
+        }
+        self.finish(folder, state, records)
+    }
+
+    /// Adds what follows from the state to a folder with the task's files.
+    fn finish(
+        &self,
+        folder: &Path,
+        state: &RunState,
+        mut records: BTreeMap<String, FileRecord>,
+    ) -> Result<(), Error> {
+        let failed = |error| cannot(folder, "be written", error);
+        let (path, contents) = (folder.join(STATE), json(state)?);
+        files::write_synced(&path, &contents).map_err(|error| cannot(&path, "be written", error))?;
+        records.insert(STATE.to_owned(), FileRecord::of(&contents, BTreeSet::new()));
         let manifest = Manifest { origin: Origin::here(), config: self.config.clone(), files: records };
         let manifest = json(&manifest)?;
         for (name, contents) in [(MANIFEST_HASH, manifest_hash(&manifest).as_bytes()), (MANIFEST, &manifest)]

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     Checkpoint,
     /// A callback failed.
     Callback,
+    /// A task, a callback or a data set of one's own panicked.
+    Panic,
 }
 
 impl Error {
@@ -56,8 +58,16 @@ impl Error {
 
     /// Says in front of the message where it happened.
     pub(crate) fn within(mut self, place: &str) -> Self {
-        self.0.message = format!("{place}: {}", self.0.message);
+        self.0.message = match self.0.message.as_str() {
+            "" => place.to_owned(),
+            message => format!("{place}: {message}"),
+        };
         self
+    }
+
+    /// An error of a loader, which is known by a name, such as `training data`.
+    pub(crate) fn of_data(name: &str, error: firebox_data::Error) -> Self {
+        Self::from(error).within(name)
     }
 
     /// Adds what failed later.
@@ -127,16 +137,19 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { message, path, source, then, .. } = &*self.0;
-        // An error of the data has nothing to add to its cause, which names its own place.
-        match (source, path) {
-            (Some(source), _) if message.is_empty() => f.write_str(&chain(&**source))?,
-            (_, Some(path)) => write!(f, "{}: {message}", path.display())?,
-            (_, None) => write!(f, "{message}")?,
+        let Inner { kind, message, path, source, then } = &*self.0;
+        // An error of the data has its path from its cause, which names its own place.
+        match (kind, path) {
+            (ErrorKind::Data, Some(_)) if source.is_some() => {}
+            (_, Some(path)) => write!(f, "{}: ", path.display())?,
+            (_, None) => {}
         }
+        f.write_str(message)?;
+        let source = source.as_ref().map(|source| chain(&**source));
         match source {
-            Some(source) if !message.is_empty() => write!(f, ": {}", chain(&**source))?,
-            _ => {}
+            Some(source) if message.is_empty() => f.write_str(&source)?,
+            Some(source) => write!(f, ": {source}")?,
+            None => {}
         }
         then.iter().try_for_each(|then| write!(f, "; then {then}"))
     }

@@ -118,16 +118,18 @@ impl Serialize for Record {
 /// ```text
 /// Started [Resumed] Warning*
 ///   epoch*: EpochBegins
-///     step*: StepBegins [Warning] StepEnds Recorded [Validating Recorded Warning* Validated] [Saving]
-///     Recorded Warning* [Validating Recorded Warning* Validated] EpochEnds
-///     Saving
+///     step*: StepBegins [Warning] StepEnds Recorded [[Saving] Validating Recorded Warning* Validated] [Saving]
+///     Recorded Warning* [Saving Validating Recorded Warning* Validated] EpochEnds [Saving]
 /// [Interrupted | Finished] Ended
 /// ```
 ///
-/// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written while training
-/// goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. An epoch that something cuts short
-/// has no `EpochEnds`. An error at any place is told by `Failed`, which is then the last event. [`Trainer::evaluate`] tells
-/// `Recorded Warning*` alone: there is a warning for each metric of an epoch or an evaluation that is not finite.
+/// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written
+/// while training goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. One
+/// that is due when an evaluation is begins before that, and is `Saved` once it has the evaluation's outcome,
+/// too; a resume that begins with the evaluation tells `Saved` alone. An epoch that something cuts short, or
+/// an evaluation, has no `EpochEnds` or `Validated`. An error at any place is told by `Failed`, which is then
+/// the last event. [`Trainer::evaluate`] tells `Recorded Warning*` alone: there is a warning for each metric of
+/// an epoch or an evaluation that is not finite.
 ///
 /// [`Trainer::evaluate`]: crate::Trainer::evaluate
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +172,8 @@ pub enum Event<'e> {
         /// Where the run stands.
         state: &'e RunState,
     },
-    /// An evaluation for the choice of the best checkpoint begins.
+    /// An evaluation for the choice of the best checkpoint begins. It may be stopped between two of its
+    /// batches.
     Validating {
         /// Where the run stands.
         state: &'e RunState,
@@ -186,7 +189,8 @@ pub enum Event<'e> {
     },
     /// A step, an evaluation or an epoch is over.
     Recorded(&'e Record),
-    /// An epoch is over, with its evaluation; its checkpoint comes next.
+    /// An epoch is over, with its evaluation; its checkpoint comes next, unless it came before the
+    /// evaluation.
     EpochEnds {
         /// The epoch, from 0.
         epoch: u64,
@@ -229,8 +233,9 @@ pub enum Event<'e> {
         /// Where the run stands.
         state: &'e RunState,
     },
-    /// The last event of a run with an error, also one that was found before [`Started`](Event::Started). Every callback is
-    /// told, the one that failed too; an error of this telling is added to the run's.
+    /// The last event of a run with an error or a panic, also one that was found before
+    /// [`Started`](Event::Started). Every callback is told, the one that failed too; an error of this telling
+    /// is added to the run's.
     Failed {
         /// The error that the run ends with.
         error: &'e Error,

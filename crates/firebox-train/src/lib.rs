@@ -15,15 +15,18 @@
 //! * **A resumed run is the same run.** Model, optimiser, position in the data, sums of the running epoch: all
 //!   are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records behind the
 //!   checkpoint are cut off, so that no step is recorded twice.
-//! * **Signals are heard.** After SIGINT or SIGTERM the step in hand is finished, a checkpoint saved, and the
-//!   run ends with a word about it.
-//! * **Errors are loud.** They name file, cause, and what was expected; nothing that was saved is lost.
+//! * **Signals are heard.** After SIGINT or SIGTERM the step in hand is finished, or the batch of an
+//!   evaluation, a checkpoint saved, and the run ends with a word about it. An evaluation that was cut short
+//!   is what a resume begins with.
+//! * **Errors are loud.** They name file, cause, and what was expected; nothing that was saved is lost. A
+//!   panic of a task, a callback or the data is such an error, with step, epoch, batch and samples.
 
 #![forbid(unsafe_code)]
 
 mod adversarial;
 mod backend;
 mod batch;
+mod caught;
 mod chart;
 mod checkpoint;
 mod classification;
@@ -64,7 +67,7 @@ mod translation;
 
 pub use adversarial::{Adversarial, AdversarialLoss, Judge};
 pub use backend::Backend;
-pub use checkpoint::{Best, Checkpoints, RunState};
+pub use checkpoint::{Best, Checkpoints, Pending, RunState};
 pub use classification::Classification;
 pub use csv_log::CsvLog;
 #[cfg(feature = "tui")]

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
+use crate::caught::caught;
 use crate::checkpoint::{Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
 use crate::metrics_log::MetricsLog;
@@ -24,7 +25,10 @@ pub(crate) struct Saver {
 
 pub(crate) struct Job {
     pub(crate) state: RunState,
-    pub(crate) task: TaskState,
+    /// `None` for the tensors of the checkpoint that is there of the state's step, or is being written.
+    pub(crate) task: Option<TaskState>,
+    /// Another one of the same step follows, of which is told instead.
+    pub(crate) quiet: bool,
     /// The run's settings.
     pub(crate) config: Value,
     /// The records that the checkpoint counts on.
@@ -35,6 +39,8 @@ pub(crate) struct Job {
 pub(crate) struct Saved {
     pub(crate) path: PathBuf,
     pub(crate) best: bool,
+    /// See [`Job::quiet`].
+    pub(crate) quiet: bool,
 }
 
 impl Saver {
@@ -44,7 +50,9 @@ impl Saver {
         let (answers, done) = channel();
         let thread = thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
             for job in todo {
-                if answers.send(job.write(&checkpoints, keep)).is_err() {
+                // Parts of a task's state may be made here, by code that isn't ours.
+                let written = caught("the thread that writes checkpoints", || job.write(&checkpoints, keep));
+                if answers.send(written).is_err() {
                     return;
                 }
             }
@@ -59,7 +67,8 @@ impl Saver {
         self.open == 0
     }
 
-    /// Begins to write a checkpoint. To be called when it is [idle](Self::is_idle): copies don't pile up.
+    /// Begins to write a checkpoint, behind the one in hand. Unless the job has no tensors, it is to be
+    /// called when this is [idle](Self::is_idle): copies don't pile up.
     pub(crate) fn save(&mut self, job: Job) -> Result<(), Error> {
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if !sent {
@@ -81,7 +90,7 @@ impl Saver {
         }
     }
 
-    /// What is being written, once it is.
+    /// The next of what is being written, once it is.
     pub(crate) fn wait(&mut self) -> Result<Option<Saved>, Error> {
         if self.open == 0 {
             return Ok(None);
@@ -93,17 +102,21 @@ impl Saver {
 }
 
 fn lost() -> Error {
-    Error::new(ErrorKind::Io, "the thread that writes checkpoints has panicked")
+    Error::new(ErrorKind::Io, "the thread that writes checkpoints has ended")
 }
 
 impl Job {
     fn write(self, checkpoints: &Checkpoints, keep: usize) -> Result<Saved, Error> {
         // The records first: a checkpoint counts on them.
         self.log.sync()?;
-        let path = checkpoints.clone().with_config(self.config).save(&self.state, &self.task)?;
+        let configured = checkpoints.clone().with_config(self.config);
+        let path = match &self.task {
+            Some(task) => configured.save(&self.state, task)?,
+            None => configured.save_state(&self.state)?,
+        };
         checkpoints.prune(&self.state, keep)?;
         let best = self.state.best.first().is_some_and(|best| best.step == self.state.step);
-        Ok(Saved { path, best })
+        Ok(Saved { path, best, quiet: self.quiet })
     }
 }
 
@@ -123,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_has_panicked_is_an_error_not_silence() {
+    fn a_panic_of_the_thread_is_an_error_not_silence_and_others_are_written() {
         let folder = tempfile::tempdir().unwrap();
         let mut saver = Saver::start(Checkpoints::new(folder.path()), 2).unwrap();
         assert!(saver.poll().unwrap().is_none());
@@ -135,11 +148,23 @@ mod tests {
         let metrics = folder.path().join("metrics.jsonl");
         std::fs::write(&metrics, "").unwrap();
         let log = MetricsLog::append(metrics).unwrap();
-        saver.save(Job { state: RunState::new(loader, 7), task, config: Value::Null, log }).unwrap();
-        assert!(saver.thread.take().unwrap().join().is_err());
-        for _ in 0..2 {
-            let error = saver.poll().err().unwrap();
-            assert_eq!(error.to_string(), "the thread that writes checkpoints has panicked");
-        }
+        let job = |task, log: &MetricsLog| Job {
+            state: RunState::new(loader.clone(), 7),
+            task: Some(task),
+            quiet: false,
+            config: Value::Null,
+            log: log.another().unwrap(),
+        };
+        saver.save(job(task, &log)).unwrap();
+        let error = saver.wait().err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Panic);
+        assert_eq!(
+            error.to_string(),
+            "the thread that writes checkpoints panicked: a part that can't be made"
+        );
+        assert!(saver.is_idle());
+        saver.save(job(TaskState::default(), &log)).unwrap();
+        let saved = saver.wait().unwrap().unwrap();
+        assert_eq!(saved.path, folder.path().join("step-0"));
     }
 }

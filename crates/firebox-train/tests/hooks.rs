@@ -7,8 +7,13 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use common::{Pulled, STEPS, config, fit, folder, numbers};
-use firebox_train::{Callback, End, ErrorKind, Event, Interrupt, RecordKind, Signal, Trainer};
+use burn::tensor::Device;
+use common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers};
+use firebox_data::{BatchStream, Batches, LoaderState};
+use firebox_train::{
+    Callback, Checkpoints, End, Error, ErrorKind, Event, Goal, Interrupt, LrFinder, Metrics, RecordKind,
+    RunDir, Signal, StepContext, Task, TaskState, Trainer,
+};
 
 type Heard = Rc<RefCell<Vec<String>>>;
 
@@ -90,6 +95,14 @@ fn epoch(epoch: usize, from: usize) -> Vec<String> {
     words
 }
 
+/// The batch of a step, as an error names it: people count steps and epochs from 1.
+fn batch_in_words(step: usize) -> String {
+    let (epoch, batch) = (step / STEPS, step % STEPS);
+    let samples = numbers(SAMPLES).indices(epoch as u64, batch);
+    let samples: Vec<_> = samples.iter().map(usize::to_string).collect();
+    format!("step {}, epoch {}, batch {batch}, samples {}", step + 1, epoch + 1, samples.join(", "))
+}
+
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|words| (*words).to_owned()).collect()
 }
@@ -162,8 +175,9 @@ fn a_failing_run_tells_its_error_to_all() {
     let error = fit(&run, false, &mut task, |trainer| trainer.callback(listener(&heard))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Task);
     let all = heard.borrow();
-    let told: Vec<_> = all.iter().filter(|words| !words.starts_with("sav")).collect();
-    assert_eq!(told[told.len() - 2..], ["step begins 6", "failed: the data are too heavy"]);
+    let told: Vec<_> = all.iter().filter(|words| !words.starts_with("sav")).cloned().collect();
+    let failed = format!("failed: {}: the data are too heavy", batch_in_words(6));
+    assert_eq!(told[told.len() - 2..], ["step begins 6".to_owned(), failed]);
     assert_eq!(all.iter().filter(|words| words.starts_with("failed")).count(), 1);
 }
 
@@ -268,8 +282,9 @@ fn an_error_while_an_error_is_told_is_added_and_nobody_is_left_out() {
     });
     let error = error.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Task, "the run's own error");
-    assert_eq!(error.to_string(), "the data are too heavy; then a callback failed: no room at Failed");
-    assert_eq!(heard.borrow().last().unwrap(), "failed: the data are too heavy");
+    let text = format!("{}: the data are too heavy", batch_in_words(1));
+    assert_eq!(error.to_string(), format!("{text}; then a callback failed: no room at Failed"));
+    assert_eq!(*heard.borrow().last().unwrap(), format!("failed: {text}"));
 }
 
 #[test]
@@ -280,4 +295,310 @@ fn a_test_after_the_run_is_recorded_and_nothing_else() {
     let mut trainer = Trainer::new(&run, &Default::default()).callback(listener(&heard));
     trainer.evaluate(&numbers(8), "test", firebox_train::Task::evaluator(&Pulled::default())).unwrap();
     assert_eq!(*heard.borrow(), ["evaluation recorded 0"]);
+}
+
+/// A task that panics at one of its methods: in a step at step 6, in an evaluation in its second batch.
+struct Panics {
+    task: Pulled,
+    at: &'static str,
+}
+
+impl Panics {
+    fn at(&self, at: &str) {
+        assert_ne!(self.at, at, "too heavy");
+    }
+}
+
+impl Task for Panics {
+    type Batch = Vec<i64>;
+
+    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+        if context.step == 6 {
+            self.at("step");
+        }
+        self.task.train_step(batch, context)
+    }
+
+    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+        self.at("evaluator");
+        let mut judge = self.task.evaluator();
+        let mut batches = 0;
+        move |batch| {
+            batches += 1;
+            if batches == 2 {
+                self.at("evaluation");
+            }
+            judge(batch)
+        }
+    }
+
+    fn monitor(&self) -> (&'static str, Goal) {
+        self.at("monitor");
+        self.task.monitor()
+    }
+
+    fn gradient_norm(&self) -> Option<f64> {
+        self.task.gradient_norm()
+    }
+
+    fn state(&self) -> Result<TaskState, Error> {
+        self.at("state");
+        let mut state = self.task.state()?;
+        if self.at == "saving" {
+            state.insert_later("heavy", || match std::thread::current().name() {
+                Some("checkpoints") => panic!("too heavy"),
+                _ => Ok(Default::default()),
+            });
+        }
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+        self.at("load");
+        self.task.load(state)
+    }
+}
+
+/// What a panic of [`Panics`] says, which is that of an assertion.
+fn heavy(at: &str) -> String {
+    format!("panicked: assertion `left != right` failed: too heavy, left: \"{at}\", right: \"{at}\"")
+}
+
+fn panics(run: &RunDir, resume: bool, at: &'static str, heard: &Heard) -> Error {
+    let mut task = Panics { task: Pulled::default(), at };
+    let trainer = Trainer::new(run, &Device::default()).config(config()).schedule(0.25).resume(resume);
+    trainer.callback(listener(heard)).fit(&mut task, &numbers(SAMPLES), &numbers(8)).unwrap_err()
+}
+
+#[test]
+fn a_panic_anywhere_in_a_task_is_an_error_that_is_told_and_the_run_can_go_on() {
+    let whole = tempfile::tempdir().unwrap();
+    let mut expected = Pulled::default();
+    fit(&folder(whole.path(), false), false, &mut expected, |trainer| trainer).unwrap();
+    let judged: Vec<_> = numbers(8).indices(0, 1).iter().map(usize::to_string).collect();
+    let evaluation = "after step 5, epoch 1, validation data";
+    for (at, text, last) in [
+        ("step", format!("{}: the step {}", batch_in_words(6), heavy("step")), 5),
+        (
+            "evaluation",
+            format!(
+                "{evaluation}, batch 1, samples {}: the evaluation {}",
+                judged.join(", "),
+                heavy("evaluation")
+            ),
+            5,
+        ),
+        ("evaluator", format!("{evaluation}: the evaluation {}", heavy("evaluator")), 5),
+        ("monitor", format!("the run {}", heavy("monitor")), 5),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let heard = Heard::default();
+        let run = folder(place.path(), false);
+        let error = panics(&run, false, at, &heard);
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, text), "{at}");
+        assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"));
+        assert_eq!(heard.borrow().iter().filter(|words| words.starts_with("failed")).count(), 1);
+        let (state, _) = Checkpoints::new(run.checkpoints()).load("last").unwrap();
+        assert!((last..=6).contains(&state.step), "{at}: the last checkpoint is of step {}", state.step);
+        // What was recorded is in the file, and a resume goes on in the same process, by a new task.
+        drop(run);
+        let run = folder(place.path(), true);
+        let mut task = Pulled::default();
+        fit(&run, true, &mut task, |trainer| trainer).unwrap();
+        assert_eq!(task.weights, expected.weights, "{at}");
+        let records = |run: &RunDir| std::fs::read_to_string(run.metrics()).unwrap().lines().count();
+        assert_eq!(records(&run), records(&RunDir::open(whole.path()).unwrap()), "{at}");
+    }
+    for (at, text) in [
+        ("state", format!("the task's state {}", heavy("state"))),
+        ("saving", "the thread that writes checkpoints panicked: too heavy".to_owned()),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let heard = Heard::default();
+        let error = panics(&folder(place.path(), false), false, at, &heard);
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, text));
+        assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"));
+    }
+    let heard = Heard::default();
+    let run = folder(whole.path(), true);
+    let error = panics(&run, true, "load", &heard);
+    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert!(error.to_string().ends_with(&format!("the task's load {}", heavy("load"))), "{error}");
+    assert_eq!(*heard.borrow(), [format!("failed: {error}")]);
+}
+
+#[test]
+fn a_panic_of_a_callback_is_an_error_and_the_others_hear_of_it() {
+    let panicking = |at: &'static str| {
+        move |event: &Event<'_>| {
+            assert!(!format!("{event:?}").starts_with(at), "no room");
+            Ok(())
+        }
+    };
+    for at in ["Started", "Saving", "StepEnds", "Recorded", "Validating", "EpochEnds", "Ended"] {
+        let place = tempfile::tempdir().unwrap();
+        let heard = Heard::default();
+        let error = fit(&folder(place.path(), false), false, &mut Pulled::default(), |trainer| {
+            trainer.callback(panicking(at)).callback(listener(&heard))
+        });
+        let error = error.unwrap_err();
+        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Panic, "a callback panicked: no room"));
+        assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"), "{at}");
+    }
+    // While an error is told.
+    let place = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let mut task = Pulled { fails: Some(1), ..Pulled::default() };
+    let error = fit(&folder(place.path(), false), false, &mut task, |trainer| {
+        trainer.callback(panicking("Failed")).callback(listener(&heard))
+    });
+    let error = error.unwrap_err();
+    let text = format!("{}: the data are too heavy", batch_in_words(1));
+    assert_eq!(error.to_string(), format!("{text}; then a callback panicked: no room"));
+    assert_eq!(*heard.borrow().last().unwrap(), format!("failed: {text}"));
+}
+
+/// Batches that panic where a trainer asks for them.
+struct Rotten(firebox_data::Loader<firebox_data::Scalar<i64>>, &'static str);
+
+impl Rotten {
+    fn at(&self, at: &str) {
+        assert_ne!(self.1, at, "too heavy");
+    }
+}
+
+impl Batches for Rotten {
+    type Batch = Vec<i64>;
+
+    fn batches(&self, epoch: u64) -> usize {
+        self.at("batches");
+        self.0.batches(epoch)
+    }
+
+    fn samples(&self, epoch: u64) -> usize {
+        self.0.samples(epoch)
+    }
+
+    fn state(&self, epoch: u64) -> LoaderState {
+        self.at("state");
+        self.0.state(epoch)
+    }
+
+    fn check(&self, state: &LoaderState) -> Result<(), firebox_data::Error> {
+        self.0.check(state)
+    }
+
+    fn indices(&self, _: u64, _: usize) -> Option<Vec<usize>> {
+        panic!("asked for indices")
+    }
+
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Vec<i64>> + '_> {
+        self.at("epoch");
+        Batches::epoch(&self.0, epoch)
+    }
+
+    fn resume(
+        &self,
+        state: &LoaderState,
+    ) -> Result<Box<dyn BatchStream<Vec<i64>> + '_>, firebox_data::Error> {
+        self.at("epoch");
+        Batches::resume(&self.0, state)
+    }
+}
+
+#[test]
+fn a_panic_of_the_data_is_an_error_of_whoever_asks() {
+    let place = tempfile::tempdir().unwrap();
+    for at in ["batches", "state", "epoch"] {
+        let run = folder(&place.path().join(at), false);
+        let heard = Heard::default();
+        let (train, valid) = (Rotten(numbers(SAMPLES), at), numbers(8));
+        let mut trainer = Trainer::new(&run, &Device::default()).config(config()).callback(listener(&heard));
+        let error = trainer.fit(&mut Pulled::default(), &train, &valid).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, format!("the run {}", heavy(at))));
+        assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"));
+        if at != "batches" {
+            let error = trainer.evaluate(&train, "test", Pulled::default().evaluator()).unwrap_err();
+            assert_eq!(error.to_string(), format!("the evaluation {}", heavy(at)));
+            let error = trainer.predict(&train, |_| Ok(())).unwrap_err();
+            assert_eq!(error.to_string(), format!("the prediction {}", heavy(at)));
+        }
+        let error = trainer.find_lr(&LrFinder::new(), &mut Pulled::default(), &train).unwrap_err();
+        assert_eq!(error.to_string(), format!("the search {}", heavy(at)));
+    }
+    // The samples of an error can't be told: it stays what it was.
+    let run = folder(&place.path().join("indices"), false);
+    let mut task = Pulled { fails: Some(0), ..Pulled::default() };
+    let train = Rotten(numbers(SAMPLES), "indices");
+    let error = Trainer::new(&run, &Device::default()).fit(&mut task, &train, &numbers(8)).unwrap_err();
+    assert_eq!(error.to_string(), "step 1, epoch 1: the data are too heavy");
+}
+
+#[test]
+fn a_search_that_panics_leaves_the_task_as_it_was() {
+    let place = tempfile::tempdir().unwrap();
+    let trainer = Trainer::new(&folder(place.path(), false), &Device::default());
+    let mut task = Panics { task: Pulled { weights: [1.0, 2.0, 3.0], ..Pulled::default() }, at: "step" };
+    let error = trainer.find_lr(&LrFinder::new(), &mut task, &numbers(SAMPLES)).unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: the step {}", batch_in_words(6), heavy("step")));
+    assert_eq!(task.task.weights, [1.0, 2.0, 3.0]);
+    // Or says that it isn't.
+    let mut task = Panics { task: Pulled { fails: Some(1), ..Pulled::default() }, at: "load" };
+    let error = trainer.find_lr(&LrFinder::new(), &mut task, &numbers(SAMPLES)).unwrap_err();
+    let text =
+        format!("{}: the data are too heavy; then the task's load {}", batch_in_words(1), heavy("load"));
+    assert_eq!(error.to_string(), text);
+    // And what is predicted or judged is named.
+    let error = trainer.predict(&numbers(8), |_| -> Result<(), Error> { panic!("no answer") }).unwrap_err();
+    let samples: Vec<_> = numbers(8).indices(0, 0).iter().map(usize::to_string).collect();
+    let text = format!(
+        "data to predict, batch 0, samples {}: the prediction panicked: no answer",
+        samples.join(", ")
+    );
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, text));
+}
+
+#[test]
+fn a_norm_that_a_task_does_not_tell_is_no_secret() {
+    /// The same task without its norm.
+    struct Silent(Pulled);
+    impl Task for Silent {
+        type Batch = Vec<i64>;
+
+        fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+            self.0.train_step(batch, context)
+        }
+
+        fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+            self.0.evaluator()
+        }
+
+        fn monitor(&self) -> (&'static str, Goal) {
+            self.0.monitor()
+        }
+
+        fn state(&self) -> Result<TaskState, Error> {
+            self.0.state()
+        }
+
+        fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+            self.0.load(state)
+        }
+    }
+    let warnings = |norm_warning: f64, silent: bool| {
+        let place = tempfile::tempdir().unwrap();
+        let mut config = config();
+        config.norm_warning = norm_warning;
+        let mut trainer = Trainer::new(&folder(place.path(), false), &Device::default()).config(config);
+        let (train, valid) = (numbers(SAMPLES), numbers(8));
+        let outcome = match silent {
+            true => trainer.fit(&mut Silent(Pulled::default()), &train, &valid),
+            false => trainer.fit(&mut Pulled::default(), &train, &valid),
+        };
+        outcome.unwrap().warnings
+    };
+    let text = "norm_warning: the task tells no norm of its gradients (Task::gradient_norm), so that no \
+                warning can come";
+    assert_eq!(warnings(100.0, true), [text]);
+    assert!(warnings(0.0, true).is_empty() && warnings(100.0, false).is_empty());
 }

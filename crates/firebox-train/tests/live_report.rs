@@ -84,7 +84,8 @@ fn it_goes_on_with_the_run_and_a_short_last_line_is_no_matter() {
     let run = folder(place.path(), false);
     watched(&run, false, &mut Pulled { fails: Some(7), ..Pulled::default() }, |_, _| {}).unwrap_err();
     let failed = page(place.path());
-    assert!(failed.contains("Failed after step 7: the data are too heavy") && !failed.contains("http-equiv"));
+    assert!(failed.contains("Failed after step 7: step 8, epoch 2, batch 2, samples "), "{failed:.900}");
+    assert!(failed.contains(": the data are too heavy") && !failed.contains("http-equiv"));
     let half = "{\"kind\":\"step\",\"step\":99,\"split\":\"train\",\"lo";
     let metrics = run.metrics();
     let text = fs::read_to_string(&metrics).unwrap();

@@ -71,7 +71,8 @@ fn an_error_of_a_prediction_ends_them() {
         batches += 1;
         if batches < 3 { Ok(()) } else { Err(Error::new(ErrorKind::Task, "no answer")) }
     });
-    assert_eq!((error.unwrap_err().to_string().as_str(), batches), ("no answer", 3));
+    let text = "data to predict, batch 2, samples 16, 17, 18, 19, 20, 21, 22, 23: no answer";
+    assert_eq!((error.unwrap_err().to_string().as_str(), batches), (text, 3));
 }
 
 #[test]

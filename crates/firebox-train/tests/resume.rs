@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
@@ -63,13 +65,24 @@ fn points(
     bad: &'static [usize],
     device: &Device,
 ) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
+    told_points(samples, bad, device, || {})
+}
+
+/// The same, and somebody hears of each that is made.
+fn told_points(
+    samples: usize,
+    bad: &'static [usize],
+    device: &Device,
+    tell: impl Fn() + Send + Sync + 'static,
+) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
     let numbers = InMemDataset::new((0..samples).collect::<Vec<_>>());
     Loader::builder(numbers)
         .batch_size(8)
         .shuffle(true)
         .seed(5)
         .workers(samples % 3)
-        .build((Stack::new([2]), Scalar::new()), |number, rng, (point, class)| {
+        .build((Stack::new([2]), Scalar::new()), move |number, rng, (point, class)| {
+            tell();
             let angle = number as f32 * 0.7;
             let inside = number % 2 == 0;
             let radius = if inside { 0.5 } else { 1.5 } + rng.uniform() * 0.3;
@@ -115,6 +128,18 @@ fn fit(
     resume: bool,
     stop: impl Fn(&Event<'_>) -> bool + 'static,
 ) -> Part {
+    let valid = points(20, &[], &Device::default());
+    fit_on(&valid, &Interrupt::never(), folder, config, resume, stop)
+}
+
+fn fit_on(
+    valid: &OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>>,
+    interrupt: &Interrupt,
+    folder: &Path,
+    config: &TrainerConfig,
+    resume: bool,
+    stop: impl Fn(&Event<'_>) -> bool + 'static,
+) -> Part {
     let device = Device::default();
     let run = match resume {
         true => RunDir::open(folder).unwrap().resume().unwrap(),
@@ -122,7 +147,7 @@ fn fit(
     };
     run.write_config(&serde_json::json!({})).unwrap();
     let heard = Arc::new(Mutex::new((Vec::new(), Vec::new())));
-    let (interrupt, hear) = (Interrupt::never(), Arc::clone(&heard));
+    let (interrupt, hear) = (interrupt.clone(), Arc::clone(&heard));
     let schedule =
         ReduceOnPlateau::new(0.05, Goal::Maximise).unwrap().with_patience(0).with_factor(0.7).unwrap();
     let mut task = task();
@@ -142,7 +167,7 @@ fn fit(
             }
             Ok(())
         })
-        .fit(&mut task, &points(54, &[7, 30], &device.clone().autodiff()), &points(20, &[], &device))
+        .fit(&mut task, &points(54, &[7, 30], &device.clone().autodiff()), valid)
         .unwrap();
     let (warnings, saved) = heard.lock().unwrap().clone();
     Part { outcome, warnings, saved }
@@ -210,11 +235,13 @@ fn a_run_stopped_after_any_step_ends_where_it_would_have_ended() {
     for stop in 1..=steps {
         fit(folder.path(), &config, stop > 1, after(stop));
     }
+    // The last stop left an evaluation.
+    fit(folder.path(), &config, true, |_| false);
     assert_eq!(left(folder.path()), expected, "stopped after every step");
 }
 
 #[test]
-fn a_stop_during_a_save_or_an_evaluation_waits_for_it() {
+fn a_stop_during_a_save_waits_for_it_and_one_before_an_evaluation_does_not() {
     let _alone = draws();
     let config = config();
     let whole = tempfile::tempdir().unwrap();
@@ -317,4 +344,149 @@ fn a_state_is_that_of_its_step_whenever_it_is_looked_at() {
         assert_eq!(later, now, "step {place}");
         assert!(place == 0 || now != &states[place - 1].0, "a step changes something");
     }
+}
+
+/// Points to validate by, of three batches made one by one in the training thread, whose number `at` calls
+/// `then`.
+fn validation(
+    at: usize,
+    then: impl Fn() + Send + Sync + 'static,
+) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
+    let made = AtomicUsize::new(0);
+    told_points(VALID, &[], &Device::default(), move || {
+        if made.fetch_add(1, Ordering::SeqCst) + 1 == at {
+            then();
+        }
+    })
+}
+
+const VALID: usize = 21;
+
+/// The evaluations of the runs below: after which steps, and whether an epoch ends there.
+fn evaluations() -> Vec<(usize, bool)> {
+    let at = |step: &usize| step.is_multiple_of(3) || step.is_multiple_of(8) || *step == 28;
+    (1..=28).filter(at).map(|step| (step, step.is_multiple_of(4))).collect()
+}
+
+#[test]
+fn a_run_stopped_within_any_evaluation_makes_it_again_and_ends_where_it_would_have_ended() {
+    let _alone = draws();
+    let config = config();
+    let whole = tempfile::tempdir().unwrap();
+    let never = Interrupt::never();
+    let part = fit_on(&validation(0, || {}), &never, whole.path(), &config, false, |_| false);
+    let expected = left(whole.path());
+    assert_eq!(
+        expected.records.iter().filter(|record| record["kind"] == "eval").count(),
+        evaluations().len()
+    );
+    for (number, (step, _)) in evaluations().into_iter().enumerate() {
+        // While the first batch is made, the second, and the last one.
+        for sample in [1, 10, VALID] {
+            let case = format!("evaluation after step {step}, sample {sample}");
+            let (interrupt, folder) = (Interrupt::never(), tempfile::tempdir().unwrap());
+            let asks = interrupt.clone();
+            let valid = validation(VALID * number + sample, move || asks.request(Signal::Term));
+            let first = fit_on(&valid, &interrupt, folder.path(), &config, false, |_| false);
+            assert_eq!(
+                (first.outcome.steps, first.outcome.interrupted()),
+                (step, Some(Signal::Term)),
+                "{case}"
+            );
+            let (state, _) = Checkpoints::new(folder.path().join("checkpoints")).load("last").unwrap();
+            assert_eq!((state.step, state.pending.is_some()), (step, true), "{case}");
+            let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+            assert_eq!(text.matches("\"eval\"").count(), number, "{case}: nothing of half an evaluation");
+            // And once more within it.
+            let interrupt = Interrupt::never();
+            let asks = interrupt.clone();
+            let valid = validation(sample, move || asks.request(Signal::Int));
+            let second = fit_on(&valid, &interrupt, folder.path(), &config, true, |_| false);
+            assert_eq!(
+                (second.outcome.steps, second.outcome.interrupted()),
+                (step, Some(Signal::Int)),
+                "{case}"
+            );
+            let third = fit_on(&validation(0, || {}), &never, folder.path(), &config, true, |_| false);
+            assert_eq!((third.outcome.steps, third.outcome.end), (28, End::Complete), "{case}");
+            assert_eq!(left(folder.path()), expected, "{case}");
+            assert_eq!(third.outcome.best, part.outcome.best, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_kill_within_the_evaluation_of_an_epoch_loses_no_step() {
+    let _alone = draws();
+    let config = config();
+    let whole = tempfile::tempdir().unwrap();
+    let never = Interrupt::never();
+    fit_on(&validation(0, || {}), &never, whole.path(), &config, false, |_| false);
+    let expected = left(whole.path());
+    for (number, (step, _)) in evaluations().into_iter().enumerate().filter(|(_, (_, ends))| *ends) {
+        let (run, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let copy = killed.path().join("run");
+        let (from, to) = (run.path().to_owned(), copy.clone());
+        // What a kill leaves once the checkpoint that was begun before the evaluation is written.
+        let kill = move || {
+            let name = format!("step-{step}");
+            let last = from.join("checkpoints/last");
+            let begun = Instant::now();
+            while fs::read_link(&last).is_ok_and(|last| last != Path::new(&name)) {
+                assert!(begun.elapsed() < Duration::from_secs(60), "no checkpoint before the evaluation");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            copy_folder(&from, &to);
+        };
+        let valid = validation(VALID * number + 10, kill);
+        fit_on(&valid, &never, run.path(), &config, false, |_| false);
+        let (state, _) = Checkpoints::new(copy.join("checkpoints")).load("last").unwrap();
+        assert_eq!((state.step, state.pending.is_some(), state.validated == Some(step)), (step, true, false));
+        let part = fit_on(&validation(0, || {}), &never, &copy, &config, true, |_| false);
+        assert_eq!((part.outcome.steps, part.outcome.end), (28, End::Complete), "killed after {step}");
+        assert_eq!(left(&copy), expected, "killed after {step}");
+        assert_eq!(left(run.path()), expected, "the one that was not killed");
+    }
+}
+
+/// Old checkpoints may be removed meanwhile.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).into_iter().flatten().flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match fs::read_link(&from) {
+            Ok(target) => std::os::unix::fs::symlink(target, to).unwrap(),
+            Err(_) if from.is_dir() => copy_folder(&from, &to),
+            Err(_) => drop(fs::copy(from, to)),
+        }
+    }
+}
+
+#[test]
+fn time_that_is_up_within_an_evaluation_ends_it_too() {
+    let _alone = draws();
+    let mut config = config();
+    (config.max_seconds, config.validate_steps) = (Some(0.3), None);
+    let folder = tempfile::tempdir().unwrap();
+    let sleep = || std::thread::sleep(Duration::from_millis(400));
+    let part = fit_on(&validation(10, sleep), &Interrupt::never(), folder.path(), &config, false, |_| false);
+    // If the machine is slow, it is up before: then nothing is pending.
+    assert_eq!(part.outcome.end, End::OutOfTime);
+    let (state, _) = Checkpoints::new(folder.path().join("checkpoints")).load("last").unwrap();
+    assert_eq!(state.pending.is_some(), state.step == 8, "stopped after step {}", state.step);
+    assert!(!fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap().contains("eval"));
+}
+
+#[test]
+fn a_checkpoint_that_was_begun_before_an_evaluation_is_written_once() {
+    let _alone = draws();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    (config.validate_steps, config.validate_epochs, config.save_steps) = (None, 1, None);
+    let part = fit(folder.path(), &config, false, |_| false);
+    assert_eq!(part.saved, [0, 4, 8, 12, 16, 20, 24, 28], "handed over once each");
+    let (state, _) = Checkpoints::new(folder.path().join("checkpoints")).load("last").unwrap();
+    assert_eq!((state.validated, state.pending), (Some(28), None));
+    let text = fs::read_to_string(folder.path().join("checkpoints/last/state.json")).unwrap();
+    assert!(!text.contains("pending"), "{text}");
 }

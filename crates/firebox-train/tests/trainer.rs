@@ -208,11 +208,18 @@ fn a_stopped_run_goes_on_as_if_it_had_not_stopped() {
 }
 
 #[test]
-fn a_stop_during_the_last_step_lets_the_run_end() {
+fn a_stop_during_the_last_step_leaves_the_evaluation_to_a_resume() {
     let _alone = draws();
+    let whole = tempfile::tempdir().unwrap();
+    let (expected, of_whole) = Run::new().fit(whole.path());
     let folder = tempfile::tempdir().unwrap();
     let (_, outcome) = Run { stop_after: Some(3 * BATCHES), ..Run::new() }.fit(folder.path());
-    assert_eq!((outcome.interrupted(), outcome.steps), (None, 3 * BATCHES));
+    assert_eq!((outcome.interrupted(), outcome.steps), (Some(Signal::Term), 3 * BATCHES));
+    let all = records(whole.path());
+    assert_eq!(records(folder.path()), all[..all.len() - 1], "all but the last evaluation");
+    let (state, outcome) = Run { resume: true, ..Run::new() }.fit(folder.path());
+    assert_eq!((outcome.end, outcome.steps, &outcome.best), (End::Complete, 3 * BATCHES, &of_whole.best));
+    assert_eq!((state, records(folder.path())), (expected, all));
     let (_, again) = Run { resume: true, ..Run::new() }.fit(folder.path());
     assert_eq!((again.steps, again.best), (outcome.steps, outcome.best), "nothing is left to do");
 }
@@ -274,20 +281,20 @@ fn optimiser_state_is_accounted_for_tensor_by_tensor() {
 fn a_kill_between_the_links_is_mended_by_a_resume() {
     let _alone = draws();
     let folder = tempfile::tempdir().unwrap();
-    let (_, outcome) = Run { stop_after: Some(2 * BATCHES), ..Run::new() }.fit(folder.path());
+    let (_, outcome) = Run { stop_after: Some(2 * BATCHES + 1), ..Run::new() }.fit(folder.path());
     assert!(outcome.interrupted().is_some());
     let best = folder.path().join("checkpoints/best");
     let right = fs::read_link(&best).unwrap();
     // Killed after `last` was linked and before `best` was: it leads to an older one, or is not there yet.
     fs::remove_file(&best).unwrap();
     let (_, outcome) =
-        Run { resume: true, stop_after: Some(2 * BATCHES + 1), ..Run::new() }.fit(folder.path());
+        Run { resume: true, stop_after: Some(2 * BATCHES + 2), ..Run::new() }.fit(folder.path());
     assert!(outcome.interrupted().is_some());
     assert_eq!(fs::read_link(&best).unwrap(), right);
     fs::remove_file(&best).unwrap();
     std::os::unix::fs::symlink("step-0", &best).unwrap();
     let (_, outcome) =
-        Run { resume: true, stop_after: Some(2 * BATCHES + 2), ..Run::new() }.fit(folder.path());
+        Run { resume: true, stop_after: Some(2 * BATCHES + 3), ..Run::new() }.fit(folder.path());
     assert!(outcome.interrupted().is_some());
     assert_eq!(fs::read_link(&best).unwrap(), right);
     // The best checkpoint itself is gone.
@@ -335,7 +342,7 @@ fn what_is_not_finite_ends_the_run_with_its_samples_or_is_left_out() {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFinite);
     let text = error.to_string();
-    assert!(text.starts_with("step 2, epoch 0, batch 1, samples "), "{text}");
+    assert!(text.starts_with("step 2, epoch 1, batch 1, samples "), "{text}");
     let expected = points(100, 0, &Device::default()).indices(0, 1).unwrap();
     let expected: Vec<_> = expected.iter().map(usize::to_string).collect();
     assert!(text.contains(&format!("samples {}: ", expected.join(", "))), "{text}");
@@ -343,13 +350,16 @@ fn what_is_not_finite_ends_the_run_with_its_samples_or_is_left_out() {
     let mut config = TrainerConfig::default();
     config.skip_not_finite = true;
     let (outcome, warnings) = explode(&folder.path().join("skip"), config);
-    // The parameters are lost after the first step: all the others are left out, and the evaluation says what it sees.
-    let outcome = outcome.unwrap();
-    assert_eq!((outcome.steps, outcome.not_finite), (BATCHES, BATCHES - 1));
-    assert_eq!(warnings.len(), BATCHES, "{warnings:?}");
-    let last =
-        format!("after step {BATCHES}: loss of the validation data: expected a finite number, got NaN");
-    assert_eq!(warnings[BATCHES - 1], last);
+    // The parameters are lost after the first step: all the others are left out, and an evaluation has
+    // nothing to say.
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    let text = "after step 7, epoch 1, validation data: expected a batch with a finite loss, got none in 3";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(warnings.len(), BATCHES - 1 + 3, "{warnings:?}");
+    assert!(warnings.iter().all(|text| text.ends_with("; the batch is left out")), "{warnings:?}");
+    let state = Checkpoints::new(folder.path().join("skip/checkpoints")).load("last").unwrap().0;
+    assert_eq!((state.step, state.not_finite), (BATCHES, BATCHES - 1));
     let text = fs::read_to_string(folder.path().join("skip/metrics.jsonl")).unwrap();
     assert!(!text.contains("null"), "what does not apply is left out");
 }

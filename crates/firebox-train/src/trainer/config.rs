@@ -1,5 +1,6 @@
 //! The settings of a run.
 
+use firebox_data::Batches;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,12 +46,14 @@ pub struct TrainerConfig {
     /// As in Keras and Lightning, small improvements add up: what is compared with is not the best value so far. Which
     /// checkpoint is the best is a matter of the values alone.
     pub min_delta: f64,
-    /// Whether a batch whose loss or gradients are not finite is left out, with a warning, instead of ending the run.
+    /// Whether a batch whose loss or gradients are not finite is left out, of training or an evaluation, with
+    /// a warning, instead of ending the run.
     pub skip_not_finite: bool,
     /// Whether data may be evaluated that are trained on as well: to see whether a model can learn a few samples by heart.
     /// Otherwise that is an error, where both come from [one data set](firebox_data::Origin).
     pub allow_overlap: bool,
-    /// Warns when the norm of the gradients is so many times its average; 0 for never. 100.
+    /// Warns when the norm of the gradients is so many times its average; 0 for never. 100. A task that
+    /// doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.
     pub norm_warning: f64,
 }
 
@@ -156,6 +159,23 @@ impl TrainerConfig {
             fields.retain(|name, _| !FREE.contains(&name.as_str()));
         }
         Ok(settings)
+    }
+
+    /// The steps of a whole run over these data.
+    pub(super) fn steps(&self, train: &impl Batches) -> usize {
+        // Nobody trains for so many epochs of different lengths; some ask for as many as there are numbers.
+        const COUNTED: u64 = 10_000;
+        let (most, counted) = (self.max_steps.unwrap_or(usize::MAX), self.max_epochs.min(COUNTED));
+        let (mut sum, mut last) = (0usize, 0);
+        for epoch in 0..counted {
+            last = self.steps_of(train.batches(epoch));
+            sum = sum.saturating_add(last);
+            if sum >= most {
+                return most;
+            }
+        }
+        let more = usize::try_from(self.max_epochs - counted).unwrap_or(usize::MAX);
+        sum.saturating_add(last.saturating_mul(more)).min(most)
     }
 
     /// The steps of an epoch with so many batches.

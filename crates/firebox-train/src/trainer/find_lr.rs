@@ -2,7 +2,8 @@
 
 use firebox_data::{Batches, Stream, derive_seed};
 
-use super::Trainer;
+use super::{Trainer, devices, guard, place};
+use crate::caught::caught;
 use crate::error::{Error, ErrorKind};
 use crate::lr_finder::{LrCurve, LrFinder};
 use crate::metrics::Metrics;
@@ -17,19 +18,28 @@ impl Trainer {
     /// ends the search with what it has seen.
     ///
     /// # Errors
-    /// The loader's and the task's; [`ErrorKind::NotFinite`] if not even the first loss is finite: a later one that isn't
-    /// ends the search. [`ErrorKind::Task`] if the steps don't have the metric.
+    /// The loader's and the task's, with step, epoch, batch and samples; [`ErrorKind::Panic`] for a panic of
+    /// theirs; [`ErrorKind::Config`] if model or data are on the wrong device, or there are no data;
+    /// [`ErrorKind::NotFinite`] if not even the first loss is finite: a later one that isn't ends the search.
+    /// [`ErrorKind::Task`] if the steps don't have the metric.
     pub fn find_lr<T, B>(&self, finder: &LrFinder, task: &mut T, train: &B) -> Result<LrCurve, Error>
     where
         T: Task,
         B: Batches<Batch = T::Batch>,
     {
         self.config.check()?;
-        let before = task.state()?;
-        let found = self.rising(finder, task, train);
-        let restored = task.load(&before);
-        let curve = found?;
-        restored.map(|()| curve)
+        let before = caught("the search", || {
+            guard::not_empty("training data", train)?;
+            devices::training(task, train, &self.device)?;
+            task.state()
+        })?;
+        let found = caught("the search", || self.rising(finder, task, train));
+        // Also after a panic: a load replaces all of its state.
+        match (found, caught("the task's load", || task.load(&before))) {
+            (found, Ok(())) => found,
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), Err(more)) => Err(error.followed_by(&more.to_string())),
+        }
     }
 
     fn rising<T, B>(&self, finder: &LrFinder, task: &mut T, train: &B) -> Result<LrCurve, Error>
@@ -41,22 +51,32 @@ impl Trainer {
         for epoch in 0.. {
             let (begun, batches) = (curve.steps(), self.config.batches_of(train.batches(epoch)));
             let mut metrics = Metrics::default();
-            for (place, batch) in train.epoch(epoch).take(batches).enumerate() {
+            let (mut stream, mut before) = (train.epoch(epoch), train.state(epoch));
+            for place in 0..batches {
+                let Some(batch) = stream.next() else { break };
+                let batch = batch.map_err(|error| Error::of_data("training data", error))?;
+                let now = stream.state();
                 let step = curve.steps();
                 let mut context = StepContext::new(epoch, step, finder.lr(step));
                 context.updates = self.config.updates_after(place, batches);
                 self.device.seed(derive_seed(self.config.seed, Stream::Step, epoch, place as u64));
-                match task.train_step(batch?, &context) {
-                    Ok(of_batch) => metrics.add(&of_batch)?,
-                    Err(error) if error.kind() == ErrorKind::NotFinite => {
-                        if step == 0 {
-                            return Err(never_finite(context.lr).caused_by(error));
-                        }
-                        curve.diverge();
-                        return Ok(curve);
+                let learned = caught("the step", || task.train_step(batch, &context));
+                if let Err(error) = learned.and_then(|of_batch| metrics.add(&of_batch)) {
+                    let at = format!("step {}, epoch {}", step + 1, epoch + 1);
+                    let error = match place::batch(train, &before, &now) {
+                        Some(batch) => error.within(&format!("{at}, {batch}")),
+                        None => error.within(&at),
+                    };
+                    if error.kind() != ErrorKind::NotFinite {
+                        return Err(error);
                     }
-                    Err(error) => return Err(error),
+                    if step == 0 {
+                        return Err(never_finite(context.lr).caused_by(error));
+                    }
+                    curve.diverge();
+                    return Ok(curve);
                 }
+                before = now;
                 if !context.updates {
                     continue;
                 }

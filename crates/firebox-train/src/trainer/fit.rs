@@ -5,19 +5,35 @@ use std::time::{Duration, Instant};
 use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, derive_seed};
 use serde_json::Value;
 
-use super::Trainer;
-use super::guard;
+use super::evaluation::Evaluated;
 use super::monitor::Monitor;
 use super::outcome::{Clock, End, Outcome};
 use super::restored::Restored;
-use crate::checkpoint::{Checkpoints, RunState};
+use super::{Trainer, guard, place};
+use crate::caught::caught;
+use crate::checkpoint::{Checkpoints, Pending, RunState};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Record, RecordKind};
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
 use crate::saver::{Job, Saved, Saver};
-use crate::task::{StepContext, Task};
+use crate::task::{StepContext, Task, TaskState};
+
+/// What errors call the data.
+const TRAIN: &str = "training data";
+
+/// More checkpoints than anybody plans disk space for.
+const MANY: usize = 1000;
+
+/// What has become of an evaluation for the choice of the best checkpoint.
+enum Validation {
+    /// It is over, or was before; `best` if it has found this to be one of the best checkpoints.
+    Over { best: bool },
+    /// It will be made by a resume.
+    Stopped(End),
+}
 
 /// A trainer with all that it works on.
 pub(super) struct Fit<'f, T, B, V> {
@@ -35,6 +51,29 @@ pub(super) struct Fit<'f, T, B, V> {
     saved: Instant,
     /// A checkpoint is due as soon as the one before it is written.
     due: bool,
+    /// There is a checkpoint of this step, or it is being written, that lacks the outcome of an evaluation.
+    saved_before: bool,
+    /// Whether the task was asked for the norm of its gradients.
+    norm_asked: bool,
+}
+
+/// What asks to stop for now, beside the run's own end.
+struct Asked<'a> {
+    interrupt: Interrupt,
+    max_seconds: Option<f64>,
+    clock: &'a Clock,
+}
+
+impl<'a> Asked<'a> {
+    fn of(trainer: &Trainer, clock: &'a Clock) -> Self {
+        Asked { interrupt: trainer.interrupt.clone(), max_seconds: trainer.config.max_seconds, clock }
+    }
+
+    fn end(&self) -> Option<End> {
+        let signal = self.interrupt.requested().map(End::Interrupted);
+        let out_of_time = || self.max_seconds.is_some_and(|most| self.clock.seconds() >= most);
+        signal.or_else(|| out_of_time().then_some(End::OutOfTime))
+    }
 }
 
 /// Where the time of a step begins, and how long had been waited for data by then.
@@ -57,7 +96,8 @@ where
         valid: &'f V,
     ) -> Result<Self, Error> {
         trainer.run.check_ready(trainer.resume)?;
-        trainer.warnings.clear();
+        trainer.warnings = Default::default();
+        trainer.at = (0, 0);
         let checkpoints = Checkpoints::new(trainer.run.checkpoints());
         let mut warnings = Vec::new();
         let restored = match trainer.resume {
@@ -83,6 +123,7 @@ where
                 state.step
             ));
         }
+        warnings.extend(guard::lone_sample(task, train, &trainer.config));
         trainer.run.ensure_config(&trainer.config)?;
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
@@ -90,11 +131,26 @@ where
         let now = Instant::now();
         // Read once those that are told of the start have written theirs.
         let config = Value::Null;
-        let mut fit =
-            Fit { trainer, task, train, valid, state, saver, config, clock, saved: now, due: false };
+        // What it was saved before is still to come, and adds to it.
+        let saved_before = state.pending.is_some();
+        trainer.at = (state.loader.epoch, state.step);
+        let mut fit = Fit {
+            trainer,
+            task,
+            train,
+            valid,
+            state,
+            saver,
+            config,
+            clock,
+            saved: now,
+            due: false,
+            saved_before,
+            norm_asked: false,
+        };
         // What can't be written is known before the first step.
         fit.check_room()?;
-        let (done, steps) = (fit.state.step, fit.trainer.steps(fit.train));
+        let (done, steps) = (fit.state.step, fit.trainer.config.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
         fit.config = fit.trainer.run.read_config()?;
@@ -114,7 +170,9 @@ where
 
     pub(super) fn run(mut self) -> Result<Outcome, Error> {
         let end = loop {
-            if let Some(end) = self.over() {
+            if self.state.pending.is_none()
+                && let Some(end) = self.over()
+            {
                 break end;
             }
             let (end, data) = self.epoch()?;
@@ -161,48 +219,78 @@ where
 
     /// What asks to stop for now.
     fn asked(&self) -> Option<End> {
-        let out_of_time = self.trainer.config.max_seconds.is_some_and(|most| self.clock.seconds() >= most);
-        let signal = self.trainer.interrupt.requested().map(End::Interrupted);
-        signal.or(out_of_time.then_some(End::OutOfTime))
+        Asked::of(self.trainer, &self.clock).end()
     }
 
     /// The rest of the state's epoch, and a checkpoint: what ends the run, if something does, and the loader's account.
     fn epoch(&mut self) -> Result<(Option<End>, EpochReport), Error> {
         let epoch = self.state.loader.epoch;
         let batches = self.trainer.config.batches_of(self.train.batches(epoch));
+        self.trainer.at = (epoch, self.state.step);
         self.trainer.tell(Event::EpochBegins { state: &self.state, batches })?;
+        let (mut end, data) = self.train_epoch(epoch, batches)?;
+        if end.is_none() {
+            end = self.end_epoch(epoch, data.clone())?;
+        } else if matches!(end, Some(End::Complete | End::Stale))
+            && let Validation::Stopped(stopped) = self.validate(Pending::Step, true)?
+        {
+            end = Some(stopped);
+        }
+        self.state.seconds = self.clock.seconds();
+        self.save()?;
+        let end = end.or_else(|| self.over()).or_else(|| self.asked());
+        Ok((end, data.unwrap_or_default()))
+    }
+
+    /// The steps that are left of an epoch: what has cut it short, and the loader's account of them, if there
+    /// were any.
+    fn train_epoch(
+        &mut self,
+        epoch: u64,
+        batches: usize,
+    ) -> Result<(Option<End>, Option<EpochReport>), Error> {
+        let is_whole = |state: &RunState| state.loader.delivered() >= batches;
+        let mut end = None;
+        match self.state.pending {
+            Some(Pending::Epoch) => return Ok((None, None)),
+            Some(Pending::Step) if is_whole(&self.state) => return Ok((self.validate_between(true)?, None)),
+            Some(Pending::Step) => {
+                let stopped = self.validate_between(false)?;
+                end = stopped.or_else(|| self.over()).or_else(|| self.asked());
+            }
+            None => {}
+        }
         // Making the stream can take time already: its first batches are waited for.
         let mut pace = Pace { begun: Instant::now(), waited: Duration::ZERO };
         let train = self.train;
-        let mut stream = train.resume(&self.state.loader)?;
-        let mut end = None;
-        while end.is_none()
-            && self.state.loader.delivered() < batches
-            && self.step(&mut *stream, &mut pace, epoch, batches)?
-        {
-            let whole = self.state.loader.delivered() >= batches;
-            self.after_step(whole)?;
-            end = if whole { None } else { self.over().or_else(|| self.asked()) };
-        }
-        let data = stream.report();
-        drop(stream);
-        let last = epoch + 1 >= self.trainer.config.max_epochs || self.over() == Some(End::Complete);
-        if end.is_none() {
-            self.close_epoch(data.clone())?;
-            let every = self.trainer.config.validate_epochs;
-            if last || (epoch + 1).is_multiple_of(every) {
-                self.validate()?;
+        let stream = train.resume(&self.state.loader);
+        let mut stream = stream.map_err(|error| Error::of_data(TRAIN, error))?;
+        while end.is_none() && !is_whole(&self.state) && self.step(&mut *stream, &mut pace, epoch, batches)? {
+            let whole = is_whole(&self.state);
+            end = self.after_step(whole, &mut pace)?;
+            if !whole {
+                end = end.or_else(|| self.over()).or_else(|| self.asked());
             }
-            self.state.loader = self.train.state(epoch + 1);
-            self.trainer.tell(Event::EpochEnds { epoch, state: &self.state })?;
-        } else if matches!(end, Some(End::Complete | End::Stale)) {
-            self.validate()?;
         }
-        self.state.seconds = self.clock.seconds();
-        self.wait()?;
-        self.save()?;
-        let end = end.or_else(|| self.over()).or_else(|| self.asked());
-        Ok((end, data))
+        Ok((end, Some(stream.report())))
+    }
+
+    /// Sums an epoch up and evaluates it, as far as that wasn't done before a resume: what has stopped it.
+    fn end_epoch(&mut self, epoch: u64, data: Option<EpochReport>) -> Result<Option<End>, Error> {
+        let summed_up = self.state.pending == Some(Pending::Epoch);
+        if !summed_up {
+            self.close_epoch(data)?;
+        }
+        let config = &self.trainer.config;
+        let last = epoch + 1 >= config.max_epochs || self.over() == Some(End::Complete);
+        if (summed_up || last || (epoch + 1).is_multiple_of(config.validate_epochs))
+            && let Validation::Stopped(end) = self.validate(Pending::Epoch, true)?
+        {
+            return Ok(Some(end));
+        }
+        self.state.loader = self.train.state(epoch + 1);
+        self.trainer.tell(Event::EpochEnds { epoch, state: &self.state })?;
+        Ok(None)
     }
 
     /// One step; false if there are no more data.
@@ -226,9 +314,10 @@ where
         let mut ahead = None;
         loop {
             let Some(batch) = ahead.take().or_else(|| stream.next()) else { return Ok(false) };
-            let batch = batch?;
+            let batch = batch.map_err(|error| Error::of_data(TRAIN, error))?;
             let state = stream.state();
             if !begun {
+                self.saved_before = false;
                 self.trainer.tell(Event::StepBegins { context: &context, state: &self.state })?;
                 begun = true;
             }
@@ -240,20 +329,22 @@ where
                 context.updates = ahead.is_none();
             }
             self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
-            match self.task.train_step(batch, &context).and_then(guard::finite) {
-                Ok(of_batch) => metrics.add(&of_batch)?,
-                Err(error) if error.kind() == ErrorKind::NotFinite => {
-                    let error = error.within(&self.place(epoch, &state));
-                    if !self.trainer.config.skip_not_finite {
-                        return Err(error);
-                    }
-                    self.state.not_finite += 1;
-                    self.trainer.tell(Event::Warning(&format!("{error}; the batch is left out")))?;
+            let task = &mut *self.task;
+            let learned = caught("the step", || task.train_step(batch, &context).and_then(guard::finite));
+            let is_learned = learned.is_ok();
+            if let Err(error) = learned.and_then(|of_batch| metrics.add(&of_batch)) {
+                let error = error.within(&self.place(epoch, &state));
+                if error.kind() != ErrorKind::NotFinite || !self.trainer.config.skip_not_finite {
+                    return Err(error);
                 }
-                Err(error) => return Err(error),
+                self.state.not_finite += 1;
+                self.trainer.tell(Event::Warning(&format!("{error}; the batch is left out")))?;
             }
             self.state.loader = state;
             if context.updates {
+                if is_learned {
+                    self.ask_norm()?;
+                }
                 break;
             }
         }
@@ -292,28 +383,63 @@ where
         Ok(true)
     }
 
-    /// What is due between two steps. At the end of an epoch another evaluation and checkpoint follow.
-    fn after_step(&mut self, epoch_ends: bool) -> Result<(), Error> {
+    /// What is due between two steps: what has stopped it. At the end of an epoch another evaluation and
+    /// checkpoint follow.
+    fn after_step(&mut self, epoch_ends: bool, pace: &mut Pace) -> Result<Option<End>, Error> {
         let config = &self.trainer.config;
         let every = |steps: Option<usize>| steps.is_some_and(|every| self.state.step.is_multiple_of(every));
         let late = config.save_seconds.is_some_and(|seconds| self.saved.elapsed().as_secs_f64() >= seconds);
         self.due |= every(config.save_steps) || late;
-        if every(config.validate_steps) && self.validate()? {
-            // One of the best checkpoints has to be there.
-            self.wait()?;
-            self.due = true;
+        if every(config.validate_steps) {
+            let begun = Instant::now();
+            if let Some(end) = self.validate_between(epoch_ends)? {
+                return Ok(Some(end));
+            }
+            // It is no part of the next step's time.
+            pace.begun += begun.elapsed();
         }
-        if let Some(saved) = self.saver.poll()? {
-            self.tell_saved(&saved)?;
-        }
+        self.poll()?;
         if self.due && !epoch_ends && self.saver.is_idle() {
             self.save()?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Evaluates between two steps: what has stopped it. A checkpoint that is due comes before it, and so
+    /// does that of an epoch that ends here.
+    fn validate_between(&mut self, epoch_ends: bool) -> Result<Option<End>, Error> {
+        self.poll()?;
+        let save = epoch_ends || self.due && self.saver.is_idle();
+        match self.validate(Pending::Step, save)? {
+            Validation::Stopped(end) => return Ok(Some(end)),
+            // What follows adds the outcome.
+            Validation::Over { .. } if epoch_ends => {}
+            Validation::Over { .. } if self.saved_before => self.save()?,
+            Validation::Over { best: true } => {
+                // One of the best checkpoints has to be there.
+                self.wait()?;
+                self.due = true;
+            }
+            Validation::Over { best: false } => {}
+        }
+        Ok(None)
+    }
+
+    /// Warns of a warning that can't come, once.
+    fn ask_norm(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.norm_asked, true)
+            || self.trainer.config.norm_warning == 0.0
+            || self.task.gradient_norm().is_some()
+        {
+            return Ok(());
+        }
+        let text = "norm_warning: the task tells no norm of its gradients (Task::gradient_norm), so that no \
+                    warning can come";
+        self.trainer.tell(Event::Warning(text))
     }
 
     /// Sums an epoch up.
-    fn close_epoch(&mut self, data: EpochReport) -> Result<(), Error> {
+    fn close_epoch(&mut self, data: Option<EpochReport>) -> Result<(), Error> {
         let state = &mut self.state;
         guard::counted(&state.running, "training")?;
         let record = Record {
@@ -327,20 +453,33 @@ where
             lr: None,
             gradient_norm: None,
             data_wait_s: state.running_wait_s,
-            data: Some(data),
+            data,
         };
         (state.running_seconds, state.running_wait_s) = (0.0, 0.0);
         self.trainer.record(&record)
     }
 
-    /// Evaluates the models, unless that was done after this step: whether this is one of the best checkpoints.
-    fn validate(&mut self) -> Result<bool, Error> {
+    /// Evaluates the models, unless that was done after this step. It may take long, and be stopped: with
+    /// `save_first` a checkpoint is begun before it.
+    fn validate(&mut self, pending: Pending, save_first: bool) -> Result<Validation, Error> {
         if self.state.validated == Some(self.state.step) {
-            return Ok(false);
+            return Ok(Validation::Over { best: false });
+        }
+        self.state.pending = Some(pending);
+        if save_first && !self.saved_before {
+            self.wait()?;
+            self.hand_over(true)?;
         }
         self.trainer.tell(Event::Validating { state: &self.state })?;
         let limit = self.trainer.config.limit_valid;
-        let record = self.trainer.judged(self.valid, "valid", limit, self.task.evaluator())?;
+        let asked = Asked::of(self.trainer, &self.clock);
+        let task = &*self.task;
+        let evaluated =
+            self.trainer.judged(self.valid, "valid", limit, || Ok(task.evaluator()), || asked.end())?;
+        let record = match evaluated {
+            Evaluated::Whole(record) => record,
+            Evaluated::Stopped(end) => return Ok(Validation::Stopped(end)),
+        };
         let (metric, goal) = self.task.monitor();
         let Some(value) = record.metrics.value(metric) else {
             let have: Vec<_> = record.metrics.values().map(|(name, _)| name.to_owned()).collect();
@@ -352,36 +491,63 @@ where
             self.trainer.tell(Event::Warning(warning))?;
         }
         let improved = heard.improved;
-        self.state.validated = Some(self.state.step);
+        (self.state.validated, self.state.pending) = (Some(self.state.step), None);
         self.state.seconds = self.clock.seconds();
         self.trainer.schedule.observe(value);
         self.trainer.tell(Event::Validated { state: &self.state, record: &record, improved })?;
-        Ok(heard.kept)
+        Ok(Validation::Over { best: heard.kept })
     }
 
-    /// Hands a checkpoint to the thread that writes it.
+    /// Hands a checkpoint of this step to the thread that writes it. One that was begun before an evaluation
+    /// lacks nothing but what that has changed.
     fn save(&mut self) -> Result<(), Error> {
-        let task = self.task.state()?;
+        if !self.saved_before {
+            self.wait()?;
+        }
+        self.hand_over(false)
+    }
+
+    /// Hands a checkpoint over; of a quiet one nobody is told when it is complete, since its evaluation's
+    /// outcome follows.
+    fn hand_over(&mut self, quiet: bool) -> Result<(), Error> {
+        let task = if self.saved_before { None } else { Some(self.task_state()?) };
         let log = self.trainer.log()?;
         self.state.metrics_bytes = log.bytes();
         let log = log.another()?;
         self.state.schedule = self.trainer.schedule.state();
         self.state.next_lr = Some(self.trainer.schedule.lr(self.state.step));
-        self.trainer.tell(Event::Saving { state: &self.state, task: &task })?;
-        self.saver.save(Job { state: self.state.clone(), task, config: self.config.clone(), log })?;
-        (self.saved, self.due) = (Instant::now(), false);
+        if let Some(task) = &task {
+            self.trainer.tell(Event::Saving { state: &self.state, task })?;
+        }
+        self.saver.save(Job { state: self.state.clone(), task, quiet, config: self.config.clone(), log })?;
+        (self.saved, self.due, self.saved_before) = (Instant::now(), false, quiet);
         Ok(())
     }
 
-    /// Waits until the checkpoint in hand is written.
-    fn wait(&mut self) -> Result<(), Error> {
-        match self.saver.wait()? {
-            Some(saved) => self.tell_saved(&saved),
-            None => Ok(()),
+    fn task_state(&self) -> Result<TaskState, Error> {
+        caught("the task's state", || self.task.state())
+    }
+
+    /// Hears of the checkpoints that are written.
+    fn poll(&mut self) -> Result<(), Error> {
+        while let Some(saved) = self.saver.poll()? {
+            self.tell_saved(&saved)?;
         }
+        Ok(())
+    }
+
+    /// Waits until the checkpoints in hand are written.
+    fn wait(&mut self) -> Result<(), Error> {
+        while let Some(saved) = self.saver.wait()? {
+            self.tell_saved(&saved)?;
+        }
+        Ok(())
     }
 
     fn tell_saved(&mut self, saved: &Saved) -> Result<(), Error> {
+        if saved.quiet {
+            return Ok(());
+        }
         self.trainer.tell(Event::Saved { path: &saved.path, best: saved.best })
     }
 
@@ -392,9 +558,13 @@ where
         let folder = self.trainer.run.checkpoints();
         let checkpoints = Checkpoints::new(&folder);
         checkpoints.check_writable()?;
-        let kept = config.keep_last + config.keep_best;
+        let kept = config.keep_last.saturating_add(config.keep_best);
+        // Whoever keeps all of them doesn't know how many that is; of those that surely come there are two.
+        let kept = if kept > MANY { 1 } else { kept };
         let more = (kept + 1 - checkpoints.count()?.min(kept)) as u64;
-        let (needed, free) = (more * self.task.state()?.bytes(), files::free_bytes(&folder));
+        // Parts that are made later are made here.
+        let bytes = caught("the task's state", || Ok(self.task.state()?.bytes()))?;
+        let (needed, free) = (more.saturating_mul(bytes), files::free_bytes(&folder));
         match free {
             Some(free) if free < needed => {
                 let text = format!("{more} checkpoints: expected {needed} bytes of room, got {free}");
@@ -404,21 +574,12 @@ where
         }
     }
 
-    /// The batch that was delivered behind the state, in words.
+    /// The batch that was delivered behind the state, in words. People count steps and epochs from 1.
     fn place(&self, epoch: u64, now: &LoaderState) -> String {
-        const MOST: usize = 256;
-        let before = &self.state.loader;
-        let new = |batch: &usize| now.has_delivered(*batch) && !before.has_delivered(*batch);
-        let batch = (0..self.train.batches(epoch)).find(new);
-        let step = self.state.step + 1;
-        let samples = batch.and_then(|batch| Some((batch, self.train.indices(epoch, batch)?)));
-        match samples {
-            Some((batch, samples)) => {
-                let rest = if samples.len() > MOST { ", …" } else { "" };
-                let shown: Vec<_> = samples.iter().take(MOST).map(usize::to_string).collect();
-                format!("step {step}, epoch {epoch}, batch {batch}, samples {}{rest}", shown.join(", "))
-            }
-            None => format!("step {step}, epoch {epoch}"),
+        let at = format!("step {}, epoch {}", self.state.step + 1, epoch + 1);
+        match place::batch(self.train, &self.state.loader, now) {
+            Some(batch) => format!("{at}, {batch}"),
+            None => at,
         }
     }
 }

@@ -7,6 +7,8 @@ use crate::checkpoint::RunState;
 use crate::error::{Error, ErrorKind};
 use crate::event::FIELDS;
 use crate::metrics::Metrics;
+use crate::task::Task;
+use crate::trainer::TrainerConfig;
 
 /// What is trained on.
 pub(super) struct Learned {
@@ -31,6 +33,29 @@ impl Learned {
         let seen = Seen::of(data, 0)?;
         self.seen.as_ref().unwrap_or(&seen).overlap(&seen)
     }
+}
+
+/// Fails if data have no batch, and says why.
+pub(super) fn not_empty(name: &str, data: &impl Batches) -> Result<(), Error> {
+    if data.batches(0) > 0 {
+        return Ok(());
+    }
+    let why = data.why_empty(0).map_or_else(String::new, |why| format!(": {why}"));
+    Err(Error::new(ErrorKind::Config, format!("the {name} have no batch{why}")))
+}
+
+/// What to warn of if an epoch ends with a batch of one sample, and the task has BatchNorms.
+pub(super) fn lone_sample(task: &impl Task, train: &impl Batches, config: &TrainerConfig) -> Option<String> {
+    let norms = task.batch_norms();
+    let last = config.batches_of(train.batches(0)).checked_sub(1)?;
+    if norms.is_empty() || train.indices(0, last)?.len() != 1 {
+        return None;
+    }
+    Some(format!(
+        "the last training batch of an epoch has one sample, by which BatchNorm ({}) can't normalise where its \
+         input has one value a channel: drop_last(true) leaves it out",
+        norms.join(", ")
+    ))
 }
 
 /// Fails if data have items that are trained on, as far as both are known to come from one data set.

@@ -1,6 +1,8 @@
 //! The training loop: who steps when, what is recorded, when it is saved.
 
 mod config;
+mod devices;
+mod evaluation;
 mod find_lr;
 mod fit;
 #[cfg(test)]
@@ -8,19 +10,19 @@ mod full_disk;
 mod guard;
 mod monitor;
 mod outcome;
+mod place;
 mod restored;
 
-use std::time::Instant;
-
 use burn::tensor::Device;
-use firebox_data::{Batches, Stream, derive_seed};
+use firebox_data::Batches;
 
 use self::fit::Fit;
 use self::guard::Learned;
+use self::outcome::Warnings;
+use crate::caught::caught;
 use crate::error::{Error, ErrorKind};
-use crate::event::{Callback, Event, Record, RecordKind};
+use crate::event::{Callback, Event, Record};
 use crate::interrupt::Interrupt;
-use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
 use crate::run_dir::RunDir;
 use crate::schedule::Schedule;
@@ -41,12 +43,9 @@ pub use outcome::{End, Outcome};
 ///     true => RunDir::open("runs/first")?.resume()?,
 ///     false => RunDir::overwrite("runs/first")?,
 /// };
-/// let mut trainer = Trainer::new(&run, &device)
-///     .resume(begun)
-///     .epochs(3)
-///     .seed(42)
-///     .schedule(OneCycle::new(3e-3, train.steps(3))?)
-///     .callback(Progress::new());
+/// let trainer = Trainer::new(&run, &device).resume(begun).epochs(3).seed(42);
+/// let schedule = OneCycle::new(3e-3, trainer.steps(&train)?)?;
+/// let mut trainer = trainer.schedule(schedule).callback(Progress::new());
 /// let outcome = trainer.fit(&mut task, &train, &valid)?;
 /// println!("best: {:?}", outcome.best);
 /// # Ok(())
@@ -65,7 +64,7 @@ pub struct Trainer {
     /// The epoch and the step that the run has reached.
     at: (u64, usize),
     /// What there was to warn of.
-    warnings: Vec<String>,
+    warnings: Warnings,
     /// What it is trained on, if that is known.
     learned: Option<Learned>,
 }
@@ -84,7 +83,7 @@ impl Trainer {
             callbacks: Vec::new(),
             log: None,
             at: (0, 0),
-            warnings: Vec::new(),
+            warnings: Warnings::default(),
             learned: None,
         }
     }
@@ -132,21 +131,16 @@ impl Trainer {
     }
 
     /// The steps that a whole run over these data has, for a schedule.
-    pub fn steps(&self, train: &impl Batches) -> usize {
-        let steps = (0..self.config.max_epochs).map(|epoch| self.config.steps_of(train.batches(epoch)));
-        match self.config.max_steps {
-            None => steps.sum(),
-            Some(most) => {
-                let mut sum = 0;
-                for steps in steps {
-                    sum += steps;
-                    if sum >= most {
-                        return most;
-                    }
-                }
-                sum
-            }
-        }
+    ///
+    /// Epochs may differ in their steps. The first 10,000 are counted; those behind them are taken to have as
+    /// many as the last of these.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is none, with the reason: no samples, or a batch size that leaves
+    /// nothing of them.
+    pub fn steps(&self, train: &impl Batches) -> Result<usize, Error> {
+        guard::not_empty("training data", train)?;
+        Ok(self.config.steps(train))
     }
 
     /// Trains until all epochs are done, or something else [ends](End) the run.
@@ -156,128 +150,51 @@ impl Trainer {
     /// while training goes on; when this returns they are complete. If nobody has written the run's
     /// [settings](RunDir::write_config), the trainer's are.
     ///
+    /// If an evaluation follows, the checkpoint is saved before it, and its outcome added behind it. A
+    /// signal, or the end of [`max_seconds`](TrainerConfig::max_seconds), is heard between two steps, and
+    /// between two batches of an evaluation, of which then nothing is recorded: a resume begins with it.
+    ///
     /// # Errors
-    /// The loader's, the task's, a callback's; [`ErrorKind::Config`] for a setting out of its range, or if samples that
-    /// are trained on are in `valid` too, as far as both are parts of [one data set](firebox_data::Origin);
+    /// The loader's, the task's, a callback's. Those of a batch name step, epoch, batch and samples.
+    /// [`ErrorKind::Panic`] for a panic of theirs, unless the program [aborts](std::process::abort) at
+    /// panics. The task may be in pieces then: a resume by a new one goes on from the last checkpoint.
+    /// [`ErrorKind::Config`] for a setting out of its range, if model or data are on the wrong device (see
+    /// [`Batches::device`], [`Task::device`]), or if samples that are trained on are in `valid` too, as far
+    /// as both are parts of [one data set](firebox_data::Origin);
     /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
     /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
-    /// [`ErrorKind::Checkpoint`] if there is nothing good to resume
-    /// from; [`ErrorKind::RunDir`] if a run that is no resume finds one in its folder, or another process trains there;
-    /// [`ErrorKind::Io`] if something cannot be written. The checkpoints saved before stay as they are.
+    /// [`ErrorKind::Checkpoint`] if there is nothing good to resume from; [`ErrorKind::RunDir`] if a run that
+    /// is no resume finds one in its folder, or another process trains there; [`ErrorKind::Io`] if something
+    /// cannot be written. The checkpoints saved before stay as they are.
     pub fn fit<T, B, V>(&mut self, task: &mut T, train: &B, valid: &V) -> Result<Outcome, Error>
     where
         T: Task,
         B: Batches<Batch = T::Batch>,
         V: Batches<Batch = T::Batch>,
     {
-        let outcome = self.check(train, valid).and_then(|()| Fit::begin(self, task, train, valid)?.run());
+        let outcome = caught("the run", || {
+            self.check(task, train, valid)?;
+            Fit::begin(self, task, train, valid)?.run()
+        });
         outcome.map_err(|error| self.failed(error))
     }
 
-    fn check(&mut self, train: &impl Batches, valid: &impl Batches) -> Result<(), Error> {
+    fn check(&mut self, task: &impl Task, train: &impl Batches, valid: &impl Batches) -> Result<(), Error> {
         self.config.check()?;
-        for (name, batches) in [("training", train.batches(0)), ("validation", valid.batches(0))] {
-            if batches == 0 {
-                return Err(Error::new(ErrorKind::Config, format!("the {name} data have no batch")));
-            }
-        }
+        guard::not_empty("training data", train)?;
+        guard::not_empty("validation data", valid)?;
+        devices::training(task, train, &self.device)?;
+        devices::plain(valid, &self.device, "valid")?;
         self.learned = if self.config.allow_overlap { None } else { Learned::of(train) };
         guard::apart(self.learned.as_ref(), valid, "validation")
     }
 
     /// Tells everybody of an error. What fails in doing so is added to it.
     fn failed(&mut self, error: Error) -> Error {
-        let told =
-            self.callbacks.iter_mut().map(|callback| callback.on_event(&Event::Failed { error: &error }));
+        let event = Event::Failed { error: &error };
+        let told = self.callbacks.iter_mut().map(|callback| heard(&mut **callback, &event));
         let more: Vec<_> = told.filter_map(Result::err).collect();
-        more.into_iter().fold(error, |error, more| error.followed_by(&format!("a callback failed: {more}")))
-    }
-
-    /// One pass over data that are not learned from, judged by `judge`, such as [`Task::evaluator`]. Recorded
-    /// as `split`. Burn's generator is seeded before each batch, so that what `judge` draws is the same each time.
-    ///
-    /// # Errors
-    /// The loader's, the task's, a callback's; [`ErrorKind::Config`] if samples are among `data` that this trainer has
-    /// trained on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::Task`] for a metric that was
-    /// counted for no sample.
-    pub fn evaluate<V>(
-        &mut self,
-        data: &V,
-        split: &str,
-        judge: impl FnMut(V::Batch) -> Result<Metrics, Error>,
-    ) -> Result<Record, Error>
-    where
-        V: Batches,
-    {
-        if split != "train" {
-            guard::apart(self.learned.as_ref(), data, split)?;
-        }
-        self.judged(data, split, None, judge)
-    }
-
-    /// What `predict` says of each batch, in the order of the batches.
-    ///
-    /// # Errors
-    /// The loader's, and those of `predict`.
-    pub fn predict<V, P>(
-        &self,
-        data: &V,
-        mut predict: impl FnMut(V::Batch) -> Result<P, Error>,
-    ) -> Result<Vec<P>, Error>
-    where
-        V: Batches,
-    {
-        let batches = data.epoch(0).enumerate();
-        let predict = |(place, batch)| {
-            self.seed_evaluation(place);
-            predict(batch?)
-        };
-        batches.map(predict).collect()
-    }
-
-    fn judged<V>(
-        &mut self,
-        data: &V,
-        split: &str,
-        limit: Option<usize>,
-        mut judge: impl FnMut(V::Batch) -> Result<Metrics, Error>,
-    ) -> Result<Record, Error>
-    where
-        V: Batches,
-    {
-        let begun = Instant::now();
-        let mut metrics = Metrics::default();
-        let mut stream = data.epoch(0);
-        for (place, batch) in stream.by_ref().take(limit.unwrap_or(usize::MAX)).enumerate() {
-            self.seed_evaluation(place);
-            metrics.add(&judge(batch?)?)?;
-        }
-        if metrics.samples() == 0 {
-            return Err(Error::new(ErrorKind::Config, format!("the {split} data have no sample")));
-        }
-        guard::counted(&metrics, split)?;
-        let seconds = begun.elapsed().as_secs_f64();
-        let (epoch, step) = self.at;
-        let record = Record {
-            kind: RecordKind::Eval,
-            step,
-            epoch,
-            split: split.to_owned(),
-            seconds,
-            samples_per_s: metrics.samples() as f64 / seconds,
-            metrics,
-            lr: None,
-            gradient_norm: None,
-            data_wait_s: stream.waited().as_secs_f64(),
-            data: None,
-        };
-        self.record(&record)?;
-        Ok(record)
-    }
-
-    /// Evaluations are comparable, and don't depend on what a run has done before.
-    fn seed_evaluation(&self, batch: usize) {
-        self.device.seed(derive_seed(self.config.seed, Stream::Evaluation, 0, batch as u64));
+        more.into_iter().fold(error, |error, more| error.followed_by(&more.to_string()))
     }
 
     /// The records, opened at their end if they are not open yet.
@@ -298,13 +215,16 @@ impl Trainer {
 
     fn tell(&mut self, event: Event<'_>) -> Result<(), Error> {
         if let Event::Warning(text) = event {
-            self.warnings.push(text.to_owned());
+            self.warnings.add(text);
         }
-        for callback in &mut self.callbacks {
-            callback
-                .on_event(&event)
-                .map_err(|error| Error::new(ErrorKind::Callback, "a callback failed").caused_by(error))?;
-        }
-        Ok(())
+        self.callbacks.iter_mut().try_for_each(|callback| heard(&mut **callback, &event))
     }
+}
+
+/// Tells one of them.
+fn heard(callback: &mut dyn Callback, event: &Event<'_>) -> Result<(), Error> {
+    caught("a callback", || {
+        let told = callback.on_event(event);
+        told.map_err(|error| Error::new(ErrorKind::Callback, "a callback failed").caused_by(error))
+    })
 }

@@ -13,7 +13,7 @@ pub struct Outcome {
     pub steps: usize,
     /// Seconds of training and validation, those before a resume included.
     pub seconds: f64,
-    /// Training samples a second, without validation.
+    /// Training samples a second, without validation; 0 without a step.
     pub samples_per_s: f64,
     /// The best checkpoint.
     pub best: Option<Best>,
@@ -21,7 +21,8 @@ pub struct Outcome {
     pub not_finite: usize,
     /// What ended it.
     pub end: End,
-    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::Event::Warning).
+    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::Event::Warning). The
+    /// first 1,000 of a run; a line behind them says how many there were more.
     pub warnings: Vec<String>,
 }
 
@@ -40,15 +41,19 @@ pub enum End {
 }
 
 impl Outcome {
-    pub(super) fn of(state: RunState, end: End, warnings: Vec<String>) -> Self {
+    pub(super) fn of(state: RunState, end: End, warnings: Warnings) -> Self {
         Outcome {
             steps: state.step,
             seconds: state.seconds,
-            samples_per_s: state.train_samples as f64 / state.train_seconds,
+            samples_per_s: if state.train_samples == 0 {
+                0.0
+            } else {
+                state.train_samples as f64 / state.train_seconds
+            },
             best: state.best.into_iter().next(),
             not_finite: state.not_finite,
             end,
-            warnings,
+            warnings: warnings.into_list(),
         }
     }
 
@@ -58,6 +63,33 @@ impl Outcome {
             End::Interrupted(signal) => Some(signal),
             _ => None,
         }
+    }
+}
+
+/// What there was to warn of. A long run may warn of the same thing in each of its steps.
+#[derive(Default)]
+pub(super) struct Warnings {
+    list: Vec<String>,
+    more: usize,
+}
+
+impl Warnings {
+    const MOST: usize = 1000;
+
+    pub(super) fn add(&mut self, text: &str) {
+        if self.list.len() < Self::MOST {
+            self.list.push(text.to_owned());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn into_list(self) -> Vec<String> {
+        let mut list = self.list;
+        if self.more > 0 {
+            list.push(format!("and {} warnings more", self.more));
+        }
+        list
     }
 }
 
@@ -74,5 +106,20 @@ impl Clock {
 
     pub(super) fn seconds(&self) -> f64 {
         self.before + self.begun.elapsed().as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_bounded_and_none_goes_uncounted() {
+        let mut warnings = Warnings::default();
+        for number in 0..1002 {
+            warnings.add(&format!("step {number}"));
+        }
+        let list = warnings.into_list();
+        assert_eq!((list.len(), &*list[999], &*list[1000]), (1001, "step 999", "and 2 warnings more"));
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use firebox_data::Batches;
 
 use super::Trainer;
+use crate::caught::caught;
 use crate::checkpoint::{Checkpoints, RunState};
 use crate::error::{Error, ErrorKind};
 use crate::origin::Origin;
@@ -32,7 +33,7 @@ impl Restored {
             true => trainer.run.checkpoints().join("last"),
             false => step.clone(),
         };
-        task.load(&loaded.task).map_err(|error| {
+        caught("the task's load", || task.load(&loaded.task)).map_err(|error| {
             Error::new(ErrorKind::Checkpoint, "the checkpoint is of another task or model")
                 .at_path(&path)
                 .caused_by(error)
@@ -41,7 +42,7 @@ impl Restored {
             let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
             return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
         }
-        train.check(&state.loader)?;
+        train.check(&state.loader).map_err(|error| Error::of_data("training data", error))?;
         trainer.schedule.load(&state.schedule)?;
         let gone = checkpoints.go_back_to(&mut state)?;
         warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));

@@ -1,0 +1,167 @@
+//! Passes over data that are not learned from.
+
+use std::time::Instant;
+
+use firebox_data::{Batches, Stream, derive_seed};
+
+use super::outcome::End;
+use super::{Trainer, devices, guard, place};
+use crate::caught::caught;
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Record, RecordKind};
+use crate::metrics::Metrics;
+
+/// What has become of an evaluation.
+pub(super) enum Evaluated {
+    /// It is over, and recorded.
+    Whole(Box<Record>),
+    /// Something stopped it between two batches. Nothing is recorded.
+    Stopped(End),
+}
+
+impl Trainer {
+    /// One pass over data that are not learned from, judged by `judge`, such as
+    /// [`Task::evaluator`](crate::Task::evaluator). Recorded as `split`. Burn's generator is seeded before
+    /// each batch, so that what `judge` draws is the same each time.
+    ///
+    /// # Errors
+    /// The loader's, the task's, a callback's, with the batch and its samples where one is to blame;
+    /// [`ErrorKind::Panic`] for a panic of theirs; [`ErrorKind::Config`] if the data are on an autodiff
+    /// device, or on another than the trainer's, or if samples are among `data` that this trainer has trained
+    /// on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::NotFinite`] for a loss
+    /// that is not finite, unless such batches are to be [left out](crate::TrainerConfig::skip_not_finite);
+    /// [`ErrorKind::Task`] for a metric that was counted for no sample.
+    pub fn evaluate<V>(
+        &mut self,
+        data: &V,
+        split: &str,
+        judge: impl FnMut(V::Batch) -> Result<Metrics, Error>,
+    ) -> Result<Record, Error>
+    where
+        V: Batches,
+    {
+        caught("the evaluation", || {
+            devices::plain(data, &self.device, split)?;
+            if split != "train" {
+                guard::apart(self.learned.as_ref(), data, split)?;
+            }
+            match self.judged(data, split, None, || Ok(judge), || None)? {
+                Evaluated::Whole(record) => Ok(*record),
+                Evaluated::Stopped(_) => Err(Error::new(ErrorKind::Task, "the evaluation was stopped")),
+            }
+        })
+    }
+
+    /// What `predict` says of each batch, in the order of the batches.
+    ///
+    /// # Errors
+    /// The loader's, and those of `predict` with the batch and its samples; [`ErrorKind::Panic`] for a panic
+    /// of theirs; [`ErrorKind::Config`] if the data are on an autodiff device, or on another than the
+    /// trainer's.
+    pub fn predict<V, P>(
+        &self,
+        data: &V,
+        mut predict: impl FnMut(V::Batch) -> Result<P, Error>,
+    ) -> Result<Vec<P>, Error>
+    where
+        V: Batches,
+    {
+        const NAME: &str = "data to predict";
+        caught("the prediction", || {
+            devices::plain(data, &self.device, "prediction")?;
+            let (mut stream, mut before) = (data.epoch(0), data.state(0));
+            let mut predictions = Vec::new();
+            while let Some(batch) = stream.next() {
+                let batch = batch.map_err(|error| Error::of_data(NAME, error))?;
+                let now = stream.state();
+                self.seed_evaluation(predictions.len());
+                let predicted = caught("the prediction", || predict(batch));
+                predictions.push(predicted.map_err(|error| match place::batch(data, &before, &now) {
+                    Some(batch) => error.within(&format!("{NAME}, {batch}")),
+                    None => error.within(NAME),
+                })?);
+                before = now;
+            }
+            Ok(predictions)
+        })
+    }
+
+    /// An evaluation of at most `limit` batches by what `judge` makes, unless `stop` says that it should end
+    /// before its last batch.
+    pub(super) fn judged<V, J>(
+        &mut self,
+        data: &V,
+        split: &str,
+        limit: Option<usize>,
+        judge: impl FnOnce() -> Result<J, Error>,
+        stop: impl Fn() -> Option<End>,
+    ) -> Result<Evaluated, Error>
+    where
+        V: Batches,
+        J: FnMut(V::Batch) -> Result<Metrics, Error>,
+    {
+        let begun = Instant::now();
+        let name = format!("{} data", if split == "valid" { "validation" } else { split });
+        let (epoch, step) = self.at;
+        // People count from 1.
+        let at = format!("after step {step}, epoch {}, {name}", epoch + 1);
+        let mut judge = caught("the evaluation", judge).map_err(|error| error.within(&at))?;
+        let mut metrics = Metrics::default();
+        let (mut stream, mut before) = (data.epoch(0), data.state(0));
+        let mut batches = 0;
+        while batches < limit.unwrap_or(usize::MAX)
+            && let Some(batch) = stream.next()
+        {
+            let batch = batch.map_err(|error| Error::of_data(&name, error))?;
+            let now = stream.state();
+            if let Some(end) = stop() {
+                return Ok(Evaluated::Stopped(end));
+            }
+            self.seed_evaluation(batches);
+            batches += 1;
+            let judged = caught("the evaluation", || judge(batch).and_then(guard::finite));
+            if let Err(error) = judged.and_then(|of_batch| metrics.add(&of_batch)) {
+                let error = match place::batch(data, &before, &now) {
+                    Some(batch) => error.within(&format!("{at}, {batch}")),
+                    None => error.within(&at),
+                };
+                if error.kind() != ErrorKind::NotFinite || !self.config.skip_not_finite {
+                    return Err(error);
+                }
+                self.tell(Event::Warning(&format!("{error}; the batch is left out")))?;
+            }
+            before = now;
+        }
+        if metrics.samples() == 0 {
+            guard::not_empty(&name, data)?;
+            let text = match batches {
+                0 => format!("the {name} have no sample"),
+                batches => format!("{at}: expected a batch with a finite loss, got none in {batches}"),
+            };
+            let kind = if batches == 0 { ErrorKind::Config } else { ErrorKind::NotFinite };
+            return Err(Error::new(kind, text));
+        }
+        guard::counted(&metrics, split)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let record = Record {
+            kind: RecordKind::Eval,
+            step,
+            epoch,
+            split: split.to_owned(),
+            seconds,
+            samples_per_s: metrics.samples() as f64 / seconds,
+            metrics,
+            lr: None,
+            gradient_norm: None,
+            data_wait_s: stream.waited().as_secs_f64(),
+            data: None,
+        };
+        self.record(&record)?;
+        Ok(Evaluated::Whole(Box::new(record)))
+    }
+
+    /// Evaluations are comparable, and don't depend on what a run has done before.
+    fn seed_evaluation(&self, batch: usize) {
+        self.device.seed(derive_seed(self.config.seed, Stream::Evaluation, 0, batch as u64));
+    }
+}
