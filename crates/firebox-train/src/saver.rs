@@ -35,6 +35,8 @@ pub(crate) struct Job {
 pub(crate) struct Saved {
     pub(crate) path: PathBuf,
     pub(crate) best: bool,
+    /// What there was to warn of.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Saver {
@@ -103,7 +105,7 @@ impl Job {
         let path = checkpoints.clone().with_config(self.config).save(&self.state, &self.task)?;
         checkpoints.prune(&self.state, keep)?;
         let best = self.state.best.first().is_some_and(|best| best.step == self.state.step);
-        Ok(Saved { path, best })
+        Ok(Saved { path, best, warnings: checkpoints.warnings() })
     }
 }
 

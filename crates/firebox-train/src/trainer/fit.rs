@@ -58,7 +58,7 @@ where
         trainer.run.check_ready(trainer.resume)?;
         trainer.warnings.clear();
         let checkpoints = Checkpoints::new(trainer.run.checkpoints());
-        let mut warnings = Vec::new();
+        let mut warnings = trainer.run.warnings();
         let restored = match trainer.resume {
             true => Some(Restored::load(trainer, &checkpoints, task, train, &mut warnings)?),
             false => None,
@@ -394,7 +394,8 @@ where
     }
 
     fn tell_saved(&mut self, saved: &Saved) -> Result<(), Error> {
-        self.trainer.tell(Event::Saved { path: &saved.path, best: saved.best })
+        self.trainer.tell(Event::Saved { path: &saved.path, best: saved.best })?;
+        saved.warnings.iter().try_for_each(|warning| self.trainer.tell(Event::Warning(warning)))
     }
 
     /// Whether the checkpoints' folder can be written to, and the disk has room for those that are still to come: those
