@@ -319,7 +319,7 @@ fn pages_of_long_runs_are_no_larger_than_those_of_short_ones() {
         let mut text = String::new();
         for step in 1..=steps {
             use std::fmt::Write as _;
-            let (epoch, loss) = (step / 100, 1.0 / step as f64 + (step % 7) as f64 * 0.01);
+            let (epoch, loss) = ((step - 1) / 100, 1.0 / step as f64 + (step % 7) as f64 * 0.01);
             let _ = writeln!(
                 text,
                 r#"{{"kind":"step","step":{step},"epoch":{epoch},"split":"train","loss":{loss}}}"#

@@ -44,8 +44,9 @@ impl Histogram {
             // Where all are equal the scale is infinite, and the place no number, which is 0 as an index.
             counts[(((value * part - min * part) * scale) as usize).min(buckets - 1)] += 1;
         }
-        let width = range / buckets as f64 / part;
-        let mut limits: Vec<_> = (1..=buckets).map(|bucket| min + width * bucket as f64).collect();
+        let width = range / buckets as f64;
+        let mut limits: Vec<_> =
+            (1..=buckets).map(|bucket| (min * part + width * bucket as f64) / part).collect();
         limits[buckets - 1] = max;
         let counts = counts.into_iter().map(|count| count as f64).collect();
         Some(Histogram { min, max, count: count as f64, sum, sum_of_squares, limits, counts })
