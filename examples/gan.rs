@@ -20,7 +20,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::{Args, Parser, ValueEnum};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped, width,
 };
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::{LabelledImage, LabelledImages};
@@ -71,7 +71,7 @@ struct Recipe {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     critic_steps: usize,
     /// Numbers that an image is made of
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = width)]
     latent: usize,
     /// Passes over the training data
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]

@@ -373,6 +373,23 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Features of a vector or a state: a layer of more has no room in most machines, and its number of weights none in a number.
+pub(crate) fn width(text: &str) -> Result<usize, String> {
+    up_to(text, 16_384)
+}
+
+/// Layers on top of each other.
+pub(crate) fn depth(text: &str) -> Result<usize, String> {
+    up_to(text, 256)
+}
+
+fn up_to(text: &str, most: usize) -> Result<usize, String> {
+    match at_least_one(text)? {
+        number if number > most => Err(format!("expected at most {most}")),
+        number => Ok(number),
+    }
+}
+
 pub(crate) fn above_zero(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
     number.ok_or_else(|| "expected a number above 0".to_owned())
