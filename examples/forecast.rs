@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::{Args, Parser, ValueEnum};
-use common::{Followers, Place, Settings, above_zero, at_least_one, described, say, share, stopped};
+use common::{
+    Followers, Place, Settings, above_zero, at_least_one, depth, described, say, share, stopped, width,
+};
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::{BoxError, OnDevice, Stream, derive_seed};
 use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
@@ -55,10 +57,10 @@ struct Recipe {
     #[arg(long, value_enum, default_value_t = CellName::Rnn)]
     cell: CellName,
     /// Features of the recurrent layers' state
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = width)]
     hidden: usize,
     /// Recurrent layers on top of each other
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = depth)]
     layers: usize,
     /// Passes over the training data
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -277,7 +279,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run));
+        return Ok(stopped(signal, &run, followers));
     }
 
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;

@@ -20,7 +20,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::{Args, Parser, ValueEnum};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped, width,
 };
 use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::{LabelledImage, LabelledImages};
@@ -71,7 +71,7 @@ struct Recipe {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     critic_steps: usize,
     /// Numbers that an image is made of
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = width)]
     latent: usize,
     /// Passes over the training data
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -292,13 +292,13 @@ where
 
     let judge = match judge::ready(&run, settings.resumes(), given, recipe, data, &interrupt)? {
         Ok(ready) => ready,
-        Err(signal) => return Ok(stopped(signal, &run)),
+        Err(signal) => return Ok(stopped(signal, &run, followers)),
     };
     let mut task = task.with_judge(ByFeatures(judge.clone()));
     let grids = Grids::new(run.clone(), noise(80, recipe, &device));
     let like = task.averaged_generator();
     // A run that was killed while its judge learned has no checkpoint of its own yet.
-    let begun = settings.resumes() && run.checkpoints().join("last").exists();
+    let begun = settings.resumes() && !Checkpoints::new(run.checkpoints()).is_empty();
     let folder = run.samples();
     let live = LiveReport::new(&run, TITLE).with(move |report| drawn(report, &folder));
     let trainer = followers.follow(trainer.resume(begun), display, &run, live);
@@ -313,7 +313,7 @@ where
     });
     let outcome = trainer.fit(&mut task, &images, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run));
+        return Ok(stopped(signal, &run, followers));
     }
 
     let test = judge::labelled(data.test.clone(), recipe, data)?.on_device(&device)?;

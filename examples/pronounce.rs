@@ -23,7 +23,8 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use clap::{Args, Parser};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+    Followers, Place, Settings, above_zero, absolute, at_least_one, depth, described, say, share, stopped,
+    width,
 };
 use firebox::data::burn_dataset::InMemDataset;
 use firebox::data::cmudict::{self, Split, Word};
@@ -78,13 +79,13 @@ struct Recipe {
     #[arg(long, default_value_t = 3e-3, value_parser = above_zero)]
     lr: f64,
     /// Features of a letter's and of a phoneme's vector
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = width)]
     embedding: usize,
     /// Features of the LSTMs' states, an even number
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = width)]
     hidden: usize,
     /// Layers of both LSTMs
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = depth)]
     layers: usize,
     /// The share of features dropped behind embeddings, between layers and before the last one
     #[arg(long, default_value_t = 0.1, value_parser = share)]
@@ -201,7 +202,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run));
+        return Ok(stopped(signal, &run, followers));
     }
 
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;

@@ -15,7 +15,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use clap::{Args, Parser, ValueEnum};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, described, files_in, say, share, stopped,
+    Followers, Place, Settings, above_zero, absolute, at_least_one, depth, described, files_in, say, share,
+    stopped, width,
 };
 use firebox::data::{BoxError, OnDevice, Pad, Vocabulary, Windows, read_text};
 use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
@@ -68,13 +69,13 @@ struct Recipe {
     #[arg(long, value_enum, default_value_t = CellName::Lstm)]
     cell: CellName,
     /// Features of the recurrent layers' state
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = width)]
     hidden: usize,
     /// Recurrent layers on top of each other
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = depth)]
     layers: usize,
     /// Features of a character's vector
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = width)]
     embedding: usize,
     /// Passes over the training text
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -196,7 +197,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run));
+        return Ok(stopped(signal, &run, followers));
     }
 
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;

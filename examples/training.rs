@@ -176,7 +176,7 @@ fn train(
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run));
+        return Ok(stopped(signal, &run, followers));
     }
 
     let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;

@@ -280,6 +280,7 @@ fn bad_input_is_one_line_that_says_what_and_where() {
         (&["--data-dir", &other], 1, &[&other, labels, "expected 60000 labels", "got 10000"]),
         (&["--run-dir", &name], 1, &[&name, "already used", "--resume", "--overwrite"]),
         (&["--run-dir", &in_file], 1, &[&in_file, "Not a directory"]),
+        (&["--run-dir", &at("shelf")], 1, &["shelf: it holds files, but no run", "new or empty"]),
         (&["--run-dir", &at("none"), "--resume"], 1, &[&at("none"), "no run"]),
         (&["--run-dir", &at("missing"), "--resume"], 1, &["missing/checkpoints/last", "no such checkpoint"]),
         (&["--run-dir", &at("damaged"), "--resume"], 1, &["step-2/model.optimizer.safetensors", "damaged"]),
@@ -331,7 +332,10 @@ struct Running(Child);
 
 impl Running {
     fn start(arguments: &[&str]) -> Self {
-        let mut command = training();
+        Running::by(&mut training(), arguments)
+    }
+
+    fn by(command: &mut Command, arguments: &[&str]) -> Self {
         Running(command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
@@ -374,8 +378,14 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
     succeed(&[&["--run-dir", &whole_name][..], &LONG].concat());
     let weights = |run: &Path| fs::read(run.join("checkpoints/last/model.safetensors")).unwrap();
     for (signal, code, after) in [("-INT", Some(130), 30), ("-TERM", Some(143), 95), ("-KILL", None, 110)] {
-        let (_folder, run, name) = folder();
-        let running = Running::start(&[&["--run-dir", &name, "--log", "csv"][..], &LONG].concat());
+        // A name that a shell would take for several.
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("the \"run's\" $folder");
+        let name = run.to_str().unwrap().to_owned();
+        // As a person starts it who doesn't do so by cargo.
+        let mut command = training();
+        let arguments = [&["--run-dir", &name, "--log", "csv"][..], &LONG].concat();
+        let running = Running::by(command.env_remove("CARGO"), &arguments);
         running.until_step(&run, after);
         running.signal(signal);
         let output = running.output();
@@ -384,8 +394,9 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
         if code.is_some() {
             assert!(told.contains(&format!("stopped by SIG{} after step ", &signal[1..])), "{told}");
             assert!(told.contains("checkpoint saved: "), "{told}");
-            assert!(said.contains(&format!("go on with: --resume --run-dir {name}")), "{said}");
         }
+        let line = said.lines().find_map(|line| line.strip_prefix("go on with: "));
+        assert_eq!(line.is_some(), code.is_some(), "{said}");
         assert!(!run.join("summary.json").exists());
         let report = fs::read_to_string(run.join("report.html")).unwrap();
         let says = if code.is_some() { "a resume goes on" } else { "Running: step " };
@@ -393,11 +404,109 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
             report.contains(says) && report.contains("refresh") == code.is_none(),
             "{signal}: {report:.900}"
         );
-        succeed(&["--run-dir", &name, "--resume", "--workers", "2", "--threads", "1", "--log", "csv"]);
+        match line {
+            // The line as it is said, pasted.
+            Some(line) => {
+                assert!(line.ends_with(" --log csv"), "{line}");
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("{line} --workers 2 --threads 1"));
+                shell.current_dir(training().get_current_dir().unwrap());
+                let output = shell.output().unwrap();
+                let told = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{line}: {told}");
+                assert!(told.contains("going on after step "), "{told}");
+            }
+            None => {
+                succeed(&[
+                    "--run-dir",
+                    &name,
+                    "--resume",
+                    "--workers",
+                    "2",
+                    "--threads",
+                    "1",
+                    "--log",
+                    "csv",
+                ]);
+            }
+        }
         let rows = fs::read_to_string(run.join("metrics.csv")).unwrap().lines().count();
         let records = fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count();
         assert_eq!(rows, 1 + records, "{signal}");
         assert_eq!(losses(&run), losses(&whole), "{signal}");
         assert_eq!(weights(&run), weights(&whole), "{signal}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_cargo_has_started_is_gone_on_with_by_cargo() {
+    let (_folder, run, name) = folder();
+    let mut command = training();
+    let arguments = [&["--run-dir", &name][..], &LONG].concat();
+    let running = Running::by(command.env("CARGO", "/somewhere/cargo"), &arguments);
+    running.until_step(&run, 3);
+    running.signal("-INT");
+    let output = running.output();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let program = training().get_program().to_owned();
+    let profile = Path::new(&program).components().rev().nth(2).unwrap();
+    let release = if profile.as_os_str() == "release" { "--release " } else { "" };
+    let begins = format!("go on with: cargo run {release}");
+    let line = said.lines().find(|line| line.starts_with(&begins)).expect(&said);
+    assert!(line.ends_with(&format!("--example training -- --resume --run-dir {name}")), "{line}");
+}
+
+#[test]
+fn a_finished_run_goes_on_for_more_epochs() {
+    let (_folder, run, name) = folder();
+    let small = ["--limit-train", "40", "--limit-test", "10", "--batch-size", "10", "--epochs", "3"];
+    succeed(&[&["--run-dir", &name][..], &small].concat());
+    assert_eq!(losses(&run).len(), 12);
+    let output = outcome(&["--run-dir", &name, "--resume", "--epochs", "5"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let steps: Vec<_> = losses(&run).iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, (1..=20).collect::<Vec<_>>());
+    assert_eq!(
+        (&json(&run.join("config.json"))["epochs"], &json(&run.join("summary.json"))["epochs"]),
+        (&5.into(), &5.into())
+    );
+    // Its cycle is that of five epochs from here on; that is said, and before the line that it is a reason for.
+    let lines: Vec<_> = told.lines().collect();
+    let warned = lines
+        .iter()
+        .position(|line| line.starts_with("warning: ") && line.contains("another schedule than before"));
+    let goes_on = lines.iter().position(|line| *line == "going on after step 12 of 20");
+    assert!(warned.is_some() && goes_on.is_some() && warned < goes_on, "{told}");
+    assert!(told.contains("epoch 5/5 train: ") && told.contains("  data, 40 samples in "), "{told}");
+    assert!(!told.contains("epoch 0"), "people count from 1: {told}");
+    // Nothing else may change, and what may is named.
+    let output = outcome(&["--run-dir", &name, "--resume", "--lr", "0.1"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for part in
+        ["--lr: the run was begun with 0.003, got 0.1", "what may change is", "--epochs", "--data-dir"]
+    {
+        assert!(told.contains(part) && told.lines().count() == 1, "{part}: {told}");
+    }
+    assert!(!told.contains("--seed"), "{told}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_resume_without_the_link_says_where_it_goes_on_and_why() {
+    let (_folder, run, name) = folder();
+    let small = ["--limit-train", "40", "--limit-test", "10", "--batch-size", "10", "--epochs", "2"];
+    succeed(&[&["--run-dir", &name][..], &small].concat());
+    fs::remove_file(run.join("checkpoints/last")).unwrap();
+    let output = outcome(&["--run-dir", &name, "--resume"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let lines: Vec<_> = told.lines().collect();
+    let warning = format!(
+        "warning: {name}/checkpoints/last: no such checkpoint; the newest checkpoint that is whole is taken: going back to step 8"
+    );
+    assert_eq!(lines[..2], [warning.as_str(), "going on after step 8 of 8"], "{told}");
+    assert_eq!(fs::read_link(run.join("checkpoints/last")).unwrap(), Path::new("step-8"));
 }

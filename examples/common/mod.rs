@@ -4,10 +4,11 @@
 // Each example is a program of its own, and none needs everything.
 #![allow(dead_code)]
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{env, fs};
 
 use clap::error::ErrorKind as Refusal;
 use clap::parser::ValueSource;
@@ -29,7 +30,7 @@ pub(crate) struct Place {
     /// The folder for the run [default: a new one under runs/; to go on with or ask a run, the newest there]
     #[arg(long, value_name = "DIR")]
     pub(crate) run_dir: Option<PathBuf>,
-    /// Go on with a run that was stopped, with its own settings
+    /// Go on with a run that was stopped or is finished, with its own settings, but for how long it goes on and what it keeps
     #[arg(long, conflicts_with = "overwrite")]
     pub(crate) resume: bool,
     /// A TOML or JSON file with settings, such as a run's config.json; flags come before it
@@ -79,6 +80,21 @@ impl Followers {
         Ok(Box::new(move |event: &Event<'_>| bar.on_event(event)))
     }
 
+    /// The flags that ask for them.
+    fn flags(&self) -> Vec<OsString> {
+        let names = self.log.iter().filter_map(Log::to_possible_value);
+        let names: Vec<_> = names.map(|name| name.get_name().to_owned()).collect();
+        let mut flags = Vec::new();
+        if !names.is_empty() {
+            flags.extend(["--log".into(), names.join(",").into()]);
+        }
+        #[cfg(feature = "tui")]
+        if self.dashboard {
+            flags.push("--dashboard".into());
+        }
+        flags
+    }
+
     /// Lets them follow a run, and a report of it.
     pub(crate) fn follow(
         &self,
@@ -117,6 +133,10 @@ pub(crate) fn main<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCod
     }
 }
 
+/// Settings that a run which goes on can change: how long it does, and what it keeps. A schedule that follows from the number of
+/// steps becomes that of the longer run, of which the trainer warns.
+const LENGTH: [&str; 4] = ["epochs", "max_steps", "save_steps", "patience"];
+
 /// The settings that decide a run's result, as the command line, a file and an older run give them.
 ///
 /// `config.json` holds them, each by its field's name, which is its flag's.
@@ -136,15 +156,18 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         place: &'a Place,
         given: &ArgMatches,
     ) -> Result<Self, BoxError> {
-        let Value::Object(mut flags) = serde_json::to_value(recipe)? else {
+        let settings = serde_json::to_value(recipe);
+        let settings =
+            settings.map_err(|error| format!("the settings don't fit into config.json: {error}"))?;
+        let Value::Object(mut flags) = settings else {
             return Err("settings: expected a struct with named fields".into());
         };
         flags.retain(|field, _| given.value_source(field) == Some(ValueSource::CommandLine));
         Ok(Settings { example, recipe, place, flags })
     }
 
-    /// The settings of the run to come. A resumed run keeps its own, except for those in `free`, which change no result:
-    /// where the data are, how many threads there are.
+    /// The settings of the run to come. A resumed run keeps its own, except for its [`LENGTH`] and those in `free`, which change
+    /// no result: where the data are, how many threads there are.
     pub(crate) fn read(&self, free: &[&str]) -> Result<R, BoxError> {
         if let Some(file) = &self.place.config {
             let recipe = layered(self.recipe, file, self.flags.clone())?;
@@ -152,7 +175,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
             return Ok(recipe);
         }
         match self.place.resume {
-            true => self.of_run(free),
+            true => self.of_run(&[free, &LENGTH].concat()),
             false => Ok(self.recipe.clone()),
         }
     }
@@ -164,11 +187,17 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
             run.read_config().map_err(|error| format!("{error}; is it a run of {}?", self.example))?;
         let mut settings = serde_json::to_value(recipe)?;
         for (field, new) in &self.flags {
-            let old = &mut settings[field.as_str()];
             if free.contains(&field.as_str()) {
-                old.clone_from(new);
-            } else if old != new {
-                return Err(format!("{}: the run was begun with {old}, got {new}", flag(field)).into());
+                settings[field.as_str()].clone_from(new);
+                continue;
+            }
+            let old = &settings[field.as_str()];
+            if old != new {
+                let known = settings.as_object().into_iter().flat_map(Map::keys);
+                let free: Vec<_> =
+                    known.filter(|name| free.contains(&name.as_str())).map(|name| flag(name)).collect();
+                let text = format!("the run was begun with {old}, got {new}");
+                return Err(format!("{}: {text}; what may change is {}", flag(field), free.join(", ")).into());
             }
         }
         let recipe = serde_json::from_value(settings)?;
@@ -211,7 +240,9 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
             None => RunDir::create_under("runs", self.example)?,
             Some(folder) if self.place.overwrite => RunDir::overwrite(folder)?,
             Some(folder) => RunDir::create(folder).map_err(|error| match error.kind() {
-                ErrorKind::RunDir => format!("{error} (--resume, --overwrite, or another --run-dir)").into(),
+                ErrorKind::RunDir if RunDir::open(folder).is_ok() => {
+                    format!("{error} (--resume, --overwrite, or another --run-dir)").into()
+                }
                 _ => BoxError::from(error),
             })?,
         })
@@ -251,9 +282,62 @@ fn flag(field: &str) -> String {
 }
 
 /// What a run that a signal stopped says and exits with.
-pub(crate) fn stopped(signal: firebox::train::Signal, run: &RunDir) -> ExitCode {
-    say(format!("go on with: --resume --run-dir {}", run.path().display()));
+pub(crate) fn stopped(signal: firebox::train::Signal, run: &RunDir, followers: &Followers) -> ExitCode {
+    let mut words = program(&env::args_os().next().unwrap_or_default(), env::var_os("CARGO").is_some());
+    words.extend(["--resume".into(), "--run-dir".into(), run.path().into()]);
+    words.extend(followers.flags());
+    let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+    say(format!("go on with: {}", words.join(" ")));
     ExitCode::from(128 + signal.number() as u8)
+}
+
+/// What starts the example again from the same folder: cargo, if it has started it, or its own file.
+fn program(file: &OsStr, by_cargo: bool) -> Vec<OsString> {
+    let of_cargo = || {
+        let (folder, name) = (Path::new(file).parent()?, Path::new(file).file_stem()?);
+        let profile = folder.parent()?.file_name()?;
+        (folder.file_name()? == "examples").then_some((profile, name))
+    };
+    let Some((profile, name)) = of_cargo().filter(|_| by_cargo) else { return vec![file.to_owned()] };
+    let mut words: Vec<OsString> = vec!["cargo".into(), "run".into()];
+    match profile.to_str() {
+        Some("debug") => {}
+        Some("release") => words.push("--release".into()),
+        _ => words.extend(["--profile".into(), profile.to_owned()]),
+    }
+    if !cfg!(feature = "flex") {
+        words.push("--no-default-features".into());
+    }
+    let optional = [
+        ("ndarray", cfg!(feature = "ndarray")),
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("tui", cfg!(feature = "tui")),
+    ];
+    let features: Vec<_> = optional.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect();
+    if !features.is_empty() {
+        words.extend(["--features".into(), features.join(",").into()]);
+    }
+    words.extend(["--example".into(), name.to_owned(), "--".into()]);
+    words
+}
+
+/// A word as a shell takes it for itself.
+fn quoted(word: &OsStr) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_@%+=:,./-".contains(letter);
+    match word.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),
+        Some(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => {
+            let bytes = word.as_encoded_bytes().iter();
+            let escaped = bytes.map(|&byte| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+                b' '..=b'~' => char::from(byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            });
+            format!("$'{}'", escaped.collect::<String>())
+        }
+    }
 }
 
 /// All settings in a line.
@@ -286,6 +370,23 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) => Err("expected at least 1".to_owned()),
         Ok(number) => Ok(number),
         Err(_) => Err("expected a whole number".to_owned()),
+    }
+}
+
+/// Features of a vector or a state: a layer of more has no room in most machines, and its number of weights none in a number.
+pub(crate) fn width(text: &str) -> Result<usize, String> {
+    up_to(text, 16_384)
+}
+
+/// Layers on top of each other.
+pub(crate) fn depth(text: &str) -> Result<usize, String> {
+    up_to(text, 256)
+}
+
+fn up_to(text: &str, most: usize) -> Result<usize, String> {
+    match at_least_one(text)? {
+        number if number > most => Err(format!("expected at most {most}")),
+        number => Ok(number),
     }
 }
 

@@ -269,7 +269,7 @@ fn trained(
     let mut task = Classification::new(network(&training)?, Adam::new().init()?);
 
     let folder = run.path().join(TRAINING);
-    let goes_on = resumes && folder.join("checkpoints/last").exists();
+    let goes_on = resumes && !Checkpoints::new(folder.join("checkpoints")).is_empty();
     let judge = match goes_on {
         true => RunDir::open(&folder)?.resume()?,
         false => RunDir::overwrite(&folder)?,

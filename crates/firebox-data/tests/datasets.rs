@@ -164,7 +164,7 @@ fn a_cache_keeps_what_could_be_read_at_last() {
 fn a_cache_that_is_told_odd_sizes_counts_no_less_than_nothing() {
     // A size that grows each time it is asked for, and items that several threads read at the same time.
     let asked = AtomicUsize::new(0);
-    let cache = Cache::new(numbers(0..50), 100_000, |_: &i64| asked.fetch_add(1, Ordering::SeqCst));
+    let cache = Cache::new(numbers(0..50), 100_000, move |_: &i64| asked.fetch_add(1, Ordering::SeqCst));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..50).for_each(|index| assert_eq!(cache.get(index).unwrap(), index as i64)));

@@ -18,6 +18,11 @@ pub(crate) fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     points.chunks(group).map(|chunk| (mean(chunk, |point| point.0), mean(chunk, |point| point.1))).collect()
 }
 
+/// All points while there are few, and [`thinned`] ones of more: a page has room for so much.
+pub(crate) fn bounded(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    if points.len() <= 1200 { points } else { thinned(points) }
+}
+
 /// A curve's name, colour and points.
 pub(crate) type Line<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
 
@@ -34,15 +39,21 @@ pub(crate) fn legend<'a, B: DrawingBackend + 'a, C: CoordTranslate>(
         .draw()
 }
 
+/// Whether a chart has a place for a point: not for what is no number, nor so large that the axes have no ends.
+fn is_drawn(point: &&(f64, f64)) -> bool {
+    const LARGEST: f64 = f64::MAX / 1e3;
+    point.0.abs() <= LARGEST && point.1.abs() <= LARGEST
+}
+
 /// Curves in one pair of axes, as SVG.
 pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<String, String> {
-    let points =
-        || lines.iter().flat_map(|line| &line.2).filter(|point| point.0.is_finite() && point.1.is_finite());
+    let points = || lines.iter().flat_map(|line| &line.2).filter(is_drawn);
     let range = |of: fn(&(f64, f64)) -> f64| {
         let (low, high) = points()
             .map(of)
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-        let margin = ((high - low) * 0.04).max(1e-9);
+        // A line at one height has some room, too, which its digits can tell.
+        let margin = ((high - low) * 0.04).max(low.abs().max(high.abs()) * 1e-9).max(1e-9);
         low - margin..high + margin
     };
     if points().next().is_none() {
@@ -70,7 +81,7 @@ pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<Str
             .draw()
             .map_err(text)?;
         for (name, color, points) in lines {
-            let finite = || points.iter().filter(|point| point.1.is_finite()).copied();
+            let finite = || points.iter().filter(is_drawn).copied();
             let style = color.stroke_width(if *color == THIN { 1 } else { 2 });
             let drawn = chart.draw_series(LineSeries::new(finite(), style)).map_err(text)?;
             let color = *color;
@@ -97,4 +108,44 @@ pub(crate) fn draw(lines: &[Line<'_>], x_name: &str, y_name: &str) -> Result<Str
         root.present().map_err(text)?;
     }
     Ok(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn whatever_the_numbers_are_there_is_a_chart() {
+        for (name, points) in [
+            ("one point", vec![(1.0, 2.0)]),
+            ("far away", vec![(1e9, 2.0)]),
+            ("constant", vec![(0.0, 1e12), (5.0, 1e12)]),
+            ("constant, huge", vec![(0.0, -1e300), (5.0, -1e300)]),
+            ("constant, tiny", vec![(0.0, 5e-324), (5.0, 5e-324)]),
+            ("the whole range", vec![(0.0, -1e308), (1.0, 1e308), (2.0, 0.0)]),
+            ("the largest", vec![(0.0, f64::MIN), (1.0, f64::MAX), (2.0, 0.0)]),
+            ("gaps", vec![(0.0, f64::NAN), (1.0, 1.0), (f64::NAN, 2.0), (3.0, f64::INFINITY), (4.0, -3.0)]),
+            ("backwards", vec![(4.0, 1.0), (1.0, -1.0), (4.0, 1.0)]),
+            ("close to each other", vec![(0.0, 1.0), (1.0, 1.0 + f64::EPSILON)]),
+        ] {
+            let begun = Instant::now();
+            for lines in
+                [vec![("it", FIRST, points.clone())], vec![("it", FIRST, points), ("none", SECOND, vec![])]]
+            {
+                let svg = draw(&lines, "step", "value").unwrap();
+                assert!(
+                    svg.starts_with("<svg") && !svg.contains("NaN") && !svg.contains("inf"),
+                    "{name}: {svg}"
+                );
+                assert!(svg.len() < 100_000, "{name}: {} bytes", svg.len());
+            }
+            assert!(begun.elapsed() < Duration::from_secs(2), "{name}");
+        }
+        for none in [vec![], vec![(f64::NAN, 1.0), (1.0, f64::INFINITY)]] {
+            assert_eq!(draw(&[("it", FIRST, none)], "step", "value").unwrap(), "<p>No records.</p>");
+        }
+        assert_eq!(draw(&[], "step", "value").unwrap(), "<p>No records.</p>");
+    }
 }

@@ -4,18 +4,20 @@
 //! a rename makes it `step-N`. Only then is the symlink `last` (and then `best`, if it is) replaced, by another
 //! rename. So at every moment, whatever is killed, `last` is absent or leads to a complete checkpoint; and once it
 //! is there it stays there. What `best` should lead to is part of each checkpoint's state: should a kill come
-//! between the two links, a resume sets `best` right.
+//! between the two links, a resume sets `best` right. Where a file system has no symbolic links, `last` and `best` are small
+//! files that hold the checkpoint's name.
 //!
 //! `manifest.json` lists every other file with its size, its SHA-256 and its tensors, and says which program on which CPU
 //! has written it; `manifest.sha256` has the manifest's own hash, as `sha256sum` writes it. Loading checks them all. If the
-//! last checkpoint is damaged, a resume takes the one before it.
+//! last checkpoint is damaged, a resume takes the one before it; if `last` is gone, the newest one that is whole.
 //!
-//! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed.
+//! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed. One that
+//! can't be removed, a file of it being open on a server perhaps, is a warning.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use firebox_data::LoaderState;
 use firebox_models::StateDict;
@@ -26,6 +28,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, ErrorKind};
 use crate::files;
 use crate::metrics::{Metrics, lossless};
+use crate::notices::Notices;
 use crate::origin::{Origin, hex};
 use crate::run_dir::{from_json, to_json};
 use crate::task::TaskState;
@@ -219,6 +222,7 @@ fn names(tensors: &StateDict) -> BTreeSet<String> {
 pub struct Checkpoints {
     folder: PathBuf,
     config: Value,
+    notices: Notices,
 }
 
 /// A checkpoint as it was loaded.
@@ -232,7 +236,30 @@ pub(crate) struct Loaded {
 impl Checkpoints {
     /// The checkpoints in `folder`, which must exist for saving.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Checkpoints { folder: folder.into(), config: Value::Null }
+        Checkpoints { folder: folder.into(), config: Value::Null, notices: Notices::default() }
+    }
+
+    /// Whether there is nothing to go on from: neither a checkpoint nor a link `last`, be it to nothing.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), firebox_train::Error> {
+    /// # use firebox_train::{Checkpoints, RunDir};
+    /// let run = match Checkpoints::new("runs/first/checkpoints").is_empty() {
+    ///     true => RunDir::overwrite("runs/first")?,
+    ///     false => RunDir::open("runs/first")?.resume()?,
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        let last = self.folder.join("last").symlink_metadata().is_ok();
+        // A folder that can't be read is not known to be empty.
+        !last && self.steps().map_or(!self.folder.exists(), |steps| steps.is_empty())
+    }
+
+    /// What there was to warn of since the last call, in clones of this too.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.notices.take()
     }
 
     /// Has the manifests hold the run's settings.
@@ -247,11 +274,11 @@ impl Checkpoints {
     /// # Errors
     /// [`ErrorKind::Io`] if something cannot be written. The other checkpoints are not touched.
     pub fn save(&self, state: &RunState, task: &TaskState) -> Result<PathBuf, Error> {
+        task.make()?;
         self.put(state, |folder| self.write(folder, state, task))
     }
 
-    /// Saves the state with the tensors of the checkpoint that is there of the same step, in the place of
-    /// that.
+    /// Saves the state with the tensors of the checkpoint that is there of the same step, in the place of that.
     ///
     /// # Errors
     /// As for [`save`](Self::save); [`ErrorKind::Checkpoint`] if there is none.
@@ -266,10 +293,14 @@ impl Checkpoints {
         write: impl FnOnce(&Path) -> Result<(), Error>,
     ) -> Result<PathBuf, Error> {
         let place = self.folder.join(name(state.step));
-        let beside = self.folder.join(format!(".{}.part", name(state.step)));
+        let failed = |error| cannot(&place, "be written", error);
+        let beside = self.hidden(state.step, "").map_err(|error| {
+            cannot(&self.folder.join(format!(".{}.part", name(state.step))), "be written", error)
+        })?;
         let written = write(&beside).and_then(|()| {
-            let failed = |error| cannot(&place, "be written", error);
-            files::replace_folder(&beside, &place).map_err(failed)?;
+            let aside = self.hidden(state.step, ".old").map_err(failed)?;
+            let left = files::replace_folder(&beside, &place, &aside).map_err(failed)?;
+            left.into_iter().for_each(|(left, error)| self.stays(&left, &error));
             files::sync_folder(&self.folder).map_err(failed)
         });
         if written.is_err() {
@@ -286,9 +317,7 @@ impl Checkpoints {
     }
 
     fn write(&self, folder: &Path, state: &RunState, task: &TaskState) -> Result<(), Error> {
-        task.make()?;
         let failed = |error| cannot(folder, "be written", error);
-        files::remove_folder(folder).map_err(failed)?;
         files::create_folder(folder).map_err(failed)?;
         let mut records = BTreeMap::new();
         let mut add = |name: String, contents: &[u8], tensors| {
@@ -319,7 +348,6 @@ impl Checkpoints {
             .map_err(|error| bad(&path, "a checkpoint's file cannot be read").caused_by(error))?;
         let mut records = from_json::<Manifest>(&text).map_err(|text| bad(&path, text))?.files;
         records.remove(STATE);
-        files::remove_folder(folder).map_err(failed)?;
         files::create_folder(folder).map_err(failed)?;
         for name in records.keys() {
             let path = folder.join(name);
@@ -356,6 +384,7 @@ impl Checkpoints {
     /// # Errors
     /// [`ErrorKind::Io`] if something can't be changed.
     pub(crate) fn go_back_to(&self, state: &mut RunState) -> Result<Vec<String>, Error> {
+        self.name_copies()?;
         let mut gone = Vec::new();
         state.best.retain(|best| {
             let place = self.folder.join(name(best.step));
@@ -366,17 +395,22 @@ impl Checkpoints {
             there
         });
         self.link("last", state.step)?;
+        let place = self.folder.join("best");
         match state.best.first() {
-            Some(best) => self.link("best", best.step)?,
-            None => {
-                let place = self.folder.join("best");
-                files::remove_file(&place).map_err(|error| cannot(&place, "be removed", error))?;
+            Some(best) => {
+                // A kill between the two links may have left none, too.
+                if best.step != state.step && place.symlink_metadata().is_err() {
+                    gone.push(format!("{}: no such link, set again to {}", place.display(), name(best.step)));
+                }
+                self.link("best", best.step)?;
             }
+            None => files::remove_any(&place).map_err(|error| cannot(&place, "be removed", error))?,
         }
         for step in self.steps()?.into_iter().filter(|step| *step > state.step) {
-            self.remove(step)?;
+            self.remove(step);
         }
         self.clear_parts()?;
+        gone.extend(self.warnings());
         Ok(gone)
     }
 
@@ -386,7 +420,7 @@ impl Checkpoints {
     /// [`ErrorKind::Io`] if not.
     pub(crate) fn check_writable(&self) -> Result<(), Error> {
         let path = self.folder.join(".last.part");
-        let tried = files::remove_file(&path)
+        let tried = files::remove_any(&path)
             .and_then(|()| files::write_synced(&path, b"\n"))
             .and_then(|()| files::remove_file(&path));
         tried.map_err(|error| cannot(&self.folder, "be written to", error))
@@ -398,7 +432,7 @@ impl Checkpoints {
     }
 
     /// Removes all checkpoints but the last `last` ones up to the state's, and those that one of these says are the best: a run
-    /// may have to go back to any of them.
+    /// may have to go back to any of them. One that can't be removed is a warning.
     pub(crate) fn prune(&self, state: &RunState, last: usize) -> Result<(), Error> {
         let mut steps = self.steps()?;
         steps.retain(|step| *step <= state.step);
@@ -412,7 +446,7 @@ impl Checkpoints {
             }
         }
         for step in steps[..old].iter().filter(|step| !best.contains(step)) {
-            self.remove(*step)?;
+            self.remove(*step);
         }
         Ok(())
     }
@@ -433,24 +467,72 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    fn remove(&self, step: usize) -> Result<(), Error> {
-        let (place, beside) =
-            (self.folder.join(name(step)), self.folder.join(format!(".{}.part", name(step))));
-        let failed = |error| cannot(&place, "be removed", error);
-        files::remove_folder(&beside).map_err(failed)?;
-        files::rename(&place, &beside).map_err(failed)?;
-        files::remove_folder(&beside).map_err(failed)
+    /// Removes a checkpoint, which a rename hides first.
+    fn remove(&self, step: usize) {
+        let place = self.folder.join(name(step));
+        let hidden = self.hidden(step, "").and_then(|beside| files::rename(&place, &beside).map(|()| beside));
+        match hidden {
+            Ok(beside) => {
+                if let Err(error) = files::remove_folder(&beside) {
+                    self.stays(&beside, &error);
+                }
+            }
+            Err(error) => self.stays(&place, &error),
+        }
+    }
+
+    /// A hidden place for a checkpoint, where nothing is. What a kill has left there is removed; if that can't be, another
+    /// place is taken.
+    fn hidden(&self, step: usize, which: &str) -> io::Result<PathBuf> {
+        const MOST: usize = 16;
+        let place = |number| match number {
+            0 => self.folder.join(format!(".{}{which}.part", name(step))),
+            _ => self.folder.join(format!(".{}{which}.{number}.part", name(step))),
+        };
+        let mut first = None;
+        for path in (0..MOST).map(place) {
+            match files::remove_folder(&path) {
+                Ok(()) => return Ok(path),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Warns of a folder that can't be removed.
+    fn stays(&self, folder: &Path, error: &io::Error) {
+        self.notices.add(folder, || {
+            format!("{}: an old checkpoint cannot be removed, and stays: {error}", folder.display())
+        });
     }
 
     /// Removes what a kill has left of a checkpoint.
     fn clear_parts(&self) -> Result<(), Error> {
         let failed = |error| cannot(&self.folder, "be read", error);
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let part = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".part"));
-            if part.and_then(step_of).is_some() {
-                files::remove_folder(&entry.path()).map_err(failed)?;
+            let path = entry.map_err(failed)?.path();
+            if part_of(&path).is_some()
+                && let Err(error) = files::remove_folder(&path)
+            {
+                self.stays(&path, &error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives checkpoints that stand in the places of links their own names, unless they are there as well: copying a run with its
+    /// links followed leaves that.
+    fn name_copies(&self) -> Result<(), Error> {
+        for link in ["last", "best"].map(|link| self.folder.join(link)) {
+            if !link.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+                continue;
+            }
+            let text = fs::read(link.join(STATE)).unwrap_or_default();
+            // One that is damaged is in nobody's way.
+            let Ok(state) = from_json::<RunState>(&text) else { continue };
+            let place = self.folder.join(name(state.step));
+            if place.symlink_metadata().is_err() {
+                files::rename(&link, &place).map_err(|error| cannot(&link, "be renamed", error))?;
             }
         }
         Ok(())
@@ -460,18 +542,54 @@ impl Checkpoints {
     fn link(&self, link: &str, step: usize) -> Result<(), Error> {
         let (path, beside) = (self.folder.join(link), self.folder.join(format!(".{link}.part")));
         let failed = |error| cannot(&path, "be linked", error);
-        let target = PathBuf::from(name(step));
-        if fs::read_link(&path).is_ok_and(|current| current == target) {
+        let target = name(step);
+        if self.target(link).is_some_and(|current| current == Path::new(&target)) {
             return Ok(());
         }
-        files::remove_file(&beside).map_err(failed)?;
-        files::symlink_folder(&target, &beside).map_err(failed)?;
-        let renamed = files::rename(&beside, &path);
-        if renamed.is_err() {
-            let _ = files::remove_file(&beside);
+        files::remove_any(&beside).map_err(failed)?;
+        match files::symlink_folder(Path::new(&target), &beside) {
+            Err(error) if files::is_unsupported(&error) => {
+                let pointed = files::write_synced(&beside, format!("{target}\n").as_bytes());
+                pointed.map_err(failed)?;
+                self.notices.add(&self.folder, || {
+                    let text = "the file system has no symbolic links, so that last and best are files that name \
+                                a checkpoint";
+                    format!("{}: {text}: {error}", self.folder.display())
+                });
+            }
+            linked => linked.map_err(failed)?,
         }
-        renamed.map_err(failed)?;
+        // Copying a run with its links followed leaves folders in their places.
+        let placed = match path.symlink_metadata() {
+            Ok(there) if there.is_dir() => {
+                let aside = self.hidden(step, &format!(".{link}"));
+                aside.and_then(|aside| files::replace_folder(&beside, &path, &aside))
+            }
+            _ => files::rename(&beside, &path).map(|()| None),
+        };
+        if placed.is_err() {
+            let _ = files::remove_any(&beside);
+        }
+        if let Some((left, error)) = placed.map_err(failed)? {
+            self.stays(&left, &error);
+        }
         files::sync_folder(&self.folder).map_err(failed)
+    }
+
+    /// Where a link leads to, or the file that stands for one.
+    fn target(&self, link: &str) -> Option<PathBuf> {
+        const LONGEST: u64 = 64;
+        let path = self.folder.join(link);
+        if let Ok(target) = fs::read_link(&path) {
+            return Some(target);
+        }
+        let there = path.symlink_metadata().ok()?;
+        if !there.is_file() || there.len() > LONGEST {
+            return None;
+        }
+        let text = fs::read_to_string(&path).ok()?;
+        let target = text.trim_end();
+        step_of(target).map(|_| target.into())
     }
 
     /// Loads `last`, `best` or `step-N`, and checks every file of it.
@@ -483,32 +601,36 @@ impl Checkpoints {
         self.load_whole(name).map(|loaded| (loaded.state, loaded.task))
     }
 
-    /// The last checkpoint that is good, and what is wrong with those behind it.
+    /// The last checkpoint that is good, and what is wrong with those behind it: the one that `last` leads to, or the newest
+    /// before it; if `last` leads nowhere, the newest of all.
     ///
     /// # Errors
-    /// That of the last one, if none is good.
+    /// If none is good, what is wrong with each.
     pub(crate) fn load_last(&self) -> Result<(Loaded, Vec<Error>), Error> {
         let first = match self.load_whole("last") {
             Ok(loaded) => return Ok((loaded, Vec::new())),
             Err(error) => error,
         };
-        let link = fs::read_link(self.folder.join("last")).ok();
-        let Some(last) = link.and_then(|target| step_of(target.to_str()?)) else { return Err(first) };
+        let last = self.target("last").and_then(|target| step_of(target.to_str()?));
         let mut damaged = vec![first];
         let steps = self.steps().unwrap_or_default();
-        for step in steps.into_iter().rev().filter(|step| *step < last) {
+        for step in steps.into_iter().rev().filter(|step| last.is_none_or(|last| *step < last)) {
             match self.load_whole(&name(step)) {
                 Ok(loaded) => return Ok((loaded, damaged)),
                 Err(error) => damaged.push(error),
             }
         }
-        Err(damaged.swap_remove(0))
+        if damaged.len() == 1 {
+            return Err(damaged.swap_remove(0));
+        }
+        let all: Vec<_> = damaged.iter().map(Error::to_string).collect();
+        Err(bad(&self.folder, format!("no checkpoint is good: {}", all.join("; "))))
     }
 
     fn load_whole(&self, name: &str) -> Result<Loaded, Error> {
         // The link is followed once: while a run goes on, it may lead elsewhere a moment later.
         let link = self.folder.join(name);
-        let folder = fs::read_link(&link).map_or(link.clone(), |target| self.folder.join(target));
+        let folder = self.target(name).map_or(link.clone(), |target| self.folder.join(target));
         if !folder.is_dir() {
             return Err(bad(&link, "no such checkpoint"));
         }
@@ -561,17 +683,16 @@ impl Checkpoints {
         };
         // The links first: a checkpoint that something leads to is never half there.
         for link in ["last", "best", ".last.part", ".best.part"] {
-            files::remove_file(&self.folder.join(link)).map_err(failed)?;
+            files::remove_any(&self.folder.join(link)).map_err(failed)?;
         }
         for entry in entries {
             let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let part = name.strip_prefix('.').and_then(|name| name.strip_suffix(".part"));
-            let step = step_of(part.unwrap_or(&name));
+            let path = entry.path();
+            let whole =
+                || entry.file_name().to_str().and_then(step_of).is_some() && path.join(MANIFEST).is_file();
             // Whole, or not yet: anything else of such a name is somebody else's.
-            if step.is_some() && (part.is_some() || entry.path().join(MANIFEST).is_file()) {
-                files::remove_folder(&entry.path()).map_err(failed)?;
+            if part_of(&path).is_some() || whole() {
+                files::remove_folder(&path).map_err(failed)?;
             }
         }
         Ok(())
@@ -581,6 +702,12 @@ impl Checkpoints {
 /// The step of a checkpoint's name.
 fn step_of(name: &str) -> Option<usize> {
     name.strip_prefix("step-")?.parse().ok()
+}
+
+/// The step of a checkpoint that is hidden while it is written or removed.
+fn part_of(path: &Path) -> Option<usize> {
+    let part = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".part")?;
+    step_of(part.split('.').next()?)
 }
 
 fn name(step: usize) -> String {

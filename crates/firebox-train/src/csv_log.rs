@@ -154,3 +154,34 @@ fn line<'c>(cells: impl Iterator<Item = &'c str>) -> std::io::Result<Vec<u8>> {
     line.write_record(cells)?;
     line.into_inner().map_err(|error| error.into_error())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_as_it_was_written_whatever_is_in_it() {
+        let columns = ["kind", "a,b", "c\"d\"", "e\nf\r\ng", "", "héé\u{feff}"].map(str::to_owned);
+        let mut record = Map::new();
+        for (column, value) in columns.iter().zip([
+            Value::from("line\nbreak, \"quoted\""),
+            f64::MAX.into(),
+            5e-324.into(),
+            (-0.0).into(),
+            Value::Null,
+            u64::MAX.into(),
+        ]) {
+            record.insert(column.clone(), value);
+        }
+        let text =
+            [line(columns.iter().map(String::as_str)).unwrap(), row(&columns, &record).unwrap()].concat();
+        let mut reader = csv::Reader::from_reader(text.as_slice());
+        assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from(columns.to_vec()));
+        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(&rows[0][0], "line\nbreak, \"quoted\"");
+        assert_eq!(rows[0][1].parse::<f64>().unwrap(), f64::MAX);
+        assert_eq!(rows[0][2].parse::<f64>().unwrap(), 5e-324);
+        assert_eq!((&rows[0][3], &rows[0][4], &rows[0][5]), ("-0.0", "", "18446744073709551615"));
+    }
+}

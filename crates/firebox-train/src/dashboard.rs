@@ -1,5 +1,6 @@
 //! Burn's dashboard in the terminal, fed with what happens in a run.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -29,9 +30,13 @@ pub struct Dashboard {
     /// `None` while no run goes on.
     screen: Option<Screen>,
     epochs: u64,
-    /// What is said when the terminal is free again.
-    lines: Vec<String>,
+    /// What is said when the terminal is free again: the last lines, and how many there were before them.
+    lines: VecDeque<String>,
+    before: usize,
 }
+
+/// Lines that are kept until the terminal is free again.
+const LINES: usize = 500;
 
 struct Screen {
     renderer: TuiMetricsRendererWrapper,
@@ -53,7 +58,13 @@ impl Dashboard {
             let text = "dashboard: expected a terminal as standard output, got something else";
             return Err(Error::new(ErrorKind::Config, text));
         }
-        Ok(Dashboard { interrupt: interrupt.clone(), screen: None, epochs: 0, lines: Vec::new() })
+        Ok(Dashboard {
+            interrupt: interrupt.clone(),
+            screen: None,
+            epochs: 0,
+            lines: VecDeque::new(),
+            before: 0,
+        })
     }
 
     fn tell(&mut self, event: &Event<'_>) {
@@ -63,11 +74,11 @@ impl Dashboard {
         }
         let epochs = self.epochs;
         match event {
-            Event::Warning(text) => self.lines.push(format!("warning: {text}")),
+            Event::Warning(text) => self.later(format!("warning: {text}")),
             Event::Recorded(record) if record.kind != RecordKind::Step => {
-                self.lines.push(progress::pass(record, epochs));
+                self.later(progress::pass(record, epochs));
             }
-            Event::Interrupted { signal, step, path, .. } => self.lines.push(format!(
+            Event::Interrupted { signal, step, path, .. } => self.later(format!(
                 "stopped by {} after step {step}; checkpoint saved: {}",
                 signal.name(),
                 path.display()
@@ -82,9 +93,22 @@ impl Dashboard {
         }
     }
 
+    /// A line for when the terminal is free again. A long run has many.
+    fn later(&mut self, line: String) {
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+            self.before += 1;
+        }
+        self.lines.push_back(line);
+    }
+
     fn close(&mut self) {
         // The terminal is as it was before when the renderer has gone.
         self.screen = None;
+        if self.before > 0 {
+            let _ = writeln!(stderr(), "… {} lines before these", self.before);
+            self.before = 0;
+        }
         for line in self.lines.drain(..) {
             let _ = writeln!(stderr(), "{line}");
         }

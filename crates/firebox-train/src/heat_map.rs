@@ -83,4 +83,17 @@ mod tests {
             assert!(svg.contains(text), "{text}: {svg}");
         }
     }
+
+    #[test]
+    fn a_map_of_nothing_is_a_picture_too() {
+        let named = |count: usize| (0..count).map(|name| name.to_string()).collect::<Vec<_>>();
+        for (columns, rows) in [(0, 0), (0, 3), (3, 0)] {
+            let rows = named(rows)
+                .into_iter()
+                .map(|name| (name, vec![f32::NEG_INFINITY, f32::MAX, -1.0, 0.5]))
+                .collect();
+            let svg = HeatMap { caption: String::new(), columns: named(columns), rows }.draw();
+            assert!(svg.starts_with("<svg") && svg.ends_with("</svg>") && !svg.contains("<rect"), "{svg}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,17 @@ use jiff::Zoned;
 
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::event::{Callback, Event, RecordKind};
+use crate::history::Follower;
 use crate::report::Report;
 use crate::run_dir::RunDir;
 use crate::trainer::End;
 
 /// Writes a run's `report.html` from its records when it begins or goes on, after each evaluation, and now and then between:
 /// how far it is, its metrics, and where the time went. A browser that shows the page asks for it again by itself. At the end
-/// it says how the run ended; a [`Report`] of the finished run may take its place.
+/// it says how the run ended, also by an error or a panic; a [`Report`] of the finished run may take its place. The page of a
+/// process that was killed can't: it says by when there would be a newer one.
 ///
-/// Pages are made by a thread of their own, one at a time, and no more often than makes up a fiftieth of the time: the
+/// A page is made of what is new since the one before: the time and the memory that it takes don't grow with the run. Pages are made by a thread of their own, one at a time, and no more often than makes up a fiftieth of the time: the
 /// training thread only says that one is due. Between two pages are at least ten seconds, or what
 /// [`every`](LiveReport::every) says, but for evaluations.
 #[derive(Debug)]
@@ -61,11 +63,13 @@ impl fmt::Debug for More {
 }
 
 /// What a page says of the run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Status {
     text: String,
     done: usize,
     steps: usize,
+    /// Whether the run goes on.
+    live: bool,
 }
 
 /// The thread that makes pages.
@@ -132,13 +136,13 @@ impl LiveReport {
             self.rest = Instant::now() + 49 * seconds;
         }
         let now = Instant::now();
-        let due = self.evaluated || now >= self.asked + self.page.every;
+        let due = self.evaluated || now.duration_since(self.asked) >= self.page.every;
         if due && !writer.busy && now >= self.rest { self.ask() } else { Ok(()) }
     }
 
     fn ask(&mut self) -> Result<(), Error> {
         (self.asked, self.evaluated) = (Instant::now(), false);
-        let status = self.status(&self.going());
+        let status = self.status(&self.going(), true);
         match &mut self.writer {
             Some(writer) => writer.ask(status),
             None => Ok(()),
@@ -147,16 +151,14 @@ impl LiveReport {
 
     /// Waits for the page in hand, and makes one that stays.
     fn close(&mut self, text: &str) -> Result<(), Error> {
-        if let Some(writer) = self.writer.take() {
-            writer.close()?;
-            self.page.write(&self.status(text), false)?;
-        }
-        Ok(())
+        let Some(writer) = self.writer.take() else { return Ok(()) };
+        let status = self.status(text, false);
+        writer.finish(&self.page, &status)
     }
 
-    fn status(&self, text: &str) -> Status {
+    fn status(&self, text: &str, live: bool) -> Status {
         let (steps, _, done) = self.steps;
-        Status { text: text.to_owned(), done, steps }
+        Status { text: text.to_owned(), done, steps, live }
     }
 
     fn going(&self) -> String {
@@ -168,7 +170,16 @@ impl LiveReport {
         } else {
             String::new()
         };
-        format!("Running: {place}{left}. Written at {}.", Zoned::now().strftime("%F %T"))
+        format!("Running: {place}{left}.")
+    }
+}
+
+impl Drop for LiveReport {
+    /// Whatever ends a run, its page must not go on.
+    fn drop(&mut self) {
+        let how = if thread::panicking() { "Ended by a panic" } else { "Ended without a word" };
+        let _ = self
+            .close(&format!("{how} after step {}: a resume goes on from the last checkpoint.", self.steps.2));
     }
 }
 
@@ -205,18 +216,51 @@ impl Callback for LiveReport {
     }
 }
 
+/// The least time after which a page is made although nothing was recorded: a step or an evaluation may take long.
+const STILL_ALIVE: Duration = Duration::from_secs(30);
+
 impl Page {
-    fn write(&self, status: &Status, live: bool) -> Result<(), Error> {
-        let report = Report::of(&self.title, &self.metrics)?;
-        let report = report.status(&status.text, status.done, status.steps).curves()?.data_wait()?;
+    fn write(&self, follower: &mut Follower, status: &Status, rest: Duration) -> Result<(), Error> {
+        let report = Report::with_history(&self.title, &self.metrics, follower.read()?);
+        let report = self.begin(report, status, rest).curves()?.data_wait()?;
         let report = match &self.more {
             Some(More(more)) => more(report).map_err(|error| {
                 Error::new(ErrorKind::Callback, "what was to be added to the report").caused_by(error)
             })?,
             None => report,
         };
-        let report = if live { report.refreshing(self.every) } else { report };
+        let report = if status.live { report.refreshing(self.every) } else { report };
         report.write(&self.path)
+    }
+
+    /// How the run stands, and nothing else.
+    fn write_bare(&self, status: &Status) -> Result<(), Error> {
+        self.begin(Report::new(&self.title), status, Duration::ZERO).write(&self.path)
+    }
+
+    /// The line about the run. While it goes on the next page comes within `rest`, and some time for making it.
+    fn begin(&self, report: Report, status: &Status, rest: Duration) -> Report {
+        let Status { text, done, steps, live } = status;
+        if !live {
+            return report.status(text, *done, *steps);
+        }
+        let now = Zoned::now();
+        let written = now.strftime("%F %T");
+        // Twice as long as it should take: machines can be slow.
+        let wait = rest.saturating_mul(2).saturating_add(STILL_ALIVE);
+        match now.checked_add(wait) {
+            Ok(until) => {
+                let due = format!("a newer page is due by {}", until.strftime("%T"));
+                report.status(&format!("{text} Written at {written}; {due}."), *done, *steps).outdated(&until)
+            }
+            // At the end of the calendar.
+            Err(_) => report.status(&format!("{text} Written at {written}."), *done, *steps),
+        }
+    }
+
+    /// How long no page is made although nothing happens, when one takes so long.
+    fn rest(&self, page: Duration) -> Duration {
+        STILL_ALIVE.max(self.every).max(50 * page)
     }
 }
 
@@ -225,9 +269,27 @@ impl Writer {
         let (jobs, todo) = channel::<Status>();
         let (answers, done) = channel();
         let thread = thread::Builder::new().name("report".to_owned()).spawn(move || {
-            for status in todo {
+            let mut follower = Follower::new(&page.metrics);
+            let (mut last, mut took) = (None, Duration::ZERO);
+            loop {
+                let (status, asked) = match todo.recv_timeout(page.rest(took)) {
+                    Ok(status) => (status, true),
+                    Err(RecvTimeoutError::Timeout) => match last.clone() {
+                        Some(status) => (status, false),
+                        None => continue,
+                    },
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
                 let begun = Instant::now();
-                if answers.send(page.write(&status, true).map(|()| begun.elapsed())).is_err() {
+                let written = page.write(&mut follower, &status, page.rest(took));
+                if written.is_err() && !status.live {
+                    // Whatever is wrong with the rest, the page must not say that the run goes on.
+                    let _ = page.write_bare(&status);
+                }
+                took = begun.elapsed();
+                last = Some(status);
+                // What is wrong with a page that nobody asked for is wrong with the next one.
+                if asked && answers.send(written.map(|()| took)).is_err() {
                     return;
                 }
             }
@@ -253,11 +315,17 @@ impl Writer {
         }
     }
 
-    fn close(self) -> Result<(), Error> {
+    /// Has the thread make the last page, and waits for it.
+    fn finish(mut self, page: &Page, status: &Status) -> Result<(), Error> {
+        let before = if self.busy { self.done.recv().map_err(|_| lost()) } else { Ok(Ok(Duration::ZERO)) };
+        let asked = self.ask(status.clone());
+        let last = asked.and_then(|()| self.done.recv().map_err(|_| lost()));
         drop(self.jobs);
-        let answer = if self.busy { self.done.recv().map_err(|_| lost())? } else { Ok(Duration::ZERO) };
-        self.thread.join().map_err(|_| lost())?;
-        answer.map(drop)
+        if self.thread.join().is_err() {
+            page.write_bare(status)?;
+            return Err(lost());
+        }
+        before?.and(last?).map(drop)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: the records of a run, a JSON object a line.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -37,18 +37,11 @@ impl MetricsLog {
     /// Opens a file at its end, or at the end of its last whole line.
     pub(crate) fn append(path: PathBuf) -> Result<Self, Error> {
         let failed = |error| Error::io(&path, "cannot be read", error);
-        let mut bytes = 0;
-        match File::open(&path) {
-            Ok(file) => {
-                let (mut file, mut line) = (BufReader::new(file), Vec::new());
-                while file.read_until(b'\n', &mut line).map_err(failed)? > 0 && line.ends_with(b"\n") {
-                    bytes += line.len() as u64;
-                    line.clear();
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        let bytes = match File::open(&path) {
+            Ok(file) => whole_lines(file).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(failed(error)),
-        }
+        };
         Self::open(path, bytes)
     }
 
@@ -84,6 +77,24 @@ impl MetricsLog {
     }
 }
 
+/// The bytes of a file up to the end of its last whole line, which is looked for from the end: a long run's file is large.
+fn whole_lines(mut file: File) -> io::Result<u64> {
+    const BLOCK: u64 = 1 << 16;
+    let mut end = file.seek(SeekFrom::End(0))?;
+    let mut block = Vec::new();
+    while end > 0 {
+        let begin = end.saturating_sub(BLOCK);
+        file.seek(SeekFrom::Start(begin))?;
+        block.clear();
+        file.by_ref().take(end - begin).read_to_end(&mut block)?;
+        if let Some(place) = block.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(begin + place as u64 + 1);
+        }
+        end = begin;
+    }
+    Ok(0)
+}
+
 /// The records in a file, one after the other. A kill, or a writer that is at it, may have left the last line short: that is
 /// left out.
 #[derive(Debug)]
@@ -91,14 +102,38 @@ pub(crate) struct Records {
     path: PathBuf,
     file: BufReader<File>,
     text: Vec<u8>,
-    /// Lines read.
-    line: usize,
+    /// The lines read, and their bytes.
+    lines: usize,
+    bytes: u64,
+    /// Whether the last line counts although it has no end, if it is a record.
+    last_as_it_is: bool,
 }
+
+/// No record is as long: what has no line's end in so many bytes is something else, and is not read to its end.
+const LONGEST: u64 = 1 << 26;
 
 impl Records {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|error| Error::io(path, "cannot be read", error))?;
-        Ok(Records { path: path.to_owned(), file: BufReader::new(file), text: Vec::new(), line: 0 })
+        Self::at(path, 0, 0, true)
+    }
+
+    /// Those behind so many bytes, which are so many lines. The last one counts when it has its end: what is behind it is
+    /// read another time.
+    pub(crate) fn behind(path: &Path, bytes: u64, lines: usize) -> Result<Self, Error> {
+        Self::at(path, bytes, lines, false)
+    }
+
+    fn at(path: &Path, bytes: u64, lines: usize, last_as_it_is: bool) -> Result<Self, Error> {
+        let failed = |error| Error::io(path, "cannot be read", error);
+        let mut file = File::open(path).map_err(failed)?;
+        file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
+        let (path, file) = (path.to_owned(), BufReader::new(file));
+        Ok(Records { path, file, text: Vec::new(), lines, bytes, last_as_it_is })
+    }
+
+    /// The bytes and lines up to here.
+    pub(crate) fn read(&self) -> (u64, usize) {
+        (self.bytes, self.lines)
     }
 }
 
@@ -108,19 +143,54 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.text.clear();
-        self.line += 1;
-        match self.file.read_until(b'\n', &mut self.text) {
+        match self.file.by_ref().take(LONGEST).read_until(b'\n', &mut self.text) {
             Ok(0) => return None,
             Ok(_) => {}
             Err(error) => return Some(Err(Error::io(&self.path, "cannot be read", error))),
         }
+        let whole = self.text.ends_with(b"\n");
+        let short = !whole && (self.text.len() as u64) < LONGEST;
+        if short && !self.last_as_it_is {
+            return None;
+        }
+        (self.lines, self.bytes) = (self.lines + 1, self.bytes + self.text.len() as u64);
         match serde_json::from_slice(&self.text) {
             Ok(record) => Some(Ok(record)),
-            Err(_) if !self.text.ends_with(b"\n") => None,
+            Err(_) if short => None,
             Err(error) => {
-                let text = format!("line {}: expected a JSON object", self.line);
+                let text = format!("line {}: expected a JSON object", self.lines);
                 Some(Err(Error::new(ErrorKind::RunDir, text).at_path(&self.path).caused_by(error)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_gone_on_with_behind_its_last_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let long = "x".repeat(200_000);
+        for (text, whole) in [
+            (String::new(), 0),
+            ("{}".to_owned(), 0),
+            ("\n".to_owned(), 1),
+            ("{}\n{}\n".to_owned(), 6),
+            ("{}\n{}\n{\"k".to_owned(), 6),
+            (format!("{{}}\n{long}"), 3),
+            (long.clone(), 0),
+            (format!("{long}\n"), 200_001),
+            // As a loss of power may leave it.
+            (format!("{{}}\n{}", "\0".repeat(65_536)), 3),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(MetricsLog::append(path.clone()).unwrap().bytes(), whole, "{:.20}", text);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text[..whole as usize]);
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(MetricsLog::append(path).unwrap().bytes(), 0);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
+use firebox_data::EpochReport;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::BoxError;
@@ -27,6 +28,8 @@ struct Run {
     bar: Option<ProgressBar>,
     /// When the last line about a step was written.
     told: Instant,
+    /// That the run goes on, which is said behind what there is to warn of before it does.
+    goes_on: Option<String>,
 }
 
 /// The time between two lines about steps.
@@ -45,9 +48,16 @@ impl Callback for Progress {
             self.run = Some(Run::begin(done, steps, epochs)?);
         }
         let Some(run) = &mut self.run else { return Ok(()) };
+        let before = matches!(
+            event,
+            Event::Started { .. } | Event::Resumed { .. } | Event::Warning(_) | Event::Failed { .. }
+        );
+        if !before && let Some(text) = run.goes_on.take() {
+            run.line(&text);
+        }
         match *event {
             Event::Started { done, steps, .. } if done > 0 => {
-                run.line(&format!("going on after step {done} of {steps}"));
+                run.goes_on = Some(format!("going on after step {done} of {steps}"));
             }
             Event::Recorded(record) => match record.kind {
                 RecordKind::Step => run.step(record),
@@ -61,7 +71,7 @@ impl Callback for Progress {
                 let (signal, path) = (signal.name(), path.display());
                 run.line(&format!("stopped by {signal} after step {step}; checkpoint saved: {path}"));
                 if !data.incidents.is_empty() {
-                    run.line(&data.to_string());
+                    run.line(&format!("data, {}", account(data)));
                 }
             }
             Event::Finished => {
@@ -87,7 +97,7 @@ impl Run {
         } else {
             None
         };
-        Ok(Run { epochs, steps, done, begun: Instant::now(), bar, told: Instant::now() })
+        Ok(Run { epochs, steps, done, begun: Instant::now(), bar, told: Instant::now(), goes_on: None })
     }
 
     /// A console that is gone is no reason to stop training.
@@ -108,21 +118,14 @@ impl Run {
             }
         } else if self.told.elapsed() >= BETWEEN_LINES {
             self.told = Instant::now();
-            let rate = (record.step - self.done) as f64 / self.begun.elapsed().as_secs_f64();
-            self.line(&format!(
-                "step {}/{}: {}, {rate:.1} steps/s, {:.0} s left",
-                record.step,
-                self.steps,
-                values(record),
-                self.steps.saturating_sub(record.step) as f64 / rate,
-            ));
+            self.line(&step(record, self.steps, self.done, self.begun.elapsed()));
         }
     }
 
     fn pass(&self, record: &Record) {
         self.line(&pass(record, self.epochs));
         if let Some(data) = &record.data {
-            self.line(&format!("  data, {data}"));
+            self.line(&format!("  data, {}", account(data)));
         }
     }
 }
@@ -134,6 +137,24 @@ impl Drop for Run {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A step, of a run of so many steps, `done` of which were done before `elapsed`, in a line.
+fn step(record: &Record, steps: usize, done: usize, elapsed: Duration) -> String {
+    let rate = record.step.saturating_sub(done) as f64 / elapsed.as_secs_f64();
+    let left = steps.saturating_sub(record.step) as f64 / rate;
+    let pace = match rate > 0.0 && rate.is_finite() {
+        true => format!(", {rate:.1} steps/s, {left:.0} s left"),
+        false => String::new(),
+    };
+    format!("step {}/{steps}: {}{pace}", record.step, values(record))
+}
+
+/// The loader's account of an epoch, without the epoch, which the line before names: people count from 1.
+fn account(data: &EpochReport) -> String {
+    let text = data.to_string();
+    let of = [data.epoch, data.epoch.saturating_add(1)].map(|epoch| format!("epoch {epoch}: "));
+    of.iter().find_map(|of| text.strip_prefix(of)).unwrap_or(&text).to_owned()
 }
 
 /// An epoch or an evaluation, of a run of so many epochs, in a line.
@@ -150,8 +171,17 @@ pub(crate) fn pass(record: &Record, epochs: u64) -> String {
 }
 
 fn values(record: &Record) -> String {
-    let values = record.metrics.values().map(|(name, value)| format!("{name} {value:.4}"));
+    let values = record.metrics.values().map(|(name, value)| format!("{name} {}", number(value)));
     values.collect::<Vec<_>>().join(", ")
+}
+
+/// A number with four digits behind the point, or four in all where these would say nothing.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 | 1e-3..1e9 => format!("{value:.4}"),
+        _ if value.is_finite() => format!("{value:.3e}"),
+        _ => value.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -159,23 +189,57 @@ mod tests {
     use super::*;
     use crate::metrics::Metrics;
 
-    #[test]
-    fn a_run_of_more_steps_than_were_announced_has_none_left() {
-        let long_ago = Instant::now().checked_sub(BETWEEN_LINES).unwrap();
-        let mut run = Run { epochs: 1, steps: 3, done: 0, begun: long_ago, bar: None, told: long_ago };
-        run.step(&Record {
+    fn record(step: usize, loss: f64) -> Record {
+        Record {
             kind: RecordKind::Step,
-            step: 5,
+            step,
             epoch: 0,
             split: "train".to_owned(),
             seconds: 1.0,
-            metrics: Metrics::of(1).with_mean("loss", 1.0),
+            metrics: Metrics::of(1).with_mean("loss", loss),
             lr: None,
             gradient_norm: None,
             samples_per_s: 1.0,
             data_wait_s: 0.0,
             data: None,
-        });
+        }
+    }
+
+    #[test]
+    fn a_run_of_more_steps_than_were_announced_has_none_left() {
+        let long_ago = Instant::now().checked_sub(BETWEEN_LINES).unwrap();
+        let mut run =
+            Run { epochs: 1, steps: 3, done: 0, begun: long_ago, bar: None, told: long_ago, goes_on: None };
+        run.step(&record(5, 1.0));
         assert!(run.told > long_ago, "a line was due");
+    }
+
+    #[test]
+    fn a_line_has_only_numbers_that_say_something() {
+        let line = |at, steps, done, seconds, loss| {
+            step(&record(at, loss), steps, done, Duration::from_secs_f64(seconds))
+        };
+        assert_eq!(line(6, 10, 2, 2.0, 0.25), "step 6/10: loss 0.2500, 2.0 steps/s, 2 s left");
+        // More than were announced, none since the beginning, no time since then.
+        assert_eq!(line(6, 0, 2, 2.0, 0.25), "step 6/0: loss 0.2500, 2.0 steps/s, 0 s left");
+        assert_eq!(line(6, 10, 6, 2.0, 0.25), "step 6/10: loss 0.2500");
+        assert_eq!(line(6, 10, 7, 2.0, 0.25), "step 6/10: loss 0.2500");
+        assert_eq!(line(6, 10, 2, 0.0, 0.25), "step 6/10: loss 0.2500");
+        let numbers =
+            [0.0, 1.0, -2.5, 0.00123, 0.00012, -1e-7, 123456.789, 1e9, 1e308, f64::NAN, f64::INFINITY];
+        let expected = [
+            "0.0000",
+            "1.0000",
+            "-2.5000",
+            "0.0012",
+            "1.200e-4",
+            "-1.000e-7",
+            "123456.7890",
+            "1.000e9",
+            "1.000e308",
+            "NaN",
+            "inf",
+        ];
+        assert_eq!(numbers.map(number), expected);
     }
 }

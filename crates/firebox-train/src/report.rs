@@ -1,21 +1,21 @@
 //! A run as one HTML file, without links to anything else.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::{GrayImage, ImageFormat};
-use serde_json::{Map, Value};
+use jiff::Zoned;
 
-use crate::chart::{FIRST, FOURTH, Line, SECOND, THIN, THIRD, draw, thinned};
+use crate::chart::{FIRST, FOURTH, Line, SECOND, THIN, THIRD, bounded, draw, thinned};
 use crate::error::{Error, ErrorKind};
-use crate::event::FIELDS;
 use crate::files;
 use crate::heat_map::HeatMap;
+use crate::history::{EpochRow, History};
 use crate::metrics::Confusion;
 use crate::metrics_log::Records;
 
@@ -36,39 +36,27 @@ pub struct Report {
     /// After how many seconds a browser asks for the page again.
     refresh: Option<u64>,
     metrics: PathBuf,
-    /// (step, value) of every number, by kind of record, split and field. Of single steps nothing else is kept: a long run has
-    /// many.
-    series: BTreeMap<[String; 3], Vec<(f64, f64)>>,
-    /// The records of epochs and evaluations.
-    passes: Vec<Map<String, Value>>,
+    history: Arc<History>,
 }
 
 impl Report {
     /// A report of the records in a `metrics.jsonl`. Of a last line that was not written to its end nothing is taken.
     ///
+    /// However many records there are, it takes some megabytes: of thousands of steps, curves have means of neighbors.
+    ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
     pub fn of(title: &str, metrics: &Path) -> Result<Self, Error> {
-        let mut report = Report { metrics: metrics.to_owned(), ..Report::new(title) };
+        let mut history = History::default();
         for record in Records::open(metrics)? {
-            report.add(record?);
+            history.add(&record?);
         }
-        Ok(report)
+        Ok(Self::with_history(title, metrics, Arc::new(history)))
     }
 
-    fn add(&mut self, record: Map<String, Value>) {
-        let text = |field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default();
-        let (kind, split) = (text("kind"), text("split"));
-        let step = record.get("step").and_then(Value::as_f64).unwrap_or(f64::NAN);
-        for (field, value) in &record {
-            if let Some(value) = value.as_f64() {
-                let key = [kind, split, field].map(str::to_owned);
-                self.series.entry(key).or_default().push((step, value));
-            }
-        }
-        if kind != "step" {
-            self.passes.push(record);
-        }
+    /// A report of records that were read before.
+    pub(crate) fn with_history(title: &str, metrics: &Path, history: Arc<History>) -> Self {
+        Report { metrics: metrics.to_owned(), history, ..Report::new(title) }
     }
 
     /// Lets a browser ask for the page again after so much time, in whole seconds, for as long as the run goes on.
@@ -88,15 +76,26 @@ impl Report {
         self
     }
 
+    /// From when on a page that is still there is that of a process that is gone. It says so by itself where scripts run.
+    pub(crate) fn outdated(mut self, from: &Zoned) -> Self {
+        let (millis, at) = (from.timestamp().as_millisecond(), from.strftime("%F %T"));
+        let _ = write!(
+            self.body,
+            "<p class=\"status\" id=\"gone\" data-from=\"{millis}\" hidden>There was no newer page by {at}: the process has \
+             ended without a word. A resume goes on from its last checkpoint.</p><script>(function look(){{var \
+             gone=document.getElementById(\"gone\");gone.hidden=+gone.dataset.from>Date.now();setTimeout(look,1000)}})()\
+             </script>"
+        );
+        self
+    }
+
     /// The course of every metric that the records have, by name, those of losses first.
     ///
     /// # Errors
     /// As for [`curve`](Self::curve).
     pub fn curves(self) -> Result<Self, Error> {
-        let fields = self.series.keys().map(|[_, _, field]| field.clone());
-        let mut metrics: Vec<_> = fields.filter(|field| !FIELDS.contains(&field.as_str())).collect();
+        let mut metrics = self.history.metrics();
         metrics.sort_by_key(|metric| (!metric.contains("loss"), metric.clone()));
-        metrics.dedup();
         metrics.iter().try_fold(self, |report, metric| report.curve(metric))
     }
 
@@ -107,8 +106,7 @@ impl Report {
             body: String::new(),
             refresh: None,
             metrics: PathBuf::new(),
-            series: BTreeMap::new(),
-            passes: Vec::new(),
+            history: Arc::default(),
         }
     }
 
@@ -161,14 +159,14 @@ impl Report {
     /// # Errors
     /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
     pub fn curve(mut self, metric: &str) -> Result<Self, Error> {
-        let series = |kind: &str, split: &str| self.series(kind, split, metric);
+        let series = |kind: &str, split: &str| self.history.series(kind, split, metric);
         let mut lines = vec![("each step", THIN, thinned(series("step", "train")))];
         for (name, split, kind, color) in [
             ("training, by epoch", "train", "epoch", FIRST),
             ("validation", "valid", "eval", SECOND),
             ("test", "test", "eval", THIRD),
         ] {
-            lines.push((name, color, series(kind, split)));
+            lines.push((name, color, bounded(series(kind, split))));
         }
         lines.retain(|(_, _, points)| !points.is_empty());
         let chart = draw(&lines, "step", metric).map_err(|text| self.undrawn(metric, text))?;
@@ -182,25 +180,22 @@ impl Report {
     /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
     pub fn data_wait(mut self) -> Result<Self, Error> {
         let mut rows = String::new();
-        for record in self.kind("epoch", "train") {
-            let number = |field: &str| record.get(field).and_then(Value::as_f64).unwrap_or(f64::NAN);
-            let (seconds, wait) = (number("seconds"), number("data_wait_s"));
+        for row in self.history.epochs() {
+            let EpochRow { epochs: (first, last), seconds, wait, busy, skipped, verdict } = row;
+            let epochs = match first == last {
+                true => format!("{}", first + 1.0),
+                false => format!("{} to {}", first + 1.0, last + 1.0),
+            };
             let _ = write!(
                 rows,
-                "<tr><td>{}</td><td>{seconds:.1}</td><td>{wait:.2}</td><td>{:.1} %</td>",
-                number("epoch") + 1.0,
+                "<tr><td>{epochs}</td><td>{seconds:.1}</td><td>{wait:.2}</td><td>{:.1} %</td>",
                 100.0 * wait / seconds
             );
-            let data = record.get("data");
-            for stage in ["reading_s", "transforming_s", "collating_s"] {
-                let busy = data.and_then(|data| data.get(stage)).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            for busy in busy {
                 let _ = write!(rows, "<td>{busy:.2}</td>");
             }
-            let text =
-                |field: &str| data.and_then(|data| data.get(field)).map(Value::to_string).unwrap_or_default();
-            let verdict = text("verdict");
-            let (skipped, verdict) = (escape(&text("skipped")), escape(verdict.trim_matches('"')));
-            let _ = write!(rows, "<td>{skipped}</td><td>{verdict}</td></tr>");
+            let skipped = skipped.map_or(String::new(), |skipped| skipped.to_string());
+            let _ = write!(rows, "<td>{skipped}</td><td>{}</td></tr>", escape(verdict));
         }
         let chart = draw(&self.timeline(), "seconds of training", "%")
             .map_err(|text| self.undrawn("the timeline", text))?;
@@ -216,28 +211,15 @@ impl Report {
 
     /// The loader's timelines, one epoch after the other: shares of the time, in percent.
     fn timeline(&self) -> Vec<Line<'static>> {
-        let number = |value: &Value, field| value.get(field).and_then(Value::as_f64).unwrap_or(0.0);
-        let mut lines = [
-            ("waiting for data", SECOND, "waited_s"),
-            ("workers reading", THIRD, "reading_s"),
-            ("workers transforming", FIRST, "transforming_s"),
-            ("workers collating", FOURTH, "collating_s"),
-        ]
-        .map(|(name, color, field)| (field, (name, color, Vec::new())));
-        let mut begun = 0.0;
-        for data in self.kind("epoch", "train").filter_map(|record| record.get("data")) {
-            let workers = number(data, "workers").max(1.0);
-            for slice in data.get("timeline").and_then(Value::as_array).into_iter().flatten() {
-                let (start, seconds) = (begun + number(slice, "start_s"), number(slice, "seconds"));
-                for (field, (_, _, points)) in &mut lines {
-                    let of = if *field == "waited_s" { seconds } else { seconds * workers };
-                    let share = 100.0 * number(slice, field) / of;
-                    points.extend([(start, share), (start + seconds, share)]);
-                }
-            }
-            begun += number(data, "seconds");
-        }
-        lines.into_iter().map(|(_, line)| line).filter(|line| !line.2.is_empty()).collect()
+        let names = [
+            ("waiting for data", SECOND),
+            ("workers reading", THIRD),
+            ("workers transforming", FIRST),
+            ("workers collating", FOURTH),
+        ];
+        let lines = names.into_iter().zip(self.history.timeline());
+        let lines = lines.map(|((name, color), points)| (name, color, bounded(points)));
+        lines.filter(|(_, _, points)| !points.is_empty()).collect()
     }
 
     /// How often each class was taken for which, with the share of each class that was right.
@@ -339,20 +321,6 @@ impl Report {
             self.body
         );
         files::replace(path, page.as_bytes()).map_err(|error| Error::io(path, "cannot be written", error))
-    }
-
-    /// The records of a kind, which is not that of single steps.
-    fn kind(&self, kind: &str, split: &str) -> impl Iterator<Item = &Map<String, Value>> {
-        let is = |record: &Map<String, Value>, field: &str, text: &str| {
-            record.get(field).and_then(Value::as_str) == Some(text)
-        };
-        self.passes.iter().filter(move |record| is(record, "kind", kind) && is(record, "split", split))
-    }
-
-    /// (step, value) of a field in all records of a kind that have it.
-    fn series(&self, kind: &str, split: &str, field: &str) -> Vec<(f64, f64)> {
-        let key = [kind, split, field].map(str::to_owned);
-        self.series.get(&key).cloned().unwrap_or_default()
     }
 
     fn undrawn(&self, metric: &str, text: String) -> Error {

@@ -15,7 +15,7 @@
 //! | `samples/` | what a generator made on the way, as pictures or texts |
 //! | `lr-find.jsonl`, `lr-find.html` | what a search for a learning rate has seen, and a plot of it |
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
-use crate::files;
+use crate::files::{self, Lock};
 use crate::tensorboard::event_file;
 
 /// The version of the run folder's files. 2: the weights of linear maps have PyTorch's layout.
@@ -48,12 +48,24 @@ const LR_POINTS: &str = "lr-find.jsonl";
 const LR_PLOT: &str = "lr-find.html";
 const LOCK: &str = ".lock";
 
+/// What a run that was killed before it wrote its settings has left, and nothing else.
+const BEFORE_SETTINGS: [&str; 5] = [METRICS, CHECKPOINTS, SAMPLES, LOCK, CONFIG_PART];
+
 /// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
     /// Held for the run's life; `None` if the folder is only read.
-    lock: Option<Arc<File>>,
+    lock: Option<Arc<Claim>>,
+}
+
+/// A process's claim to a run folder, until it is dropped.
+#[derive(Debug)]
+struct Claim {
+    /// Its lock is the system's, which takes it back from a process that has ended in any way.
+    _file: File,
+    /// Why there is no lock.
+    unlocked: Option<String>,
 }
 
 impl RunDir {
@@ -62,14 +74,21 @@ impl RunDir {
     /// # Errors
     /// [`ErrorKind::RunDir`] if something is in it, [`ErrorKind::Io`] if it cannot be written to.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
+        let path = some(path.into())?;
         let used = match fs::read_dir(&path) {
             Ok(mut entries) => entries.next().is_some(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             Err(error) => return Err(Error::io(&path, "cannot be a run folder", error)),
         };
         if used {
-            let text = "the run folder is already used: resume its run, overwrite it, or choose another";
+            let text = if path.join(CONFIG).exists() {
+                "the run folder is already used: resume its run, overwrite it, or choose another".to_owned()
+            } else if holds_only(&path, &BEFORE_SETTINGS) {
+                "a run was killed here before it had settings: overwrite it, or choose another folder"
+                    .to_owned()
+            } else {
+                format!("it holds files, but no run (no {CONFIG}): expected a folder that is new or empty")
+            };
             return Err(Error::new(ErrorKind::RunDir, text).at_path(path));
         }
         RunDir { path, lock: None }.prepared()
@@ -110,7 +129,9 @@ impl RunDir {
             })
         });
         let begun = |path: &PathBuf| path.join(CONFIG).metadata().and_then(|config| config.modified()).ok();
-        let newest = runs.map(|entry| entry.path()).filter(|path| begun(path).is_some()).max_by_key(begun);
+        // The name decides among those of one moment.
+        let runs = runs.filter_map(|entry| Some((begun(&entry.path())?, entry.path())));
+        let newest = runs.max().map(|(_, path)| path);
         match newest {
             Some(path) => Self::open(path),
             None => Err(Error::new(ErrorKind::RunDir, format!("no run of {name} in here")).at_path(parent)),
@@ -124,14 +145,8 @@ impl RunDir {
     /// As for [`create`](Self::create), except that the folder may hold a run, which must not be going on. A folder
     /// that holds something else is refused, and nothing of it touched.
     pub fn overwrite(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let path = path.into();
-        // A run that was killed before it wrote its settings has left nothing but these.
-        let ours = [METRICS, CHECKPOINTS, SAMPLES, LOCK, CONFIG_PART];
-        let only_ours = || {
-            let mut entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            entries.all(|entry| ours.iter().any(|name| entry.file_name() == *name))
-        };
-        if !path.join(CONFIG).exists() && !only_ours() {
+        let path = some(path.into())?;
+        if !path.join(CONFIG).exists() && !holds_only(&path, &BEFORE_SETTINGS) {
             let text = format!("not overwritten: it holds files, but no run (no {CONFIG})");
             return Err(Error::new(ErrorKind::RunDir, text).at_path(path));
         }
@@ -147,7 +162,8 @@ impl RunDir {
         let samples = run.samples();
         files::remove_folder(&samples).map_err(|error| Error::io(&samples, "cannot be removed", error))?;
         let tables = [METRICS, CSV, CSV_PART, LR_POINTS, LR_PLOT];
-        for name in [CONFIG, CONFIG_PART, SUMMARY, REPORT, REPORT_PART].into_iter().chain(tables) {
+        // The settings last: while they are there, a kill leaves what can be overwritten again.
+        for name in [SUMMARY, REPORT, REPORT_PART].into_iter().chain(tables).chain([CONFIG_PART, CONFIG]) {
             let path = run.path.join(name);
             files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
         }
@@ -159,7 +175,7 @@ impl RunDir {
     /// # Errors
     /// [`ErrorKind::RunDir`] if it holds no run.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let run = RunDir { path: path.into(), lock: None };
+        let run = RunDir { path: some(path.into())?, lock: None };
         match run.path.join(CONFIG).is_file() {
             true => Ok(run),
             false => {
@@ -179,18 +195,27 @@ impl RunDir {
         Ok(self)
     }
 
-    fn acquire(&self) -> Result<File, Error> {
+    fn acquire(&self) -> Result<Claim, Error> {
         let path = self.path.join(LOCK);
         let refused = |error| Error::io(&path, "cannot be locked", error);
         let file = files::create(&path).map_err(refused)?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
+        match files::lock(&file, &path).map_err(refused)? {
+            Lock::Taken => Ok(Claim { _file: file, unlocked: None }),
+            Lock::Busy => {
                 let text = "another process trains in this run folder";
                 Err(Error::new(ErrorKind::RunDir, text).at_path(&self.path))
             }
-            Err(TryLockError::Error(error)) => Err(refused(error)),
+            Lock::Unsupported(error) => {
+                let text =
+                    "the file system has no locks, so that nothing keeps a second process from training here";
+                Ok(Claim { _file: file, unlocked: Some(format!("{}: {text}: {error}", path.display())) })
+            }
         }
+    }
+
+    /// What there is to warn of before a run begins here.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.lock.iter().filter_map(|claim| claim.unlocked.clone()).collect()
     }
 
     /// Makes sure, before any work is done, that the run can be recorded.
@@ -278,8 +303,7 @@ impl RunDir {
                 "expected a folder that is this process's, by create, overwrite or resume; it was only opened",
             );
         }
-        let last = self.checkpoints().join("last");
-        if !resume && last.symlink_metadata().is_ok() {
+        if !resume && !Checkpoints::new(self.checkpoints()).is_empty() {
             return refused(
                 "it has checkpoints of a run: Trainer::resume(true) goes on, RunDir::overwrite begins anew",
             );
@@ -304,13 +328,32 @@ impl RunDir {
     /// a live report perhaps, finds one of them whole.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if the folder or the file cannot be written.
+    /// [`ErrorKind::RunDir`] if the name is not that of a file in the folder, [`ErrorKind::Io`] if the folder or the file
+    /// cannot be written.
     pub fn write_sample(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
+        if Path::new(name).file_name().is_none_or(|file| file != name) {
+            let text = format!("a sample: expected the name of a file, got {name:?}");
+            return Err(Error::new(ErrorKind::RunDir, text).at_path(self.samples()));
+        }
         let folder = self.samples();
         fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "cannot be made", error))?;
         let path = folder.join(name);
         files::replace(&path, contents).map_err(|error| Error::io(&path, "cannot be written", error))
     }
+}
+
+/// A path that says something. An empty one would be the current folder in some calls, and nothing in others.
+fn some(path: PathBuf) -> Result<PathBuf, Error> {
+    match path.as_os_str().is_empty() {
+        true => Err(Error::new(ErrorKind::RunDir, "run folder: expected a path, got an empty one")),
+        false => Ok(path),
+    }
+}
+
+/// Whether a folder has no other entries than these. One that is not there has none.
+fn holds_only(folder: &Path, names: &[&str]) -> bool {
+    let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.all(|entry| names.iter().any(|name| entry.file_name() == *name))
 }
 
 /// Reads an object and checks its version.

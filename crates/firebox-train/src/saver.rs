@@ -41,6 +41,8 @@ pub(crate) struct Saved {
     pub(crate) best: bool,
     /// See [`Job::quiet`].
     pub(crate) quiet: bool,
+    /// What there was to warn of.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Saver {
@@ -116,7 +118,7 @@ impl Job {
         };
         checkpoints.prune(&self.state, keep)?;
         let best = self.state.best.first().is_some_and(|best| best.step == self.state.step);
-        Ok(Saved { path, best, quiet: self.quiet })
+        Ok(Saved { path, best, quiet: self.quiet, warnings: checkpoints.warnings() })
     }
 }
 

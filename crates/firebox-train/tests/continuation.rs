@@ -13,7 +13,8 @@ use burn_dataset::InMemDataset;
 use common::{Pulled, STEPS, config, fit, folder, numbers};
 use firebox_data::{Limit, Loader, OnError, Scalar};
 use firebox_train::{
-    Error, ErrorKind, Goal, Metrics, RunDir, StepContext, Task, TaskState, Trainer, TrainerConfig,
+    Checkpoints, Error, ErrorKind, Event, Goal, Interrupt, Metrics, OneCycle, RunDir, Signal, StepContext,
+    Task, TaskState, Trainer, TrainerConfig,
 };
 
 #[test]
@@ -70,6 +71,172 @@ fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
     assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
     assert_eq!(fs::read(weights(&cut, 6)).unwrap(), fs::read(weights(&whole, 6)).unwrap());
     assert_eq!(fs::read_link(cut.checkpoints().join("best")).unwrap(), Path::new("step-30"));
+}
+
+/// Flips the last byte of a checkpoint's weights.
+fn damage(run: &RunDir, step: usize) {
+    let weights = run.checkpoints().join(format!("step-{step}/model.safetensors"));
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(weights, bytes).unwrap();
+}
+
+/// The steps of which a run has kept checkpoints.
+fn kept(run: &RunDir) -> Vec<usize> {
+    let entries = fs::read_dir(run.checkpoints()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut steps: Vec<_> =
+        entries.filter_map(|name| name.to_str()?.strip_prefix("step-")?.parse().ok()).collect();
+    steps.sort_unstable();
+    steps
+}
+
+#[test]
+fn a_run_whose_link_is_gone_goes_on_from_the_newest_whole_checkpoint() {
+    let place = tempfile::tempdir().unwrap();
+    let whole = folder(&place.path().join("whole"), false);
+    fit(&whole, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+    let weights = |run: &RunDir| fs::read(run.checkpoints().join("last/model.safetensors")).unwrap();
+    // The link is gone, or leads nowhere, or is something else.
+    for (name, broken) in [("gone", ""), ("nowhere", "step-99"), ("text", "yesterday's")] {
+        for damaged in [false, true] {
+            let run = folder(&place.path().join(format!("{name} {damaged}")), false);
+            let failing = &mut Pulled { fails: Some(9), ..Pulled::default() };
+            fit(&run, false, failing, |trainer| trainer).unwrap_err();
+            let last = run.checkpoints().join("last");
+            let steps = kept(&run);
+            fs::remove_file(&last).unwrap();
+            match name {
+                "nowhere" => std::os::unix::fs::symlink(broken, &last).unwrap(),
+                "text" => fs::write(&last, broken).unwrap(),
+                _ => {}
+            }
+            let mut good = steps.clone();
+            if damaged {
+                damage(&run, good.pop().unwrap());
+            }
+            assert!(!Checkpoints::new(run.checkpoints()).is_empty(), "{name}");
+            let error = fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap_err();
+            assert!(error.to_string().contains("it has checkpoints of a run"), "begun anew: {error}");
+            let outcome = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap();
+            let first = format!("{}/last: no such checkpoint; ", run.checkpoints().display());
+            let end = format!("is taken: going back to step {}", good.last().unwrap());
+            let warning = &outcome.warnings[0];
+            assert!(warning.starts_with(&first) && warning.ends_with(&end), "{name}: {warning}");
+            assert_eq!(outcome.warnings.len(), 1 + usize::from(damaged), "{:?}", outcome.warnings);
+            assert!(outcome.warnings.iter().all(|warning| warning.ends_with(&end)), "{:?}", outcome.warnings);
+            assert_eq!(weights(&run), weights(&whole), "{name}");
+            assert_eq!(fs::read_link(&last).unwrap(), Path::new("step-10"));
+        }
+    }
+}
+
+#[test]
+fn when_no_checkpoint_is_good_each_is_named() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    fit(&run, false, &mut Pulled { fails: Some(9), ..Pulled::default() }, |trainer| trainer).unwrap_err();
+    let steps = kept(&run);
+    assert!(steps.len() >= 2);
+    steps.iter().for_each(|step| damage(&run, *step));
+    let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap_err();
+    let text = error.to_string();
+    assert_eq!((error.kind(), error.path()), (ErrorKind::Checkpoint, Some(&*run.checkpoints())));
+    assert!(text.contains("checkpoints: no checkpoint is good: ") && text.lines().count() == 1, "{text}");
+    for step in &steps {
+        assert_eq!(text.matches(&format!("step-{step}/model.safetensors: damaged")).count(), 1, "{text}");
+    }
+    // None at all.
+    steps.iter().for_each(|step| fs::remove_dir_all(run.checkpoints().join(format!("step-{step}"))).unwrap());
+    let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap_err().to_string();
+    assert!(error.ends_with("checkpoints/last: no such checkpoint"), "{error}");
+}
+
+#[test]
+fn a_link_to_the_best_that_is_gone_is_set_again_and_said() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    // Stopped behind the best checkpoint, and again: a kill doesn't explain that its link is gone.
+    let stopped = |at: usize| {
+        move |trainer: Trainer| {
+            let interrupt = Interrupt::never();
+            trainer.interrupt(interrupt.clone()).callback(move |event: &Event<'_>| {
+                if matches!(event, Event::Recorded(record) if record.step == at) {
+                    interrupt.request(Signal::Int);
+                }
+                Ok(())
+            })
+        }
+    };
+    fit(&run, false, &mut Pulled::default(), stopped(7)).unwrap();
+    let best = run.checkpoints().join("best");
+    assert_eq!(fs::read_link(&best).unwrap(), Path::new("step-5"));
+    fs::remove_file(&best).unwrap();
+    let outcome = fit(&run, true, &mut Pulled::default(), stopped(8)).unwrap();
+    assert_eq!(outcome.warnings, [format!("{}: no such link, set again to step-5", best.display())]);
+    assert_eq!(fs::read_link(&best).unwrap(), Path::new("step-5"));
+}
+
+#[test]
+fn a_run_that_was_copied_with_its_links_followed_goes_on() {
+    let place = tempfile::tempdir().unwrap();
+    let whole = folder(&place.path().join("whole"), false);
+    fit(&whole, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+    // With the checkpoints themselves, and with nothing but what the links led to.
+    for keeps in [true, false] {
+        let run = folder(&place.path().join(format!("copied {keeps}")), false);
+        fit(&run, false, &mut Pulled { fails: Some(9), ..Pulled::default() }, |trainer| trainer).unwrap_err();
+        for link in ["last", "best"] {
+            let link = run.checkpoints().join(link);
+            let target = run.checkpoints().join(fs::read_link(&link).unwrap());
+            fs::remove_file(&link).unwrap();
+            fs::create_dir(&link).unwrap();
+            for entry in fs::read_dir(target).unwrap().map(Result::unwrap) {
+                fs::copy(entry.path(), link.join(entry.file_name())).unwrap();
+            }
+        }
+        if !keeps {
+            kept(&run).iter().for_each(|step| {
+                fs::remove_dir_all(run.checkpoints().join(format!("step-{step}"))).unwrap();
+            });
+        }
+        fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap();
+        let weights = |run: &RunDir| fs::read(run.checkpoints().join("last/model.safetensors")).unwrap();
+        assert_eq!(weights(&run), weights(&whole));
+        for link in ["last", "best"] {
+            assert_eq!(fs::read_link(run.checkpoints().join(link)).unwrap(), Path::new("step-10"));
+        }
+    }
+}
+
+#[test]
+fn a_finished_run_goes_on_for_more_epochs() {
+    let place = tempfile::tempdir().unwrap();
+    let longer = |trainer: Trainer| {
+        let mut config = config();
+        config.max_epochs = 4;
+        trainer.config(config)
+    };
+    let [whole, cut] = ["whole", "cut"].map(|name| folder(&place.path().join(name), false));
+    fit(&whole, false, &mut Pulled::default(), longer).unwrap();
+    assert_eq!(fit(&cut, false, &mut Pulled::default(), |trainer| trainer).unwrap().steps, 2 * STEPS);
+    // At one rate, the run is that of four epochs.
+    let outcome = fit(&cut, true, &mut Pulled::default(), longer).unwrap();
+    assert_eq!((outcome.steps, outcome.warnings.len()), (4 * STEPS, 0));
+    let weights = |run: &RunDir| fs::read(run.checkpoints().join("last/model.safetensors")).unwrap();
+    assert_eq!(weights(&cut), weights(&whole));
+    // By a schedule of so many steps it isn't, and says so.
+    let cycle = |steps| OneCycle::new(0.3, steps).unwrap();
+    let cut = folder(&place.path().join("cycle"), false);
+    fit(&cut, false, &mut Pulled::default(), |trainer| trainer.schedule(cycle(2 * STEPS))).unwrap();
+    let outcome =
+        fit(&cut, true, &mut Pulled::default(), |trainer| longer(trainer).schedule(cycle(4 * STEPS)));
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.steps, outcome.warnings.len()), (4 * STEPS, 1));
+    assert!(
+        outcome.warnings[0].contains("goes on by another schedule than before"),
+        "{:?}",
+        outcome.warnings
+    );
 }
 
 #[test]

@@ -234,3 +234,130 @@ fn what_is_added_to_it_is_on_each_page_and_its_error_stops_the_run() {
     assert_eq!(error.kind(), ErrorKind::Callback);
     assert!(error.to_string().contains("no picture of epoch 1"), "{error}");
 }
+
+#[test]
+fn a_page_ends_however_the_run_does() {
+    let state = || {
+        let place = tempfile::tempdir().unwrap();
+        let run = folder(place.path(), false);
+        fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
+        (place, run)
+    };
+    let begun = |live: &mut LiveReport| {
+        firebox_train::Callback::on_event(live, &Event::Started { done: 3, steps: 14, epochs: 2 }).unwrap();
+    };
+    // Whoever holds it lets it go, without an event.
+    let (place, run) = state();
+    let mut live = report(&run);
+    begun(&mut live);
+    let running = wait_for(place.path(), "Running: step 3 of 14");
+    assert!(
+        running.contains("a newer page is due by ") && running.contains("There was no newer page by "),
+        "{running:.1500}"
+    );
+    drop(live);
+    let ended = page(place.path());
+    assert!(
+        ended.contains("Ended without a word after step 3: a resume goes on from the last checkpoint."),
+        "{ended:.900}"
+    );
+    assert!(
+        !ended.contains("http-equiv") && !ended.contains("newer page") && ended.contains("<h2>Loss</h2>")
+    );
+    // By a panic that nobody has caught.
+    let (place, run) = state();
+    let mut live = report(&run);
+    begun(&mut live);
+    let thread = std::thread::spawn(move || {
+        let _live = live;
+        panic!("out of a callback");
+    });
+    assert!(thread.join().is_err());
+    let ended = page(place.path());
+    assert!(
+        ended.contains("Ended by a panic after step 3: ") && !ended.contains("http-equiv"),
+        "{ended:.900}"
+    );
+    // By an error, which may be that of the page itself: then what can be said is said.
+    let error = firebox_train::Error::new(ErrorKind::Task, "the data are too heavy");
+    for how in ["an error", "a panic", "no records"] {
+        let (place, run) = state();
+        let metrics = run.metrics();
+        let fails = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let now = fails.clone();
+        let mut live = report(&run).with(move |report| match now.load(std::sync::atomic::Ordering::SeqCst) {
+            true if how == "a panic" => panic!("no picture"),
+            true => Err("no picture".into()),
+            false => Ok(report),
+        });
+        begun(&mut live);
+        wait_for(place.path(), "Running: step 3 of 14");
+        match how {
+            "no records" => fs::remove_file(&metrics).unwrap(),
+            _ => fails.store(true, std::sync::atomic::Ordering::SeqCst),
+        }
+        firebox_train::Callback::on_event(&mut live, &Event::Failed { error: &error }).unwrap_err();
+        let ended = page(place.path());
+        assert!(ended.contains("Failed after step 3: the data are too heavy"), "{how}: {ended:.900}");
+        assert!(!ended.contains("http-equiv") && !ended.contains("Running"), "{how}: {ended:.900}");
+    }
+}
+
+#[test]
+fn any_interval_will_do() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let live = LiveReport::new(&run, "Rarely").every(Duration::MAX);
+    fit(&run, false, &mut Pulled::default(), |trainer| trainer.callback(live)).unwrap();
+    assert!(page(place.path()).contains("Complete after step 10."));
+}
+
+#[test]
+fn pages_of_long_runs_are_no_larger_than_those_of_short_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("metrics.jsonl");
+    let of = |steps: usize| {
+        let mut text = String::new();
+        for step in 1..=steps {
+            use std::fmt::Write as _;
+            let (epoch, loss) = ((step - 1) / 100, 1.0 / step as f64 + (step % 7) as f64 * 0.01);
+            let _ = writeln!(
+                text,
+                r#"{{"kind":"step","step":{step},"epoch":{epoch},"split":"train","loss":{loss}}}"#
+            );
+            if step % 100 == 0 {
+                let data = r#"{"reading_s":1.0,"skipped":0,"verdict":"compute-bound","seconds":2.0,"workers":1,"timeline":[{"start_s":0.0,"seconds":1.0,"waited_s":0.5}]}"#;
+                for (kind, split, data) in [("epoch", "train", data), ("eval", "valid", "null")] {
+                    let _ = writeln!(
+                        text,
+                        r#"{{"kind":"{kind}","step":{step},"epoch":{epoch},"split":"{split}","seconds":2.0,"loss":{loss},"data":{data}}}"#
+                    );
+                }
+            }
+        }
+        fs::write(&path, text).unwrap();
+        let page = place.path().join("report.html");
+        let report = Report::of("A run", &path).unwrap().curves().unwrap().data_wait().unwrap();
+        report.write(&page).unwrap();
+        fs::read_to_string(page).unwrap()
+    };
+    // Every point of a short one is drawn, that of each of its epochs too.
+    let short = of(600);
+    let longest = |page: &str| {
+        page.split("points=\"").skip(1).map(|line| line.split('"').next().unwrap().split(' ').count()).max()
+    };
+    assert!(longest(&short) >= Some(600), "{:?}", longest(&short));
+    assert_eq!(short.matches("<td>compute-bound</td>").count(), 6);
+    let [long, longer] = [30_000, 300_000].map(of);
+    assert!(longer.len() < 200_000, "{} bytes of 30,000 steps, {} of 300,000", long.len(), longer.len());
+    assert!(
+        longer.len() < 2 * long.len(),
+        "{} bytes of 30,000 steps, {} of 300,000",
+        long.len(),
+        longer.len()
+    );
+    assert!(
+        longer.contains("<td>1 to 2800</td>") && longer.contains("<td>3000</td>"),
+        "the epochs before the last 200 together"
+    );
+}

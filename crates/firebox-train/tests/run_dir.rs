@@ -22,6 +22,83 @@ fn a_used_folder_is_refused() {
 }
 
 #[test]
+fn a_used_folder_is_told_by_what_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |name: &str| {
+        let path = folder.path().join(name);
+        let error = RunDir::create(&path).unwrap_err();
+        assert_eq!((error.kind(), error.path()), (ErrorKind::RunDir, Some(&*path)));
+        error.to_string().strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
+    };
+    let run = RunDir::create(folder.path().join("run")).unwrap();
+    let killed = "a run was killed here before it had settings: overwrite it, or choose another folder";
+    assert_eq!(said("run"), killed);
+    run.write_config(&json!({})).unwrap();
+    let used = "the run folder is already used: resume its run, overwrite it, or choose another";
+    assert_eq!(said("run"), used);
+    fs::create_dir(folder.path().join("papers")).unwrap();
+    fs::write(folder.path().join("papers/thesis.tex"), "").unwrap();
+    let none = "it holds files, but no run (no config.json): expected a folder that is new or empty";
+    assert_eq!(said("papers"), none);
+    assert_eq!(fs::read_dir(folder.path().join("papers")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_path_of_nothing_is_no_folder() {
+    // It would be the current folder to some calls, and nothing to others.
+    let before = fs::read_dir(".").unwrap().count();
+    for result in [RunDir::create(""), RunDir::overwrite(""), RunDir::open("")] {
+        let error = result.unwrap_err();
+        assert_eq!(error.to_string(), "run folder: expected a path, got an empty one");
+        assert_eq!(error.kind(), ErrorKind::RunDir);
+    }
+    assert_eq!(fs::read_dir(".").unwrap().count(), before);
+}
+
+#[test]
+fn whatever_the_path_is_called_it_is_a_run_or_one_error() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("real")).unwrap();
+    fs::write(at("file"), "").unwrap();
+    for (link, target) in [("to-real", "real"), ("to-file", "file"), ("to-nothing", "nothing")] {
+        std::os::unix::fs::symlink(target, at(link)).unwrap();
+    }
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9 'of' \"mine\"\n"));
+    for path in [at("with spaces and 'quotes'"), odd, at("real/../new"), at("to-real/run"), at("deep/er/run")]
+    {
+        let run = RunDir::create(&path).unwrap();
+        run.write_config(&json!({})).unwrap();
+        run.write_sample("one.txt", b"x").unwrap();
+        drop(run);
+        RunDir::open(&path).unwrap().resume().unwrap();
+        drop(RunDir::overwrite(&path).unwrap());
+        assert!(!path.join("config.json").exists() && path.join("metrics.jsonl").is_file());
+    }
+    drop(RunDir::create(at("to-real")).unwrap_err());
+    for path in [at("file"), at("file/run"), at("to-file"), at("to-nothing"), at("nul\0byte")] {
+        for result in [RunDir::create(&path), RunDir::overwrite(&path), RunDir::open(&path)] {
+            let text = result.unwrap_err().to_string();
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+    assert_eq!(fs::read(at("file")).unwrap(), b"");
+}
+
+#[test]
+fn a_sample_has_the_name_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(folder.path().join("run")).unwrap();
+    for name in ["", ".", "..", "../config.json", "a/b", "/etc/passwd", "a/"] {
+        let error = run.write_sample(name, b"x").unwrap_err();
+        assert!(error.to_string().contains(&format!("expected the name of a file, got {name:?}")), "{error}");
+    }
+    assert!(!run.samples().exists());
+    run.write_sample("epoch 1 \"best\".txt", b"x").unwrap();
+}
+
+#[test]
 fn a_run_folder_belongs_to_one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(folder.path()).unwrap();
@@ -103,4 +180,12 @@ fn the_newest_run_is_the_one_begun_or_resumed_last() {
     assert_eq!(newest(), runs[11].path());
     runs[3].write_config(&json!({})).unwrap();
     assert_eq!(newest(), runs[3].path(), "resumed");
+    // A clock that was set back, and two of one moment: the name decides.
+    let moment = std::time::SystemTime::now() + Duration::from_secs(3600);
+    for run in [&runs[7], &runs[5]] {
+        let config = fs::File::options().write(true).open(run.path().join("config.json")).unwrap();
+        config.set_modified(moment).unwrap();
+    }
+    let later = runs[5].path().max(runs[7].path());
+    assert_eq!(newest(), later);
 }

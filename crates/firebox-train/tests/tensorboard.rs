@@ -280,6 +280,37 @@ fn what_cannot_be_written_is_the_runs_error() {
 }
 
 #[test]
+fn odd_values_are_written_or_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let board = TensorBoard::new(&run);
+    for image in [GrayImage::new(0, 0), GrayImage::new(0, 5), GrayImage::new(5, 0)] {
+        let error = board.image("none", image).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RunDir);
+        assert!(
+            error.to_string().starts_with("picture none: ") && error.to_string().lines().count() == 1,
+            "{error}"
+        );
+    }
+    for values in [&[][..], &[f32::NAN], &[f32::INFINITY, f32::NEG_INFINITY]] {
+        board.histogram("nothing", values).unwrap();
+    }
+    board.histogram("constant", &[2.5; 9]).unwrap();
+    board.histogram("whole", &[f32::MIN, 0.0, f32::MAX]).unwrap();
+    for (tag, value) in [("a \"tag\",\nof two lines", 1.0), ("", 2.0), ("nan", f64::NAN), ("huge", 1e308)] {
+        board.scalar(tag, value).unwrap();
+    }
+    let found = read(place.path());
+    assert_eq!(found.histograms.keys().collect::<Vec<_>>(), ["constant", "whole"]);
+    let (_, [min, max, count, ..], limits, counts) = &found.histograms["whole"][0];
+    assert_eq!((*min, *max, *count), (f64::from(f32::MIN), f64::from(f32::MAX), 3.0));
+    assert!(limits.is_sorted() && counts.iter().sum::<f64>() == 3.0 && counts[15] == 1.0, "{counts:?}");
+    assert_eq!(found.scalars.len(), 4);
+    assert_eq!(found.scalars["a \"tag\",\nof two lines"][0].1, 1.0);
+    assert!(found.scalars["nan"][0].1.is_nan() && found.scalars["huge"][0].1 == f32::INFINITY);
+}
+
+#[test]
 fn overwriting_a_run_removes_its_event_files_and_no_others() {
     let place = tempfile::tempdir().unwrap();
     logged(&folder(place.path(), false), false, &mut Pulled::default()).unwrap();

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use rustix::io::Errno;
+
 use super::Change;
 
 /// The changes below a folder, or of a file, while this lives. Other tests of the process have folders of their own.
@@ -16,6 +18,8 @@ struct Fault {
     seen: Vec<(Change, PathBuf, Option<String>)>,
     /// Those that fail.
     failing: Range<usize>,
+    /// What the system refuses, as what, how often, and to which names.
+    refused: Option<(Change, Errno, usize, &'static str)>,
     struck: Vec<(Change, PathBuf)>,
 }
 
@@ -28,8 +32,32 @@ impl Watched {
     /// Has the changes with these numbers fail, counted from 0. Things are always removed, and files cut, unless one change
     /// alone fails: a full disk has room for that.
     pub(crate) fn failing(below: &Path, failing: Range<usize>) -> Self {
-        faults().push(Fault { below: below.to_owned(), seen: Vec::new(), failing, struck: Vec::new() });
-        Watched(below.to_owned())
+        Self::new(below, failing, None)
+    }
+
+    /// Has every change of a kind be refused by the system.
+    pub(crate) fn refusing(below: &Path, change: Change, errno: Errno) -> Self {
+        Self::refusing_names(below, "", change, errno)
+    }
+
+    /// Has the changes of a kind of what has a name that begins so be refused by the system. The removal of nothing never is.
+    pub(crate) fn refusing_names(below: &Path, names: &'static str, change: Change, errno: Errno) -> Self {
+        Self::new(below, 0..0, Some((change, errno, usize::MAX, names)))
+    }
+
+    /// Has the first change of a kind be refused by the system.
+    pub(crate) fn refusing_once(below: &Path, change: Change, errno: Errno) -> Self {
+        Self::new(below, 0..0, Some((change, errno, 1, "")))
+    }
+
+    fn new(
+        below: &Path,
+        failing: Range<usize>,
+        refused: Option<(Change, Errno, usize, &'static str)>,
+    ) -> Self {
+        let below = below.to_owned();
+        faults().push(Fault { below: below.clone(), seen: Vec::new(), failing, refused, struck: Vec::new() });
+        Watched(below)
     }
 
     /// The changes so far, with the names of the threads that have made them.
@@ -58,6 +86,16 @@ pub(super) fn check(change: Change, path: &Path) -> io::Result<()> {
     for fault in faults().iter_mut().filter(|fault| path.starts_with(&fault.below)) {
         let number = fault.seen.len();
         fault.seen.push((change, path.to_owned(), std::thread::current().name().map(str::to_owned)));
+        if let Some((refused, errno, left, names)) = &mut fault.refused
+            && *refused == change
+            && *left > 0
+            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(*names))
+            && (change != Change::Remove || path.symlink_metadata().is_ok())
+        {
+            *left -= 1;
+            fault.struck.push((change, path.to_owned()));
+            return Err((*errno).into());
+        }
         let frees = matches!(change, Change::Remove | Change::Cut) && fault.failing.len() > 1;
         if fault.failing.contains(&number) && !frees {
             fault.struck.push((change, path.to_owned()));

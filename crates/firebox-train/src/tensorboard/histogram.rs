@@ -35,14 +35,18 @@ impl Histogram {
             return None;
         }
         let buckets = if min < max { BUCKETS } else { 1 };
-        let scale = buckets as f64 / (max - min);
+        // Where the range itself is no number, its parts are.
+        let part = if (max - min).is_finite() { 1.0 } else { 1.0 / BUCKETS as f64 };
+        let range = max * part - min * part;
+        let scale = buckets as f64 / range;
         let mut counts = vec![0_usize; buckets];
         for value in finite() {
             // Where all are equal the scale is infinite, and the place no number, which is 0 as an index.
-            counts[(((value - min) * scale) as usize).min(buckets - 1)] += 1;
+            counts[(((value * part - min * part) * scale) as usize).min(buckets - 1)] += 1;
         }
-        let width = (max - min) / buckets as f64;
-        let mut limits: Vec<_> = (1..=buckets).map(|bucket| min + width * bucket as f64).collect();
+        let width = range / buckets as f64;
+        let mut limits: Vec<_> =
+            (1..=buckets).map(|bucket| (min * part + width * bucket as f64) / part).collect();
         limits[buckets - 1] = max;
         let counts = counts.into_iter().map(|count| count as f64).collect();
         Some(Histogram { min, max, count: count as f64, sum, sum_of_squares, limits, counts })
@@ -74,6 +78,16 @@ mod tests {
         assert_eq!(Histogram::of([f64::NAN, f64::NEG_INFINITY].into_iter()), None);
         // The range itself overflows.
         let wide = Histogram::of([f64::MIN, f64::MAX].into_iter()).unwrap();
-        assert_eq!(wide.counts.iter().sum::<f64>(), 2.0);
+        assert_eq!((wide.counts[0], wide.counts[29], wide.counts.iter().sum::<f64>()), (1.0, 1.0, 2.0));
+        assert!(wide.limits.is_sorted() && wide.limits.iter().all(|limit| limit.is_finite()), "{wide:?}");
+        let halves = Histogram::of([f64::MIN, -1.0, 1.0, f64::MAX].into_iter()).unwrap();
+        assert_eq!((halves.counts[0], halves.counts[29]), (1.0, 1.0), "{halves:?}");
+        assert_eq!(Histogram::of([].into_iter()), None);
+        for one in [0.0, -0.0, 5e-324, f64::MAX] {
+            let histogram = Histogram::of([one].into_iter()).unwrap();
+            assert_eq!((histogram.limits, histogram.counts), (vec![one], vec![1.0]));
+        }
+        let close = Histogram::of([0.0, 5e-324, 0.0].into_iter()).unwrap();
+        assert_eq!((close.counts[0], close.counts[29]), (2.0, 1.0), "{close:?}");
     }
 }

@@ -99,7 +99,7 @@ where
         trainer.warnings = Default::default();
         trainer.at = (0, 0);
         let checkpoints = Checkpoints::new(trainer.run.checkpoints());
-        let mut warnings = Vec::new();
+        let mut warnings = trainer.run.warnings();
         let restored = match trainer.resume {
             true => Some(Restored::load(trainer, &checkpoints, task, train, &mut warnings)?),
             false => None,
@@ -545,10 +545,10 @@ where
     }
 
     fn tell_saved(&mut self, saved: &Saved) -> Result<(), Error> {
-        if saved.quiet {
-            return Ok(());
+        if !saved.quiet {
+            self.trainer.tell(Event::Saved { path: &saved.path, best: saved.best })?;
         }
-        self.trainer.tell(Event::Saved { path: &saved.path, best: saved.best })
+        saved.warnings.iter().try_for_each(|warning| self.trainer.tell(Event::Warning(warning)))
     }
 
     /// Whether the checkpoints' folder can be written to, and the disk has room for those that are still to come: those

@@ -38,7 +38,7 @@ pub use outcome::{End, Outcome};
 /// # fn example<T: Task>(mut task: T, train: impl firebox_data::Batches<Batch = T::Batch>,
 /// #     valid: impl firebox_data::Batches<Batch = T::Batch>, device: burn::tensor::Device) -> Result<(), Error> {
 /// // Goes on where it was stopped, if it was.
-/// let begun = std::path::Path::new("runs/first/checkpoints/last").exists();
+/// let begun = !Checkpoints::new("runs/first/checkpoints").is_empty();
 /// let run = match begun {
 ///     true => RunDir::open("runs/first")?.resume()?,
 ///     false => RunDir::overwrite("runs/first")?,

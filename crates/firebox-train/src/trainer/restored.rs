@@ -45,7 +45,14 @@ impl Restored {
         train.check(&state.loader).map_err(|error| Error::of_data("training data", error))?;
         trainer.schedule.load(&state.schedule)?;
         let gone = checkpoints.go_back_to(&mut state)?;
-        warnings.extend(damaged.iter().map(|error| format!("{error}; going back to step {}", state.step)));
+        // Also where the link alone is gone.
+        let text = |error| {
+            format!(
+                "{error}; the newest checkpoint that is whole is taken: going back to step {}",
+                state.step
+            )
+        };
+        warnings.extend(damaged.iter().map(text));
         warnings.extend(gone);
         let differences = loaded.origin.differences(&Origin::here());
         if !differences.is_empty() {
