@@ -58,15 +58,16 @@ pub(crate) fn write(mut file: &File, path: &Path, contents: &[u8]) -> io::Result
     file.write_all(contents)
 }
 
-/// Gives a file that nobody writes to any more a second name. On a file system without such names it is
-/// copied.
+/// Gives a file that nobody writes to any more a second name. It is copied where the file system has no such names,
+/// or no more of them for that file.
 pub(crate) fn link_file(from: &Path, to: &Path) -> io::Result<()> {
-    fault::check(Change::Link, to)?;
-    if fs::hard_link(from, to).is_ok() {
-        return Ok(());
+    match fault::check(Change::Link, to).and_then(|()| fs::hard_link(from, to)) {
+        Err(error) if is_unsupported(&error) || error.kind() == ErrorKind::TooManyLinks => {
+            fs::copy(from, to)?;
+            sync(&OpenOptions::new().write(true).open(to)?, to)
+        }
+        linked => linked,
     }
-    fs::copy(from, to)?;
-    OpenOptions::new().write(true).open(to)?.sync_all()
 }
 
 /// Waits until the file's contents are on the disk.

@@ -286,6 +286,6 @@ fn data_that_have_no_batch_are_refused() {
     let error = trainer.find_lr(&LrFinder::new(), &mut adam(), &none).unwrap_err();
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
-        (ErrorKind::Config, "the training data have no batch")
+        (ErrorKind::Config, "the training data have no batch: 0 samples in the data set, batch size 4")
     );
 }

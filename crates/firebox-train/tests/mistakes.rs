@@ -677,6 +677,6 @@ fn a_damaged_checkpoint() {
         let outcome = fit(&run, true).unwrap();
         assert_eq!((outcome.steps, outcome.end), (3, End::Complete));
         let warning = &outcome.warnings[0];
-        assert!(warning.contains(file) && warning.ends_with("; going back to step 0"), "{warning}");
+        assert!(warning.contains(file) && warning.ends_with(": going back to step 0"), "{warning}");
     }
 }

@@ -632,7 +632,7 @@ fn a_bad_sample_ends_the_run_and_names_itself() {
     let broken = Loader::builder(InMemDataset::new(vec![0; 100]))
         .batch_size(10)
         .workers(1)
-        .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |_, rng, _| match rng.below(50) {
+        .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |_, rng, _| match rng.below(20) {
             0 => Err("no such pixel".into()),
             _ => Ok(()),
         })
