@@ -304,10 +304,10 @@ where
     let trainer = followers.follow(trainer.resume(begun), display, &run, live);
     let mut trainer = trainer.callback(move |event: &Event<'_>| {
         if let Event::Saving { state, task } = event
-            && state.loader.delivered() == 0
+            && let Some(epoch) = state.trained_epochs()
         {
             let generator = Adversarial::<G, D, R>::generator_of(task, like.clone())?;
-            grids.write(state.loader.epoch, |noise| generator.forward(noise))?;
+            grids.write(epoch, |noise| generator.forward(noise))?;
         }
         Ok(())
     });

@@ -315,10 +315,7 @@ impl Writer {
     }
 
     fn write(&self, state: &RunState, task: &TaskState) -> Result<(), BoxError> {
-        let epoch = state.loader.epoch;
-        if epoch == 0 || state.loader.delivered() > 0 {
-            return Ok(());
-        }
+        let Some(epoch @ 1..) = state.trained_epochs() else { return Ok(()) };
         let model = task.get(self.part)?.apply(self.model.clone())?;
         let sampling = Sampling::new().with_temperature(TEMPERATURE);
         let tokens = model.generate(&self.prompt, 300, &sampling)?;

@@ -368,7 +368,6 @@ fn slices_cover_everything_once_and_are_shuffled_in_themselves() {
 
 #[test]
 fn a_slice_makes_the_samples_that_the_whole_makes() {
-    let loader = shuffled(60, 1);
     let samples = |loader: &Loader<Layout>| {
         let batches = loader.epoch(2).map(Result::unwrap);
         let samples = batches.flat_map(|(points, _, ids)| {
@@ -378,8 +377,17 @@ fn a_slice_makes_the_samples_that_the_whole_makes() {
         });
         samples.collect::<BTreeSet<_>>()
     };
-    let halves = [0..30, 30..60].map(|half| samples(&loader.slice(half).unwrap()));
-    assert_eq!(&halves[0] | &halves[1], samples(&loader));
+    let halves = |loader: &Loader<Layout>| [0..30, 30..60].map(|half| samples(&loader.slice(half).unwrap()));
+    // Samples of an order of one's own keep their positions in it, and so what they draw.
+    let own = Loader::builder(items(0..60)).sampler(Shuffled::new(60, 7)).seed(7).batch_size(BATCH);
+    let own = own.workers(1).build(layout(), write).unwrap();
+    let [first, second] = halves(&own);
+    assert_eq!(&first | &second, samples(&own));
+    // Those that are shuffled in themselves have other positions, and so other draws of the same items.
+    let loader = shuffled(60, 1);
+    let [first, second] = halves(&loader);
+    let ids = |samples: &BTreeSet<(i64, [u32; 2])>| samples.iter().map(|sample| sample.0).collect::<Vec<_>>();
+    assert_eq!([ids(&first), ids(&second)].concat(), ids(&samples(&loader)));
 
     // A slice goes on where it was; a position of it is none of another slice, or of the whole.
     let half = || loader.slice(0..30).unwrap();

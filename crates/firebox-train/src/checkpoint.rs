@@ -125,6 +125,17 @@ impl RunState {
             metrics_bytes: 0,
         }
     }
+
+    /// The number of epochs that are trained, if the run stands at the end of one or at its beginning; `None` within an
+    /// epoch.
+    ///
+    /// The evaluation of the last one may still be to come: a checkpoint is saved before it.
+    pub fn trained_epochs(&self) -> Option<u64> {
+        match self.pending {
+            Some(Pending::Epoch) => Some(self.loader.epoch + 1),
+            _ => (self.loader.delivered() == 0).then_some(self.loader.epoch),
+        }
+    }
 }
 
 /// An evaluation that was due when a checkpoint was saved.

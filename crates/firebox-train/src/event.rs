@@ -199,7 +199,7 @@ pub enum Event<'e> {
     },
     /// A checkpoint is handed to the thread that writes it.
     Saving {
-        /// Where the run stands.
+        /// Where the run stands; [`RunState::trained_epochs`] says whether an epoch is over.
         state: &'e RunState,
         /// The task's tensors.
         task: &'e TaskState,
