@@ -442,7 +442,8 @@ fn a_frozen_clone_of_a_trained_parameter_is_one_of_its_own() {
                 true => Taught { teacher: frozen, student: trained },
                 false => Taught { teacher: trained, student: frozen },
             };
-            let (frozen, trained) = if teacher_first { ("teacher", "student") } else { ("student", "teacher") };
+            let (frozen, trained) =
+                if teacher_first { ("teacher", "student") } else { ("student", "teacher") };
             let mut learner = Learner::new(model, Adam::new().init().unwrap());
             if let Some(decay) = ema {
                 learner = learner.with_ema(decay).unwrap();
