@@ -587,7 +587,7 @@ mod tests {
             Some(usize::MAX),
             "and a few more are as many"
         );
-        let gather = Gather::<u8, _, _>::new(|samples| Ok(samples));
+        let gather = Gather::<u8, _, _>::new(Ok);
         assert_eq!((huge(), gather).fixed_bytes(2), None);
         assert_eq!(huge().close(huge().open(0), &[]).unwrap().values.len(), 0);
         for (samples, shape, said) in [

@@ -442,3 +442,13 @@ fn a_position_from_before_the_derivation_changed_is_refused_by_its_version() {
     let fixed = FixedSize::new(Sequential::new(10), 3, false).unwrap();
     assert_eq!(batched(&fixed, 0), (0..10).zip(0..).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_position_with_a_field_that_says_something_unknown_is_refused() {
+    let loader = drawing(Loader::builder(numbers(10)).workers(0));
+    let mut saved = serde_json::to_value(loader.state(2)).unwrap();
+    assert!(serde_json::from_value::<LoaderState>(saved.clone()).is_ok());
+    saved["skipped"] = 3.into();
+    let error = serde_json::from_value::<LoaderState>(saved).unwrap_err().to_string();
+    assert!(error.starts_with("unknown field `skipped`"), "{error}");
+}

@@ -15,7 +15,8 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 /// itself.
 ///
 /// A module that stands in two places has its parameters tied. Its buffers, such as running means, are each
-/// place's own.
+/// place's own. So is a clone that is frozen where another place is trained, such as the teacher that a model
+/// is compared with: one tensor is either trained or not. (On a device without autodiff nothing is.)
 ///
 /// ```
 /// use burn::module::Module;
@@ -51,24 +52,28 @@ struct Group {
 impl Ties {
     /// The parameters of `module` that stand in several places; nothing is read from the device.
     pub fn of<M: Module>(module: &M) -> Self {
-        let mut collect = Collect::default();
-        module.visit(&mut collect);
-        Ties { groups: collect.groups.into_iter().filter(|group| group.paths.len() > 1).collect() }
+        let groups = Collect::of(module).into_iter().filter(|group| group.paths.len() > 1);
+        Ties { groups: groups.collect() }
     }
 
     /// The module, and its ties, with an identifier for each parameter that differs from the one that it was
     /// cloned from.
     ///
     /// Two places with one identifier and different numbers are no longer one parameter, such as a layer that
-    /// was cloned and then changed. The later one gets an identifier of its own, so that each is trained by
-    /// its own gradient. Only parameters that are trained are looked at. If there are ties, their numbers are
-    /// read from the device.
+    /// was cloned and then changed, or of which one is frozen and the other trained. The later one gets an
+    /// identifier of its own, so that each is trained by its own gradient, or not at all. Nothing is looked at
+    /// on a device without autodiff. If an identifier stands in several places, their numbers are read from
+    /// the device.
     pub fn settled<M: Module>(module: M) -> (M, Self) {
-        let ties = Self::of(&module);
-        if ties.is_empty() {
-            return (module, ties);
+        let mut places: HashMap<ParamId, usize> = HashMap::new();
+        for group in Collect::of(&module) {
+            *places.entry(group.id).or_default() += group.paths.len();
         }
-        let mut settle = Settle { known: ties.ids(Vec::new) };
+        let shared = places.into_iter().filter(|(_, places)| *places > 1);
+        let mut settle = Settle { known: shared.map(|(id, _)| (id, Vec::new())).collect() };
+        if settle.known.is_empty() {
+            return (module, Ties::default());
+        }
         let module = module.map(&mut settle);
         let ties = Self::of(&module);
         (ties.retie(module), ties)
@@ -93,7 +98,7 @@ impl Ties {
         if self.is_empty() {
             return module;
         }
-        module.map(&mut Retie { firsts: self.ids(|| None) })
+        module.map(&mut Retie { firsts: self.groups.iter().map(|group| (group.id, None)).collect() })
     }
 
     /// [`Module::num_params`], with what stands in several places counted once, as PyTorch's `parameters()`
@@ -102,23 +107,27 @@ impl Ties {
         let again: usize = self.groups.iter().map(|group| (group.paths.len() - 1) * group.elements).sum();
         module.num_params().saturating_sub(again)
     }
-
-    fn ids<T>(&self, value: impl Fn() -> T) -> HashMap<ParamId, T> {
-        self.groups.iter().map(|group| (group.id, value())).collect()
-    }
 }
 
 #[derive(Default)]
 struct Collect {
     path: Vec<String>,
     groups: Vec<Group>,
-    place: HashMap<ParamId, usize>,
+    /// The group of an identifier, apart for places that are frozen.
+    place: HashMap<(ParamId, bool), usize>,
 }
 
 impl Collect {
-    fn add(&mut self, id: ParamId, elements: usize) {
+    /// Each parameter of a module, also one that stands in one place.
+    fn of<M: Module>(module: &M) -> Vec<Group> {
+        let mut collect = Collect::default();
+        module.visit(&mut collect);
+        collect.groups
+    }
+
+    fn add(&mut self, id: ParamId, frozen: bool, elements: usize) {
         let path = self.path.join(".");
-        let place = *self.place.entry(id).or_insert(self.groups.len());
+        let place = *self.place.entry((id, frozen)).or_insert(self.groups.len());
         match self.groups.get_mut(place) {
             Some(group) => group.paths.push(path),
             None => self.groups.push(Group { id, paths: vec![path], elements }),
@@ -136,15 +145,15 @@ impl ModuleVisitor for Collect {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.add(param.id, param.lazy_shape().num_elements());
+        self.add(param.id, is_frozen(param), param.lazy_shape().num_elements());
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.add(param.id, 0);
+        self.add(param.id, false, 0);
     }
 
     fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        self.add(param.id, 0);
+        self.add(param.id, false, 0);
     }
 }
 
@@ -154,22 +163,36 @@ fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.is_initialized() && param.is_require_grad()
 }
 
+/// Whether no optimiser would move a parameter that could be trained where it is.
+fn is_frozen<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.is_initialized() && param.device().is_autodiff() && !param.is_tracked()
+}
+
 struct Settle {
-    /// The numbers seen under an identifier, and the identifier of each that is to be.
-    known: HashMap<ParamId, Vec<(TensorData, ParamId)>>,
+    known: HashMap<ParamId, Vec<Known>>,
+}
+
+/// The numbers that a place of an identifier had.
+struct Known {
+    data: TensorData,
+    frozen: bool,
+    /// The identifier that is to be.
+    id: ParamId,
 }
 
 impl ModuleMapper for Settle {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(known) = self.known.get_mut(&param.id).filter(|_| is_trained(&param)) else { return param };
+        let frozen = is_frozen(&param);
+        let known = self.known.get_mut(&param.id).filter(|_| frozen || is_trained(&param));
+        let Some(known) = known else { return param };
         let (id, tensor, mapper) = param.consume();
         let data = tensor.to_data();
         // By bytes: NaN in two places is the same, too.
-        let id = match known.iter().find(|(other, _)| *other == data) {
-            Some((_, id)) => *id,
+        let id = match known.iter().find(|other| other.frozen == frozen && other.data == data) {
+            Some(known) => known.id,
             None => {
                 let id = if known.is_empty() { id } else { ParamId::new() };
-                known.push((data, id));
+                known.push(Known { data, frozen, id });
                 id
             }
         };
@@ -186,7 +209,8 @@ impl ModuleMapper for Retie {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(first) = self.firsts.get_mut(&param.id) else { return param };
         match first {
-            Some(first) => first.downcast_ref().cloned().unwrap_or(param),
+            Some(first) if !is_frozen(&param) => first.downcast_ref().cloned().unwrap_or(param),
+            Some(_) => param,
             None => {
                 if is_trained(&param) {
                     *first = Some(Box::new(param.clone()));

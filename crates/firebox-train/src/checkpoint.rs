@@ -21,8 +21,9 @@ use std::{fs, io};
 
 use firebox_data::LoaderState;
 use firebox_models::StateDict;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind};
@@ -43,6 +44,7 @@ const TENSORS: &str = ".safetensors";
 /// Where a run stands, apart from its task's tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[serde(deny_unknown_fields)]
 pub struct RunState {
     /// Steps done, over all epochs.
     pub step: usize,
@@ -153,6 +155,7 @@ pub enum Pending {
 
 /// One of the best checkpoints of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Best {
     /// Its step.
     pub step: usize,
@@ -165,11 +168,13 @@ pub struct Best {
 
 /// What [`VALUES`] has besides its version, which no value is taken for.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Values<'a> {
     values: Cow<'a, BTreeMap<String, Value>>,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Manifest {
     /// What made it: a resume somewhere else warns.
     origin: Origin,
@@ -180,6 +185,7 @@ struct Manifest {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FileRecord {
     bytes: u64,
     sha256: String,
@@ -222,6 +228,14 @@ fn sha256(contents: &[u8]) -> String {
 /// What `manifest.sha256` holds.
 fn manifest_hash(manifest: &[u8]) -> String {
     format!("{}  {MANIFEST}\n", sha256(manifest))
+}
+
+/// Reads an object of this module's, whose version comes first: what another one has is not known. A field that this one
+/// doesn't know is refused by its name, for it says something.
+fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    let mut fields: Map<String, Value> = from_json(text)?;
+    fields.remove("format_version");
+    serde_json::from_value(fields.into()).map_err(|error| format!("unexpected contents: {error}"))
 }
 
 fn names(tensors: &StateDict) -> BTreeSet<String> {
@@ -357,7 +371,7 @@ impl Checkpoints {
         let path = old.join(MANIFEST);
         let text = fs::read(&path)
             .map_err(|error| bad(&path, "a checkpoint's file cannot be read").caused_by(error))?;
-        let mut records = from_json::<Manifest>(&text).map_err(|text| bad(&path, text))?.files;
+        let mut records = parsed::<Manifest>(&text).map_err(|text| bad(&path, text))?.files;
         records.remove(STATE);
         files::create_folder(folder).map_err(failed)?;
         for name in records.keys() {
@@ -452,7 +466,7 @@ impl Checkpoints {
         for step in steps[old..].iter().filter(|step| **step != state.step) {
             let text = fs::read(self.folder.join(name(*step)).join(STATE)).unwrap_or_default();
             // A damaged one has nothing to say.
-            if let Ok(state) = from_json::<RunState>(&text) {
+            if let Ok(state) = parsed::<RunState>(&text) {
                 best.extend(state.best.iter().map(|best| best.step));
             }
         }
@@ -540,7 +554,7 @@ impl Checkpoints {
             }
             let text = fs::read(link.join(STATE)).unwrap_or_default();
             // One that is damaged is in nobody's way.
-            let Ok(state) = from_json::<RunState>(&text) else { continue };
+            let Ok(state) = parsed::<RunState>(&text) else { continue };
             let place = self.folder.join(name(state.step));
             if place.symlink_metadata().is_err() {
                 files::rename(&link, &place).map_err(|error| cannot(&link, "be renamed", error))?;
@@ -655,14 +669,14 @@ impl Checkpoints {
         };
         // Its version comes first: what another one has beside it is not known.
         let text = read(MANIFEST)?;
-        let manifest: Manifest = from_json(&text).map_err(parse(MANIFEST))?;
+        let manifest: Manifest = parsed(&text).map_err(parse(MANIFEST))?;
         let (expected, got) = (manifest_hash(&text), read(MANIFEST_HASH)?);
         if got != expected.as_bytes() {
             let text = format!("damaged, or {MANIFEST_HASH} is: expected there {:?}", expected.trim_end());
             return Err(bad(&folder.join(MANIFEST), text));
         }
         let mut task = TaskState::default();
-        let mut state = None;
+        let (mut state, mut unknown) = (None, Vec::new());
         for (name, record) in &manifest.files {
             if Path::new(name).file_name().is_none_or(|file| file != name.as_str()) {
                 return Err(bad(&folder.join(MANIFEST), format!("{name:?} is no name of a file in here")));
@@ -670,18 +684,24 @@ impl Checkpoints {
             let contents = read(name)?;
             record.check(&contents).map_err(parse(name))?;
             if name == STATE {
-                state = Some(from_json::<RunState>(&contents).map_err(parse(STATE))?);
+                state = Some(parsed::<RunState>(&contents).map_err(parse(STATE))?);
             } else if name == VALUES {
-                let values: Values<'_> = from_json(&contents).map_err(parse(VALUES))?;
+                let values: Values<'_> = parsed(&contents).map_err(parse(VALUES))?;
                 task.set_values(values.values.into_owned());
             } else if let Some(part) = name.strip_suffix(TENSORS) {
                 let tensors = StateDict::from_safetensors(&contents)
                     .map_err(|error| bad(&folder.join(name), "unreadable").caused_by(error))?;
                 record.check_tensors(&tensors).map_err(parse(name))?;
                 task.insert(part, tensors);
+            } else {
+                unknown.push(name.as_str());
             }
         }
         let state = state.ok_or_else(|| bad(&folder.join(MANIFEST), format!("it lists no {STATE}")))?;
+        if !unknown.is_empty() {
+            let text = format!("it lists files that say something unknown: {}", unknown.join(", "));
+            return Err(bad(&folder.join(MANIFEST), text));
+        }
         Ok(Loaded { state, task, origin: manifest.origin })
     }
 

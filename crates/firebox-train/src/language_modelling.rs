@@ -153,11 +153,15 @@ impl Task for LanguageModelling {
 
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let model = self.learner.averaged();
-        let mut carried = None;
+        let mut carried: Option<RecurrentState> = None;
         move |batch| {
-            let (loss, state, tokens) = read(&model, batch, carried.take())?;
-            carried = Some(state);
-            judge(loss, tokens)
+            let before = carried.take();
+            let (loss, state, tokens) = read(&model, batch, before.clone())?;
+            let metrics = judge(loss, tokens)?;
+            // As in training: behind a batch that is left out the older one stands.
+            let finite = metrics.value("loss").is_some_and(f64::is_finite);
+            carried = if finite { Some(state) } else { before };
+            Ok(metrics)
         }
     }
 

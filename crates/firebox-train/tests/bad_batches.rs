@@ -136,6 +136,18 @@ fn targets_of_another_shape() {
 }
 
 #[test]
+fn inputs_that_do_not_fit_outside_of_a_run() {
+    let inputs = || floats([2, 4], 0.0, &Device::default());
+    let classification = Classification::new(linear(3, 2), sgd());
+    let regression = Regression::new(linear(3, 2), sgd());
+    let text = "Linear: expected [.., 3], got [2, 4] (weight [2, 3])";
+    for result in [classification.probabilities(inputs()), regression.predictions(inputs())] {
+        let error = result.unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+    }
+}
+
+#[test]
 fn a_target_that_is_no_number_is_named() {
     let mut task = Regression::<Linear, Tensor<2>>::new(linear(2, 2), sgd());
     for (bad, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {

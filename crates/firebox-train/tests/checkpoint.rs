@@ -149,6 +149,56 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
     assert!(error.to_string().ends_with("step-2: no such checkpoint"), "{error}");
 }
 
+/// Nothing is read past: what a file says beside what is known here may be what the rest depends on.
+#[test]
+fn a_field_that_is_unknown_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let path = checkpoints.save(&state(1), &all_parts(1)).unwrap();
+    let manifest = fs::read_to_string(path.join("manifest.json")).unwrap();
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    for (file, place) in [
+        ("state.json", ""),
+        ("state.json", "/loader"),
+        ("task.json", ""),
+        ("manifest.json", ""),
+        ("manifest.json", "/files/state.json"),
+    ] {
+        let good = fs::read_to_string(path.join(file)).unwrap();
+        let mut changed = json(&good);
+        changed.pointer_mut(place).unwrap()["later"] = 3.into();
+        let changed = changed.to_string();
+        match file {
+            "manifest.json" => replace_manifest(&path, &changed),
+            _ => {
+                let hash: String =
+                    Sha256::digest(&changed).iter().map(|byte| format!("{byte:02x}")).collect();
+                let mut manifest = json(&manifest);
+                let record = &mut manifest["files"][file];
+                (record["bytes"], record["sha256"]) = (changed.len().into(), hash.into());
+                fs::write(path.join(file), changed).unwrap();
+                replace_manifest(&path, &manifest.to_string());
+            }
+        }
+        let error = checkpoints.load("step-1").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Checkpoint);
+        let text = format!("{}: unexpected contents: unknown field `later`", path.join(file).display());
+        assert!(error.to_string().starts_with(&text), "{error}");
+        fs::write(path.join(file), good).unwrap();
+        replace_manifest(&path, &manifest);
+        checkpoints.load("step-1").unwrap();
+    }
+    let mut more = json(&manifest);
+    more["files"]["later.json"] = more["files"]["state.json"].clone();
+    fs::copy(path.join("state.json"), path.join("later.json")).unwrap();
+    replace_manifest(&path, &more.to_string());
+    let error = checkpoints.load("step-1").unwrap_err().to_string();
+    assert!(
+        error.ends_with("manifest.json: it lists files that say something unknown: later.json"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_tensor_that_is_gone_is_found_even_if_the_hash_is_right() {
     let folder = tempfile::tempdir().unwrap();

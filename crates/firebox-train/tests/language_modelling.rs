@@ -222,3 +222,29 @@ fn a_batch_that_is_left_out_spoils_no_state() {
     assert_eq!(*task.state().unwrap().get("carried").unwrap(), carried);
     assert_ne!(*good.get("carried").unwrap(), carried, "another batch, another state");
 }
+
+#[test]
+fn a_batch_that_an_evaluation_leaves_out_spoils_none_behind_it() {
+    let _alone = draws();
+    let training = Device::default().autodiff();
+    let config = LanguageModelConfig::new(TOKENS, 4, 6).with_cell(Cell::Gru);
+    let mut model = init(1, &training, |device| config.init(device)).unwrap();
+    // What follows the last token is no number.
+    model.embedding.weight = model.embedding.weight.map(|weight| {
+        let spoilt = Tensor::full([1, 4], f32::NAN, &training);
+        Tensor::cat(vec![weight.narrow(0, 0, TOKENS - 1), spoilt], 0).detach().require_grad()
+    });
+    let task = LanguageModelling::new(model, Sgd::new().init().unwrap());
+    let window = |values: [i64; 4]| -> SequenceBatch<Int> {
+        let padded = Padded { values: values.to_vec().into(), lengths: vec![4], longest: 4 };
+        padded.into_tensors(&Device::default())
+    };
+    let good = [window([0, 1, 2, 3]), window([3, 4, 5, 0])];
+    let mut evaluator = task.evaluator();
+    let expected = good.clone().map(|window| loss(&evaluator(window).unwrap()));
+    let mut evaluator = task.evaluator();
+    let first = loss(&evaluator(good[0].clone()).unwrap());
+    assert!(loss(&evaluator(window([1, 6, 2, 3])).unwrap()).is_nan());
+    assert_eq!([first, loss(&evaluator(good[1].clone()).unwrap())], expected);
+    assert!(expected.iter().all(|loss| loss.is_finite()));
+}

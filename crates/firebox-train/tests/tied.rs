@@ -424,3 +424,47 @@ fn parameters_are_counted_once() {
     assert_eq!(Ties::of(&untied).num_params(&untied), 2 * 7 * 8 + 8);
     assert!(Ties::of(&untied).is_empty());
 }
+
+/// A student, and a teacher that is a frozen clone of it, as in distillation.
+#[derive(Module, Debug)]
+struct Taught {
+    teacher: Param<Tensor<2>>,
+    student: Param<Tensor<2>>,
+}
+
+#[test]
+fn a_frozen_clone_of_a_trained_parameter_is_one_of_its_own() {
+    for teacher_first in [true, false] {
+        for ema in [None, Some(0.5)] {
+            let trained: Param<Tensor<2>> = param(start());
+            let frozen = trained.clone().set_require_grad(false);
+            let model = match teacher_first {
+                true => Taught { teacher: frozen, student: trained },
+                false => Taught { teacher: trained, student: frozen },
+            };
+            let (frozen, trained) =
+                if teacher_first { ("teacher", "student") } else { ("student", "teacher") };
+            let mut learner = Learner::new(model, Adam::new().init().unwrap());
+            if let Some(decay) = ema {
+                learner = learner.with_ema(decay).unwrap();
+            }
+            for _ in 0..3 {
+                let model = learner.model();
+                learner.try_step((model.teacher.val() + model.student.val()).square().mean(), 0.1).unwrap();
+                for model in [learner.model().clone(), learner.averaged()] {
+                    let dict = StateDict::of(&model);
+                    assert_eq!(bits(dict.get(frozen).unwrap()), bits(&start()), "{teacher_first}");
+                    assert_ne!(bits(dict.get(trained).unwrap()), bits(&start()), "{teacher_first}");
+                }
+            }
+            let saved = state(&learner);
+            learner.load("model", &saved).unwrap();
+            assert_eq!(state(&learner), saved);
+            // Loaded where nobody has told them apart.
+            let fresh: Param<Tensor<2>> = param(start());
+            let fresh = Taught { teacher: fresh.clone().set_require_grad(false), student: fresh };
+            let dict = saved.get("model").unwrap();
+            assert_eq!(&StateDict::of(&dict.apply(fresh).unwrap()), dict);
+        }
+    }
+}

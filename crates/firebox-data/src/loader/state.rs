@@ -15,6 +15,7 @@ use crate::loader::{Loader, StreamState};
 /// twice. Serialise it with any `serde` format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[serde(deny_unknown_fields)]
 pub struct LoaderState {
     /// The format's version: [`LoaderState::VERSION`].
     pub version: u32,

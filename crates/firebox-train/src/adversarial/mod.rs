@@ -140,6 +140,9 @@ where
 
     /// Samples from noise `[batch, latent]` on a device without autodiff, by
     /// [`averaged_generator`](Self::averaged_generator).
+    ///
+    /// # Panics
+    /// If the noise doesn't fit the generator.
     pub fn samples(&self, noise: Tensor<2>) -> Tensor<R> {
         self.averaged_generator().forward(noise)
     }

@@ -26,7 +26,8 @@ use crate::task::{StepContext, TaskState};
 /// A parameter that stands in several places of the model, such as an output layer that shares the
 /// embedding's weight, is one parameter in everything that a learner does: it has the sum of all places'
 /// gradients, which counts once in the norm, one state of the optimiser, under the path of its first place,
-/// and after each step all places hold the same numbers. A clone is the same parameter ([`Ties`]):
+/// and after each step all places hold the same numbers. A clone is the same parameter ([`Ties`]), unless it is
+/// frozen and the other isn't: to freeze a tied weight, freeze all of its places.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -432,7 +433,6 @@ impl<M: Module> Learner<M> {
     }
 }
 
-/// The devices of the first parameter that is trained, and of the first one at all.
 /// The model with leaves of the graph of gradients for parameters, if some aren't.
 fn leaves<M: Module>(model: M) -> M {
     let mut found = Grown(false);
@@ -461,6 +461,7 @@ impl ModuleMapper for Leaves {
     }
 }
 
+/// The devices of the first parameter that is trained, and of the first one at all.
 #[derive(Default)]
 struct FirstDevice {
     trained: Option<Device>,

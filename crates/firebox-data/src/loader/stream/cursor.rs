@@ -10,6 +10,7 @@ const TURN: u32 = 16;
 /// Each lane has one shard after the other; a lane whose shard ends takes the next one in the order of the epoch. All that
 /// depends on the records alone, not on who reads them when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Cursor {
     /// The next shard to begin, as a place in the epoch's order of shards.
     pub(super) next: usize,
@@ -22,6 +23,7 @@ pub(crate) struct Cursor {
 
 /// A place in a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Lane {
     /// The shard, as a place in the epoch's order of shards.
     pub(super) shard: usize,

@@ -62,6 +62,7 @@ pub(super) struct Settings {
 
 /// Where a stream stands: a part of [`LoaderState`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StreamState {
     /// The window of the next record.
     window: u64,
