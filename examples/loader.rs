@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 use firebox::data::burn_dataset::{Dataset, DatasetError};
-use firebox::data::{BoxError, Bucketed, Loader, Pad, Padded, SampleRng, Shuffled};
+use firebox::data::{BoxError, Bucketed, Loader, Pad, Padded, SampleRng, Shuffled, read_text};
 
 /// The words of a text.
 struct Words(Vec<String>);
@@ -30,7 +30,7 @@ fn masked(word: String, rng: &mut SampleRng, letters: &mut Vec<i64>) -> Result<(
 
 fn main() -> Result<(), BoxError> {
     let path = std::env::args().nth(1).unwrap_or("README.md".to_owned());
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let text = read_text(&path)?;
     let words = Words(text.split_whitespace().map(str::to_owned).collect());
 
     // Batches of words of similar length, at most 256 letters each with their padding.

@@ -120,7 +120,10 @@ pub(crate) fn main<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCod
     match parsed {
         Ok((cli, given)) => run(cli, &given).unwrap_or_else(|error| {
             complain(&format!("error: {error}"));
-            ExitCode::FAILURE
+            match error.downcast_ref::<firebox::train::Error>().map(firebox::train::Error::kind) {
+                Some(firebox::train::ErrorKind::Interrupted(signal)) => of_signal(signal),
+                _ => ExitCode::FAILURE,
+            }
         }),
         Err(help) if matches!(help.kind(), Refusal::DisplayHelp | Refusal::DisplayVersion) => {
             say(help.to_string().trim_end());
@@ -288,6 +291,10 @@ pub(crate) fn stopped(signal: firebox::train::Signal, run: &RunDir, followers: &
     words.extend(followers.flags());
     let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
     say(format!("go on with: {}", words.join(" ")));
+    of_signal(signal)
+}
+
+fn of_signal(signal: firebox::train::Signal) -> ExitCode {
     ExitCode::from(128 + signal.number() as u8)
 }
 

@@ -494,16 +494,20 @@ impl Checkpoints {
 
     /// Removes a checkpoint, which a rename hides first.
     fn remove(&self, step: usize) {
-        let place = self.folder.join(name(step));
-        let hidden = self.hidden(step, "").and_then(|beside| files::rename(&place, &beside).map(|()| beside));
-        match hidden {
+        match self.hide(step) {
             Ok(beside) => {
                 if let Err(error) = files::remove_folder(&beside) {
                     self.stays(&beside, &error);
                 }
             }
-            Err(error) => self.stays(&place, &error),
+            Err(error) => self.stays(&self.folder.join(name(step)), &error),
         }
+    }
+
+    /// Puts a checkpoint where nobody looks for one.
+    fn hide(&self, step: usize) -> io::Result<PathBuf> {
+        let (place, beside) = (self.folder.join(name(step)), self.hidden(step, "")?);
+        files::rename(&place, &beside).map(|()| beside)
     }
 
     /// A hidden place for a checkpoint, where nothing is. What a kill has left there is removed; if that can't be, another
@@ -705,28 +709,26 @@ impl Checkpoints {
         Ok(Loaded { state, task, origin: manifest.origin })
     }
 
-    /// Removes everything that a run has put here, and nothing else.
-    pub(crate) fn remove_all(&self) -> Result<(), Error> {
-        let failed = |error| cannot(&self.folder, "be removed", error);
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(failed)?,
-        };
+    /// Removes everything that a run has put here, and nothing else: what can't be removed, but is hidden now
+    /// and in nobody's way, as warnings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if a checkpoint stays in its place.
+    pub(crate) fn remove_all(&self) -> Result<Vec<String>, Error> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
         // The links first: a checkpoint that something leads to is never half there.
-        for link in ["last", "best", ".last.part", ".best.part"] {
-            files::remove_any(&self.folder.join(link)).map_err(failed)?;
+        for link in ["last", "best", ".last.part", ".best.part"].map(|link| self.folder.join(link)) {
+            files::remove_any(&link).map_err(|error| cannot(&link, "be removed", error))?;
         }
-        for entry in entries {
-            let entry = entry.map_err(failed)?;
-            let path = entry.path();
-            let whole =
-                || entry.file_name().to_str().and_then(step_of).is_some() && path.join(MANIFEST).is_file();
-            // Whole, or not yet: anything else of such a name is somebody else's.
-            if part_of(&path).is_some() || whole() {
-                files::remove_folder(&path).map_err(failed)?;
-            }
+        // Whole, or not yet: anything else of such a name is somebody else's.
+        for step in self.steps()? {
+            let place = self.folder.join(name(step));
+            self.hide(step).map_err(|error| cannot(&place, "be removed", error))?;
         }
-        Ok(())
+        self.clear_parts()?;
+        Ok(self.warnings())
     }
 }
 

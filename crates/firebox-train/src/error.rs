@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::interrupt::Signal;
+
 /// Any error, as callbacks return it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -42,6 +44,8 @@ pub enum ErrorKind {
     Callback,
     /// A task, a callback or a data set of one's own panicked.
     Panic,
+    /// A signal came that asks to stop.
+    Interrupted(Signal),
 }
 
 impl Error {

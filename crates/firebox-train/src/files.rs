@@ -168,6 +168,11 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
             return true;
         }
     }
+    // What Windows says to who may not make symbolic links.
+    #[cfg(windows)]
+    if error.raw_os_error() == Some(1314) {
+        return true;
+    }
     error.kind() == ErrorKind::Unsupported
 }
 

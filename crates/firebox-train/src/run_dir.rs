@@ -57,6 +57,8 @@ pub struct RunDir {
     path: PathBuf,
     /// Held for the run's life; `None` if the folder is only read.
     lock: Option<Arc<Claim>>,
+    /// What there is to warn of.
+    left: Vec<String>,
 }
 
 /// A process's claim to a run folder, until it is dropped.
@@ -91,7 +93,7 @@ impl RunDir {
             };
             return Err(Error::new(ErrorKind::RunDir, text).at_path(path));
         }
-        RunDir { path, lock: None }.prepared()
+        RunDir { path, lock: None, left: Vec::new() }.prepared()
     }
 
     /// A folder for a new run, called `parent/name-YYYYMMDD-HHMMSS` by the local time.
@@ -106,7 +108,7 @@ impl RunDir {
         for suffix in std::iter::once(String::new()).chain((2..).map(|number| format!("-{number}"))) {
             let path = parent.join(format!("{name}{suffix}"));
             match fs::create_dir(&path) {
-                Ok(()) => return RunDir { path, lock: None }.prepared(),
+                Ok(()) => return RunDir { path, lock: None, left: Vec::new() }.prepared(),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::io(&path, "cannot be created", error)),
             }
@@ -143,21 +145,22 @@ impl RunDir {
     ///
     /// # Errors
     /// As for [`create`](Self::create), except that the folder may hold a run, which must not be going on. A folder
-    /// that holds something else is refused, and nothing of it touched.
+    /// that holds something else is refused, and nothing of it touched. An old checkpoint that can be hidden
+    /// and not removed is a warning of the new run.
     pub fn overwrite(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = some(path.into())?;
         if !path.join(CONFIG).exists() && !holds_only(&path, &BEFORE_SETTINGS) {
             let text = format!("not overwritten: it holds files, but no run (no {CONFIG})");
             return Err(Error::new(ErrorKind::RunDir, text).at_path(path));
         }
-        let mut run = RunDir { path, lock: None };
+        let mut run = RunDir { path, lock: None, left: Vec::new() };
         if run.path.join(CONFIG).exists() {
             run.read_config::<Value>()?;
         }
         if run.path.is_dir() {
             run.lock = Some(Arc::new(run.acquire()?));
         }
-        Checkpoints::new(run.checkpoints()).remove_all()?;
+        run.left = Checkpoints::new(run.checkpoints()).remove_all()?;
         event_file::remove_all(&run.tensorboard())?;
         let samples = run.samples();
         files::remove_folder(&samples).map_err(|error| Error::io(&samples, "cannot be removed", error))?;
@@ -175,7 +178,7 @@ impl RunDir {
     /// # Errors
     /// [`ErrorKind::RunDir`] if it holds no run.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        let run = RunDir { path: some(path.into())?, lock: None };
+        let run = RunDir { path: some(path.into())?, lock: None, left: Vec::new() };
         match run.path.join(CONFIG).is_file() {
             true => Ok(run),
             false => {
@@ -215,7 +218,8 @@ impl RunDir {
 
     /// What there is to warn of before a run begins here.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.lock.iter().filter_map(|claim| claim.unlocked.clone()).collect()
+        let unlocked = self.lock.iter().filter_map(|claim| claim.unlocked.clone());
+        unlocked.chain(self.left.iter().cloned()).collect()
     }
 
     /// Makes sure, before any work is done, that the run can be recorded.

@@ -181,7 +181,8 @@ fn a_token_that_a_language_model_does_not_know() {
     let batch = |values: &'static [i64], shape: [usize; 2], lengths: &'static [i64]| {
         move |device: &Device| sequences(values, shape, lengths, device)
     };
-    let cases: [(&[i64], [usize; 2], &[i64], &str); 7] = [
+    type Case<'c> = (&'c [i64], [usize; 2], &'c [i64], &'c str);
+    let cases: [Case<'static>; 7] = [
         (
             &[0, 1, 2, 3, 4, 5],
             [2, 3],

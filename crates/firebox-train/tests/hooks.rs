@@ -297,6 +297,36 @@ fn a_test_after_the_run_is_recorded_and_nothing_else() {
     assert_eq!(*heard.borrow(), ["evaluation recorded 0"]);
 }
 
+#[test]
+fn a_signal_is_heard_between_the_batches_of_what_follows_a_run() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(&place.path().join("whole"), false);
+    let interrupt = Interrupt::never();
+    let mut trainer = Trainer::new(&run, &Default::default()).interrupt(interrupt.clone());
+    let records = || std::fs::read(run.metrics()).unwrap().len();
+    let mut judge = Pulled::default();
+    trainer.evaluate(&numbers(12), "test", judge.evaluator()).unwrap();
+    let (before, mut batches) = (records(), 0);
+    let judged = trainer.evaluate(&numbers(12), "test", |batch: Vec<i64>| {
+        batches += 1;
+        interrupt.request(Signal::Term);
+        judge.evaluator()(batch)
+    });
+    let error = judged.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted(Signal::Term));
+    assert_eq!(error.to_string(), "test data: stopped by SIGTERM, and nothing of it is recorded");
+    assert_eq!((batches, records()), (1, before));
+    let error = trainer.predict(&numbers(12), |batch| Ok(batch.len())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted(Signal::Term));
+    // What has stopped a run doesn't stop who looks at what it came to.
+    let run = folder(&place.path().join("stopped"), false);
+    let mut trainer = Trainer::new(&run, &Default::default()).config(config()).interrupt(interrupt);
+    let outcome = trainer.fit(&mut judge, &numbers(SAMPLES), &numbers(8)).unwrap();
+    assert_eq!((outcome.steps, outcome.interrupted()), (1, Some(Signal::Term)));
+    trainer.evaluate(&numbers(12), "test", judge.evaluator()).unwrap();
+    assert_eq!(trainer.predict(&numbers(12), |batch| Ok(batch.len())).unwrap(), [4, 4, 4]);
+}
+
 /// A task that panics at one of its methods: in a step at step 6, in an evaluation in its second batch.
 struct Panics {
     task: Pulled,

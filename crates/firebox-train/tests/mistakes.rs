@@ -6,10 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use burn_dataset::{Dataset, DatasetError, InMemDataset};
-use firebox_data::{Batches, BoxError, Indexed, Loader, LoaderBuilder, OnDevice, Scalar, Stack, Subset};
-use firebox_models::{Cnn, CnnConfig, init};
+use firebox_data::{
+    BatchStream, Batches, BoxError, Indexed, Loader, LoaderBuilder, LoaderState, OnDevice, Scalar, Stack,
+    Subset,
+};
+use firebox_models::{Cnn, CnnConfig, Forward, Linear, LinearConfig, init};
 use firebox_train::{
     Adam, Checkpoints, Classification, End, Error, ErrorKind, Event, Goal, LiveReport, Metrics, OneCycle,
     Outcome, RunDir, StepContext, TaskState, Trainer, TrainerConfig,
@@ -109,13 +113,17 @@ impl Ran {
     }
 }
 
-fn run(task: &mut Task, train: &Pictures, valid: &Pictures) -> Ran {
+fn run<B>(task: &mut Task, train: &B, valid: &Pictures) -> Ran
+where
+    B: Batches<Batch = (Tensor<4>, Tensor<1, Int>)>,
+{
     run_with(TrainerConfig::new(), task, train, valid)
 }
 
-fn run_with<T>(config: TrainerConfig, task: &mut T, train: &Pictures, valid: &Pictures) -> Ran
+fn run_with<T, B>(config: TrainerConfig, task: &mut T, train: &B, valid: &Pictures) -> Ran
 where
     T: firebox_train::Task<Batch = (Tensor<4>, Tensor<1, Int>)>,
+    B: Batches<Batch = T::Batch>,
 {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(folder.path().join("run")).unwrap();
@@ -152,7 +160,7 @@ fn samples(data: &Pictures, epoch: u64, batch: usize) -> String {
 const PLAIN_TRAIN: &str = "the training loader: expected an autodiff device, got a plain one, where \
                            BatchNorm and dropout don't train: on_device(&device.autodiff())";
 const PLAIN_MODEL: &str = "the model: expected an autodiff device, got a plain one, where there are no \
-                           gradients: make it on device.autodiff()";
+                           gradients: make all of it on device.autodiff()";
 const AUTODIFF_VALID: &str = "the validation loader: expected a plain device, got an autodiff one, where \
                               BatchNorm and dropout train and each batch is slower: on_device(&device)";
 
@@ -168,6 +176,40 @@ fn a_model_on_a_plain_device() {
     assert_eq!(error.to_string(), PLAIN_MODEL);
 }
 
+/// Two maps, of which one may have been made elsewhere.
+#[derive(Module, Debug)]
+struct Maps {
+    first: Linear,
+    second: Linear,
+}
+
+impl Forward<Tensor<4>> for Maps {
+    type Output = Tensor<2>;
+
+    fn forward(&self, pictures: Tensor<4>) -> Tensor<2> {
+        self.second.forward(self.first.forward(pictures.flatten(1, 3)))
+    }
+}
+
+#[test]
+fn a_part_of_a_model_on_a_plain_device() {
+    let _alone = draws();
+    for plain_part in [None, Some(0), Some(1)] {
+        let linear = |part, config: LinearConfig| {
+            let device = if plain_part == Some(part) { plain() } else { autodiff() };
+            init(1, &device, |device| config.init(device)).unwrap()
+        };
+        let [first, second] =
+            [linear(0, LinearConfig::new(SIZE * SIZE, 5)), linear(1, LinearConfig::new(5, CLASSES))];
+        let mut task = Classification::new(Maps { first, second }, Adam::new().init().unwrap());
+        let ran = run_with(TrainerConfig::new(), &mut task, &good(12, &autodiff()), &good(4, &plain()));
+        match plain_part {
+            None => assert_eq!(ran.result.unwrap().steps, 3),
+            Some(_) => assert_eq!((ran.kind(), &*ran.error()), (ErrorKind::Config, PLAIN_MODEL)),
+        }
+    }
+}
+
 #[test]
 fn a_training_loader_on_a_plain_device() {
     let _alone = draws();
@@ -178,6 +220,61 @@ fn a_training_loader_on_a_plain_device() {
     let finder = firebox_train::LrFinder::new();
     let error = trainer.find_lr(&finder, &mut task(&autodiff()), &good(12, &plain())).unwrap_err();
     assert_eq!(error.to_string(), PLAIN_TRAIN);
+}
+
+/// Batches of one's own, which don't tell where they are.
+struct Silent(Pictures);
+
+impl Batches for Silent {
+    type Batch = <Pictures as Batches>::Batch;
+
+    fn batches(&self, epoch: u64) -> usize {
+        self.0.batches(epoch)
+    }
+
+    fn samples(&self, epoch: u64) -> usize {
+        self.0.samples(epoch)
+    }
+
+    fn state(&self, epoch: u64) -> LoaderState {
+        self.0.state(epoch)
+    }
+
+    fn check(&self, state: &LoaderState) -> Result<(), firebox_data::Error> {
+        self.0.check(state)
+    }
+
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Self::Batch> + '_> {
+        self.0.epoch(epoch)
+    }
+
+    fn resume(
+        &self,
+        state: &LoaderState,
+    ) -> Result<Box<dyn BatchStream<Self::Batch> + '_>, firebox_data::Error> {
+        self.0.resume(state)
+    }
+}
+
+#[test]
+fn batches_of_ones_own_on_a_plain_device() {
+    let _alone = draws();
+    for (device, told) in [(plain(), true), (autodiff(), false)] {
+        let mut task = task(&autodiff());
+        let ran = run(&mut task, &Silent(good(12, &device)), &good(4, &plain()));
+        let warnings = ran.result.unwrap().warnings;
+        // Whatever was learned and loaded, the model is where it was.
+        for _ in 0..2 {
+            assert!(firebox_train::Task::device(&task).unwrap().is_autodiff());
+            let state = firebox_train::Task::state(&task).unwrap();
+            firebox_train::Task::load(&mut task, &state).unwrap();
+        }
+        // What comes behind the first one's weights is on the model's device again.
+        let text = "the first step has not moved model.conv1.bn.num_batches_tracked: unless these BatchNorms are \
+                    to stay as they are, the training data are not on an autodiff device, where they and dropout \
+                    train";
+        assert_eq!(warnings, if told { vec![text] } else { vec![] });
+    }
 }
 
 #[test]

@@ -266,7 +266,9 @@ where
     }
 
     fn device(&self) -> Option<Device> {
-        self.generator.device().or_else(|| self.discriminator.device())
+        let (generator, discriminator) = (self.generator.device(), self.discriminator.device());
+        // Where one of them would not learn is what somebody should know.
+        discriminator.filter(|device| !device.is_autodiff()).or(generator)
     }
 
     fn gradient_norm(&self) -> Option<f64> {

@@ -177,11 +177,14 @@ impl<M: Module> Learner<M> {
         self.model.as_ref().ok_or_else(lost)
     }
 
-    /// The device of the first parameter that is trained; `None` for a model that has none.
+    /// The device of the parameters; `None` for a model that has none.
+    ///
+    /// One without autodiff if any of them is on such a one: it would stay as it is, in silence. Parameters
+    /// that are not to be trained are on the autodiff device, too, by [`Module::no_grad`].
     pub fn device(&self) -> Option<Device> {
-        let mut first = FirstDevice::default();
-        self.whole().ok()?.visit(&mut first);
-        first.trained.or(first.any)
+        let mut devices = Devices::default();
+        self.whole().ok()?.visit(&mut devices);
+        devices.plain.or(devices.trained).or(devices.any)
     }
 
     /// What evaluations should judge, on a device without autodiff: the moving average of the model if there is one, else
@@ -461,23 +464,23 @@ impl ModuleMapper for Leaves {
     }
 }
 
-/// The devices of the first parameter that is trained, and of the first one at all.
+/// The first of each kind.
 #[derive(Default)]
-struct FirstDevice {
+struct Devices {
+    plain: Option<Device>,
     trained: Option<Device>,
     any: Option<Device>,
 }
 
-impl ModuleVisitor for FirstDevice {
+impl ModuleVisitor for Devices {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.trained.is_some() {
-            return;
-        }
         let value = param.val();
         let device = value.device();
-        self.any.get_or_insert_with(|| device.clone());
-        if value.is_require_grad() {
-            self.trained = Some(device);
-        }
+        let place = match (device.is_autodiff(), value.is_require_grad()) {
+            (false, _) => &mut self.plain,
+            (true, true) => &mut self.trained,
+            (true, false) => &mut self.any,
+        };
+        place.get_or_insert(device);
     }
 }

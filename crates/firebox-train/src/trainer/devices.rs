@@ -25,7 +25,7 @@ pub(super) fn training(task: &impl Task, train: &impl Batches, trainer: &Device)
         if !device.is_autodiff() {
             return refused(
                 "model",
-                "expected an autodiff device, got a plain one, where there are no gradients: make it on \
+                "expected an autodiff device, got a plain one, where there are no gradients: make all of it on \
                  device.autodiff()",
             );
         }

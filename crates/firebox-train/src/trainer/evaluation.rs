@@ -4,19 +4,19 @@ use std::time::Instant;
 
 use firebox_data::{Batches, Stream, derive_seed};
 
-use super::outcome::End;
 use super::{Trainer, devices, guard, place};
 use crate::caught::caught;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Record, RecordKind};
+use crate::interrupt::Signal;
 use crate::metrics::Metrics;
 
 /// What has become of an evaluation.
-pub(super) enum Evaluated {
+pub(super) enum Evaluated<S> {
     /// It is over, and recorded.
     Whole(Box<Record>),
     /// Something stopped it between two batches. Nothing is recorded.
-    Stopped(End),
+    Stopped(S),
 }
 
 impl Trainer {
@@ -30,7 +30,8 @@ impl Trainer {
     /// device, or on another than the trainer's, or if samples are among `data` that this trainer has trained
     /// on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::NotFinite`] for a loss
     /// that is not finite, unless such batches are to be [left out](crate::TrainerConfig::skip_not_finite);
-    /// [`ErrorKind::Task`] for a metric that was counted for no sample.
+    /// [`ErrorKind::Task`] for a metric that was counted for no sample. [`ErrorKind::Interrupted`] if a signal
+    /// came meanwhile, which is heard between two batches: then nothing is recorded.
     pub fn evaluate<V>(
         &mut self,
         data: &V,
@@ -45,9 +46,10 @@ impl Trainer {
             if split != "train" {
                 guard::apart(self.learned.as_ref(), data, split)?;
             }
-            match self.judged(data, split, None, || Ok(judge), || None)? {
+            let stop = self.signals();
+            match self.judged(data, split, None, || Ok(judge), stop)? {
                 Evaluated::Whole(record) => Ok(*record),
-                Evaluated::Stopped(_) => Err(Error::new(ErrorKind::Task, "the evaluation was stopped")),
+                Evaluated::Stopped(signal) => Err(stopped(signal, &format!("{split} data"))),
             }
         })
     }
@@ -57,7 +59,7 @@ impl Trainer {
     /// # Errors
     /// The loader's, and those of `predict` with the batch and its samples; [`ErrorKind::Panic`] for a panic
     /// of theirs; [`ErrorKind::Config`] if the data are on an autodiff device, or on another than the
-    /// trainer's.
+    /// trainer's; [`ErrorKind::Interrupted`] if a signal came meanwhile.
     pub fn predict<V, P>(
         &self,
         data: &V,
@@ -69,10 +71,14 @@ impl Trainer {
         const NAME: &str = "data to predict";
         caught("the prediction", || {
             devices::plain(data, &self.device, "prediction")?;
+            let stop = self.signals();
             let (mut stream, mut before) = (data.epoch(0), data.state(0));
             let mut predictions = Vec::new();
             while let Some(batch) = stream.next() {
                 let batch = batch.map_err(|error| Error::of_data(NAME, error))?;
+                if let Some(signal) = stop() {
+                    return Err(stopped(signal, NAME));
+                }
                 let now = stream.state();
                 self.seed_evaluation(predictions.len());
                 let predicted = caught("the prediction", || predict(batch));
@@ -88,14 +94,14 @@ impl Trainer {
 
     /// An evaluation of at most `limit` batches by what `judge` makes, unless `stop` says that it should end
     /// before its last batch.
-    pub(super) fn judged<V, J>(
+    pub(super) fn judged<V, J, S>(
         &mut self,
         data: &V,
         split: &str,
         limit: Option<usize>,
         judge: impl FnOnce() -> Result<J, Error>,
-        stop: impl Fn() -> Option<End>,
-    ) -> Result<Evaluated, Error>
+        stop: impl Fn() -> Option<S>,
+    ) -> Result<Evaluated<S>, Error>
     where
         V: Batches,
         J: FnMut(V::Batch) -> Result<Metrics, Error>,
@@ -160,8 +166,20 @@ impl Trainer {
         Ok(Evaluated::Whole(Box::new(record)))
     }
 
+    /// What says whether a signal asks to stop, unless a fit has stopped by it already: whoever looks at such a
+    /// run wants to.
+    fn signals(&self) -> impl Fn() -> Option<Signal> + use<> {
+        let (interrupt, heard) = (self.interrupt.clone(), self.heard);
+        move || interrupt.requested().filter(|_| !heard)
+    }
+
     /// Evaluations are comparable, and don't depend on what a run has done before.
     fn seed_evaluation(&self, batch: usize) {
         self.device.seed(derive_seed(self.config.seed, Stream::Evaluation, 0, batch as u64));
     }
+}
+
+fn stopped(signal: Signal, name: &str) -> Error {
+    let text = format!("{name}: stopped by {}, and nothing of it is recorded", signal.name());
+    Error::new(ErrorKind::Interrupted(signal), text)
 }

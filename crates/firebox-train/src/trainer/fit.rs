@@ -55,6 +55,8 @@ pub(super) struct Fit<'f, T, B, V> {
     saved_before: bool,
     /// Whether the task was asked for the norm of its gradients.
     norm_asked: bool,
+    /// What the task's BatchNorms had counted before the first step, if nobody knows the device of the data.
+    counted: Option<guard::Counted>,
 }
 
 /// What asks to stop for now, beside the run's own end.
@@ -134,6 +136,10 @@ where
         // What it was saved before is still to come, and adds to it.
         let saved_before = state.pending.is_some();
         trainer.at = (state.loader.epoch, state.step);
+        let counted = match train.device() {
+            Some(_) => None,
+            None => Some(caught("the task's state", || guard::Counted::of(task))?),
+        };
         let mut fit = Fit {
             trainer,
             task,
@@ -147,6 +153,7 @@ where
             due: false,
             saved_before,
             norm_asked: false,
+            counted,
         };
         // What can't be written is known before the first step.
         fit.check_room()?;
@@ -344,6 +351,7 @@ where
             if context.updates {
                 if is_learned {
                     self.ask_norm()?;
+                    self.look_at_batch_norms()?;
                 }
                 break;
             }
@@ -436,6 +444,16 @@ where
         let text = "norm_warning: the task tells no norm of its gradients (Task::gradient_norm), so that no \
                     warning can come";
         self.trainer.tell(Event::Warning(text))
+    }
+
+    /// Warns of BatchNorms that don't learn, once.
+    fn look_at_batch_norms(&mut self) -> Result<(), Error> {
+        let Some(before) = self.counted.take() else { return Ok(()) };
+        let now = caught("the task's state", || guard::Counted::of(self.task))?;
+        match before.stayed(&now) {
+            Some(warning) => self.trainer.tell(Event::Warning(&warning)),
+            None => Ok(()),
+        }
     }
 
     /// Sums an epoch up.

@@ -259,6 +259,29 @@ fn an_old_checkpoint_that_cannot_be_removed_is_a_warning_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_run_is_overwritten_although_an_old_checkpoint_cannot_be_removed() {
+    for (change, names) in [(Change::Remove, ".step-"), (Change::Rename, ".step-")] {
+        let folder = folder();
+        let run = folder.path().join("run");
+        let expected = walk(RunDir::create(&run).unwrap(), false).unwrap();
+        let steps = Checkpoints::new(run.join("checkpoints")).count().unwrap();
+        let watched = Watched::refusing_names(&run.join("checkpoints"), names, change, Errno::ACCESS);
+        let begun = RunDir::overwrite(&run);
+        if change == Change::Rename {
+            let text = begun.unwrap_err().to_string();
+            assert!(text.contains("/checkpoints/step-") && text.contains("cannot be removed"), "{text}");
+            continue;
+        }
+        let begun = begun.unwrap();
+        drop(watched);
+        let (state, warnings) = walked(begun, false).unwrap();
+        assert_eq!((state, warnings.len()), (expected, steps));
+        let end = format!(": an old checkpoint cannot be removed, and stays: {}", text(Errno::ACCESS));
+        assert!(warnings.iter().all(|warning| warning.ends_with(&end)), "{warnings:?}");
+    }
+}
+
+#[test]
 fn a_file_system_without_links_gets_files_that_name_a_checkpoint() {
     let whole = folder();
     let expected = walk(RunDir::create(whole.path().join("run")).unwrap(), false).unwrap();

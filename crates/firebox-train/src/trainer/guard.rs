@@ -1,5 +1,7 @@
 //! What is looked at so that a run doesn't fail in silence.
 
+use std::collections::BTreeMap;
+
 use firebox_data::{Batches, Origin, Overlap, Seen};
 use serde_json::Value;
 
@@ -56,6 +58,36 @@ pub(super) fn lone_sample(task: &impl Task, train: &impl Batches, config: &Train
          input has one value a channel: drop_last(true) leaves it out",
         norms.join(", ")
     ))
+}
+
+/// How many batches the BatchNorms of a task have counted, by the names of their counters.
+pub(super) struct Counted(BTreeMap<String, Vec<u8>>);
+
+impl Counted {
+    /// Looks into the state that the task saves, whatever task it is.
+    pub(super) fn of(task: &impl Task) -> Result<Self, Error> {
+        const COUNTER: &str = "num_batches_tracked";
+        let state = task.state()?;
+        let all = state.iter().flat_map(|(part, tensors)| tensors.iter().map(move |of| (part, of)));
+        let counters = all.filter(|(_, (name, _))| name.ends_with(COUNTER));
+        let named =
+            counters.map(|(part, (name, count))| (format!("{part}.{name}"), count.as_bytes().to_vec()));
+        Ok(Counted(named.collect()))
+    }
+
+    /// What to warn of if some have counted nothing since.
+    pub(super) fn stayed(&self, now: &Counted) -> Option<String> {
+        let stayed = self.0.iter().filter(|(name, count)| now.0.get(*name) == Some(count));
+        let names: Vec<_> = stayed.map(|(name, _)| name.as_str()).collect();
+        if names.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "the first step has not moved {}: unless these BatchNorms are to stay as they are, the training data \
+             are not on an autodiff device, where they and dropout train",
+            names.join(", ")
+        ))
+    }
 }
 
 /// Fails if data have items that are trained on, as far as both are known to come from one data set.

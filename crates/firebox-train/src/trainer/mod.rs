@@ -67,6 +67,8 @@ pub struct Trainer {
     warnings: Warnings,
     /// What it is trained on, if that is known.
     learned: Option<Learned>,
+    /// Whether a signal has stopped the last fit.
+    heard: bool,
 }
 
 impl Trainer {
@@ -85,6 +87,7 @@ impl Trainer {
             at: (0, 0),
             warnings: Warnings::default(),
             learned: None,
+            heard: false,
         }
     }
 
@@ -118,7 +121,8 @@ impl Trainer {
         self
     }
 
-    /// What may ask the run to stop. It does after the step in hand, with a checkpoint.
+    /// What may ask the run to stop. It does after the step in hand, with a checkpoint; evaluations and
+    /// predictions end between two batches, with an error.
     pub fn interrupt(mut self, interrupt: Interrupt) -> Self {
         self.interrupt = interrupt;
         self
@@ -176,6 +180,7 @@ impl Trainer {
             self.check(task, train, valid)?;
             Fit::begin(self, task, train, valid)?.run()
         });
+        self.heard = outcome.as_ref().is_ok_and(|outcome| outcome.interrupted().is_some());
         outcome.map_err(|error| self.failed(error))
     }
 
