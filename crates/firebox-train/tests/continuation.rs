@@ -366,6 +366,26 @@ fn a_loss_that_is_no_number_stops_any_task() {
 }
 
 #[test]
+fn each_loss_of_several_is_looked_at_in_an_evaluation() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let mut trainer = Trainer::new(&run, &Device::default());
+    let mut judged = |name: &'static str| {
+        let judge = move |batch: Vec<i64>| {
+            Ok(Metrics::of(batch.len()).with_mean(name, f64::NAN).with_mean("loss_discriminator", 1.0))
+        };
+        trainer.evaluate(&numbers(4), "valid", judge)
+    };
+    let error = judged("loss_generator").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    let text = error.to_string();
+    assert!(text.starts_with("after step 0, epoch 1, validation data, batch 0, samples "), "{text}");
+    assert!(text.ends_with(": loss_generator: expected a finite number, got NaN"), "{text}");
+    // Another metric is warned of.
+    assert!(judged("lossless").is_ok());
+}
+
+#[test]
 fn a_metric_has_a_name_of_its_own() {
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);

@@ -17,7 +17,8 @@ pub struct Outcome {
     pub samples_per_s: f64,
     /// The best checkpoint.
     pub best: Option<Best>,
-    /// Batches that were left out because a number was not finite.
+    /// Training batches that were left out because a number was not finite. Those of evaluations are among
+    /// the warnings.
     pub not_finite: usize,
     /// What ended it.
     pub end: End,
