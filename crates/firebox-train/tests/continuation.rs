@@ -171,6 +171,10 @@ fn a_link_to_the_best_that_is_gone_is_set_again_and_said() {
     let best = run.checkpoints().join("best");
     assert_eq!(fs::read_link(&best).unwrap(), Path::new("step-5"));
     fs::remove_file(&best).unwrap();
+    // Who asks for it before that hears what there is.
+    let error = Checkpoints::new(run.checkpoints()).load("best").unwrap_err().to_string();
+    assert!(error.contains("/best: no such checkpoint; there are step-7, "), "{error}");
+    assert!(error.ends_with(", step-5"), "{error}");
     let outcome = fit(&run, true, &mut Pulled::default(), stopped(8)).unwrap();
     assert_eq!(outcome.warnings, [format!("{}: no such link, set again to step-5", best.display())]);
     assert_eq!(fs::read_link(&best).unwrap(), Path::new("step-5"));
