@@ -6,6 +6,7 @@
 use burn::tensor::{Int, Tensor, Transaction};
 use firebox_data::SequenceBatch;
 use firebox_kernels::try_cross_entropy;
+use firebox_models::Forward;
 
 use crate::error::{Error, ErrorKind};
 
@@ -22,6 +23,12 @@ pub(crate) fn check_samples(samples: usize) -> Result<(), Error> {
 /// What a model has against a batch.
 pub(crate) fn refused(error: firebox_models::Error) -> Error {
     Error::new(ErrorKind::Task, error.to_string())
+}
+
+/// What a model makes of inputs, if they fit it.
+pub(crate) fn forwarded<M: Forward<I>, I>(model: &M, inputs: I) -> Result<M::Output, Error> {
+    model.check_input(&inputs).and_then(|()| model.check_tokens(&inputs)).map_err(refused)?;
+    Ok(model.forward(inputs))
 }
 
 /// The mean cross-entropy of classes, of which there must be one a row of logits, which has a number for

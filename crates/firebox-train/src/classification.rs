@@ -8,7 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::batch::{check_samples, cross_entropy_of, refused};
+use crate::batch::{check_samples, cross_entropy_of, forwarded};
 use crate::error::Error;
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Predictions, accuracy};
@@ -96,9 +96,10 @@ where
     /// The probability of each class for a batch of inputs, without learning from them.
     ///
     /// # Errors
-    /// If the device gives no result.
+    /// [`ErrorKind::Task`](crate::ErrorKind::Task) for inputs that don't fit the model,
+    /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) if the device gives no result.
     pub fn probabilities(&self, inputs: I) -> Result<Vec<f32>, Error> {
-        floats(softmax(self.learner.averaged().forward(inputs), 1))
+        floats(softmax(forwarded(&self.learner.averaged(), inputs)?, 1))
     }
 }
 
@@ -160,8 +161,7 @@ where
     M: Forward<I, Output = Tensor<2>>,
 {
     check_samples(classes.dims()[0])?;
-    model.check_input(&inputs).and_then(|()| model.check_tokens(&inputs)).map_err(refused)?;
-    let logits = model.forward(inputs);
+    let logits = forwarded(model, inputs)?;
     let loss = cross_entropy_of(&logits, classes)?;
     Ok((logits, loss))
 }

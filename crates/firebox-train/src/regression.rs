@@ -7,7 +7,7 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::batch::{check, check_samples, refused};
+use crate::batch::{check, check_samples, forwarded};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity, RSquared};
@@ -81,9 +81,10 @@ where
     /// What the model makes of a batch of inputs, without learning from them: `outputs` numbers a sample.
     ///
     /// # Errors
-    /// [`ErrorKind::Backend`] if the device gives no result.
+    /// [`ErrorKind::Task`] for inputs that don't fit the model, [`ErrorKind::Backend`] if the device gives no
+    /// result.
     pub fn predictions(&self, inputs: I) -> Result<Vec<f32>, Error> {
-        floats(self.learner.averaged().forward(inputs))
+        floats(forwarded(&self.learner.averaged(), inputs)?)
     }
 }
 
@@ -148,8 +149,7 @@ where
 {
     let got = targets.dims();
     check_samples(got[0])?;
-    model.check_input(&inputs).and_then(|()| model.check_tokens(&inputs)).map_err(refused)?;
-    let predictions = model.forward(inputs);
+    let predictions = forwarded(model, inputs)?;
     let expected = predictions.dims();
     check(expected == got, || {
         format!("targets of a regression: expected the predictions' shape {expected:?}, got {got:?}")
