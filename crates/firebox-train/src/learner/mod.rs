@@ -432,7 +432,6 @@ impl<M: Module> Learner<M> {
     }
 }
 
-/// The devices of the first parameter that is trained, and of the first one at all.
 /// The model with leaves of the graph of gradients for parameters, if some aren't.
 fn leaves<M: Module>(model: M) -> M {
     let mut found = Grown(false);
