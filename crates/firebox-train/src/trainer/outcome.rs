@@ -88,7 +88,8 @@ impl Warnings {
     fn into_list(self) -> Vec<String> {
         let mut list = self.list;
         if self.more > 0 {
-            list.push(format!("and {} warnings more", self.more));
+            let plural = if self.more == 1 { "" } else { "s" };
+            list.push(format!("and {} warning{plural} more", self.more));
         }
         list
     }
