@@ -125,7 +125,8 @@ impl History {
         }
         let next = self.begun + number(data, "seconds");
         if self.begun < end && end < next {
-            // Nobody waits, or works, after the last batch: the curve must not climb to where the next epoch begins.
+            // Nobody waits, or works, after the last batch: the curve must not climb to where the next epoch
+            // begins.
             for curve in &mut self.timeline {
                 curve.push((end, 0.0));
                 curve.push((next, 0.0));

@@ -49,7 +49,8 @@ struct Page {
     metrics: PathBuf,
     path: PathBuf,
     every: Duration,
-    /// The least time after which a page is made although nothing was recorded: a step or an evaluation may take long.
+    /// The least time after which a page is made although nothing was recorded: a step or an evaluation may
+    /// take long.
     idle: Duration,
     more: Option<More>,
 }

@@ -76,8 +76,8 @@ impl Report {
         self
     }
 
-    /// From when on a page that is still there is that of a process that is gone. Where scripts run, that then takes the place
-    /// of the [status](Self::status) before it.
+    /// From when on a page that is still there is that of a process that is gone. Where scripts run, that then
+    /// takes the place of the [status](Self::status) before it.
     pub(crate) fn outdated(mut self, from: &Zoned) -> Self {
         let (millis, at) = (from.timestamp().as_millisecond(), from.strftime("%F %T"));
         let _ = write!(

@@ -72,9 +72,9 @@ pub(super) fn apart(train: Option<&Learned>, data: &impl Batches, name: &str) ->
     Err(Error::new(ErrorKind::Config, text))
 }
 
-/// Refuses the numbers of a batch with a loss that is infinite or NaN: `loss`, or `loss_…` of a task that has several. Tasks
-/// that learn by a [`Learner`](crate::Learner) find it before their parameters move; for any other, and in evaluations, this is
-/// where the run stops.
+/// Refuses the numbers of a batch with a loss that is infinite or NaN: `loss`, or `loss_…` of a task that has
+/// several. Tasks that learn by a [`Learner`](crate::Learner) find it before their parameters move; for any
+/// other, and in evaluations, this is where the run stops.
 pub(super) fn finite(metrics: Metrics) -> Result<Metrics, Error> {
     let is_loss = |name: &str| name == "loss" || name.starts_with("loss_");
     let wrong = metrics.values().find(|(name, value)| is_loss(name) && !value.is_finite());
