@@ -324,9 +324,10 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
         .curve("mae")?
         .data_wait()?
         .write(&run.report())?;
-    let less = 100.0 * (1.0 - error / last_week);
+    let more = 100.0 * (error / last_week - 1.0);
+    let (share, word) = (more.abs(), if more > 0.0 { "more" } else { "less" });
     say(format!(
-        "test: mean absolute error {error:.3}, {less:.0} % less than the week before's, {seconds:.1} s"
+        "test: mean absolute error {error:.3}, {share:.0} % {word} than the week before's, {seconds:.1} s"
     ));
     say(format!("the week before {last_week:.3}, the last value {last_value:.3}, best possible {best:.3}"));
     say(format!("report: {}", run.report().display()));

@@ -44,7 +44,10 @@ fn a_run_leaves_what_other_tools_read_and_beats_the_baselines() {
     let (_folder, run, name) = folder();
     let recipe = ["--hours", "6000", "--hidden", "32", "--epochs", "8", "--past", "24", "--lr", "0.01"];
     let said = succeed(&[&["--run-dir", &name][..], &recipe].concat());
-    assert!(said.contains("test: mean absolute error "), "{said}");
+    assert!(
+        said.contains("test: mean absolute error ") && said.contains(" % less than the week before's"),
+        "{said}"
+    );
     let config = json(&run.join("config.json"));
     assert_eq!(
         (&config["cell"], &config["past"], &config["hours"]),
@@ -69,6 +72,11 @@ fn a_run_leaves_what_other_tools_read_and_beats_the_baselines() {
     }
     let foreign = report.replace("http://www.w3.org/2000/svg", "");
     assert!(!foreign.contains("http") && !foreign.contains("<script src"), "the report needs other files");
+
+    // One that has hardly learned is worse than they are, and says so.
+    let (_folder, _, short) = folder();
+    let said = succeed(&["--run-dir", &short, "--hours", "2000", "--max-steps", "1"]);
+    assert!(said.contains(" % more than the week before's"), "{said}");
 
     let said = succeed(&["--run-dir", &name, "--forecast"]);
     assert_eq!(said.lines().count(), 24, "{said}");

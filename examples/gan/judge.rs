@@ -276,7 +276,8 @@ fn trained(
     };
     judge
         .write_config(&json!({ "epochs": recipe.judge_epochs, "batch_size": 64, "lr": LR, "seed": SEED }))?;
-    say(format!("training the judge: {} epochs", recipe.judge_epochs));
+    let plural = if recipe.judge_epochs == 1 { "" } else { "s" };
+    say(format!("training the judge: {} epoch{plural}", recipe.judge_epochs));
     let mut config = TrainerConfig::new();
     (config.seed, config.max_epochs) = (SEED, recipe.judge_epochs);
     let trainer = Trainer::new(&judge, &device).config(config);

@@ -337,7 +337,7 @@ fn a_loader_without_a_batch_says_why() {
     assert_eq!(loader.why_empty(0).as_deref(), Some(expected));
     let padded = Distributed::new(Sequential::new(3), 3, 4, Uneven::Pad).unwrap();
     let loader = of(padded).build((), |_: i64, _, ()| Ok(())).unwrap();
-    let short = "1 samples, batch size 2: drop_last leaves out the only batch, which is short";
+    let short = "1 sample, batch size 2: drop_last leaves out the only batch, which is short";
     assert_eq!(loader.why_empty(0).as_deref(), Some(short));
     let slice = loader.slice(1..3).unwrap();
     assert!(

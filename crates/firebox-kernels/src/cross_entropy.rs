@@ -16,7 +16,7 @@ use crate::switch::eligible;
 mod kernel;
 
 /// A target that is no class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ClassError {
     /// The target's index among the targets: the first that is no class.
     pub row: usize,
@@ -30,6 +30,13 @@ impl fmt::Display for ClassError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ClassError { row, target, classes } = self;
         write!(f, "target {target} at row {row}: expected a class below {classes}")
+    }
+}
+
+/// The message, as [`Display`](fmt::Display): it is what `fn main() -> Result<(), Box<dyn Error>>` prints.
+impl fmt::Debug for ClassError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

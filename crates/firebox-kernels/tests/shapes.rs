@@ -194,6 +194,8 @@ fn targets_that_are_no_class_are_an_error_that_names_the_first() {
     let targets = [0, 9, 10, -1];
     let expected = ClassError { row: 2, target: 10, classes: 10 };
     assert_eq!(check_classes(&ints(&targets), 10), Err(expected));
+    // What a program prints whose main returns it.
+    assert_eq!(format!("{expected:?}"), "target 10 at row 2: expected a class below 10");
     assert_eq!(expected.to_string(), "target 10 at row 2: expected a class below 10");
     let ignored = ClassError { row: 0, target: -100, classes: 10 };
     for (dtype, on) in [(DType::F32, true), (DType::F32, false), (DType::F64, true)] {

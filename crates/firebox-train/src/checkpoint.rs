@@ -462,6 +462,10 @@ impl Checkpoints {
         let mut steps = self.steps()?;
         steps.retain(|step| *step <= state.step);
         let old = steps.len().saturating_sub(last.max(1));
+        // Who keeps all of them has nothing to look for.
+        if old == 0 {
+            return Ok(());
+        }
         let mut best: BTreeSet<usize> = state.best.iter().map(|best| best.step).collect();
         for step in steps[old..].iter().filter(|step| **step != state.step) {
             let text = fs::read(self.folder.join(name(*step)).join(STATE)).unwrap_or_default();
@@ -625,9 +629,24 @@ impl Checkpoints {
     ///
     /// # Errors
     /// [`ErrorKind::Checkpoint`] if it is missing, incomplete, damaged or of another format version; the error
-    /// names the file.
+    /// names the file. Where `last` or `best` lead nowhere it names the checkpoints that are there.
     pub fn load(&self, name: &str) -> Result<(RunState, TaskState), Error> {
+        const SHOWN: usize = 8;
+        if ["last", "best"].contains(&name) && !self.place(name).is_dir() {
+            let steps = self.steps().unwrap_or_default();
+            let shown: Vec<_> = steps.iter().rev().take(SHOWN).map(|step| self::name(*step)).collect();
+            if !shown.is_empty() {
+                let rest = if steps.len() > SHOWN { ", …" } else { "" };
+                let text = format!("no such checkpoint; there are {}{rest}", shown.join(", "));
+                return Err(bad(&self.folder.join(name), text));
+            }
+        }
         self.load_whole(name).map(|loaded| (loaded.state, loaded.task))
+    }
+
+    /// The folder that a name stands for, or would. A link is followed once.
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.join(self.target(name).unwrap_or_else(|| name.into()))
     }
 
     /// The last checkpoint that is good, and what is wrong with those behind it: the one that `last` leads to, or the newest
@@ -658,10 +677,9 @@ impl Checkpoints {
 
     fn load_whole(&self, name: &str) -> Result<Loaded, Error> {
         // The link is followed once: while a run goes on, it may lead elsewhere a moment later.
-        let link = self.folder.join(name);
-        let folder = self.target(name).map_or(link.clone(), |target| self.folder.join(target));
+        let folder = self.place(name);
         if !folder.is_dir() {
-            return Err(bad(&link, "no such checkpoint"));
+            return Err(bad(&self.folder.join(name), "no such checkpoint"));
         }
         let read = |name: &str| {
             let path = folder.join(name);

@@ -112,6 +112,7 @@ impl History {
         let Some(data) = record.get("data") else { return };
         let number = |value: &Value, field| value.get(field).and_then(Value::as_f64).unwrap_or(0.0);
         let workers = number(data, "workers").max(1.0);
+        let mut end = self.begun;
         for slice in data.get("timeline").and_then(Value::as_array).into_iter().flatten() {
             let (start, seconds) = (self.begun + number(slice, "start_s"), number(slice, "seconds"));
             for (field, curve) in TIMELINE.iter().zip(&mut self.timeline) {
@@ -120,8 +121,18 @@ impl History {
                 curve.push((start, share));
                 curve.push((start + seconds, share));
             }
+            end = start + seconds;
         }
-        self.begun += number(data, "seconds");
+        let next = self.begun + number(data, "seconds");
+        if self.begun < end && end < next {
+            // Nobody waits, or works, after the last batch: the curve must not climb to where the next epoch
+            // begins.
+            for curve in &mut self.timeline {
+                curve.push((end, 0.0));
+                curve.push((next, 0.0));
+            }
+        }
+        self.begun = next;
     }
 
     /// (step, value) of a field in the records of a kind that have it.
@@ -248,6 +259,23 @@ mod tests {
         let series = |history: &History| history.series("step", "train", "loss");
         assert_eq!(series(&pieces), series(&whole));
         assert_eq!(series(&whole).len(), 3 * MOST / 4);
+    }
+
+    #[test]
+    fn a_timeline_is_at_rest_between_an_epochs_last_batch_and_the_next_epoch() {
+        let mut history = History::default();
+        let slice = serde_json::json!({"start_s": 0.0, "seconds": 2.0, "waited_s": 1.0, "reading_s": 0.5});
+        let data = serde_json::json!({"seconds": 3.0, "workers": 1, "timeline": [slice]});
+        let record =
+            serde_json::json!({"kind": "epoch", "split": "train", "step": 1, "epoch": 0, "data": data});
+        (0..2).for_each(|_| history.add(record.as_object().unwrap()));
+        let [waited, reading, ..] = history.timeline();
+        let expected = |share| {
+            let epoch =
+                |begun: f64| [(begun, share), (begun + 2.0, share), (begun + 2.0, 0.0), (begun + 3.0, 0.0)];
+            [epoch(0.0), epoch(3.0)].concat()
+        };
+        assert_eq!((waited, reading), (expected(50.0), expected(25.0)));
     }
 
     #[test]

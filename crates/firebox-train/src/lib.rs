@@ -49,6 +49,8 @@ mod live_report;
 mod lr_finder;
 mod metrics;
 mod metrics_log;
+#[cfg(doctest)]
+mod mistakes;
 mod notices;
 mod optimizer;
 mod origin;

@@ -49,6 +49,9 @@ struct Page {
     metrics: PathBuf,
     path: PathBuf,
     every: Duration,
+    /// The least time after which a page is made although nothing was recorded: a step or an evaluation may
+    /// take long.
+    idle: Duration,
     more: Option<More>,
 }
 
@@ -91,6 +94,7 @@ impl LiveReport {
             metrics: run.metrics(),
             path: run.report(),
             every: Duration::from_secs(10),
+            idle: STILL_ALIVE,
             more: None,
         };
         let now = Instant::now();
@@ -216,7 +220,7 @@ impl Callback for LiveReport {
     }
 }
 
-/// The least time after which a page is made although nothing was recorded: a step or an evaluation may take long.
+/// How long a run may be silent before a page says that it goes on.
 const STILL_ALIVE: Duration = Duration::from_secs(30);
 
 impl Page {
@@ -260,7 +264,7 @@ impl Page {
 
     /// How long no page is made although nothing happens, when one takes so long.
     fn rest(&self, page: Duration) -> Duration {
-        STILL_ALIVE.max(self.every).max(50 * page)
+        self.idle.max(self.every).max(50 * page)
     }
 }
 
@@ -338,5 +342,32 @@ fn spoken(seconds: f64) -> String {
         0.0..90.0 => format!("{seconds:.0} s"),
         90.0..5400.0 => format!("{:.0} min", seconds / 60.0),
         _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_made_although_nothing_is_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        fs::write(run.metrics(), "").unwrap();
+        let mut live = LiveReport::new(&run, "An evaluation that takes long").every(Duration::ZERO);
+        live.page.idle = Duration::from_millis(10);
+        live.on_event(&Event::Started { done: 3, steps: 14, epochs: 2 }).unwrap();
+        let begun = Instant::now();
+        // The first is asked for; the others come by themselves.
+        for page in 1..=3 {
+            while fs::remove_file(run.report()).is_err() {
+                assert!(begun.elapsed() < Duration::from_secs(60), "page {page} doesn't come");
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        drop(live);
+        assert!(fs::read_to_string(run.report()).unwrap().contains("Ended without a word after step 3"));
     }
 }

@@ -76,14 +76,16 @@ impl Report {
         self
     }
 
-    /// From when on a page that is still there is that of a process that is gone. It says so by itself where scripts run.
+    /// From when on a page that is still there is that of a process that is gone. Where scripts run, that then
+    /// takes the place of the [status](Self::status) before it.
     pub(crate) fn outdated(mut self, from: &Zoned) -> Self {
         let (millis, at) = (from.timestamp().as_millisecond(), from.strftime("%F %T"));
         let _ = write!(
             self.body,
-            "<p class=\"status\" id=\"gone\" data-from=\"{millis}\" hidden>There was no newer page by {at}: the process has \
-             ended without a word. A resume goes on from its last checkpoint.</p><script>(function look(){{var \
-             gone=document.getElementById(\"gone\");gone.hidden=+gone.dataset.from>Date.now();setTimeout(look,1000)}})()\
+            "<p id=\"gone\" data-from=\"{millis}\" hidden>There was no newer page by {at}: the process has ended without a \
+             word. A resume goes on from its last checkpoint.</p><script>(function(){{var \
+             gone=document.getElementById(\"gone\"),line=document.querySelector(\".status\").firstChild,going=line.data;\
+             (function look(){{line.data=Date.now()<+gone.dataset.from?going:gone.textContent;setTimeout(look,1000)}})()}})()\
              </script>"
         );
         self

@@ -171,6 +171,10 @@ fn a_link_to_the_best_that_is_gone_is_set_again_and_said() {
     let best = run.checkpoints().join("best");
     assert_eq!(fs::read_link(&best).unwrap(), Path::new("step-5"));
     fs::remove_file(&best).unwrap();
+    // Who asks for it before that hears what there is.
+    let error = Checkpoints::new(run.checkpoints()).load("best").unwrap_err().to_string();
+    assert!(error.contains("/best: no such checkpoint; there are step-7, "), "{error}");
+    assert!(error.ends_with(", step-5"), "{error}");
     let outcome = fit(&run, true, &mut Pulled::default(), stopped(8)).unwrap();
     assert_eq!(outcome.warnings, [format!("{}: no such link, set again to step-5", best.display())]);
     assert_eq!(fs::read_link(&best).unwrap(), Path::new("step-5"));
@@ -363,6 +367,26 @@ fn a_loss_that_is_no_number_stops_any_task() {
     let text = error.to_string();
     assert!(text.starts_with("after step 2, epoch 1, validation data, batch 0, samples "), "{text}");
     assert!(text.ends_with(": loss: expected a finite number, got inf"), "{text}");
+}
+
+#[test]
+fn each_loss_of_several_is_looked_at_in_an_evaluation() {
+    let place = tempfile::tempdir().unwrap();
+    let run = folder(place.path(), false);
+    let mut trainer = Trainer::new(&run, &Device::default());
+    let mut judged = |name: &'static str| {
+        let judge = move |batch: Vec<i64>| {
+            Ok(Metrics::of(batch.len()).with_mean(name, f64::NAN).with_mean("loss_discriminator", 1.0))
+        };
+        trainer.evaluate(&numbers(4), "valid", judge)
+    };
+    let error = judged("loss_generator").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    let text = error.to_string();
+    assert!(text.starts_with("after step 0, epoch 1, validation data, batch 0, samples "), "{text}");
+    assert!(text.ends_with(": loss_generator: expected a finite number, got NaN"), "{text}");
+    // Another metric is warned of.
+    assert!(judged("lossless").is_ok());
 }
 
 #[test]

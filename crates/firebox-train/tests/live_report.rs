@@ -255,6 +255,8 @@ fn a_page_ends_however_the_run_does() {
         running.contains("a newer page is due by ") && running.contains("There was no newer page by "),
         "{running:.1500}"
     );
+    // It takes the place of the line that says that the run goes on.
+    assert!(running.contains("line.data=Date.now()<+gone.dataset.from?going:gone.textContent"));
     drop(live);
     let ended = page(place.path());
     assert!(

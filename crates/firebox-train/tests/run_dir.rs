@@ -86,6 +86,17 @@ fn whatever_the_path_is_called_it_is_a_run_or_one_error() {
     assert_eq!(fs::read(at("file")).unwrap(), b"");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_cannot_be_made_is_one_error() {
+    // Where nobody can make a folder, not even root.
+    let error = RunDir::create("/sys/run").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    let text = error.to_string();
+    assert!(text.starts_with("/sys/run") && text.contains(": cannot be created: "), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
 #[test]
 fn a_sample_has_the_name_of_a_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -132,7 +132,8 @@ impl<C: Collate> Loader<C> {
                 format!("0 samples of a data set of {}, by the order: {}", items.len, batches.describe())
             }
             _ => format!(
-                "{left_out} samples, batch size {size}: drop_last leaves out the only batch, which is short"
+                "{}, batch size {size}: drop_last leaves out the only batch, which is short",
+                report::counted(left_out, "sample")
             ),
         })
     }

@@ -104,14 +104,17 @@ pub(super) fn apart(train: Option<&Learned>, data: &impl Batches, name: &str) ->
     Err(Error::new(ErrorKind::Config, text))
 }
 
-/// Refuses the numbers of a training step whose loss is none. Tasks that learn by a [`Learner`](crate::Learner) find it before
-/// their parameters move; for any other this is where the run stops.
+/// Refuses the numbers of a batch with a loss that is infinite or NaN: `loss`, or `loss_…` of a task that has
+/// several. Tasks that learn by a [`Learner`](crate::Learner) find it before their parameters move; for any
+/// other, and in evaluations, this is where the run stops.
 pub(super) fn finite(metrics: Metrics) -> Result<Metrics, Error> {
-    match metrics.value("loss") {
-        Some(loss) if !loss.is_finite() => {
-            Err(Error::new(ErrorKind::NotFinite, format!("loss: expected a finite number, got {loss}")))
+    let is_loss = |name: &str| name == "loss" || name.starts_with("loss_");
+    let wrong = metrics.values().find(|(name, value)| is_loss(name) && !value.is_finite());
+    match wrong {
+        Some((name, loss)) => {
+            Err(Error::new(ErrorKind::NotFinite, format!("{name}: expected a finite number, got {loss}")))
         }
-        _ => Ok(metrics),
+        None => Ok(metrics),
     }
 }
 

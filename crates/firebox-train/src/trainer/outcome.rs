@@ -17,7 +17,8 @@ pub struct Outcome {
     pub samples_per_s: f64,
     /// The best checkpoint.
     pub best: Option<Best>,
-    /// Batches that were left out because a number was not finite.
+    /// Training batches that were left out because a number was not finite. Those of evaluations are among
+    /// the warnings.
     pub not_finite: usize,
     /// What ended it.
     pub end: End,
@@ -87,7 +88,8 @@ impl Warnings {
     fn into_list(self) -> Vec<String> {
         let mut list = self.list;
         if self.more > 0 {
-            list.push(format!("and {} warnings more", self.more));
+            let plural = if self.more == 1 { "" } else { "s" };
+            list.push(format!("and {} warning{plural} more", self.more));
         }
         list
     }

@@ -21,6 +21,7 @@ use crate::collate::{Collate, SlotOf};
 use crate::dataset::Shards;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::epoch::Total;
+use crate::loader::report::counted;
 use crate::loader::task::{Failure, Fill, Stages};
 use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 use crate::permutation::Permutation;
@@ -118,7 +119,8 @@ impl<C: Collate, S: Shards> StreamLoader<C, S> {
         Some(match self.records(epoch)? {
             0 => format!("0 records in {shards} of {all} shards, those of rank {rank} of {world}"),
             records => format!(
-                "{records} records, batch size {batch_size}: drop_last leaves out the only batch, which is short"
+                "{}, batch size {batch_size}: drop_last leaves out the only batch, which is short",
+                counted(records, "record")
             ),
         })
     }
