@@ -117,10 +117,7 @@ fn the_lines_of_a_text_are_those_of_its_file() {
         let path = write(folder.path(), "text", format!("{mark}{body}").as_bytes());
         let read = lines(&path, 0).unwrap();
         let told: Vec<_> = read.iter().map(|(line, _)| &**line).collect();
-        let text = match read_text(&path) {
-            Ok(text) => text,
-            Err(_) => String::new(),
-        };
+        let text = read_text(&path).unwrap_or_default();
         assert_eq!(told, text.split_terminator('\n').collect::<Vec<_>>(), "case {case}: {body:?}");
         assert!(!text.contains("\r\n"));
         // Every offset is one to go on from.
