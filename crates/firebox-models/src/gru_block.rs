@@ -71,7 +71,7 @@ impl GruBlock {
         state: Option<Tensor<3>>,
     ) -> (Tensor<3>, Tensor<3>) {
         let state = state.map(|hidden| RecurrentState { hidden, cell: None });
-        fitting(self.check(&input, lengths.as_ref(), state.as_ref()));
+        fitting(self.rnn.check_in("GruBlock.rnn", &input, lengths.as_ref(), state.as_ref()));
         let (outputs, state) = self.rnn.forward(input, lengths, state);
         (outputs, state.hidden)
     }
@@ -87,16 +87,6 @@ impl GruBlock {
         state: Option<&Tensor<3>>,
     ) -> Result<(), Error> {
         let state = state.map(|hidden| RecurrentState { hidden: hidden.clone(), cell: None });
-        self.check(input, lengths, state.as_ref())
-    }
-
-    fn check(
-        &self,
-        input: &Tensor<3>,
-        lengths: Option<&Tensor<1, Int>>,
-        state: Option<&RecurrentState>,
-    ) -> Result<(), Error> {
-        let fits = self.rnn.check_input(input, lengths, state);
-        fits.map_err(|error| error.in_layer("GruBlock.rnn"))
+        self.rnn.check_in("GruBlock.rnn", input, lengths, state.as_ref())
     }
 }

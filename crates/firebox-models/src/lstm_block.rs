@@ -79,7 +79,7 @@ impl LstmBlock {
         state: Option<LstmState>,
     ) -> (Tensor<3>, LstmState) {
         let state = state.map(|LstmState { hidden, cell }| RecurrentState { hidden, cell: Some(cell) });
-        fitting(self.check(&input, lengths.as_ref(), state.as_ref()));
+        fitting(self.rnn.check_in("LstmBlock.rnn", &input, lengths.as_ref(), state.as_ref()));
         let (outputs, RecurrentState { hidden, cell }) = self.rnn.forward(input, lengths, state);
         // An LSTM's state always has a cell.
         let cell = cell.unwrap_or_else(|| hidden.zeros_like());
@@ -100,16 +100,6 @@ impl LstmBlock {
             hidden: hidden.clone(),
             cell: Some(cell.clone()),
         });
-        self.check(input, lengths, state.as_ref())
-    }
-
-    fn check(
-        &self,
-        input: &Tensor<3>,
-        lengths: Option<&Tensor<1, Int>>,
-        state: Option<&RecurrentState>,
-    ) -> Result<(), Error> {
-        let fits = self.rnn.check_input(input, lengths, state);
-        fits.map_err(|error| error.in_layer("LstmBlock.rnn"))
+        self.rnn.check_in("LstmBlock.rnn", input, lengths, state.as_ref())
     }
 }

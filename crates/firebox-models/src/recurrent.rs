@@ -202,6 +202,17 @@ impl Recurrent {
         self.check_state(LAYER, batch, state)
     }
 
+    /// The same for a block's layer, which is called `place` there.
+    pub(crate) fn check_in(
+        &self,
+        place: &str,
+        input: &Tensor<3>,
+        lengths: Option<&Tensor<1, Int>>,
+        state: Option<&RecurrentState>,
+    ) -> Result<(), Error> {
+        self.check_input(input, lengths, state).map_err(|error| error.in_layer(place))
+    }
+
     /// The same for the state of `batch` sequences.
     pub(crate) fn check_state(
         &self,

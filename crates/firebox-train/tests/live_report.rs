@@ -158,10 +158,13 @@ fn training_does_not_wait_for_a_page_and_pages_are_a_fiftieth_of_the_time() {
     let text = fs::read_to_string(run.metrics()).unwrap();
     let line = text.lines().next().unwrap();
     fs::write(run.metrics(), text.clone() + &format!("{line}\n").repeat(10_000)).unwrap();
-    let begun = Instant::now();
-    let all = Report::of("10,000 records", &run.metrics()).unwrap();
-    all.curves().unwrap().data_wait().unwrap().write(&run.report()).unwrap();
-    let page = begun.elapsed();
+    let by_hand = || {
+        let begun = Instant::now();
+        let all = Report::of("10,000 records", &run.metrics()).unwrap();
+        all.curves().unwrap().data_wait().unwrap().write(&run.report()).unwrap();
+        begun.elapsed()
+    };
+    let before = (0..3).map(|_| by_hand()).min().unwrap();
 
     // The callback, asked to write as often as it may, told of steps as fast as they come.
     let mut live = report(&run);
@@ -182,6 +185,9 @@ fn training_does_not_wait_for_a_page_and_pages_are_a_fiftieth_of_the_time() {
         }
         sleep(Duration::from_micros(200));
     }
+    drop(live);
+    // The machine may have been busier at one time than at another: a page takes what the fastest took.
+    let page = (0..3).map(|_| by_hand()).min().unwrap().min(before);
     eprintln!(
         "a page of 10,000 records takes {page:?}; the beginning {started:?}; a step {:?} on average, {longest:?} at most \
          ({calls} steps, {} pages in 4 s)",
@@ -189,10 +195,9 @@ fn training_does_not_wait_for_a_page_and_pages_are_a_fiftieth_of_the_time() {
         pages.len()
     );
     assert!(all < Duration::from_millis(200), "steps have waited {all:?} of 4 s");
-    // One when it was made by hand, one at the beginning, and one each fifty pages' time.
+    // The last one made by hand, one at the beginning, and one each fifty pages' time.
     let most = 3 + (Duration::from_secs(4).as_secs_f64() / (40.0 * page.as_secs_f64())) as usize;
     assert!(pages.len() >= 2 && pages.len() <= most, "{} pages, at most {most}", pages.len());
-    drop(live);
 }
 
 /// One step's.
