@@ -69,7 +69,7 @@ struct Inner<K> {
 impl<K: Kind> Error<K> {
     /// An error with a message of one line: what was expected, and what was there instead.
     ///
-    /// The message may be empty where the kind or the cause says it all.
+    /// The message may be empty where the cause says it all.
     pub fn new(kind: K, message: impl Into<String>) -> Self {
         Error(Arc::new(Inner {
             kind,
@@ -90,7 +90,7 @@ impl<K: Kind> Error<K> {
     where
         K: Settings,
     {
-        Self::new(K::out_of_range(field.to_string(), expected.to_string(), got.to_string()), "")
+        K::out_of_range(field.to_string(), expected.to_string(), got.to_string()).into()
     }
 
     fn inner(&mut self) -> &mut Inner<K> {
@@ -202,6 +202,13 @@ impl<K: Kind> Error<K> {
     /// The training step in which it happened.
     pub fn step(&self) -> Option<u64> {
         self.0.step
+    }
+}
+
+/// An error whose kind tells it all.
+impl<K: Kind> From<K> for Error<K> {
+    fn from(kind: K) -> Self {
+        Self::new(kind, "")
     }
 }
 
@@ -381,7 +388,7 @@ mod tests {
     #[test]
     fn what_a_kind_tells_comes_after_the_message() {
         assert_eq!(
-            Error::new(Inside::Late(3), "").at_index(1).on_worker(0).to_string(),
+            Error::from(Inside::Late(3)).at_index(1).on_worker(0).to_string(),
             "sample 1: took longer than 3 s (worker 0)"
         );
         let error: Error<Inside> = check(false, "batch size", "at least 1", 0).unwrap_err();
@@ -397,14 +404,14 @@ mod tests {
     #[test]
     fn a_path_is_taken_over_from_the_kinds_that_a_crate_knows() {
         let file = || Error::new(Inside::Format, "cut short").at_path("a.csv");
-        let task = Error::new(Outside, "").at_index(3).caused_by(io::Error::other(file()));
+        let task = Error::from(Outside).at_index(3).caused_by(io::Error::other(file()));
         assert_eq!(task.path(), Some(Path::new("a.csv")));
         assert_eq!(task.to_string(), "task 3: a.csv: cut short");
         let own = Error::new(Outside, "failed").at_path("run").caused_by(file());
         assert_eq!(own.path(), Some(Path::new("run")), "its own path stays");
         assert_eq!(own.to_string(), "run: failed: a.csv: cut short");
         // The other way, nobody has said that there are such errors.
-        let unknown = Error::new(Inside::Format, "failed").caused_by(Error::new(Outside, "").at_path("run"));
+        let unknown = Error::new(Inside::Format, "failed").caused_by(Error::from(Outside).at_path("run"));
         assert_eq!((unknown.path(), unknown.to_string()), (None, "failed: run".to_owned()));
     }
 
