@@ -1,4 +1,18 @@
 //! Disks that fail, for tests: any of the changes below a folder, or all from one on.
+//!
+//! ```
+//! use firebox_core::files::{self, fault::Watched};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("state.json");
+//! files::replace(&path, b"old")?;
+//! // The disk is full from the second change on.
+//! let full = Watched::failing(folder.path(), 1..usize::MAX);
+//! assert!(files::replace(&path, b"new").is_err());
+//! assert_eq!(std::fs::read(&path)?, b"old");
+//! # drop(full);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::io;
 use std::ops::Range;
@@ -9,9 +23,13 @@ use rustix::io::Errno;
 
 use super::Change;
 
-/// The changes below a folder, or of a file, while this lives. Other tests of the process have folders of their own.
-pub(crate) struct Watched(PathBuf);
+/// The changes below a folder, or of a file, while this lives.
+///
+/// Other tests of the process have folders of their own.
+#[derive(Debug)]
+pub struct Watched(PathBuf);
 
+#[derive(Debug)]
 struct Fault {
     below: PathBuf,
     /// The changes so far, and who has made them.
@@ -25,28 +43,31 @@ struct Fault {
 
 static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
 
-/// What a fault says. A full disk has another text, and is told apart.
-pub(crate) const TEXT: &str = "no room, says the test";
+/// The text of a fault. A full disk has another one, and is told apart.
+pub const TEXT: &str = "no room, says the test";
 
 impl Watched {
-    /// Has the changes with these numbers fail, counted from 0. Things are always removed, and files cut, unless one change
-    /// alone fails: a full disk has room for that.
-    pub(crate) fn failing(below: &Path, failing: Range<usize>) -> Self {
+    /// Has the changes with these numbers fail, counted from 0.
+    ///
+    /// Things are always removed, and files cut, unless one change alone fails: a full disk has room for that.
+    pub fn failing(below: &Path, failing: Range<usize>) -> Self {
         Self::new(below, failing, None)
     }
 
     /// Has every change of a kind be refused by the system.
-    pub(crate) fn refusing(below: &Path, change: Change, errno: Errno) -> Self {
+    pub fn refusing(below: &Path, change: Change, errno: Errno) -> Self {
         Self::refusing_names(below, "", change, errno)
     }
 
-    /// Has the changes of a kind of what has a name that begins so be refused by the system. The removal of nothing never is.
-    pub(crate) fn refusing_names(below: &Path, names: &'static str, change: Change, errno: Errno) -> Self {
+    /// Has the changes of a kind be refused by the system, of what has a name that begins so.
+    ///
+    /// The removal of nothing never is.
+    pub fn refusing_names(below: &Path, names: &'static str, change: Change, errno: Errno) -> Self {
         Self::new(below, 0..0, Some((change, errno, usize::MAX, names)))
     }
 
     /// Has the first change of a kind be refused by the system.
-    pub(crate) fn refusing_once(below: &Path, change: Change, errno: Errno) -> Self {
+    pub fn refusing_once(below: &Path, change: Change, errno: Errno) -> Self {
         Self::new(below, 0..0, Some((change, errno, 1, "")))
     }
 
@@ -61,12 +82,12 @@ impl Watched {
     }
 
     /// The changes so far, with the names of the threads that have made them.
-    pub(crate) fn seen(&self) -> Vec<(Change, PathBuf, Option<String>)> {
+    pub fn seen(&self) -> Vec<(Change, PathBuf, Option<String>)> {
         faults().iter().find(|fault| fault.below == self.0).map_or(Vec::new(), |fault| fault.seen.clone())
     }
 
     /// Those that failed.
-    pub(crate) fn struck(&self) -> Vec<(Change, PathBuf)> {
+    pub fn struck(&self) -> Vec<(Change, PathBuf)> {
         faults().iter().find(|fault| fault.below == self.0).map_or(Vec::new(), |fault| fault.struck.clone())
     }
 }
