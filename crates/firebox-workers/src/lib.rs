@@ -41,18 +41,28 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod call;
 mod chunk;
 mod dispatch;
 mod error;
 mod handle;
 mod imap;
+mod job;
 mod pool;
-mod watch;
+mod seat;
 mod work;
+mod workers;
+mod workers_ext;
 
+pub use answer::{Answer, Answered, Answers};
+pub use call::{Call, Once};
+pub use chunk::{ChunkResult, Chunked};
 pub use dispatch::Dispatch;
 pub use error::{Error, ErrorKind, panic_message};
 pub use handle::Handle;
 pub use imap::{Imap, ImapUnordered};
-pub use pool::Pool;
+pub use job::Job;
+pub use pool::{Pool, ThreadParcel};
 pub use work::{Work, Worker};
+pub use workers::{Runs, Workers};
+pub use workers_ext::WorkersExt;
