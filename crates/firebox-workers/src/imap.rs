@@ -62,7 +62,10 @@ where
 
     fn hand_out(&mut self) {
         // A result that waits for its turn in the window counts, too.
-        while !self.dispatch.inline && self.window.len() < self.dispatch.in_flight() && self.dispatch.has_room() {
+        while !self.dispatch.inline
+            && self.window.len() < self.dispatch.in_flight()
+            && self.dispatch.has_room()
+        {
             let Some(task) = self.tasks.next() else { return };
             let _ = self.dispatch.send(task);
             self.window.push_back(None);

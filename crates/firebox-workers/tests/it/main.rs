@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod conformance;
 mod dispatch;
 mod pool;
+mod threads;
