@@ -88,7 +88,6 @@ mod pad;
 mod per_epoch;
 mod permutation;
 mod sampler;
-mod seed;
 mod seen;
 #[cfg(feature = "burn")]
 mod sequence_batch;
@@ -110,6 +109,7 @@ pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Origin, Records, Shard
 pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
 pub use exact::{Blank, Blanks, Exact};
+pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
 pub use loader::{
     Busy, Counted, Epoch, EpochReport, Incident, Indexed, Limit, Loader, LoaderBuilder, LoaderState, OnError,
     Remedy, Retry, Sharded, Slice, Stage, StreamEpoch, StreamLoader, StreamState, Task, Timeline, Verdict,
@@ -119,7 +119,6 @@ pub use permutation::Permutation;
 pub use sampler::{
     Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
-pub use seed::{SampleRng, StageKey, Stream, derive_seed};
 pub use seen::{Overlap, Seen};
 #[cfg(feature = "burn")]
 pub use sequence_batch::SequenceBatch;

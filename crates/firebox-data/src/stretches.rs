@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn_dataset::{Dataset, DatasetError};
 
 use crate::batch_sampler::BatchSampler;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, check};
 
 /// Batches for truncated back-propagation through time: the sequence is cut into as many stretches as a batch has rows,
 /// and batch t holds window t of every stretch.
@@ -32,17 +32,11 @@ pub struct Stretches {
 
 impl Stretches {
     fn new(tokens: usize, rows: usize, window: usize) -> Result<Self, Error> {
-        let sound = |sound: bool, text: String| match sound {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Config, text)),
-        };
-        sound(rows > 0, "rows of stretches: expected at least 1, got 0".to_owned())?;
-        sound(window > 0, "windows of stretches: expected at least 1 token, got 0".to_owned())?;
+        check(rows > 0, "rows of stretches", "at least 1", rows)?;
+        check(window > 0, "windows of stretches", "at least 1 token", window)?;
         let length = tokens.saturating_sub(1) / rows;
-        sound(
-            length > 0,
-            format!("stretches: expected more than {rows} tokens for as many rows, got {tokens}"),
-        )?;
+        let enough = format_args!("more than {rows} tokens for as many rows");
+        check(length > 0, "stretches", enough, tokens)?;
         Ok(Stretches { tokens, rows, window, length })
     }
 
@@ -136,7 +130,7 @@ impl<T> Windows<T> {
     /// The sequence in `rows` stretches, read in windows of `window` predictions.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if one of them is 0, or there are not more tokens than rows.
+    /// [`ErrorKind::OutOfRange`] if one of them is 0, or there are not more tokens than rows.
     pub fn new(tokens: impl Into<Arc<[T]>>, rows: usize, window: usize) -> Result<Self, Error> {
         let tokens = tokens.into();
         let stretches = Stretches::new(tokens.len(), rows, window)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
-use crate::Error;
+use crate::error::{Error, ErrorKind};
 
 /// The answer to one task: its result, and who ran it.
 pub struct Answered<R> {
@@ -15,6 +15,13 @@ pub struct Answered<R> {
     /// The worker that ran it; `None` if it ran in the caller, or never.
     pub(crate) worker: Option<usize>,
     pub(crate) result: Result<R, Error>,
+}
+
+impl<R> Answered<R> {
+    /// The answer to a task that never ran.
+    pub(crate) fn lost(task: usize) -> Self {
+        Answered { task, worker: None, result: Err(Error::from(ErrorKind::Lost).at_index(task)) }
+    }
 }
 
 /// The duty to answer one task.
@@ -44,7 +51,8 @@ impl<R> Answer<R> {
 
     /// Answers with a result, and the worker that ran the task unless it was the caller.
     pub fn give(mut self, worker: Option<usize>, result: Result<R, Error>) {
-        self.send(worker, result);
+        let task = self.task;
+        self.send(|| Answered { task, worker, result });
     }
 
     /// Ends the duty without an answer, because somebody else has given it.
@@ -56,9 +64,9 @@ impl<R> Answer<R> {
         self.to.as_ref()
     }
 
-    fn send(&mut self, worker: Option<usize>, result: Result<R, Error>) {
+    fn send(&mut self, answered: impl FnOnce() -> Answered<R>) {
         if let Some(to) = self.to.take() {
-            to.send(Answered { task: self.task, worker, result });
+            to.send(answered());
         }
     }
 }
@@ -66,9 +74,7 @@ impl<R> Answer<R> {
 impl<R> Drop for Answer<R> {
     fn drop(&mut self) {
         let task = self.task;
-        if self.to.is_some() {
-            self.send(None, Err(Error::lost(task)));
-        }
+        self.send(|| Answered::lost(task));
     }
 }
 
@@ -104,8 +110,8 @@ pub(crate) trait GiveUp: Send + Sync {
 
 impl<R: Send> GiveUp for Mailbox<R> {
     fn give_up(&self, task: usize, worker: usize, limit: Duration) {
-        let worker = Some(worker);
-        self.send(Answered { task, worker, result: Err(Error::timed_out(task, worker, limit)) });
+        let error = Error::from(ErrorKind::TimedOut(limit)).at_index(task).on_worker(worker);
+        self.send(Answered { task, worker: Some(worker), result: Err(error) });
     }
 }
 

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::error::panic_message;
+use firebox_core::panic_message;
+
 use crate::work::{Work, Worker};
 
 /// How long a chunk should take: long beside what it costs to hand one out (about a microsecond), short beside the

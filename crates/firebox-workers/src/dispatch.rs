@@ -136,11 +136,10 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
     }
 
     fn run_here(&self, task: T, index: usize) -> Answered<W::Output> {
-        let result = match self.workers.is_closed() {
-            true => Err(Error::lost(index)),
-            false => job::run(&*self.work, task, index, Worker::CALLER),
-        };
-        Answered { task: index, worker: None, result }
+        if self.workers.is_closed() {
+            return Answered::lost(index);
+        }
+        Answered { task: index, worker: None, result: job::run(&*self.work, task, index, Worker::CALLER) }
     }
 
     /// Whether another task would be taken now.

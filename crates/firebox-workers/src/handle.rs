@@ -25,7 +25,7 @@ impl<R> Handle<R> {
     /// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) if the task panicked,
     /// [`ErrorKind::Lost`](crate::ErrorKind::Lost) if the pool ended before it ran.
     pub fn wait(self) -> Result<R, Error> {
-        self.answer.wait(None).map_or_else(|| Err(Error::lost(0)), |answered| answered.result)
+        self.answer.wait(None).unwrap_or_else(|| Answered::lost(0)).result
     }
 
     /// Waits for the result, but not for ever: gives the handle back if there is none in time.
@@ -50,7 +50,7 @@ impl<R> Handle<R> {
         match answer {
             Ok(answered) => Ok(answered.result),
             Err(NoAnswer::NotYet) => Err(self),
-            Err(NoAnswer::Never) => Ok(Err(Error::lost(0))),
+            Err(NoAnswer::Never) => Ok(Answered::lost(0).result),
         }
     }
 }

@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Error;
+use firebox_core::panic_message;
+
 use crate::answer::Answer;
-use crate::error::panic_message;
+use crate::error::{Error, ErrorKind};
 use crate::seat::Seat;
 use crate::work::{Work, Worker};
 
@@ -75,6 +76,7 @@ pub(crate) fn run<T, W: Work<T>>(
 ) -> Result<W::Output, Error> {
     // Unwind safety: the task is consumed and nothing of it is seen again. What the work shares between its tasks
     // is the work's own affair, as it is for every thread that panics beside others.
-    catch_unwind(AssertUnwindSafe(|| work.run(task, worker)))
-        .map_err(|payload| Error::panicked(index, worker.id(), panic_message(payload)))
+    catch_unwind(AssertUnwindSafe(|| work.run(task, worker))).map_err(|payload| {
+        Error::from(ErrorKind::Panicked(panic_message(payload))).at_index(index).on_worker(worker.id())
+    })
 }

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use firebox_core::panic_message;
 
-use crate::Error;
 use crate::answer::{Answered, Answers, NoAnswer};
 use crate::chunk::Chunked;
-use crate::error::{MOST_WORKERS, panic_message};
+use crate::error::{Error, ErrorKind, MOST_WORKERS};
 use crate::job::Job;
 use crate::seat::Seat;
 use crate::work::Work;
@@ -63,7 +63,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give,
-    /// [`ErrorKind::TooManyWorkers`](crate::ErrorKind::TooManyWorkers) beyond 16,384.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
     pub fn threads(workers: usize) -> Result<Self, Error> {
         Self::named("firebox", workers)
     }
@@ -112,7 +112,7 @@ impl Pool {
     fn spawn(&self, worker: usize) -> Result<Place, Error> {
         if self.name.contains('\0') {
             let text = format!("expected a name without NUL, got {:?}", self.name);
-            return Err(Error::spawn(worker, IoError::new(IoErrorKind::InvalidInput, text)));
+            return Err(no_thread(worker, IoError::new(IoErrorKind::InvalidInput, text)));
         }
         let (id, waiting) = (self.id, self.waiting.clone());
         let seat = Arc::new(Seat::new(worker));
@@ -131,7 +131,7 @@ impl Pool {
                 }
             }
         });
-        thread.map(|thread| Place { seat, thread }).map_err(|error| Error::spawn(worker, error))
+        thread.map(|thread| Place { seat, thread }).map_err(|error| no_thread(worker, error))
     }
 
     /// The time that a task of a stream may take: see [`with_timeout`](Pool::with_timeout).
@@ -180,7 +180,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give. Those that it gave
-    /// stay. [`ErrorKind::TooManyWorkers`](crate::ErrorKind::TooManyWorkers) beyond 16,384.
+    /// stay. [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
     pub fn grow(&self, workers: usize) -> Result<(), Error> {
         check(workers)?;
         if self.queue.is_none() {
@@ -319,7 +319,12 @@ impl Drop for Pool {
 
 /// Refuses more threads than a pool may have.
 fn check(workers: usize) -> Result<(), Error> {
-    if workers > MOST_WORKERS { Err(Error::too_many_workers(workers)) } else { Ok(()) }
+    let most = format_args!("at most {MOST_WORKERS}");
+    firebox_core::check(workers <= MOST_WORKERS, "workers", most, workers)
+}
+
+fn no_thread(worker: usize, cause: IoError) -> Error {
+    Error::from(ErrorKind::Spawn).on_worker(worker).caused_by(cause)
 }
 
 /// Nothing panics under the pool's own locks.

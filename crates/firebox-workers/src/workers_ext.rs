@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::Error;
+use firebox_core::BoxError;
+
 use crate::answer::{Answer, Answered, Mailbox};
 use crate::call::Call;
 use crate::chunk::{ChunkSize, Chunked, Chunks};
 use crate::dispatch::{Dispatch, MAX_IN_FLIGHT};
+use crate::error::{Error, ErrorKind};
 use crate::handle::Handle;
 use crate::imap::{Imap, ImapUnordered};
 use crate::job::Job;
@@ -54,10 +56,12 @@ pub trait WorkersExt: Workers {
         Self: Runs<T, W> + Sized,
         W: Work<T, Output = Result<R, E>>,
         I: IntoIterator<Item = T>,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        E: Into<BoxError>,
     {
         chunked(self, work, tasks, |task, worker, result| {
-            result.map_err(|error| Error::failed(task, worker, error.into()))
+            result.map_err(|cause| {
+                Error::from(ErrorKind::Failed).at_index(task).on_worker(worker).caused_by(cause)
+            })
         })
     }
 
@@ -188,13 +192,14 @@ where
     let dispatch = Dispatch::new(workers, P::pack_chunk, Arc::new(Chunked(work)), in_flight);
     let mut stream = Imap::new(dispatch, chunks);
     while let Some(Answered { worker, result, .. }) = stream.next_answered() {
-        let chunk = result.map_err(|error| error.of_task(results.len()))?;
+        let chunk = result.map_err(|error| error.at_index(results.len()))?;
         size.learn(&chunk);
         for result in chunk.results {
             results.push(each(results.len(), worker, result)?);
         }
         if let Some(message) = chunk.panicked {
-            return Err(Error::panicked(results.len(), worker, message));
+            let error = Error::from(ErrorKind::Panicked(message));
+            return Err(error.at_index(results.len()).on_worker(worker));
         }
     }
     Ok(results)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn_dataset::Dataset;
 
 use super::origin::{Origin, Part, known, origin_of};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// All items of the first data set, then all of the next, and so on.
 ///
@@ -28,7 +28,7 @@ impl<D: 'static> Concat<D> {
     /// The data sets in their order; of different types as `Box<dyn Dataset<I, E>>`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if they have more items together than can be counted.
+    /// [`ErrorKind::OutOfRange`] if they have more items together than can be counted.
     pub fn new<I, E>(parts: Vec<D>) -> Result<Self, Error>
     where
         D: Dataset<I, E>,
@@ -36,8 +36,8 @@ impl<D: 'static> Concat<D> {
     {
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         let Some(ends) = crate::sampler::ends(&lengths) else {
-            let text = format!("concat: expected at most {} items in all, got {lengths:?}", usize::MAX);
-            return Err(Error::new(ErrorKind::Config, text));
+            let most = format_args!("at most {} items in all", usize::MAX);
+            return Err(Error::out_of_range("concat", most, format_args!("{lengths:?}")));
         };
         known::<Self>();
         let ends: Arc<[usize]> = ends.into();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use burn_dataset::Dataset;
+use firebox_core::{Purpose, derive_seed};
 
 use super::origin::{Origin, Part, known, origin_of};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, check};
 use crate::permutation::Permutation;
-use crate::seed::{Stream, derive_seed};
 
 /// Some items of a data set: those listed, or a random part from [`random_split`].
 ///
@@ -105,23 +105,18 @@ impl<D: 'static> Subset<D> {
     /// The items with these indices, in this order; one that is listed twice is there twice.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the data set has no item with one of them.
+    /// [`ErrorKind::OutOfRange`] if the data set has no item with one of them.
     pub fn new<I, E>(dataset: D, indices: impl Into<Box<[usize]>>) -> Result<Self, Error>
     where
         D: Dataset<I, E>,
         E: std::error::Error + Send + Sync + 'static,
     {
         let (len, indices) = (dataset.len(), indices.into());
-        match indices.iter().find(|index| **index >= len) {
-            None => {
-                let origin = origin_of(&dataset);
-                Ok(Self::of(Arc::new(dataset), Indices::Listed(indices), &origin))
-            }
-            Some(index) => {
-                let text = format!("subset: expected indices below {len}, got {index}");
-                Err(Error::new(ErrorKind::Config, text))
-            }
+        for index in &indices {
+            check(*index < len, "subset", format_args!("indices below {len}"), index)?;
         }
+        let origin = origin_of(&dataset);
+        Ok(Self::of(Arc::new(dataset), Indices::Listed(indices), &origin))
     }
 }
 
@@ -157,19 +152,18 @@ where
 /// Which item goes where follows from `seed` alone; every item is in exactly one part.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if the data set has fewer than `second` items.
+/// [`ErrorKind::OutOfRange`] if the data set has fewer than `second` items.
 pub fn random_split<D, I, E>(dataset: D, second: usize, seed: u64) -> Result<(Subset<D>, Subset<D>), Error>
 where
     D: Dataset<I, E> + 'static,
     E: std::error::Error + Send + Sync + 'static,
 {
     let len = dataset.len();
-    let first = len.checked_sub(second).ok_or_else(|| {
-        Error::new(ErrorKind::Config, format!("a split of {second} items of a data set that has {len}"))
-    })?;
+    check(second <= len, "split", format_args!("at most the data set's {len} items"), second)?;
+    let first = len - second;
     let origin = origin_of(&dataset);
     let dataset = Arc::new(dataset);
-    let permutation = Permutation::new(len, derive_seed(seed, Stream::Split, 0, 0));
+    let permutation = Permutation::new(len, derive_seed(seed, Purpose::Split, 0, 0));
     let part = |start, len| {
         let indices = Indices::Permuted { permutation: permutation.clone(), start, len };
         Subset::of(Arc::clone(&dataset), indices, &origin)
