@@ -1,7 +1,7 @@
 //! The cost of a task: tiny ones through `map` and `imap`, and round trips through `dispatch`.
 //!
-//! Each line is a name and the nanoseconds of one task, the median of as many rounds as the first argument says.
-//! Two builds are compared by starting them in turn.
+//! Each line is a name and the nanoseconds of one task, the median of as many rounds as the first argument
+//! says. Two builds are compared by starting them in turn.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic")]
 

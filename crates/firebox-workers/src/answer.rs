@@ -26,8 +26,8 @@ impl<R> Answered<R> {
 
 /// The duty to answer one task.
 ///
-/// Dropped undone, it answers that the task was lost: whatever happens to a task, its stream hears of it, and never
-/// hears twice.
+/// Dropped undone, it answers that the task was lost: whatever happens to a task, its stream hears of it, and
+/// never hears twice.
 pub struct Answer<R> {
     task: usize,
     /// `None` once the answer is given.

@@ -2,7 +2,8 @@
 
 use crate::work::{Work, Worker};
 
-/// What can be [submitted](crate::WorkersExt::submit): a closure that is called once, or a pair of work and its task.
+/// What can be [submitted](crate::WorkersExt::submit): a closure that is called once, or a pair of work and
+/// its task.
 ///
 /// The pair is for workers that no closure reaches, since its task can be plain data.
 pub trait Call {

@@ -8,16 +8,16 @@ use firebox_core::panic_message;
 
 use crate::work::{Work, Worker};
 
-/// How long a chunk should take: long beside what it costs to hand one out (about a microsecond), short beside the
-/// whole of any work worth a pool.
+/// How long a chunk should take: long beside what it costs to hand one out (about a microsecond), short
+/// beside the whole of any work worth a pool.
 const TARGET: Duration = Duration::from_micros(200);
 
-/// The most tasks in a chunk. Should cheap tasks be followed by dear ones, one worker is stuck with so many of them
-/// before the next size is learnt.
+/// The most tasks in a chunk. Should cheap tasks be followed by dear ones, one worker is stuck with so many
+/// of them before the next size is learnt.
 const LARGEST: usize = 256;
 
-/// How many tasks the next chunk has, learnt from how long those before it took. It begins with one: tasks that take
-/// their time are never put together.
+/// How many tasks the next chunk has, learnt from how long those before it took. It begins with one: tasks
+/// that take their time are never put together.
 pub(crate) struct ChunkSize {
     tasks: Cell<usize>,
     largest: usize,

@@ -16,8 +16,8 @@ pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
 
 /// Tasks handed out one by one, and their results as they come.
 ///
-/// [`WorkersExt::dispatch`](crate::WorkersExt::dispatch) makes it, for callers that decide from results which task goes
-/// next. Dropping it drops the tasks that have not started; it doesn't wait for those that have.
+/// [`WorkersExt::dispatch`](crate::WorkersExt::dispatch) makes it, for callers that decide from results which
+/// task goes next. Dropping it drops the tasks that have not started; it doesn't wait for those that have.
 pub struct Dispatch<'p, T, W: Work<T>, P: Workers = Pool> {
     workers: &'p P,
     /// How a task is made ready for these workers.
@@ -78,8 +78,8 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
         self.outstanding
     }
 
-    /// Hands a task out and gives its index, counted from 0. Gives it back if as many are out as may be, or if the
-    /// workers' queue is full: then [`receive`](Self::receive) first.
+    /// Hands a task out and gives its index, counted from 0. Gives it back if as many are out as may be, or
+    /// if the workers' queue is full: then [`receive`](Self::receive) first.
     ///
     /// # Errors
     /// The task.
@@ -127,8 +127,8 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
         Some(answered)
     }
 
-    /// The wait ends: each task out has an `Answer`, which sends once whatever happens, and no worker waits for us. The
-    /// channel can't be closed, for we hold a mailbox.
+    /// The wait ends: each task out has an `Answer`, which sends once whatever happens, and no worker waits
+    /// for us. The channel can't be closed, for we hold a mailbox.
     fn wait(&mut self) -> Option<Answered<W::Output>> {
         // If the refused task is all that is out, nothing else would ever make room for it.
         self.flush(self.outstanding == 1);

@@ -5,8 +5,22 @@ use std::time::Duration;
 use crate::Error;
 use crate::answer::{Answered, Answers, NoAnswer};
 
-/// A task that was handed out by [`submit`](crate::WorkersExt::submit). Dropping it forgets the result; the task
-/// runs all the same.
+/// A task that was handed out by [`submit`](crate::WorkersExt::submit).
+///
+/// Dropping it forgets the result; the task runs all the same.
+///
+/// ```
+/// use std::time::Duration;
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// let pool = Pool::threads(1)?;
+/// let handle = pool.submit(|| 6 * 7);
+/// match handle.wait_timeout(Duration::from_secs(60)) {
+///     Ok(result) => assert_eq!(result?, 42),
+///     Err(_still_running) => panic!("a minute for a product"),
+/// }
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "the result of the task, or its error, is in here"]
 pub struct Handle<R> {

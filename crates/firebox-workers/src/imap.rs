@@ -12,9 +12,20 @@ use crate::workers::Workers;
 
 /// Results in the order of their tasks: what [`imap`](crate::WorkersExt::imap) returns.
 ///
-/// Pulling a result hands out the next tasks, up to the stream's bound. A failed task is an `Err` in its place, and
-/// the stream goes on after it. Dropping the stream drops the tasks that have not started; it doesn't wait for
-/// those that have.
+/// Pulling a result hands out the next tasks, up to the stream's bound. A failed task is an `Err` in its
+/// place, and the stream goes on after it. Dropping the stream drops the tasks that have not started; it
+/// doesn't wait for those that have.
+///
+/// ```
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// let pool = Pool::threads(2)?;
+/// // The tasks have no end: at most four are ahead of the consumer.
+/// let squares = pool.imap(|x: u64| x * x, 0.., 4);
+/// let sum: u64 = squares.take(4).map(Result::unwrap).sum();
+/// assert_eq!(sum, 0 + 1 + 4 + 9);
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
 pub struct Imap<'p, T, W: Work<T>, I, P: Workers = Pool> {
     tasks: Fuse<I>,
     dispatch: Dispatch<'p, T, W, P>,
@@ -95,6 +106,16 @@ where
 /// Results as they come, each with the index of its task.
 ///
 /// [`imap_unordered`](crate::WorkersExt::imap_unordered) returns it. In all else it is as [`Imap`].
+///
+/// ```
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// let (pool, words) = (Pool::threads(2)?, ["fire", "box"]);
+/// for (task, length) in pool.imap_unordered(|word: &str| word.len(), words, 8) {
+///     assert_eq!(length?, words[task].len());
+/// }
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
 pub struct ImapUnordered<'p, T, W: Work<T>, I, P: Workers = Pool> {
     tasks: Fuse<I>,
     dispatch: Dispatch<'p, T, W, P>,

@@ -27,8 +27,9 @@ impl<T, W: Work<T>> Job<T, W> {
         Job { task, work, answer, limit }
     }
 
-    /// The time that the task may take, counted from its start: what [`Workers::limit`](crate::Workers::limit) said
-    /// to the task's stream. `None` for a task of [`submit`](crate::WorkersExt::submit).
+    /// The time that the task may take, counted from its start: what
+    /// [`Workers::limit`](crate::Workers::limit) said to the task's stream. `None` for a task of
+    /// [`submit`](crate::WorkersExt::submit).
     pub fn limit(&self) -> Option<Duration> {
         self.limit
     }
@@ -38,7 +39,8 @@ impl<T, W: Work<T>> Job<T, W> {
         (self.task, self.work, self.answer)
     }
 
-    /// Runs the task here, as this worker or as the caller, and answers. A panic of the task becomes its error.
+    /// Runs the task here, as this worker or as the caller, and answers. A panic of the task becomes its
+    /// error.
     ///
     /// A task that nobody waits for any more isn't begun.
     pub fn run(self, worker: Option<usize>) {
@@ -74,8 +76,8 @@ pub(crate) fn run<T, W: Work<T>>(
     index: usize,
     worker: Worker<'_>,
 ) -> Result<W::Output, Error> {
-    // Unwind safety: the task is consumed and nothing of it is seen again. What the work shares between its tasks
-    // is the work's own affair, as it is for every thread that panics beside others.
+    // Unwind safety: the task is consumed and nothing of it is seen again. What the work shares between its
+    // tasks is the work's own affair, as it is for every thread that panics beside others.
     catch_unwind(AssertUnwindSafe(|| work.run(task, worker))).map_err(|payload| {
         Error::from(ErrorKind::Panicked(panic_message(payload))).at_index(index).on_worker(worker.id())
     })

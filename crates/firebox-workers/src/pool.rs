@@ -19,7 +19,7 @@ use crate::seat::Seat;
 use crate::work::Work;
 use crate::workers::{Runs, Workers};
 
-/// A task on its way to a thread of a [`Pool`].
+/// A task on its way to a thread of a [`Pool`]: a closure that runs and answers it.
 pub struct ThreadParcel(Box<dyn FnOnce(&Seat) + Send>);
 
 /// Places in a pool's queue. A stream that finds it full waits for a worker to take something, so the
@@ -33,8 +33,18 @@ thread_local! {
 
 /// Worker threads and their queue. See the [crate's page](crate) for what it promises.
 ///
-/// Dropping the pool ends it: what still waits in the queue is answered as lost, what runs is finished, and every
-/// thread is joined. [`join`](Pool::join) finishes what waits, too.
+/// ```
+/// use std::time::Duration;
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// let pool = Pool::named("decode", 2)?.with_timeout(Duration::from_secs(10));
+/// let lengths = pool.map(|word: &str| word.len(), ["fire", "box"])?;
+/// assert_eq!((lengths, pool.workers()), (vec![4, 3], 2));
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
+///
+/// Dropping the pool ends it: what still waits in the queue is answered as lost, what runs is finished, and
+/// every thread is joined. [`join`](Pool::join) finishes what waits, too.
 pub struct Pool {
     id: u64,
     name: String,
@@ -95,15 +105,15 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Gives each task of a stream a time limit, counted from its start. A task that takes longer is answered with
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut); its thread, which nothing can stop, is left to itself,
-    /// and a new one takes its place.
+    /// Gives each task of a stream a time limit, counted from its start. A task that takes longer is answered
+    /// with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut); its thread, which nothing can stop, is left
+    /// to itself, and a new one takes its place.
     ///
     /// A limit of zero gives up whatever is not done when somebody looks; one beyond all time is none.
     ///
     /// Limits are watched while a result of any of the pool's streams is waited for, and while the pool ends.
-    /// Without workers they aren't, and tasks of [`submit`](crate::WorkersExt::submit) have none: their handle can be waited for
-    /// with a limit of its own.
+    /// Without workers they aren't, and tasks of [`submit`](crate::WorkersExt::submit) have none: their
+    /// handle can be waited for with a limit of its own.
     pub fn with_timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -139,8 +149,8 @@ impl Pool {
         self.limit
     }
 
-    /// How long to wait before some task can be too late; `None` if tasks have no limit. A task that has not begun
-    /// yet has all of its limit.
+    /// How long to wait before some task can be too late; `None` if tasks have no limit. A task that has not
+    /// begun yet has all of its limit.
     fn until_overdue(&self) -> Option<Duration> {
         let limit = self.limit?;
         let first = self.places().iter().filter_map(|place| place.seat.deadline()).min();
@@ -153,8 +163,8 @@ impl Pool {
 
     /// Answers for the tasks that are too late, and gives their places to new threads.
     ///
-    /// An old thread ends when its task does. If the system has no thread to give, the old one keeps its place and
-    /// comes back when its task ends.
+    /// An old thread ends when its task does. If the system has no thread to give, the old one keeps its
+    /// place and comes back when its task ends.
     fn give_up_overdue(&self) {
         let now = Instant::now();
         for place in &mut *self.places() {
@@ -176,11 +186,12 @@ impl Pool {
         self.workers.load(Ordering::Relaxed)
     }
 
-    /// Adds threads until there are `workers` of them. It never takes one away, and a pool without workers stays one.
+    /// Adds threads until there are `workers` of them. It never takes one away, and a pool without workers
+    /// stays one.
     ///
     /// # Errors
-    /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give. Those that it gave
-    /// stay. [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
+    /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give. Those that it
+    /// gave stay. [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
     pub fn grow(&self, workers: usize) -> Result<(), Error> {
         check(workers)?;
         if self.queue.is_none() {

@@ -8,8 +8,8 @@ use crate::answer::GiveUp;
 
 /// A thread's seat: which worker it is, for how long, and which task with a time limit it runs.
 ///
-/// Whoever takes the running task out of its seat has the duty to answer it: the worker when the task ends, or
-/// anybody who waits for something of the pool and finds that the task is too late.
+/// Whoever takes the running task out of its seat has the duty to answer it: the worker when the task ends,
+/// or anybody who waits for something of the pool and finds that the task is too late.
 pub(crate) struct Seat {
     worker: usize,
     /// Cleared when another thread takes the worker's place: then this one ends after its task.

@@ -27,8 +27,8 @@ impl<'t> Worker<'t> {
         self.id
     }
 
-    /// Says that the task gets on: its [time limit](crate::Pool::with_timeout) begins anew. `false` if nobody waits
-    /// for its result any more, so that it may as well stop.
+    /// Says that the task gets on: its [time limit](crate::Pool::with_timeout) begins anew. `false` if nobody
+    /// waits for its result any more, so that it may as well stop.
     pub fn progress(self) -> bool {
         self.progress.is_none_or(|progress| progress())
     }
@@ -45,6 +45,26 @@ impl fmt::Debug for Worker<'_> {
 /// Every `Fn(T) -> R` is one. Implement the trait on a type of your own where the work needs to know
 /// its worker, or where it carries state that all workers share. The task is a plain value: make it
 /// serialisable and the same work can be done by another process.
+///
+/// ```
+/// use firebox_workers::{Pool, Work, Worker, WorkersExt as _};
+///
+/// /// Lines of text, counted in steps, between which a time limit begins anew.
+/// struct CountLines;
+///
+/// impl Work<Vec<String>> for CountLines {
+///     type Output = usize;
+///
+///     fn run(&self, texts: Vec<String>, worker: Worker<'_>) -> usize {
+///         texts.iter().take_while(|_| worker.progress()).map(|text| text.lines().count()).sum()
+///     }
+/// }
+///
+/// let pool = Pool::threads(1)?;
+/// let lines = pool.map(CountLines, [vec!["fire\nbox".to_owned(), "crate".to_owned()]])?;
+/// assert_eq!(lines, [3]);
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
 pub trait Work<T>: Send + Sync + 'static {
     /// What a task results in.
     type Output: Send + 'static;

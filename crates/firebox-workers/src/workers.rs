@@ -1,21 +1,22 @@
 //! What a kind of workers has to do: the trait to implement.
 
-use crate::Error;
+use std::time::Duration;
+
 use crate::answer::{Answered, Answers};
 use crate::chunk::Chunked;
+use crate::error::Error;
 use crate::job::Job;
 use crate::work::Work;
-use std::time::Duration;
 
 /// Workers that take tasks and answer them: what a kind of pool implements.
 ///
-/// It is about tasks on their way, one at a time, and about nothing else. Order, bounds, chunks of small tasks, running
-/// in the caller and the end of streams are [`WorkersExt`](crate::WorkersExt)'s, which every implementor gets. Which
-/// tasks the workers can run is for [`Runs`] to say.
+/// It is about tasks on their way, one at a time, and about nothing else. Order, bounds, chunks of small
+/// tasks, running in the caller and the end of streams are [`WorkersExt`](crate::WorkersExt)'s, which every
+/// implementor gets. Which tasks the workers can run is for [`Runs`] to say.
 ///
-/// What an implementor owes: a parcel that was taken is answered once, whatever happens, and so it is if the pool
-/// ends. A [`Job`] and an [`Answer`](crate::Answer) do that by themselves as long as nobody leaks them. Workers never wait for whoever
-/// asks for results.
+/// An implementor owes this: a parcel that was taken is answered once, whatever happens, also at the pool's
+/// end. A [`Job`] and an [`Answer`](crate::Answer) do that by themselves, unless somebody leaks them. And
+/// workers never wait for those who ask for results.
 ///
 /// # A pool of one's own
 ///
@@ -90,8 +91,8 @@ pub trait Workers: Sync {
 
     /// The number of workers that tasks of the calling thread may wait for.
     ///
-    /// It is 0 without workers, and in a worker that uses its own pool, which must not wait for itself: then tasks
-    /// run in the caller.
+    /// It is 0 without workers, and in a worker that uses its own pool, which must not wait for itself: then
+    /// tasks run in the caller.
     fn capacity(&self) -> usize;
 
     /// Queues a task, or gives it back if there is no room now.
@@ -105,8 +106,8 @@ pub trait Workers: Sync {
 
     /// Waits for the next answer of a stream, which has tasks out.
     ///
-    /// Workers that must be looked after, for tasks that are too late or workers that died, are looked after in here,
-    /// all of them: what this stream waits for may be the task of another.
+    /// Workers that must be looked after, for tasks that are too late or workers that died, are looked after
+    /// in here, all of them: what this stream waits for may be the task of another.
     fn receive<R: Send + 'static>(&self, answers: &Answers<R>) -> Option<Answered<R>> {
         answers.wait(None)
     }
@@ -116,7 +117,8 @@ pub trait Workers: Sync {
         None
     }
 
-    /// Adds workers until there are so many of them. It never takes one away, and a pool without workers stays one.
+    /// Adds workers until there are so many of them. It never takes one away, and a pool without workers
+    /// stays one.
     ///
     /// # Errors
     /// If there are no more to be had. Those that were added stay.
@@ -131,12 +133,8 @@ pub trait Workers: Sync {
 
 /// Workers that can run this work on these tasks.
 ///
-/// Threads run any work on tasks that are [`Send`]; workers in other processes want tasks that are data, and work that
-/// is known there.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot run `{W}` on tasks of type `{T}`",
-    label = "these workers cannot run that"
-)]
+/// Threads run any work on tasks that are [`Send`]; workers in other processes want tasks that are data, and
+/// work that is known there.
 pub trait Runs<T, W: Work<T>>: Workers {
     /// Makes a task ready to be sent.
     fn pack(&self, job: Job<T, W>) -> Self::Parcel;

@@ -24,8 +24,8 @@ const MOST_CHUNKS: usize = 1024;
 pub trait WorkersExt: Workers {
     /// All results, in the order of the tasks.
     ///
-    /// Small tasks are handed out in chunks, so that millions of them are no burden; they must not wait for each
-    /// other.
+    /// Small tasks are handed out in chunks, so that millions of them are no burden; they must not wait for
+    /// each other.
     ///
     /// ```
     /// use firebox_workers::{Pool, WorkersExt as _};
@@ -49,8 +49,8 @@ pub trait WorkersExt: Workers {
     /// Like [`map`](Self::map) for work that can fail.
     ///
     /// # Errors
-    /// The first error in the order of the tasks ends the call, as an [`Error`] that says which task it was and keeps
-    /// the cause as its source.
+    /// The first error in the order of the tasks ends the call, as an [`Error`] that says which task it was
+    /// and keeps the cause as its source.
     fn try_map<T, W, I, R, E>(&self, work: W, tasks: I) -> Result<Vec<R>, Error>
     where
         Self: Runs<T, W> + Sized,
@@ -67,8 +67,8 @@ pub trait WorkersExt: Workers {
 
     /// A lazy stream of results in the order of the tasks.
     ///
-    /// At most `in_flight` (from 1 to 65,536) of them are handed out and not yet consumed. Tasks start as soon as the
-    /// stream is made.
+    /// At most `in_flight` (from 1 to 65,536) of them are handed out and not yet consumed. Tasks start as
+    /// soon as the stream is made.
     fn imap<T, W, I>(&self, work: W, tasks: I, in_flight: usize) -> Imap<'_, T, W, I::IntoIter, Self>
     where
         Self: Runs<T, W> + Sized,
@@ -108,7 +108,8 @@ pub trait WorkersExt: Workers {
         ImapUnordered::new(self.dispatch(Arc::new(work), in_flight), tasks.into_iter())
     }
 
-    /// Tasks that the caller hands out one by one, at most `in_flight` (from 1 to 65,536) of them at the same time.
+    /// Tasks that the caller hands out one by one, at most `in_flight` (from 1 to 65,536) of them at the same
+    /// time.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -138,8 +139,8 @@ pub trait WorkersExt: Workers {
 
     /// Hands out one task, whose result can be asked for later.
     ///
-    /// It waits for a place in the queue if that is full. Without workers, and in one of the pool's own, the task
-    /// runs here and now.
+    /// It waits for a place in the queue if that is full. Without workers, and in one of the pool's own, the
+    /// task runs here and now.
     ///
     /// ```
     /// use firebox_workers::{Pool, WorkersExt as _};

@@ -1,8 +1,8 @@
 //! Workers that only bytes reach, under the suite that every kind of workers passes.
 //!
-//! They are a model of workers in other processes: a task goes over as bytes, with the name of its work, and a result
-//! comes back as bytes. The caller's side keeps the duty to answer. That they need nothing but what the crate makes
-//! public shows that the traits carry them.
+//! They are a model of workers in other processes: a task goes over as bytes, with the name of its work, and
+//! a result comes back as bytes. The caller's side keeps the duty to answer. That they need nothing but what
+//! the crate makes public shows that the traits carry them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};

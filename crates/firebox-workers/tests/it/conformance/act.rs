@@ -34,7 +34,8 @@ pub(crate) enum Act {
         name: u64,
         marks: usize,
     },
-    /// Takes so many steps, and tells of each if `told`. Results in the steps after which somebody still waited.
+    /// Takes so many steps, and tells of each if `told`. Results in the steps after which somebody still
+    /// waited.
     Step {
         steps: u64,
         each: Duration,

@@ -70,7 +70,8 @@ pub(crate) fn a_submitted_task_runs_although_its_handle_is_dropped<S: Subject>(w
     stage.wait_for_marks(1);
 }
 
-/// Workers that are all held up at gate 0, ten tasks that wait for them, and the stage where those leave marks.
+/// Workers that are all held up at gate 0, ten tasks that wait for them, and the stage where those leave
+/// marks.
 fn held_up<S: Subject>(workers: usize) -> (S::Workers, Stage, Vec<Handle<Played>>) {
     let (pool, stage) = (S::new(workers), Stage::new());
     for name in 0..workers as u64 {

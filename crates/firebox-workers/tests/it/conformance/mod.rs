@@ -1,12 +1,12 @@
 //! One suite of behaviors for every kind of workers.
 //!
-//! A kind of workers is a [`Subject`]: how they are made, and how they end. `conformance!(Subject, 2)` makes a test of
-//! every behavior that two workers have; a program without the test harness gives the lists (`behaviors!` and its
-//! like) a macro of its own.
+//! A kind of workers is a [`Subject`]: how they are made, and how they end. `conformance!(Subject, 2)` makes
+//! a test of every behavior that two workers have; a program without the test harness gives the lists
+//! (`behaviors!` and its like) a macro of its own.
 //!
-//! Nothing here is a closure over something of the test: tasks are plain data ([`Act`]), work is named by its type,
-//! and what a test holds up, opens or counts are files in a folder ([`Stage`]). So the suite is the same for workers
-//! that share no memory with it.
+//! Nothing here is a closure over something of the test: tasks are plain data ([`Act`]), work is named by its
+//! type, and what a test holds up, opens or counts are files in a folder ([`Stage`]). So the suite is the
+//! same for workers that share no memory with it.
 
 pub(crate) mod act;
 pub(crate) mod answers;
