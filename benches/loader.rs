@@ -24,7 +24,7 @@ use firebox::data::idx::{LabelledImage, LabelledImages};
 use firebox::data::{
     BatchSampler, Bucketed, Exact, Loader, Sampler, Scalar, Shuffled, WeightedOnce, fashion_mnist,
 };
-use firebox::workers::Pool;
+use firebox::workers::{Pool, WorkersExt as _};
 use rayon::prelude::*;
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Bool, Device, Float, Int, Tensor, TensorData};
 
-use firebox_workers::{Dispatch, Pool};
+use firebox_workers::{Dispatch, Pool, WorkersExt as _};
 
 use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::{Collate, Stacked};

@@ -1,97 +1,92 @@
 //! Many small tasks as few larger ones.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use firebox_core::panic_message;
 
 use crate::work::{Work, Worker};
 
-/// How long a chunk should take: long beside what it costs to hand one out (about a microsecond), short beside the
-/// whole of any work worth a pool.
+/// How long a chunk should take: long beside what it costs to hand one out (about a microsecond), short
+/// beside the whole of any work worth a pool.
 const TARGET: Duration = Duration::from_micros(200);
 
-/// The most tasks in a chunk. Should cheap tasks be followed by dear ones, one worker is stuck with so many of them
-/// before the next size is learnt.
+/// The most tasks in a chunk. Should cheap tasks be followed by dear ones, one worker is stuck with so many
+/// of them before the next size is learnt.
 const LARGEST: usize = 256;
 
-/// How many tasks the next chunk has, learnt from how long those before it took. It begins with one: tasks that take
-/// their time are never put together.
+/// How many tasks the next chunk has, learnt from how long those before it took. It begins with one: tasks
+/// that take their time are never put together.
 pub(crate) struct ChunkSize {
-    tasks: AtomicUsize,
+    tasks: Cell<usize>,
     largest: usize,
 }
 
 impl ChunkSize {
-    pub(crate) fn adaptive() -> Arc<Self> {
-        Arc::new(ChunkSize { tasks: AtomicUsize::new(1), largest: LARGEST })
+    pub(crate) fn adaptive() -> Self {
+        ChunkSize { tasks: Cell::new(1), largest: LARGEST }
     }
 
     /// Always one task: for tasks with a time limit of their own.
-    pub(crate) fn one() -> Arc<Self> {
-        Arc::new(ChunkSize { tasks: AtomicUsize::new(1), largest: 1 })
+    pub(crate) fn one() -> Self {
+        ChunkSize { tasks: Cell::new(1), largest: 1 }
     }
 
-    fn next(&self) -> usize {
-        self.tasks.load(Ordering::Relaxed)
-    }
-
-    fn learn(&self, tasks: usize, took: Duration) {
-        let a_task = took.as_secs_f64() / tasks as f64;
+    pub(crate) fn learn<R>(&self, chunk: &ChunkResult<R>) {
+        let tasks = chunk.results.len().max(1);
+        let a_task = chunk.took.as_secs_f64() / tasks as f64;
         let ideal = (TARGET.as_secs_f64() / a_task.max(1e-9)) as usize;
         // One lucky measurement should not decide: four times as many at most.
-        self.tasks.store(ideal.min(tasks * 4).clamp(1, self.largest), Ordering::Relaxed);
+        self.tasks.set(ideal.min(tasks * 4).clamp(1, self.largest));
     }
 }
 
 /// Tasks in chunks.
-pub(crate) struct Chunks<I> {
+pub(crate) struct Chunks<'s, I> {
     pub(crate) tasks: I,
-    pub(crate) size: Arc<ChunkSize>,
+    pub(crate) size: &'s ChunkSize,
 }
 
-impl<I: Iterator> Iterator for Chunks<I> {
+impl<I: Iterator> Iterator for Chunks<'_, I> {
     type Item = Vec<I::Item>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let chunk: Vec<_> = self.tasks.by_ref().take(self.size.next()).collect();
+        let chunk: Vec<_> = self.tasks.by_ref().take(self.size.tasks.get()).collect();
         (!chunk.is_empty()).then_some(chunk)
     }
 }
 
-/// What became of a chunk.
-pub(crate) struct Ran<R> {
-    /// The results of its tasks in their order, up to one that panicked.
-    pub(crate) results: Vec<R>,
+/// The results of a chunk of tasks.
+pub struct ChunkResult<R> {
+    /// The results in the order of the tasks, up to one that panicked.
+    pub results: Vec<R>,
     /// The message of that panic.
-    pub(crate) panicked: Option<String>,
+    pub panicked: Option<String>,
+    /// How long the chunk took, from which the size of the next ones is learnt.
+    pub took: Duration,
 }
 
-/// Work on chunks of tasks.
-pub(crate) struct Chunked<W> {
-    pub(crate) work: W,
-    pub(crate) size: Arc<ChunkSize>,
-}
+/// Work on chunks of tasks, one after the other: what [`map`](crate::WorkersExt::map) hands out.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunked<W>(pub W);
 
 impl<T, W: Work<T>> Work<Vec<T>> for Chunked<W> {
-    type Output = Ran<W::Output>;
+    type Output = ChunkResult<W::Output>;
 
-    fn run(&self, chunk: Vec<T>, worker: Worker) -> Ran<W::Output> {
-        let (begun, tasks) = (Instant::now(), chunk.len());
-        let mut ran = Ran { results: Vec::with_capacity(tasks), panicked: None };
+    fn run(&self, chunk: Vec<T>, worker: Worker<'_>) -> ChunkResult<W::Output> {
+        let begun = Instant::now();
+        let (mut results, mut panicked) = (Vec::with_capacity(chunk.len()), None);
         for task in chunk {
             // Unwind safety: as for a task on its own.
-            match catch_unwind(AssertUnwindSafe(|| self.work.run(task, worker))) {
-                Ok(result) => ran.results.push(result),
+            match catch_unwind(AssertUnwindSafe(|| self.0.run(task, worker))) {
+                Ok(result) => results.push(result),
                 Err(payload) => {
-                    ran.panicked = Some(panic_message(payload));
+                    panicked = Some(panic_message(payload));
                     break;
                 }
             }
         }
-        self.size.learn(tasks, begun.elapsed());
-        ran
+        ChunkResult { results, panicked, took: begun.elapsed() }
     }
 }

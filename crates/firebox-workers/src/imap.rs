@@ -6,32 +6,42 @@ use std::iter::Fuse;
 use crate::Error;
 use crate::answer::Answered;
 use crate::dispatch::Dispatch;
+use crate::pool::Pool;
 use crate::work::Work;
+use crate::workers::Workers;
 
-/// Results in the order of their tasks: what [`Pool::imap`](crate::Pool::imap) returns.
+/// Results in the order of their tasks: what [`imap`](crate::WorkersExt::imap) returns.
 ///
-/// Pulling a result hands out the next tasks, up to the stream's bound. A failed task is an `Err` in its place, and
-/// the stream goes on behind it. Dropping the stream drops the tasks that have not started; it doesn't wait for
-/// those that have.
-pub struct Imap<'p, T, W: Work<T>, I> {
+/// Pulling a result hands out the next tasks, up to the stream's bound. A failed task is an `Err` in its
+/// place, and the stream goes on after it. Dropping the stream drops the tasks that have not started; it
+/// doesn't wait for those that have.
+///
+/// ```
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// let pool = Pool::threads(2)?;
+/// // The tasks have no end: at most four are ahead of the consumer.
+/// let squares = pool.imap(|x: u64| x * x, 0.., 4);
+/// let sum: u64 = squares.take(4).map(Result::unwrap).sum();
+/// assert_eq!(sum, 0 + 1 + 4 + 9);
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
+pub struct Imap<'p, T, W: Work<T>, I, P: Workers = Pool> {
     tasks: Fuse<I>,
-    dispatch: Dispatch<'p, T, W>,
+    dispatch: Dispatch<'p, T, W, P>,
     /// The answers of the tasks `consumed .. consumed + window.len()`; `None` where still to come.
     window: VecDeque<Option<Answered<W::Output>>>,
     consumed: usize,
-    /// The most that the window may hold.
-    in_flight: usize,
 }
 
-impl<'p, T, W, I> Imap<'p, T, W, I>
+impl<'p, T, W, I, P> Imap<'p, T, W, I, P>
 where
-    T: Send + 'static,
     W: Work<T>,
+    P: Workers,
     I: Iterator<Item = T>,
 {
-    pub(crate) fn new(dispatch: Dispatch<'p, T, W>, tasks: I, in_flight: usize) -> Self {
-        let (tasks, window) = (tasks.fuse(), VecDeque::new());
-        let mut stream = Imap { tasks, dispatch, window, consumed: 0, in_flight: in_flight.max(1) };
+    pub(crate) fn new(dispatch: Dispatch<'p, T, W, P>, tasks: I) -> Self {
+        let mut stream = Imap { tasks: tasks.fuse(), dispatch, window: VecDeque::new(), consumed: 0 };
         stream.hand_out();
         stream
     }
@@ -63,7 +73,10 @@ where
 
     fn hand_out(&mut self) {
         // A result that waits for its turn in the window counts, too.
-        while !self.dispatch.inline && self.window.len() < self.in_flight && self.dispatch.has_room() {
+        while !self.dispatch.inline
+            && self.window.len() < self.dispatch.in_flight()
+            && self.dispatch.has_room()
+        {
             let Some(task) = self.tasks.next() else { return };
             let _ = self.dispatch.send(task);
             self.window.push_back(None);
@@ -71,10 +84,10 @@ where
     }
 }
 
-impl<T, W, I> Iterator for Imap<'_, T, W, I>
+impl<T, W, I, P> Iterator for Imap<'_, T, W, I, P>
 where
-    T: Send + 'static,
     W: Work<T>,
+    P: Workers,
     I: Iterator<Item = T>,
 {
     type Item = Result<W::Output, Error>;
@@ -90,21 +103,31 @@ where
     }
 }
 
-/// Results as they come, each with the index of its task: what [`Pool::imap_unordered`](crate::Pool::imap_unordered) returns.
+/// Results as they come, each with the index of its task.
 ///
-/// In all else it is as [`Imap`].
-pub struct ImapUnordered<'p, T, W: Work<T>, I> {
+/// [`imap_unordered`](crate::WorkersExt::imap_unordered) returns it. In all else it is as [`Imap`].
+///
+/// ```
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// let (pool, words) = (Pool::threads(2)?, ["fire", "box"]);
+/// for (task, length) in pool.imap_unordered(|word: &str| word.len(), words, 8) {
+///     assert_eq!(length?, words[task].len());
+/// }
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
+pub struct ImapUnordered<'p, T, W: Work<T>, I, P: Workers = Pool> {
     tasks: Fuse<I>,
-    dispatch: Dispatch<'p, T, W>,
+    dispatch: Dispatch<'p, T, W, P>,
 }
 
-impl<'p, T, W, I> ImapUnordered<'p, T, W, I>
+impl<'p, T, W, I, P> ImapUnordered<'p, T, W, I, P>
 where
-    T: Send + 'static,
     W: Work<T>,
+    P: Workers,
     I: Iterator<Item = T>,
 {
-    pub(crate) fn new(dispatch: Dispatch<'p, T, W>, tasks: I) -> Self {
+    pub(crate) fn new(dispatch: Dispatch<'p, T, W, P>, tasks: I) -> Self {
         let mut stream = ImapUnordered { tasks: tasks.fuse(), dispatch };
         stream.hand_out();
         stream
@@ -118,10 +141,10 @@ where
     }
 }
 
-impl<T, W, I> Iterator for ImapUnordered<'_, T, W, I>
+impl<T, W, I, P> Iterator for ImapUnordered<'_, T, W, I, P>
 where
-    T: Send + 'static,
     W: Work<T>,
+    P: Workers,
     I: Iterator<Item = T>,
 {
     type Item = (usize, Result<W::Output, Error>);

@@ -1,10 +1,10 @@
-//! Pools of worker threads: ordered, bounded, and never silent about a task that failed.
+//! Workers that take tasks: ordered, bounded, and never silent about a task that failed.
 //!
-//! A [`Pool`] owns a fixed number of named threads and runs tasks on them. It gives what Python
-//! programmers know from `multiprocessing.Pool`:
+//! A [`Pool`] owns named threads and runs tasks on them. [`WorkersExt`] gives it what Python programmers know
+//! from `multiprocessing.Pool`:
 //!
 //! ```
-//! use firebox_workers::Pool;
+//! use firebox_workers::{Pool, WorkersExt as _};
 //!
 //! let pool = Pool::threads(4)?;
 //! let squares = pool.map(|x: u64| x * x, 0..5)?;
@@ -23,8 +23,8 @@
 //!   also when it panics and also when it is dropped unrun: then the answer is an [`Error`] that names
 //!   the task's index and, if there was one, the worker. A missing answer is impossible by
 //!   construction, so the end of a stream always means the end of its tasks.
-//! * **Order.** [`Pool::map`], [`Pool::try_map`] and [`Pool::imap`] give results in the order of the
-//!   tasks, whichever worker finished first.
+//! * **Order.** [`map`](WorkersExt::map), [`try_map`](WorkersExt::try_map) and [`imap`](WorkersExt::imap)
+//!   give results in the order of the tasks, whichever worker finished first.
 //! * **Bounds.** A stream has at most `in_flight` tasks handed out and not yet consumed. A consumer
 //!   that stops pulling stops the workers.
 //! * **No deadlock.** A worker never waits for a consumer: the channel of answers has a place for every
@@ -35,24 +35,53 @@
 //!   thread replaced, while anyone waits for a result of the pool.
 //! * **Zero workers** is a valid pool: tasks run in the caller, when their result is asked for.
 //!
-//! A task is a value and what runs it is a [`Work`]: the two are separate, so that tasks which
-//! describe themselves by data alone can be sent to another process.
+//! # A trait to implement, a trait to use
+//!
+//! ```text
+//! map, try_map, imap, imap_unordered, submit      WorkersExt: for everyone, the same for all workers
+//!                    │
+//!                dispatch                         order, bounds, chunks, the caller's own turn
+//!                    │ Job: task, work, the duty to answer
+//!                  pack                           Runs<T, W>: what these workers can run
+//!                    │ Parcel: a closure, bytes
+//!           try_send · receive                    Workers: a queue there, answers back
+//! ```
+//!
+//! [`Workers`] is what a kind of workers has to do, and knows of one task at a time: it takes parcels, and
+//! sees to it that each is answered. A task is a value and what runs it is a [`Work`]. The two are separate,
+//! so that tasks which describe themselves by data alone can be sent to another process; [`Runs`] says which
+//! work and which tasks a kind of workers can take: threads any closure, others what can be written down.
+//! Everything else is written once, on top of the two, in [`WorkersExt`].
+//!
+//! That a kind of workers keeps the promises above is for one suite to say, `tests/it/conformance/`. Its
+//! tasks are data and its gates are files, so that threads and workers without shared memory can be put under
+//! it alike.
 
 #![forbid(unsafe_code)]
 
 mod answer;
+mod call;
 mod chunk;
 mod dispatch;
 mod error;
 mod handle;
 mod imap;
+mod job;
 mod pool;
-mod watch;
+mod seat;
 mod work;
+mod workers;
+mod workers_ext;
 
+pub use answer::{Answer, Answered, Answers};
+pub use call::{Call, Once};
+pub use chunk::{ChunkResult, Chunked};
 pub use dispatch::Dispatch;
 pub use error::{Error, ErrorKind};
 pub use handle::Handle;
 pub use imap::{Imap, ImapUnordered};
-pub use pool::Pool;
+pub use job::Job;
+pub use pool::{Pool, ThreadParcel};
 pub use work::{Work, Worker};
+pub use workers::{Runs, Workers};
+pub use workers_ext::WorkersExt;

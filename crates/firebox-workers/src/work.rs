@@ -1,36 +1,25 @@
 //! What runs a task, apart from the task itself.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The worker that runs a task, as the task sees it.
 #[derive(Clone, Copy)]
 pub struct Worker<'t> {
     id: Option<usize>,
-    /// Set once nobody waits for the task's stream any more.
-    cancelled: Option<&'t AtomicBool>,
-    /// The task's time limit, if it has one, and the task's index there.
-    clock: Option<(&'t dyn Clock, usize)>,
-}
-
-/// What a task can do about its time limit.
-pub(crate) trait Clock: Sync {
-    /// Begins a task's limit anew; `false` if the task was given up.
-    fn renew(&self, task: usize) -> bool;
+    /// Begins the task's time limit anew, and tells whether anybody waits for it.
+    progress: Option<&'t (dyn Fn() -> bool + Sync)>,
 }
 
 impl Worker<'static> {
     /// The thread that called the pool: a pool without workers runs its tasks there.
-    pub const CALLER: Worker<'static> = Worker { id: None, cancelled: None, clock: None };
+    pub const CALLER: Worker<'static> = Worker { id: None, progress: None };
 }
 
 impl<'t> Worker<'t> {
-    pub(crate) fn new(
-        id: usize,
-        cancelled: Option<&'t AtomicBool>,
-        clock: Option<(&'t dyn Clock, usize)>,
-    ) -> Self {
-        Worker { id: Some(id), cancelled, clock }
+    /// The worker `id`, and what it does to [tell of progress](Self::progress): for implementors of
+    /// [`Workers`](crate::Workers) that run tasks without a [`Job`](crate::Job).
+    pub fn new(id: usize, progress: &'t (dyn Fn() -> bool + Sync)) -> Self {
+        Worker { id: Some(id), progress: Some(progress) }
     }
 
     /// Which of the pool's workers this is, from 0, or `None` for the thread that called the pool.
@@ -38,11 +27,10 @@ impl<'t> Worker<'t> {
         self.id
     }
 
-    /// Says that the task gets on: its [time limit](crate::Pool::with_timeout) begins anew. `false` if nobody waits
-    /// for its result any more, so that it may as well stop.
+    /// Says that the task gets on: its [time limit](crate::Pool::with_timeout) begins anew. `false` if nobody
+    /// waits for its result any more, so that it may as well stop.
     pub fn progress(self) -> bool {
-        let cancelled = self.cancelled.is_some_and(|cancelled| cancelled.load(Ordering::Relaxed));
-        !cancelled && self.clock.is_none_or(|(clock, task)| clock.renew(task))
+        self.progress.is_none_or(|progress| progress())
     }
 }
 
@@ -57,6 +45,26 @@ impl fmt::Debug for Worker<'_> {
 /// Every `Fn(T) -> R` is one. Implement the trait on a type of your own where the work needs to know
 /// its worker, or where it carries state that all workers share. The task is a plain value: make it
 /// serialisable and the same work can be done by another process.
+///
+/// ```
+/// use firebox_workers::{Pool, Work, Worker, WorkersExt as _};
+///
+/// /// Lines of text, counted in steps, between which a time limit begins anew.
+/// struct CountLines;
+///
+/// impl Work<Vec<String>> for CountLines {
+///     type Output = usize;
+///
+///     fn run(&self, texts: Vec<String>, worker: Worker<'_>) -> usize {
+///         texts.iter().take_while(|_| worker.progress()).map(|text| text.lines().count()).sum()
+///     }
+/// }
+///
+/// let pool = Pool::threads(1)?;
+/// let lines = pool.map(CountLines, [vec!["fire\nbox".to_owned(), "crate".to_owned()]])?;
+/// assert_eq!(lines, [3]);
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
 pub trait Work<T>: Send + Sync + 'static {
     /// What a task results in.
     type Output: Send + 'static;

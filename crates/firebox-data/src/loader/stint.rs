@@ -120,7 +120,7 @@ fn thread_times() -> Option<[Duration; 2]> {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use firebox_workers::{Pool, Work};
+    use firebox_workers::{Pool, Work, WorkersExt as _};
 
     use super::*;
 

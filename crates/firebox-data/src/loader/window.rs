@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use firebox_workers::{Dispatch, Error as PoolError, ErrorKind as PoolErrorKind};
+use firebox_workers::{Dispatch, Error as PoolError, ErrorKind as PoolErrorKind, WorkersExt as _};
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use firebox_core::panic_message;
-use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker};
+use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, WorkersExt as _};
 
 use crate::dataset::{Records, Shards};
 use crate::error::{Error, ErrorKind};

@@ -1,14 +1,12 @@
 //! What handing tasks out one by one promises, how a pool grows, and how a task says that it gets on.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Dispatch, ErrorKind, Pool, Work, Worker};
+use firebox_workers::{Dispatch, ErrorKind, Pool, Work, Worker, WorkersExt as _};
 
 const WORKERS: [usize; 4] = [0, 1, 2, 5];
 

@@ -1,13 +1,11 @@
 //! What a pool promises: order, bounds, one answer a task, and errors that say where.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{ErrorKind, Handle, Pool, Work, Worker};
+use firebox_workers::{ErrorKind, Handle, Pool, Work, Worker, WorkersExt as _};
 
 const WORKERS: [usize; 4] = [0, 1, 2, 5];
 

@@ -1,0 +1,94 @@
+//! Tasks that must end in time.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use firebox_workers::{ErrorKind, WorkersExt as _};
+
+use super::{AGES, Act, Double, Play, Stage, Subject};
+
+const LIMIT: Duration = Duration::from_millis(300);
+
+pub(crate) fn a_task_past_its_limit_is_given_up_and_the_others_go_on<S: Subject>(workers: usize) {
+    let (pool, stage) = (S::with_limit(workers, Some(LIMIT)), Stage::new());
+    let act = |task| match task {
+        2 => Act::Wait { folder: stage.folder(), name: task, gate: 0 },
+        _ => Act::Echo(task),
+    };
+    let begun = Instant::now();
+    let results: Vec<_> = pool.imap(Play, (0..6).map(act), 3).collect();
+    assert!(begun.elapsed() >= LIMIT, "it had its time");
+    assert_eq!(results.len(), 6);
+    for (task, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(played) => assert!(played.value == task as u64 && task != 2),
+            Err(error) => {
+                assert_eq!((error.kind(), error.index()), (&ErrorKind::TimedOut(LIMIT), Some(2)));
+                assert!(task == 2 && error.worker().is_some_and(|worker| worker < workers));
+            }
+        }
+    }
+    let error = pool.map(Play, (0..6).map(act)).unwrap_err();
+    assert_eq!((error.kind(), error.index()), (&ErrorKind::TimedOut(LIMIT), Some(2)));
+}
+
+pub(crate) fn a_long_task_that_tells_of_its_progress_is_not_given_up<S: Subject>(workers: usize) {
+    let pool = S::with_limit(workers, Some(LIMIT));
+    let step = |told| Act::Step { steps: 8, each: LIMIT / 4, told };
+    let told = pool.imap(Play, [step(true)], 1).next().unwrap();
+    assert_eq!(told.unwrap().value, 8, "somebody waited at each step");
+    // The same task without a word is past its limit: else the above would show nothing.
+    let untold = pool.imap(Play, [step(false)], 1).next().unwrap();
+    assert_eq!(untold.unwrap_err().kind(), &ErrorKind::TimedOut(LIMIT));
+}
+
+pub(crate) fn a_task_that_hangs_holds_up_no_other_stream<S: Subject>(workers: usize) {
+    let (pool, stage) = (S::with_limit(workers, Some(LIMIT)), Stage::new());
+    let hang = |name| Act::Wait { folder: stage.folder(), name, gate: 0 };
+    let mut stuck = pool.imap(Play, (0..workers as u64).map(hang), workers);
+    stage.wait_for_marks(workers);
+    // All workers hang in the other stream's tasks, and nobody waits there.
+    let other: Vec<u64> = pool.imap(Double, 0..5, 2).map(Result::unwrap).collect();
+    assert_eq!(other, [0, 2, 4, 6, 8]);
+    assert!(matches!(stuck.next().unwrap().unwrap_err().kind(), ErrorKind::TimedOut(_)));
+}
+
+pub(crate) fn every_place_has_a_worker_after_tasks_were_given_up<S: Subject>(workers: usize) {
+    // Long enough that a task which meets the others at once never reaches it.
+    let limit = Duration::from_secs(1);
+    let (pool, stage) = (S::with_limit(workers, Some(limit)), Stage::new());
+    let mut dispatch = pool.dispatch(Arc::new(Play), 2 * workers);
+    for name in 0..workers as u64 {
+        let hang = Act::Wait { folder: stage.folder(), name, gate: 0 };
+        assert!(dispatch.send(hang).is_ok());
+    }
+    while let Some((_, result)) = dispatch.receive() {
+        assert_eq!(result.unwrap_err().kind(), &ErrorKind::TimedOut(limit));
+    }
+    let met = Stage::new();
+    for name in 0..workers as u64 {
+        let meet = Act::Meet { folder: met.folder(), name, marks: workers };
+        assert!(dispatch.send(meet).is_ok());
+    }
+    let mut ids: Vec<_> = std::iter::from_fn(|| dispatch.receive())
+        .map(|(_, played)| played.unwrap().worker.unwrap())
+        .collect();
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..workers));
+}
+
+pub(crate) fn an_end_waits_for_no_task_longer_than_its_limit<S: Subject>(workers: usize) {
+    for join in [false, true] {
+        let (pool, stage) = (S::with_limit(workers, Some(LIMIT)), Stage::new());
+        let hang = |name| Act::Wait { folder: stage.folder(), name, gate: 0 };
+        let mut dispatch = pool.dispatch(Arc::new(Play), workers);
+        (0..workers as u64).for_each(|name| assert!(dispatch.send(hang(name)).is_ok()));
+        stage.wait_for_marks(workers);
+        drop(dispatch);
+        let begun = Instant::now();
+        let ending = thread::spawn(move || if join { S::join(pool) } else { drop(pool) });
+        ending.join().unwrap();
+        assert!(begun.elapsed() < AGES, "the stage still holds up the tasks");
+    }
+}
