@@ -1,16 +1,13 @@
-//! A long sequence read in windows, each row of a batch going on where the batch before has left it.
+//! Batches of a long sequence, each row of which goes on where the batch before has left it.
 
 use std::ops::Range;
-use std::sync::Arc;
-
-use burn_dataset::{Dataset, DatasetError};
 
 use crate::batch_sampler::BatchSampler;
 use crate::error::{Error, ErrorKind};
 
-/// Batches for truncated back-propagation through time: the sequence is cut into as many stretches as a batch has rows,
-/// and batch t holds window t of every stretch.
+/// Batches for truncated back-propagation through time.
 ///
+/// The sequence is cut into as many stretches as a batch has rows, and batch t holds window t of every stretch.
 /// A model whose state is carried from batch to batch so reads each stretch from its beginning to its end. Where a window
 /// lies follows from (position) alone, with no table: every epoch is the same.
 ///
@@ -20,9 +17,9 @@ use crate::error::{Error, ErrorKind};
 /// for which the stretches would have to be of different lengths: [`left_out`](Self::left_out). If a stretch is not a
 /// multiple of the window, the windows of the last batch are shorter.
 ///
-/// Made by [`Windows::new`], which is the data set for it.
+/// Made by [`Windows::new`](crate::Windows::new), which is the data set for it; see there for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stretches {
+pub struct ContiguousBatches {
     tokens: usize,
     rows: usize,
     window: usize,
@@ -30,20 +27,20 @@ pub struct Stretches {
     length: usize,
 }
 
-impl Stretches {
-    fn new(tokens: usize, rows: usize, window: usize) -> Result<Self, Error> {
+impl ContiguousBatches {
+    pub(crate) fn new(tokens: usize, rows: usize, window: usize) -> Result<Self, Error> {
         let sound = |sound: bool, text: String| match sound {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Config, text)),
         };
-        sound(rows > 0, "rows of stretches: expected at least 1, got 0".to_owned())?;
-        sound(window > 0, "windows of stretches: expected at least 1 token, got 0".to_owned())?;
+        sound(rows > 0, "contiguous batches: expected at least 1 row, got 0".to_owned())?;
+        sound(window > 0, "contiguous batches: expected windows of at least 1 token, got 0".to_owned())?;
         let length = tokens.saturating_sub(1) / rows;
         sound(
             length > 0,
-            format!("stretches: expected more than {rows} tokens for as many rows, got {tokens}"),
+            format!("contiguous batches: expected more than {rows} tokens for as many rows, got {tokens}"),
         )?;
-        Ok(Stretches { tokens, rows, window, length })
+        Ok(ContiguousBatches { tokens, rows, window, length })
     }
 
     /// The rows of each batch.
@@ -67,7 +64,7 @@ impl Stretches {
     }
 
     /// The tokens of a window of the data set: row after row, the windows of each in their order.
-    fn tokens_of(&self, index: usize) -> Range<usize> {
+    pub(crate) fn tokens_of(&self, index: usize) -> Range<usize> {
         let (row, begun) = (index / self.windows(), index % self.windows() * self.window);
         let predictions = self.window.min(self.length - begun);
         let start = row * self.length + begun;
@@ -75,7 +72,7 @@ impl Stretches {
     }
 }
 
-impl BatchSampler for Stretches {
+impl BatchSampler for ContiguousBatches {
     fn batches(&self, _: u64) -> usize {
         self.windows()
     }
@@ -98,68 +95,14 @@ impl BatchSampler for Stretches {
             true => Ok(()),
             false => Err(Error::new(
                 ErrorKind::Config,
-                format!("stretches: expected {windows} windows, got {len}"),
+                format!("contiguous batches: expected {windows} windows, got {len}"),
             )),
         }
     }
 
+    /// As in the states of earlier releases.
     fn describe(&self) -> String {
         let Self { tokens, rows, window, .. } = self;
         format!("{rows} stretches of {tokens} tokens in windows of {window}")
-    }
-}
-
-/// The windows of a long sequence, as a data set for [`Stretches`]: each item is a window's tokens, and the one behind
-/// them.
-///
-/// ```
-/// use firebox_data::{Loader, Pad, Padded, Windows};
-///
-/// let windows = Windows::new((0..21i64).collect::<Vec<_>>(), 2, 4)?;
-/// let stretches = windows.stretches().clone();
-/// let loader = Loader::builder(windows)
-///     .batch_sampler(stretches)
-///     .build(Pad::with(0), |window: Vec<i64>, _, slot| Ok(slot.extend(window)))?;
-/// let batches: Vec<Padded<i64>> = loader.epoch(0).collect::<Result<_, _>>()?;
-/// assert_eq!(batches[0].values, [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]);
-/// assert_eq!(batches[1].values, [4, 5, 6, 7, 8, 14, 15, 16, 17, 18]);
-/// assert_eq!(batches[2].values, [8, 9, 10, 18, 19, 20]);
-/// # Ok::<(), firebox_data::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Windows<T> {
-    tokens: Arc<[T]>,
-    stretches: Stretches,
-}
-
-impl<T> Windows<T> {
-    /// The sequence in `rows` stretches, read in windows of `window` predictions.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] if one of them is 0, or there are not more tokens than rows.
-    pub fn new(tokens: impl Into<Arc<[T]>>, rows: usize, window: usize) -> Result<Self, Error> {
-        let tokens = tokens.into();
-        let stretches = Stretches::new(tokens.len(), rows, window)?;
-        Ok(Windows { tokens, stretches })
-    }
-
-    /// The batches to read it by.
-    pub fn stretches(&self) -> &Stretches {
-        &self.stretches
-    }
-}
-
-impl<T: Clone + Send + Sync> Dataset<Vec<T>> for Windows<T> {
-    fn get(&self, index: usize) -> Result<Vec<T>, DatasetError> {
-        let windows = self.len();
-        if index >= windows {
-            let text = format!("windows: expected an index below {windows}, got {index}");
-            return Err(DatasetError::new(Error::new(ErrorKind::Dataset, text)));
-        }
-        Ok(self.tokens[self.stretches.tokens_of(index)].to_vec())
-    }
-
-    fn len(&self) -> usize {
-        self.stretches.samples(0)
     }
 }
