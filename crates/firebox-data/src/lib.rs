@@ -61,13 +61,13 @@
 //!
 //! # What else is here
 //!
-//! Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
+//! A [`Dataset`] is anything with items by index. Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
 //! A long text is read in [`Windows`], by batches whose rows go on where the batch before has left them ([`ContiguousBatches`]);
 //! [`read_text`] reads it, and a [`Vocabulary`] makes numbers of its characters. [`idx`] reads the files of MNIST and its
 //! relatives, [`fashion_mnist`] one of them in particular, [`cmudict`] a dictionary of pronunciations.
 //! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device` makes a
-//! loader one of tensors, and `Loader::into_burn` one of Burn's own; nothing else in this crate knows a tensor
-//! framework.
+//! loader one of tensors, and `Loader::into_burn` one of Burn's own; Burn's data sets go in by `FromBurn` and come out by
+//! `IntoBurn`. Nothing else in this crate knows a tensor framework.
 
 mod batch_sampler;
 mod batches;

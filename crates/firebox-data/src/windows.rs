@@ -42,6 +42,11 @@ impl<T> Windows<T> {
         Ok(Windows { tokens, batches })
     }
 
+    /// The sequence.
+    pub fn tokens(&self) -> &[T] {
+        &self.tokens
+    }
+
     /// The batches to read it by.
     pub fn batches(&self) -> &ContiguousBatches {
         &self.batches

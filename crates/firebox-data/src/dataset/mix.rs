@@ -56,8 +56,8 @@ impl<D: Dataset> Mix<D> {
     pub fn new(parts: Vec<(D, usize)>, len: usize) -> Result<Self, Error> {
         let refuse = |text: String| Err(Error::new(ErrorKind::Config, text));
         for (place, (part, weight)) in parts.iter().enumerate() {
-            if part.is_empty() || *weight == 0 {
-                let items = part.len();
+            let items = part.len();
+            if items == 0 || *weight == 0 {
                 return refuse(format!(
                     "mix: expected items and a weight above 0 of part {place}, got {items} items and weight {weight}"
                 ));

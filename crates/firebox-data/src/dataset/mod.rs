@@ -11,7 +11,7 @@ mod function;
 mod lineage;
 mod lines;
 mod location;
-mod many;
+pub(crate) mod many;
 mod map;
 mod mix;
 mod pointer;
@@ -30,7 +30,6 @@ pub use function::{FromFn, from_fn};
 pub use lineage::Lineage;
 pub use lines::Lines;
 pub use location::Location;
-pub(crate) use many::answers;
 pub use map::Map;
 pub use mix::Mix;
 pub use shards::{Records, Shards};
@@ -104,6 +103,15 @@ use crate::error::BoxError;
 ///     }
 /// }
 /// # assert_eq!(Remote.get_many(&[3, 1])[1].as_deref().unwrap(), "1");
+/// ```
+///
+/// # Get an element of a vector
+/// Where the trait is in scope, `vec.get(index)` is the data set's; that of the slice is `vec[..].get(index)`:
+/// ```
+/// use firebox_data::Dataset;
+///
+/// let vec = vec![7];
+/// assert!(vec.get(1).is_err() && vec[..].get(1).is_none());
 /// ```
 pub trait Dataset: Send + Sync + 'static {
     /// What it consists of: any type of one's own.

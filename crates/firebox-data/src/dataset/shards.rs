@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::dataset::Fingerprint;
+
 /// The records of one shard, from some place on: what [`Shards::open`] returns.
 type Opened<R, E> = Result<Box<dyn Records<R, E>>, E>;
 
@@ -33,6 +35,11 @@ pub trait Shards: Send + Sync + 'static {
 
     /// What data it is, in words, for a saved position to be compared with.
     fn describe(&self) -> String;
+
+    /// The data in a few words, by which a resume notices that they are others.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::uncounted(self.describe())
+    }
 }
 
 /// Reads the records of a shard, one after the other.
