@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind};
+use firebox_core::{Purpose, derive_seed};
+
+use crate::error::{Error, ErrorKind, check};
 use crate::per_epoch::PerEpoch;
 use crate::permutation::Permutation;
 use crate::sampler::Sampler;
-use crate::seed::{Stream, derive_seed};
 
 /// An order of samples, cut into batches, for every epoch: a function of its arguments, as a [`Sampler`] is.
 pub trait BatchSampler: Send + Sync {
@@ -71,7 +72,7 @@ impl<S: Sampler> FixedSize<S> {
     /// Batches of `size`; a last one that is shorter is left out if `drop_last` says so.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the size is 0.
+    /// [`ErrorKind::OutOfRange`] if the size is 0.
     pub fn new(order: S, size: usize, drop_last: bool) -> Result<Self, Error> {
         check_size("batch size", size)?;
         Ok(FixedSize { order, size, drop_last })
@@ -166,7 +167,7 @@ impl<S: Sampler> Bucketed<S> {
     /// Batches of `size` samples, the last of a window shorter. Windows have 100 batches.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the size is 0 or there are 2³² positions or more.
+    /// [`ErrorKind::OutOfRange`] if the size is 0 or there are 2³² positions or more.
     pub fn by_length(
         order: S,
         lengths: impl Into<Arc<[u32]>>,
@@ -180,7 +181,7 @@ impl<S: Sampler> Bucketed<S> {
     /// Batches that hold at most `tokens` tokens once they are padded. Windows have 10,000 samples.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a sample alone is longer than that, or there are 2³² positions or more.
+    /// [`ErrorKind::Config`] if a sample alone is longer than that, [`ErrorKind::OutOfRange`] if there are 2³² positions or more.
     pub fn by_tokens(
         order: S,
         lengths: impl Into<Arc<[u32]>>,
@@ -199,20 +200,15 @@ impl<S: Sampler> Bucketed<S> {
     }
 
     fn new(order: S, lengths: Arc<[u32]>, cut: Cut, window: usize, seed: u64) -> Result<Self, Error> {
-        if u32::try_from(order.len()).is_err() || u32::try_from(lengths.len()).is_err() {
-            let text = format!(
-                "bucketing: expected fewer than 2³² positions, got {}",
-                order.len().max(lengths.len())
-            );
-            return Err(Error::new(ErrorKind::Config, text));
-        }
+        let positions = order.len().max(lengths.len());
+        check(u32::try_from(positions).is_ok(), "bucketing", "fewer than 2³² positions", positions)?;
         Ok(Bucketed { order, lengths, cut, window, seed, plans: PerEpoch::new() })
     }
 
     /// Another size of the windows, in samples. Larger windows pad less and mix less.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is 0.
+    /// [`ErrorKind::OutOfRange`] if it is 0.
     pub fn window(mut self, samples: usize) -> Result<Self, Error> {
         check_size("bucketing window", samples)?;
         self.window = samples;
@@ -259,7 +255,7 @@ impl<S: Sampler> Bucketed<S> {
                 }
             }
         }
-        let shuffle = Permutation::new(batches.len(), derive_seed(self.seed, Stream::Order, epoch, 1));
+        let shuffle = Permutation::new(batches.len(), derive_seed(self.seed, Purpose::Order, epoch, 1));
         let mut plan =
             Plan { samples: Vec::with_capacity(sorted.len()), ends: Vec::with_capacity(batches.len()) };
         for batch in 0..batches.len() {
@@ -318,15 +314,12 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
             Cut::Size(size) => format!("batches of {size}"),
             Cut::Tokens(tokens) => format!("batches of {tokens} tokens"),
         };
-        let lengths = crate::sampler::fingerprint(self.lengths.iter().map(|&length| u64::from(length)));
+        let lengths = firebox_core::fingerprint(self.lengths.iter().map(|&length| u64::from(length)));
         let (order, window, seed) = (self.order.describe(), self.window, self.seed);
         format!("{order}, {cut} by length (lengths {lengths:016x}, windows of {window}, seed {seed})")
     }
 }
 
 fn check_size(what: &str, size: usize) -> Result<(), Error> {
-    match size {
-        0 => Err(Error::new(ErrorKind::Config, format!("{what}: expected at least 1, got 0"))),
-        _ => Ok(()),
-    }
+    check(size > 0, what, "at least 1", size)
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::batch_sampler::BatchSampler;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, check};
 
 /// Batches for truncated back-propagation through time.
 ///
@@ -29,17 +29,11 @@ pub struct ContiguousBatches {
 
 impl ContiguousBatches {
     pub(crate) fn new(tokens: usize, rows: usize, window: usize) -> Result<Self, Error> {
-        let sound = |sound: bool, text: String| match sound {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Config, text)),
-        };
-        sound(rows > 0, "contiguous batches: expected at least 1 row, got 0".to_owned())?;
-        sound(window > 0, "contiguous batches: expected windows of at least 1 token, got 0".to_owned())?;
+        check(rows > 0, "contiguous batches", "at least 1 row", rows)?;
+        check(window > 0, "contiguous batches", "windows of at least 1 token", window)?;
         let length = tokens.saturating_sub(1) / rows;
-        sound(
-            length > 0,
-            format!("contiguous batches: expected more than {rows} tokens for as many rows, got {tokens}"),
-        )?;
+        let enough = format_args!("more than {rows} tokens for as many rows");
+        check(length > 0, "contiguous batches", enough, tokens)?;
         Ok(ContiguousBatches { tokens, rows, window, length })
     }
 

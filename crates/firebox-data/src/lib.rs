@@ -89,7 +89,6 @@ mod per_epoch;
 mod permutation;
 mod sample_set;
 mod sampler;
-mod seed;
 #[cfg(feature = "burn")]
 mod sequence_batch;
 mod sync;
@@ -114,6 +113,7 @@ pub use dataset::{FromBurn, IntoBurn};
 pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
 pub use exact::{Blank, Blanks, Exact};
+pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
 pub use loader::{
     Busy, Counted, Epoch, EpochReport, Incident, Indexed, Limit, Loader, LoaderBuilder, LoaderState, OnError,
     Remedy, Retry, Sharded, Slice, Stage, StreamEpoch, StreamLoader, StreamState, Task, Timeline, Verdict,
@@ -124,7 +124,6 @@ pub use sample_set::{Overlap, SampleSet};
 pub use sampler::{
     Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
-pub use seed::{SampleRng, StageKey, Stream, derive_seed};
 #[cfg(feature = "burn")]
 pub use sequence_batch::SequenceBatch;
 #[cfg(feature = "burn")]

@@ -75,16 +75,13 @@ impl Vocabulary {
     /// The numbers of a text's characters.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if one of them has none; it names the first.
+    /// [`ErrorKind::OutOfRange`] if one of them has none; it names the first.
     pub fn encode(&self, text: &str) -> Result<Vec<usize>, Error> {
         let number = |(place, character): (usize, char)| {
             self.0.binary_search(&character).map_err(|_| {
-                let text = format!(
-                    "character {}: expected one of the vocabulary's {}, got {character:?}",
-                    place + 1,
-                    self.len()
-                );
-                Error::new(ErrorKind::Config, text)
+                let expected = format_args!("one of the vocabulary's {}", self.len());
+                let got = format_args!("{character:?}");
+                Error::out_of_range(format_args!("character {}", place + 1), expected, got)
             })
         };
         text.chars().enumerate().map(number).collect()

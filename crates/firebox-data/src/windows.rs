@@ -35,7 +35,7 @@ impl<T> Windows<T> {
     /// The sequence in `rows` stretches, read in windows of `window` predictions.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if one of them is 0, or there are not more tokens than rows.
+    /// [`ErrorKind::OutOfRange`] if one of them is 0, or there are not more tokens than rows.
     pub fn new(tokens: impl Into<Arc<[T]>>, rows: usize, window: usize) -> Result<Self, Error> {
         let tokens = tokens.into();
         let batches = ContiguousBatches::new(tokens.len(), rows, window)?;

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_data::{
-    BoxError, Collate, Dataset, ErrorKind, Gather, Limit, Loader, OnError, Remedy, Retry, SampleRng, Sampler,
-    Scalar, Sequential, Slots, Stack, Stacked, StageKey, Stream, Values, derive_seed,
+    BoxError, Collate, Dataset, ErrorKind, Gather, Limit, Loader, OnError, Purpose, Remedy, Retry, SampleRng,
+    Sampler, Scalar, Sequential, Slots, Stack, Stacked, StageKey, Values, derive_seed,
 };
 
 const LEN: usize = 23;
@@ -284,7 +284,7 @@ fn a_fault_ends_the_epoch_and_names_its_sample_and_worker() {
             assert_eq!(samples(0, &epoch.next().unwrap().unwrap()), plan(batch), "{case}");
         }
         let error = epoch.next().unwrap().unwrap_err();
-        assert_eq!((error.kind(), error.index()), (fault.kind(), Some(bad)), "{case}: {error}");
+        assert_eq!((error.kind(), error.index()), (&fault.kind(), Some(bad)), "{case}: {error}");
         assert_eq!(error.worker().is_some(), threads.workers > 0, "{case}");
         assert!(error.worker().is_none_or(|worker| worker < loader.workers()), "{case}");
         let text = if what == What::Hang { "took longer than 400ms" } else { "bad sector" };
@@ -314,7 +314,7 @@ fn a_skipped_sample_takes_no_other_with_it() {
         assert_eq!(batches, (0..LEN.div_ceil(SIZE)).map(left).collect::<Vec<_>>(), "{case}");
         let [incident] = &epoch.report().incidents[..] else { panic!("{case}: one incident") };
         assert_eq!((incident.remedy, incident.error.index()), (Remedy::Skipped, Some(bad)), "{case}");
-        assert_eq!(incident.error.kind(), fault.kind(), "{case}");
+        assert_eq!(incident.error.kind(), &fault.kind(), "{case}");
         assert_eq!(incident.error.worker().is_some(), threads.workers > 0, "{case}");
         assert_eq!(epoch.state().faults, 1, "{case}");
         drop(epoch);
@@ -333,7 +333,7 @@ fn a_replaced_sample_leaves_its_batch_whole() {
         let batches: Vec<_> = epoch.by_ref().map(|batch| samples(0, &batch.unwrap())).collect();
         let [incident] = &epoch.report().incidents[..] else { panic!("{case}: one incident") };
         let Remedy::Replaced(instead) = incident.remedy else { panic!("{case}: {incident}") };
-        assert_eq!((incident.error.kind(), incident.error.index()), (fault.kind(), Some(bad)), "{case}");
+        assert_eq!((incident.error.kind(), incident.error.index()), (&fault.kind(), Some(bad)), "{case}");
         assert!(instead != bad && plan(bad / SIZE).contains(&instead), "{case}: {instead}");
         let filled = |batch| {
             let replace = |index| if index == bad { instead } else { index };
@@ -366,7 +366,7 @@ fn a_collation_that_fails_or_panics_ends_the_epoch_and_names_its_batch_and_worke
                         assert_eq!(samples(0, &epoch.next().unwrap().unwrap()), plan(batch));
                     }
                     let error = epoch.next().unwrap().unwrap_err();
-                    assert_eq!((error.kind(), error.index()), (ErrorKind::Collate, None));
+                    assert_eq!((error.kind(), error.index()), (&ErrorKind::Collate, None));
                     assert_eq!(error.worker().is_some(), threads.workers > 0);
                     let text = format!("collation of batch {} of epoch 0 failed: bad sector", bad / SIZE);
                     assert!(error.to_string().contains(&text), "{error}");
@@ -403,7 +403,7 @@ fn a_collation_that_hangs_is_an_error_of_its_batch_and_costs_no_sample() {
             Err(error) => error,
             Ok(batch) => panic!("{case}: delivered {:?}, {named:?}", samples(0, &batch)),
         };
-        assert_eq!(error.kind(), ErrorKind::TimedOut, "{case}: {error}");
+        assert_eq!(error.kind(), &ErrorKind::TimedOut, "{case}: {error}");
         assert!(error.worker().is_some(), "{case}: {error}");
         assert_eq!(error.index(), None, "{case}: no sample is to blame for {error}");
         assert!(error.to_string().contains(&format!("batch {} of epoch 0", bad / SIZE)), "{case}: {error}");
@@ -504,7 +504,7 @@ fn touch(function: &'static str, workers: usize) {
     assert_eq!(epoch.next().unwrap().unwrap().values, [0, 1, 2, 3]);
     let second = catch_unwind(AssertUnwindSafe(|| epoch.next().unwrap()));
     let Ok(Err(error)) = second else { panic!("a panic in `{function}` came through to the consumer") };
-    assert!([ErrorKind::Panic, ErrorKind::Collate].contains(&error.kind()), "{function}: {error}");
+    assert!([ErrorKind::Panic, ErrorKind::Collate].contains(error.kind()), "{function}: {error}");
     assert!(error.to_string().contains("touched"), "{function}: {error}");
     let named = error.index().is_some() || error.to_string().contains("batch 1 of epoch 0");
     assert!(named, "{function}: {error}");
@@ -656,7 +656,7 @@ fn a_batch_in_which_several_samples_hang_goes_without_them() {
         let loader = self::loader(&fault, OnError::Skip { at_most: Limit::Count(bad.len() - 1) }, *threads);
         let results: Vec<_> = loader.epoch(0).collect();
         let [Ok(first), Err(error)] = &results[..] else { panic!("{threads:?}: an error ends the epoch") };
-        assert_eq!((samples(0, first), error.kind()), (plan(0), ErrorKind::TimedOut), "{threads:?}");
+        assert_eq!((samples(0, first), error.kind()), (plan(0), &ErrorKind::TimedOut), "{threads:?}");
         assert!(bad.contains(&error.index().unwrap()), "{threads:?}: {error}");
     });
 }
@@ -822,7 +822,7 @@ fn a_batch_that_was_given_up_never_comes_half_made() {
         let mut epoch = loader.epoch(0);
         assert!(epoch.next().unwrap().unwrap().into_iter().eq(0..7));
         match epoch.next().unwrap() {
-            Err(error) => assert_eq!((error.kind(), error.index()), (ErrorKind::TimedOut, Some(7))),
+            Err(error) => assert_eq!((error.kind(), error.index()), (&ErrorKind::TimedOut, Some(7))),
             Ok(batch) => panic!("batch 1 was given up, and came as {batch:?}"),
         }
         helper.join().unwrap();
@@ -871,7 +871,7 @@ fn a_sample_that_hangs_in_anothers_place_is_found_out() {
         let incidents = &epoch.report().incidents;
         let named: Vec<_> =
             incidents.iter().map(|one| (one.error.index().unwrap(), one.error.kind())).collect();
-        assert_eq!(named, [(0, ErrorKind::Dataset), (1, ErrorKind::TimedOut)], "{case}");
+        assert_eq!(named, [(0, &ErrorKind::Dataset), (1, &ErrorKind::TimedOut)], "{case}");
         assert_eq!(epoch.next().unwrap().unwrap(), [3, 4, 5], "{case}");
     });
 }
@@ -961,7 +961,7 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
                 *slot = index;
                 row[..32].fill(index as u8);
                 let call = calls[index].fetch_add(1, Ordering::SeqCst);
-                let key = derive_seed(seed, Stream::Sample, call as u64, index as u64);
+                let key = derive_seed(seed, Purpose::Sample, call as u64, index as u64);
                 let mut dice = SampleRng::from_seed(key);
                 if dice.chance(0.1) {
                     thread::sleep(Duration::from_micros(10_000 + dice.below(20_000)));
@@ -987,12 +987,12 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
             if let Some(error) = failed {
                 // By chance all samples of a batch took too long, so that nothing was left to take their place; or a
                 // collation did, on a busy machine.
-                assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+                assert_eq!(error.kind(), &ErrorKind::TimedOut, "{error}");
                 assert!(error.index().is_none() || matches!(policy, OnError::Replace { .. }), "{error}");
                 continue;
             }
             for incident in &epoch.report().incidents {
-                assert_eq!(incident.error.kind(), ErrorKind::TimedOut);
+                assert_eq!(incident.error.kind(), &ErrorKind::TimedOut);
                 match incident.remedy {
                     Remedy::Skipped => delivered.push(incident.error.index().unwrap()),
                     Remedy::Replaced(instead) => {

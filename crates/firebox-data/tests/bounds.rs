@@ -324,7 +324,7 @@ fn no_data_is_an_epoch_of_no_batches() {
                 assert!(loader.resume(&state).unwrap().next().is_none());
                 let mut beyond = state;
                 beyond.batch = 1;
-                assert_eq!(loader.resume(&beyond).err().unwrap().kind(), ErrorKind::State);
+                assert_eq!(loader.resume(&beyond).err().unwrap().kind(), &ErrorKind::State);
             }
         }
     }

@@ -90,7 +90,7 @@ fn a_word_has_all_its_lines_and_comments_are_none() {
 fn a_bad_dictionary_is_refused_with_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let error = cmudict::read(folder.path()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
     assert!(
         error.to_string().ends_with("cmudict.dict: no such file, neither with .gz nor without"),
         "{error}"
@@ -117,7 +117,7 @@ fn a_bad_dictionary_is_refused_with_file_and_line() {
     for (bytes, message) in cases {
         fs::write(&path, bytes).unwrap();
         let error = cmudict::read(folder.path()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Format);
+        assert_eq!(error.kind(), &ErrorKind::Format);
         assert_eq!(error.to_string(), format!("{}: {message}", path.display()));
     }
     fs::write(path.with_added_extension("gz"), b"\x1f\x8b\x08\x00").unwrap();

@@ -132,7 +132,7 @@ fn replaced_samples_keep_the_batch_size() {
         .unwrap();
     let mut epoch = loader.epoch(0);
     let error = epoch.next().unwrap().unwrap_err();
-    assert_eq!((error.kind(), error.index()), (ErrorKind::Transform, Some(0)));
+    assert_eq!((error.kind(), error.index()), (&ErrorKind::Transform, Some(0)));
     assert_eq!(
         epoch.report().incidents.last().unwrap().remedy,
         Remedy::None,
@@ -154,7 +154,7 @@ fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
             let state = epoch.state();
             assert_eq!((state.batch, state.faults), (2, 1));
             let error = epoch.next().unwrap().unwrap_err();
-            assert_eq!((error.kind(), error.index()), (ErrorKind::Dataset, Some(18)));
+            assert_eq!((error.kind(), error.index()), (&ErrorKind::Dataset, Some(18)));
             assert!(error.to_string().contains("more than 2 samples of epoch 0 cannot be made"), "{error}");
             assert!(epoch.next().is_none());
             assert_eq!(epoch.state(), state, "a resume meets it again");
@@ -236,7 +236,7 @@ fn a_batch_of_which_nothing_is_left_is_not_delivered() {
         assert_eq!((epoch.state().batch, epoch.state().faults), (4, 6));
         let report = epoch.report();
         assert_eq!((report.batches, report.samples, report.skipped()), (2, 6, 6));
-        assert!(report.incidents.iter().all(|incident| incident.error.kind() == ErrorKind::Panic));
+        assert!(report.incidents.iter().all(|incident| *incident.error.kind() == ErrorKind::Panic));
     }
 }
 
@@ -301,7 +301,7 @@ fn passing_io_errors_are_tried_again_and_change_no_byte() {
 
         let once_too_often = flaky(3, timed_out, Retry::io(2, Duration::ZERO), workers);
         let error = once_too_often.epoch(0).next().unwrap().unwrap_err();
-        assert_eq!((error.kind(), error.index()), (ErrorKind::Dataset, Some(1)));
+        assert_eq!((error.kind(), error.index()), (&ErrorKind::Dataset, Some(1)));
     }
 }
 
@@ -512,7 +512,7 @@ fn a_layout_that_no_memory_holds_is_an_error() {
     };
     for shape in [[usize::MAX, 2], [usize::MAX, 1], [1 << 62, 1]] {
         let error = build(shape, 1).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         assert!(
             error.to_string().starts_with("layout: expected samples of at most 9223372036854775807 bytes"),
             "{error}"
@@ -522,7 +522,7 @@ fn a_layout_that_no_memory_holds_is_an_error() {
         // It could be addressed, and isn't there.
         let loader = build([1 << 44, 2], workers).unwrap();
         let error = loader.epoch(0).next().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Panic);
+        assert_eq!(error.kind(), &ErrorKind::Panic);
         assert!(
             error
                 .to_string()

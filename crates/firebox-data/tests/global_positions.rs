@@ -427,7 +427,7 @@ fn a_position_from_before_the_derivation_changed_is_refused_by_its_version() {
                     from its index in the data set; now from its position in the epoch, so that what is left would not be \
                     augmented as it was begun";
     let error = loader.resume(&state).err().unwrap();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::State, expected));
+    assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::State, expected));
     assert_eq!(loader.check(&state).unwrap_err().to_string(), expected);
     assert_eq!(loader.state(2).version, 2);
     assert!(loader.state(2).fingerprint.ends_with(", stage write 0"), "{}", loader.state(2).fingerprint);

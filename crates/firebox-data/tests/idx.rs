@@ -72,13 +72,13 @@ fn a_bad_file_is_refused_and_named() {
     for (name, bytes, expected) in cases {
         let path = write(folder.path(), name, bytes);
         let error = Idx::read(&path).unwrap_err();
-        assert_eq!((error.kind(), error.path()), (ErrorKind::Format, Some(&*path)), "{name}");
+        assert_eq!((error.kind(), error.path()), (&ErrorKind::Format, Some(&*path)), "{name}");
         let text = error.to_string();
         assert!(text.starts_with(&format!("{}: ", path.display())), "{text}");
         assert!(text.contains(expected), "{name}: {text}");
     }
     let error = Idx::read(folder.path().join("absent")).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
     assert!(error.to_string().contains("absent: cannot be read: No such file"), "{error}");
 }
 

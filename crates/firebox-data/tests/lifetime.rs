@@ -188,7 +188,7 @@ fn a_dropped_loader_leaves_nothing_behind() {
     let door = Arc::new(Door::default());
     let loader = waiting(&door, Some(Duration::from_millis(100)));
     let error = loader.epoch(0).next().unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(error.kind(), &ErrorKind::TimedOut);
     drop(loader);
     assert!(status("Threads") > alone, "the sample still hangs");
     door.open();

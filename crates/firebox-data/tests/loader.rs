@@ -118,7 +118,7 @@ fn a_resumed_epoch_is_the_tail_of_the_uninterrupted_one() {
 fn a_position_of_another_loader_is_refused_and_both_sides_are_named() {
     let state = noisy(100, 10, 0).state(0);
     let error = noisy(100, 20, 0).resume(&state).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::State);
+    assert_eq!(error.kind(), &ErrorKind::State);
     let text = error.to_string();
     assert!(text.contains("batches of 10") && text.contains("batches of 20"), "{text}");
     let mut newer = state.clone();
@@ -182,7 +182,7 @@ fn a_fault_names_its_sample_and_worker_and_ends_the_epoch_loudly() {
                     (false, true) => ErrorKind::Dataset,
                     (false, false) => ErrorKind::Transform,
                 };
-                assert_eq!((error.kind(), error.index()), (kind, Some(bad)));
+                assert_eq!((error.kind(), error.index()), (&kind, Some(bad)));
                 assert_eq!(error.worker().is_some(), workers > 0);
                 assert!(error.to_string().contains("bad sector"), "{error}");
                 assert!(epoch.next().is_none() && epoch.next().is_none());
@@ -216,7 +216,7 @@ fn a_fault_in_collation_names_its_batch() {
             assert_eq!(results.len(), 2);
             assert_eq!(results[0].as_ref().unwrap(), &[0, 1, 2]);
             let error = results[1].as_ref().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Collate);
+            assert_eq!(error.kind(), &ErrorKind::Collate);
             assert!(error.to_string().contains("batch 1 of epoch 0 failed: ragged"), "{error}");
         }
     }
@@ -264,12 +264,20 @@ fn settings_are_checked() {
     let error = builder().batch_size(0).build((), |_, _, ()| Ok(())).err().unwrap();
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
-        (ErrorKind::Config, "batch size: expected at least 1, got 0")
+        (
+            &ErrorKind::OutOfRange {
+                field: "batch size".to_owned(),
+                expected: "at least 1".to_owned(),
+                got: "0".to_owned()
+            },
+            "batch size: expected at least 1, got 0"
+        )
     );
     let error = builder().workers(1025).build((), |_, _, ()| Ok(())).err().unwrap();
     assert_eq!(error.to_string(), "workers: expected at most 1024, got 1025");
     let error = builder().prefetch(0).build((), |_, _, ()| Ok(())).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(error.to_string(), "prefetch: expected at least 1, got 0");
+    assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
     let loader = builder()
         .batch_size(4)
         .sampler(firebox_data::Sequential::new(11))
@@ -309,7 +317,7 @@ fn a_panic_of_the_order_is_an_error_too() {
         let results: Vec<_> = loader.epoch(0).collect();
         assert_eq!(results.len(), 2);
         let error = results[1].as_ref().unwrap_err();
-        assert_eq!((error.kind(), error.worker().is_some()), (ErrorKind::Panic, workers > 0));
+        assert_eq!((error.kind(), error.worker().is_some()), (&ErrorKind::Panic, workers > 0));
         assert!(error.to_string().starts_with("batch 1 of epoch 0 was not made: panicked: odd"), "{error}");
     }
 }

@@ -568,7 +568,7 @@ fn a_state_that_no_epoch_can_have_is_refused() {
         beyond(usize::MAX - 1, &[u64::MAX]),
     ] {
         match loader.resume(&state) {
-            Err(error) => assert_eq!(error.kind(), ErrorKind::State),
+            Err(error) => assert_eq!(error.kind(), &ErrorKind::State),
             // Words without a bit say nothing.
             Ok(epoch) => assert!(state.ahead.iter().all(|word| *word == 0) && epoch.count() == BATCHES),
         }
@@ -605,7 +605,7 @@ fn a_damaged_state_is_refused_and_never_half_believed() {
         let mut state = good.clone();
         damage(&mut state);
         let error = loader.resume(&state).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::State);
+        assert_eq!(error.kind(), &ErrorKind::State);
         assert!(error.to_string().contains(expected), "{error}");
         // Whoever only looks at it has no panic, either.
         let _ = (state.delivered(), state.has_delivered(usize::MAX));

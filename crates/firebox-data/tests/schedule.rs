@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use firebox_data::{
-    BoxError, Dataset, Epoch, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Remedy, Retry,
-    SampleRng, Sampler, Shuffled, Stack, StageKey, Stream, derive_seed,
+    BoxError, Dataset, Epoch, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Purpose, Remedy, Retry,
+    SampleRng, Sampler, Shuffled, Stack, StageKey, derive_seed,
 };
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -21,7 +21,7 @@ const SEEDS: u64 = 1024;
 
 /// Random numbers of the test's own.
 fn dice(seed: u64, what: u64, number: usize) -> SampleRng {
-    SampleRng::from_seed(derive_seed(seed, Stream::Sample, what, number as u64))
+    SampleRng::from_seed(derive_seed(seed, Purpose::Sample, what, number as u64))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -168,7 +168,7 @@ impl Case {
 
     /// The first of 64 random samples that can be made.
     fn substitute(&self, others: &[usize], position: usize, lost: usize) -> Option<usize> {
-        let key = derive_seed(self.seed, Stream::Substitute, self.epoch, position as u64);
+        let key = derive_seed(self.seed, Purpose::Substitute, self.epoch, position as u64);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(key);
         (0..64).find_map(|_| {
             // Few enough that the multiplication alone is without bias, but for one draw in 2⁵⁸.
@@ -201,8 +201,8 @@ impl Outcome {
     /// there are too many of them.
     fn error(&self, lost: usize, limit: usize) -> Option<(ErrorKind, Option<usize>, bool)> {
         match self.incidents[..].get(limit.saturating_sub(lost)) {
-            Some(&(index, kind, _)) => Some((kind, Some(index), true)),
-            None => self.error.map(|(kind, index)| (kind, index, false)),
+            Some((index, kind, _)) => Some((kind.clone(), Some(*index), true)),
+            None => self.error.clone().map(|(kind, index)| (kind, index, false)),
         }
     }
 }
@@ -354,9 +354,10 @@ fn check(
             Some(Err(error)) => {
                 assert!(full.is_empty(), "behind an error are {full:?}");
                 let too_many = error.to_string().contains("cannot be made:");
-                let seen = (error.kind(), error.index(), too_many);
+                let seen = (error.kind().clone(), error.index(), too_many);
                 let mut possible = left.iter().filter(|batch| !new.contains(batch));
-                let expected = |batch: &usize| model[batch].error(lost(&now), case.limit()) == Some(seen);
+                let expected =
+                    |batch: &usize| model[batch].error(lost(&now), case.limit()).as_ref() == Some(&seen);
                 match in_order {
                     true => assert!(possible.next().is_some_and(expected), "{seen:?}: {error}"),
                     false => assert!(possible.any(expected), "{seen:?}: {error}"),
@@ -378,7 +379,7 @@ fn check(
         .incidents
         .iter()
         .filter(|incident| !matches!(incident.remedy, Remedy::Retried(_)))
-        .map(|incident| (incident.error.index().unwrap(), incident.error.kind(), incident.remedy))
+        .map(|incident| (incident.error.index().unwrap(), incident.error.kind().clone(), incident.remedy))
         .collect();
     if !failed {
         let mut expected: Vec<_> = new.iter().flat_map(|batch| model[batch].incidents.clone()).collect();

@@ -329,7 +329,7 @@ fn a_shard_that_cannot_be_read_on_ends_the_epoch_whatever_the_policy() {
         let results: Vec<_> = loader.epoch(0).collect();
         assert_eq!(results.len(), 7, "six whole batches before record 60, and the error");
         let error = results[6].as_ref().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Shard);
+        assert_eq!(error.kind(), &ErrorKind::Shard);
         let text = error.to_string();
         assert!(
             text.contains("shard 3: the rest of it is not read: shard 3, record 17: panicked: no 3017"),
@@ -449,7 +449,7 @@ fn a_record_that_hangs_is_named_and_costs_none_before_it() {
         let good: Vec<u64> = epoch.by_ref().take(at as usize / 10).flat_map(Result::unwrap).collect();
         assert!(good.into_iter().eq(0..at / 10 * 10));
         let error = epoch.next().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Shard);
+        assert_eq!(error.kind(), &ErrorKind::Shard);
         assert!(error.to_string().contains(&format!("record {at} took longer than 60ms")), "{error}");
         assert!(epoch.next().is_none());
         drop(epoch);
@@ -503,7 +503,7 @@ fn a_position_of_another_stream_is_refused() {
     assert!(text.contains("2 taking turns") && text.contains("3 taking turns"), "{text}");
     let mut damaged = state.clone();
     damaged.stream = None;
-    assert_eq!(one.resume(&damaged).err().unwrap().kind(), ErrorKind::State);
+    assert_eq!(one.resume(&damaged).err().unwrap().kind(), &ErrorKind::State);
 }
 
 #[test]
@@ -637,7 +637,7 @@ fn a_damaged_place_in_a_stream_is_refused() {
             *damaged.pointer_mut(place).unwrap_or_else(|| panic!("no {place} in {state}")) = value.into();
             let damaged: LoaderState = serde_json::from_value(damaged).unwrap();
             let error = loader.resume(&damaged).err().unwrap_or_else(|| panic!("{place} {value}"));
-            assert_eq!(error.kind(), ErrorKind::State, "{place} {value}: {error}");
+            assert_eq!(error.kind(), &ErrorKind::State, "{place} {value}: {error}");
         }
         // Two lanes in one shard would read it twice.
         let mut damaged = state.clone();
@@ -662,7 +662,7 @@ fn a_place_behind_the_end_of_a_stream_is_an_error_not_an_end() {
         (beyond.batch, beyond.stream) = (1000, start);
         let mut epoch = loader.resume(&beyond).unwrap();
         let error = epoch.next().unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Shard);
+        assert_eq!(error.kind(), &ErrorKind::Shard);
         assert!(
             error.to_string().contains("the saved place is 9685 records behind the end of the data"),
             "{error}"
@@ -704,7 +704,7 @@ fn settings_of_a_stream_as_large_as_can_be_change_nothing() {
     let endless = Loader::stream(endless).workers(0).build((), |_, _, ()| Ok(())).unwrap();
     assert_eq!(endless.samples(0), None);
     let error = endless.counted().err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(error.kind(), &ErrorKind::Config);
     assert!(error.to_string().contains("expected at most 18446744073709551615 records, got more"), "{error}");
     let short = Loader::stream(numbers).batch_size(400).drop_last(true).workers(0);
     let short = short.build((), |_, _, ()| Ok(())).unwrap();

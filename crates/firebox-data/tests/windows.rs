@@ -93,7 +93,7 @@ fn workers_and_resumes_change_nothing() {
     for (tokens, rows, window) in [(1001, 7, 9), (1000, 8, 9), (1000, 7, 10)] {
         let (_, other) = loader(tokens, rows, window, 0);
         let error = other.check(&Batches::state(&alone, 1)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::State);
+        assert_eq!(error.kind(), &ErrorKind::State);
         assert!(error.to_string().contains("7 stretches of 1000 tokens in windows of 9"), "{error}");
     }
 }
@@ -102,7 +102,7 @@ fn workers_and_resumes_change_nothing() {
 fn what_cannot_be_cut_is_refused() {
     let refused = |tokens: usize, rows, window| {
         let error = Windows::new(vec![0u8; tokens], rows, window).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         error.to_string()
     };
     assert_eq!(refused(9, 0, 4), "contiguous batches: expected at least 1 row, got 0");
@@ -144,12 +144,12 @@ fn a_text_is_read_plain_or_packed_and_nothing_else_is() {
     ] {
         let path = file(name, contents);
         let error = read_text(&path).unwrap_err();
-        assert_eq!((error.kind(), error.path()), (kind, Some(&*path)));
+        assert_eq!((error.kind(), error.path()), (&kind, Some(&*path)));
         assert!(error.to_string().starts_with(&format!("{}: {said}", path.display())), "{error}");
         assert_eq!(error.to_string().lines().count(), 1);
     }
     for path in [folder.path().join("none"), folder.path().to_owned()] {
-        assert_eq!(read_text(&path).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(read_text(&path).unwrap_err().kind(), &ErrorKind::Io);
     }
 }
 
@@ -162,10 +162,8 @@ fn characters_have_numbers_and_get_them_back() {
     assert_eq!(vocabulary.decode(&numbers), "not to\n");
     assert_eq!(vocabulary.decode(&[4, 9]), "e\u{fffd}");
     let error = vocabulary.encode("toß").unwrap_err();
-    assert_eq!(
-        (error.kind(), error.to_string()),
-        (ErrorKind::Config, "character 3: expected one of the vocabulary's 9, got 'ß'".to_owned())
-    );
+    assert_eq!(error.to_string(), "character 3: expected one of the vocabulary's 9, got 'ß'");
+    assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
     let text = serde_json::to_string(&vocabulary).unwrap();
     assert_eq!(text, "\"\\n ,benort\"");
     assert_eq!(serde_json::from_str::<Vocabulary>(&text).unwrap(), vocabulary);

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::Sender;
 
-use crate::Error;
+use crate::error::{Error, ErrorKind};
 
 /// What became of one task.
 pub(crate) struct Answered<R> {
@@ -11,6 +11,13 @@ pub(crate) struct Answered<R> {
     /// The worker that ran it; `None` if it ran in the caller, or never.
     pub(crate) worker: Option<usize>,
     pub(crate) result: Result<R, Error>,
+}
+
+impl<R> Answered<R> {
+    /// The answer to a task that never ran.
+    pub(crate) fn lost(task: usize) -> Self {
+        Answered { task, worker: None, result: Err(Error::from(ErrorKind::Lost).at_index(task)) }
+    }
 }
 
 /// The duty to answer one task. Dropped undone, it answers that the task was lost: whatever becomes of
@@ -41,7 +48,6 @@ impl<R> Answer<R> {
 
 impl<R> Drop for Answer<R> {
     fn drop(&mut self) {
-        let task = self.task;
-        self.send(Answered { task, worker: None, result: Err(Error::lost(task)) });
+        self.send(Answered::lost(self.task));
     }
 }

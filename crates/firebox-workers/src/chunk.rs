@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::error::panic_message;
+use firebox_core::panic_message;
+
 use crate::work::{Work, Worker};
 
 /// How long a chunk should take: long beside what it costs to hand one out (about a microsecond), short beside the

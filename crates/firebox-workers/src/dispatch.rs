@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use firebox_core::panic_message;
 
-use crate::Error;
 use crate::answer::{Answer, Answered};
-use crate::error::panic_message;
+use crate::error::{Error, ErrorKind};
 use crate::pool::{Message, Pool};
 use crate::watch::Watch;
 use crate::work::{Work, Worker};
@@ -148,7 +148,7 @@ where
 
     fn run_here(&self, task: T, index: usize) -> Answered<W::Output> {
         if self.pool.is_closed() {
-            return Answered { task: index, worker: None, result: Err(Error::lost(index)) };
+            return Answered::lost(index);
         }
         run(&*self.work, task, index, Worker::CALLER)
     }
@@ -199,7 +199,8 @@ impl<T, W: Work<T>> Drop for Dispatch<'_, T, W> {
 fn run<T, W: Work<T>>(work: &W, task: T, index: usize, worker: Worker<'_>) -> Answered<W::Output> {
     // Unwind safety: the task is consumed and nothing of it is seen again. What the work shares between its tasks
     // is the work's own affair, as it is for every thread that panics beside others.
-    let result = catch_unwind(AssertUnwindSafe(|| work.run(task, worker)))
-        .map_err(|payload| Error::panicked(index, worker.id(), panic_message(payload)));
+    let result = catch_unwind(AssertUnwindSafe(|| work.run(task, worker))).map_err(|payload| {
+        Error::from(ErrorKind::Panicked(panic_message(payload))).at_index(index).on_worker(worker.id())
+    });
     Answered { task: index, worker: worker.id(), result }
 }

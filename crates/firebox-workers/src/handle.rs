@@ -27,7 +27,7 @@ impl<R> Handle<R> {
     /// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) if the task panicked,
     /// [`ErrorKind::Lost`](crate::ErrorKind::Lost) if the pool ended before it ran.
     pub fn wait(self) -> Result<R, Error> {
-        self.answer.recv().map_or_else(|_| Err(Error::lost(0)), |answered| answered.result)
+        self.answer.recv().map_or_else(|_| Answered::lost(0).result, |answered| answered.result)
     }
 
     /// Waits for the result, but not for ever: gives the handle back if there is none in time.
@@ -38,7 +38,7 @@ impl<R> Handle<R> {
         match self.answer.recv_timeout(timeout) {
             Ok(answered) => Ok(answered.result),
             Err(RecvTimeoutError::Timeout) => Err(self),
-            Err(RecvTimeoutError::Disconnected) => Ok(Err(Error::lost(0))),
+            Err(RecvTimeoutError::Disconnected) => Ok(Answered::lost(0).result),
         }
     }
 
@@ -50,7 +50,7 @@ impl<R> Handle<R> {
         match self.answer.try_recv() {
             Ok(answered) => Ok(answered.result),
             Err(TryRecvError::Empty) => Err(self),
-            Err(TryRecvError::Disconnected) => Ok(Err(Error::lost(0))),
+            Err(TryRecvError::Disconnected) => Ok(Answered::lost(0).result),
         }
     }
 }

@@ -51,7 +51,7 @@ mod watch;
 mod work;
 
 pub use dispatch::Dispatch;
-pub use error::{Error, ErrorKind, panic_message};
+pub use error::{Error, ErrorKind};
 pub use handle::Handle;
 pub use imap::{Imap, ImapUnordered};
 pub use pool::Pool;

@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use firebox_core::{BoxError, panic_message};
 
-use crate::Error;
 use crate::answer::{Answer, Answered};
 use crate::chunk::{ChunkSize, Chunked, Chunks};
 use crate::dispatch::{Dispatch, MAX_IN_FLIGHT};
-use crate::error::{MOST_WORKERS, panic_message};
+use crate::error::{Error, ErrorKind, MOST_WORKERS};
 use crate::handle::Handle;
 use crate::imap::{Imap, ImapUnordered};
 use crate::watch::Overdue;
@@ -67,7 +67,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give,
-    /// [`ErrorKind::TooManyWorkers`](crate::ErrorKind::TooManyWorkers) beyond 16,384.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
     pub fn threads(workers: usize) -> Result<Self, Error> {
         Self::named("firebox", workers)
     }
@@ -117,7 +117,7 @@ impl Pool {
     fn spawn(&self, worker: usize) -> Result<Place, Error> {
         if self.name.contains('\0') {
             let text = format!("expected a name without NUL, got {:?}", self.name);
-            return Err(Error::spawn(worker, IoError::new(IoErrorKind::InvalidInput, text)));
+            return Err(no_thread(worker, IoError::new(IoErrorKind::InvalidInput, text)));
         }
         let (id, waiting) = (self.id, self.waiting.clone());
         let employed = Arc::new(AtomicBool::new(true));
@@ -136,7 +136,7 @@ impl Pool {
                 }
             }
         });
-        thread.map(|thread| Place { employed, thread }).map_err(|error| Error::spawn(worker, error))
+        thread.map(|thread| Place { employed, thread }).map_err(|error| no_thread(worker, error))
     }
 
     /// Puts a new thread into a worker's place. The old one ends when its task does. If the system has no thread to
@@ -196,7 +196,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give. Those that it gave
-    /// stay. [`ErrorKind::TooManyWorkers`](crate::ErrorKind::TooManyWorkers) beyond 16,384.
+    /// stay. [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
     pub fn grow(&self, workers: usize) -> Result<(), Error> {
         check(workers)?;
         if self.queue.is_none() {
@@ -232,10 +232,12 @@ impl Pool {
         W: Work<T, Output = Result<R, E>>,
         I: IntoIterator<Item = T>,
         R: Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+        E: Into<BoxError> + Send + 'static,
     {
         self.chunked(work, tasks, |task, worker, result| {
-            result.map_err(|error| Error::failed(task, worker, error.into()))
+            result.map_err(|cause| {
+                Error::from(ErrorKind::Failed).at_index(task).on_worker(worker).caused_by(cause)
+            })
         })
     }
 
@@ -258,12 +260,13 @@ impl Pool {
         let chunks = Chunks { tasks, size: Arc::clone(&size) };
         let mut stream = self.imap(Chunked { work, size }, chunks, self.ample());
         while let Some(Answered { worker, result, .. }) = stream.next_answered() {
-            let ran = result.map_err(|error| error.of_task(results.len()))?;
+            let ran = result.map_err(|error| error.at_index(results.len()))?;
             for result in ran.results {
                 results.push(each(results.len(), worker, result)?);
             }
             if let Some(message) = ran.panicked {
-                return Err(Error::panicked(results.len(), worker, message));
+                let error = Error::from(ErrorKind::Panicked(message));
+                return Err(error.at_index(results.len()).on_worker(worker));
             }
         }
         Ok(results)
@@ -351,8 +354,9 @@ impl Pool {
         let (to, from) = bounded(1);
         let answer = Answer::new(0, to);
         let run = move |worker: Option<usize>| {
-            let result = catch_unwind(AssertUnwindSafe(task))
-                .map_err(|payload| Error::panicked(0, worker, panic_message(payload)));
+            let result = catch_unwind(AssertUnwindSafe(task)).map_err(|payload| {
+                Error::from(ErrorKind::Panicked(panic_message(payload))).at_index(0).on_worker(worker)
+            });
             answer.give(Answered { task: 0, worker, result });
         };
         if self.runs_inline() && !self.is_closed() {
@@ -448,7 +452,12 @@ impl Drop for Pool {
 
 /// Refuses more threads than a pool may have.
 fn check(workers: usize) -> Result<(), Error> {
-    if workers > MOST_WORKERS { Err(Error::too_many_workers(workers)) } else { Ok(()) }
+    let most = format_args!("at most {MOST_WORKERS}");
+    firebox_core::check(workers <= MOST_WORKERS, "workers", most, workers)
+}
+
+fn no_thread(worker: usize, cause: IoError) -> Error {
+    Error::from(ErrorKind::Spawn).on_worker(worker).caused_by(cause)
 }
 
 /// Nothing panics under the pool's own locks.

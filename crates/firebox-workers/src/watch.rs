@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::Error;
 use crate::answer::{Answer, Answered};
+use crate::error::{Error, ErrorKind};
 use crate::work::Clock;
 
 /// The tasks of one stream that run now, with the duty to answer each of them.
@@ -83,8 +83,8 @@ impl<R: Send> Overdue for Watch<R> {
         let late: Vec<_> = late.into_iter().filter_map(|task| Some((task, running.remove(&task)?))).collect();
         drop(running);
         let give_up = |(task, Running { worker, answer, .. })| {
-            let result = Err(Error::timed_out(task, Some(worker), self.limit));
-            answer.give(Answered { task, worker: Some(worker), result });
+            let error = Error::from(ErrorKind::TimedOut(self.limit)).at_index(task).on_worker(worker);
+            answer.give(Answered { task, worker: Some(worker), result: Err(error) });
             worker
         };
         late.into_iter().map(give_up).collect()

@@ -290,7 +290,7 @@ fn a_panic_is_the_error_of_its_task_and_the_dispatch_goes_on() {
                 Ok(x) => assert!(x == index && index % 3 != 1),
                 Err(error) => {
                     assert_eq!(error.kind(), &ErrorKind::Panicked(format!("no {index}")));
-                    assert_eq!((error.task(), index % 3), (Some(index), 1));
+                    assert_eq!((error.index(), index % 3), (Some(index), 1));
                     assert_eq!(error.worker().is_some(), workers > 0);
                 }
             }
@@ -310,7 +310,7 @@ fn a_closed_pool_answers_every_task_as_lost() {
         let mut lost = Vec::new();
         while let Some((index, result)) = dispatch.receive() {
             let error = result.unwrap_err();
-            assert_eq!((error.kind(), error.task()), (&ErrorKind::Lost, Some(index)));
+            assert_eq!((error.kind(), error.index()), (&ErrorKind::Lost, Some(index)));
             lost.push(index);
         }
         lost.sort_unstable();
@@ -453,7 +453,7 @@ fn a_long_task_that_gets_on_is_not_given_up() {
     assert!(telling.receive().unwrap().1.unwrap(), "somebody waited for it at each step");
     // The same task without a word is past its limit: else the above would show nothing.
     let error = silent.receive().unwrap().1.unwrap_err();
-    assert_eq!((error.kind(), error.task()), (&ErrorKind::TimedOut(LIMIT), Some(0)));
+    assert_eq!((error.kind(), error.index()), (&ErrorKind::TimedOut(LIMIT), Some(0)));
 }
 
 /// Tells that it began, waits at a door, and then tells what it hears about its progress.

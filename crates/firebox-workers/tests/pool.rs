@@ -66,9 +66,9 @@ fn a_panic_names_its_task_and_worker_and_spares_the_others() {
                 Ok(x) => assert_eq!((*x as usize, task != 3), (task, true)),
                 Err(error) => {
                     assert_eq!(error.kind(), &ErrorKind::Panicked("no 3".into()));
-                    assert_eq!(error.task(), Some(3));
+                    assert_eq!(error.index(), Some(3));
                     assert_eq!(error.worker().is_some(), workers > 0);
-                    assert!(error.to_string().starts_with("task 3 panicked: no 3"), "{error}");
+                    assert!(error.to_string().starts_with("task 3: panicked: no 3"), "{error}");
                 }
             }
         }
@@ -83,7 +83,7 @@ fn an_error_keeps_its_cause() {
         let pool = Pool::threads(workers).unwrap();
         let error = pool.try_map(|text: &str| text.parse::<u8>(), ["1", "2", "300", "x"]).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Failed);
-        assert_eq!(error.task(), Some(2), "the first in order, whichever failed first");
+        assert_eq!(error.index(), Some(2), "the first in order, whichever failed first");
         let cause = std::error::Error::source(&error).unwrap();
         assert!(cause.downcast_ref::<std::num::ParseIntError>().is_some());
         assert!(error.to_string().contains("number too large"), "{error}");
@@ -269,11 +269,11 @@ fn a_task_past_its_limit_is_given_up_and_the_others_go_on() {
             match result {
                 Ok(done) => assert!(*done == task && task != 2),
                 Err(error) => {
-                    assert_eq!((error.task(), task), (Some(2), 2));
+                    assert_eq!((error.index(), task), (Some(2), 2));
                     assert_eq!(error.kind(), &ErrorKind::TimedOut(Duration::from_millis(60)));
                     assert!(error.worker().is_some());
                     assert!(
-                        error.to_string().starts_with("task 2 took longer than 60ms (worker "),
+                        error.to_string().starts_with("task 2: took longer than 60ms (worker "),
                         "{error}"
                     );
                 }
@@ -354,7 +354,7 @@ fn a_task_just_within_its_limit_is_not_answered_twice() {
         match result {
             Ok(done) => assert_eq!(done, task as u64),
             Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::TimedOut(_)) && error.task() == Some(task))
+                assert!(matches!(error.kind(), ErrorKind::TimedOut(_)) && error.index() == Some(task))
             }
         }
     }
@@ -457,11 +457,11 @@ fn in_a_million_small_tasks_the_one_that_fails_is_named() {
         for bad in [0, 1, 777_777, 999_999] {
             let work = move |x: usize| if x == bad { panic!("no {x}") } else { x };
             let error = pool.map(work, 0..1_000_000).unwrap_err();
-            assert_eq!((error.task(), error.kind()), (Some(bad), &ErrorKind::Panicked(format!("no {bad}"))));
+            assert_eq!((error.index(), error.kind()), (Some(bad), &ErrorKind::Panicked(format!("no {bad}"))));
             assert_eq!(error.worker().is_some(), workers > 0);
             let work = move |x: usize| if x >= bad { Err(format!("not {x}")) } else { Ok(x) };
             let error = pool.try_map(work, 0..1_000_000).unwrap_err();
-            assert_eq!((error.task(), error.kind()), (Some(bad), &ErrorKind::Failed));
+            assert_eq!((error.index(), error.kind()), (Some(bad), &ErrorKind::Failed));
             assert!(error.to_string().contains(&format!("not {bad}")), "{error}");
         }
     }
@@ -501,28 +501,33 @@ fn an_error_prints_in_one_line_with_its_causes() {
     let pool = Pool::threads(1).unwrap();
     let sides = |task: usize| assert_eq!(task, 1, "no sides but one");
     let error = pool.imap(sides, [2], 1).next().unwrap().unwrap_err();
-    let text = "Error: task 0 panicked: assertion `left == right` failed: no sides but one, left: 2, right: 1 (worker 0)";
+    let text = "Error: task 0: panicked: assertion `left == right` failed: no sides but one, left: 2, right: 1 (worker 0)";
     assert_eq!(printed(error), text);
     let parse = |text: &str| text.parse::<u8>();
     let error = pool.try_map(parse, ["1", "x"]).unwrap_err();
-    assert_eq!(printed(error), "Error: task 1 failed (worker 0): invalid digit found in string");
+    assert_eq!(printed(error), "Error: task 1: failed: invalid digit found in string (worker 0)");
     let error = Pool::threads(0).unwrap().imap(|_: u8| panic!("{}", "two\n\n lines\n"), [1], 1).next();
-    assert_eq!(printed(error.unwrap().unwrap_err()), "Error: task 0 panicked: two, lines");
+    assert_eq!(printed(error.unwrap().unwrap_err()), "Error: task 0: panicked: two, lines");
     pool.close();
     assert_eq!(
         printed(pool.map(|x: u8| x, [1]).unwrap_err()),
-        "Error: task 0 was lost: the pool ended before it ran"
+        "Error: task 0: was lost: the pool ended before it ran"
     );
 }
 
 #[test]
 fn a_number_of_threads_that_nobody_can_mean_is_refused() {
     for workers in [usize::MAX, usize::MAX / 2, 16_385] {
+        let too_many = ErrorKind::OutOfRange {
+            field: "workers".to_owned(),
+            expected: "at most 16384".to_owned(),
+            got: workers.to_string(),
+        };
         let error = Pool::threads(workers).unwrap_err();
-        assert_eq!(error.kind(), &ErrorKind::TooManyWorkers(workers));
+        assert_eq!(error.kind(), &too_many);
         assert_eq!(error.to_string(), format!("workers: expected at most 16384, got {workers}"));
         let pool = Pool::threads(1).unwrap();
-        assert_eq!(pool.grow(workers).unwrap_err().kind(), &ErrorKind::TooManyWorkers(workers));
+        assert_eq!(pool.grow(workers).unwrap_err().kind(), &too_many);
         assert_eq!((pool.workers(), pool.map(|x: u8| x, [7]).unwrap()), (1, vec![7]));
     }
     let error = Pool::named("fire\0box", 1).unwrap_err();
@@ -530,7 +535,7 @@ fn a_number_of_threads_that_nobody_can_mean_is_refused() {
         (error.kind(), error.to_string()),
         (
             &ErrorKind::Spawn,
-            "no thread for worker 0: expected a name without NUL, got \"fire\\0box\"".to_owned()
+            "no thread: expected a name without NUL, got \"fire\\0box\" (worker 0)".to_owned()
         )
     );
 }
@@ -594,7 +599,7 @@ fn tasks_without_an_end_are_no_overflow() {
         // As many results as are promised would not fit any memory.
         let until = |x: u64| if x < 1000 { Ok(x) } else { Err("far enough") };
         let error = pool.try_map(until, 0u64..).unwrap_err();
-        assert_eq!((error.task(), error.kind()), (Some(1000), &ErrorKind::Failed));
+        assert_eq!((error.index(), error.kind()), (Some(1000), &ErrorKind::Failed));
         assert!(pool.try_map(until, 0..u64::MAX).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Dataset, Fingerprint, Lineage, Location, many};
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error};
 
 /// All items of the first data set, then all of the next, and so on.
 ///
@@ -29,12 +29,12 @@ impl<D: Dataset> Concat<D> {
     /// The data sets in their order; of different types as `Box<dyn Dataset<Item = T>>`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if they have more items together than can be counted.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if they have more items together than can be counted.
     pub fn new(parts: Vec<D>) -> Result<Self, Error> {
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         let Some(ends) = crate::sampler::ends(&lengths) else {
-            let text = format!("concat: expected at most {} items in all, got {lengths:?}", usize::MAX);
-            return Err(Error::new(ErrorKind::Config, text));
+            let most = format_args!("at most {} items in all", usize::MAX);
+            return Err(Error::out_of_range("concat", most, format_args!("{lengths:?}")));
         };
         let ends: Arc<[usize]> = ends.into();
         let own = Arc::clone(&ends);

@@ -34,7 +34,9 @@ impl<D: Dataset> Filter<D> {
         for index in 0..dataset.len() {
             let item = dataset.get(index).map_err(|error| {
                 Error::new(ErrorKind::Dataset, "filter: the data set failed")
-                    .at_sample(index, lineage.row(index), lineage.describe(index))
+                    .at_index(index)
+                    .at_row(lineage.row(index))
+                    .at_place(lineage.describe(index))
                     .caused_by(error)
             })?;
             if condition(&item) {

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use firebox_core::mix;
 use serde::{Deserialize, Serialize};
-
-use crate::seed::mix;
 
 /// The length of a data set, its description, and a hash of what is known of its contents.
 ///

@@ -35,8 +35,8 @@ impl Shards for Lines {
 
     fn open(&self, shard: usize, offset: u64) -> Result<Box<dyn Records<String, Error>>, Error> {
         let Some(path) = self.files.get(shard).cloned() else {
-            let text = format!("expected a shard below {}, got {shard}", self.files.len());
-            return Err(Error::new(ErrorKind::Config, text));
+            let expected = format_args!("a number below {}", self.files.len());
+            return Err(Error::out_of_range("shard", expected, shard));
         };
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Io, "cannot be read").at_path(&path).caused_by(error)
@@ -62,7 +62,7 @@ impl Shards for Lines {
 
     fn describe(&self) -> String {
         let names = self.files.iter().flat_map(|file| file.as_os_str().as_encoded_bytes());
-        let names = crate::sampler::fingerprint(names.map(|&byte| u64::from(byte)));
+        let names = firebox_core::fingerprint(names.map(|&byte| u64::from(byte)));
         format!("lines of {} files ({names:016x})", self.files.len())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Dataset, Fingerprint, Lineage, Location, many};
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, check};
 
 /// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which each data
 /// set has as many places as its weight, spread evenly, is repeated for as long as is asked. A data set that is
@@ -51,23 +51,18 @@ impl<D: Dataset> Mix<D> {
     /// `len` items of the data sets, by their weights.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if there is no data set, one is empty, a weight is 0, or the weights sum to more than
+    /// [`ErrorKind::OutOfRange`] if there is no data set, one is empty, a weight is 0, or the weights sum to more than
     /// 65,536.
     pub fn new(parts: Vec<(D, usize)>, len: usize) -> Result<Self, Error> {
-        let refuse = |text: String| Err(Error::new(ErrorKind::Config, text));
         for (place, (part, weight)) in parts.iter().enumerate() {
             let items = part.len();
-            if items == 0 || *weight == 0 {
-                return refuse(format!(
-                    "mix: expected items and a weight above 0 of part {place}, got {items} items and weight {weight}"
-                ));
-            }
+            let expected = format_args!("items and a weight above 0 of part {place}");
+            let got = format_args!("{items} items and weight {weight}");
+            check(items > 0 && *weight > 0, "mix", expected, got)?;
         }
         let (parts, weights): (Vec<D>, Vec<usize>) = parts.into_iter().unzip();
         let period = weights.iter().fold(0usize, |sum, &weight| sum.saturating_add(weight));
-        if !(1..=1 << 16).contains(&period) {
-            return refuse(format!("mix: expected weights that sum to 1 to 65,536, got {period}"));
-        }
+        check((1..=1 << 16).contains(&period), "mix", "weights that sum to 1 to 65,536", period)?;
         let mut given = vec![0; parts.len()];
         let pattern = (1..=period).map(|place| {
             // Whoever is furthest behind its share of the places so far comes next; the first of equals.

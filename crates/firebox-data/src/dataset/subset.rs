@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use firebox_core::{Purpose, derive_seed};
+
 use super::{Dataset, Fingerprint, Lineage, Location, many};
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, check};
 use crate::permutation::Permutation;
-use crate::seed::{Stream, derive_seed};
 
 /// Some items of a data set: those listed, or a random part from [`random_split`].
 ///
@@ -89,19 +90,14 @@ impl<D: Dataset> Subset<D> {
     /// The items with these indices, in this order; one that is listed twice is there twice.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the data set has no item with one of them.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the data set has no item with one of them.
     pub fn new(dataset: D, indices: impl Into<Box<[usize]>>) -> Result<Self, Error> {
         let (len, indices) = (dataset.len(), indices.into());
-        match indices.iter().find(|index| **index >= len) {
-            None => {
-                let lineage = dataset.lineage();
-                Ok(Self::of(Arc::new(dataset), Indices::Listed(indices), &lineage))
-            }
-            Some(index) => {
-                let text = format!("subset: expected indices below {len}, got {index}");
-                Err(Error::new(ErrorKind::Config, text))
-            }
+        for index in &indices {
+            check(*index < len, "subset", format_args!("indices below {len}"), index)?;
         }
+        let lineage = dataset.lineage();
+        Ok(Self::of(Arc::new(dataset), Indices::Listed(indices), &lineage))
     }
 }
 
@@ -173,7 +169,7 @@ const MOST_TOLD: usize = 64;
 /// Which item goes where follows from `seed` alone; every item is in exactly one part.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if the data set has fewer than `second` items.
+/// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the data set has fewer than `second` items.
 ///
 /// ```
 /// use firebox_data::{Dataset, random_split};
@@ -188,12 +184,11 @@ pub fn random_split<D: Dataset>(
     seed: u64,
 ) -> Result<(Subset<D>, Subset<D>), Error> {
     let len = dataset.len();
-    let first = len.checked_sub(second).ok_or_else(|| {
-        Error::new(ErrorKind::Config, format!("a split of {second} items of a data set that has {len}"))
-    })?;
+    check(second <= len, "split", format_args!("at most the data set's {len} items"), second)?;
+    let first = len - second;
     let lineage = dataset.lineage();
     let dataset = Arc::new(dataset);
-    let permutation = Permutation::new(len, derive_seed(seed, Stream::Split, 0, 0));
+    let permutation = Permutation::new(len, derive_seed(seed, Purpose::Split, 0, 0));
     let part = |start, len| {
         let indices = Indices::Permuted { permutation: permutation.clone(), start, len };
         Subset::of(Arc::clone(&dataset), indices, &lineage)

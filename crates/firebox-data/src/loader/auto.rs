@@ -163,7 +163,7 @@ fn share(part: Duration, whole: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::SampleRng;
+    use firebox_core::SampleRng;
 
     /// What a consumer sees that does nothing but wait for so many samples a second, which keep the workers
     /// busy, but not the cores.

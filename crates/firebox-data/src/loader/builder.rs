@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use firebox_core::{SampleRng, SampleSeed, StageKey};
 use firebox_workers::Pool;
 
 use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
 use crate::dataset::{Dataset, Lineage};
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, check};
 use crate::loader::Loader;
 use crate::loader::auto::Auto;
 use crate::loader::fault::{OnError, Retry};
@@ -16,7 +17,6 @@ use crate::loader::gate::Gate;
 use crate::loader::slice::{Items, Order, fingerprint};
 use crate::loader::task::{Executor, Failure, Fill, Gates, Stages};
 use crate::sampler::{Sampler, Sequential, Shuffled};
-use crate::seed::{SampleRng, SampleSeed, StageKey};
 
 /// More threads than this are a slip, not a wish.
 const MAX_WORKERS: usize = 1024;
@@ -240,21 +240,21 @@ impl Settings {
         let workers = self.workers.or(auto.as_ref().map(Auto::first)).unwrap_or(0);
         let readers = self.readers.unwrap_or(0);
         let threads = workers.saturating_add(readers);
-        expect(threads <= MAX_WORKERS, format!("workers: expected at most {MAX_WORKERS}, got {threads}"))?;
-        expect(self.prefetch != Some(0), "prefetch: expected at least 1, got 0".to_owned())?;
-        expect(self.timeout != Some(Duration::ZERO), "timeout: expected more than 0 s".to_owned())?;
-        expect(self.readers != Some(0), "readers: expected at least 1, got 0".to_owned())?;
+        check(threads <= MAX_WORKERS, "workers", format_args!("at most {MAX_WORKERS}"), threads)?;
+        check(self.prefetch != Some(0), "prefetch", "at least 1", 0)?;
+        check(self.timeout != Some(Duration::ZERO), "timeout", "more than 0 s", "0 s")?;
+        check(self.readers != Some(0), "readers", "at least 1", 0)?;
         if let Some(share) = self.on_error.share() {
-            expect(
-                (0.0..=1.0).contains(&share),
-                format!("on error: expected a share from 0 to 1, got {share}"),
-            )?;
+            check((0.0..=1.0).contains(&share), "on error", "a share from 0 to 1", share)?;
         }
         let most = isize::MAX as usize;
         let fits = collate.fixed_bytes(1).is_none_or(|bytes| bytes <= most);
-        expect(fits, format!("layout: expected samples of at most {most} bytes, got more"))?;
+        check(fits, "layout", format_args!("samples of at most {most} bytes"), "more")?;
         for (what, is_set) in [("readers", readers > 0), ("timeout", self.timeout.is_some())] {
-            expect(workers > 0 || !is_set, format!("{what}: expected at least 1 worker, got 0"))?;
+            if workers == 0 && is_set {
+                let text = format!("{what}: expected at least 1 worker, got 0");
+                return Err(Error::new(ErrorKind::Config, text));
+            }
         }
         let mut pool = Pool::named("firebox-load", threads)
             .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
@@ -288,14 +288,6 @@ impl Settings {
             fingerprint,
             items: None,
         })
-    }
-}
-
-/// Refuses a setting that isn't sound, with this text.
-pub(super) fn expect(sound: bool, text: String) -> Result<(), Error> {
-    match sound {
-        true => Ok(()),
-        false => Err(Error::new(ErrorKind::Config, text)),
     }
 }
 

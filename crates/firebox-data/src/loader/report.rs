@@ -404,9 +404,8 @@ mod tests {
     #[test]
     fn incidents_are_counted_and_the_first_of_them_named() {
         let mut report = EpochReport::default();
-        let incident = |index, remedy| {
-            Incident::new(Error::new(ErrorKind::Transform, "torn").at_sample(index, None, None), remedy)
-        };
+        let incident =
+            |index, remedy| Incident::new(Error::new(ErrorKind::Transform, "torn").at_index(index), remedy);
         for index in 0..10_000 {
             let remedies = [Remedy::Skipped, Remedy::Replaced(0), Remedy::Retried(1)];
             report.note(incident(index, remedies[index % 3]));

@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use firebox_core::StageKey;
+
 use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::Collate;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, check};
 use crate::loader::{Loader, OnError};
 use crate::per_epoch::PerEpoch;
 use crate::sampler::{Sampler, Sequential, Shuffled};
-use crate::seed::StageKey;
 
 /// The items of a loader and how its batches follow from them: what slices are made of.
 pub(super) struct Items {
@@ -49,7 +50,7 @@ impl<C: Collate> Loader<C> {
     /// [`OnError`] are each slice's own.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the range does not lie within the items.
+    /// [`ErrorKind::OutOfRange`] if the range does not lie within the items.
     pub fn slice(&self, items: Range<usize>) -> Result<Loader<C>, Error> {
         let Some(whole) = &self.items else {
             return Err(Error::new(
@@ -58,10 +59,8 @@ impl<C: Collate> Loader<C> {
             ));
         };
         let (len, Range { start, end }) = (whole.range.len(), items);
-        if start > end || end > len {
-            let text = format!("slice: expected a range within {len} items, got {start}..{end}");
-            return Err(Error::new(ErrorKind::Config, text));
-        }
+        let within = start <= end && end <= len;
+        check(within, "slice", format_args!("a range within {len} items"), format_args!("{start}..{end}"))?;
         let range = whole.range.start + start..whole.range.start + end;
         let batches = whole.batches(range.clone(), self.batch_size, self.seed)?;
         let stage = self.executor.fill.stage();

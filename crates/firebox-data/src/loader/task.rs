@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Work, Worker, panic_message};
+use firebox_core::panic_message;
+use firebox_core::{PositionSeeds, Purpose, SampleRng, SampleSeed, StageKey, derive_seed};
+use firebox_workers::{Work, Worker};
 use serde::{Deserialize, Serialize};
 
 use crate::batch_sampler::BatchSampler;
@@ -19,7 +21,6 @@ use crate::loader::fault::{Incident, OnError, Remedy, Retry};
 use crate::loader::gate::{Gate, PATIENCE};
 use crate::loader::report::Busy;
 use crate::loader::stint::Stint;
-use crate::seed::{PositionSeeds, SampleRng, SampleSeed, StageKey, Stream, derive_seed};
 use crate::sync::Arc;
 
 /// Which samples to make: the positions `start..end` of an epoch, all of them in one batch.
@@ -349,7 +350,7 @@ impl<C: Collate> Executor<C> {
     /// Has an error name a sample, by its index and by its row in the whole data set.
     pub(super) fn at_sample(&self, error: Error, index: usize) -> Error {
         let row = self.lineage.as_ref().and_then(|lineage| lineage.row(index));
-        error.at_sample(index, row, self.describe(index))
+        error.at_index(index).at_row(row).at_place(self.describe(index))
     }
 
     /// Adds what a run met to what the others did, and closes the batch if all are through.
@@ -503,7 +504,7 @@ impl<C: Collate> Making<'_, C> {
         };
         let Err(error) = tried else { return Ok(true) };
         let remedy = match self.executor.on_error {
-            _ if error.kind() == ErrorKind::Shard => return Err(error),
+            _ if *error.kind() == ErrorKind::Shard => return Err(error),
             OnError::Fail => return Err(error),
             OnError::Skip { .. } => Remedy::Skipped,
             OnError::Replace { .. } => match self.substitute(sample, id) {
@@ -538,7 +539,7 @@ impl<C: Collate> Making<'_, C> {
             1 => (0, self.executor.batches.samples(epoch)),
             samples => (whole.start, samples),
         };
-        let key = derive_seed(self.executor.seed, Stream::Substitute, epoch, lost.global);
+        let key = derive_seed(self.executor.seed, Purpose::Substitute, epoch, lost.global);
         let mut rng = SampleRng::from_seed(key);
         (0..SUBSTITUTES).find_map(|_| {
             let position = first + rng.below(positions as u64) as usize;

@@ -129,7 +129,7 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::SampleRng;
+    use firebox_core::SampleRng;
 
     #[test]
     fn slices_add_up_however_long_the_epoch() {

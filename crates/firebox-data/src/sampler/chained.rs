@@ -1,6 +1,6 @@
 //! One sampler after the other.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::sampler::{Sampler, check_position};
 
 /// All positions of one sampler, then all of the next, and so on. The samplers are of one data set.
@@ -16,12 +16,12 @@ impl Chained {
     /// The samplers in their order.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if they have more positions together than can be counted.
+    /// [`ErrorKind::OutOfRange`] if they have more positions together than can be counted.
     pub fn new(parts: Vec<Box<dyn Sampler>>) -> Result<Self, Error> {
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         let Some(ends) = crate::sampler::ends(&lengths) else {
-            let text = format!("chained: expected at most {} positions in all, got {lengths:?}", usize::MAX);
-            return Err(Error::new(ErrorKind::Config, text));
+            let most = format_args!("at most {} positions in all", usize::MAX);
+            return Err(Error::out_of_range("chained", most, format_args!("{lengths:?}")));
         };
         let global_ends = parts.iter().scan(0u64, |end, part| {
             // They are keys, not places: to begin again behind 2⁶⁴ of them harms nobody.

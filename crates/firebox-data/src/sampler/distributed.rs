@@ -1,6 +1,6 @@
 //! One rank's share of an order.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, check};
 use crate::sampler::{Sampler, check_position};
 
 /// What becomes of positions that can't be shared evenly. All ranks have equally many in any case.
@@ -29,21 +29,12 @@ impl<S: Sampler> Distributed<S> {
     /// The share of `rank` (from 0) among `world` processes. `order` must be the same in all of them.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if `rank` is not below `world`, or the order is so long that its last round can't be
+    /// [`ErrorKind::OutOfRange`] if `rank` is not below `world`, or the order is so long that its last round can't be
     /// counted.
     pub fn new(order: S, rank: usize, world: usize, uneven: Uneven) -> Result<Self, Error> {
-        if rank >= world {
-            let text = format!("rank: expected a number below the world's size {world}, got {rank}");
-            return Err(Error::new(ErrorKind::Config, text));
-        }
-        if order.len().checked_add(world).is_none() {
-            let text = format!(
-                "distributed: expected at most {} positions for {world} ranks, got {}",
-                usize::MAX - world,
-                order.len()
-            );
-            return Err(Error::new(ErrorKind::Config, text));
-        }
+        check(rank < world, "rank", format_args!("a number below the world's size {world}"), rank)?;
+        let most = format_args!("at most {} positions for {world} ranks", usize::MAX - world);
+        check(order.len().checked_add(world).is_some(), "distributed", most, order.len())?;
         let len = match uneven {
             Uneven::Pad => order.len().div_ceil(world),
             Uneven::Trim => order.len() / world,

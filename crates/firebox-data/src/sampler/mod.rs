@@ -107,8 +107,3 @@ pub(crate) fn ends(lengths: &[usize]) -> Option<Vec<usize>> {
     });
     ends.collect()
 }
-
-/// A number that differs, with all likelihood, between different tables, to tell them apart in a description.
-pub(crate) fn fingerprint(words: impl IntoIterator<Item = u64>) -> u64 {
-    words.into_iter().fold(0, |hash, word| crate::seed::mix(crate::seed::mix(hash) ^ word))
-}

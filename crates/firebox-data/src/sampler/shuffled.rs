@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use firebox_core::{Purpose, derive_seed};
+
 use crate::per_epoch::PerEpoch;
 use crate::permutation::Permutation;
 use crate::sampler::Sampler;
-use crate::seed::{Stream, derive_seed};
 
 /// Every index once an epoch, in another random order each epoch: a keyed [`Permutation`].
 #[derive(Debug)]
@@ -23,7 +24,7 @@ impl Shuffled {
     }
 
     fn permutation(&self, epoch: u64) -> Permutation {
-        Permutation::new(self.len, derive_seed(self.seed, Stream::Order, epoch, 0))
+        Permutation::new(self.len, derive_seed(self.seed, Purpose::Order, epoch, 0))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::sampler::{Sampler, Sequential, Shuffled, check_position, fingerprint};
+use firebox_core::fingerprint;
+
+use crate::sampler::{Sampler, Sequential, Shuffled, check_position};
 
 /// Only the given indices, in the order of another sampler. Holds one table.
 pub struct SubsetSampler<S> {

@@ -1,9 +1,10 @@
 //! Indices drawn with weights.
 
-use crate::error::{Error, ErrorKind};
+use firebox_core::{Purpose, SampleRng, derive_seed, fingerprint};
+
+use crate::error::{Error, check};
 use crate::per_epoch::PerEpoch;
-use crate::sampler::{Sampler, check_position, fingerprint};
-use crate::seed::{SampleRng, Stream, derive_seed};
+use crate::sampler::{Sampler, check_position};
 
 /// Each position draws an index for itself, with a probability proportional to its weight: an index can come
 /// several times in an epoch, or not at all. Each time its transform has other random numbers, for they follow from the
@@ -22,13 +23,11 @@ impl Weighted {
     /// `len` draws an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a weight is negative or not finite, or none is above 0 although draws are asked
+    /// [`ErrorKind::OutOfRange`] if a weight is negative or not finite, or none is above 0 although draws are asked
     /// for.
     pub fn new(weights: &[f64], len: usize, seed: u64) -> Result<Self, Error> {
         let largest = checked_largest(weights)?;
-        if largest == 0.0 && len > 0 {
-            return Err(Error::new(ErrorKind::Config, "weights: expected one above 0, got none"));
-        }
+        check(largest > 0.0 || len == 0, "weights", "one above 0", "none")?;
         // Divided by the largest first, for the sum of finite weights need not be finite.
         let sum: f64 = weights.iter().map(|weight| weight / largest).sum();
         let share = |weight: &f64| weight / largest / sum * weights.len() as f64;
@@ -64,7 +63,7 @@ impl Sampler for Weighted {
 
     fn index(&self, epoch: u64, position: usize) -> usize {
         check_position(position, self.len);
-        let mut rng = SampleRng::from_seed(derive_seed(self.seed, Stream::Draw, epoch, position as u64));
+        let mut rng = SampleRng::from_seed(derive_seed(self.seed, Purpose::Draw, epoch, position as u64));
         let index = rng.below(self.table.len() as u64) as usize;
         let (keep, instead) = self.table[index];
         if rng.uniform_f64() < keep { index } else { instead }
@@ -97,27 +96,23 @@ impl WeightedOnce {
     /// The first `len` draws of an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a weight is negative or not finite, fewer than `len` are above 0, or there are
+    /// [`ErrorKind::OutOfRange`] if a weight is negative or not finite, fewer than `len` are above 0, or there are
     /// 2³² of them or more.
     pub fn new(weights: Vec<f64>, len: usize, seed: u64) -> Result<Self, Error> {
         checked_largest(&weights)?;
         let drawable = weights.iter().filter(|&&weight| weight > 0.0).count();
-        if len > drawable || u32::try_from(weights.len()).is_err() {
-            let text = format!(
-                "weights: expected at least {len} above 0 and fewer than 2³² in all, got {drawable} of {}",
-                weights.len()
-            );
-            return Err(Error::new(ErrorKind::Config, text));
-        }
+        let expected = format_args!("at least {len} above 0 and fewer than 2³² in all");
+        let enough = len <= drawable && u32::try_from(weights.len()).is_ok();
+        check(enough, "weights", expected, format_args!("{drawable} of {}", weights.len()))?;
         let fingerprint = fingerprint(weights.iter().map(|weight| weight.to_bits()));
         Ok(WeightedOnce { weights, drawable, len, seed, fingerprint, plans: PerEpoch::new() })
     }
 
     fn draw(&self, epoch: u64) -> Box<[u32]> {
-        let base = derive_seed(self.seed, Stream::Draw, epoch, 0);
+        let base = derive_seed(self.seed, Purpose::Draw, epoch, 0);
         // An exponential variable of rate w comes first with a probability proportional to w.
         let time = |(index, &weight): (usize, &f64)| {
-            let bits = crate::seed::mix(base ^ crate::seed::mix(index as u64));
+            let bits = firebox_core::mix(base ^ firebox_core::mix(index as u64));
             let uniform = ((bits >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
             // The bits of floats above 0 are ordered as the floats are; in halves, they and the index take 12 bytes.
             let time = -uniform.ln() / weight + 0.0;
@@ -156,11 +151,9 @@ impl Sampler for WeightedOnce {
 
 /// The largest of some weights, 0 if there are none.
 fn checked_largest(weights: &[f64]) -> Result<f64, Error> {
-    match weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
-        Some(index) => {
-            let text = format!("weight {index}: expected a number of at least 0, got {}", weights[index]);
-            Err(Error::new(ErrorKind::Config, text))
-        }
-        None => Ok(weights.iter().copied().fold(0.0, f64::max)),
+    for (index, weight) in weights.iter().enumerate() {
+        let sound = weight.is_finite() && *weight >= 0.0;
+        check(sound, format_args!("weight {index}"), "a number of at least 0", weight)?;
     }
+    Ok(weights.iter().copied().fold(0.0, f64::max))
 }

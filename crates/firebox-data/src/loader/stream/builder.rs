@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
+use firebox_core::{RecordSeeds, SampleRng, StageKey};
+
 use crate::batch_sampler::BatchSampler;
 use crate::collate::{Collate, SlotOf};
 use crate::dataset::Shards;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, check};
 use crate::loader::Loader;
-use crate::loader::builder::{LoaderBuilder, Settings as Common, expect};
+use crate::loader::builder::{LoaderBuilder, Settings as Common};
 use crate::loader::fault::OnError;
 use crate::loader::stream::{Filler, Settings, StreamLoader};
-use crate::seed::{RecordSeeds, SampleRng, StageKey};
 use crate::sync::Arc;
 
 /// Data without random access: shards, in an order.
@@ -80,8 +81,8 @@ impl<S: Shards> LoaderBuilder<Sharded<S>> {
     /// [`LoaderBuilder::build`].
     ///
     /// # Errors
-    /// As there; [`ErrorKind::Config`] also if the shuffle's window or the number of shards that take turns is 0, if the
-    /// rank is not below the world, or for [`OnError::Replace`], which a stream has no substitutes for.
+    /// As there; [`ErrorKind::OutOfRange`] also if the shuffle's window or the number of shards that take turns is 0, if the
+    /// rank is not below the world; [`ErrorKind::Config`] for [`OnError::Replace`], which a stream has no substitutes for.
     pub fn build<C, F>(self, collate: C, transform: F) -> Result<StreamLoader<C, S>, Error>
     where
         C: Collate,
@@ -92,16 +93,16 @@ impl<S: Shards> LoaderBuilder<Sharded<S>> {
     {
         let LoaderBuilder { data: Sharded { shards, shuffle, lanes, rank, world }, settings } = self;
         let Common { seed, batch_size, drop_last, on_error, .. } = settings;
-        expect(batch_size > 0, "batch size: expected at least 1, got 0".to_owned())?;
+        check(batch_size > 0, "batch size", "at least 1", batch_size)?;
         // No batch is ever so large, so that to cut it there changes nothing, and positions can be counted.
         let batch_size = batch_size.min(usize::MAX / 4);
-        expect(shuffle != Some(0), "shuffle window: expected at least 1, got 0".to_owned())?;
-        expect(lanes > 0, "interleave: expected at least 1, got 0".to_owned())?;
-        expect(rank < world, format!("rank: expected less than {world}, got {rank}"))?;
-        expect(
-            !matches!(on_error, OnError::Replace { .. }),
-            "on error: a stream has nothing to replace a record by, expected fail or skip".to_owned(),
-        )?;
+        check(shuffle != Some(0), "shuffle window", "at least 1", 0)?;
+        check(lanes > 0, "interleave", "at least 1", lanes)?;
+        check(rank < world, "rank", format_args!("less than {world}"), rank)?;
+        if let OnError::Replace { .. } = on_error {
+            let text = "on error: a stream has nothing to replace a record by, expected fail or skip";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         let unknown = (0..shards.shards()).find(|&shard| shards.records(shard).is_none());
         if let (Some(_), Some(shard)) = (on_error.share(), unknown) {
             let text = format!("on error: a share of how many? shard {shard} does not know its records");

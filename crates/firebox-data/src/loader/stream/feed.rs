@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, panic_message};
+use firebox_core::panic_message;
+use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker};
 
 use crate::dataset::{Records, Shards};
 use crate::error::{Error, ErrorKind};

@@ -12,6 +12,7 @@ mod plan;
 use std::task::Poll;
 use std::time::Duration;
 
+use firebox_core::{Purpose, RecordSeeds, SampleRng, SampleSeed, StageKey, derive_seed};
 use serde::{Deserialize, Serialize};
 
 pub use builder::Sharded;
@@ -25,7 +26,6 @@ use crate::loader::report::counted;
 use crate::loader::task::{Failure, Fill, Stages};
 use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 use crate::permutation::Permutation;
-use crate::seed::{RecordSeeds, SampleRng, SampleSeed, StageKey, Stream, derive_seed};
 use crate::sync::Arc;
 use cursor::Cursor;
 use plan::{Shared, Streamed};
@@ -78,7 +78,7 @@ impl Settings {
 
     /// The order of all shards in an epoch.
     fn order(&self, shards: usize, epoch: u64) -> Permutation {
-        Permutation::new(shards, derive_seed(self.seed, Stream::Order, epoch, 0))
+        Permutation::new(shards, derive_seed(self.seed, Purpose::Order, epoch, 0))
     }
 
     /// The number of shards of this rank.
@@ -374,7 +374,7 @@ impl<C: Collate, S: Shards> Fill<C> for Filler<C, S> {
     ) -> Result<(), Failure> {
         let batch = self.shared.batch(position / self.batch_size);
         let item = batch.as_ref().and_then(|batch| batch.get(position % self.batch_size));
-        let failure = |error: Error| Failure { kind: error.kind(), source: error.into() };
+        let failure = |error: Error| Failure { kind: error.kind().clone(), source: error.into() };
         let Some(item) = item else { return Err(failure(Shared::<S::Record>::lost(position))) };
         let record = item.record.as_ref().map_err(|error| failure(error.clone()))?;
         // By the record, not by its position: ranks have the same positions and other records. None comes twice.

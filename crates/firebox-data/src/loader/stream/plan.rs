@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use firebox_core::{Purpose, derive_seed};
 use firebox_workers::Pool;
 
 use crate::dataset::Shards;
@@ -15,7 +16,6 @@ use crate::loader::stream::feed::{CHUNK, Feeds, Item};
 use crate::loader::task::Gates;
 use crate::loader::{LoaderState, Retry};
 use crate::permutation::Permutation;
-use crate::seed::{Stream, derive_seed};
 use crate::sync::Arc;
 
 /// What the plan, the workers and the consumer of an epoch share.
@@ -151,7 +151,7 @@ impl<'l, S: Shards> Streamed<'l, S> {
         let mut filled: Vec<_> = match self.settings.shuffles() {
             false => filled,
             true => {
-                let seed = derive_seed(self.settings.seed, Stream::Order, self.epoch, 2 + self.window);
+                let seed = derive_seed(self.settings.seed, Purpose::Order, self.epoch, 2 + self.window);
                 let permutation = Permutation::new(filled.len(), seed);
                 let mut items: Vec<_> = filled.into_iter().map(Some).collect();
                 (0..items.len()).filter_map(|place| items[permutation.apply(place)].take()).collect()

@@ -7,11 +7,13 @@ use std::fmt;
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// What a stream of random numbers is for. The numbers are part of the format: they never change.
+/// What a stream of random numbers is for.
+///
+/// The numbers are part of the format: they never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u64)]
-pub enum Stream {
+pub enum Purpose {
     /// The transform of one sample.
     Sample = 1,
     /// The order of an epoch.
@@ -32,37 +34,51 @@ pub enum Stream {
     Evaluation = 9,
 }
 
-/// A seed for `stream` at the place (a, b), such as an epoch and an index.
+/// A seed for a purpose at the place (a, b), such as an epoch and an index.
 ///
 /// A fixed function, the same in every release: SplitMix64 over the words, before and after each, so that the
 /// places (1, 2) and (2, 1) have nothing in common.
-pub fn derive_seed(seed: u64, stream: Stream, a: u64, b: u64) -> u64 {
-    [stream as u64, a, b].into_iter().fold(seed, absorb)
+pub fn derive_seed(seed: u64, purpose: Purpose, a: u64, b: u64) -> u64 {
+    [purpose as u64, a, b].into_iter().fold(seed, absorb)
+}
+
+/// A number that differs, with all likelihood, between different sequences of words.
+///
+/// It tells tables apart in a description. It is no defence against somebody who wants two to be alike.
+///
+/// ```
+/// use firebox_core::fingerprint;
+///
+/// assert_eq!(fingerprint([1, 2]), fingerprint(1..3));
+/// assert_ne!(fingerprint([1, 2]), fingerprint([2, 1]));
+/// ```
+pub fn fingerprint(words: impl IntoIterator<Item = u64>) -> u64 {
+    words.into_iter().fold(0, absorb)
 }
 
 const fn absorb(hash: u64, word: u64) -> u64 {
     mix(mix(hash) ^ word)
 }
 
-/// SplitMix64: an increment and its finaliser (Steele, Lea, Flood 2014; constants by D. Stafford).
+/// SplitMix64: an increment and its finalizer (Steele, Lea, Flood 2014; constants by D. Stafford).
 #[inline]
-pub(crate) const fn mix(word: u64) -> u64 {
+pub const fn mix(word: u64) -> u64 {
     let mut z = word.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
 
-/// What tells one stage between an item and its slot from the others: a name, and a number among equal names.
+/// The name of one stage between an item and its slot, and its number among equal names.
 ///
 /// Each stage of a sample has random numbers of its own, which follow from its key. The number counts stages of the
 /// same name from the end, so that a stage put in front of the others, or one of another name anywhere, changes
 /// nothing that they draw. Keys are part of a loader's saved settings.
 ///
 /// ```
-/// use firebox_data::{SampleRng, StageKey};
+/// use firebox_core::{SampleRng, StageKey};
 ///
-/// // What the closure of `build` draws for position 3 of epoch 0.
+/// // What the stage that writes draws for position 3 of epoch 0.
 /// let mut rng = SampleRng::new(42, 0, 3, &StageKey::WRITE);
 /// let mut same = SampleRng::new(42, 0, 3, &StageKey::new("write", 0));
 /// assert_eq!(rng.bits(), same.bits());
@@ -76,11 +92,11 @@ pub struct StageKey {
 }
 
 impl StageKey {
-    /// The key of the closure that writes into the slot: its last stage, and today its only one.
+    /// The key of a sample's last stage, which writes into the slot.
     pub const WRITE: StageKey =
         StageKey { name: Cow::Borrowed("write"), number: 0, word: StageKey::word("write", 0) };
 
-    /// The key of the stage with this name that has `number` others of the name behind it.
+    /// The key of the stage with this name that has `number` others of the name after it.
     pub fn new(name: impl Into<Cow<'static, str>>, number: u32) -> Self {
         let name = name.into();
         StageKey { word: Self::word(&name, number), name, number }
@@ -106,6 +122,16 @@ impl fmt::Display for StageKey {
 
 /// The random numbers of one stage of one sample.
 ///
+/// ```
+/// use firebox_core::{SampleRng, StageKey};
+///
+/// // Where to crop a picture, and whether to flip it.
+/// let mut rng = SampleRng::new(42, 0, 3, &StageKey::new("crop", 0));
+/// let (left, flip) = (rng.below(8), rng.chance(0.5));
+/// let mut again = SampleRng::new(42, 0, 3, &StageKey::new("crop", 0));
+/// assert_eq!((again.below(8), again.chance(0.5)), (left, flip));
+/// ```
+///
 /// They depend on (seed, epoch, global position, stage) alone, never on the worker, so that an augmented batch has the
 /// same bytes with any number of workers; and a sample that comes twice in an epoch is augmented twice. Those of a
 /// record of a stream follow from its shard and number instead of a position. The generator is xoshiro256++ and
@@ -114,7 +140,9 @@ impl fmt::Display for StageKey {
 pub struct SampleRng(Xoshiro256PlusPlus);
 
 impl SampleRng {
-    /// The generator of a stage for the sample at a [global position](crate::Sampler::global_position) of an epoch.
+    /// The generator of a stage for the sample at a global position of an epoch.
+    ///
+    /// That is the position in the order of all ranks.
     pub fn new(seed: u64, epoch: u64, position: u64, stage: &StageKey) -> Self {
         PositionSeeds::new(seed, epoch).at(position).stage(stage)
     }
@@ -163,45 +191,73 @@ impl SampleRng {
     }
 }
 
-/// The seeds of an epoch's samples of a data set: what they have in common, derived once an epoch.
-#[derive(Clone, Copy)]
-pub(crate) struct PositionSeeds(u64);
+/// The seeds of an epoch's samples of a data set.
+///
+/// What they have in common is derived once an epoch.
+///
+/// ```
+/// use firebox_core::{PositionSeeds, SampleRng, StageKey};
+///
+/// let mut rng = PositionSeeds::new(42, 0).at(3).stage(&StageKey::WRITE);
+/// assert_eq!(rng.bits(), SampleRng::new(42, 0, 3, &StageKey::WRITE).bits());
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct PositionSeeds(u64);
 
 impl PositionSeeds {
-    pub(crate) fn new(seed: u64, epoch: u64) -> Self {
-        PositionSeeds([Stream::Sample as u64, epoch].into_iter().fold(seed, absorb))
+    /// Of an epoch under a seed.
+    pub fn new(seed: u64, epoch: u64) -> Self {
+        PositionSeeds([Purpose::Sample as u64, epoch].into_iter().fold(seed, absorb))
     }
 
     /// Of the sample at a global position.
     #[inline]
-    pub(crate) fn at(self, position: u64) -> SampleSeed {
+    pub fn at(self, position: u64) -> SampleSeed {
         SampleSeed(absorb(self.0, position))
     }
 }
 
-/// The seeds of an epoch's records of shards, whose positions nobody may know: as [`PositionSeeds`].
-#[derive(Clone, Copy)]
-pub(crate) struct RecordSeeds(u64);
+/// The seeds of an epoch's records of shards, whose positions nobody may know.
+///
+/// ```
+/// use firebox_core::{RecordSeeds, StageKey};
+///
+/// let seeds = RecordSeeds::new(42, 0);
+/// let draw = |repeat| seeds.at(1, 7, repeat).stage(&StageKey::WRITE).bits();
+/// assert_ne!(draw(0), draw(1), "a record that comes twice is augmented twice");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct RecordSeeds(u64);
 
 impl RecordSeeds {
-    pub(crate) fn new(seed: u64, epoch: u64) -> Self {
-        RecordSeeds([Stream::Shard as u64, epoch].into_iter().fold(seed, absorb))
+    /// Of an epoch under a seed.
+    pub fn new(seed: u64, epoch: u64) -> Self {
+        RecordSeeds([Purpose::Shard as u64, epoch].into_iter().fold(seed, absorb))
     }
 
     /// Of a record that comes for the `repeat`th time in the epoch, from 0.
     #[inline]
-    pub(crate) fn at(self, shard: u64, record: u64, repeat: u64) -> SampleSeed {
+    pub fn at(self, shard: u64, record: u64, repeat: u64) -> SampleSeed {
         SampleSeed([shard, record, repeat].into_iter().fold(self.0, absorb))
     }
 }
 
 /// The seed of one sample, which its stages' generators follow from.
-#[derive(Clone, Copy)]
-pub(crate) struct SampleSeed(u64);
+///
+/// ```
+/// use firebox_core::{PositionSeeds, StageKey};
+///
+/// let sample = PositionSeeds::new(42, 0).at(3);
+/// let [mut crop, mut flip] = ["crop", "flip"].map(|name| sample.stage(&StageKey::new(name, 0)));
+/// assert_ne!(crop.bits(), flip.bits(), "each stage has numbers of its own");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SampleSeed(u64);
 
 impl SampleSeed {
+    /// The generator of one of its stages.
     #[inline]
-    pub(crate) fn stage(self, stage: &StageKey) -> SampleRng {
+    pub fn stage(self, stage: &StageKey) -> SampleRng {
         SampleRng::from_seed(absorb(self.0, stage.word))
     }
 }
@@ -224,7 +280,7 @@ impl TryRng for SampleRng {
 
 /// A chi-square test at a significance of about 1e-5, by the approximation of Wilson and Hilferty.
 #[cfg(test)]
-pub(crate) fn assert_uniform(counts: &[f64], what: &str) {
+fn assert_uniform(counts: &[f64], what: &str) {
     let expected = counts.iter().sum::<f64>() / counts.len() as f64;
     let chi2: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
     let spread = 2.0 / (9.0 * (counts.len() as f64 - 1.0).max(1.0));
@@ -305,21 +361,21 @@ mod tests {
     }
 
     #[test]
-    fn streams_places_and_seeds_differ() {
+    fn purposes_places_and_seeds_differ() {
         let mut seen = std::collections::HashSet::new();
         for seed in 0..4 {
-            for stream in [
-                Stream::Sample,
-                Stream::Order,
-                Stream::Split,
-                Stream::Init,
-                Stream::Step,
-                Stream::Draw,
-                Stream::Substitute,
+            for purpose in [
+                Purpose::Sample,
+                Purpose::Order,
+                Purpose::Split,
+                Purpose::Init,
+                Purpose::Step,
+                Purpose::Draw,
+                Purpose::Substitute,
             ] {
                 for a in 0..10 {
                     for b in 0..10 {
-                        assert!(seen.insert(derive_seed(seed, stream, a, b)));
+                        assert!(seen.insert(derive_seed(seed, purpose, a, b)));
                     }
                 }
             }

@@ -1,0 +1,440 @@
+//! What went wrong, where, and why: the shape of every crate's errors.
+
+use std::error::Error as StdError;
+use std::fmt::{self, Display};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Any error, as code that is given to firebox returns it.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// What a crate's kinds of errors tell of themselves.
+pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
+    /// The noun of what an error's index counts.
+    const COUNTED: &'static str = "sample";
+
+    /// Writes what the kind's own data tell, in the words of a message.
+    ///
+    /// It comes after the error's message, and is all of it where that is empty. Kinds without data write nothing.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let _ = f;
+        Ok(())
+    }
+
+    /// The path that an error names, if it is of this kind or of one that this crate builds on.
+    ///
+    /// An error takes over the path of its causes, and only knows those whose type somebody names. A crate whose errors
+    /// are caused by another crate's asks that one's kinds, too.
+    fn path_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Path> {
+        path_in::<Self>(error)
+    }
+}
+
+/// Kinds of errors with one for a setting that has a value which it cannot have.
+pub trait Settings: Kind {
+    /// The kind for a field, with what would have been right and what was there instead.
+    fn out_of_range(field: String, expected: String, got: String) -> Self;
+}
+
+/// What happened, to which sample or task, in which file, on which worker, and why.
+///
+/// A clone is as cheap as that of an [`Arc`]. The text is the chain of messages in one line, for
+/// [`Debug`](fmt::Debug) as well: that is what `fn main() -> Result<(), BoxError>` prints.
+///
+/// The [crate's page](crate) shows how a crate makes this its own error.
+#[derive(Clone)]
+pub struct Error<K: Kind>(Arc<Inner<K>>);
+
+#[derive(Clone)]
+struct Inner<K> {
+    kind: K,
+    message: String,
+    index: Option<usize>,
+    /// The index in the whole, of which what [`index`](Error::index) counts in is a part.
+    row: Option<usize>,
+    /// Where it happened, in words, if the index doesn't say it.
+    place: Option<String>,
+    path: Option<PathBuf>,
+    worker: Option<usize>,
+    step: Option<u64>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// What failed because of it, or while it was told.
+    then: Vec<String>,
+}
+
+impl<K: Kind> Error<K> {
+    /// An error with a message of one line: what was expected, and what was there instead.
+    ///
+    /// The message may be empty where the cause says it all.
+    pub fn new(kind: K, message: impl Into<String>) -> Self {
+        Error(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            index: None,
+            row: None,
+            place: None,
+            path: None,
+            worker: None,
+            step: None,
+            source: None,
+            then: Vec::new(),
+        }))
+    }
+
+    /// An error of a setting: `field` names it, `expected` says what would have been right.
+    pub fn out_of_range(field: impl Display, expected: impl Display, got: impl Display) -> Self
+    where
+        K: Settings,
+    {
+        K::out_of_range(field.to_string(), expected.to_string(), got.to_string()).into()
+    }
+
+    fn inner(&mut self) -> &mut Inner<K> {
+        Arc::make_mut(&mut self.0)
+    }
+
+    /// Names the file or folder that it is about.
+    pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.inner().path = Some(path.into());
+        self
+    }
+
+    /// Names the sample or task that it is about.
+    pub fn at_index(mut self, index: usize) -> Self {
+        self.inner().index = Some(index);
+        self
+    }
+
+    /// Names the index in the whole, if what is counted is a part of something.
+    pub fn at_row(mut self, row: impl Into<Option<usize>>) -> Self {
+        self.inner().row = row.into();
+        self
+    }
+
+    /// Says in words where the sample comes from, if its index doesn't say it.
+    pub fn at_place(mut self, place: impl Into<Option<String>>) -> Self {
+        self.inner().place = place.into();
+        self
+    }
+
+    /// Names the worker that met it.
+    pub fn on_worker(mut self, worker: impl Into<Option<usize>>) -> Self {
+        self.inner().worker = worker.into();
+        self
+    }
+
+    /// Names the training step in which it happened. The text doesn't: its message may say more of the step.
+    pub fn at_step(mut self, step: u64) -> Self {
+        self.inner().step = Some(step);
+        self
+    }
+
+    /// Keeps the cause, whose message goes after this one's, and takes over the path that it may name.
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        let source: BoxError = source.into();
+        let inner = self.inner();
+        if inner.path.is_none() {
+            inner.path = K::path_of(&*source).map(Path::to_owned);
+        }
+        inner.source = Some(source.into());
+        self
+    }
+
+    /// Says something before the message, such as where it happened.
+    pub fn within(self, place: impl Display) -> Self {
+        self.map_message(|message| match message {
+            "" => place.to_string(),
+            message => format!("{place}: {message}"),
+        })
+    }
+
+    /// Adds what failed later, because of it or while it was told.
+    pub fn followed_by(mut self, then: impl Display) -> Self {
+        self.inner().then.push(then.to_string());
+        self
+    }
+
+    /// The same error with its message put in other words.
+    pub fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        let inner = self.inner();
+        inner.message = change(&inner.message);
+        self
+    }
+
+    /// The same error with another kind of the same crate.
+    pub fn map_kind(mut self, change: impl FnOnce(&K) -> K) -> Self {
+        let inner = self.inner();
+        inner.kind = change(&inner.kind);
+        self
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> &K {
+        &self.0.kind
+    }
+
+    /// The place of the sample in its data set, or of the task among the tasks of its call, from 0.
+    pub fn index(&self) -> Option<usize> {
+        self.0.index
+    }
+
+    /// The sample's index in the whole data set, another one than [`index`](Self::index) for a part of it.
+    ///
+    /// `None` if the error is not about a sample of a data set.
+    pub fn row(&self) -> Option<usize> {
+        self.0.row
+    }
+
+    /// The file or folder that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The worker that met the error; `None` for the thread that called.
+    pub fn worker(&self) -> Option<usize> {
+        self.0.worker
+    }
+
+    /// The training step in which it happened.
+    pub fn step(&self) -> Option<u64> {
+        self.0.step
+    }
+}
+
+/// An error whose kind tells it all.
+impl<K: Kind> From<K> for Error<K> {
+    fn from(kind: K) -> Self {
+        Self::new(kind, "")
+    }
+}
+
+/// Fails unless `holds`: the check of a setting.
+///
+/// # Errors
+/// [`Settings::out_of_range`], with the field, what would have been right, and what was there instead.
+pub fn check<K: Settings>(
+    holds: bool,
+    field: impl Display,
+    expected: impl Display,
+    got: impl Display,
+) -> Result<(), Error<K>> {
+    if holds { Ok(()) } else { Err(Error::out_of_range(field, expected, got)) }
+}
+
+/// An error and its causes, the outermost first.
+fn causes<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> + use<'e> {
+    std::iter::successors(Some(error), |&error: &&'e (dyn StdError + 'static)| {
+        // An I/O error that was made of another one gives that one's cause for its own.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(within) => Some(within as _),
+            None => error.source(),
+        }
+    })
+}
+
+/// The path of the first error of kind `K` that names one, among an error and its causes.
+pub fn path_in<'e, K: Kind>(error: &'e (dyn StdError + 'static)) -> Option<&'e Path> {
+    causes(error).find_map(|error| error.downcast_ref::<Error<K>>()?.path())
+}
+
+/// The messages of an error and its causes, without those that the ones before tell already.
+///
+/// ```
+/// let error = "fire".parse::<u32>().unwrap_err();
+/// assert_eq!(firebox_core::chain(&error), "invalid digit found in string");
+/// ```
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = String::new();
+    for message in causes(error).map(ToString::to_string) {
+        if text.is_empty() {
+            text = message;
+        } else if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+    }
+    text
+}
+
+/// The text of a kind's own data.
+struct Described<'k, K>(&'k K);
+
+impl<K: Kind> Display for Described<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.describe(f)
+    }
+}
+
+impl<K: Kind> Display for Error<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, message, index, place, path, worker, source, then, .. } = &*self.0;
+        let place = match (index, place) {
+            (Some(index), Some(place)) => format!("{} {index} ({place})", K::COUNTED),
+            (Some(index), None) => format!("{} {index}", K::COUNTED),
+            (None, Some(place)) => place.clone(),
+            (None, None) => String::new(),
+        };
+        let described = Described(kind).to_string();
+        let source = source.as_ref().map_or(String::new(), |source| chain(&**source));
+        // A cause that already names the file needs no second mention of it.
+        let path = path.as_ref().map(|path| path.display().to_string());
+        let path = path.filter(|path| !source.contains(path.as_str())).unwrap_or_default();
+        let parts = [&place, &path, message, &described, &source];
+        for (number, part) in parts.into_iter().filter(|part| !part.is_empty()).enumerate() {
+            f.write_str(if number > 0 { ": " } else { "" })?;
+            f.write_str(part)?;
+        }
+        if let Some(worker) = worker {
+            write!(f, " (worker {worker})")?;
+        }
+        then.iter().try_for_each(|then| write!(f, "; then {then}"))
+    }
+}
+
+impl<K: Kind> fmt::Debug for Error<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+impl<K: Kind> StdError for Error<K> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    enum Inside {
+        Format,
+        OutOfRange(String, String, String),
+        Late(u32),
+    }
+
+    impl Kind for Inside {
+        fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Inside::Format => Ok(()),
+                Inside::OutOfRange(field, expected, got) => {
+                    write!(f, "{field}: expected {expected}, got {got}")
+                }
+                Inside::Late(seconds) => write!(f, "took longer than {seconds} s"),
+            }
+        }
+    }
+
+    impl Settings for Inside {
+        fn out_of_range(field: String, expected: String, got: String) -> Self {
+            Inside::OutOfRange(field, expected, got)
+        }
+    }
+
+    /// A crate's kinds that build on [`Inside`].
+    #[derive(Clone, Debug, PartialEq)]
+    struct Outside;
+
+    impl Kind for Outside {
+        const COUNTED: &'static str = "task";
+
+        fn path_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Path> {
+            path_in::<Self>(error).or_else(|| path_in::<Inside>(error))
+        }
+    }
+
+    #[test]
+    fn an_error_is_a_pointer_that_threads_may_share() {
+        fn shared<T: Send + Sync + Clone + 'static>() {}
+        shared::<Error<Inside>>();
+        assert_eq!(size_of::<Result<(), Error<Inside>>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn a_message_says_what_where_and_why_once() {
+        let file = Error::new(Inside::Format, "expected 4 bytes, got 3").at_path("a/b.gz");
+        assert_eq!(file.to_string(), "a/b.gz: expected 4 bytes, got 3");
+        let sample =
+            Error::new(Inside::Format, "the data set failed").at_index(7).on_worker(2).caused_by(file);
+        assert_eq!(sample.path(), Some(Path::new("a/b.gz")));
+        assert_eq!(
+            sample.to_string(),
+            "sample 7: the data set failed: a/b.gz: expected 4 bytes, got 3 (worker 2)"
+        );
+        assert_eq!(format!("{sample:?}"), sample.to_string());
+        let of_part = Error::new(Inside::Format, "the transform failed")
+            .at_index(7)
+            .at_row(99)
+            .at_place("row 99 of the whole data set".to_owned());
+        assert_eq!(of_part.to_string(), "sample 7 (row 99 of the whole data set): the transform failed");
+        assert_eq!((of_part.index(), of_part.row()), (Some(7), Some(99)));
+    }
+
+    #[test]
+    fn a_clone_that_is_changed_leaves_the_other_one() {
+        let error = Error::new(Inside::Format, "torn");
+        let moved = error.clone().at_index(1).at_step(9).within("training data").followed_by("no disk");
+        assert_eq!((error.to_string(), error.step()), ("torn".to_owned(), None));
+        assert_eq!(moved.to_string(), "sample 1: training data: torn; then no disk");
+        assert_eq!(moved.step(), Some(9));
+    }
+
+    #[test]
+    fn what_a_kind_tells_comes_after_the_message() {
+        assert_eq!(
+            Error::from(Inside::Late(3)).at_index(1).on_worker(0).to_string(),
+            "sample 1: took longer than 3 s (worker 0)"
+        );
+        let error: Error<Inside> = check(false, "batch size", "at least 1", 0).unwrap_err();
+        assert_eq!(error.to_string(), "batch size: expected at least 1, got 0");
+        assert_eq!(error.kind(), &Inside::OutOfRange("batch size".into(), "at least 1".into(), "0".into()));
+        assert_eq!(
+            error.within("the loader").to_string(),
+            "the loader: batch size: expected at least 1, got 0"
+        );
+        assert!(check::<Inside>(true, "batch size", "at least 1", 1).is_ok());
+    }
+
+    #[test]
+    fn a_path_is_taken_over_from_the_kinds_that_a_crate_knows() {
+        let file = || Error::new(Inside::Format, "cut short").at_path("a.csv");
+        let task = Error::from(Outside).at_index(3).caused_by(io::Error::other(file()));
+        assert_eq!(task.path(), Some(Path::new("a.csv")));
+        assert_eq!(task.to_string(), "task 3: a.csv: cut short");
+        let own = Error::new(Outside, "failed").at_path("run").caused_by(file());
+        assert_eq!(own.path(), Some(Path::new("run")), "its own path stays");
+        assert_eq!(own.to_string(), "run: failed: a.csv: cut short");
+        // The other way, nobody has said that there are such errors.
+        let unknown = Error::new(Inside::Format, "failed").caused_by(Error::from(Outside).at_path("run"));
+        assert_eq!((unknown.path(), unknown.to_string()), (None, "failed: run".to_owned()));
+    }
+
+    #[test]
+    fn a_cause_that_keeps_its_own_cause_to_itself_is_told_with_it() {
+        #[derive(Debug)]
+        struct Silent(io::Error);
+
+        impl Display for Silent {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("no table")
+            }
+        }
+
+        impl StdError for Silent {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&self.0)
+            }
+        }
+
+        let error = Error::new(Inside::Format, "the data set failed")
+            .caused_by(Silent(io::Error::other("the disk is gone")));
+        assert_eq!(error.to_string(), "the data set failed: no table: the disk is gone");
+        assert!(error.source().is_some_and(|source| source.is::<Silent>()));
+    }
+}

@@ -1,0 +1,88 @@
+//! What the crates of firebox share: errors of one shape, seeds and generators, files that are replaced whole.
+//!
+//! # Errors
+//!
+//! An [`Error`] is opaque and as small as a pointer. It has a kind, which is the crate's own, and its place: an
+//! index, a path, a worker, a step. Its text is the chain of messages, in one line.
+//!
+//! ```
+//! use std::fmt;
+//!
+//! use firebox_core::{Kind, Settings, check};
+//!
+//! /// The kinds of errors of a crate.
+//! #[derive(Clone, Debug, PartialEq)]
+//! #[non_exhaustive]
+//! enum ErrorKind {
+//!     /// A line is not what it should be.
+//!     Format,
+//!     /// A setting has a value that it cannot have.
+//!     OutOfRange { field: String, expected: String, got: String },
+//! }
+//!
+//! impl Kind for ErrorKind {
+//!     const COUNTED: &'static str = "line";
+//!
+//!     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+//!         match self {
+//!             ErrorKind::OutOfRange { field, expected, got } => {
+//!                 write!(f, "{field}: expected {expected}, got {got}")
+//!             }
+//!             ErrorKind::Format => Ok(()),
+//!         }
+//!     }
+//! }
+//!
+//! impl Settings for ErrorKind {
+//!     fn out_of_range(field: String, expected: String, got: String) -> Self {
+//!         ErrorKind::OutOfRange { field, expected, got }
+//!     }
+//! }
+//!
+//! type Error = firebox_core::Error<ErrorKind>;
+//!
+//! fn number(index: usize, line: &str) -> Result<u32, Error> {
+//!     let wrong = |cause| Error::new(ErrorKind::Format, "not a number").at_index(index).caused_by(cause);
+//!     line.parse().map_err(wrong)
+//! }
+//!
+//! let error = number(7, "fire").unwrap_err();
+//! assert_eq!(error.to_string(), "line 7: not a number: invalid digit found in string");
+//! assert_eq!((error.kind(), error.index()), (&ErrorKind::Format, Some(7)));
+//!
+//! let size = 0;
+//! let error: Error = check(size > 0, "batch size", "at least 1", size).unwrap_err();
+//! assert_eq!(error.to_string(), "batch size: expected at least 1, got 0");
+//! assert!(matches!(error.kind(), ErrorKind::OutOfRange { field, .. } if field == "batch size"));
+//! ```
+//!
+//! # Seeds
+//!
+//! Every random decision has a stream of numbers of its own, which follows from one seed and the decision's
+//! [`Purpose`] and place, so that nothing depends on who decided first.
+//!
+//! ```
+//! use firebox_core::{Purpose, SampleRng, derive_seed};
+//!
+//! let draw = || SampleRng::from_seed(derive_seed(42, Purpose::Split, 0, 0)).below(10);
+//! assert_eq!(draw(), draw());
+//! ```
+//!
+//! # Features
+//!
+//! `files`: [`files`], whose functions leave a file whole or absent, also after a loss of power.
+//! `fault-injection`: [`files::fault`], with which tests have any of those functions fail.
+
+#![forbid(unsafe_code)]
+
+mod error;
+#[cfg(feature = "files")]
+pub mod files;
+mod panic;
+mod seed;
+
+pub use error::{BoxError, Error, Kind, Settings, chain, check, path_in};
+pub use panic::panic_message;
+pub use seed::{
+    PositionSeeds, Purpose, RecordSeeds, SampleRng, SampleSeed, StageKey, derive_seed, fingerprint, mix,
+};
