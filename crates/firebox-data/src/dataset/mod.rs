@@ -62,7 +62,7 @@ use crate::error::BoxError;
 ///     }
 ///
 ///     fn locate(&self, index: usize) -> Option<Location> {
-///         Some(Location::file(self.0.get(index)?))
+///         (index < self.len()).then(|| Location::file(&self.0[index]))
 ///     }
 /// }
 ///

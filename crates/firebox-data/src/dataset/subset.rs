@@ -227,6 +227,6 @@ mod tests {
             assert!(all.into_iter().eq(0..len));
         }
         let error = random_split(vec![1], 2, 0).err().unwrap();
-        assert_eq!(error.to_string(), "a split of 2 items of a data set that has 1");
+        assert_eq!(error.to_string(), "split: expected at most the data set's 1 items, got 2");
     }
 }
