@@ -7,15 +7,16 @@ use crate::error::{Error, ErrorKind, check};
 
 /// Batches for truncated back-propagation through time.
 ///
-/// The sequence is cut into as many stretches as a batch has rows, and batch t holds window t of every stretch.
-/// A model whose state is carried from batch to batch so reads each stretch from its beginning to its end. Where a window
-/// lies follows from (position) alone, with no table: every epoch is the same.
+/// The sequence is cut into as many stretches as a batch has rows, and batch t holds window t of every
+/// stretch. A model whose state is carried from batch to batch so reads each stretch from its beginning to
+/// its end. Where a window lies follows from (position) alone, with no table: every epoch is the same.
 ///
-/// A window of `n` predictions reads `n + 1` tokens: each but the last is followed by the one to be predicted, and the
-/// last is also the first of the next window. Of a sequence of `tokens` tokens every one is predicted exactly once an
-/// epoch, except the first, before which there is nothing, and the last (tokens − 1) mod rows, fewer than there are rows,
-/// for which the stretches would have to be of different lengths: [`left_out`](Self::left_out). If a stretch is not a
-/// multiple of the window, the windows of the last batch are shorter.
+/// A window of `n` predictions reads `n + 1` tokens: each but the last is followed by the one to be
+/// predicted, and the last is also the first of the next window. Of a sequence of `tokens` tokens every one
+/// is predicted exactly once an epoch, except the first, before which there is nothing, and the last (tokens
+/// − 1) mod rows, fewer than there are rows, for which the stretches would have to be of different lengths:
+/// [`left_out`](Self::left_out). If a stretch is not a multiple of the window, the windows of the last batch
+/// are shorter.
 ///
 /// Made by [`Windows::new`](crate::Windows::new), which is the data set for it; see there for an example.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use crate::batches::Batches;
 use crate::dataset::Lineage;
 
-/// More samples of an epoch than these are not looked at: so many take seconds, and a sampler may have any number.
+/// More samples of an epoch than these are not looked at: so many take seconds, and a sampler may have any
+/// number.
 const MOST: usize = 1 << 26;
 
-/// The items of a data set that the batches of an epoch are made of, as a set: a bit for each, where they lie close.
+/// The items of a data set that the batches of an epoch are made of, as a set: a bit for each, where they lie
+/// close.
 pub struct SampleSet {
     lineage: Lineage,
     /// 64 neighbours each.
@@ -26,7 +28,8 @@ pub struct Overlap {
 }
 
 impl SampleSet {
-    /// What an epoch of these batches has, as far as its first 67 million samples; `None` if their lineage is not known.
+    /// What an epoch of these batches has, as far as its first 67 million samples; `None` if their lineage is
+    /// not known.
     pub fn of(batches: &impl Batches, epoch: u64) -> Option<Self> {
         let mut set = SampleSet { lineage: batches.lineage()?.clone(), words: HashMap::new() };
         let mut samples = 0;

@@ -8,8 +8,8 @@ use crate::error::BoxError;
 
 /// Keeps items in memory once they were read, for as long as they fit into a budget of bytes.
 ///
-/// What is kept stays: an epoch reads every item once, so that throwing out the oldest for the newest would keep
-/// nothing. What didn't fit is read each time. Errors are not kept.
+/// What is kept stays: an epoch reads every item once, so that throwing out the oldest for the newest would
+/// keep nothing. What didn't fit is read each time. Errors are not kept.
 ///
 /// ```
 /// use firebox_data::{Cache, Dataset, from_fn};
@@ -25,13 +25,14 @@ pub struct Cache<D: Dataset, S> {
     size: S,
     budget: usize,
     kept: RwLock<HashMap<usize, D::Item>>,
-    /// The bytes of the items kept. Behind a lock of its own, so that the budget is checked before an item is let in.
+    /// The bytes of the items kept. Behind a lock of its own, so that the budget is checked before an item is
+    /// let in.
     bytes: Mutex<usize>,
 }
 
 impl<D: Dataset, S: Fn(&D::Item) -> usize> Cache<D, S> {
-    /// Keeps items up to `budget` bytes, by what `size` says that an item takes. Items are cloned when they are
-    /// given out: make that cheap, for example with `bytes::Bytes` or an `Arc`.
+    /// Keeps items up to `budget` bytes, by what `size` says that an item takes. Items are cloned when they
+    /// are given out: make that cheap, for example with `bytes::Bytes` or an `Arc`.
     pub fn new(dataset: D, budget: usize, size: S) -> Self {
         let (lineage, kept, bytes) = (dataset.lineage(), RwLock::default(), Mutex::new(0));
         Cache { dataset, lineage, size, budget, kept, bytes }
@@ -71,7 +72,8 @@ where
         let Some(size) = self.admit(item) else { return };
         let mut kept = self.kept.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         if kept.insert(index, item.clone()).is_some() {
-            // Two workers read it at the same time: it was counted twice, with the size that each of them was told.
+            // Two workers read it at the same time: it was counted twice, with the size that each of them was
+            // told.
             let mut bytes = self.bytes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             *bytes -= size;
         }

@@ -29,7 +29,8 @@ impl<D: Dataset> Concat<D> {
     /// The data sets in their order; of different types as `Box<dyn Dataset<Item = T>>`.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if they have more items together than can be counted.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if they have more items together than can be
+    /// counted.
     pub fn new(parts: Vec<D>) -> Result<Self, Error> {
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         let Some(ends) = crate::sampler::ends(&lengths) else {

@@ -3,7 +3,8 @@
 use super::{Dataset, Fingerprint, Lineage, Location};
 use crate::error::BoxError;
 
-/// A data set that is told by another fingerprint than its own, such as one with a hash of what it was made from.
+/// A data set that is told by another fingerprint than its own, such as one with a hash of what it was made
+/// from.
 ///
 /// ```
 /// use firebox_data::{Dataset, Described};

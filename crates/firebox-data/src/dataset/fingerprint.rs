@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// The length of a data set, its description, and a hash of what is known of its contents.
 ///
-/// A saved position holds it, so that a run which goes on with other data is refused. Times are no part of it, since a
-/// clone or a copy changes them, and neither are folders, so that data may move.
+/// A saved position holds it, so that a run which goes on with other data is refused. Times are no part of
+/// it, since a clone or a copy changes them, and neither are folders, so that data may move.
 ///
 /// ```
 /// use firebox_data::Fingerprint;

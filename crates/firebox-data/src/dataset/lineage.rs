@@ -1,15 +1,16 @@
 //! Where the items of a data set come from.
 //!
-//! Parts of data sets know it, so that a training set and a test set that were cut from one data set are found to have
-//! items in common.
+//! Parts of data sets know it, so that a training set and a test set that were cut from one data set are
+//! found to have items in common.
 
 use std::sync::Arc;
 
 /// The data set that items were cut from, and which of its items each of them is.
 ///
-/// Parts know it: [`Subset`](crate::Subset), what [`random_split`](crate::random_split) gives, [`Filter`](crate::Filter),
-/// [`Map`](crate::Map) and [`Cache`](crate::Cache), also parts of parts, and in an `Arc` or a `Box`. A data set of one's
-/// own that is a part answers [`Dataset::lineage`](crate::Dataset::lineage) with a [`part`](Self::part):
+/// Parts know it: [`Subset`](crate::Subset), what [`random_split`](crate::random_split) gives,
+/// [`Filter`](crate::Filter), [`Map`](crate::Map) and [`Cache`](crate::Cache), also parts of parts, and in an
+/// `Arc` or a `Box`. A data set of one's own that is a part answers
+/// [`Dataset::lineage`](crate::Dataset::lineage) with a [`part`](Self::part):
 ///
 /// ```
 /// use firebox_data::Lineage;
@@ -45,7 +46,8 @@ impl Lineage {
         Lineage { whole: Arc::new(()), row: None, sources: None }
     }
 
-    /// A data set put together from these, of which `split` says which one an item comes from, and its index there.
+    /// A data set put together from these, of which `split` says which one an item comes from, and its index
+    /// there.
     pub fn joined(
         sources: Vec<Lineage>,
         split: impl Fn(usize) -> Option<(usize, usize)> + Send + Sync + 'static,

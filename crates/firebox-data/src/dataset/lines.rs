@@ -66,7 +66,8 @@ impl Shards for Lines {
         format!("lines of {} files ({names:016x})", self.files.len())
     }
 
-    /// With the names and sizes of the files. One that can't be found is told by its name alone: reading it is an error.
+    /// With the names and sizes of the files. One that can't be found is told by its name alone: reading it
+    /// is an error.
     fn fingerprint(&self) -> Fingerprint {
         self.files.iter().fold(Fingerprint::uncounted("lines"), |fingerprint, file| {
             let bytes = std::fs::metadata(file).map_or(0, |file| file.len());

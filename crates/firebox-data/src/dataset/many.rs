@@ -21,8 +21,8 @@ pub(super) fn of_part<D: Dataset>(
     of_parts(std::slice::from_ref(dataset), indices, len, |index| Some((0, row(index)?)))
 }
 
-/// The items of data sets put together, of which `split` says in which part they stand and where in it: one request a
-/// part.
+/// The items of data sets put together, of which `split` says in which part they stand and where in it: one
+/// request a part.
 pub(super) fn of_parts<D: Dataset>(
     parts: &[D],
     indices: &[usize],

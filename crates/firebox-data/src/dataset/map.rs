@@ -5,8 +5,8 @@ use crate::error::BoxError;
 
 /// A data set whose items are a function of another's.
 ///
-/// The function is called each time an item is read; what is random belongs into the loader's transform, which has
-/// random numbers of its own.
+/// The function is called each time an item is read; what is random belongs into the loader's transform,
+/// which has random numbers of its own.
 ///
 /// ```
 /// use firebox_data::{Dataset, Map};

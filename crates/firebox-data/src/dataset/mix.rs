@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::{Dataset, Fingerprint, Lineage, Location, many};
 use crate::error::{BoxError, Error, check};
 
-/// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which each data
-/// set has as many places as its weight, spread evenly, is repeated for as long as is asked. A data set that is
-/// through begins again.
+/// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which
+/// each data set has as many places as its weight, spread evenly, is repeated for as long as is asked. A data
+/// set that is through begins again.
 ///
 /// With weights 2 and 1: first, second, first, first, second, first, ….
 ///
@@ -51,8 +51,8 @@ impl<D: Dataset> Mix<D> {
     /// `len` items of the data sets, by their weights.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if there is no data set, one is empty, a weight is 0, or the weights sum to more than
-    /// 65,536.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if there is no data set, one is empty, a
+    /// weight is 0, or the weights sum to more than 65,536.
     pub fn new(parts: Vec<(D, usize)>, len: usize) -> Result<Self, Error> {
         for (place, (part, weight)) in parts.iter().enumerate() {
             let items = part.len();

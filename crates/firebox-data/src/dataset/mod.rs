@@ -39,9 +39,10 @@ use crate::error::BoxError;
 
 /// A data set: items that can be read in any order, each by its index.
 ///
-/// A `Vec`, a slice in an `Arc` and a function of the index ([`from_fn`]) are data sets; so is what an `Arc` or a `Box`
-/// of one holds, `Box<dyn Dataset<Item = T>>` included. [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`],
-/// [`Subset`] and [`random_split`] make data sets of data sets. Whatever wraps another one forwards all of its methods.
+/// A `Vec`, a slice in an `Arc` and a function of the index ([`from_fn`]) are data sets; so is what an `Arc`
+/// or a `Box` of one holds, `Box<dyn Dataset<Item = T>>` included. [`Map`], [`Filter`], [`Concat`], [`Mix`],
+/// [`Cache`], [`Subset`] and [`random_split`] make data sets of data sets. Whatever wraps another one
+/// forwards all of its methods.
 ///
 /// # Read files on demand
 /// ```
@@ -106,7 +107,8 @@ use crate::error::BoxError;
 /// ```
 ///
 /// # Get an element of a vector
-/// Where the trait is in scope, `vec.get(index)` is the data set's; that of the slice is `vec[..].get(index)`:
+/// Where the trait is in scope, `vec.get(index)` is the data set's; that of the slice is
+/// `vec[..].get(index)`:
 /// ```
 /// use firebox_data::Dataset;
 ///
@@ -128,7 +130,8 @@ pub trait Dataset: Send + Sync + 'static {
     /// The item `index`, below [`len`](Self::len).
     ///
     /// # Errors
-    /// If it can't be read; any error will do. An [`Error`](crate::Error) with a path has the loader's name the file.
+    /// If it can't be read; any error will do. An [`Error`](crate::Error) with a path has the loader's name
+    /// the file.
     fn get(&self, index: usize) -> Result<Self::Item, BoxError>;
 
     /// The items with these indices, one answer for each, in their order.

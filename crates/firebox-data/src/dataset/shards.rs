@@ -9,8 +9,8 @@ type Opened<R, E> = Result<Box<dyn Records<R, E>>, E>;
 
 /// Data that can only be read from the beginning on: records in shards, such as files.
 ///
-/// A shard always has the same records in the same order. Many small shards spread better over readers and ranks than
-/// few large ones.
+/// A shard always has the same records in the same order. Many small shards spread better over readers and
+/// ranks than few large ones.
 pub trait Shards: Send + Sync + 'static {
     /// What a shard consists of.
     type Record: Send + Sync + 'static;
@@ -26,8 +26,8 @@ pub trait Shards: Send + Sync + 'static {
     /// If it can't be opened.
     fn open(&self, shard: usize, offset: u64) -> Opened<Self::Record, Self::Error>;
 
-    /// The number of records in a shard, if it is known without reading it. A shard that turns out to have another
-    /// number is an error.
+    /// The number of records in a shard, if it is known without reading it. A shard that turns out to have
+    /// another number is an error.
     fn records(&self, shard: usize) -> Option<u64> {
         let _ = shard;
         None
@@ -46,8 +46,8 @@ pub trait Shards: Send + Sync + 'static {
 ///
 /// An error stands for one record: the next call goes on behind it, or ends the shard if that is impossible.
 pub trait Records<R, E>: Iterator<Item = Result<R, E>> + Send {
-    /// Where the next record begins, as a byte offset that [`Shards::open`] takes; `None` if the shard can be opened
-    /// at its beginning only.
+    /// Where the next record begins, as a byte offset that [`Shards::open`] takes; `None` if the shard can be
+    /// opened at its beginning only.
     fn offset(&self) -> Option<u64> {
         None
     }

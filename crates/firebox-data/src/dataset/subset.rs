@@ -10,8 +10,9 @@ use crate::permutation::Permutation;
 
 /// Some items of a data set: those listed, or a random part from [`random_split`].
 ///
-/// It knows its [`Lineage`], so that a trainer can tell whether two parts of one data set have items in common. Parts are of
-/// one data set if they come from one split, or if they are subsets of clones of one `Subset`:
+/// It knows its [`Lineage`], so that a trainer can tell whether two parts of one data set have items in
+/// common. Parts are of one data set if they come from one split, or if they are subsets of clones of one
+/// `Subset`:
 ///
 /// ```
 /// use firebox_data::Subset;
