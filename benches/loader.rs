@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
 use burn::tensor::Device;
-use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::{LabelledImage, LabelledImages};
 use firebox::data::{
-    BatchSampler, Bucketed, Exact, Loader, Sampler, Scalar, Shuffled, WeightedOnce, fashion_mnist,
+    BatchSampler, BoxError, Bucketed, Dataset, Exact, IntoBurn, Loader, Sampler, Scalar, Shuffled,
+    WeightedOnce, fashion_mnist,
 };
 use firebox::workers::{Pool, WorkersExt as _};
 use rayon::prelude::*;
@@ -81,8 +81,10 @@ struct Virtual {
     delay: fn(usize) -> Duration,
 }
 
-impl Dataset<usize> for Virtual {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Virtual {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         let delay = (self.delay)(index);
         if !delay.is_zero() {
             sleep(delay);
@@ -129,7 +131,7 @@ impl Batcher<LabelledImage, (Vec<f32>, Vec<i64>)> for Normalise {
 
 fn burns(workers: usize) -> Arc<dyn DataLoader<(Vec<f32>, Vec<i64>)>> {
     let builder = DataLoaderBuilder::new(Normalise).batch_size(64).shuffle(0).num_workers(workers);
-    builder.build(fashion())
+    builder.build(IntoBurn::new(fashion()))
 }
 
 fn images_per_second() {

@@ -23,7 +23,6 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
-use firebox::data::burn_dataset::InMemDataset;
 use firebox::data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox::kernels;
 use firebox::models::{CnnConfig, Forward, Linear, LinearConfig, init};
@@ -97,7 +96,7 @@ type Images = OnDevice<Loader<(Stack<f32, 3>, Scalar<i64>)>>;
 
 /// So many batches whose making costs next to nothing.
 fn images(batch: usize, batches: usize, device: &Device) -> Images {
-    let loader = Loader::builder(InMemDataset::new(vec![(); batch * batches])).batch_size(batch).workers(0);
+    let loader = Loader::builder(vec![(); batch * batches]).batch_size(batch).workers(0);
     let fill = |(), rng: &mut firebox::data::SampleRng, (image, class): (&mut [f32], &mut i64)| {
         image.fill(rng.uniform());
         *class = rng.below(CLASSES as u64) as i64;
@@ -208,7 +207,7 @@ impl Forward<Tensor<2>> for Wide {
 type Vectors = OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>>;
 
 fn vectors(samples: usize, device: &Device) -> Vectors {
-    let loader = Loader::builder(InMemDataset::new(vec![(); samples])).batch_size(1).workers(0);
+    let loader = Loader::builder(vec![(); samples]).batch_size(1).workers(0);
     let fill = |(), rng: &mut firebox::data::SampleRng, (vector, class): (&mut [f32], &mut i64)| {
         vector.fill(rng.uniform());
         *class = rng.below(CLASSES as u64) as i64;

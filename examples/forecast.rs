@@ -18,8 +18,7 @@ use clap::{Args, Parser, ValueEnum};
 use common::{
     Followers, Place, Settings, above_zero, at_least_one, depth, described, say, share, stopped, width,
 };
-use firebox::data::burn_dataset::{Dataset, DatasetError};
-use firebox::data::{BoxError, OnDevice, Purpose, derive_seed};
+use firebox::data::{BoxError, Dataset, OnDevice, Purpose, derive_seed};
 use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
 use firebox::train::{Checkpoints, Interrupt, LiveReport, Regression, Report, TrainerConfig, peak_rss_bytes};
@@ -193,8 +192,10 @@ impl Forecasts {
     }
 }
 
-impl Dataset<usize> for Forecasts {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Forecasts {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         Ok(self.first + index)
     }
 

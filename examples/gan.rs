@@ -22,9 +22,8 @@ use clap::{Args, Parser, ValueEnum};
 use common::{
     Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped, width,
 };
-use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::{LabelledImage, LabelledImages};
-use firebox::data::{BoxError, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
+use firebox::data::{BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
 use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::train::{
@@ -169,9 +168,9 @@ impl Data {
     }
 
     /// A loader's settings for some of them.
-    fn loader<D>(&self, images: D, recipe: &Recipe) -> LoaderBuilder<Indexed<D, LabelledImage, DatasetError>>
+    fn loader<D>(&self, images: D, recipe: &Recipe) -> LoaderBuilder<Indexed<D>>
     where
-        D: Dataset<LabelledImage> + 'static,
+        D: Dataset<Item = LabelledImage>,
     {
         let builder = Loader::builder(images).batch_size(recipe.batch_size).seed(recipe.seed);
         match self.threads.workers() {
@@ -183,7 +182,7 @@ impl Data {
 
 /// The first images of a data set. A `Subset` knows what it is a part of: the trainer looks whether images that it trains
 /// on are among those of the validation.
-fn first<D: Dataset<LabelledImage> + 'static>(images: D, limit: Option<usize>) -> Subset<D> {
+fn first<D: Dataset<Item = LabelledImage>>(images: D, limit: Option<usize>) -> Subset<D> {
     Subset::first(images, limit.unwrap_or(usize::MAX))
 }
 

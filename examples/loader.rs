@@ -5,14 +5,15 @@
 
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
-use firebox::data::burn_dataset::{Dataset, DatasetError};
-use firebox::data::{BoxError, Bucketed, Loader, Pad, Padded, SampleRng, Shuffled, read_text};
+use firebox::data::{BoxError, Bucketed, Dataset, Loader, Pad, Padded, SampleRng, Shuffled, read_text};
 
 /// The words of a text.
 struct Words(Vec<String>);
 
-impl Dataset<String> for Words {
-    fn get(&self, index: usize) -> Result<String, DatasetError> {
+impl Dataset for Words {
+    type Item = String;
+
+    fn get(&self, index: usize) -> Result<String, BoxError> {
         Ok(self.0[index].clone())
     }
 

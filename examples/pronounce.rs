@@ -26,9 +26,10 @@ use common::{
     Followers, Place, Settings, above_zero, absolute, at_least_one, depth, described, say, share, stopped,
     width,
 };
-use firebox::data::burn_dataset::InMemDataset;
 use firebox::data::cmudict::{self, Split, Word};
-use firebox::data::{BoxError, Bucketed, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled};
+use firebox::data::{
+    BoxError, Bucketed, Dataset, Described, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled,
+};
 use firebox::models::{Beam, Seq2SeqConfig};
 use firebox::prelude::*;
 use firebox::train::{
@@ -315,7 +316,10 @@ fn loader<S: Sampler + 'static>(
     let length = |sample: &Sample| (sample.letters.len() << 8 | sample.phonemes.len()) as u32;
     let lengths: Vec<u32> = samples.iter().map(length).collect();
     let batches = Bucketed::by_length(order(samples.len(), recipe.seed), lengths, size, recipe.seed)?;
-    let builder = Loader::builder(InMemDataset::new(samples)).batch_sampler(batches).seed(recipe.seed);
+    // Other words are other data, also where there are as many.
+    let numbers = samples.iter().flat_map(|sample| sample.letters.iter().chain(&sample.phonemes));
+    let words = samples.fingerprint().with_words(numbers.map(|&number| number as u64));
+    let builder = Loader::builder(Described::new(samples, words)).batch_sampler(batches).seed(recipe.seed);
     let builder = match threads.workers() {
         Some(workers) => builder.workers(workers),
         None => builder,

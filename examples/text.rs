@@ -18,7 +18,7 @@ use common::{
     Followers, Place, Settings, above_zero, absolute, at_least_one, depth, described, files_in, say, share,
     stopped, width,
 };
-use firebox::data::{BoxError, OnDevice, Pad, Vocabulary, Windows, read_text};
+use firebox::data::{BoxError, Dataset, Described, OnDevice, Pad, Vocabulary, Windows, read_text};
 use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
 use firebox::prelude::*;
 use firebox::train::{
@@ -256,8 +256,10 @@ fn in_windows(
     threads: Threads,
     device: &Device,
 ) -> Result<OnDevice<Loader<Pad<i64>>>, BoxError> {
-    let stretches = windows.stretches().clone();
-    let builder = Loader::builder(windows).batch_sampler(stretches).seed(recipe.seed);
+    let batches = windows.batches().clone();
+    // Another text of the same length is another text.
+    let text = windows.fingerprint().with_words(windows.tokens().iter().map(|&token| token as u64));
+    let builder = Loader::builder(Described::new(windows, text)).batch_sampler(batches).seed(recipe.seed);
     let builder = match threads.workers() {
         Some(workers) => builder.workers(workers),
         None => builder,

@@ -17,9 +17,8 @@ use clap::{Args, Parser};
 use common::{
     Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
 };
-use firebox::data::burn_dataset::{Dataset, DatasetError};
 use firebox::data::idx::LabelledImage;
-use firebox::data::{BoxError, Indexed, LoaderBuilder, Subset, fashion_mnist};
+use firebox::data::{BoxError, Dataset, Indexed, LoaderBuilder, Subset, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
@@ -288,13 +287,9 @@ fn sample(augment: bool) -> impl for<'a> Fn(LabelledImage, &mut SampleRng, Slot<
 type Slot<'a> = (&'a mut [f32], &'a mut i64);
 
 /// A loader's settings for images.
-fn images<D>(
-    images: D,
-    recipe: &Recipe,
-    threads: Threads,
-) -> LoaderBuilder<Indexed<D, LabelledImage, DatasetError>>
+fn images<D>(images: D, recipe: &Recipe, threads: Threads) -> LoaderBuilder<Indexed<D>>
 where
-    D: Dataset<LabelledImage> + 'static,
+    D: Dataset<Item = LabelledImage>,
 {
     let builder = Loader::builder(images).batch_size(recipe.batch_size).seed(recipe.seed);
     match threads.workers() {
@@ -305,13 +300,13 @@ where
 
 /// The first images of a data set. A `Subset` knows what it is a part of: the trainer looks whether images that it trains
 /// on are among those of the validation.
-fn first<D: Dataset<LabelledImage> + 'static>(images: D, limit: Option<usize>) -> Subset<D> {
+fn first<D: Dataset<Item = LabelledImage>>(images: D, limit: Option<usize>) -> Subset<D> {
     Subset::first(images, limit.unwrap_or(usize::MAX))
 }
 
 /// Twelve images that the network took for what they are, or for something else.
 fn pictures(
-    images: &impl Dataset<LabelledImage>,
+    images: &impl Dataset<Item = LabelledImage>,
     predictions: &Predictions,
     right: bool,
 ) -> Result<Vec<Picture>, BoxError> {

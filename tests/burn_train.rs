@@ -1,4 +1,4 @@
-//! Both ways with Burn: any of its data sets goes in, and its trainer takes the loader for one of its own.
+//! Both ways with Burn: its data sets go in, ours come out, and its trainer takes the loader for one of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -29,8 +29,9 @@ use burn_train::{
     TrainOutput, TrainStep,
 };
 use firebox::data::{
-    BatchSampler, Batches, BoxError, Bucketed, BurnLoader, Error, ErrorKind, Limit, Loader, OnError, Pad,
-    SampleRng, Sampler, Scalar, Sequential, Shuffled, SlotOf, Stack, SubsetSampler, Weighted,
+    BatchSampler, Batches, BoxError, Bucketed, BurnLoader, Error, ErrorKind, Filter, FromBurn, IntoBurn,
+    Limit, Loader, OnError, Pad, SampleRng, Sampler, Scalar, Sequential, Shuffled, SlotOf, Stack,
+    SubsetSampler, Weighted, from_fn, random_split,
 };
 
 const SAMPLES: usize = 200;
@@ -45,8 +46,8 @@ fn item(place: usize) -> Item {
     (place as i64, point, i64::from(point[0] + point[1] > 0.0))
 }
 
-fn items(range: Range<usize>) -> InMemDataset<Item> {
-    InMemDataset::new(range.map(item).collect())
+fn items(range: Range<usize>) -> Vec<Item> {
+    range.map(item).collect()
 }
 
 type Layout = (Stack<f32, 1>, Scalar<i64>, Scalar<i64>);
@@ -508,7 +509,11 @@ fn cause<'e, T: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> &'e 
 #[test]
 fn an_error_comes_to_burn_with_its_cause() {
     for workers in [0, 2] {
-        let torn = Loader::builder(Torn).batch_size(BATCH).workers(workers).build(layout(), write).unwrap();
+        let torn = Loader::builder(FromBurn::new(Torn))
+            .batch_size(BATCH)
+            .workers(workers)
+            .build(layout(), write)
+            .unwrap();
         let panicking = Loader::builder(items(0..SAMPLES)).batch_size(BATCH).workers(workers);
         let panicking = panicking
             .build(layout(), |item: Item, rng: &mut SampleRng, slot| {
@@ -554,7 +559,8 @@ fn a_batch_that_the_mapping_panics_on_is_an_error() {
 #[test]
 fn a_sample_that_cannot_be_read_ends_the_training_with_its_error() {
     let (folder, log) = (tempfile::tempdir().unwrap(), Log::default());
-    let torn = Loader::builder(Torn).batch_size(BATCH).workers(2).build(layout(), write).unwrap();
+    let torn =
+        Loader::builder(FromBurn::new(Torn)).batch_size(BATCH).workers(2).build(layout(), write).unwrap();
     let result = training(folder.path(), Arc::new(for_burn(torn, &log)), valid(&log), 3).launch(learner());
     let error = result.error.unwrap();
     assert_eq!(cause::<Error>(&*error).index(), Some(57));
@@ -575,10 +581,11 @@ fn any_data_set_of_burns_goes_in() {
         D: Dataset<Item, E> + 'static,
         E: StdError + Send + Sync + 'static,
     {
-        let loader = Loader::builder(dataset).batch_size(7).workers(2).build(layout(), write).unwrap();
+        let loader =
+            Loader::builder(FromBurn::new(dataset)).batch_size(7).workers(2).build(layout(), write).unwrap();
         epoch(&loader, 0).concat()
     }
-    let some = || PartialDataset::<_, Item>::new(items(0..100), 20, 50);
+    let some = || PartialDataset::<_, Item>::new(InMemDataset::new(items(0..100)), 20, 50);
     assert_eq!(ids(some()), (20..50).collect::<Vec<_>>());
     assert_eq!(ids(ComposedDataset::new(vec![some(), some()])), (20..50).chain(20..50).collect::<Vec<_>>());
     let mapped = MapperDataset::<_, _, Item>::new(some(), Backwards);
@@ -587,6 +594,55 @@ fn any_data_set_of_burns_goes_in() {
     assert_eq!(ids(shared), (20..50).collect::<Vec<_>>());
     let partial = PartialDataset::<_, Item>::new(Torn, 0, 50);
     assert_eq!(ids::<_, io::Error>(partial), all(50));
+}
+
+#[test]
+fn a_data_set_of_burns_is_told_by_length_and_type_and_has_no_other_indices() {
+    use firebox::data::Dataset;
+    let numbers = FromBurn::new(InMemDataset::new(vec![7, 8, 9]));
+    assert_eq!((numbers.len(), numbers.is_empty(), numbers.reads_many()), (3, false, false));
+    assert_eq!(numbers.fingerprint().to_string(), "3 × InMemDataset<i32>");
+    let many: Vec<_> = numbers
+        .get_many(&[2, 3, 0])
+        .into_iter()
+        .map(|item| item.map_err(|error| error.to_string()))
+        .collect();
+    assert_eq!(
+        many,
+        [Ok(9), Err("expected an index below 3, got 3".to_owned()), Ok(7)],
+        "where Burn's panic"
+    );
+    let (train, valid) = random_split(numbers, 1, 3).unwrap();
+    assert!(train.lineage().is_shared_with(&valid.lineage()));
+}
+
+#[test]
+fn any_data_set_of_ours_comes_out() {
+    let odd = Filter::new(items(0..100), |item| item.0 % 2 == 1).unwrap();
+    let partial = PartialDataset::<_, Item>::new(IntoBurn::new(odd), 10, 20);
+    let ids: Vec<i64> = partial.iter().map(|item| item.unwrap().0).collect();
+    assert_eq!(ids, (10..20).map(|index| 2 * index + 1).collect::<Vec<i64>>());
+    let boxed: Box<dyn firebox::data::Dataset<Item = Item>> = Box::new(items(0..9));
+    let burns = IntoBurn::new(boxed);
+    let ids = |many: Vec<Item>| many.into_iter().map(|item| item.0).collect::<Vec<_>>();
+    assert_eq!((burns.len(), ids(burns.get_many(vec![8, 0, 8]).unwrap())), (9, vec![8, 0, 8]));
+    let past = || burns.get(9).is_ok();
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(past)).is_err(), "as Burn's do");
+    // An error keeps its cause on the way out, and on the way back in.
+    let broken = from_fn(3, |index| match index {
+        1 => Err(Error::new(ErrorKind::Io, "torn").at_path("a.png").into()),
+        _ => Ok(item(index)),
+    });
+    let burns = IntoBurn::new(broken);
+    for error in [burns.get(1).unwrap_err(), burns.get_many(vec![0, 1, 2]).unwrap_err()] {
+        assert_eq!(
+            (error.to_string().as_str(), cause::<Error>(&error).path()),
+            ("a.png: torn", Some(Path::new("a.png")))
+        );
+    }
+    let loader = Loader::builder(FromBurn::new(burns)).build(layout(), write).unwrap();
+    let error = loader.epoch(0).find_map(Result::err).unwrap();
+    assert_eq!((error.index(), error.path()), (Some(1), Some(Path::new("a.png"))));
 }
 
 /// Draws nothing, where Burn's own renderer prints.
@@ -646,7 +702,7 @@ fn a_loader_on_a_device_says_whether_training_shares_its_cores() {
 #[test]
 fn empty_sequences_become_tensors() {
     let device = Device::flex();
-    let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
+    let loader = Loader::builder(vec![0u8; 3])
         .batch_size(2)
         .build(Pad::with(0i64), |_, _, _| Ok(()))
         .unwrap()

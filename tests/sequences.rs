@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use firebox::data::burn_dataset::InMemDataset;
 use firebox::data::{Batches, Loader, Pad, Scalar};
 use firebox::models::{
     AttentionBlockConfig, AttentionMask, Beam, Cell, EncoderConfig, Forward, Hypothesis, LanguageModelConfig,
@@ -475,7 +474,7 @@ fn an_encoder_joins_its_directions() {
 fn text_goes_from_the_loader_to_a_classifier() {
     let _alone = draws();
     let device = Device::default().autodiff();
-    let loader = Loader::builder(InMemDataset::new((0..512usize).collect()))
+    let loader = Loader::builder((0..512usize).collect::<Vec<_>>())
         .shuffle(true)
         .batch_size(32)
         .workers(2)

@@ -5,9 +5,8 @@ use std::{fs, io};
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use firebox::data::burn_dataset::Dataset;
 use firebox::data::idx::LabelledImage;
-use firebox::data::{BoxError, fashion_mnist};
+use firebox::data::{BoxError, Dataset, fashion_mnist};
 use firebox::models::{Cnn, StateDict, Weights};
 use firebox::prelude::*;
 use firebox::train::{
@@ -168,7 +167,7 @@ impl Score {
 /// Real images as a generator makes them, with their classes.
 pub(crate) fn labelled<D>(images: D, recipe: &Recipe, data: &Data) -> Result<Labelled, BoxError>
 where
-    D: Dataset<LabelledImage> + 'static,
+    D: Dataset<Item = LabelledImage>,
 {
     Ok(data.loader(images, recipe).build(layout(), classified)?)
 }

@@ -4,7 +4,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::collate::Collate;
-use crate::dataset::Origin;
+use crate::dataset::Lineage;
 use crate::error::Error;
 use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 
@@ -50,7 +50,7 @@ pub trait Batches {
     }
 
     /// Where the items come from that [`indices`](Self::indices) names, if that is known.
-    fn origin(&self) -> Option<&Origin> {
+    fn lineage(&self) -> Option<&Lineage> {
         None
     }
 
@@ -129,8 +129,8 @@ impl<C: Collate> Batches for Loader<C> {
         (batch < self.batches(epoch)).then(|| self.indices(epoch, batch))
     }
 
-    fn origin(&self) -> Option<&Origin> {
-        self.origin()
+    fn lineage(&self) -> Option<&Lineage> {
+        self.lineage()
     }
 
     fn why_empty(&self, epoch: u64) -> Option<String> {

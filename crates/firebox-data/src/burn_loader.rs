@@ -1,7 +1,9 @@
-//! A loader as one of Burn's own: a [`DataLoader`] for `burn_train::SupervisedTraining` and whatever else takes one.
+//! A loader as one of Burn's own: a [`DataLoader`] for `burn_train::SupervisedTraining` and whatever else
+//! takes one.
 //!
-//! What the loader guarantees holds here, too: batches come in their order, each epoch is whole or ends in an error
-//! that names the sample. (A worker of Burn's own loader that panics ends the epoch early, and nothing says so.)
+//! What the loader guarantees holds here, too: batches come in their order, each epoch is whole or ends in an
+//! error that names the sample. (A worker of Burn's own loader that panics ends the epoch early, and nothing
+//! says so.)
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,8 +25,8 @@ impl<C: Collate> Loader<C>
 where
     C::Batch: IntoTensors,
 {
-    /// The loader as one of Burn's, which puts its batches on a device and makes them what the model takes: a struct,
-    /// or the [tensors](IntoTensors) as they are, with `|tensors| tensors`.
+    /// The loader as one of Burn's, which puts its batches on a device and makes them what the model takes: a
+    /// struct, or the [tensors](IntoTensors) as they are, with `|tensors| tensors`.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -49,8 +51,8 @@ where
     /// }
     /// ```
     ///
-    /// `batch` is called in the loader's device thread, in the order of the batches, while the consumer is busy with
-    /// earlier ones; see [`on_device`](Self::on_device).
+    /// `batch` is called in the loader's device thread, in the order of the batches, while the consumer is
+    /// busy with earlier ones; see [`on_device`](Self::on_device).
     ///
     /// # Errors
     /// [`ErrorKind::Workers`](crate::ErrorKind::Workers) if there is no thread to be had.
@@ -68,8 +70,8 @@ where
 
 /// A [`Loader`] as a Burn [`DataLoader`]: made by [`Loader::into_burn`].
 ///
-/// Burn's loaders know no epochs. This one counts: each [`iter`](DataLoader::iter) is the next epoch, from 0 or what
-/// [`set_epoch`](Self::set_epoch) said, with the batches of [`Loader::epoch`] in their order.
+/// Burn's loaders know no epochs. This one counts: each [`iter`](DataLoader::iter) is the next epoch, from 0
+/// or what [`set_epoch`](Self::set_epoch) said, with the batches of [`Loader::epoch`] in their order.
 ///
 /// **Errors.** An iterator ends after the last batch, or after the first error: a [`DatasetError`] whose source is
 /// this crate's [`Error`]. `SupervisedTraining` stops at it and has it in its result's `error`.
@@ -78,17 +80,20 @@ where
 /// processed.
 ///
 /// **Devices.** [`to_device`](DataLoader::to_device) gives the same loader with another device: the workers and the
-/// count of epochs are shared. `SupervisedTraining` takes the training loader to its device with autodiff and the
-/// validation loader to the same one without, so that both get their mode, whatever device they were made with. (Its
-/// `DistributedDataParallel` doesn't if it has one device only: make the training loader with autodiff for that.)
+/// count of epochs are shared. `SupervisedTraining` takes the training loader to its device with autodiff and
+/// the validation loader to the same one without, so that both get their mode, whatever device they were made
+/// with. (Its `DistributedDataParallel` doesn't if it has one device only: make the training loader with
+/// autodiff for that.)
 ///
 /// **Slices.** [`slice`](DataLoader::slice), by which Burn shares the data among devices, is [`Loader::slice`]: the
-/// range is cut before anything is sampled. A slice has the workers and the device thread in common with the loader, and
-/// counts epochs for itself, from where the loader stands. It panics if the range is not within the items.
+/// range is cut before anything is sampled. A slice has the workers and the device thread in common with the
+/// loader, and counts epochs for itself, from where the loader stands. It panics if the range is not within
+/// the items.
 ///
-/// Burn takes [`num_items`](DataLoader::num_items), the samples of the next epoch, for the items that there are to share.
-/// Where they differ, none is lost: without its short last batch a loader has fewer samples, and an `end` of
-/// `num_items` is the end of the items; with an order of your own, the range is stretched to the items.
+/// Burn takes [`num_items`](DataLoader::num_items), the samples of the next epoch, for the items that there
+/// are to share. Where they differ, none is lost: without its short last batch a loader has fewer samples,
+/// and an `end` of `num_items` is the end of the items; with an order of your own, the range is stretched to
+/// the items.
 pub struct BurnLoader<C: Collate, B> {
     loader: Arc<Loader<C>>,
     upload: Arc<ToDevice<C, B>>,
@@ -112,8 +117,9 @@ impl<C: Collate, B> BurnLoader<C, B> {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    /// Says which epoch the next iterator has: for a resumed run, the number of epochs behind it, which is what
-    /// `SupervisedTraining::checkpoint` is given. The loader for validation needs it, too, if anything in it is random.
+    /// Says which epoch the next iterator has: for a resumed run, the number of epochs behind it, which is
+    /// what `SupervisedTraining::checkpoint` is given. The loader for validation needs it, too, if anything
+    /// in it is random.
     pub fn set_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::Relaxed);
     }

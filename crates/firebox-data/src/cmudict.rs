@@ -1,5 +1,5 @@
-//! CMUdict: how English words are pronounced, 135,166 pronunciations of 126,052 spellings (Carnegie Mellon University,
-//! 1993–2015).
+//! CMUdict: how English words are pronounced, 135,166 pronunciations of 126,052 spellings (Carnegie Mellon
+//! University, 1993–2015).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -155,7 +155,8 @@ fn fnv1a(text: &str) -> u64 {
 /// Says what is wrong with a spelling, if something is.
 ///
 /// # Errors
-/// A text that names the first letter that is none of the [`LETTERS`]; it may become part of an error's message.
+/// A text that names the first letter that is none of the [`LETTERS`]; it may become part of an error's
+/// message.
 pub fn check(spelling: &str) -> Result<(), String> {
     if spelling.is_empty() {
         return Err("expected a word, got none".to_owned());

@@ -12,10 +12,9 @@ use crate::error::BoxError;
 /// the slot zero before.
 ///
 /// ```
-/// use burn_dataset::InMemDataset;
 /// use firebox_data::{Exact, Loader};
 ///
-/// let images = InMemDataset::new(vec![[0u8, 51, 102, 255]; 10]);
+/// let images = vec![[0u8, 51, 102, 255]; 10];
 /// let loader = Loader::builder(images).batch_size(4).build(Exact::new([2, 2]), |image, _, mut pixels| {
 ///     pixels.fill(image.iter().map(|&pixel| f32::from(pixel) / 255.0))
 /// })?;

@@ -7,11 +7,11 @@
 use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
-use burn_dataset::Dataset;
 use bytes::Bytes;
 
 use crate::collate::product;
-use crate::error::{Error, ErrorKind};
+use crate::dataset::{Dataset, Fingerprint};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::packed::{open, undecodable};
 
 const UNSIGNED_BYTE: u8 = 8;
@@ -148,16 +148,25 @@ impl LabelledImages {
     }
 }
 
-impl Dataset<LabelledImage> for LabelledImages {
-    fn get(&self, index: usize) -> Result<LabelledImage, burn_dataset::DatasetError> {
-        let pixels = self.height * self.width;
-        Ok(LabelledImage {
-            label: self.labels[index],
-            pixels: self.images.slice(index * pixels..(index + 1) * pixels),
-        })
-    }
+impl Dataset for LabelledImages {
+    type Item = LabelledImage;
 
     fn len(&self) -> usize {
         self.labels.len()
+    }
+
+    fn get(&self, index: usize) -> Result<LabelledImage, BoxError> {
+        let Some(label) = self.labels.get(index).copied() else {
+            let text = format!("images: expected an index below {}, got {index}", self.len());
+            return Err(Error::new(ErrorKind::Dataset, text).into());
+        };
+        let pixels = self.height * self.width;
+        Ok(LabelledImage { label, pixels: self.images.slice(index * pixels..(index + 1) * pixels) })
+    }
+
+    /// With a hash of all images and labels.
+    fn fingerprint(&self) -> Fingerprint {
+        let description = format!("labelled images of {}×{}", self.height, self.width);
+        Fingerprint::new(self.len(), description).with_contents(&self.images).with_contents(&self.labels)
     }
 }

@@ -1,13 +1,12 @@
 //! From a data set to batches: exactly once, in one order, from any number of threads.
 //!
-//! The centre is the [`Loader`]. It takes any [`burn_dataset::Dataset`], an order (a [`Sampler`]), a layout
+//! The centre is the [`Loader`]. It takes any [`Dataset`], an order (a [`Sampler`]), a layout
 //! of batches (a [`Collate`]) and a transform that writes an item into its slot:
 //!
 //! ```
 //! use firebox_data::{Loader, Scalar, Stack};
-//! # use burn_dataset::InMemDataset;
-//! # let images = InMemDataset::new(vec![([7u8; 4], 1i64); 10]);
 //!
+//! let images = vec![([7u8; 4], 1i64); 10];
 //! let loader = Loader::builder(images)
 //!     .shuffle(true)
 //!     .seed(42)
@@ -62,13 +61,13 @@
 //!
 //! # What else is here
 //!
-//! Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
-//! A long text is read in [`Windows`], by batches whose rows go on where the batch before has left them ([`Stretches`]);
+//! A [`Dataset`] is anything with items by index. Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
+//! A long text is read in [`Windows`], by batches whose rows go on where the batch before has left them ([`ContiguousBatches`]);
 //! [`read_text`] reads it, and a [`Vocabulary`] makes numbers of its characters. [`idx`] reads the files of MNIST and its
 //! relatives, [`fashion_mnist`] one of them in particular, [`cmudict`] a dictionary of pronunciations.
 //! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device` makes a
-//! loader one of tensors, and `Loader::into_burn` one of Burn's own; nothing else in this crate knows a tensor
-//! framework.
+//! loader one of tensors, and `Loader::into_burn` one of Burn's own; Burn's data sets go in by `FromBurn` and come out by
+//! `IntoBurn`. Nothing else in this crate knows a tensor framework.
 
 mod batch_sampler;
 mod batches;
@@ -76,6 +75,7 @@ mod batches;
 mod burn_loader;
 pub mod cmudict;
 mod collate;
+mod contiguous_batches;
 mod dataset;
 mod elements;
 mod error;
@@ -87,25 +87,29 @@ mod packed;
 mod pad;
 mod per_epoch;
 mod permutation;
+mod sample_set;
 mod sampler;
-mod seen;
 #[cfg(feature = "burn")]
 mod sequence_batch;
-mod stretches;
 mod sync;
 #[cfg(feature = "burn")]
 mod tensors;
 mod text;
 mod text_file;
-
-pub use burn_dataset;
+mod windows;
 
 pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
 pub use batches::{BatchStream, Batches, Delivered};
 #[cfg(feature = "burn")]
 pub use burn_loader::BurnLoader;
 pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
-pub use dataset::{Cache, Concat, Filter, Lines, Map, Mix, Origin, Records, Shards, Subset, random_split};
+pub use contiguous_batches::ContiguousBatches;
+pub use dataset::{
+    Cache, Concat, Dataset, Described, Filter, Fingerprint, FromFn, Lineage, Lines, Location, Map, Mix,
+    Records, Shards, Subset, from_fn, random_split,
+};
+#[cfg(feature = "burn")]
+pub use dataset::{FromBurn, IntoBurn};
 pub use elements::Elements;
 pub use error::{BoxError, Error, ErrorKind};
 pub use exact::{Blank, Blanks, Exact};
@@ -116,13 +120,13 @@ pub use loader::{
 };
 pub use pad::{Pad, Padded};
 pub use permutation::Permutation;
+pub use sample_set::{Overlap, SampleSet};
 pub use sampler::{
     Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
 };
-pub use seen::{Overlap, Seen};
 #[cfg(feature = "burn")]
 pub use sequence_batch::SequenceBatch;
-pub use stretches::{Stretches, Windows};
 #[cfg(feature = "burn")]
 pub use tensors::{IntoTensors, OnDevice};
 pub use text::{Vocabulary, read_text};
+pub use windows::Windows;

@@ -10,7 +10,7 @@ use firebox_workers::{Dispatch, Pool, WorkersExt as _};
 
 use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::{Collate, Stacked};
-use crate::dataset::{Origin, Shards};
+use crate::dataset::{Lineage, Shards};
 use crate::error::{Error, ErrorKind};
 use crate::loader::{Counted, EpochReport, Loader, LoaderState};
 use crate::pad::Padded;
@@ -206,8 +206,8 @@ where
         self.loader.indices(epoch, batch)
     }
 
-    fn origin(&self) -> Option<&Origin> {
-        self.loader.origin()
+    fn lineage(&self) -> Option<&Lineage> {
+        self.loader.lineage()
     }
 
     fn why_empty(&self, epoch: u64) -> Option<String> {

@@ -16,8 +16,8 @@ use crate::text_file::{mark, with_plain_line_ends};
 /// `\r\n`, so that the lines of the text are those of [`Lines`](crate::Lines); a `\r` elsewhere stays.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Format`] if it is empty, not UTF-8, or has control characters
-/// that no text has. The error names the file and the place.
+/// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Format`] if it is empty, not UTF-8, or has control
+/// characters that no text has. The error names the file and the place.
 pub fn read_text(path: impl AsRef<Path>) -> Result<String, Error> {
     let path = path.as_ref();
     let mut bytes = Vec::new();

@@ -9,10 +9,9 @@ use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    BoxError, Collate, ErrorKind, Gather, Limit, Loader, OnError, Purpose, Remedy, Retry, SampleRng, Sampler,
-    Scalar, Sequential, Slots, Stack, Stacked, StageKey, Values, derive_seed,
+    BoxError, Collate, Dataset, ErrorKind, Gather, Limit, Loader, OnError, Purpose, Remedy, Retry, SampleRng,
+    Sampler, Scalar, Sequential, Slots, Stack, Stacked, StageKey, Values, derive_seed,
 };
 
 const LEN: usize = 23;
@@ -138,10 +137,12 @@ struct Numbers {
     fault: Arc<Fault>,
 }
 
-impl Dataset<usize> for Numbers {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Numbers {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         let met = self.fault.meet(Stage::Dataset, index);
-        met.map(|()| index).map_err(|error| DatasetError::new(std::io::Error::other(error)))
+        met.map(|()| index).map_err(|error| std::io::Error::other(error).into())
     }
 
     fn len(&self) -> usize {
@@ -491,7 +492,7 @@ impl Slots<Hooked> for MarkedSlots<'_> {
 fn touch(function: &'static str, workers: usize) {
     quiet();
     let layout = Hooked::new(move |called, batch| assert!(called != function || batch != 1, "touched"));
-    let loader = Loader::builder(InMemDataset::new((0..20usize).collect()))
+    let loader = Loader::builder((0..20usize).collect::<Vec<_>>())
         .batch_size(4)
         .workers(workers)
         .build(layout, |number, _, slot| {
@@ -559,7 +560,7 @@ fn what_an_abandoned_thread_writes_late_changes_no_batch() {
         let (fault, opens) = Fault::new(Stage::Transform, What::Hang, &[7]);
         let (ended, end) = mpsc::channel();
         let (hangs, ended) = (Arc::clone(&fault), Mutex::new(ended));
-        let mut builder = Loader::builder(InMemDataset::new((0..60u8).collect()))
+        let mut builder = Loader::builder((0..60u8).collect::<Vec<_>>())
             .batch_size(4)
             .workers(threads.workers)
             .timeout(LIMIT)
@@ -686,7 +687,7 @@ fn a_sample_that_took_too_long_is_not_tried_again() {
 fn each_try_and_each_sample_of_a_run_has_all_of_the_limit() {
     // Four tries of a third of the limit each, and one worker for ten samples of a third each.
     let tries = AtomicUsize::new(0);
-    let loader = Loader::builder(InMemDataset::new((0..10usize).collect()))
+    let loader = Loader::builder((0..10usize).collect::<Vec<_>>())
         .batch_size(10)
         .workers(1)
         .timeout(LIMIT)
@@ -724,8 +725,10 @@ struct Play {
     begun: Instant,
 }
 
-impl Dataset<usize> for Play {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Play {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         let me = thread::current().id();
         if index == 7 {
             END.set(Some(Tells(self.ended.lock().unwrap().clone())));
@@ -748,7 +751,7 @@ impl Dataset<usize> for Play {
         }
         // It is tried again: so it gets on, and is not given up.
         thread::sleep(Duration::from_millis(1));
-        Err(DatasetError::new(std::io::Error::other("not yet")))
+        Err(std::io::Error::other("not yet").into())
     }
 
     fn len(&self) -> usize {
@@ -831,10 +834,12 @@ fn a_sample_that_hangs_in_anothers_place_is_found_out() {
     // 0 cannot be read, and 1 hangs, also where it is to take the place of 0. Which one is tried first depends on the
     // seed.
     struct Odd(Arc<Door>);
-    impl Dataset<usize> for Odd {
-        fn get(&self, index: usize) -> Result<usize, DatasetError> {
+    impl Dataset for Odd {
+        type Item = usize;
+
+        fn get(&self, index: usize) -> Result<usize, BoxError> {
             match index {
-                0 => return Err(DatasetError::new(std::io::Error::other("bad sector"))),
+                0 => return Err(std::io::Error::other("bad sector").into()),
                 1 => self.0.wait(),
                 _ => {}
             }
@@ -941,7 +946,7 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
         .collect();
     several_at_once(&cases, |&(seed, policy)| {
         let calls: Vec<AtomicUsize> = (0..LEN).map(|_| AtomicUsize::new(0)).collect();
-        let mut builder = Loader::builder(InMemDataset::new((0..LEN).collect()))
+        let mut builder = Loader::builder((0..LEN).collect::<Vec<_>>())
             .batch_size(4)
             .workers(1 + seed as usize % 4)
             .seed(seed)

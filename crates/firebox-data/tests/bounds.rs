@@ -9,10 +9,9 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    ErrorKind, Gather, Indexed, Limit, Loader, LoaderBuilder, OnError, Pad, Padded, SampleRng, Sampler,
-    Scalar, Shuffled, Stack, Stacked, StageKey,
+    BoxError, Dataset, ErrorKind, Gather, Indexed, Limit, Loader, LoaderBuilder, OnError, Pad, Padded,
+    SampleRng, Sampler, Scalar, Shuffled, Stack, Stacked, StageKey,
 };
 
 /// Long enough for anything that is not held up by what the test itself holds up.
@@ -42,10 +41,10 @@ const SOME: [Threads; 4] = [
     Threads { workers: 1, readers: Some(2) },
 ];
 
-type Numbers = LoaderBuilder<Indexed<InMemDataset<usize>, usize, DatasetError>>;
+type Numbers = LoaderBuilder<Indexed<Vec<usize>>>;
 
 fn numbers(len: usize, Threads { workers, readers }: Threads) -> Numbers {
-    let builder = Loader::builder(InMemDataset::new((0..len).collect())).workers(workers);
+    let builder = Loader::builder((0..len).collect::<Vec<_>>()).workers(workers);
     match readers {
         Some(readers) => builder.readers(readers),
         None => builder,
@@ -197,8 +196,10 @@ impl Drop for Token {
 
 struct Tokens(Arc<AtomicUsize>);
 
-impl Dataset<Token> for Tokens {
-    fn get(&self, _: usize) -> Result<Token, DatasetError> {
+impl Dataset for Tokens {
+    type Item = Token;
+
+    fn get(&self, _: usize) -> Result<Token, BoxError> {
         Ok(Token::new(&self.0))
     }
 
@@ -364,13 +365,12 @@ fn a_slow_sample_of_a_first_batch_stops_no_other() {
         let (reading, transforming) = (Arc::clone(&others), Arc::clone(&others));
         let slow =
             |others: &Others| assert!(others.wait_for((0..12).filter(|&number| number != 5)), "starved");
-        let dataset =
-            firebox_data::Map::new(InMemDataset::new((0..40usize).collect()), move |number: usize| {
-                if number == 5 && held_in_reading {
-                    slow(&reading);
-                }
-                number
-            });
+        let dataset = firebox_data::Map::new((0..40usize).collect::<Vec<_>>(), move |number: usize| {
+            if number == 5 && held_in_reading {
+                slow(&reading);
+            }
+            number
+        });
         let mut builder = Loader::builder(dataset).batch_size(4).workers(threads.workers).prefetch(3);
         if let Some(readers) = threads.readers {
             builder = builder.readers(readers);
@@ -644,7 +644,7 @@ fn random_bytes_are_the_same_however_the_loader_is_set_up() {
             }
         }
     }
-    let auto = Loader::builder(InMemDataset::new((0..203).collect()));
+    let auto = Loader::builder((0..203).collect::<Vec<_>>());
     let setups: Vec<(&str, Numbers)> = vec![
         ("1 worker", plain(1)),
         ("4 workers", plain(4)),
@@ -677,7 +677,7 @@ fn random_bytes_are_the_same_however_the_loader_is_set_up() {
 fn a_first_batch_that_is_waited_for_is_no_reason_for_more_workers() {
     // The first sample takes its time; behind it the consumer is the slower part, or there is nothing.
     let first_of = |samples: usize| {
-        Loader::builder(InMemDataset::new((0..samples).collect()))
+        Loader::builder((0..samples).collect::<Vec<_>>())
             .batch_size(512)
             .build((), |number: usize, _, ()| {
                 std::thread::sleep(Duration::from_millis(if number == 0 { 300 } else { 0 }));
@@ -694,7 +694,7 @@ fn a_first_batch_that_is_waited_for_is_no_reason_for_more_workers() {
     }
     assert_eq!(loader.workers(), before, "{:?}", epoch.report().chosen);
     // Where there is no other, each is waited for, and by samples that wait themselves.
-    let loader = Loader::builder(InMemDataset::new(vec![0u8; 256]))
+    let loader = Loader::builder(vec![0u8; 256])
         .batch_size(256)
         .build((), |_, _, ()| {
             std::thread::sleep(Duration::from_millis(2));

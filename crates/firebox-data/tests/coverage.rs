@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn_dataset::InMemDataset;
 use firebox_data::{
     BatchSampler, Bucketed, Chained, Distributed, FixedSize, Loader, Sampler, Scalar, Sequential, Shuffled,
     SubsetSampler, Uneven, Weighted, WeightedOnce,
@@ -23,7 +22,7 @@ fn batches(loader: &Loader<Scalar<usize>>, epoch: u64) -> Vec<Vec<usize>> {
 
 macro_rules! loader {
     ($items:expr, $workers:expr $(, $setting:ident($value:expr))*) => {
-        Loader::builder(InMemDataset::new((0..$items).collect::<Vec<usize>>()))
+        Loader::builder((0..$items).collect::<Vec<usize>>())
             .workers($workers)
             $(.$setting($value))*
             .build(Scalar::<usize>::new(), |number, _, slot| {

@@ -5,17 +5,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    Cache, Concat, Distributed, Error, ErrorKind, Filter, FixedSize, Limit, Lines, Loader, Map, Mix, OnError,
-    Overlap, Remedy, Scalar, Seen, Sequential, Subset, SubsetSampler, Uneven, Weighted, random_split,
+    BoxError, Cache, Concat, Dataset, Distributed, Error, ErrorKind, Filter, FixedSize, Limit, Lines, Loader,
+    Map, Mix, OnError, Overlap, Remedy, SampleSet, Scalar, Sequential, Subset, SubsetSampler, Uneven,
+    Weighted, random_split,
 };
 
-fn numbers(range: std::ops::Range<i64>) -> InMemDataset<i64> {
-    InMemDataset::new(range.collect())
+fn numbers(range: std::ops::Range<i64>) -> Vec<i64> {
+    range.collect::<Vec<_>>()
 }
 
-fn all(dataset: &impl Dataset<i64>) -> Vec<i64> {
+fn all(dataset: &impl Dataset<Item = i64>) -> Vec<i64> {
     (0..dataset.len()).map(|index| dataset.get(index).unwrap()).collect()
 }
 
@@ -26,8 +26,8 @@ fn map_filter_and_concat_do_what_iterators_do() {
     let even = Filter::new(squares, |number| number % 2 == 0).unwrap();
     assert_eq!((all(&even), even.index_in_whole(1)), (vec![0, 4, 16], 2));
     let none = Filter::new(numbers(0..6), |_| false).unwrap();
-    assert!(Dataset::<i64>::is_empty(&none));
-    let parts: Vec<Box<dyn Dataset<i64, DatasetError>>> =
+    assert!(none.is_empty());
+    let parts: Vec<Box<dyn Dataset<Item = i64>>> =
         vec![Box::new(numbers(0..0)), Box::new(even), Box::new(numbers(7..9)), Box::new(numbers(0..0))];
     let concat = Concat::new(parts).unwrap();
     assert_eq!(all(&concat), [0, 4, 16, 7, 8]);
@@ -44,13 +44,13 @@ fn a_mix_has_exact_counts() {
         let parts = weights.iter().map(|&weight| (numbers(0..1000), weight)).collect();
         let mix = Mix::new(parts, period * 10).unwrap();
         for (part, &weight) in weights.iter().enumerate() {
-            let origins = || (0..mix.len()).map(|index| mix.origin::<i64, DatasetError>(index));
+            let sources = || (0..mix.len()).map(|index| mix.source(index));
             let indices: Vec<_> =
-                origins().filter(|origin| origin.0 == part).map(|origin| origin.1).collect();
+                sources().filter(|source| source.0 == part).map(|source| source.1).collect();
             assert!(indices.into_iter().eq(0..weight * 10), "weights {weights:?}, part {part}");
             // Spread evenly: no stretch of the period's length has more or fewer than one too many.
             for start in 0..period * 9 {
-                let count = origins().skip(start).take(period).filter(|origin| origin.0 == part).count();
+                let count = sources().skip(start).take(period).filter(|source| source.0 == part).count();
                 assert!(count.abs_diff(weight) <= 1, "weights {weights:?}");
             }
         }
@@ -70,11 +70,13 @@ fn a_mix_has_exact_counts() {
 /// Counts how often an item is read.
 struct Counted(Arc<AtomicUsize>);
 
-impl Dataset<Vec<u8>> for Counted {
-    fn get(&self, index: usize) -> Result<Vec<u8>, DatasetError> {
+impl Dataset for Counted {
+    type Item = Vec<u8>;
+
+    fn get(&self, index: usize) -> Result<Vec<u8>, BoxError> {
         self.0.fetch_add(1, Ordering::SeqCst);
         match index {
-            7 => Err(DatasetError::new(std::io::Error::other("unreadable"))),
+            7 => Err(std::io::Error::other("unreadable").into()),
             _ => Ok(vec![index as u8; 10]),
         }
     }
@@ -129,10 +131,12 @@ fn a_cache_keeps_what_could_be_read_at_last() {
     /// Item 3 can't be read at first.
     struct Once(Arc<AtomicUsize>);
 
-    impl Dataset<Vec<u8>> for Once {
-        fn get(&self, index: usize) -> Result<Vec<u8>, DatasetError> {
+    impl Dataset for Once {
+        type Item = Vec<u8>;
+
+        fn get(&self, index: usize) -> Result<Vec<u8>, BoxError> {
             match index == 3 && self.0.fetch_add(1, Ordering::SeqCst) == 0 {
-                true => Err(DatasetError::new(std::io::Error::other("busy"))),
+                true => Err(std::io::Error::other("busy").into()),
                 false => Ok(vec![7; index]),
             }
         }
@@ -175,7 +179,7 @@ fn a_cache_that_is_told_odd_sizes_counts_no_less_than_nothing() {
 }
 
 /// The first error of an epoch of a data set whose item `bad` has no transform, and all of its report's text.
-fn fails<D: Dataset<i64> + 'static>(dataset: D, bad: i64, policy: OnError) -> (Error, String) {
+fn fails<D: Dataset<Item = i64>>(dataset: D, bad: i64, policy: OnError) -> (Error, String) {
     let loader = Loader::builder(dataset)
         .batch_size(4)
         .on_error(policy)
@@ -281,13 +285,13 @@ fn an_index_that_a_part_lacks_is_an_error_of_that_sample() {
         "sample 4: the data set failed: the sampler gave index 4 of a data set of 4"
     );
     // Who looks at the samples beforehand leaves it to the loader to say so.
-    assert!(Seen::of(&loader, 0).unwrap().overlap(&Seen::of(&loader, 0).unwrap()).is_some());
+    assert!(SampleSet::of(&loader, 0).unwrap().overlap(&SampleSet::of(&loader, 0).unwrap()).is_some());
 }
 
 #[test]
 fn what_two_loaders_share_is_told_in_rows_of_the_whole() {
     let whole = Subset::all(numbers(0..100));
-    let loader = |part: Subset<Subset<InMemDataset<i64>>>, weights: Option<Vec<f64>>| {
+    let loader = |part: Subset<Subset<Vec<i64>>>, weights: Option<Vec<f64>>| {
         let len = part.len();
         let mut builder = Loader::builder(part).batch_size(3).workers(0);
         if let Some(weights) = weights {
@@ -298,7 +302,8 @@ fn what_two_loaders_share_is_told_in_rows_of_the_whole() {
     // Listed twice, and drawn several times: an item is one all the same.
     let train = Subset::new(whole.clone(), [90, 91, 90, 7, 91]).unwrap();
     let valid = Subset::new(whole.clone(), [7, 7, 91, 3]).unwrap();
-    let both = |a: &Loader<()>, b: &Loader<()>| Seen::of(a, 0).unwrap().overlap(&Seen::of(b, 0).unwrap());
+    let both =
+        |a: &Loader<()>, b: &Loader<()>| SampleSet::of(a, 0).unwrap().overlap(&SampleSet::of(b, 0).unwrap());
     let (train, valid) = (loader(train, None), loader(valid, Some(vec![1.0; 4])));
     for overlap in [both(&train, &valid), both(&valid, &train)] {
         let Overlap { items, first, .. } = overlap.unwrap();
@@ -357,8 +362,10 @@ fn a_loader_without_a_batch_says_why() {
 /// So many items of nothing.
 struct Endless(usize);
 
-impl Dataset<i64> for Endless {
-    fn get(&self, index: usize) -> Result<i64, DatasetError> {
+impl Dataset for Endless {
+    type Item = i64;
+
+    fn get(&self, index: usize) -> Result<i64, BoxError> {
         Ok(index as i64)
     }
 

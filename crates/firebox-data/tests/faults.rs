@@ -7,10 +7,9 @@ use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    Bucketed, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Pad, Remedy, Retry, Scalar, Sequential,
-    Stack, Stacked, Stage, Verdict,
+    BoxError, Bucketed, Dataset, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Pad, Remedy, Retry,
+    Scalar, Sequential, Stack, Stacked, Stage, Verdict,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -19,10 +18,12 @@ const BAD: [usize; 4] = [0, 17, 18, 49];
 /// 0..50, of which some can never be read.
 struct Holey;
 
-impl Dataset<usize> for Holey {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Holey {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         match BAD.contains(&index) {
-            true => Err(DatasetError::new(io::Error::other("bad sector"))),
+            true => Err(io::Error::other("bad sector").into()),
             false => Ok(index),
         }
     }
@@ -124,7 +125,7 @@ fn replaced_samples_keep_the_batch_size() {
         }
     }
     // Where nothing good is left to take its place, the sample's own error ends the epoch.
-    let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
+    let loader = Loader::builder(vec![0u8; 3])
         .on_error(OnError::Replace { at_most: Limit::Count(9) })
         .workers(1)
         .build((), |_, _, ()| Err("never".into()))
@@ -194,10 +195,7 @@ fn a_batch_of_which_nothing_is_left_is_not_gathered() {
 fn an_index_without_a_length_is_the_loaders_error() {
     let lengths = vec![1; 50];
     let batches = Bucketed::by_length(Sequential::new(60), lengths, 8, 1).unwrap();
-    let loader = Loader::builder(InMemDataset::new(vec![0u8; 50]))
-        .batch_sampler(batches)
-        .build((), |_, _, ()| Ok(()))
-        .unwrap();
+    let loader = Loader::builder(vec![0u8; 50]).batch_sampler(batches).build((), |_, _, ()| Ok(())).unwrap();
     let error = loader.epoch(0).find_map(Result::err).unwrap();
     assert!(error.to_string().contains("of a data set of 50"), "{error}");
 }
@@ -221,7 +219,7 @@ fn a_share_of_an_epoch_may_be_bad() {
 #[test]
 fn a_batch_of_which_nothing_is_left_is_not_delivered() {
     for workers in WORKERS {
-        let loader = Loader::builder(InMemDataset::new((0..12).collect::<Vec<i64>>()))
+        let loader = Loader::builder((0..12).collect::<Vec<i64>>())
             .batch_size(3)
             .workers(workers)
             .on_error(OnError::Skip { at_most: Limit::Count(6) })
@@ -245,12 +243,14 @@ fn a_batch_of_which_nothing_is_left_is_not_delivered() {
 /// Items that fail a number of times before they can be read.
 struct Flaky {
     failures: usize,
-    kind: fn() -> DatasetError,
+    kind: fn() -> BoxError,
     tries: Mutex<HashMap<usize, usize>>,
 }
 
-impl Dataset<Vec<i64>> for Flaky {
-    fn get(&self, index: usize) -> Result<Vec<i64>, DatasetError> {
+impl Dataset for Flaky {
+    type Item = Vec<i64>;
+
+    fn get(&self, index: usize) -> Result<Vec<i64>, BoxError> {
         let mut tries = self.tries.lock().unwrap();
         let tries = tries.entry(index).or_insert(0);
         *tries += 1;
@@ -265,15 +265,15 @@ impl Dataset<Vec<i64>> for Flaky {
     }
 }
 
-fn timed_out() -> DatasetError {
-    DatasetError::new(io::Error::from(io::ErrorKind::TimedOut))
+fn timed_out() -> BoxError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-fn corrupt() -> DatasetError {
-    DatasetError::new("x".parse::<u8>().unwrap_err())
+fn corrupt() -> BoxError {
+    "x".parse::<u8>().unwrap_err().into()
 }
 
-fn flaky(failures: usize, kind: fn() -> DatasetError, retry: Retry, workers: usize) -> Loader<Pad<i64>> {
+fn flaky(failures: usize, kind: fn() -> BoxError, retry: Retry, workers: usize) -> Loader<Pad<i64>> {
     Loader::builder(Flaky { failures, kind, tries: Mutex::default() })
         .batch_size(3)
         .workers(workers)
@@ -317,7 +317,7 @@ fn only_errors_worth_it_are_tried_again() {
 #[test]
 fn a_failed_try_leaves_nothing_in_its_slot() {
     let tries = Mutex::new(0);
-    let loader = Loader::builder(InMemDataset::new(vec![0u8; 4]))
+    let loader = Loader::builder(vec![0u8; 4])
         .batch_size(4)
         .workers(0)
         .retry(Retry::io(3, Duration::ZERO))
@@ -345,7 +345,7 @@ fn a_failed_try_leaves_nothing_in_its_slot() {
 #[test]
 fn the_report_says_who_was_slow() {
     let slow = |reading: u64, transforming: u64, computing: u64| {
-        let dataset = firebox_data::Map::new(InMemDataset::new(vec![0u8; 64]), move |item: u8| {
+        let dataset = firebox_data::Map::new(vec![0u8; 64], move |item: u8| {
             std::thread::sleep(Duration::from_micros(reading));
             item
         });
@@ -373,7 +373,7 @@ fn the_report_says_who_was_slow() {
 
 /// Samples of which all are bad but every tenth.
 fn hopeless(samples: usize, policy: OnError, workers: usize) -> Loader<Scalar<i64>> {
-    Loader::builder(InMemDataset::new((0..samples as i64).collect()))
+    Loader::builder((0..samples as i64).collect::<Vec<_>>())
         .batch_size(100)
         .workers(workers)
         .on_error(policy)
@@ -412,7 +412,7 @@ fn a_report_of_any_number_of_incidents_is_small_and_counts_them_all() {
 #[test]
 fn work_is_reported_when_it_was_done_and_for_no_longer_than_there_was() {
     for (workers, as_completed) in [(1, false), (2, false), (4, false), (3, true), (0, false)] {
-        let loader = Loader::builder(InMemDataset::new((0..96u64).collect()))
+        let loader = Loader::builder((0..96u64).collect::<Vec<_>>())
             .batch_size(4)
             .workers(workers)
             .prefetch(16)
@@ -448,13 +448,16 @@ fn a_program_prints_an_error_in_one_line_with_sample_file_and_worker() {
     /// A file that ends too early.
     struct Cells;
 
-    impl Dataset<u8, firebox_data::Error> for Cells {
-        fn get(&self, index: usize) -> Result<u8, firebox_data::Error> {
+    impl Dataset for Cells {
+        type Item = u8;
+
+        fn get(&self, index: usize) -> Result<u8, BoxError> {
             let early = io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected end of file");
             match index {
                 5 => Err(firebox_data::Error::new(ErrorKind::Format, "not a picture")
                     .at_path("cells/cell0005.png")
-                    .caused_by(early)),
+                    .caused_by(early)
+                    .into()),
                 _ => Ok(index as u8),
             }
         }
@@ -464,7 +467,7 @@ fn a_program_prints_an_error_in_one_line_with_sample_file_and_worker() {
         }
     }
 
-    let program = |workers: usize, batch: usize| -> Result<(), firebox_data::BoxError> {
+    let program = |workers: usize, batch: usize| -> Result<(), BoxError> {
         let transform = |cell: u8, _: &mut firebox_data::SampleRng, _: ()| {
             assert_eq!(cell % 7, cell, "a cell of another plate");
             Ok(())
@@ -481,8 +484,8 @@ fn a_program_prints_an_error_in_one_line_with_sample_file_and_worker() {
         "Error: sample 5: the data set failed: cells/cell0005.png: not a picture: unexpected end of file";
     assert_eq!(printed(0, 8), file);
     assert_eq!(printed(1, 8), format!("{file} (worker 0)"));
-    let none = |workers: usize| -> Result<(), firebox_data::BoxError> {
-        let numbers = InMemDataset::new(vec![7u8]);
+    let none = |workers: usize| -> Result<(), BoxError> {
+        let numbers = vec![7u8];
         let transform = |cell: u8, _: &mut firebox_data::SampleRng, _: ()| {
             assert_eq!(cell % 7, cell, "a cell of another plate");
             Ok(())
@@ -502,7 +505,7 @@ fn a_program_prints_an_error_in_one_line_with_sample_file_and_worker() {
 #[test]
 fn a_layout_that_no_memory_holds_is_an_error() {
     let build = |shape: [usize; 2], workers: usize| {
-        Loader::builder(InMemDataset::new(vec![0u8; 4]))
+        Loader::builder(vec![0u8; 4])
             .batch_size(2)
             .workers(workers)
             .build((Stack::<f32, 2>::new(shape), Scalar::<i64>::new()), |_, _, _| Ok(()))

@@ -7,11 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    BatchSampler, Bucketed, Chained, Concat, Distributed, ErrorKind, FixedSize, Indexed, Limit, Lines,
-    Loader, LoaderBuilder, LoaderState, Mix, OnError, Remedy, Retry, SampleRng, Sampler, Scalar, Sequential,
-    Shuffled, StageKey, SubsetSampler, Uneven, Weighted, WeightedOnce, Windows,
+    BatchSampler, BoxError, Bucketed, Chained, Concat, Dataset, Distributed, ErrorKind, FixedSize, Indexed,
+    Limit, Lines, Loader, LoaderBuilder, LoaderState, Mix, OnError, Remedy, Retry, SampleRng, Sampler,
+    Scalar, Sequential, Shuffled, StageKey, SubsetSampler, Uneven, Weighted, WeightedOnce, Windows,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -20,7 +19,7 @@ const SEED: u64 = 21;
 type Drawn = Loader<(Scalar<usize>, Scalar<u64>)>;
 
 /// A loader whose samples hold their item and what they draw.
-fn drawing<D: Dataset<usize> + 'static>(builder: LoaderBuilder<Indexed<D, usize, DatasetError>>) -> Drawn {
+fn drawing<D: Dataset<Item = usize>>(builder: LoaderBuilder<Indexed<D>>) -> Drawn {
     let layout = (Scalar::<usize>::new(), Scalar::<u64>::new());
     let built = builder.seed(SEED).build(layout, |item, rng, (slot, bits)| {
         (*slot, *bits) = (item, rng.bits());
@@ -29,8 +28,8 @@ fn drawing<D: Dataset<usize> + 'static>(builder: LoaderBuilder<Indexed<D, usize,
     built.unwrap()
 }
 
-fn numbers(len: usize) -> InMemDataset<usize> {
-    InMemDataset::new((0..len).collect())
+fn numbers(len: usize) -> Vec<usize> {
+    (0..len).collect::<Vec<_>>()
 }
 
 fn of_sampler(len: usize, sampler: impl Sampler + 'static, workers: usize) -> Drawn {
@@ -257,17 +256,17 @@ fn ranks_of_a_token_budget_have_equally_many_batches() {
 }
 
 #[test]
-fn rows_of_stretches_draw_by_their_position() {
+fn contiguous_rows_draw_by_their_position() {
     let windows = || Windows::new((0..50usize).collect::<Vec<_>>(), 4, 5).unwrap();
     let expected: Vec<_> =
-        (0..12).map(|position| (windows().stretches().index(0, position), position as u64)).collect();
+        (0..12).map(|position| (windows().batches().index(0, position), position as u64)).collect();
     let make = |workers| {
-        let stretches = windows().stretches().clone();
+        let batches = windows().batches().clone();
         let first =
             firebox_data::Map::new(windows(), |window: Vec<usize>| window[0] / 12 * 3 + window[0] % 12 / 5);
-        drawing(Loader::builder(first).batch_sampler(stretches).workers(workers))
+        drawing(Loader::builder(first).batch_sampler(batches).workers(workers))
     };
-    assert_draws("stretches", make, 2, &expected);
+    assert_draws("contiguous batches", make, 2, &expected);
 }
 
 #[test]
@@ -353,12 +352,14 @@ impl Bad {
     }
 }
 
-impl Dataset<usize> for Bad {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Bad {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         let bad =
             (self.lost)(index) || self.once.get(index).is_some_and(|once| !once.swap(true, Ordering::SeqCst));
         match bad {
-            true => Err(DatasetError::new(std::io::Error::other("bad sector"))),
+            true => Err(std::io::Error::other("bad sector").into()),
             false => Ok(index),
         }
     }

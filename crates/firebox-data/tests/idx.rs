@@ -6,9 +6,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn_dataset::Dataset;
 use firebox_data::idx::{Idx, LabelledImages};
-use firebox_data::{ErrorKind, fashion_mnist};
+use firebox_data::{Dataset, ErrorKind, fashion_mnist};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -112,10 +111,10 @@ fn fashion_mnist_is_what_its_authors_published() {
     for (part, count) in [(&train, 60_000), (&test, 10_000)] {
         assert_eq!((part.len(), part.size()), (count, [28, 28]));
         let mut classes = [0; 10];
-        part.iter().for_each(|image| classes[usize::from(image.unwrap().label)] += 1);
+        (0..part.len()).for_each(|index| classes[usize::from(part.get(index).unwrap().label)] += 1);
         assert_eq!(classes, [count / 10; 10]);
     }
-    let pixels = train.iter().flat_map(|image| image.unwrap().pixels.to_vec());
+    let pixels = (0..train.len()).flat_map(|index| train.get(index).unwrap().pixels.to_vec());
     let (sum, squares) = pixels.fold((0f64, 0f64), |(sum, squares), pixel| {
         let value = f64::from(pixel) / 255.0;
         (sum + value, squares + value * value)

@@ -11,7 +11,6 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use burn_dataset::InMemDataset;
 use firebox_data::{ErrorKind, Gather, Loader, Pad, Scalar, Stack};
 
 /// Long enough for anything that comes at all.
@@ -52,7 +51,7 @@ fn wait_for_threads(expected: usize) {
 
 /// Makes a loader with batches of a megabyte, takes some of them, and drops it.
 fn live(life: usize) {
-    let mut builder = Loader::builder(InMemDataset::new((0..160u8).collect()))
+    let mut builder = Loader::builder((0..160u8).collect::<Vec<_>>())
         .shuffle(true)
         .batch_size(16)
         .workers(4)
@@ -114,7 +113,7 @@ impl Door {
 
 /// A loader of four threads whose samples all wait at a door.
 fn waiting(door: &Arc<Door>, limit: Option<Duration>) -> Loader<Scalar<u8>> {
-    let mut builder = Loader::builder(InMemDataset::new(vec![0u8; 100])).batch_size(2).workers(4);
+    let mut builder = Loader::builder(vec![0u8; 100]).batch_size(2).workers(4);
     if let Some(limit) = limit {
         builder = builder.timeout(limit);
     }

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use burn_dataset::{Dataset, DatasetError, InMemDataset};
-use firebox_data::{Error, ErrorKind, Gather, Loader, LoaderState, Sampler, Scalar, Stack, Stacked, Task};
+use firebox_data::{
+    BoxError, Dataset, Error, ErrorKind, Gather, Loader, LoaderState, Sampler, Scalar, Stack, Stacked, Task,
+};
 
 const WORKERS: [usize; 3] = [0, 1, 4];
 
@@ -14,7 +15,7 @@ type Noisy = (Stack<u64, 1>, Scalar<i64>);
 
 /// A loader of 0..len whose samples hold their number and random bits.
 fn noisy(len: usize, batch_size: usize, workers: usize) -> Loader<Noisy> {
-    Loader::builder(InMemDataset::new((0..len as i64).collect::<Vec<_>>()))
+    Loader::builder((0..len as i64).collect::<Vec<_>>())
         .shuffle(true)
         .seed(7)
         .batch_size(batch_size)
@@ -37,7 +38,7 @@ fn every_index_is_delivered_exactly_once() {
         for len in [0, 1, 2, 7, 64, 65] {
             for size in [1, 2, 8, 64, 100] {
                 for drop_last in [false, true] {
-                    let loader = Loader::builder(InMemDataset::new((0..len as i64).collect::<Vec<_>>()))
+                    let loader = Loader::builder((0..len as i64).collect::<Vec<_>>())
                         .shuffle(true)
                         .batch_size(size)
                         .drop_last(drop_last)
@@ -135,13 +136,15 @@ struct Broken {
     panics: bool,
 }
 
-impl Dataset<usize> for Broken {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Broken {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         if index != self.bad {
             return Ok(index);
         }
         assert!(!self.panics, "bad sector");
-        Err(DatasetError::new(std::io::Error::other("bad sector")))
+        Err(std::io::Error::other("bad sector").into())
     }
 
     fn len(&self) -> usize {
@@ -201,7 +204,7 @@ fn a_fault_in_collation_names_its_batch() {
                 }
                 Ok(samples)
             });
-            let loader = Loader::builder(InMemDataset::new((0..9).collect::<Vec<i32>>()))
+            let loader = Loader::builder((0..9).collect::<Vec<i32>>())
                 .batch_size(3)
                 .workers(workers)
                 .build(layout, |number, _, slot| {
@@ -239,7 +242,7 @@ fn an_epoch_may_be_dropped_at_any_batch() {
 fn a_consumer_that_stops_pulling_stops_the_workers() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&made);
-    let loader = Loader::builder(InMemDataset::new(vec![0u8; 1000]))
+    let loader = Loader::builder(vec![0u8; 1000])
         .batch_size(10)
         .workers(2)
         .prefetch(3)
@@ -257,7 +260,7 @@ fn a_consumer_that_stops_pulling_stops_the_workers() {
 
 #[test]
 fn settings_are_checked() {
-    let builder = || Loader::builder(InMemDataset::new(vec![0u8; 10])).workers(0);
+    let builder = || Loader::builder(vec![0u8; 10]).workers(0);
     let error = builder().batch_size(0).build((), |_, _, ()| Ok(())).err().unwrap();
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
@@ -309,11 +312,8 @@ fn a_panic_of_the_order_is_an_error_too() {
         }
     }
     for workers in WORKERS {
-        let loader = Loader::builder(InMemDataset::new(vec![0u8; 3]))
-            .sampler(Odd)
-            .workers(workers)
-            .build((), |_, _, ()| Ok(()))
-            .unwrap();
+        let loader =
+            Loader::builder(vec![0u8; 3]).sampler(Odd).workers(workers).build((), |_, _, ()| Ok(())).unwrap();
         let results: Vec<_> = loader.epoch(0).collect();
         assert_eq!(results.len(), 2);
         let error = results[1].as_ref().unwrap_err();
@@ -325,9 +325,11 @@ fn a_panic_of_the_order_is_an_error_too() {
 #[test]
 fn a_data_sets_own_error_can_name_its_file() {
     struct Files;
-    impl Dataset<u8, Error> for Files {
-        fn get(&self, _: usize) -> Result<u8, Error> {
-            Err(Error::new(ErrorKind::Io, "no such picture").at_path("shelf/17.png"))
+    impl Dataset for Files {
+        type Item = u8;
+
+        fn get(&self, _: usize) -> Result<u8, BoxError> {
+            Err(Error::new(ErrorKind::Io, "no such picture").at_path("shelf/17.png").into())
         }
         fn len(&self) -> usize {
             1
@@ -342,8 +344,10 @@ fn a_data_sets_own_error_can_name_its_file() {
 #[test]
 fn a_trillion_samples_begin_at_once() {
     struct Virtual;
-    impl Dataset<usize> for Virtual {
-        fn get(&self, index: usize) -> Result<usize, DatasetError> {
+    impl Dataset for Virtual {
+        type Item = usize;
+
+        fn get(&self, index: usize) -> Result<usize, BoxError> {
             Ok(index)
         }
         fn len(&self) -> usize {

@@ -7,8 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
-use burn_dataset::{Dataset, DatasetError};
-use firebox_data::{Error, ErrorKind, Limit, Loader, LoaderState, OnError, Remedy, Scalar, Stack, Stacked};
+use firebox_data::{
+    BoxError, Dataset, Error, ErrorKind, Limit, Loader, LoaderState, OnError, Remedy, Scalar, Stack, Stacked,
+};
 
 /// A multiple of no batch size.
 const LEN: usize = 97;
@@ -29,14 +30,16 @@ impl Numbers {
     }
 }
 
-impl Dataset<usize> for Numbers {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Numbers {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         if self.held.contains(&index) {
             self.door.wait();
         }
         match self.bad.contains(&index) {
             true if index.is_multiple_of(2) => panic!("bad sector"),
-            true => Err(DatasetError::new(std::io::Error::other("bad sector"))),
+            true => Err(std::io::Error::other("bad sector").into()),
             false => Ok(index),
         }
     }

@@ -230,8 +230,7 @@ fn bucketing_is_checked() {
     assert_eq!(error.to_string(), "token budget: sample 1 alone has 9 tokens, got a budget of 8");
     assert!(Bucketed::by_length(order(), vec![1, 2, 3], 0, 0).is_err());
     let short = Bucketed::by_length(order(), vec![1, 2], 1, 0).unwrap();
-    let loader =
-        firebox_data::Loader::builder(burn_dataset::InMemDataset::new(vec![0u8; 3])).batch_sampler(short);
+    let loader = firebox_data::Loader::builder(vec![0u8; 3]).batch_sampler(short);
     let error = loader.build((), |_, _, ()| Ok(())).err().unwrap();
     assert_eq!(error.to_string(), "bucketing: expected a length for each of 3 items, got 2");
     assert!(Bucketed::by_length(order(), vec![1, 2, 3], 1, 0).unwrap().window(0).is_err());

@@ -10,9 +10,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use burn_dataset::{Dataset, DatasetError};
 use firebox_data::{
-    BoxError, Epoch, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Purpose, Remedy, Retry,
+    BoxError, Dataset, Epoch, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Purpose, Remedy, Retry,
     SampleRng, Sampler, Shuffled, Stack, StageKey, derive_seed,
 };
 use rand_core::{SeedableRng, TryRng};
@@ -201,7 +200,7 @@ impl Outcome {
     /// The error that the epoch ends in with this batch, after so many samples lost before; and whether it is that
     /// there are too many of them.
     fn error(&self, lost: usize, limit: usize) -> Option<(ErrorKind, Option<usize>, bool)> {
-        match self.incidents.get(limit.saturating_sub(lost)) {
+        match self.incidents[..].get(limit.saturating_sub(lost)) {
             Some((index, kind, _)) => Some((kind.clone(), Some(*index), true)),
             None => self.error.clone().map(|(kind, index)| (kind, index, false)),
         }
@@ -224,14 +223,16 @@ struct Perturbed {
     tries: Vec<AtomicUsize>,
 }
 
-impl Dataset<usize> for Perturbed {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Perturbed {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         perturb(self.case.seed, 1, index);
         match self.case.faults.get(&index) {
-            Some(Fault::Reading) => Err(DatasetError::new("x".parse::<u8>().unwrap_err())),
+            Some(Fault::Reading) => Err("x".parse::<u8>().unwrap_err().into()),
             Some(Fault::ReadingPanics) => panic!("bad sector"),
             Some(Fault::Passing(times)) if self.tries[index].fetch_add(1, Ordering::SeqCst) < *times => {
-                Err(DatasetError::new(std::io::Error::other("not yet")))
+                Err(std::io::Error::other("not yet").into())
             }
             _ => Ok(index),
         }

@@ -3,14 +3,15 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use burn_dataset::{Dataset, DatasetError};
-use firebox_data::{Loader, LoaderState, Scalar};
+use firebox_data::{BoxError, Dataset, Loader, LoaderState, Scalar};
 
 /// Items that are their own index.
 struct Virtual(usize);
 
-impl Dataset<usize> for Virtual {
-    fn get(&self, index: usize) -> Result<usize, DatasetError> {
+impl Dataset for Virtual {
+    type Item = usize;
+
+    fn get(&self, index: usize) -> Result<usize, BoxError> {
         Ok(index)
     }
 

@@ -5,14 +5,13 @@ macro_rules! program {
     ($name:ident: $kind:literal, $picture:literal, $class:literal, $before:literal, $device:literal) => {
         #[doc = concat!("```", $kind)]
         /// use burn::tensor::{Device, Tensor};
-        /// use burn_dataset::InMemDataset;
         /// use firebox_data::{Loader, Scalar, Stack};
         /// use firebox_models::{Cnn, CnnConfig};
         /// use firebox_train::{Adam, BoxError, Classification, RunDir, Trainer};
         ///
         /// fn main() -> Result<(), BoxError> {
         ///     let device = Device::default();
-        ///     let data = || Loader::builder(InMemDataset::new((0..200_usize).collect())).batch_size(32);
+        ///     let data = || Loader::builder((0..200_usize).collect::<Vec<_>>()).batch_size(32);
         #[doc = concat!("let layout = || (", $picture, ", ", $class, ");")]
         #[doc = $before]
         ///     let train = data().build(layout(), move |number, _, (picture, class)| {

@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::Device;
-use burn_dataset::InMemDataset;
 use common::{Pulled, STEPS, config, fit, folder, numbers};
 use firebox_data::{Limit, Loader, OnError, Scalar};
 use firebox_train::{
@@ -309,7 +308,7 @@ impl Task for Told {
 
 /// The numbers up to 11 by twos, in their order, without some that are bad.
 fn without(bad: Range<i64>) -> Loader<Scalar<i64>> {
-    Loader::builder(InMemDataset::new((0..12i64).collect::<Vec<_>>()))
+    Loader::builder((0..12i64).collect::<Vec<_>>())
         .batch_size(2)
         .workers(0)
         .on_error(OnError::Skip { at_most: Limit::Count(9) })

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use burn::tensor::{Device, TensorData};
-use burn_dataset::InMemDataset;
 use firebox_data::{Loader, Scalar};
 use firebox_models::StateDict;
 use firebox_train::{
@@ -70,7 +69,7 @@ fn sum(folder: &Path, resume: bool, memory_from: usize) -> Result<TaskState, Err
     };
     run.write_config(&serde_json::json!({}))?;
     let numbers = |count| {
-        let numbers = InMemDataset::new((0..count).collect::<Vec<i64>>());
+        let numbers = (0..count).collect::<Vec<i64>>();
         let loader = Loader::builder(numbers).batch_size(2).shuffle(true).workers(0);
         loader.build(Scalar::<i64>::new(), |number, _, slot| {
             *slot = number;

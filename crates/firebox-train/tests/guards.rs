@@ -6,10 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::{Device, Tensor};
-use burn_dataset::{Dataset, InMemDataset};
 use firebox_data::{
-    BatchStream, Batches, Filter, Loader, LoaderState, Map, Origin, Scalar, Seen, Subset, SubsetSampler,
-    random_split,
+    BatchStream, Batches, Dataset, Filter, Lineage, Loader, LoaderState, Map, SampleSet, Scalar, Subset,
+    SubsetSampler, random_split,
 };
 use firebox_models::{Forward, Linear, LinearConfig, StateDict, init};
 use firebox_train::{
@@ -23,13 +22,13 @@ fn draws() -> MutexGuard<'static, ()> {
     DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn numbers(count: i64) -> InMemDataset<i64> {
-    InMemDataset::new((0..count).collect())
+fn numbers(count: i64) -> Vec<i64> {
+    (0..count).collect::<Vec<_>>()
 }
 
 type Numbers = Loader<Scalar<i64>>;
 
-fn loader<D: Dataset<i64> + 'static>(data: D) -> Numbers {
+fn loader<D: Dataset<Item = i64>>(data: D) -> Numbers {
     let builder = Loader::builder(data).batch_size(4).shuffle(true).workers(0);
     builder
         .build(Scalar::new(), |number, _, slot| {
@@ -91,7 +90,7 @@ fn fit(
 
 fn overlap(train: &Numbers, valid: &Numbers) -> Option<(usize, Vec<usize>)> {
     let result = fit(&mut Measures::default(), train, valid, TrainerConfig::new());
-    let both = Seen::of(train, 0).unwrap().overlap(&Seen::of(valid, 0).unwrap());
+    let both = SampleSet::of(train, 0).unwrap().overlap(&SampleSet::of(valid, 0).unwrap());
     let both = both.map(|both| (both.items, both.first));
     match (&result, &both) {
         (Ok(_), None) => {}
@@ -162,7 +161,7 @@ fn samples_in_both_sets_are_refused_where_both_come_from_one_data_set() {
 #[test]
 fn other_data_with_the_same_indices_are_not_refused() {
     let _alone = draws();
-    let part = |data: InMemDataset<i64>| loader(Subset::new(data, (0..9).collect::<Vec<_>>()).unwrap());
+    let part = |data: Vec<i64>| loader(Subset::new(data, (0..9).collect::<Vec<_>>()).unwrap());
     assert_eq!(overlap(&loader(numbers(9)), &loader(numbers(9))), None);
     assert_eq!(overlap(&part(numbers(9)), &part(numbers(9))), None);
     let (a, b) = (random_split(numbers(20), 10, 1).unwrap(), random_split(numbers(20), 10, 1).unwrap());
@@ -217,8 +216,8 @@ impl Batches for Secret {
         panic!("asked for indices")
     }
 
-    fn origin(&self) -> Option<&Origin> {
-        self.0.origin()
+    fn lineage(&self) -> Option<&Lineage> {
+        self.0.lineage()
     }
 
     fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Vec<i64>> + '_> {

@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard};
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_dataset::InMemDataset;
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, init};
 use firebox_train::{
@@ -62,7 +61,7 @@ fn adam() -> Classifier {
 
 /// 100 points inside and outside of a circle in batches of 16, jittered; `scale` times as far from its centre.
 fn points(workers: usize, device: &Device, scale: f32) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
-    let numbers = InMemDataset::new((0..100).collect::<Vec<usize>>());
+    let numbers = (0..100).collect::<Vec<usize>>();
     let builder = Loader::builder(numbers).batch_size(16).shuffle(true).seed(5).workers(workers);
     let loader = builder.build((Stack::new([2]), Scalar::new()), move |number, rng, (point, class)| {
         let (angle, inside) = (number as f32 * 0.7, number % 2 == 0);
@@ -277,7 +276,7 @@ fn points_and_plot_are_written_for_others_to_read() {
 fn data_that_have_no_batch_are_refused() {
     let _alone = draws();
     let (_folder, _run, trainer) = trainer(config());
-    let none = Loader::builder(InMemDataset::new(Vec::<usize>::new()))
+    let none = Loader::builder(Vec::<usize>::new())
         .batch_size(4)
         .build((Stack::new([2]), Scalar::new()), |_, _, (_, _): (&mut [f32], &mut i64)| Ok(()))
         .unwrap()

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use burn_dataset::{Dataset, DatasetError, InMemDataset};
 use firebox_data::{
-    BatchStream, Batches, BoxError, Indexed, Loader, LoaderBuilder, LoaderState, OnDevice, Scalar, Stack,
-    Subset,
+    BatchStream, Batches, BoxError, Dataset, Indexed, Loader, LoaderBuilder, LoaderState, OnDevice, Scalar,
+    Stack, Subset,
 };
 use firebox_models::{Cnn, CnnConfig, Forward, Linear, LinearConfig, init};
 use firebox_train::{
@@ -31,7 +30,7 @@ const SIZE: usize = 8;
 type Layout = (Stack<f32, 3>, Scalar<i64>);
 type Pictures = OnDevice<Loader<Layout>>;
 type Slots<'s> = (&'s mut [f32], &'s mut i64);
-type Building<D> = LoaderBuilder<Indexed<D, usize, DatasetError>>;
+type Building<D> = LoaderBuilder<Indexed<D>>;
 type Task = Classification<Cnn, Tensor<4>>;
 
 fn plain() -> Device {
@@ -55,15 +54,15 @@ fn fill(number: usize, (picture, class): Slots<'_>) {
     *class = (number % CLASSES) as i64;
 }
 
-fn builder<D: Dataset<usize> + 'static>(data: D) -> Building<D> {
+fn builder<D: Dataset<Item = usize>>(data: D) -> Building<D> {
     Loader::builder(data).batch_size(4).shuffle(true).seed(3).workers(1)
 }
 
-fn numbers(samples: usize) -> InMemDataset<usize> {
-    InMemDataset::new((0..samples).collect())
+fn numbers(samples: usize) -> Vec<usize> {
+    (0..samples).collect::<Vec<_>>()
 }
 
-fn loader<D: Dataset<usize> + 'static>(
+fn loader<D: Dataset<Item = usize>>(
     builder: Building<D>,
     device: &Device,
     transform: impl Fn(usize, Slots<'_>) -> Result<(), BoxError> + Send + Sync + 'static,
@@ -438,7 +437,7 @@ fn a_transform_that_returns_an_error() {
 }
 
 /// Every second number, from the last one on: sample 2 is row 7.
-fn part() -> Subset<InMemDataset<usize>> {
+fn part() -> Subset<Vec<usize>> {
     Subset::new(numbers(12), vec![11, 9, 7, 5, 3, 1]).unwrap()
 }
 

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use burn::tensor::{Device, Int, Tensor};
-use burn_dataset::InMemDataset;
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Linear, LinearConfig, init};
 use firebox_train::{
@@ -14,7 +13,7 @@ type Points = OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>>;
 
 /// 50 points in batches of 8, each with its number in the place of a class; it is cut to the classes' range for training.
 fn points(device: &Device, workers: usize, classes: i64) -> Points {
-    let numbers = InMemDataset::new((0..50).collect::<Vec<i64>>());
+    let numbers = (0..50).collect::<Vec<i64>>();
     let builder = Loader::builder(numbers).batch_size(8).workers(workers);
     let loader = builder.build((Stack::new([2]), Scalar::new()), move |number, _, (point, class)| {
         point.copy_from_slice(&[number as f32 / 25.0 - 1.0, (number % 7) as f32 / 7.0]);

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use burn_dataset::InMemDataset;
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, init};
 use firebox_train::{
@@ -75,7 +74,7 @@ fn told_points(
     device: &Device,
     tell: impl Fn() + Send + Sync + 'static,
 ) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
-    let numbers = InMemDataset::new((0..samples).collect::<Vec<_>>());
+    let numbers = (0..samples).collect::<Vec<_>>();
     Loader::builder(numbers)
         .batch_size(8)
         .shuffle(true)

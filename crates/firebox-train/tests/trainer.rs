@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_dataset::InMemDataset;
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, StateDict, init};
 use firebox_train::{
@@ -57,7 +56,7 @@ type Layout = (Stack<f32, 1>, Scalar<i64>);
 
 /// Points inside and outside of a circle, jittered.
 fn points(samples: usize, workers: usize, device: &Device) -> OnDevice<Loader<Layout>> {
-    let numbers = InMemDataset::new((0..samples).collect::<Vec<_>>());
+    let numbers = (0..samples).collect::<Vec<_>>();
     Loader::builder(numbers)
         .batch_size(16)
         .shuffle(true)
@@ -629,7 +628,7 @@ fn a_bad_sample_ends_the_run_and_names_itself() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::default();
     let run = RunDir::create(folder.path()).unwrap();
-    let broken = Loader::builder(InMemDataset::new(vec![0; 100]))
+    let broken = Loader::builder(vec![0; 100])
         .batch_size(10)
         .workers(1)
         .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |_, rng, _| match rng.below(20) {
@@ -676,7 +675,7 @@ fn batches_on_the_device_are_the_loaders_and_their_waiting_is_counted() {
     }
     // Ten batches that take 20 ms each, which a consumer without work waits for, from the first on.
     for workers in [0, 1] {
-        let slow = Loader::builder(InMemDataset::new(vec![0u8; 10]))
+        let slow = Loader::builder(vec![0u8; 10])
             .workers(workers)
             .build(Scalar::<i64>::new(), |_, _, _| {
                 std::thread::sleep(std::time::Duration::from_millis(20));
@@ -699,7 +698,7 @@ fn each_epoch_may_lack_as_many_samples_as_the_policy_allows() {
     let folder = tempfile::tempdir().unwrap();
     let device = Device::default();
     let run = RunDir::create(folder.path()).unwrap();
-    let train = Loader::builder(InMemDataset::new((0..40).collect::<Vec<_>>()))
+    let train = Loader::builder((0..40).collect::<Vec<_>>())
         .batch_size(8)
         .workers(1)
         .on_error(firebox_data::OnError::Skip { at_most: firebox_data::Limit::Count(1) })

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
+use crate::dataset::Fingerprint;
 use crate::dataset::shards::{Records, Shards};
 use crate::error::{Error, ErrorKind};
 use crate::text_file::{GZIP, LONGEST_MARK, cut_line_end, mark};
@@ -63,6 +64,15 @@ impl Shards for Lines {
         let names = self.files.iter().flat_map(|file| file.as_os_str().as_encoded_bytes());
         let names = firebox_core::fingerprint(names.map(|&byte| u64::from(byte)));
         format!("lines of {} files ({names:016x})", self.files.len())
+    }
+
+    /// With the names and sizes of the files. One that can't be found is told by its name alone: reading it
+    /// is an error.
+    fn fingerprint(&self) -> Fingerprint {
+        self.files.iter().fold(Fingerprint::uncounted("lines"), |fingerprint, file| {
+            let bytes = std::fs::metadata(file).map_or(0, |file| file.len());
+            fingerprint.with_file(file.file_name().unwrap_or(file.as_os_str()), bytes)
+        })
     }
 }
 

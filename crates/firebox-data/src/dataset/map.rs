@@ -1,49 +1,73 @@
 //! Every item through a function.
 
-use std::error::Error;
-use std::marker::PhantomData;
+use super::{Dataset, Fingerprint, Lineage, Location};
+use crate::error::BoxError;
 
-use burn_dataset::Dataset;
-
-use super::origin::{Origin, Part, known, origin_of};
-
-/// A data set whose items are a function of another's. The function is called each time an item is read; what is
-/// random belongs into the loader's transform, which has random numbers of its own.
-pub struct Map<D, I, F> {
+/// A data set whose items are a function of another's.
+///
+/// The function is called each time an item is read; what is random belongs into the loader's transform,
+/// which has random numbers of its own.
+///
+/// ```
+/// use firebox_data::{Dataset, Map};
+///
+/// let squares = Map::new(vec![1, 2, 3], |number| number * number);
+/// assert_eq!(squares.get(2)?, 9);
+/// # Ok::<(), firebox_data::BoxError>(())
+/// ```
+pub struct Map<D, F> {
     dataset: D,
     function: F,
-    origin: Origin,
-    item: PhantomData<fn(I)>,
+    lineage: Lineage,
 }
 
-impl<D: 'static, I: 'static, F: 'static> Part for Map<D, I, F> {
-    fn origin(&self) -> Origin {
-        self.origin.clone()
-    }
-}
-
-impl<D: 'static, I: 'static, F: 'static> Map<D, I, F> {
+impl<D: Dataset, F> Map<D, F> {
     /// `function` of each item of `dataset`.
     pub fn new<O>(dataset: D, function: F) -> Self
     where
-        F: Fn(I) -> O,
+        F: Fn(D::Item) -> O,
     {
-        known::<Self>();
-        Map { origin: origin_of(&dataset), dataset, function, item: PhantomData }
+        Map { lineage: dataset.lineage(), dataset, function }
     }
 }
 
-impl<D, I, O, F, E> Dataset<O, E> for Map<D, I, F>
+impl<D, O, F> Dataset for Map<D, F>
 where
-    D: Dataset<I, E>,
-    F: Fn(I) -> O + Send + Sync,
-    E: Error + Send + Sync + 'static,
+    D: Dataset,
+    O: Send + 'static,
+    F: Fn(D::Item) -> O + Send + Sync + 'static,
 {
-    fn get(&self, index: usize) -> Result<O, E> {
-        self.dataset.get(index).map(&self.function)
-    }
+    type Item = O;
 
     fn len(&self) -> usize {
         self.dataset.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.dataset.is_empty()
+    }
+
+    fn get(&self, index: usize) -> Result<O, BoxError> {
+        self.dataset.get(index).map(&self.function)
+    }
+
+    fn get_many(&self, indices: &[usize]) -> Vec<Result<O, BoxError>> {
+        self.dataset.get_many(indices).into_iter().map(|item| item.map(&self.function)).collect()
+    }
+
+    fn reads_many(&self) -> bool {
+        self.dataset.reads_many()
+    }
+
+    fn locate(&self, index: usize) -> Option<Location> {
+        self.dataset.locate(index)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.dataset.fingerprint().within(self.len(), "map")
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.lineage.clone()
     }
 }

@@ -1,24 +1,30 @@
 //! Several data sets in a fixed proportion.
 
-use std::error::Error as StdError;
 use std::sync::Arc;
 
-use burn_dataset::Dataset;
+use super::{Dataset, Fingerprint, Lineage, Location, many};
+use crate::error::{BoxError, Error, check};
 
-use super::origin::{Origin, Part, known, origin_of};
-use crate::error::{Error, check};
-
-/// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which each data
-/// set has as many places as its weight, spread evenly, is repeated for as long as is asked. A data set that is
-/// through begins again.
+/// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which
+/// each data set has as many places as its weight, spread evenly, is repeated for as long as is asked. A data
+/// set that is through begins again.
 ///
 /// With weights 2 and 1: first, second, first, first, second, first, ….
 ///
 /// The loader's error of an item names its part, and the index in it.
+///
+/// ```
+/// use firebox_data::{Dataset, Mix};
+///
+/// let mix = Mix::new(vec![(vec!['a', 'b', 'c'], 2), (vec!['-'], 1)], 6)?;
+/// let items = (0..6).map(|index| mix.get(index)).collect::<Result<String, _>>()?;
+/// assert_eq!(items, "a-bc-a");
+/// # Ok::<(), firebox_data::BoxError>(())
+/// ```
 pub struct Mix<D> {
     parts: Vec<D>,
     order: Arc<Order>,
-    origin: Origin,
+    lineage: Lineage,
 }
 
 /// Which item of which part stands where.
@@ -41,27 +47,18 @@ impl Order {
     }
 }
 
-impl<D: 'static> Part for Mix<D> {
-    fn origin(&self) -> Origin {
-        self.origin.clone()
-    }
-}
-
-impl<D: 'static> Mix<D> {
+impl<D: Dataset> Mix<D> {
     /// `len` items of the data sets, by their weights.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if there is no data set, one is empty, a weight is 0, or the weights sum to more than
-    /// 65,536.
-    pub fn new<I, E>(parts: Vec<(D, usize)>, len: usize) -> Result<Self, Error>
-    where
-        D: Dataset<I, E>,
-        E: StdError + Send + Sync + 'static,
-    {
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if there is no data set, one is empty, a
+    /// weight is 0, or the weights sum to more than 65,536.
+    pub fn new(parts: Vec<(D, usize)>, len: usize) -> Result<Self, Error> {
         for (place, (part, weight)) in parts.iter().enumerate() {
+            let items = part.len();
             let expected = format_args!("items and a weight above 0 of part {place}");
-            let got = format_args!("{} items and weight {weight}", part.len());
-            check(!part.is_empty() && *weight > 0, "mix", expected, got)?;
+            let got = format_args!("{items} items and weight {weight}");
+            check(items > 0 && *weight > 0, "mix", expected, got)?;
         }
         let (parts, weights): (Vec<D>, Vec<usize>) = parts.into_iter().unzip();
         let period = weights.iter().fold(0usize, |sum, &weight| sum.saturating_add(weight));
@@ -75,44 +72,60 @@ impl<D: 'static> Mix<D> {
             (next, given[next] - 1)
         });
         let pattern = pattern.collect();
-        known::<Self>();
         let lengths = parts.iter().map(|part| part.len()).collect();
         let order = Arc::new(Order { weights, lengths, pattern, len });
         let own = Arc::clone(&order);
-        let origins = parts.iter().map(origin_of).collect();
-        let origin = Origin::of_sources(origins, move |index| own.split(index));
-        Ok(Mix { parts, order, origin })
+        let lineages = parts.iter().map(Dataset::lineage).collect();
+        let lineage = Lineage::joined(lineages, move |index| own.split(index));
+        Ok(Mix { parts, order, lineage })
     }
 }
 
 impl<D> Mix<D> {
-    /// The data set of an item, and the index in it.
+    /// The part of an item, and the index in it.
     ///
     /// # Panics
-    /// If there is no such item, as [`Dataset::get`] does.
-    pub fn origin<I, E>(&self, index: usize) -> (usize, usize)
-    where
-        D: Dataset<I, E>,
-        E: StdError + Send + Sync + 'static,
-    {
+    /// If there is no such item, as a slice does.
+    pub fn source(&self, index: usize) -> (usize, usize) {
         match self.order.split(index) {
-            Some(origin) => origin,
+            Some(source) => source,
             None => panic!("index {index} of a mix of {}", self.order.len),
         }
     }
 }
 
-impl<D, I, E> Dataset<I, E> for Mix<D>
-where
-    D: Dataset<I, E>,
-    E: StdError + Send + Sync + 'static,
-{
-    fn get(&self, index: usize) -> Result<I, E> {
-        let (part, index) = self.origin(index);
-        self.parts[part].get(index)
-    }
+impl<D: Dataset> Dataset for Mix<D> {
+    type Item = D::Item;
 
     fn len(&self) -> usize {
         self.order.len
+    }
+
+    fn get(&self, index: usize) -> Result<D::Item, BoxError> {
+        let (part, index) = self.order.split(index).ok_or_else(|| many::out_of_range(index, self.len()))?;
+        self.parts[part].get(index)
+    }
+
+    fn get_many(&self, indices: &[usize]) -> Vec<Result<D::Item, BoxError>> {
+        many::of_parts(&self.parts, indices, self.len(), |index| self.order.split(index))
+    }
+
+    fn reads_many(&self) -> bool {
+        self.parts.iter().any(Dataset::reads_many)
+    }
+
+    fn locate(&self, index: usize) -> Option<Location> {
+        let (part, index) = self.order.split(index)?;
+        self.parts[part].locate(index)
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        let weights = self.order.weights.iter().map(|weight| *weight as u64);
+        Fingerprint::joined(self.len(), "mix", self.parts.iter().map(Dataset::fingerprint))
+            .with_words(weights)
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.lineage.clone()
     }
 }

@@ -2,13 +2,15 @@
 
 use std::error::Error;
 
+use crate::dataset::Fingerprint;
+
 /// The records of one shard, from some place on: what [`Shards::open`] returns.
 type Opened<R, E> = Result<Box<dyn Records<R, E>>, E>;
 
 /// Data that can only be read from the beginning on: records in shards, such as files.
 ///
-/// A shard always has the same records in the same order. Many small shards spread better over readers and ranks than
-/// few large ones.
+/// A shard always has the same records in the same order. Many small shards spread better over readers and
+/// ranks than few large ones.
 pub trait Shards: Send + Sync + 'static {
     /// What a shard consists of.
     type Record: Send + Sync + 'static;
@@ -24,8 +26,8 @@ pub trait Shards: Send + Sync + 'static {
     /// If it can't be opened.
     fn open(&self, shard: usize, offset: u64) -> Opened<Self::Record, Self::Error>;
 
-    /// The number of records in a shard, if it is known without reading it. A shard that turns out to have another
-    /// number is an error.
+    /// The number of records in a shard, if it is known without reading it. A shard that turns out to have
+    /// another number is an error.
     fn records(&self, shard: usize) -> Option<u64> {
         let _ = shard;
         None
@@ -33,14 +35,19 @@ pub trait Shards: Send + Sync + 'static {
 
     /// What data it is, in words, for a saved position to be compared with.
     fn describe(&self) -> String;
+
+    /// The data in a few words, by which a resume notices that they are others.
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::uncounted(self.describe())
+    }
 }
 
 /// Reads the records of a shard, one after the other.
 ///
 /// An error stands for one record: the next call goes on behind it, or ends the shard if that is impossible.
 pub trait Records<R, E>: Iterator<Item = Result<R, E>> + Send {
-    /// Where the next record begins, as a byte offset that [`Shards::open`] takes; `None` if the shard can be opened
-    /// at its beginning only.
+    /// Where the next record begins, as a byte offset that [`Shards::open`] takes; `None` if the shard can be
+    /// opened at its beginning only.
     fn offset(&self) -> Option<u64> {
         None
     }

@@ -1,17 +1,14 @@
 //! The loader's settings.
 
-use std::error::Error as StdError;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use burn_dataset::Dataset;
 use firebox_core::{SampleRng, SampleSeed, StageKey};
 use firebox_workers::Pool;
 
 use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
-use crate::dataset::{Origin, origin_of};
+use crate::dataset::{Dataset, Lineage};
 use crate::error::{BoxError, Error, ErrorKind, check};
 use crate::loader::Loader;
 use crate::loader::auto::Auto;
@@ -30,13 +27,12 @@ pub struct LoaderBuilder<S> {
     pub(super) settings: Settings,
 }
 
-/// Data with random access: a data set of items `I`, in an order.
-pub struct Indexed<D, I, E> {
+/// Data with random access: a data set, in an order.
+pub struct Indexed<D> {
     dataset: D,
     sampler: Option<Box<dyn Sampler>>,
     batches: Option<Box<dyn BatchSampler>>,
     shuffle: bool,
-    item: PhantomData<fn() -> (I, E)>,
 }
 
 /// The settings that don't depend on the kind of data.
@@ -73,15 +69,11 @@ impl Default for Settings {
 }
 
 impl Loader<()> {
-    /// A loader of `dataset`, any [`burn_dataset::Dataset`].
+    /// A loader of `dataset`, any [`Dataset`].
     ///
     /// As it stands: every item in order, one a batch, a number of workers that suits the machine.
-    pub fn builder<D, I, E>(dataset: D) -> LoaderBuilder<Indexed<D, I, E>>
-    where
-        D: Dataset<I, E>,
-        E: StdError + Send + Sync + 'static,
-    {
-        let data = Indexed { dataset, sampler: None, batches: None, shuffle: false, item: PhantomData };
+    pub fn builder<D: Dataset>(dataset: D) -> LoaderBuilder<Indexed<D>> {
+        let data = Indexed { dataset, sampler: None, batches: None, shuffle: false };
         LoaderBuilder { data, settings: Settings::default() }
     }
 }
@@ -172,12 +164,7 @@ impl<S> LoaderBuilder<S> {
     }
 }
 
-impl<D, I, E> LoaderBuilder<Indexed<D, I, E>>
-where
-    D: Dataset<I, E> + 'static,
-    I: 'static,
-    E: StdError + Send + Sync + 'static,
-{
+impl<D: Dataset> LoaderBuilder<Indexed<D>> {
     /// Whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.data.shuffle = shuffle;
@@ -209,7 +196,7 @@ where
     pub fn build<C, F>(self, collate: C, transform: F) -> Result<Loader<C>, Error>
     where
         C: Collate,
-        F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
+        F: for<'a> Fn(D::Item, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
     {
         let LoaderBuilder { data: Indexed { dataset, sampler, batches, shuffle, .. }, settings } = self;
         let len = dataset.len();
@@ -232,9 +219,9 @@ where
         let stage = StageKey::WRITE;
         let fingerprint = fingerprint(&*batches, len, settings.on_error, &stage);
         let (whole, drop_last) = (Arc::clone(&batches), settings.drop_last);
-        let origin = Some(origin_of(&dataset));
-        let fill = Arc::new(Filler { dataset, transform, stage, item: PhantomData });
-        let loader = settings.loader(collate, fill, batches, origin, fingerprint)?;
+        let lineage = Some(dataset.lineage());
+        let fill = Arc::new(Filler { dataset, transform, stage });
+        let loader = settings.loader(collate, fill, batches, lineage, fingerprint)?;
         Ok(Loader { items: Some(Items { range: 0..len, len, order, drop_last, whole }), ..loader })
     }
 }
@@ -246,7 +233,7 @@ impl Settings {
         collate: C,
         fill: Arc<dyn Fill<C>>,
         batches: Arc<dyn BatchSampler>,
-        origin: Option<Origin>,
+        lineage: Option<Lineage>,
         fingerprint: String,
     ) -> Result<Loader<C>, Error> {
         let auto = self.workers.is_none().then(|| Auto::new(self.readers.unwrap_or(0)));
@@ -283,7 +270,7 @@ impl Settings {
             fill,
             collate: Arc::new(collate),
             batches,
-            origin,
+            lineage,
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry,
@@ -305,19 +292,17 @@ impl Settings {
 }
 
 /// A data set and its transform.
-struct Filler<D, F, I, E> {
+struct Filler<D, F> {
     dataset: D,
     transform: F,
     stage: StageKey,
-    item: PhantomData<fn() -> (I, E)>,
 }
 
-impl<C, D, F, I, E> Fill<C> for Filler<D, F, I, E>
+impl<C, D, F> Fill<C> for Filler<D, F>
 where
     C: Collate,
-    D: Dataset<I, E>,
-    F: for<'a> Fn(I, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync,
-    E: StdError + Send + Sync + 'static,
+    D: Dataset,
+    F: for<'a> Fn(D::Item, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync,
 {
     fn fill(
         &self,
@@ -332,7 +317,7 @@ where
             return Err(failure(ErrorKind::Dataset)(text.into()));
         }
         let item = stages.read(|| self.dataset.get(index))?;
-        let item = item.map_err(|error| failure(ErrorKind::Dataset)(error.into()))?;
+        let item = item.map_err(failure(ErrorKind::Dataset))?;
         let mut rng = seed.stage(&self.stage);
         stages.transform(|| (self.transform)(item, &mut rng, slot))?.map_err(failure(ErrorKind::Transform))
     }

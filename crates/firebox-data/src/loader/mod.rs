@@ -32,7 +32,7 @@ pub use task::Task;
 pub use timeline::{Slice, Timeline};
 
 use crate::collate::Collate;
-use crate::dataset::Origin;
+use crate::dataset::Lineage;
 use crate::error::Error;
 use auto::{Auto, Span};
 use slice::Items;
@@ -44,10 +44,9 @@ use task::Executor;
 /// time and more than once, and gives the same bytes each time, with any number of workers.
 ///
 /// ```
-/// use burn_dataset::InMemDataset;
 /// use firebox_data::{Loader, Scalar};
 ///
-/// let numbers = InMemDataset::new((0..100).collect::<Vec<i32>>());
+/// let numbers: Vec<i32> = (0..100).collect();
 /// let loader = Loader::builder(numbers)
 ///     .shuffle(true)
 ///     .seed(42)
@@ -109,8 +108,8 @@ impl<C: Collate> Loader<C> {
     }
 
     /// Where the items of its data set come from. All slices of a loader have the same; `None` of a stream.
-    pub fn origin(&self) -> Option<&Origin> {
-        self.executor.origin.as_ref()
+    pub fn lineage(&self) -> Option<&Lineage> {
+        self.executor.lineage.as_ref()
     }
 
     /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_sampler::BatchSampler;
 use crate::collate::{Collate, SlotOf};
-use crate::dataset::Origin;
+use crate::dataset::Lineage;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::assembly::{Run, runs};
 use crate::loader::fault::{Incident, OnError, Remedy, Retry};
@@ -257,7 +257,7 @@ pub(super) struct Executor<C> {
     pub(super) collate: Arc<C>,
     pub(super) batches: Arc<dyn BatchSampler>,
     /// Where the data set's items come from; `None` of a stream.
-    pub(super) origin: Option<Origin>,
+    pub(super) lineage: Option<Lineage>,
     pub(super) seed: u64,
     pub(super) on_error: OnError,
     pub(super) retry: Option<Retry>,
@@ -334,7 +334,7 @@ impl<C: Collate> Executor<C> {
             fill,
             collate: Arc::clone(&self.collate),
             batches: Arc::clone(&self.batches),
-            origin: self.origin.clone(),
+            lineage: self.lineage.clone(),
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry.clone(),
@@ -344,12 +344,12 @@ impl<C: Collate> Executor<C> {
 
     /// Where a sample comes from, in words, if its index doesn't say it.
     fn describe(&self, index: usize) -> Option<String> {
-        self.origin.as_ref()?.describe(index)
+        self.lineage.as_ref()?.describe(index)
     }
 
     /// Has an error name a sample, by its index and by its row in the whole data set.
     pub(super) fn at_sample(&self, error: Error, index: usize) -> Error {
-        let row = self.origin.as_ref().and_then(|origin| origin.row(index));
+        let row = self.lineage.as_ref().and_then(|lineage| lineage.row(index));
         error.at_index(index).at_row(row).at_place(self.describe(index))
     }
 

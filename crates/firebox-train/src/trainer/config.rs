@@ -50,7 +50,7 @@ pub struct TrainerConfig {
     /// a warning, instead of ending the run.
     pub skip_not_finite: bool,
     /// Whether data may be evaluated that are trained on as well: to see whether a model can learn a few samples by heart.
-    /// Otherwise that is an error, where both come from [one data set](firebox_data::Origin).
+    /// Otherwise that is an error, where both come from [one data set](firebox_data::Lineage).
     pub allow_overlap: bool,
     /// Warns when the norm of the gradients is so many times its average; 0 for never. 100. A task that
     /// doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use burn_dataset::InMemDataset;
 use firebox_data::{Loader, Scalar};
 use firebox_models::StateDict;
 use rustix::io::Errno;
@@ -73,7 +72,7 @@ fn walk(run: RunDir, resume: bool) -> Result<TaskState, Error> {
 fn walked(run: RunDir, resume: bool) -> Result<(TaskState, Vec<String>), Error> {
     run.write_config(&serde_json::json!({}))?;
     let numbers = |count| {
-        let numbers = InMemDataset::new((0..count).collect::<Vec<i64>>());
+        let numbers = (0..count).collect::<Vec<i64>>();
         let loader = Loader::builder(numbers).batch_size(3).shuffle(true).workers(0);
         loader.build(Scalar::<i64>::new(), |number, _, slot| {
             *slot = number;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firebox_data::{Batches, Origin, Overlap, Seen};
+use firebox_data::{Batches, Lineage, Overlap, SampleSet};
 use serde_json::Value;
 
 use crate::checkpoint::RunState;
@@ -14,26 +14,26 @@ use crate::trainer::TrainerConfig;
 
 /// What is trained on.
 pub(super) struct Learned {
-    origin: Origin,
-    /// `None` if nobody else had anything of that origin when it was looked at: what has it later is the training data
+    lineage: Lineage,
+    /// `None` if nobody else had anything of that lineage when it was looked at: what has it later is the training data
     /// themselves, or was cut from them. To look at many samples takes a while, which most runs can do without.
-    seen: Option<Seen>,
+    samples: Option<SampleSet>,
 }
 
 impl Learned {
     /// `None` if it is not known where the data come from.
     pub(super) fn of(train: &impl Batches) -> Option<Self> {
-        let origin = train.origin()?;
-        let seen = if origin.has_relatives() { Some(Seen::of(train, 0)?) } else { None };
-        Some(Learned { origin: origin.clone(), seen })
+        let lineage = train.lineage()?;
+        let samples = if lineage.has_relatives() { Some(SampleSet::of(train, 0)?) } else { None };
+        Some(Learned { lineage: lineage.clone(), samples })
     }
 
     fn overlap(&self, data: &impl Batches) -> Option<Overlap> {
-        if !self.origin.is_shared_with(data.origin()?) {
+        if !self.lineage.is_shared_with(data.lineage()?) {
             return None;
         }
-        let seen = Seen::of(data, 0)?;
-        self.seen.as_ref().unwrap_or(&seen).overlap(&seen)
+        let samples = SampleSet::of(data, 0)?;
+        self.samples.as_ref().unwrap_or(&samples).overlap(&samples)
     }
 }
 

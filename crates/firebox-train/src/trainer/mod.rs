@@ -164,7 +164,7 @@ impl Trainer {
     /// panics. The task may be in pieces then: a resume by a new one goes on from the last checkpoint.
     /// [`ErrorKind::OutOfRange`] for a setting out of its range; [`ErrorKind::Config`] if model or data are on
     /// the wrong device (see [`Batches::device`], [`Task::device`]), or if samples that are trained on are in
-    /// `valid` too, as far as both are parts of [one data set](firebox_data::Origin);
+    /// `valid` too, as far as both are parts of [one data set](firebox_data::Lineage);
     /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
     /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
     /// [`ErrorKind::Checkpoint`] if there is nothing good to resume from; [`ErrorKind::RunDir`] if a run that

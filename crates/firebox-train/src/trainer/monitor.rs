@@ -85,13 +85,12 @@ pub(super) fn not_finite(record: &Record) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use burn_dataset::InMemDataset;
     use firebox_data::{Loader, Scalar};
 
     use super::*;
 
     fn begin() -> RunState {
-        let builder = Loader::builder(InMemDataset::new(vec![0_i64])).workers(0);
+        let builder = Loader::builder(vec![0_i64]).workers(0);
         let loader = builder.build(Scalar::<i64>::new(), |number, _, slot| {
             *slot = number;
             Ok(())

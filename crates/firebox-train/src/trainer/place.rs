@@ -20,8 +20,8 @@ fn told(data: &impl Batches, before: &LoaderState, now: &LoaderState) -> Option<
     let batch = (0..data.batches(epoch)).find(new)?;
     let Some(samples) = data.indices(epoch, batch) else { return Some(format!("batch {batch}")) };
     let text = format!("batch {batch}, samples {}", listed(&samples));
-    let Some(origin) = data.origin().filter(|origin| origin.is_part()) else { return Some(text) };
-    let rows: Vec<_> = samples.iter().map(|sample| origin.index_in_whole(*sample)).collect();
+    let Some(lineage) = data.lineage().filter(|lineage| lineage.is_part()) else { return Some(text) };
+    let rows: Vec<_> = samples.iter().filter_map(|sample| lineage.row(*sample)).collect();
     Some(format!("{text} (rows {} of the whole data set)", listed(&rows)))
 }
 

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::tensor::{Device, TensorData};
-use burn_dataset::InMemDataset;
 use firebox_data::{Loader, Scalar};
 use firebox_models::StateDict;
 use firebox_train::{
@@ -90,7 +89,7 @@ impl Task for Pulled {
 }
 
 pub(crate) fn numbers(samples: usize) -> Loader<Scalar<i64>> {
-    Loader::builder(InMemDataset::new((0..samples as i64).collect::<Vec<_>>()))
+    Loader::builder((0..samples as i64).collect::<Vec<_>>())
         .batch_size(4)
         .shuffle(true)
         .seed(3)

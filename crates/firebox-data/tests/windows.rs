@@ -1,26 +1,33 @@
-//! Long texts in windows: what is predicted how often, that rows go on, and that any worker and any resume give the same.
+//! Long texts in windows: what is predicted how often, that rows go on, and that any worker and any resume
+//! give the same.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::io::Write;
 
-use burn_dataset::Dataset;
-use firebox_data::{Batches, ErrorKind, Loader, Pad, Padded, Stretches, Vocabulary, Windows, read_text};
+use firebox_data::{
+    Batches, ContiguousBatches, Dataset, ErrorKind, Loader, Pad, Padded, Vocabulary, Windows, read_text,
+};
 use flate2::{Compression, write::GzEncoder};
 
-fn loader(tokens: usize, rows: usize, window: usize, workers: usize) -> (Stretches, Loader<Pad<i64>>) {
+fn loader(
+    tokens: usize,
+    rows: usize,
+    window: usize,
+    workers: usize,
+) -> (ContiguousBatches, Loader<Pad<i64>>) {
     let windows = Windows::new((0..tokens as i64).collect::<Vec<_>>(), rows, window).unwrap();
-    let stretches = windows.stretches().clone();
+    let batches = windows.batches().clone();
     let loader = Loader::builder(windows)
-        .batch_sampler(stretches.clone())
+        .batch_sampler(batches.clone())
         .workers(workers)
         .build(Pad::with(-1), |window: Vec<i64>, _, slot| {
             slot.extend(window);
             Ok(())
         })
         .unwrap();
-    (stretches, loader)
+    (batches, loader)
 }
 
 fn rows(batch: &Padded<i64>) -> Vec<Vec<i64>> {
@@ -32,10 +39,10 @@ fn every_token_is_predicted_once_but_for_what_is_left_out() {
     for tokens in 2..45usize {
         for size in 1..tokens.min(6) {
             for window in 1..8 {
-                let (stretches, loader) = loader(tokens, size, window, 0);
+                let (batches, loader) = loader(tokens, size, window, 0);
                 let epoch: Vec<Padded<i64>> = loader.epoch(3).collect::<Result<_, _>>().unwrap();
                 let what = format!("{tokens} tokens, {size} rows, windows of {window}");
-                assert_eq!(epoch.len(), stretches.windows(), "{what}");
+                assert_eq!(epoch.len(), batches.windows(), "{what}");
                 assert_eq!(epoch.len(), loader.batches(3), "{what}");
                 let mut predicted: Vec<i64> = Vec::new();
                 let mut last: Option<Vec<i64>> = None;
@@ -61,8 +68,8 @@ fn every_token_is_predicted_once_but_for_what_is_left_out() {
                 predicted.sort_unstable();
                 let left = (tokens - 1) % size;
                 assert_eq!(predicted, (1..(tokens - left) as i64).collect::<Vec<_>>(), "{what}");
-                assert_eq!(stretches.left_out(), tokens - left..tokens, "{what}");
-                assert_eq!(stretches.predictions(), predicted.len(), "{what}");
+                assert_eq!(batches.left_out(), tokens - left..tokens, "{what}");
+                assert_eq!(batches.predictions(), predicted.len(), "{what}");
             }
         }
     }
@@ -99,10 +106,10 @@ fn what_cannot_be_cut_is_refused() {
         assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         error.to_string()
     };
-    assert_eq!(refused(9, 0, 4), "rows of stretches: expected at least 1, got 0");
-    assert_eq!(refused(9, 4, 0), "windows of stretches: expected at least 1 token, got 0");
+    assert_eq!(refused(9, 0, 4), "contiguous batches: expected at least 1 row, got 0");
+    assert_eq!(refused(9, 4, 0), "contiguous batches: expected windows of at least 1 token, got 0");
     for tokens in [0, 1, 4] {
-        let text = format!("stretches: expected more than 4 tokens for as many rows, got {tokens}");
+        let text = format!("contiguous batches: expected more than 4 tokens for as many rows, got {tokens}");
         assert_eq!(refused(tokens, 4, 3), text);
     }
     assert!(Windows::new(vec![0u8; 5], 4, usize::MAX).is_ok());
@@ -110,9 +117,9 @@ fn what_cannot_be_cut_is_refused() {
         (Windows::new(vec![0u8; 99], 4, 3).unwrap(), Windows::new(vec![0u8; 99], 4, 5).unwrap());
     let text = windows.get(windows.len()).unwrap_err().to_string();
     assert_eq!(text, "windows: expected an index below 32, got 32");
-    let mixed = Loader::builder(windows).batch_sampler(other.stretches().clone());
+    let mixed = Loader::builder(windows).batch_sampler(other.batches().clone());
     let error = mixed.build(Pad::with(0u8), |_: Vec<u8>, _, _| Ok(())).err().unwrap();
-    assert_eq!(error.to_string(), "stretches: expected 20 windows, got 32");
+    assert_eq!(error.to_string(), "contiguous batches: expected 20 windows, got 32");
 }
 
 #[test]

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 
 use crate::batches::Batches;
-use crate::dataset::Origin;
+use crate::dataset::Lineage;
 
-/// More samples of an epoch than these are not looked at: so many take seconds, and a sampler may have any number.
+/// More samples of an epoch than these are not looked at: so many take seconds, and a sampler may have any
+/// number.
 const MOST: usize = 1 << 26;
 
-/// The items of a data set that the batches of an epoch are made of, as a set: a bit for each, where they lie close.
-pub struct Seen {
-    origin: Origin,
+/// The items of a data set that the batches of an epoch are made of, as a set: a bit for each, where they lie
+/// close.
+pub struct SampleSet {
+    lineage: Lineage,
     /// 64 neighbours each.
     words: HashMap<usize, u64>,
 }
@@ -25,28 +27,29 @@ pub struct Overlap {
     pub first: Vec<usize>,
 }
 
-impl Seen {
-    /// What an epoch of these batches has, as far as its first 67 million samples; `None` if their origin is not known.
+impl SampleSet {
+    /// What an epoch of these batches has, as far as its first 67 million samples; `None` if their lineage is
+    /// not known.
     pub fn of(batches: &impl Batches, epoch: u64) -> Option<Self> {
-        let mut seen = Seen { origin: batches.origin()?.clone(), words: HashMap::new() };
+        let mut set = SampleSet { lineage: batches.lineage()?.clone(), words: HashMap::new() };
         let mut samples = 0;
         for batch in 0..batches.batches(epoch) {
             let indices = batches.indices(epoch, batch)?;
             samples += indices.len();
             // An index that the data set doesn't have is the loader's to name.
-            for row in indices.into_iter().filter_map(|index| seen.origin.row(index)) {
-                *seen.words.entry(row / 64).or_default() |= 1 << (row % 64);
+            for row in indices.into_iter().filter_map(|index| set.lineage.row(index)) {
+                *set.words.entry(row / 64).or_default() |= 1 << (row % 64);
             }
             if samples >= MOST {
                 break;
             }
         }
-        Some(seen)
+        Some(set)
     }
 
     /// The items that are here and there; `None` if there is none, or nothing is known of it.
-    pub fn overlap(&self, other: &Seen) -> Option<Overlap> {
-        if !self.origin.is_shared_with(&other.origin) {
+    pub fn overlap(&self, other: &SampleSet) -> Option<Overlap> {
+        if !self.lineage.is_shared_with(&other.lineage) {
             return None;
         }
         let both = |(word, bits): (&usize, &u64)| Some((*word, bits & other.words.get(word)?));
