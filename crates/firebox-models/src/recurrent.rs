@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 use firebox_kernels::{CellState, Sequence, recurrent};
 
 use crate::cell::Cell;
-use crate::error::{Error, check, check_product, fitting, input_error};
+use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::init::uniform;
 use crate::recurrent_module::Direction;
 use crate::shape::check_shape;
