@@ -38,6 +38,7 @@ pub enum Purpose {
 ///
 /// A fixed function, the same in every release: SplitMix64 over the words, before and after each, so that the
 /// places (1, 2) and (2, 1) have nothing in common.
+#[inline]
 pub fn derive_seed(seed: u64, purpose: Purpose, a: u64, b: u64) -> u64 {
     [purpose as u64, a, b].into_iter().fold(seed, absorb)
 }
@@ -56,6 +57,7 @@ pub fn fingerprint(words: impl IntoIterator<Item = u64>) -> u64 {
     words.into_iter().fold(0, absorb)
 }
 
+#[inline]
 const fn absorb(hash: u64, word: u64) -> u64 {
     mix(mix(hash) ^ word)
 }
@@ -148,6 +150,7 @@ impl SampleRng {
     }
 
     /// The generator of a seed, for what belongs to no sample: see [`derive_seed`].
+    #[inline]
     pub fn from_seed(seed: u64) -> Self {
         SampleRng(Xoshiro256PlusPlus::seed_from_u64(seed))
     }
@@ -163,6 +166,7 @@ impl SampleRng {
     ///
     /// # Panics
     /// If `n` is 0: there is no such number.
+    #[inline]
     pub fn below(&mut self, n: u64) -> u64 {
         assert!(n > 0, "a random number below 0");
         let mut product = u128::from(self.bits()) * u128::from(n);
@@ -176,16 +180,19 @@ impl SampleRng {
     }
 
     /// A uniform number in [0, 1), a multiple of 2⁻²⁴.
+    #[inline]
     pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 * (1.0 / (1u32 << 24) as f32)
     }
 
     /// A uniform number in [0, 1), a multiple of 2⁻⁵³.
+    #[inline]
     pub fn uniform_f64(&mut self) -> f64 {
         (self.bits() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
     /// `true` with the given probability.
+    #[inline]
     pub fn chance(&mut self, probability: f32) -> bool {
         self.uniform() < probability
     }
