@@ -1,7 +1,7 @@
 //! The cost of a task: tiny ones through `map` and `imap`, and round trips through `dispatch`.
 //!
-//! Each line is a name and the nanoseconds of one task, the median of as many rounds as the first argument
-//! says. Two builds are compared by starting them in turn.
+//! Each line is a name and the nanoseconds of one task, a median of rounds. Arguments are their number, and a part
+//! of the names to measure. Two builds are compared by starting them in turn.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic")]
 
@@ -12,20 +12,30 @@ use std::time::{Duration, Instant};
 use firebox_workers::{Pool, WorkersExt as _};
 
 fn main() {
-    let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(9);
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let rounds = arguments.iter().find_map(|arg| arg.parse().ok()).unwrap_or(9);
+    let wanted = arguments.iter().find(|arg| arg.parse::<usize>().is_err()).map_or("", |arg| arg);
+    let report = |name: String, tasks, run: &dyn Fn(u64)| {
+        if name.contains(wanted) {
+            println!("{name}: {:.1}", nanoseconds(rounds, tasks, run));
+        }
+    };
     for workers in [0, 1, 2] {
         let pool = Pool::threads(workers).unwrap();
-        let name = |what: &str| format!("{what}, {workers} workers");
-        report(&name("map"), rounds, 1_000_000, |tasks| {
+        report(format!("{workers} workers, map"), 1_000_000, &|tasks| {
             black_box(pool.map(|x: u64| x + 1, 0..tasks).unwrap());
         });
-        report(&name("imap, 64 in flight"), rounds, 50_000, |tasks| {
+        report(format!("{workers} workers, imap, 64 in flight"), 50_000, &|tasks| {
             black_box(pool.imap(|x: u64| x + 1, 0..tasks, 64).fold(0, |sum, x| sum ^ x.unwrap()));
         });
-        report(&name("dispatch, a round trip"), rounds, 20_000, |tasks| round_trips(&pool, tasks));
-        report(&name("dispatch, 64 in flight"), rounds, 50_000, |tasks| stream(&pool, tasks));
+        report(format!("{workers} workers, dispatch, a round trip"), 20_000, &|tasks| {
+            round_trips(&pool, tasks)
+        });
+        report(format!("{workers} workers, dispatch, 64 in flight"), 50_000, &|tasks| stream(&pool, tasks));
         let pool = pool.with_timeout(Duration::from_secs(60));
-        report(&name("dispatch, 64 in flight, a limit"), rounds, 50_000, |tasks| stream(&pool, tasks));
+        report(format!("{workers} workers, dispatch, 64 in flight, a limit"), 50_000, &|tasks| {
+            stream(&pool, tasks)
+        });
     }
 }
 
@@ -51,7 +61,8 @@ fn stream(pool: &Pool, tasks: u64) {
     }
 }
 
-fn report(name: &str, rounds: usize, tasks: u64, run: impl Fn(u64)) {
+/// The nanoseconds of one of so many tasks, the median of the rounds.
+fn nanoseconds(rounds: usize, tasks: u64, run: &dyn Fn(u64)) -> f64 {
     run(tasks / 10);
     let round = |_| {
         let begun = Instant::now();
@@ -60,5 +71,5 @@ fn report(name: &str, rounds: usize, tasks: u64, run: impl Fn(u64)) {
     };
     let mut times: Vec<f64> = (0..rounds).map(round).collect();
     times.sort_by(f64::total_cmp);
-    println!("{name}: {:.1}", times[rounds / 2]);
+    times[rounds / 2]
 }

@@ -42,6 +42,7 @@ pub struct Dispatch<'p, T, W: Work<T>, P: Workers = Pool> {
     pub(crate) inline: bool,
 }
 
+// Inlined, since a result that is passed on through memory costs as much as a tiny task without workers.
 impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
     /// At most `in_flight` tasks, from 1 to [`MAX_IN_FLIGHT`], may be handed out and not yet consumed.
     pub(crate) fn new(
@@ -83,6 +84,7 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
     ///
     /// # Errors
     /// The task.
+    #[inline]
     pub fn send(&mut self, task: T) -> Result<usize, T> {
         if !self.has_room() {
             return Err(task);
@@ -102,6 +104,7 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
     }
 
     /// Waits for the next result, with the index of its task. `None` if no task is out.
+    #[inline]
     pub fn receive(&mut self) -> Option<(usize, Result<W::Output, Error>)> {
         self.next_answered().map(|Answered { task, result, .. }| (task, result))
     }
@@ -115,16 +118,17 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
     }
 
     /// [`receive`](Self::receive), with the worker.
+    #[inline]
     pub(crate) fn next_answered(&mut self) -> Option<Answered<W::Output>> {
         if self.outstanding == 0 {
             return None;
         }
         let answered = match self.here.pop_front() {
-            Some((index, task)) => self.run_here(task, index),
-            None => self.wait()?,
+            Some((index, task)) => Some(self.run_here(task, index)),
+            None => self.wait(),
         };
         self.outstanding -= 1;
-        Some(answered)
+        answered
     }
 
     /// The wait ends: each task out has an `Answer`, which sends once whatever happens, and no worker waits
@@ -135,6 +139,7 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
         self.workers.receive(&self.answers)
     }
 
+    #[inline]
     fn run_here(&self, task: T, index: usize) -> Answered<W::Output> {
         if self.workers.is_closed() {
             return Answered::lost(index);

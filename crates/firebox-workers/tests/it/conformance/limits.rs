@@ -33,6 +33,22 @@ pub(crate) fn a_task_past_its_limit_is_given_up_and_the_others_go_on<S: Subject>
     assert_eq!((error.kind(), error.index()), (&ErrorKind::TimedOut(LIMIT), Some(2)));
 }
 
+pub(crate) fn a_task_that_ends_after_it_was_given_up_is_not_answered_again<S: Subject>(workers: usize) {
+    let (pool, stage) = (S::with_limit(workers, Some(LIMIT)), Stage::new());
+    let mut dispatch = pool.dispatch(Arc::new(Play), 8);
+    assert_eq!(dispatch.send(Act::Wait { folder: stage.folder(), name: 0, gate: 0 }), Ok(0));
+    let (index, result) = dispatch.receive().unwrap();
+    assert_eq!((index, result.unwrap_err().kind()), (0, &ErrorKind::TimedOut(LIMIT)));
+    stage.open(0);
+    // Time enough for it to end, and for what it might say.
+    for task in 1..30 {
+        let step = Act::Step { steps: 1, each: Duration::from_millis(5), told: false };
+        assert_eq!(dispatch.send(step), Ok(task));
+        assert_eq!(dispatch.receive().map(|(index, result)| (index, result.is_ok())), Some((task, true)));
+    }
+    assert!(dispatch.try_receive().is_none());
+}
+
 pub(crate) fn a_long_task_that_tells_of_its_progress_is_not_given_up<S: Subject>(workers: usize) {
     let pool = S::with_limit(workers, Some(LIMIT));
     let step = |told| Act::Step { steps: 8, each: LIMIT / 4, told };

@@ -19,6 +19,8 @@ pub(crate) mod own;
 pub(crate) mod stage;
 pub(crate) mod streams;
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_workers::{Runs, Workers};
@@ -50,7 +52,22 @@ pub(crate) fn wait_until(is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < AGES, "what never happens");
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Runs a behavior, and fails if it doesn't end: a task that nobody answers must not hold up the tests.
+pub(crate) fn in_time(behavior: fn()) {
+    let (ended, end) = mpsc::channel();
+    let running = thread::spawn(move || {
+        behavior();
+        let _ = ended.send(());
+    });
+    // It ended, by itself or with a panic, or it is left to itself.
+    let held_up = end.recv_timeout(2 * AGES) == Err(mpsc::RecvTimeoutError::Timeout);
+    assert!(!held_up, "somebody waits for ever");
+    if let Err(panic) = running.join() {
+        std::panic::resume_unwind(panic);
     }
 }
 
@@ -107,6 +124,7 @@ macro_rules! behaviors_with_workers {
             ends::a_dropped_stream_starts_nothing_more,
             ends::a_task_of_a_dropped_stream_hears_that_nobody_waits,
             limits::a_task_past_its_limit_is_given_up_and_the_others_go_on,
+            limits::a_task_that_ends_after_it_was_given_up_is_not_answered_again,
             limits::a_long_task_that_tells_of_its_progress_is_not_given_up,
             limits::a_task_that_hangs_holds_up_no_other_stream,
             limits::every_place_has_a_worker_after_tasks_were_given_up,
@@ -155,7 +173,7 @@ macro_rules! conformance_tests {
     ($subject:ty, $workers:literal; $($topic:ident::$behavior:ident,)*) => {$(
         #[test]
         fn $behavior() {
-            crate::conformance::$topic::$behavior::<$subject>($workers);
+            crate::conformance::in_time(|| crate::conformance::$topic::$behavior::<$subject>($workers));
         }
     )*};
 }
