@@ -18,7 +18,7 @@ use clap::{Args, Parser, ValueEnum};
 use common::{
     Followers, Place, Settings, above_zero, at_least_one, depth, described, say, share, stopped, width,
 };
-use firebox::data::{BoxError, Dataset, OnDevice, Stream, derive_seed};
+use firebox::data::{BoxError, Dataset, OnDevice, Purpose, derive_seed};
 use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
 use firebox::train::{Checkpoints, Interrupt, LiveReport, Regression, Report, TrainerConfig, peak_rss_bytes};
@@ -140,7 +140,7 @@ impl Series {
     fn new(hours: usize, seed: u64) -> Self {
         let mut weather = 0.0;
         let value = |hour| {
-            let mut rng = SampleRng::from_seed(derive_seed(seed, Stream::Sample, 0, hour as u64));
+            let mut rng = SampleRng::from_seed(derive_seed(seed, Purpose::Sample, 0, hour as u64));
             // A normal number by the transform of Box and Muller; u is above 0.
             let (u, v) = (1.0 - rng.uniform_f64(), rng.uniform_f64());
             weather = PERSISTENCE * weather + NOISE * (-2.0 * u.ln()).sqrt() * (TAU * v).cos();

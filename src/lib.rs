@@ -5,6 +5,7 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`core`] | the shape of errors, seeds and generators |
 //! | [`workers`] | pools of worker threads: ordered, bounded, errors that come back |
 //! | [`data`] | samplers, layouts of batches, and the loader |
 //! | [`kernels`] | operations for the CPU with hand-written gradients, which the models use |
@@ -21,8 +22,8 @@
 #![forbid(unsafe_code)]
 
 pub use {
-    firebox_data as data, firebox_kernels as kernels, firebox_models as models, firebox_train as train,
-    firebox_workers as workers,
+    firebox_core as core, firebox_data as data, firebox_kernels as kernels, firebox_models as models,
+    firebox_train as train, firebox_workers as workers,
 };
 
 /// What most programs need.

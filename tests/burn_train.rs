@@ -398,7 +398,7 @@ fn a_slice_makes_the_samples_that_the_whole_makes() {
     let rest: Vec<_> = half().resume(&begun.state()).unwrap().map(|batch| batch.unwrap().2).collect();
     assert_eq!(rest, first[1..]);
     for other in [&loader, &loader.slice(30..60).unwrap()] {
-        assert_eq!(other.check(&begun.state()).unwrap_err().kind(), ErrorKind::State);
+        assert_eq!(other.check(&begun.state()).unwrap_err().kind(), &ErrorKind::State);
     }
 }
 
@@ -529,7 +529,7 @@ fn an_error_comes_to_burn_with_its_cause() {
             }
             let error: DatasetError = iterator.next().unwrap().err().unwrap();
             let ours: &Error = cause(&error);
-            assert_eq!((ours.kind(), ours.index()), (kind, Some(57)));
+            assert_eq!((ours.kind(), ours.index()), (&kind, Some(57)));
             if kind == ErrorKind::Dataset {
                 assert_eq!(cause::<io::Error>(&error).to_string(), "torn");
             }

@@ -121,7 +121,7 @@ pub(crate) fn main<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCod
         Ok((cli, given)) => run(cli, &given).unwrap_or_else(|error| {
             complain(&format!("error: {error}"));
             match error.downcast_ref::<firebox::train::Error>().map(firebox::train::Error::kind) {
-                Some(firebox::train::ErrorKind::Interrupted(signal)) => of_signal(signal),
+                Some(firebox::train::ErrorKind::Interrupted(signal)) => of_signal(*signal),
                 _ => ExitCode::FAILURE,
             }
         }),

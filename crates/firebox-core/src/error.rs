@@ -60,7 +60,7 @@ struct Inner<K> {
     place: Option<String>,
     path: Option<PathBuf>,
     worker: Option<usize>,
-    step: Option<u64>,
+    step: Option<usize>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// What failed because of it, or while it was told.
     then: Vec<String>,
@@ -127,8 +127,10 @@ impl<K: Kind> Error<K> {
         self
     }
 
-    /// Names the training step in which it happened. The text doesn't: its message may say more of the step.
-    pub fn at_step(mut self, step: u64) -> Self {
+    /// Names the training step in which it happened, counted from 1.
+    ///
+    /// The text doesn't: a message says more of a step than its number.
+    pub fn at_step(mut self, step: usize) -> Self {
         self.inner().step = Some(step);
         self
     }
@@ -199,8 +201,8 @@ impl<K: Kind> Error<K> {
         self.0.worker
     }
 
-    /// The training step in which it happened.
-    pub fn step(&self) -> Option<u64> {
+    /// The training step in which it happened, counted from 1.
+    pub fn step(&self) -> Option<usize> {
         self.0.step
     }
 }

@@ -34,7 +34,7 @@ impl AttentionBlockConfig {
     /// The block with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<AttentionBlock, Error> {
         let hidden = self.hidden;
         check(hidden > 0, "AttentionBlockConfig.hidden", "at least 1", hidden)?;

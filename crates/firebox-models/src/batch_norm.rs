@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::buffer::Buffer;
 use crate::counter::Counter;
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, check, check_product, fitting, input_error};
 
 /// Settings of [`BatchNorm2d`].
 #[derive(Config, Debug)]
@@ -50,7 +50,7 @@ impl BatchNorm2dConfig {
     /// The layer with scale 1 and shift 0.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<BatchNorm2d, Error> {
         let Self { channels, epsilon, momentum } = *self;
         check(channels > 0, "BatchNorm2dConfig.channels", "at least 1", channels)?;
@@ -106,12 +106,12 @@ impl BatchNorm2d {
         const LAYER: &str = "BatchNorm2d";
         let ([batch, got, height, width], [channels]) = (input, self.weight.dims());
         if got != channels {
-            return Err(Error::input(LAYER, format!("[.., {channels}, .., ..]"), format!("{input:?}")));
+            return Err(input_error(LAYER, format!("[.., {channels}, .., ..]"), format!("{input:?}")));
         }
         // A product of sizes that a tensor has.
         if trains && batch * height * width <= 1 {
             let expected = "more than one value per channel in training";
-            return Err(Error::input(LAYER, expected, format!("input {input:?}")));
+            return Err(input_error(LAYER, expected, format!("input {input:?}")));
         }
         Ok(())
     }

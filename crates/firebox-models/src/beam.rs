@@ -110,7 +110,7 @@ pub(crate) fn search(
                 if row.first().is_none_or(|log| log.is_nan()) {
                     let error = check_logits(&floats(logits.narrow(0, live.row, 1))).err();
                     let error = error.unwrap_or_else(|| Error::new(ErrorKind::Value, "log softmax: got NaN"));
-                    return Err(error.before(&format!("sentence {number}, step {}: ", length - 1)));
+                    return Err(error.within(format_args!("sentence {number}, step {}", length - 1)));
                 }
                 let after = |(token, &log): (usize, &f32)| {
                     (log > f32::NEG_INFINITY).then(|| (live.log_probability + f64::from(log), *live, token))

@@ -6,7 +6,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::conv_block::{ConvBlock, ConvBlockConfig};
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::linear_block::{LinearBlock, LinearBlockConfig};
@@ -49,7 +49,7 @@ impl CnnConfig {
     /// The model with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Cnn, Error> {
         let Self { classes, channels, size: [height, width], dropout } = *self;
         check(classes > 0, "CnnConfig.classes", "at least 1", classes)?;
@@ -124,6 +124,6 @@ impl Forward<Tensor<4>> for Cnn {
             other => other.to_string(),
         };
         let note = format!(", from images {:?}; the model is for {height}×{width}", images.dims());
-        Err(Error::input("Cnn.fc1", format!("{features} features"), got).with_note(note))
+        Err(input_error("Cnn.fc1", format!("{features} features"), got).with_note(note))
     }
 }

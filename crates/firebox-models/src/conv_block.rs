@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu};
 
 use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::pooling::MaxPooling;
 use crate::shape::{Window, windowed};
@@ -48,7 +48,7 @@ impl ConvBlockConfig {
     /// The block with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<ConvBlock, Error> {
         let Self { channels_in, channels_out, kernel_size, stride, padding } = *self;
         for (field, value) in [

@@ -8,7 +8,7 @@ use burn::tensor::activation::{leaky_relu, relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 
 use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::logits::Logits;
 use crate::sequential::sequential;
@@ -99,7 +99,7 @@ impl DcganConfig {
     /// The generator with the paper's initialisation: weights normal with a standard deviation of 0.02.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init_generator(&self, device: &Device) -> Result<DcganGenerator, Error> {
         self.check()?;
         let Self { latent, channels, size, features } = *self;
@@ -125,7 +125,7 @@ impl DcganConfig {
     /// The discriminator with the paper's initialisation: weights normal with a standard deviation of 0.02.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init_discriminator(&self, device: &Device) -> Result<DcganDiscriminator, Error> {
         self.check()?;
         let Self { channels, size, features, .. } = *self;

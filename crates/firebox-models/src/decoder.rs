@@ -10,7 +10,7 @@ use crate::attention_block::{AttentionBlock, AttentionBlockConfig};
 use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
 use crate::encoder::Encoded;
-use crate::error::{Error, check_product, fitting};
+use crate::error::{Error, OfPart, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
@@ -59,7 +59,7 @@ impl DecoderConfig {
     /// The decoder with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Decoder, Error> {
         let Self { tokens, embedding, hidden, num_layers, dropout, padding } = *self;
         check_fields("DecoderConfig", tokens, embedding, padding)?;

@@ -6,7 +6,7 @@ use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::Activation;
 
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::logits::Logits;
@@ -40,7 +40,7 @@ impl DiscriminatorConfig {
     /// The model with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Discriminator, Error> {
         let Self { features_in, negative_slope } = *self;
         check(features_in > 0, "DiscriminatorConfig.features_in", "at least 1", features_in)?;

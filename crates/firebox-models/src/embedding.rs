@@ -33,7 +33,7 @@ impl EmbeddingConfig {
     /// The layer with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Embedding, Error> {
         let Self { tokens, features, padding } = *self;
         check(tokens > 0, "EmbeddingConfig.tokens", "at least 1", tokens)?;
@@ -42,7 +42,7 @@ impl EmbeddingConfig {
         let weight = match padding {
             None => Initializer::Normal { mean: 0.0, std: 1.0 }.init([tokens, features], device),
             Some(padding) => {
-                check(padding < tokens, "EmbeddingConfig.padding", &format!("below {tokens}"), padding)?;
+                check(padding < tokens, "EmbeddingConfig.padding", format_args!("below {tokens}"), padding)?;
                 let drawn = Tensor::<2>::random([tokens, features], Distribution::Normal(0.0, 1.0), device);
                 let zero = Tensor::zeros([1, features], device);
                 Param::from_tensor(drawn.slice_assign(s![padding..padding + 1, ..], zero))
@@ -59,9 +59,9 @@ pub(crate) fn check_fields(
     embedding: usize,
     padding: usize,
 ) -> Result<(), Error> {
-    check(tokens > 0, &format!("{config}.tokens"), "at least 1", tokens)?;
-    check(embedding > 0, &format!("{config}.embedding"), "at least 1", embedding)?;
-    check(padding < tokens, &format!("{config}.padding"), &format!("below {tokens}"), padding)?;
+    check(tokens > 0, format_args!("{config}.tokens"), "at least 1", tokens)?;
+    check(embedding > 0, format_args!("{config}.embedding"), "at least 1", embedding)?;
+    check(padding < tokens, format_args!("{config}.padding"), format_args!("below {tokens}"), padding)?;
     check_product(config, 1, &[("tokens", tokens), ("embedding", embedding)])
 }
 

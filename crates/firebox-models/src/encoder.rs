@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
-use crate::error::{Error, check};
+use crate::error::{Error, OfPart, check};
 use crate::mask::sequence_mask;
 use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
 use crate::shape::sequences;
@@ -62,7 +62,7 @@ impl EncoderConfig {
     /// The encoder with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Encoder, Error> {
         check_fields("EncoderConfig", self.tokens, self.embedding, self.padding)?;
         let directions = if self.bidirectional { 2 } else { 1 };

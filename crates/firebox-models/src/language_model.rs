@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig};
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
@@ -52,7 +52,7 @@ impl LanguageModelConfig {
     /// The model with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<LanguageModel, Error> {
         let Self { tokens, embedding, hidden, cell, num_layers, dropout } = *self;
         const NAME: &str = "LanguageModelConfig";
@@ -114,7 +114,7 @@ impl LanguageModel {
     /// In evaluation mode, whatever the model's device.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the prompt is empty or has an unknown token, or for a setting
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the prompt is empty or has an unknown token, or for a setting
     /// out of its range; [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's logit is NaN or infinite: it names the
     /// step. A logit of −∞ is one of a token that cannot come, unless all are.
     pub fn generate(
@@ -127,7 +127,7 @@ impl LanguageModel {
         let [known, _] = self.embedding.weight.dims();
         check(!prompt.is_empty(), "prompt", "at least one token", "none")?;
         if let Some(&token) = prompt.iter().find(|&&token| token >= known) {
-            check(false, "prompt", &format!("tokens below {known}"), token)?;
+            check(false, "prompt", format_args!("tokens below {known}"), token)?;
         }
         let model = self.valid();
         let device = model.embedding.weight.val().device();
@@ -141,7 +141,7 @@ impl LanguageModel {
             let [_, time, _] = logits.dims();
             let logits = logits.narrow(1, time - 1, 1).flatten(0, 2);
             let token = draw(logits, sampling, &mut rng);
-            let token = token.map_err(|error| error.before(&format!("step {}: ", text.len())))?;
+            let token = token.map_err(|error| error.within(format_args!("step {}", text.len())))?;
             state = Some(next);
             text.push(token);
             read = vec![token];

@@ -5,7 +5,7 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::{Activation, linear};
 
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::forward::Forward;
 use crate::init::uniform;
 
@@ -37,7 +37,7 @@ impl LinearConfig {
     /// The layer with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Linear, Error> {
         let Self { features_in, features_out, bias } = *self;
         check(features_in > 0, "LinearConfig.features_in", "at least 1", features_in)?;
@@ -66,7 +66,7 @@ impl Linear {
                 let front = if input.len() > 1 { ".., " } else { "" };
                 let weight = format!(" (weight [{features_out}, {features_in}])");
                 let got = format!("{input:?}");
-                Err(Error::input("Linear", format!("[{front}{features_in}]"), got).with_note(weight))
+                Err(input_error("Linear", format!("[{front}{features_in}]"), got).with_note(weight))
             }
         }
     }

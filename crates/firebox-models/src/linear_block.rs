@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::Activation;
 
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 
@@ -31,7 +31,7 @@ impl LinearBlockConfig {
     /// The block with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<LinearBlock, Error> {
         let Self { features_in, features_out } = *self;
         check(features_in > 0, "LinearBlockConfig.features_in", "at least 1", features_in)?;

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
-use crate::error::{Error, fitting};
+use crate::error::{Error, OfPart, fitting};
 use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
 
 /// The state of an [`LstmBlock`] between two steps: `[num_layers · directions, batch, hidden]` each.
@@ -48,7 +48,7 @@ impl LstmBlockConfig {
     /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<LstmBlock, Error> {
         let rnn = RecurrentConfig {
             cell: Cell::Lstm,

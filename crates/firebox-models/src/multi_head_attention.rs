@@ -44,7 +44,7 @@ impl MultiHeadAttentionConfig {
     /// The block with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<MultiHeadAttention, Error> {
         let Self { features, heads, dropout } = *self;
         check(features > 0, "MultiHeadAttentionConfig.features", "at least 1", features)?;
@@ -52,7 +52,7 @@ impl MultiHeadAttentionConfig {
         check(
             divides,
             "MultiHeadAttentionConfig.heads",
-            &format!("a divisor of {features} features"),
+            format_args!("a divisor of {features} features"),
             heads,
         )?;
         check((0.0..1.0).contains(&dropout), "MultiHeadAttentionConfig.dropout", "0 ≤ p < 1", dropout)?;

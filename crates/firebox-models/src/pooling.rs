@@ -32,7 +32,7 @@ impl MaxPoolingConfig {
     /// The layer, which has no parameters.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<MaxPooling, Error> {
         let stride = self.stride.unwrap_or(self.kernel_size);
         check(self.kernel_size > 0, "MaxPoolingConfig.kernel_size", "at least 1", self.kernel_size)?;
@@ -95,7 +95,7 @@ impl AvgPoolingConfig {
     /// The layer, which has no parameters.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<AvgPooling, Error> {
         let stride = self.stride.unwrap_or(self.kernel_size);
         check(self.kernel_size > 0, "AvgPoolingConfig.kernel_size", "at least 1", self.kernel_size)?;

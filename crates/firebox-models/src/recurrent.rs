@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 use firebox_kernels::{CellState, Sequence, recurrent};
 
 use crate::cell::Cell;
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, check, check_product, fitting, input_error};
 use crate::init::uniform;
 use crate::recurrent_module::Direction;
 use crate::shape::check_shape;
@@ -62,7 +62,7 @@ impl RecurrentConfig {
     /// The layer with PyTorch's initialisation: everything uniform within ±1/√hidden.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Recurrent, Error> {
         let Self { cell, features_in, hidden, num_layers, dropout, bidirectional } = *self;
         check(features_in > 0, "RecurrentConfig.features_in", "at least 1", features_in)?;
@@ -194,7 +194,7 @@ impl Recurrent {
         let ([batch, time, features], expected) = (input.dims(), self.features_in());
         if features != expected {
             let got = format!("{:?}", [batch, time, features]);
-            return Err(Error::input(LAYER, format!("[batch, time, {expected}]"), got));
+            return Err(input_error(LAYER, format!("[batch, time, {expected}]"), got));
         }
         if let Some(lengths) = lengths {
             check_shape(LAYER, "lengths", &lengths.dims(), &[batch])?;

@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
-use crate::error::{Error, fitting};
+use crate::error::{Error, OfPart, fitting};
 use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl RnnBlockConfig {
     /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<RnnBlock, Error> {
         let rnn = RecurrentConfig {
             cell: match self.nonlinearity {

@@ -1,11 +1,10 @@
 //! safetensors files.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs;
+use std::path::Path;
 
 use burn::tensor::{BoolStore, Bytes, DType, TensorData};
+use firebox_core::files::replace_shared;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -93,27 +92,8 @@ impl StateDict {
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let bytes = self.to_safetensors().map_err(|error| error.at_path(path))?;
-        let written = create_beside(path).and_then(|(mut file, beside)| {
-            let written = file.write_all(&bytes).and_then(|()| file.sync_all());
-            written.and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
-                let _ = fs::remove_file(&beside);
-            })
-        });
+        let written = replace_shared(path, &bytes);
         written.map_err(|error| io_error("cannot be written", path, error))
-    }
-}
-
-/// A new file beside `path`, which nobody else writes to, also if several write the same at the same time.
-fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
-    static FILES: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let number = FILES.fetch_add(1, Ordering::Relaxed);
-        let beside = path.with_added_extension(format!("{}-{number}.part", std::process::id()));
-        match File::create_new(&beside) {
-            // Of a process that had this number before, or of another machine's.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && beside != path => {}
-            file => return file.map(|file| (file, beside)),
-        }
     }
 }
 

@@ -2,8 +2,7 @@
 
 use burn::config::Config;
 use burn::tensor::Tensor;
-use rand_core::{Rng, SeedableRng};
-use rand_xoshiro::Xoshiro256PlusPlus;
+use firebox_core::SampleRng;
 
 use crate::error::{Error, check};
 use crate::finite::{check_logits, floats};
@@ -31,8 +30,8 @@ impl Sampling {
         check(top_p > 0.0 && top_p <= 1.0, "Sampling.top_p", "0 < p ≤ 1", top_p)
     }
 
-    pub(crate) fn rng(&self) -> Xoshiro256PlusPlus {
-        Xoshiro256PlusPlus::seed_from_u64(self.seed)
+    pub(crate) fn rng(&self) -> SampleRng {
+        SampleRng::from_seed(self.seed)
     }
 }
 
@@ -41,7 +40,7 @@ impl Sampling {
 /// # Errors
 /// [`ErrorKind::Value`](crate::ErrorKind::Value) if a logit is NaN or +∞, as those of a model are that has diverged, or all
 /// are −∞, which is the logit of a token that cannot come.
-pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -> Result<usize, Error> {
+pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut SampleRng) -> Result<usize, Error> {
     let logits = floats(logits);
     check_logits(&logits)?;
     let mut order: Vec<usize> = (0..logits.len()).collect();
@@ -61,8 +60,7 @@ pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut impl Rng) -
         before < sampling.top_p * all
     });
     let nucleus: Vec<f64> = nucleus.copied().collect();
-    let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    let mut left = uniform * nucleus.iter().sum::<f64>();
+    let mut left = rng.uniform_f64() * nucleus.iter().sum::<f64>();
     for (place, weight) in nucleus.iter().enumerate() {
         left -= weight;
         if left < 0.0 {
@@ -110,7 +108,7 @@ mod tests {
                 let logits = Tensor::from_floats([0.0, bad, 1.0], &Device::default());
                 let error = draw(logits, &sampling, &mut sampling.rng()).unwrap_err();
                 let text = format!("the logit of token 1: expected a finite number, got {bad}");
-                assert_eq!((error.kind(), error.to_string()), (ErrorKind::Value, text));
+                assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Value, text));
             }
         }
     }
@@ -129,7 +127,7 @@ mod tests {
             }
             let none = Tensor::from_floats([f32::NEG_INFINITY; 2], &Device::default());
             let error = draw(none, &sampling, &mut rng).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Value);
+            assert_eq!(error.kind(), &ErrorKind::Value);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::beam::{Beam, Hypothesis, search};
 use crate::decoder::{Decoder, DecoderConfig};
 use crate::embedding::check_fields;
 use crate::encoder::{Encoder, EncoderConfig};
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::recurrent::check_sizes;
 use crate::shape::{check_lengths, check_shape};
 
@@ -60,7 +60,7 @@ impl Seq2SeqConfig {
     /// The model with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Seq2Seq, Error> {
         let Self { source_tokens, tokens, embedding, hidden, num_layers, dropout, .. } = *self;
         let Self { bidirectional, padding, begin, end, .. } = *self;
@@ -68,7 +68,7 @@ impl Seq2SeqConfig {
         check(
             source_tokens > padding,
             "Seq2SeqConfig.source_tokens",
-            &format!("above {padding}"),
+            format_args!("above {padding}"),
             source_tokens,
         )?;
         check(tokens >= 3, "Seq2SeqConfig.tokens", "at least 3", tokens)?;
@@ -165,7 +165,7 @@ impl Seq2Seq {
         let ([batch, _], [_, time]) = (tokens.dims(), target.dims());
         check_shape("Seq2Seq", "a target for each source", &target.dims(), &[batch, time])?;
         let places = "a target with at least 2 places";
-        if time > 1 { Ok(()) } else { Err(Error::input("Seq2Seq", places, format!("{:?}", target.dims()))) }
+        if time > 1 { Ok(()) } else { Err(input_error("Seq2Seq", places, format!("{:?}", target.dims()))) }
     }
 
     /// Looks whether all tokens of sources and target are in their vocabularies: [`Embedding::check_tokens`] of both, which
@@ -194,7 +194,7 @@ impl Seq2Seq {
     /// `[batch]`, or what stands for both, to a target for each row. In evaluation mode, whatever the model's device.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if `max_length` is 0; and those of [`beam`](Self::beam).
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if `max_length` is 0; and those of [`beam`](Self::beam).
     pub fn greedy(
         &self,
         source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
@@ -209,7 +209,7 @@ impl Seq2Seq {
     /// model's device.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a setting out of its range;
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a setting out of its range;
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) if shapes don't fit or a source's token is not in the vocabulary;
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's logit is NaN or infinite, as those of a model are that has
     /// diverged: it names the row of the batch and the step. A logit of −∞ is one of a token that cannot come, unless all

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use crate::cell::Cell;
 use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
-use crate::error::{Error, check, check_product, fitting};
+use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::recurrent::{Recurrent, RecurrentConfig, check_sizes};
@@ -60,7 +60,7 @@ impl SequenceClassifierConfig {
     /// The model with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<SequenceClassifier, Error> {
         let Self { classes, tokens, embedding, hidden, cell, .. } = *self;
         let Self { num_layers, dropout, bidirectional, padding, .. } = *self;

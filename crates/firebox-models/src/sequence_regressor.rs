@@ -6,7 +6,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::cell::Cell;
-use crate::error::{Error, check_product, fitting};
+use crate::error::{Error, OfPart, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 use crate::recurrent::{Recurrent, RecurrentConfig, check_sizes};
@@ -50,7 +50,7 @@ impl SequenceRegressorConfig {
     /// The model with PyTorch's initialisation.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<SequenceRegressor, Error> {
         const NAME: &str = "SequenceRegressorConfig";
         let Self { features_in, hidden, outputs, cell, num_layers, dropout } = *self;

@@ -2,14 +2,14 @@
 
 use burn::tensor::{Int, Tensor};
 
-use crate::error::{Error, fitting};
+use crate::error::{Error, fitting, input_error};
 
 /// Fails unless a tensor has a shape; `what` says which of a layer's inputs it is.
 pub(crate) fn check_shape(layer: &str, what: &str, got: &[usize], expected: &[usize]) -> Result<(), Error> {
     let space = if what.is_empty() { "" } else { " " };
     match got == expected {
         true => Ok(()),
-        false => Err(Error::input(layer, format!("{what}{space}{expected:?}"), format!("{got:?}"))),
+        false => Err(input_error(layer, format!("{what}{space}{expected:?}"), format!("{got:?}"))),
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn windowed(
     windows: [Window; 2],
 ) -> Result<[usize; 4], Error> {
     let [batch, got, height, width] = input;
-    let wrong = |expected: String| Error::input(layer, expected, format!("{input:?}"));
+    let wrong = |expected: String| input_error(layer, expected, format!("{input:?}"));
     let [expected, given] = channels.unwrap_or([got; 2]);
     if got != expected {
         return Err(wrong(format!("[.., {expected}, .., ..]")));

@@ -55,7 +55,7 @@ fn check_config<C: Config, T>(
         *json.get_mut(*field).unwrap_or_else(|| panic!("{name} has no {field}")) = value.clone();
         let error = make(&serde_json::from_value(json).unwrap()).err();
         let error = error.unwrap_or_else(|| panic!("{name}.{field} = {value} was accepted"));
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         let value = value.to_string().replace(',', ", ");
         assert_eq!(error.to_string(), format!("{name}.{field}: expected {allowed}, got {value}"));
     }
@@ -511,7 +511,7 @@ fn weights_that_do_not_fit_are_all_named() {
     dict.insert("conv1.bn.bias", TensorData::from([1i64; 32]));
     dict.insert("extra", TensorData::from([1f32]));
     let error = dict.apply(cnn(9)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert_eq!(error.kind(), &ErrorKind::Mismatch);
     assert_eq!(
         error.to_string(),
         "the weights don't fit the module: conv1.bn.weight: expected shape [32], got [2]; \
@@ -527,7 +527,7 @@ fn weights_survive_a_file() {
     assert_eq!(StateDict::from_safetensors(&bytes).unwrap(), dict);
     assert_eq!(bytes, StateDict::of(&cnn(10)).to_safetensors().unwrap(), "equal models, equal bytes");
     let error = StateDict::from_safetensors(&bytes[..bytes.len() - 1]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Format);
+    assert_eq!(error.kind(), &ErrorKind::Format);
     let error = StateDict::read("/nowhere/model.safetensors").unwrap_err();
     assert!(error.to_string().starts_with("/nowhere/model.safetensors: cannot be read: "), "{error}");
 }

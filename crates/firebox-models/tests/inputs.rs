@@ -41,7 +41,7 @@ fn panic_text<T>(run: impl FnOnce() -> T) -> String {
 #[track_caller]
 fn refused<T>(expected: &str, check: Result<(), Error>, compute: impl FnOnce() -> T) {
     let error = check.unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Input, expected));
+    assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Input, expected));
     assert_eq!(panic_text(compute), expected);
 }
 
@@ -270,7 +270,7 @@ fn tokens_beyond_the_vocabulary_name_their_place() {
     let d = &device();
     let input = |result: Result<(), Error>| {
         let error = result.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Input);
+        assert_eq!(error.kind(), &ErrorKind::Input);
         error.to_string()
     };
     // The padding token is one of the vocabulary.
@@ -392,7 +392,7 @@ fn set<const D: usize>(param: &mut Param<Tensor<D>>, at: impl Fn(usize) -> bool,
 #[track_caller]
 fn no_value<T: Debug>(expected: &str, result: Result<T, Error>) {
     let error = result.unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Value, expected));
+    assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Value, expected));
 }
 
 #[test]
@@ -494,7 +494,7 @@ fn searches_and_samples_of_settings_that_are_no_numbers_are_refused() {
     let source = (ints(&[3, 4], [1, 2]), ints(&[2], [1]));
     let error = |result: Result<(), Error>| {
         let error = result.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         error.to_string()
     };
     for bad in [f64::NAN, f64::INFINITY, -1.0] {
@@ -630,7 +630,7 @@ fn check_sizes<C: Config, T>(name: &str, config: C, any: &[&str], make: impl Fn(
     let refuse = |json: Value, field: Option<&str>| {
         let error = make(&serde_json::from_value(json).unwrap()).err();
         let error = error.unwrap_or_else(|| panic!("{name}.{field:?} is accepted"));
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         let place = error.to_string();
         let named = |field: &str| place.starts_with(&format!("{name}.{field}: expected "));
         match field {

@@ -31,7 +31,7 @@ fn read(name: &str) -> StateDict {
 /// The message without the path that it begins with.
 fn refusal(path: &Path, keys: &[&str]) -> String {
     let error = StateDict::read_pytorch_at(path, keys).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+    assert_eq!(error.kind(), &ErrorKind::Format, "{error}");
     error.to_string().strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
 }
 
@@ -374,7 +374,7 @@ fn a_tensor_of_an_unknown_type_is_missed_only_where_it_is_wanted() {
         assert!(partial.missing.is_empty() && partial.unused.is_empty());
         assert_eq!(partial.unsupported.get(key).map(String::as_str), Some(what));
         let error = dict.apply(layer()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Mismatch);
+        assert_eq!(error.kind(), &ErrorKind::Mismatch);
         assert_eq!(error.to_string(), format!("the weights don't fit the module: unexpected {key} ({what})"));
     }
     let device = Device::default();
@@ -549,12 +549,12 @@ fn other_formats_are_told_by_their_names() {
     assert_eq!(file(b"hello"), "expected a zip archive, as torch.save writes: it begins with other bytes");
     assert!(file(b"PK\x03\x04").starts_with("expected a zip archive, as torch.save writes: "));
     let error = StateDict::read_pytorch(folder.path()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
     assert!(error.to_string().ends_with(": cannot be read: expected a file, got a folder"), "{error}");
     let error = StateDict::read_pytorch("/dev/null").unwrap_err();
     assert!(error.to_string().ends_with(": cannot be read: expected a file, got no file"), "{error}");
     let error = StateDict::read(folder.path()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
     let error = StateDict::read(fixture("neg.pt")).unwrap_err().to_string();
     assert!(
         error.ends_with("neg.pt: not a safetensors file: got PyTorch's zip format, which read_pytorch reads"),
@@ -659,7 +659,7 @@ fn several_writers_of_one_file_leave_one_whole() {
     assert_eq!(fs::read(folder.path().join("model.safetensors.part")).unwrap(), b"mine");
     for bad in ["/", "", folder.path().to_str().unwrap()] {
         let error = dicts[0].write(bad).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert_eq!(error.kind(), &ErrorKind::Io, "{error}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
@@ -805,7 +805,7 @@ fn metadata_say_that_a_file_is_like_pytorchs() {
     assert!(fs::read(&path).unwrap()[8..].starts_with(b"{\"__metadata__\":{\"format\":\"pt\"},"));
     dict.insert("__metadata__", TensorData::from([1f32]));
     let error = dict.to_safetensors().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Format);
+    assert_eq!(error.kind(), &ErrorKind::Format);
     assert_eq!(error.to_string(), "__metadata__: no name for a tensor in safetensors");
     // No tensors are a file, too.
     let bytes = StateDict::default().to_safetensors().unwrap();
@@ -815,7 +815,7 @@ fn metadata_say_that_a_file_is_like_pytorchs() {
 fn safetensors(header: &str, data: &[u8]) -> Result<StateDict, String> {
     let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat();
     StateDict::from_safetensors(&bytes).map_err(|error| {
-        assert_eq!(error.kind(), ErrorKind::Format);
+        assert_eq!(error.kind(), &ErrorKind::Format);
         error.to_string()
     })
 }

@@ -25,7 +25,7 @@ fn read(name: &str) -> StateDict {
 /// The message without the path that it begins with.
 fn refusal(path: &Path, keys: &[&str]) -> String {
     let error = StateDict::read_pytorch_at(path, keys).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Format, "{error}");
+    assert_eq!(error.kind(), &ErrorKind::Format, "{error}");
     assert_eq!(error.path(), Some(path));
     error.to_string().strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
 }
@@ -82,7 +82,7 @@ fn a_saved_module_has_all_of_pytorchs_keys_and_shapes() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     let error = block().save_safetensors("/nowhere/block.safetensors").unwrap_err();
     assert!(error.to_string().starts_with("/nowhere/block.safetensors: cannot be written: "), "{error}");
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_prefix_is_on_every_key_or_an_error() {
     dict.insert("head.weight", TensorData::from([1f32]));
     dict.insert("module.", TensorData::from([1f32]));
     let error = dict.strip_prefix("module.").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert_eq!(error.kind(), &ErrorKind::Mismatch);
     assert_eq!(error.to_string(), "expected keys that begin with \"module.\", got head.weight, module.");
 }
 
@@ -195,7 +195,7 @@ fn weights_that_do_not_fit_are_named_with_their_file() {
     let path = fixture("block");
     let error =
         ConvBlockConfig::new(1, 3, 2).init(&Device::default()).unwrap().load_pytorch(&path).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert_eq!(error.kind(), &ErrorKind::Mismatch);
     assert_eq!(
         error.to_string(),
         format!(
@@ -326,7 +326,7 @@ fn what_is_no_dict_of_plain_tensors_is_refused_by_its_name() {
     let script = fixture("block").with_file_name("make_pt.py");
     assert!(refusal(&script, &[]).starts_with("expected a zip archive, as torch.save writes: "));
     let error = StateDict::read_pytorch("/nowhere/model.pt").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
     assert!(error.to_string().starts_with("/nowhere/model.pt: cannot be read: "), "{error}");
 }
 
@@ -541,7 +541,7 @@ fn two_weights_for_one_parameter_are_refused() {
         dict.apply(shared(&Device::default())).unwrap_err(),
         dict.apply_partly(shared(&Device::default())).map(drop).unwrap_err(),
     ] {
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Mismatch, expected.clone()));
+        assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Mismatch, expected.clone()));
     }
 }
 

@@ -1,7 +1,8 @@
 //! Panics of others' code, as errors.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use firebox_core::panic_message;
 
 use crate::error::{Error, ErrorKind};
 
@@ -16,21 +17,8 @@ use crate::error::{Error, ErrorKind};
 /// waits for them, and so here as well.
 pub(crate) fn caught<R>(name: &str, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        let error = Error::new(ErrorKind::Panic, format!("{name} panicked: {}", message(&*payload)));
-        // It may be of a type whose end is another panic.
-        std::mem::forget(payload);
-        Err(error)
+        Err(Error::new(ErrorKind::Panic, format!("{name} panicked: {}", panic_message(payload))))
     })
-}
-
-/// A panic's message in one line: those of assertions have several.
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    match text {
-        Some(text) => text.lines().map(str::trim).collect::<Vec<_>>().join(", "),
-        None => "its message is no text".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -61,10 +49,10 @@ mod tests {
                 panicking(|| assert_eq!(rows, 4, "matmul: inner dimensions")),
                 "it panicked: assertion `left == right` failed: matmul: inner dimensions, left: 3, right: 4",
             ),
-            (panicking(|| std::panic::panic_any(7)), "it panicked: its message is no text"),
-            (panicking(|| std::panic::panic_any(Bomb)), "it panicked: its message is no text"),
+            (panicking(|| std::panic::panic_any(7)), "it panicked: a panic whose payload is not text"),
+            (panicking(|| std::panic::panic_any(Bomb)), "it panicked: a panic whose payload is not text"),
         ] {
-            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Panic, text));
+            assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Panic, text));
         }
         assert_eq!(caught("it", || Ok(5)).unwrap(), 5);
     }

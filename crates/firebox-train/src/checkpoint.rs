@@ -26,13 +26,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, ErrorKind};
-use crate::files;
+use crate::error::{Error, ErrorKind, io_error};
 use crate::metrics::{Metrics, lossless};
 use crate::notices::Notices;
 use crate::origin::{Origin, hex};
 use crate::run_dir::{from_json, to_json};
 use crate::task::TaskState;
+use firebox_core::files;
 
 const MANIFEST: &str = "manifest.json";
 /// Nothing lists the manifest itself: its hash stands beside it.
@@ -770,7 +770,7 @@ fn bad(path: &Path, text: impl Into<String>) -> Error {
 }
 
 fn cannot(path: &Path, what: &str, error: std::io::Error) -> Error {
-    Error::io(path, &format!("cannot {what}"), error)
+    io_error(path, &format!("cannot {what}"), error)
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, Error> {

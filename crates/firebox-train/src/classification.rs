@@ -41,7 +41,7 @@ where
     /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `max_norm` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `max_norm` is a finite number above 0.
     pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_norm(max_norm)?;
         Ok(self)
@@ -50,7 +50,7 @@ where
     /// Clips each element of the gradients: [`Learner::with_clip_value`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `max_value` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `max_value` is a finite number above 0.
     pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_value(max_value)?;
         Ok(self)
@@ -59,7 +59,7 @@ where
     /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `decay` is from 0, below 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `decay` is from 0, below 1.
     pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_ema(decay)?;
         Ok(self)
@@ -68,7 +68,7 @@ where
     /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if no parameter is there, or the factor is none.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if no parameter is there, or the factor is none.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_lr_factor(path, factor)?;
         Ok(self)

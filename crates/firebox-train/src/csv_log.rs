@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use csv::{QuoteStyle, WriterBuilder};
 use serde_json::{Map, Value};
 
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, io_error};
 use crate::event::{Callback, Event};
-use crate::files;
 use crate::metrics_log::Records;
 use crate::run_dir::RunDir;
+use firebox_core::files;
 
 /// Writes `metrics.csv` beside `metrics.jsonl`: a row a record, a column a field, as spreadsheets and pandas read it
 /// (RFC 4180). What a record doesn't have is an empty cell. The loader's account of an epoch, which has a structure of its
@@ -53,7 +53,7 @@ impl CsvLog {
         match &mut self.table {
             Some(table) if new_columns(&table.columns, record).next().is_none() => table
                 .add(record, &self.path)
-                .map_err(|error| Error::io(&self.path, "cannot be written", error)),
+                .map_err(|error| io_error(&self.path, "cannot be written", error)),
             // The record is in the file of records by now.
             _ => self.rewrite(),
         }
@@ -68,7 +68,7 @@ impl CsvLog {
             let new: Vec<_> = new_columns(&columns, &record).map(str::to_owned).collect();
             columns.extend(new);
         }
-        let failed = |error| Error::io(&self.path, "cannot be written", error);
+        let failed = |error| io_error(&self.path, "cannot be written", error);
         let beside = self.path.with_added_extension("part");
         let mut table = files::create(&beside)
             .map(|file| Table { file, bytes: 0, columns: columns.clone() })
@@ -104,7 +104,7 @@ impl Callback for CsvLog {
 
 impl Table {
     fn fill(&mut self, records: &Path, path: &Path) -> Result<(), Error> {
-        let failed = |error| Error::io(path, "cannot be written", error);
+        let failed = |error| io_error(path, "cannot be written", error);
         let mut buffer = BufWriter::new(&self.file);
         buffer.write_all(&line(self.columns.iter().map(String::as_str)).map_err(failed)?).map_err(failed)?;
         for record in Records::open(records)? {

@@ -149,7 +149,7 @@ mod tests {
         for [tokens, sequences] in [["loss", "wer"], ["per", "loss"], ["per", "per"]] {
             let decode = Decode::greedy(9).with_names(tokens, sequences);
             let error = decode.add(metrics(), &[]).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
+            assert_eq!(error.kind(), &ErrorKind::Config);
             let text = "Decode.names: expected two names that no other metric has";
             assert_eq!(error.to_string(), format!("{text}, got {tokens} and {sequences}"));
         }

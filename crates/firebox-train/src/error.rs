@@ -1,30 +1,41 @@
-//! What can end a training run early, with its place.
+//! What can end a training run early.
 
+use std::error::Error as StdError;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+pub use firebox_core::BoxError;
+pub(crate) use firebox_core::check;
+use firebox_core::{Kind, Settings, path_in};
 
 use crate::interrupt::Signal;
 
-/// Any error, as callbacks return it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// An error of this crate.
-pub struct Error(Box<Inner>);
-
-struct Inner {
-    kind: ErrorKind,
-    message: String,
-    path: Option<PathBuf>,
-    source: Option<BoxError>,
-    /// What failed because of it, or while it was told.
-    then: Vec<String>,
-}
+/// An error of this crate: what happened, in which file or step, and why.
+///
+/// A task of your own returns one for what it cannot do.
+///
+/// ```
+/// use firebox_train::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Task, "expected masks of 0 and 1, got 7");
+/// assert_eq!(error.to_string(), "expected masks of 0 and 1, got 7");
+/// ```
+pub type Error = firebox_core::Error<ErrorKind>;
 
 /// The kinds of [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A setting has a value that it cannot have.
+    OutOfRange {
+        /// The setting.
+        field: String,
+        /// What would have been right.
+        expected: String,
+        /// What was there instead.
+        got: String,
+    },
+    /// Settings contradict each other, or the data or the machine that they are for.
     Config,
     /// A backend that this build or this machine lacks.
     Backend,
@@ -48,126 +59,35 @@ pub enum ErrorKind {
     Interrupted(Signal),
 }
 
-impl Error {
-    /// An error with a message that says what was expected and what was there instead, in one line.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), path: None, source: None, then: Vec::new() }))
-    }
-
-    /// Names the file or folder that it is about.
-    pub fn at_path(mut self, path: impl Into<PathBuf>) -> Self {
-        self.0.path = Some(path.into());
-        self
-    }
-
-    /// Says in front of the message where it happened.
-    pub(crate) fn within(mut self, place: &str) -> Self {
-        self.0.message = match self.0.message.as_str() {
-            "" => place.to_owned(),
-            message => format!("{place}: {message}"),
-        };
-        self
-    }
-
-    /// An error of a loader, which is known by a name, such as `training data`.
-    pub(crate) fn of_data(name: &str, error: firebox_data::Error) -> Self {
-        Self::from(error).within(name)
-    }
-
-    /// Adds what failed later.
-    pub(crate) fn followed_by(mut self, then: &str) -> Self {
-        self.0.then.push(then.to_owned());
-        self
-    }
-
-    /// Keeps the cause, whose message goes behind this one's.
-    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.0.source = Some(source.into());
-        self
-    }
-
-    /// `field` names the config and its field, `allowed` what would have been right.
-    pub(crate) fn config(field: &str, allowed: &str, got: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Config, format!("{field}: expected {allowed}, got {got}"))
-    }
-
-    /// An operation on a file that the system refused.
-    pub(crate) fn io(path: &Path, message: &str, source: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, message).at_path(path).caused_by(source)
-    }
-
-    /// What happened.
-    pub fn kind(&self) -> ErrorKind {
-        self.0.kind
-    }
-
-    /// The file or folder that the error is about.
-    pub fn path(&self) -> Option<&Path> {
-        self.0.path.as_deref()
-    }
-}
-
-/// Fails unless `holds`: the check of a config's field.
-pub(crate) fn check(holds: bool, field: &str, allowed: &str, got: impl fmt::Display) -> Result<(), Error> {
-    if holds { Ok(()) } else { Err(Error::config(field, allowed, got)) }
-}
-
-impl From<firebox_data::Error> for Error {
-    fn from(error: firebox_data::Error) -> Self {
-        let path = error.path().map(Path::to_owned);
-        Error(Box::new(Inner {
-            kind: ErrorKind::Data,
-            message: String::new(),
-            path,
-            source: Some(error.into()),
-            then: Vec::new(),
-        }))
-    }
-}
-
-/// The messages of an error and its causes, but for those that the message before them tells already.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let message = cause.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
+impl Kind for ErrorKind {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ErrorKind::OutOfRange { field, expected, got } => {
+                write!(f, "{field}: expected {expected}, got {got}")
+            }
+            _ => Ok(()),
         }
-        next = cause.source();
     }
-    text
-}
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, path, source, then } = &*self.0;
-        // An error of the data has its path from its cause, which names its own place.
-        match (kind, path) {
-            (ErrorKind::Data, Some(_)) if source.is_some() => {}
-            (_, Some(path)) => write!(f, "{}: ", path.display())?,
-            (_, None) => {}
-        }
-        f.write_str(message)?;
-        let source = source.as_ref().map(|source| chain(&**source));
-        match source {
-            Some(source) if message.is_empty() => f.write_str(&source)?,
-            Some(source) => write!(f, ": {source}")?,
-            None => {}
-        }
-        then.iter().try_for_each(|then| write!(f, "; then {then}"))
+    fn path_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Path> {
+        path_in::<Self>(error)
+            .or_else(|| path_in::<firebox_data::ErrorKind>(error))
+            .or_else(|| path_in::<firebox_models::ErrorKind>(error))
     }
 }
 
-/// The chain of messages, as [`Display`](fmt::Display): it is what `fn main() -> Result<(), BoxError>` prints.
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+impl Settings for ErrorKind {
+    fn out_of_range(field: String, expected: String, got: String) -> Self {
+        ErrorKind::OutOfRange { field, expected, got }
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as _)
-    }
+/// An error of a loader, which is known by a name, such as `training data`.
+pub(crate) fn data_error(name: &str, error: firebox_data::Error) -> Error {
+    Error::new(ErrorKind::Data, name).caused_by(error)
+}
+
+/// An operation on a file that the system refused.
+pub(crate) fn io_error(path: &Path, message: &str, source: std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, message).at_path(path).caused_by(source)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::curve::Curve;
-use crate::error::Error;
+use crate::error::{Error, io_error};
 use crate::event::FIELDS;
 use crate::metrics_log::Records;
 
@@ -177,7 +177,7 @@ impl Follower {
     /// All records up to now.
     pub(crate) fn read(&mut self) -> Result<Arc<History>, Error> {
         let there =
-            fs::metadata(&self.path).map_err(|error| Error::io(&self.path, "cannot be read", error))?;
+            fs::metadata(&self.path).map_err(|error| io_error(&self.path, "cannot be read", error))?;
         if there.len() < self.bytes {
             // Cut back to a checkpoint: what is behind it comes again.
             *self = Self::new(&self.path);

@@ -65,7 +65,7 @@ impl LanguageModelling {
     /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
     pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_norm(max_norm)?;
         Ok(self)
@@ -74,7 +74,7 @@ impl LanguageModelling {
     /// Clips each element of the gradients: [`Learner::with_clip_value`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_value` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`] unless `max_value` is a finite number above 0.
     pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_value(max_value)?;
         Ok(self)
@@ -83,7 +83,7 @@ impl LanguageModelling {
     /// Evaluates, and writes by, a moving average of the parameters: [`Learner::with_ema`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
     pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_ema(decay)?;
         Ok(self)
@@ -92,7 +92,7 @@ impl LanguageModelling {
     /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if no parameter is there, or the factor is none.
+    /// [`ErrorKind::OutOfRange`] if no parameter is there, or the factor is none.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_lr_factor(path, factor)?;
         Ok(self)

@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, io_error};
 
 /// `defaults`, with the settings of a file in their place, and `flags` in the place of those.
 ///
@@ -23,7 +23,7 @@ pub fn layered<T: Serialize + DeserializeOwned>(
     flags: impl IntoIterator<Item = (String, Value)>,
 ) -> Result<T, Error> {
     let bad = |text: String| Error::new(ErrorKind::Config, text).at_path(file);
-    let text = fs::read_to_string(file).map_err(|error| Error::io(file, "cannot be read", error))?;
+    let text = fs::read_to_string(file).map_err(|error| io_error(file, "cannot be read", error))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let is_toml = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     let mut settings = match is_toml {
@@ -171,12 +171,12 @@ mod tests {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
             let error = layered(&defaults, &path, []).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
+            assert_eq!(error.kind(), &ErrorKind::Config);
             let said = error.to_string();
             assert!(said.contains(name) && said.contains(expected), "{said}");
         }
         let error = layered(&defaults, &folder.path().join("none.toml"), []).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.kind(), &ErrorKind::Io);
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -206,7 +206,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             let error = layered(&defaults(), &path, []).unwrap_err();
             let said = error.to_string();
-            assert!(error.kind() == ErrorKind::Config && said.contains(expected), "{text}: {said}");
+            assert!(*error.kind() == ErrorKind::Config && said.contains(expected), "{text}: {said}");
             assert_eq!(said.lines().count(), 1, "{said}");
         }
         // A mark at the beginning, an extension in capitals, and settings that are as they should be.
@@ -222,6 +222,6 @@ mod tests {
         // Not UTF-8.
         let path = folder.path().join("a.toml");
         fs::write(&path, b"clip = 1 # \xff").unwrap();
-        assert_eq!(layered(&defaults(), &path, []).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(layered(&defaults(), &path, []).unwrap_err().kind(), &ErrorKind::Io);
     }
 }

@@ -37,7 +37,6 @@ mod dashboard;
 mod decode;
 mod error;
 mod event;
-mod files;
 mod finite;
 mod heat_map;
 mod history;

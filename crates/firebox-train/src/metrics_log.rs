@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, io_error};
 use crate::event::Record;
-use crate::files;
+use firebox_core::files;
 
 /// An open file of records.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct MetricsLog {
 impl MetricsLog {
     /// Opens a file and cuts it to `bytes`, so that steps which will be done again are not in it twice.
     pub(crate) fn open(path: PathBuf, bytes: u64) -> Result<Self, Error> {
-        let failed = |error| Error::io(&path, "cannot be written", error);
+        let failed = |error| io_error(&path, "cannot be written", error);
         let mut file = files::open(&path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?.len();
         if found < bytes {
@@ -36,7 +36,7 @@ impl MetricsLog {
 
     /// Opens a file at its end, or at the end of its last whole line.
     pub(crate) fn append(path: PathBuf) -> Result<Self, Error> {
-        let failed = |error| Error::io(&path, "cannot be read", error);
+        let failed = |error| io_error(&path, "cannot be read", error);
         let bytes = match File::open(&path) {
             Ok(file) => whole_lines(file).map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
@@ -46,7 +46,7 @@ impl MetricsLog {
     }
 
     pub(crate) fn add(&mut self, record: &Record) -> Result<(), Error> {
-        let failed = |error| Error::io(&self.path, "cannot be written", error);
+        let failed = |error| io_error(&self.path, "cannot be written", error);
         let mut line = serde_json::to_string(record).map_err(|error| failed(error.into()))?;
         line.push('\n');
         if let Err(error) = files::write(&self.file, &self.path, line.as_bytes()) {
@@ -66,14 +66,13 @@ impl MetricsLog {
 
     /// The same file, for another thread.
     pub(crate) fn another(&self) -> Result<Self, Error> {
-        let file =
-            self.file.try_clone().map_err(|error| Error::io(&self.path, "cannot be written", error))?;
+        let file = self.file.try_clone().map_err(|error| io_error(&self.path, "cannot be written", error))?;
         Ok(MetricsLog { path: self.path.clone(), file, bytes: self.bytes })
     }
 
     /// Makes everything so far survive a loss of power.
     pub(crate) fn sync(&self) -> Result<(), Error> {
-        files::sync(&self.file, &self.path).map_err(|error| Error::io(&self.path, "cannot be written", error))
+        files::sync(&self.file, &self.path).map_err(|error| io_error(&self.path, "cannot be written", error))
     }
 }
 
@@ -124,7 +123,7 @@ impl Records {
     }
 
     fn at(path: &Path, bytes: u64, lines: usize, last_as_it_is: bool) -> Result<Self, Error> {
-        let failed = |error| Error::io(path, "cannot be read", error);
+        let failed = |error| io_error(path, "cannot be read", error);
         let mut file = File::open(path).map_err(failed)?;
         file.seek(SeekFrom::Start(bytes)).map_err(failed)?;
         let (path, file) = (path.to_owned(), BufReader::new(file));
@@ -146,7 +145,7 @@ impl Iterator for Records {
         match self.file.by_ref().take(LONGEST).read_until(b'\n', &mut self.text) {
             Ok(0) => return None,
             Ok(_) => {}
-            Err(error) => return Some(Err(Error::io(&self.path, "cannot be read", error))),
+            Err(error) => return Some(Err(io_error(&self.path, "cannot be read", error))),
         }
         let whole = self.text.ends_with(b"\n");
         let short = !whole && (self.text.len() as u64) < LONGEST;

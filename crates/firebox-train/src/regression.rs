@@ -40,7 +40,7 @@ where
     /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
     pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_norm(max_norm)?;
         Ok(self)
@@ -49,7 +49,7 @@ where
     /// Clips each element of the gradients: [`Learner::with_clip_value`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_value` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`] unless `max_value` is a finite number above 0.
     pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_value(max_value)?;
         Ok(self)
@@ -58,7 +58,7 @@ where
     /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if no parameter is there, or the factor is none.
+    /// [`ErrorKind::OutOfRange`] if no parameter is there, or the factor is none.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_lr_factor(path, factor)?;
         Ok(self)
@@ -67,7 +67,7 @@ where
     /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
     pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_ema(decay)?;
         Ok(self)
@@ -163,12 +163,12 @@ where
 /// An error of a step, with the target that explains it in front if one is not finite.
 fn with_bad_target(error: Error, targets: Tensor<2>) -> Error {
     let [_, outputs] = targets.dims();
-    if error.kind() != ErrorKind::NotFinite {
+    if *error.kind() != ErrorKind::NotFinite {
         return error;
     }
     let targets = floats(targets).unwrap_or_default();
     match targets.iter().position(|target| !target.is_finite()) {
-        Some(place) => error.within(&format!("target {} at row {}", targets[place], place / outputs)),
+        Some(place) => error.within(format_args!("target {} at row {}", targets[place], place / outputs)),
         None => error,
     }
 }

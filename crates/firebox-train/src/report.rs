@@ -12,12 +12,12 @@ use image::{GrayImage, ImageFormat};
 use jiff::Zoned;
 
 use crate::chart::{FIRST, FOURTH, Line, SECOND, THIN, THIRD, bounded, draw, thinned};
-use crate::error::{Error, ErrorKind};
-use crate::files;
+use crate::error::{Error, ErrorKind, io_error};
 use crate::heat_map::HeatMap;
 use crate::history::{EpochRow, History};
 use crate::metrics::Confusion;
 use crate::metrics_log::Records;
+use firebox_core::files;
 
 /// A picture with a line below it.
 #[derive(Clone, Debug)]
@@ -322,7 +322,7 @@ impl Report {
             refresh.unwrap_or_default(),
             self.body
         );
-        files::replace(path, page.as_bytes()).map_err(|error| Error::io(path, "cannot be written", error))
+        files::replace(path, page.as_bytes()).map_err(|error| io_error(path, "cannot be written", error))
     }
 
     fn undrawn(&self, metric: &str, text: String) -> Error {

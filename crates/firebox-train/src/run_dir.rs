@@ -24,9 +24,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoints;
-use crate::error::{Error, ErrorKind};
-use crate::files::{self, Lock};
+use crate::error::{Error, ErrorKind, io_error};
 use crate::tensorboard::event_file;
+use firebox_core::files::{self, Lock};
 
 /// The version of the run folder's files. 2: the weights of linear maps have PyTorch's layout.
 pub const FORMAT_VERSION: u32 = 3;
@@ -80,7 +80,7 @@ impl RunDir {
         let used = match fs::read_dir(&path) {
             Ok(mut entries) => entries.next().is_some(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-            Err(error) => return Err(Error::io(&path, "cannot be a run folder", error)),
+            Err(error) => return Err(io_error(&path, "cannot be a run folder", error)),
         };
         if used {
             let text = if path.join(CONFIG).exists() {
@@ -102,7 +102,7 @@ impl RunDir {
     /// As for [`create`](Self::create).
     pub fn create_under(parent: impl AsRef<Path>, name: &str) -> Result<Self, Error> {
         let parent = parent.as_ref();
-        fs::create_dir_all(parent).map_err(|error| Error::io(parent, "cannot be created", error))?;
+        fs::create_dir_all(parent).map_err(|error| io_error(parent, "cannot be created", error))?;
         let name = format!("{name}-{}", jiff::Zoned::now().strftime("%Y%m%d-%H%M%S"));
         // Runs that begin in the same second are told apart by a number.
         for suffix in std::iter::once(String::new()).chain((2..).map(|number| format!("-{number}"))) {
@@ -110,7 +110,7 @@ impl RunDir {
             match fs::create_dir(&path) {
                 Ok(()) => return RunDir { path, lock: None, left: Vec::new() }.prepared(),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io(&path, "cannot be created", error)),
+                Err(error) => return Err(io_error(&path, "cannot be created", error)),
             }
         }
         unreachable!("there is always a next number")
@@ -163,12 +163,12 @@ impl RunDir {
         run.left = Checkpoints::new(run.checkpoints()).remove_all()?;
         event_file::remove_all(&run.tensorboard())?;
         let samples = run.samples();
-        files::remove_folder(&samples).map_err(|error| Error::io(&samples, "cannot be removed", error))?;
+        files::remove_folder(&samples).map_err(|error| io_error(&samples, "cannot be removed", error))?;
         let tables = [METRICS, CSV, CSV_PART, LR_POINTS, LR_PLOT];
         // The settings last: while they are there, a kill leaves what can be overwritten again.
         for name in [SUMMARY, REPORT, REPORT_PART].into_iter().chain(tables).chain([CONFIG_PART, CONFIG]) {
             let path = run.path.join(name);
-            files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
+            files::remove_file(&path).map_err(|error| io_error(&path, "cannot be removed", error))?;
         }
         run.prepared()
     }
@@ -200,7 +200,7 @@ impl RunDir {
 
     fn acquire(&self) -> Result<Claim, Error> {
         let path = self.path.join(LOCK);
-        let refused = |error| Error::io(&path, "cannot be locked", error);
+        let refused = |error| io_error(&path, "cannot be locked", error);
         let file = files::create(&path).map_err(refused)?;
         match files::lock(&file, &path).map_err(refused)? {
             Lock::Taken => Ok(Claim { _file: file, unlocked: None }),
@@ -226,12 +226,12 @@ impl RunDir {
     fn prepared(mut self) -> Result<Self, Error> {
         let checkpoints = self.checkpoints();
         fs::create_dir_all(&checkpoints)
-            .map_err(|error| Error::io(&checkpoints, "cannot be created", error))?;
+            .map_err(|error| io_error(&checkpoints, "cannot be created", error))?;
         if self.lock.is_none() {
             self.lock = Some(Arc::new(self.acquire()?));
         }
         let metrics = self.metrics();
-        files::create(&metrics).map_err(|error| Error::io(&metrics, "cannot be written", error))?;
+        files::create(&metrics).map_err(|error| io_error(&metrics, "cannot be written", error))?;
         Ok(self)
     }
 
@@ -294,7 +294,7 @@ impl RunDir {
     /// [`ErrorKind::Io`] or [`ErrorKind::RunDir`] if there are none, or of another version or form.
     pub fn read_config<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let path = self.path.join(CONFIG);
-        let text = fs::read(&path).map_err(|error| Error::io(&path, "cannot be read", error))?;
+        let text = fs::read(&path).map_err(|error| io_error(&path, "cannot be read", error))?;
         from_json(&text).map_err(|text| Error::new(ErrorKind::RunDir, text).at_path(path))
     }
 
@@ -340,9 +340,9 @@ impl RunDir {
             return Err(Error::new(ErrorKind::RunDir, text).at_path(self.samples()));
         }
         let folder = self.samples();
-        fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, "cannot be made", error))?;
+        fs::create_dir_all(&folder).map_err(|error| io_error(&folder, "cannot be made", error))?;
         let path = folder.join(name);
-        files::replace(&path, contents).map_err(|error| Error::io(&path, "cannot be written", error))
+        files::replace(&path, contents).map_err(|error| io_error(&path, "cannot be written", error))
     }
 }
 
@@ -381,7 +381,7 @@ pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Err
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::io(path, "cannot be written", error);
+    let failed = |error: std::io::Error| io_error(path, "cannot be written", error);
     let contents = to_json(value).map_err(|error| failed(error.into()))?;
     files::replace(path, &contents).map_err(failed)
 }

@@ -159,7 +159,7 @@ mod tests {
         };
         saver.save(job(task, &log)).unwrap();
         let error = saver.wait().err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Panic);
+        assert_eq!(error.kind(), &ErrorKind::Panic);
         assert_eq!(
             error.to_string(),
             "the thread that writes checkpoints panicked: a part that can't be made"

@@ -139,7 +139,7 @@ impl TaskState {
         name: impl Into<String>,
         make: impl FnOnce() -> Result<StateDict, Error> + Send + 'static,
     ) {
-        let make: Make = Box::new(move || make().map_err(|error| (error.kind(), error.to_string())));
+        let make: Make = Box::new(make);
         self.tensors.insert(name.into(), Part::Later(Arc::new(LazyLock::new(make))));
     }
 
@@ -228,15 +228,15 @@ enum Part {
     Later(Arc<LazyLock<Later, Make>>),
 }
 
-/// The error in its parts: it is told each time that somebody asks.
-type Later = Result<StateDict, (ErrorKind, String)>;
+/// The error is told each time that somebody asks.
+type Later = Result<StateDict, Error>;
 type Make = Box<dyn FnOnce() -> Later + Send>;
 
 impl Part {
     fn made(&self) -> Result<&StateDict, Error> {
         match self {
             Part::Made(part) => Ok(part),
-            Part::Later(later) => (***later).as_ref().map_err(|(kind, text)| Error::new(*kind, text.clone())),
+            Part::Later(later) => (***later).as_ref().map_err(Error::clone),
         }
     }
 }
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(later.iter().count(), 1);
         for _ in 0..2 {
             let error = later.get("broken").unwrap_err();
-            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Checkpoint, "no tensors"));
+            assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Checkpoint, "no tensors"));
             assert_eq!(later.make().unwrap_err().to_string(), "no tensors");
         }
         assert_ne!(later, later.clone(), "what can't be made equals nothing");
@@ -330,7 +330,7 @@ mod tests {
                 let mut numbers = [1.0; 5];
                 numbers[place] = bad;
                 let error = state.insert_value("numbers", &fields(numbers)).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Checkpoint);
+                assert_eq!(error.kind(), &ErrorKind::Checkpoint);
                 assert_eq!(error.to_string(), format!("numbers: expected finite numbers, got {said}"));
                 assert_eq!(state, good, "the one before stands");
             }

@@ -38,7 +38,7 @@ impl Threads {
     /// So many threads that compute, and so many of the loader, which can be 0; `None` for what suits the machine.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `compute` is from 1 to 1,024. The loader checks `workers`.
+    /// [`ErrorKind::OutOfRange`] unless `compute` is from 1 to 1,024. The loader checks `workers`.
     pub fn new(compute: Option<usize>, workers: Option<usize>) -> Result<Self, Error> {
         let compute = compute.unwrap_or_else(|| Self::fitting(std::env::var("RAYON_NUM_THREADS").ok()));
         let allowed = format!("from 1 to {}", Self::MOST);
@@ -102,7 +102,7 @@ mod tests {
     fn threads_are_started_once() {
         for bad in [0, 1025] {
             let error = Threads::new(Some(bad), None).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
             assert_eq!(error.to_string(), format!("threads: expected from 1 to 1024, got {bad}"));
         }
         // Three, if no other test of this process was first.

@@ -48,7 +48,7 @@ impl Translation {
     /// How often the decoder reads the true token in training.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a number out of its range.
+    /// [`ErrorKind::OutOfRange`] for a number out of its range.
     pub fn with_teacher_forcing(mut self, teacher_forcing: TeacherForcing) -> Result<Self, Error> {
         teacher_forcing.check()?;
         self.teacher_forcing = teacher_forcing;
@@ -59,7 +59,7 @@ impl Translation {
     /// `torch.nn.CrossEntropyLoss` (Szegedy et al. 2016).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless it is from 0 to 1.
+    /// [`ErrorKind::OutOfRange`] unless it is from 0 to 1.
     pub fn with_label_smoothing(mut self, share: f64) -> Result<Self, Error> {
         check((0.0..=1.0).contains(&share), "label smoothing", "a number from 0 to 1", share)?;
         self.label_smoothing = share;
@@ -76,7 +76,7 @@ impl Translation {
     /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
     pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_clip_norm(max_norm)?;
         Ok(self)
@@ -85,7 +85,7 @@ impl Translation {
     /// Evaluates, and decodes by, a moving average of the parameters: [`Learner::with_ema`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
     pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
         self.learner = self.learner.with_ema(decay)?;
         Ok(self)
@@ -99,7 +99,7 @@ impl Translation {
     /// The best targets that a beam search finds for each source, the best first.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for
+    /// [`ErrorKind::OutOfRange`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for
     /// sources that don't fit, [`ErrorKind::NotFinite`] if the model gives what is no number: it names
     /// sentence and step.
     pub fn translate(&self, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
@@ -248,9 +248,11 @@ impl Tokens {
 fn search(model: &Seq2Seq, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
     model.beam(sources, beam).map_err(|error| {
         let kind = match error.kind() {
+            firebox_models::ErrorKind::OutOfRange { field, expected, got } => {
+                return Error::out_of_range(field, expected, got).within("decoding");
+            }
             firebox_models::ErrorKind::Value => ErrorKind::NotFinite,
-            firebox_models::ErrorKind::Input => ErrorKind::Task,
-            _ => ErrorKind::Config,
+            _ => ErrorKind::Task,
         };
         Error::new(kind, "decoding").caused_by(error)
     })

@@ -335,7 +335,7 @@ fn a_batch_that_is_not_finite_changes_neither_model() {
     let mut task = small();
     let before = task.state().unwrap();
     let error = step(&mut task, spoilt(), &at(0)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     assert_eq!(task.state().unwrap(), before);
 
     // The last of three is spoilt: what the step has learned from is the other two.
@@ -386,7 +386,7 @@ fn a_step_is_over_although_the_generator_refused_one_of_its_batches() {
         step(&mut task, real([samples, FEATURES]), &at(0).without_update()).unwrap();
     }
     let error = step(&mut task, real([4, FEATURES]), &at(0)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     // Nothing waits for another batch, and both have learned from the others.
     let after = task.state().unwrap();
     for name in ["generator", "discriminator"] {
@@ -418,7 +418,7 @@ fn samples_are_of_the_moving_average() {
     assert_eq!(of(task.samples(noise.clone())), of(again.forward(noise.clone())));
     assert_ne!(of(task.samples(noise.clone())), of(task.generator().valid().forward(noise)));
     let error = Small::generator_of(&TaskState::default(), like).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert_eq!(error.kind(), &ErrorKind::Checkpoint);
 }
 
 /// Counts what it sees, and remembers the sum of it.
@@ -473,7 +473,7 @@ fn a_judge_sees_samples_beside_as_many_real_ones() {
 fn settings_out_of_their_range_are_refused() {
     for smoothing in [-0.1, 1.0, f64::NAN] {
         let error = small().with_label_smoothing(smoothing).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
     }
     let error = small().with_loss(AdversarialLoss::Hinge).with_label_smoothing(0.1).err().unwrap();
     assert_eq!(
@@ -484,7 +484,10 @@ fn settings_out_of_their_range_are_refused() {
     let error = small().with_critic_steps(0).err().unwrap();
     assert_eq!(error.to_string(), "critic steps: expected at least 1, got 0");
     let error = "wasserstein".parse::<AdversarialLoss>().unwrap_err();
-    assert_eq!(error.to_string(), "expected one of non-saturating, least-squares, hinge, got wasserstein");
+    assert_eq!(
+        error.to_string(),
+        "adversarial loss: expected one of non-saturating, least-squares, hinge, got wasserstein"
+    );
     for loss in [AdversarialLoss::NonSaturating, AdversarialLoss::LeastSquares, AdversarialLoss::Hinge] {
         assert_eq!(loss.name().parse::<AdversarialLoss>().unwrap(), loss);
         assert_eq!(serde_json::to_value(loss).unwrap(), loss.name());

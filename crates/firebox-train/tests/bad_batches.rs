@@ -47,7 +47,7 @@ fn refusal<T: Task>(task: &mut T, batch: impl Fn(&Device) -> T::Batch) -> String
     let before = task.state().unwrap();
     let refused = |result: Result<Metrics, Error>| {
         let error = result.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Task, "{error}");
+        assert_eq!(error.kind(), &ErrorKind::Task, "{error}");
         error.to_string()
     };
     let training_says = refused(task.train_step(batch(&training()), &at(0)));
@@ -113,7 +113,7 @@ fn one_sample_under_batch_normalization() {
     };
     let error = task.train_step(batch(1, &training()), &at(0)).unwrap_err();
     let text = "BatchNorm2d: expected more than one value per channel in training, got input [1, 2, 1, 1]";
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+    assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Task, text));
     assert_eq!(task.state().unwrap(), before);
     task.train_step(batch(2, &training()), &at(0)).unwrap();
     let mut evaluator = task.evaluator();
@@ -143,7 +143,7 @@ fn inputs_that_do_not_fit_outside_of_a_run() {
     let text = "Linear: expected [.., 3], got [2, 4] (weight [2, 3])";
     for result in [classification.probabilities(inputs()), regression.predictions(inputs())] {
         let error = result.unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+        assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Task, text));
     }
 }
 
@@ -155,7 +155,7 @@ fn a_target_that_is_no_number_is_named() {
         let targets = TensorData::from([[0.0, 1.0], [2.0, bad], [bad, 1.0]]);
         let batch = (floats([3, 2], 1.0, &training()), Tensor::from_data(targets, &training()));
         let error = task.train_step(batch, &at(0)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFinite);
+        assert_eq!(error.kind(), &ErrorKind::NotFinite);
         let text = format!("target {said} at row 1: loss: expected a finite number, got {said}");
         assert_eq!(error.to_string(), text);
         assert_eq!(task.state().unwrap(), before);
@@ -319,7 +319,7 @@ fn samples_that_a_generator_does_not_make() {
     assert!(gan(2).with_critic_steps(0).is_err());
     let config = |mut task: Adversarial<Half, Half, 2>| {
         let error = task.train_step(batch(4, 3)(&training()), &at(0)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         error.to_string()
     };
     assert_eq!(config(gan(0)), "Adversarial.latent: expected at least 1, got 0");
@@ -347,24 +347,25 @@ fn a_step_that_cannot_be() {
         let one = learner.learn(loss(learner.model()), 1.0, &StepContext::new(0, 0, lr)).unwrap_err();
         let other = learner.try_step(loss(learner.model()), lr).unwrap_err();
         for error in [one, other] {
-            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Config, rate(got)));
+            assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
+            assert_eq!(error.to_string(), rate(got));
         }
     }
     for (weight, got) in [(0.0, "0"), (f64::NAN, "NaN"), (-1.0, "-1"), (f64::INFINITY, "inf")] {
         for context in [at(0), at(0).without_update()] {
             let error = learner.learn(loss(learner.model()), weight, &context).unwrap_err();
             let text = format!("weight of a batch: expected a number above 0, got {got}");
-            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Task, text));
+            assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Task, text));
         }
     }
     let several = learner.model().forward(floats([1, 2], 1.0, &training())).flatten::<1>(0, 1);
     let error = learner.learn(several, 1.0, &at(0)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Task);
+    assert_eq!(error.kind(), &ErrorKind::Task);
     let another = loss(&linear(2, 3));
     let error = learner.learn(another, 1.0, &at(0)).unwrap_err();
     let text =
         "loss: expected gradients of the learner's parameters, got none: it follows from another model's";
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+    assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Task, text));
     assert_eq!(state(&learner).unwrap(), before);
     // A rate of 0 is one; the moving average follows, too.
     learner.learn(loss(learner.model()), 1.0, &StepContext::new(0, 0, 0.0)).unwrap();
@@ -392,7 +393,7 @@ fn a_loss_without_gradients() {
         let one = learner.learn(of(learner, &device), 1.0, &at(0)).unwrap_err();
         let other = learner.try_step(of(learner, &device), 0.1).unwrap_err();
         for error in [one, other] {
-            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Task, format!("{expected}: {why}")));
+            assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Task, format!("{expected}: {why}")));
         }
         assert_eq!(state(learner).unwrap(), before);
     }
@@ -481,7 +482,7 @@ fn after_a_panic_of_the_optimizer_there_are_errors() {
         state(&learner).unwrap_err(),
         learner.load("model", &good).unwrap_err(),
     ] {
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+        assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Task, text));
     }
     assert_eq!(learner.device(), None);
 }
@@ -507,7 +508,8 @@ fn optimizers_that_cannot_be() {
             RmsProp::new().with_momentum(bad).init(),
         ];
         for (number, refused) in refused.into_iter().enumerate() {
-            assert_eq!(refused.map(drop).unwrap_err().kind(), ErrorKind::Config, "{number}: {bad}");
+            let error = refused.map(drop).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{number}: {bad}: {error}");
         }
     }
     for bad in [1.0, f64::NAN, -0.1] {
@@ -537,7 +539,7 @@ fn names_that_are_no_files() {
     let a_name = "a name of letters, digits, dots, dashes and underscores";
     for name in ["", "..", ".hidden", "a/b", "../escaped", "/absolute", "a\\b", "new\nline", "nul\0", "-rf"] {
         let error = save(&[name]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Checkpoint);
+        assert_eq!(error.kind(), &ErrorKind::Checkpoint);
         let text = format!("a part of a task's state: expected {a_name}, got {name:?}");
         assert!(error.to_string().contains(&text), "{error}");
     }

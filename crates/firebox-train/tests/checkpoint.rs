@@ -115,7 +115,7 @@ fn any_flipped_byte_cut_or_missing_file_is_found() {
                 bad[place] = flipped;
                 fs::write(&file, bad).unwrap();
                 let error = checkpoints.load("last").expect_err(name);
-                assert_eq!(error.kind(), ErrorKind::Checkpoint);
+                assert_eq!(error.kind(), &ErrorKind::Checkpoint);
                 let text = error.to_string();
                 assert!(text.contains(&format!("step-1/{whose}: ")), "{text}");
                 assert!(!listed || text.contains(": damaged: expected "), "{text}");
@@ -181,7 +181,7 @@ fn a_field_that_is_unknown_is_refused_by_its_name() {
             }
         }
         let error = checkpoints.load("step-1").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Checkpoint);
+        assert_eq!(error.kind(), &ErrorKind::Checkpoint);
         let text = format!("{}: unexpected contents: unknown field `later`", path.join(file).display());
         assert!(error.to_string().starts_with(&text), "{error}");
         fs::write(path.join(file), good).unwrap();
@@ -279,7 +279,7 @@ fn a_folder_that_cannot_be_written_to_is_named() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     let error = Checkpoints::new(&file).save(&state(0), &tensors(0, 3)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
     assert!(error.to_string().contains("file/.step-0.part: cannot be written: "), "{error}");
 }
 

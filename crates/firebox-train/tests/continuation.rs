@@ -23,14 +23,14 @@ fn a_run_that_is_there_is_not_begun_anew_by_mistake() {
     fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
     let records = fs::read(run.metrics()).unwrap();
     let error = fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RunDir);
+    assert_eq!(error.kind(), &ErrorKind::RunDir);
     assert!(error.to_string().contains("Trainer::resume(true) goes on"), "{error}");
     assert_eq!(fs::read(run.metrics()).unwrap(), records, "the old run's records are gone");
     // Nor by two at a time: a folder that was only opened is nobody's.
     drop(run);
     let opened = RunDir::open(place.path()).unwrap();
     let error = fit(&opened, true, &mut Pulled::default(), |trainer| trainer).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RunDir);
+    assert_eq!(error.kind(), &ErrorKind::RunDir);
     assert!(error.to_string().contains("it was only opened"), "{error}");
 }
 
@@ -139,7 +139,7 @@ fn when_no_checkpoint_is_good_each_is_named() {
     steps.iter().for_each(|step| damage(&run, *step));
     let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap_err();
     let text = error.to_string();
-    assert_eq!((error.kind(), error.path()), (ErrorKind::Checkpoint, Some(&*run.checkpoints())));
+    assert_eq!((error.kind(), error.path()), (&ErrorKind::Checkpoint, Some(&*run.checkpoints())));
     assert!(text.contains("checkpoints: no checkpoint is good: ") && text.lines().count() == 1, "{text}");
     for step in &steps {
         assert_eq!(text.matches(&format!("step-{step}/model.safetensors: damaged")).count(), 1, "{text}");
@@ -359,10 +359,10 @@ fn a_loss_that_is_no_number_stops_any_task() {
         Trainer::new(&run, &Device::default()).config(config()).fit(&mut task, &numbers(8), &numbers(4))
     };
     let error = run("training", [f64::NAN, 1.0]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     assert!(error.to_string().contains("step 1, epoch 1, batch 0, samples"), "{error}");
     let error = run("validation", [1.0, f64::INFINITY]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     let text = error.to_string();
     assert!(text.starts_with("after step 2, epoch 1, validation data, batch 0, samples "), "{text}");
     assert!(text.ends_with(": loss: expected a finite number, got inf"), "{text}");
@@ -380,7 +380,7 @@ fn each_loss_of_several_is_looked_at_in_an_evaluation() {
         trainer.evaluate(&numbers(4), "valid", judge)
     };
     let error = judged("loss_generator").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     let text = error.to_string();
     assert!(text.starts_with("after step 0, epoch 1, validation data, batch 0, samples "), "{text}");
     assert!(text.ends_with(": loss_generator: expected a finite number, got NaN"), "{text}");
@@ -395,6 +395,6 @@ fn a_metric_has_a_name_of_its_own() {
     let mut trainer = Trainer::new(&run, &Device::default());
     let timed = |batch: Vec<i64>| Ok(Metrics::of(batch.len()).with_mean("seconds", 1.0));
     let error = trainer.evaluate(&numbers(4), "test", timed).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Task);
+    assert_eq!(error.kind(), &ErrorKind::Task);
     assert!(error.to_string().starts_with("metric seconds: expected another name"), "{error}");
 }

@@ -122,7 +122,7 @@ fn what_cannot_be_written_is_the_runs_error() {
     let run = folder(place.path(), false);
     fs::create_dir(place.path().join("metrics.csv")).unwrap();
     let error = logged(&run, false, &mut Pulled::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.kind(), &ErrorKind::Callback);
     assert!(error.to_string().contains("metrics.csv: cannot be written: "), "{error}");
 }
 

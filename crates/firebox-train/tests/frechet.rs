@@ -123,5 +123,5 @@ fn what_cannot_be_said_is_not() {
     assert_eq!(error.to_string(), "metric distance: Fréchet distance: expected 2 features, got 3");
     let error = all.add(&Metrics::of(2).with_mean("distance", 1.0)).unwrap_err();
     assert_eq!(error.to_string(), "metric distance: expected a Fréchet distance, got a mean");
-    assert_eq!(error.kind(), ErrorKind::Task);
+    assert_eq!(error.kind(), &ErrorKind::Task);
 }

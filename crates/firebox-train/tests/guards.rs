@@ -95,7 +95,7 @@ fn overlap(train: &Numbers, valid: &Numbers) -> Option<(usize, Vec<usize>)> {
     match (&result, &both) {
         (Ok(_), None) => {}
         (Err(error), Some((items, first))) => {
-            assert_eq!(error.kind(), ErrorKind::Config);
+            assert_eq!(error.kind(), &ErrorKind::Config);
             let shown: Vec<_> = first.iter().map(usize::to_string).collect();
             let rest = if *items > 10 { ", …" } else { "" };
             let expected = format!(
@@ -273,7 +273,7 @@ fn a_metric_of_nothing_is_an_error() {
     };
     let error = fit(nothing, loss).err().unwrap();
     let text = "metrics of the training data: nothing was counted for bleu, f in 12 samples";
-    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Task, text));
+    assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Task, text));
     let error = fit(loss, nothing).err().unwrap();
     assert_eq!(error.to_string(), "metrics of the valid data: nothing was counted for bleu, f in 8 samples");
     // Some data have no AUROC.
@@ -340,7 +340,7 @@ fn the_norm_of_a_steps_gradients_is_known_however_they_came_together() {
     large.learn(of_one, 1e30, &first).unwrap();
     let of_other = loss(&large, [1.0, 1.0], 1e18);
     let error = large.learn(of_other, 1e30, &last).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     assert_eq!(StateDict::of(large.model()), before, "the parameters moved");
 }
 
@@ -352,7 +352,7 @@ fn a_moving_average_is_not_dropped_by_a_resume_without_one() {
     let mut state = TaskState::default();
     learner().with_ema(0.9).unwrap().save("model", &mut state).unwrap();
     let error = learner().load("model", &state).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert_eq!(error.kind(), &ErrorKind::Checkpoint);
     assert!(error.to_string().contains("model.ema: the checkpoint has a moving average"), "{error}");
 }
 

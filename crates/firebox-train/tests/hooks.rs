@@ -173,7 +173,7 @@ fn a_failing_run_tells_its_error_to_all() {
     let run = folder(place.path(), false);
     let mut task = Pulled { fails: Some(6), ..Pulled::default() };
     let error = fit(&run, false, &mut task, |trainer| trainer.callback(listener(&heard))).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Task);
+    assert_eq!(error.kind(), &ErrorKind::Task);
     let all = heard.borrow();
     let told: Vec<_> = all.iter().filter(|words| !words.starts_with("sav")).cloned().collect();
     let failed = format!("failed: {}: the data are too heavy", batch_in_words(6));
@@ -225,7 +225,7 @@ fn an_error_at_every_hook_is_the_runs_error() {
             trainer.callback(failing(at)).callback(listener(&heard))
         });
         let error = error.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Callback);
+        assert_eq!(error.kind(), &ErrorKind::Callback);
         assert_eq!(error.to_string(), format!("a callback failed: no room at {at}"));
         assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"), "the others hear of it");
     }
@@ -243,7 +243,7 @@ fn an_error_at_every_hook_is_the_runs_error() {
         trainer.config(config).callback(failing("Warning")).callback(listener(&heard))
     });
     let error = error.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.kind(), &ErrorKind::Callback);
     assert_eq!(error.to_string(), "a callback failed: no room at Warning");
     assert_eq!(*heard.borrow().last().unwrap(), format!("failed: {error}"));
     // That of a signal, whose checkpoint is there all the same.
@@ -265,7 +265,7 @@ fn an_error_at_every_hook_is_the_runs_error() {
             .callback(listener(&heard))
     });
     let error = error.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.kind(), &ErrorKind::Callback);
     assert_eq!(error.to_string(), "a callback failed: no room at Interrupted");
     let told = without_saves(&heard);
     assert_eq!(told[told.len() - 2..], ["step recorded 1".to_owned(), format!("failed: {error}")]);
@@ -281,7 +281,7 @@ fn an_error_while_an_error_is_told_is_added_and_nobody_is_left_out() {
         trainer.callback(failing("Failed")).callback(listener(&heard))
     });
     let error = error.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Task, "the run's own error");
+    assert_eq!(error.kind(), &ErrorKind::Task, "the run's own error");
     let text = format!("{}: the data are too heavy", batch_in_words(1));
     assert_eq!(error.to_string(), format!("{text}; then a callback failed: no room at Failed"));
     assert_eq!(*heard.borrow().last().unwrap(), format!("failed: {text}"));
@@ -313,11 +313,11 @@ fn a_signal_is_heard_between_the_batches_of_what_follows_a_run() {
         judge.evaluator()(batch)
     });
     let error = judged.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted(Signal::Term));
+    assert_eq!(error.kind(), &ErrorKind::Interrupted(Signal::Term));
     assert_eq!(error.to_string(), "test data: stopped by SIGTERM, and nothing of it is recorded");
     assert_eq!((batches, records()), (1, before));
     let error = trainer.predict(&numbers(12), |batch| Ok(batch.len())).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted(Signal::Term));
+    assert_eq!(error.kind(), &ErrorKind::Interrupted(Signal::Term));
     // What has stopped a run doesn't stop who looks at what it came to.
     let run = folder(&place.path().join("stopped"), false);
     let mut trainer = Trainer::new(&run, &Default::default()).config(config()).interrupt(interrupt);
@@ -425,7 +425,7 @@ fn a_panic_anywhere_in_a_task_is_an_error_that_is_told_and_the_run_can_go_on() {
         let heard = Heard::default();
         let run = folder(place.path(), false);
         let error = panics(&run, false, at, &heard);
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, text), "{at}");
+        assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Panic, text), "{at}");
         assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"));
         assert_eq!(heard.borrow().iter().filter(|words| words.starts_with("failed")).count(), 1);
         let (state, _) = Checkpoints::new(run.checkpoints()).load("last").unwrap();
@@ -446,13 +446,13 @@ fn a_panic_anywhere_in_a_task_is_an_error_that_is_told_and_the_run_can_go_on() {
         let place = tempfile::tempdir().unwrap();
         let heard = Heard::default();
         let error = panics(&folder(place.path(), false), false, at, &heard);
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, text));
+        assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Panic, text));
         assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"));
     }
     let heard = Heard::default();
     let run = folder(whole.path(), true);
     let error = panics(&run, true, "load", &heard);
-    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert_eq!(error.kind(), &ErrorKind::Checkpoint);
     assert!(error.to_string().ends_with(&format!("the task's load {}", heavy("load"))), "{error}");
     assert_eq!(*heard.borrow(), [format!("failed: {error}")]);
 }
@@ -472,7 +472,7 @@ fn a_panic_of_a_callback_is_an_error_and_the_others_hear_of_it() {
             trainer.callback(panicking(at)).callback(listener(&heard))
         });
         let error = error.unwrap_err();
-        assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Panic, "a callback panicked: no room"));
+        assert_eq!((error.kind(), &*error.to_string()), (&ErrorKind::Panic, "a callback panicked: no room"));
         assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"), "{at}");
     }
     // While an error is told.
@@ -545,7 +545,7 @@ fn a_panic_of_the_data_is_an_error_of_whoever_asks() {
         let (train, valid) = (Rotten(numbers(SAMPLES), at), numbers(8));
         let mut trainer = Trainer::new(&run, &Device::default()).config(config()).callback(listener(&heard));
         let error = trainer.fit(&mut Pulled::default(), &train, &valid).unwrap_err();
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, format!("the run {}", heavy(at))));
+        assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Panic, format!("the run {}", heavy(at))));
         assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"));
         if at != "batches" {
             let error = trainer.evaluate(&train, "test", Pulled::default().evaluator()).unwrap_err();
@@ -585,7 +585,7 @@ fn a_search_that_panics_leaves_the_task_as_it_was() {
         "data to predict, batch 0, samples {}: the prediction panicked: no answer",
         samples.join(", ")
     );
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panic, text));
+    assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Panic, text));
 }
 
 #[test]

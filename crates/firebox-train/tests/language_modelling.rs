@@ -180,7 +180,7 @@ fn what_does_not_fit_is_refused() {
         (&[1, 1, 1], "row 0 of a window: expected 2 tokens, as many as in each row and at least 2, got 1"),
     ] {
         let error = task.train_step(batch(0, lengths, &training), &still(0, 0)).unwrap_err();
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Task, text.to_owned()));
+        assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Task, text.to_owned()));
     }
     task.train_step(window(0, &training), &still(0, 0)).unwrap();
     let error = task.train_step(batch(1, &[6, 6], &training), &still(0, 1)).unwrap_err();
@@ -190,16 +190,16 @@ fn what_does_not_fit_is_refused() {
     let [one, other] = ["abcdefg", "abcdefh"].map(Vocabulary::of);
     let mut named = self::task(Cell::Lstm).with_vocabulary(one.clone());
     assert_eq!(LanguageModelling::vocabulary_of(&named.state().unwrap()).unwrap(), one);
-    assert_eq!(named.load(&before).unwrap_err().kind(), ErrorKind::Checkpoint, "it has none");
+    assert_eq!(named.load(&before).unwrap_err().kind(), &ErrorKind::Checkpoint, "it has none");
     let error = named.load(&self::task(Cell::Lstm).with_vocabulary(other).state().unwrap()).unwrap_err();
     let text = "vocabulary: expected 7 characters \"abcdefg\", got 7 characters \"abcdefh\"";
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::Checkpoint, text.to_owned()));
+    assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Checkpoint, text.to_owned()));
 
     // Another cell's state, in part or as a whole.
     let mut gru = self::task(Cell::Gru);
     gru.train_step(window(0, &training), &still(0, 0)).unwrap();
     let mut mixed = gru.state().unwrap();
-    assert_eq!(task.load(&mixed).unwrap_err().kind(), ErrorKind::Checkpoint);
+    assert_eq!(task.load(&mixed).unwrap_err().kind(), &ErrorKind::Checkpoint);
     let mut part = mixed.get("carried").unwrap().clone();
     part.insert("hidden", burn::tensor::TensorData::zeros::<f32, _>([1, 3, 6]));
     mixed.insert("carried", part);
@@ -218,7 +218,7 @@ fn a_batch_that_is_left_out_spoils_no_state() {
     task.train_step(window(1, &training), &StepContext::new(0, 1, f64::MAX)).unwrap();
     let carried = task.state().unwrap().get("carried").unwrap().clone();
     let error = task.train_step(window(2, &training), &still(0, 2)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     assert_eq!(*task.state().unwrap().get("carried").unwrap(), carried);
     assert_ne!(*good.get("carried").unwrap(), carried, "another batch, another state");
 }

@@ -102,7 +102,7 @@ fn it_goes_on_with_the_run_and_a_short_last_line_is_no_matter() {
     // A line in the middle that is no record is another matter.
     fs::write(&metrics, text.clone() + half + "\n" + &text).unwrap();
     let error = Report::of("A damaged run", &metrics).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::RunDir);
+    assert_eq!(error.kind(), &ErrorKind::RunDir);
     let line = text.lines().count() + 1;
     assert!(
         error.to_string().contains(&format!("metrics.jsonl: line {line}: expected a JSON object")),
@@ -145,7 +145,7 @@ fn what_cannot_be_written_is_the_runs_error() {
     fs::create_dir(run.report()).unwrap();
     let error =
         fit(&run, false, &mut Pulled::default(), |trainer| trainer.callback(report(&run))).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.kind(), &ErrorKind::Callback);
     assert!(error.to_string().contains("report.html: cannot be written"), "{error}");
 }
 
@@ -231,7 +231,7 @@ fn what_is_added_to_it_is_on_each_page_and_its_error_stops_the_run() {
     let run = folder(place.path(), false);
     let live = report(&run).with(|_| Err("no picture of epoch 1".into()));
     let error = fit(&run, false, &mut Pulled::default(), |trainer| trainer.callback(live)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.kind(), &ErrorKind::Callback);
     assert!(error.to_string().contains("no picture of epoch 1"), "{error}");
 }
 

@@ -175,7 +175,7 @@ fn an_error_leaves_the_task_as_it_was_too() {
     let before = task.state().unwrap();
     let finder = LrFinder::new().with_metric("charm");
     let error = trainer.find_lr(&finder, &mut task, &train(0)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Task);
+    assert_eq!(error.kind(), &ErrorKind::Task);
     let text = error.to_string();
     assert!(text.contains("expected the metric charm, got") && text.contains("loss"), "{text}");
     assert!(task.state().unwrap() == before);
@@ -189,7 +189,7 @@ fn a_loss_that_was_never_finite_is_an_error() {
     let before = task.state().unwrap();
     let infinite = points(0, &Device::default().autodiff(), f32::INFINITY);
     let error = trainer.find_lr(&LrFinder::new(), &mut task, &infinite).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     let text = error.to_string();
     assert!(text.contains("the loss was never finite") && text.contains("rate 1e-7"), "{text}");
     assert!(task.state().unwrap() == before);
@@ -285,6 +285,6 @@ fn data_that_have_no_batch_are_refused() {
     let error = trainer.find_lr(&LrFinder::new(), &mut adam(), &none).unwrap_err();
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
-        (ErrorKind::Config, "the training data have no batch: 0 samples in the data set, batch size 4")
+        (&ErrorKind::Config, "the training data have no batch: 0 samples in the data set, batch size 4")
     );
 }

@@ -107,7 +107,7 @@ impl Ran {
         text
     }
 
-    fn kind(&self) -> ErrorKind {
+    fn kind(&self) -> &ErrorKind {
         self.result.as_ref().unwrap_err().kind()
     }
 }
@@ -167,7 +167,7 @@ const AUTODIFF_VALID: &str = "the validation loader: expected a plain device, go
 fn a_model_on_a_plain_device() {
     let _alone = draws();
     let ran = run(&mut task(&plain()), &good(12, &autodiff()), &good(4, &plain()));
-    assert_eq!((ran.kind(), &*ran.error()), (ErrorKind::Config, PLAIN_MODEL));
+    assert_eq!((ran.kind(), &*ran.error()), (&ErrorKind::Config, PLAIN_MODEL));
     let folder = tempfile::tempdir().unwrap();
     let trainer = Trainer::new(&RunDir::create(folder.path()).unwrap(), &plain());
     let finder = firebox_train::LrFinder::new();
@@ -204,7 +204,7 @@ fn a_part_of_a_model_on_a_plain_device() {
         let ran = run_with(TrainerConfig::new(), &mut task, &good(12, &autodiff()), &good(4, &plain()));
         match plain_part {
             None => assert_eq!(ran.result.unwrap().steps, 3),
-            Some(_) => assert_eq!((ran.kind(), &*ran.error()), (ErrorKind::Config, PLAIN_MODEL)),
+            Some(_) => assert_eq!((ran.kind(), &*ran.error()), (&ErrorKind::Config, PLAIN_MODEL)),
         }
     }
 }
@@ -213,7 +213,7 @@ fn a_part_of_a_model_on_a_plain_device() {
 fn a_training_loader_on_a_plain_device() {
     let _alone = draws();
     let ran = run_of(&good(12, &plain()), &good(4, &plain()));
-    assert_eq!((ran.kind(), &*ran.error()), (ErrorKind::Config, PLAIN_TRAIN));
+    assert_eq!((ran.kind(), &*ran.error()), (&ErrorKind::Config, PLAIN_TRAIN));
     let folder = tempfile::tempdir().unwrap();
     let trainer = Trainer::new(&RunDir::create(folder.path()).unwrap(), &plain());
     let finder = firebox_train::LrFinder::new();
@@ -280,7 +280,7 @@ fn batches_of_ones_own_on_a_plain_device() {
 fn a_validation_loader_on_the_autodiff_device() {
     let _alone = draws();
     let ran = run_of(&good(12, &autodiff()), &good(4, &autodiff()));
-    assert_eq!((ran.kind(), &*ran.error()), (ErrorKind::Config, AUTODIFF_VALID));
+    assert_eq!((ran.kind(), &*ran.error()), (&ErrorKind::Config, AUTODIFF_VALID));
     let folder = tempfile::tempdir().unwrap();
     let mut trainer = Trainer::new(&RunDir::create(folder.path()).unwrap(), &plain());
     let task = task(&autodiff());
@@ -315,7 +315,7 @@ fn a_layout_of_another_shape() {
     assert!(text.starts_with(&place), "{text}");
     // 64 channels of 3×3, where 2×2 are wanted.
     let layer = "Cnn.fc1: expected 256 features, got 576, from images [4, 1, 12, 12]; the model is for 8×8";
-    assert!(text.ends_with(layer) && ran.kind() == ErrorKind::Task, "{text}");
+    assert!(text.ends_with(layer) && *ran.kind() == ErrorKind::Task, "{text}");
     let ran = run_of(&good(12, &autodiff()), &valid);
     let text = ran.error();
     let place =
@@ -323,7 +323,7 @@ fn a_layout_of_another_shape() {
     assert_eq!(text, format!("{place}{layer}"));
     // Outside of a run.
     let error = task(&autodiff()).probabilities(Tensor::zeros([4, 1, 12, 12], &plain())).unwrap_err();
-    assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Task, layer));
+    assert_eq!((error.kind(), &*error.to_string()), (&ErrorKind::Task, layer));
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn a_slot_written_past_its_end() {
     let ran = run_of(&broken, &good(4, &plain()));
     let text = "training data: sample 7: panicked: index out of bounds: the len is 64 but the index is \
                 100000 (worker 0)";
-    assert_eq!((ran.kind(), &*ran.error()), (ErrorKind::Data, text));
+    assert_eq!((ran.kind(), &*ran.error()), (&ErrorKind::Data, text));
     assert!(ran.page.contains("Failed after step ") && ran.page.contains("sample 7: panicked"));
 }
 
@@ -420,7 +420,7 @@ fn a_transform_that_returns_an_error() {
     };
     let ran = run_of(&broken(12, &autodiff()), &good(4, &plain()));
     let text = "training data: sample 2: the transform failed: the picture is cut off (worker 0)";
-    assert_eq!((ran.kind(), &*ran.error()), (ErrorKind::Data, text));
+    assert_eq!((ran.kind(), &*ran.error()), (&ErrorKind::Data, text));
     assert!(ran.page.contains("Failed after step ") && ran.page.contains("the picture is cut off"));
     // Of which of the two loaders.
     let ran = run_of(&good(12, &autodiff()), &broken(4, &plain()));
@@ -477,7 +477,7 @@ fn a_bad_sample_of_a_part_of_the_data() {
         samples(&broken, 0, batch),
         rows(batch)
     );
-    assert_eq!(ran.kind(), ErrorKind::NotFinite);
+    assert_eq!(ran.kind(), &ErrorKind::NotFinite);
     assert!(text.starts_with(&place), "{text}, expected {place}");
 }
 
@@ -509,7 +509,7 @@ fn numbers_in_the_training_data_that_are_none() {
     let batch = (0..3).find(|batch| train.indices(0, *batch).unwrap().contains(&2)).unwrap();
     let ran = run_of(&train, &good(4, &plain()));
     let text = ran.error();
-    assert_eq!(ran.kind(), ErrorKind::NotFinite);
+    assert_eq!(ran.kind(), &ErrorKind::NotFinite);
     let place =
         format!("step {}, epoch 1, batch {batch}, samples {}: ", batch + 1, samples(&train, 0, batch));
     assert_eq!(text, format!("{place}loss: expected a finite number, got NaN"));
@@ -522,7 +522,7 @@ fn numbers_in_the_training_data_that_are_none() {
         samples(&valid, 0, batch)
     );
     assert_eq!(ran.error(), format!("{place}loss: expected a finite number, got NaN"));
-    assert_eq!(ran.kind(), ErrorKind::NotFinite);
+    assert_eq!(ran.kind(), &ErrorKind::NotFinite);
     // Or the batch is left out, as in training, and the run says so.
     let mut config = TrainerConfig::new();
     config.skip_not_finite = true;
@@ -553,7 +553,7 @@ fn data_that_have_no_batch() {
     for (name, data) in [("3 samples", short()), ("0 samples", none(&autodiff()))] {
         let ran = run_of(&data, &good(4, &plain()));
         let text = ran.error();
-        assert_eq!(ran.kind(), ErrorKind::Config);
+        assert_eq!(ran.kind(), &ErrorKind::Config);
         assert!(text.starts_with("the training data have no batch"), "{text}");
         // A schedule over its steps doesn't come to be asked for.
         let schedule = trainer.steps(&data).and_then(|steps| OneCycle::new(0.1, steps));

@@ -247,7 +247,7 @@ fn what_cannot_be_is_refused() {
     }
     for (name, options, expected) in cases {
         let error = optimizer(name, &options).map(drop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         assert_eq!(error.to_string(), expected);
     }
     for bad in [f64::NAN, f64::INFINITY] {
@@ -373,7 +373,7 @@ fn gradients_that_are_no_numbers() {
             let before = walk.state();
             let loss = walk.loss(1) + walk.learner.model().vector.val().mul_scalar(bad).sum();
             let error = walk.learner.try_step(loss, 0.1).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::NotFinite);
+            assert_eq!(error.kind(), &ErrorKind::NotFinite);
             assert_eq!(
                 error.to_string(),
                 format!("norm of the gradients: expected a finite number, got {said}, by vector")
@@ -397,7 +397,7 @@ fn norms_that_cannot_be_are_refused() {
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let walk = Walk::new(&fixture, Sgd::new().init().unwrap());
         let error = walk.learner.with_clip_norm(bad).map(drop).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         assert_eq!(error.to_string(), format!("clip norm: expected a number above 0, got {bad}"));
     }
 }

@@ -86,7 +86,7 @@ fn targets_of_another_shape_are_refused() {
     let mut task = task();
     let (points, targets) = batch(0, 4, &Device::default().autodiff());
     let error = task.train_step((points, targets.narrow(1, 0, 1)), &StepContext::new(0, 0, 0.1)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Task);
+    assert_eq!(error.kind(), &ErrorKind::Task);
     assert_eq!(
         error.to_string(),
         "targets of a regression: expected the predictions' shape [4, 2], got [4, 1]"
@@ -119,7 +119,7 @@ fn its_gradients_are_clipped_by_value_and_parts_of_it_have_rates_of_their_own() 
     let error = new().with_clip_value(0.0).map(drop).unwrap_err();
     assert_eq!(error.to_string(), "clip value: expected a number above 0, got 0");
     let error = new().with_lr_factor("linear.wait", 1.0).map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
     assert!(
         error.to_string().ends_with("expected one of linear.weight, linear.bias, got linear.wait"),
         "{error}"

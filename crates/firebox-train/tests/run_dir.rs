@@ -15,7 +15,7 @@ fn a_used_folder_is_refused() {
     let path = folder.path().join("deep/run");
     drop(RunDir::create(&path).unwrap());
     let error = RunDir::create(&path).unwrap_err();
-    assert_eq!((error.kind(), error.path()), (ErrorKind::RunDir, Some(&*path)));
+    assert_eq!((error.kind(), error.path()), (&ErrorKind::RunDir, Some(&*path)));
     assert!(RunDir::create(folder.path().join("deep")).is_err(), "there is a folder in it");
     fs::create_dir(folder.path().join("empty")).unwrap();
     assert!(RunDir::create(folder.path().join("empty")).is_ok());
@@ -27,7 +27,7 @@ fn a_used_folder_is_told_by_what_is_in_it() {
     let said = |name: &str| {
         let path = folder.path().join(name);
         let error = RunDir::create(&path).unwrap_err();
-        assert_eq!((error.kind(), error.path()), (ErrorKind::RunDir, Some(&*path)));
+        assert_eq!((error.kind(), error.path()), (&ErrorKind::RunDir, Some(&*path)));
         error.to_string().strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
     };
     let run = RunDir::create(folder.path().join("run")).unwrap();
@@ -50,7 +50,7 @@ fn a_path_of_nothing_is_no_folder() {
     for result in [RunDir::create(""), RunDir::overwrite(""), RunDir::open("")] {
         let error = result.unwrap_err();
         assert_eq!(error.to_string(), "run folder: expected a path, got an empty one");
-        assert_eq!(error.kind(), ErrorKind::RunDir);
+        assert_eq!(error.kind(), &ErrorKind::RunDir);
     }
     assert_eq!(fs::read_dir(".").unwrap().count(), before);
 }
@@ -91,7 +91,7 @@ fn whatever_the_path_is_called_it_is_a_run_or_one_error() {
 fn a_folder_that_cannot_be_made_is_one_error() {
     // Where nobody can make a folder, not even root.
     let error = RunDir::create("/sys/run").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.kind(), &ErrorKind::Io);
     let text = error.to_string();
     assert!(text.starts_with("/sys/run") && text.contains(": cannot be created: "), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -119,7 +119,7 @@ fn a_run_folder_belongs_to_one_process_at_a_time() {
     let reader = RunDir::open(folder.path()).unwrap();
     assert_eq!(reader.read_config::<serde_json::Value>().unwrap()["lr"], 1);
     for error in [reader.clone().resume().unwrap_err(), RunDir::overwrite(folder.path()).unwrap_err()] {
-        assert_eq!(error.kind(), ErrorKind::RunDir);
+        assert_eq!(error.kind(), &ErrorKind::RunDir);
         assert!(error.to_string().ends_with("another process trains in this run folder"), "{error}");
     }
     assert!(copy.path().join("config.json").exists(), "nothing was removed");

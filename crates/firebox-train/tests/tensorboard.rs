@@ -275,7 +275,7 @@ fn what_cannot_be_written_is_the_runs_error() {
     let run = folder(place.path(), false);
     fs::write(place.path().join("tensorboard"), "not a folder").unwrap();
     let error = logged(&run, false, &mut Pulled::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.kind(), &ErrorKind::Callback);
     assert!(error.to_string().contains("tensorboard: cannot be created: "), "{error}");
 }
 
@@ -286,7 +286,7 @@ fn odd_values_are_written_or_refused() {
     let board = TensorBoard::new(&run);
     for image in [GrayImage::new(0, 0), GrayImage::new(0, 5), GrayImage::new(5, 0)] {
         let error = board.image("none", image).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RunDir);
+        assert_eq!(error.kind(), &ErrorKind::RunDir);
         assert!(
             error.to_string().starts_with("picture none: ") && error.to_string().lines().count() == 1,
             "{error}"

@@ -353,7 +353,7 @@ fn a_checkpoint_of_an_untied_model_is_refused_whole() {
     learn(&mut learner, 0, 1);
     let before = state(&learner);
     let error = learner.load("model", &state(&apart)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert_eq!(error.kind(), &ErrorKind::Checkpoint);
     let text = "model: the weights don't fit the module: embedding.weight and fc.weight are one parameter of the module: \
                 expected equal tensors, got different ones";
     assert_eq!(error.to_string(), text);
@@ -378,7 +378,7 @@ fn names_and_norms_have_it_once() {
     for loss in [bad, finite] {
         let before = state(&learner);
         let error = learner.try_step(loss, 0.1).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFinite);
+        assert_eq!(error.kind(), &ErrorKind::NotFinite);
         let names = error.to_string().split_once(", by ").unwrap().1.to_owned();
         assert!(names == "embedding.weight" || names == "embedding.weight, scale", "{error}");
         assert_eq!(state(&learner), before);
@@ -390,7 +390,7 @@ fn two_factors_for_one_parameter_are_refused() {
     let new = || Learner::new(tied(), Sgd::new().init().unwrap());
     let error =
         new().with_lr_factor("embedding", 0.1).unwrap().with_lr_factor("fc", 0.5).map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
+    assert_eq!(error.kind(), &ErrorKind::Config);
     let text = "learning rate's factor: expected one factor for embedding.weight and fc.weight, which are one parameter, \
                 got 0.1 and 0.5";
     assert_eq!(error.to_string(), text);

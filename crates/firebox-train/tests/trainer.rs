@@ -230,7 +230,7 @@ fn a_checkpoint_of_something_else_is_refused_and_all_differences_are_named() {
     let wide = task(9).state().unwrap();
     let before = narrow.state().unwrap();
     let error = narrow.load(&wide).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Checkpoint);
+    assert_eq!(error.kind(), &ErrorKind::Checkpoint);
     let text = error.to_string();
     for part in ["hidden.weight: expected shape [2, 8], got [2, 9]", "hidden.bias", "output.weight"] {
         assert!(text.contains(part), "{text}");
@@ -339,7 +339,7 @@ fn what_is_not_finite_ends_the_run_with_its_samples_or_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let (outcome, _) = explode(&folder.path().join("stop"), TrainerConfig::default());
     let error = outcome.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     let text = error.to_string();
     assert!(text.starts_with("step 2, epoch 1, batch 1, samples "), "{text}");
     let expected = points(100, 0, &Device::default()).indices(0, 1).unwrap();
@@ -352,7 +352,7 @@ fn what_is_not_finite_ends_the_run_with_its_samples_or_is_left_out() {
     // The parameters are lost after the first step: all the others are left out, and an evaluation has
     // nothing to say.
     let error = outcome.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFinite);
+    assert_eq!(error.kind(), &ErrorKind::NotFinite);
     let text = "after step 7, epoch 1, validation data: expected a batch with a finite loss, got none in 3";
     assert_eq!(error.to_string(), text);
     assert_eq!(warnings.len(), BATCHES - 1 + 3, "{warnings:?}");
@@ -376,7 +376,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
         })
     });
     let model = model.unwrap();
-    let key = firebox_data::derive_seed(3, firebox_data::Stream::Sample, 0, 0);
+    let key = firebox_data::derive_seed(3, firebox_data::Purpose::Sample, 0, 0);
     let mut rng = firebox_data::SampleRng::from_seed(key);
     let rows = |rng: &mut firebox_data::SampleRng, count: usize| -> (Vec<f32>, Vec<i64>) {
         ((0..2 * count).map(|_| rng.uniform()).collect(), (0..count).map(|_| rng.below(2) as i64).collect())
@@ -618,7 +618,7 @@ fn a_callbacks_error_ends_the_run_and_is_its_error() {
         })
         .fit(&mut task(8), &data, &points(40, 0, &device))
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Callback);
+    assert_eq!(error.kind(), &ErrorKind::Callback);
     assert_eq!(error.to_string(), "a callback failed: disk of the tracker is full");
 }
 
@@ -639,7 +639,7 @@ fn a_bad_sample_ends_the_run_and_names_itself() {
         .on_device(&device.clone().autodiff())
         .unwrap();
     let error = Trainer::new(&run, &device).fit(&mut task(8), &broken, &points(40, 0, &device)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Data);
+    assert_eq!(error.kind(), &ErrorKind::Data);
     assert!(error.to_string().contains("the transform failed: no such pixel (worker 0)"), "{error}");
     assert_eq!(Checkpoints::new(run.checkpoints()).load("last").unwrap().0.step, 0, "step 0 was saved");
 }

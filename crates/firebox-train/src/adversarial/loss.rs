@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// The losses of a generator and its discriminator, each a mean over the samples, from logits x of real samples and y of
 /// generated ones; σ is the logistic function.
@@ -90,8 +90,8 @@ impl FromStr for AdversarialLoss {
 
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|loss| loss.name() == name).ok_or_else(|| {
-            let text = format!("expected one of {}, got {name}", Self::ALL.map(Self::name).join(", "));
-            Error::new(ErrorKind::Config, text)
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::out_of_range("adversarial loss", format_args!("one of {names}"), name)
         })
     }
 }

@@ -95,7 +95,7 @@ where
     /// should say of generated ones stays 0.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `smoothing` is from 0, below 1, or if it is above 0 and the loss is the hinge loss, which
+    /// [`ErrorKind::OutOfRange`] unless `smoothing` is from 0, below 1, or if it is above 0 and the loss is the hinge loss, which
     /// has no labels.
     pub fn with_label_smoothing(mut self, smoothing: f64) -> Result<Self, Error> {
         let limits = "a number from 0, below 1";
@@ -109,7 +109,7 @@ where
     /// Lets the discriminator learn so many steps for each one of the generator.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless it is at least 1.
+    /// [`ErrorKind::OutOfRange`] unless it is at least 1.
     pub fn with_critic_steps(mut self, steps: usize) -> Result<Self, Error> {
         check(steps > 0, "critic steps", "at least 1", steps)?;
         self.critic_steps = steps;

@@ -97,7 +97,7 @@ impl<M: Module> Learner<M> {
     /// of a number if one gradient is none; [`learn`](Self::learn) and [`try_step`](Self::try_step) refuse it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_norm` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
     pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
         check(max_norm.is_finite() && max_norm > 0.0, "clip norm", "a number above 0", max_norm)?;
         self.clip = Some(Clip { max_norm, scaling: HashSet::new() });
@@ -108,7 +108,7 @@ impl<M: Module> Learner<M> {
     /// norm is clipped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `max_value` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`] unless `max_value` is a finite number above 0.
     pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
         check(max_value.is_finite() && max_value > 0.0, "clip value", "a number above 0", max_value)?;
         self.clip_value = Some(max_value);
@@ -122,8 +122,8 @@ impl<M: Module> Learner<M> {
     /// it is.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if no parameter is there, `factor` is not a finite number of at least 0, or two
-    /// places of one parameter would have factors that differ.
+    /// [`ErrorKind::OutOfRange`] if no parameter is there, or `factor` is not a finite number of at least 0;
+    /// [`ErrorKind::Config`] if two places of one parameter would have factors that differ.
     pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
         check(
             factor.is_finite() && factor >= 0.0,
@@ -134,12 +134,19 @@ impl<M: Module> Learner<M> {
         let paths = Paths::of(self.model());
         if !paths.0.iter().any(|(_, other)| lies_in(other, path)) {
             let have: Vec<_> = paths.0.into_iter().map(|(_, path)| path).collect();
-            return Err(Error::config("learning rate's group", &format!("one of {}", have.join(", ")), path));
+            return Err(Error::out_of_range(
+                "learning rate's group",
+                format_args!("one of {}", have.join(", ")),
+                path,
+            ));
         }
         self.groups.push((path.to_owned(), factor));
         self.factors = factors(&paths, &self.groups).map_err(|[(one, first), (other, second)]| {
-            let one_factor = format!("one factor for {one} and {other}, which are one parameter");
-            Error::config("learning rate's factor", &one_factor, format!("{first} and {second}"))
+            let text = format!(
+                "learning rate's factor: expected one factor for {one} and {other}, which are one parameter, got \
+                 {first} and {second}"
+            );
+            Error::new(ErrorKind::Config, text)
         })?;
         Ok(self)
     }
@@ -149,7 +156,7 @@ impl<M: Module> Learner<M> {
     /// model as its beginning. Buffers are the model's own.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] unless `decay` is from 0, below 1.
+    /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
     pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
         check((0.0..1.0).contains(&decay), "EMA's decay", "a number from 0, below 1", decay)?;
         self.average = Some(Average::new(decay, self.model()));
@@ -208,7 +215,7 @@ impl<M: Module> Learner<M> {
     /// given up, and nothing waits for the next one.
     ///
     /// [`ErrorKind::Task`] if `weight` is not a finite number above 0, or the loss follows from no parameter
-    /// of this model that is trained; [`ErrorKind::Config`] if the context's learning rate is not a finite
+    /// of this model that is trained; [`ErrorKind::OutOfRange`] if the context's learning rate is not a finite
     /// number of at least 0. Then nothing was changed.
     pub fn learn(&mut self, loss: Tensor<1>, weight: f64, context: &StepContext) -> Result<(), Error> {
         let lr = context.lr;
@@ -305,7 +312,7 @@ impl<M: Module> Learner<M> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFinite`] if a gradient is infinite or not a number; it names the parameters.
-    /// [`ErrorKind::Task`] if the loss follows from no parameter that is trained, [`ErrorKind::Config`] if
+    /// [`ErrorKind::Task`] if the loss follows from no parameter that is trained, [`ErrorKind::OutOfRange`] if
     /// `lr` is not a finite number of at least 0. Then nothing was changed.
     pub fn try_step(&mut self, loss: Tensor<1>, lr: f64) -> Result<(), Error> {
         check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::LrFinder;
-use crate::error::Error;
-use crate::files;
+use crate::error::{Error, io_error};
 use crate::run_dir::FORMAT_VERSION;
+use firebox_core::files;
 
 /// One step of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -89,7 +89,7 @@ impl LrCurve {
             #[serde(flatten)]
             point: &'a LrPoint,
         }
-        let failed = |error: std::io::Error| Error::io(path, "cannot be written", error);
+        let failed = |error: std::io::Error| io_error(path, "cannot be written", error);
         let mut text = String::new();
         for point in &self.points {
             let line = Line { format_version: FORMAT_VERSION, point };

@@ -44,7 +44,7 @@ impl LrFinder {
     /// The first and the last rate.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless both are finite numbers above 0, the second one larger, and
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless both are finite numbers above 0, the second one larger, and
     /// how many times larger it is a finite number, too.
     pub fn with_range(mut self, min_lr: f64, max_lr: f64) -> Result<Self, Error> {
         check(min_lr.is_finite() && min_lr > 0.0, "LrFinder.min_lr", "a number above 0", min_lr)?;
@@ -59,7 +59,7 @@ impl LrFinder {
     /// How many rates are tried, each in one step.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless there are at least 2.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless there are at least 2.
     pub fn with_steps(mut self, steps: usize) -> Result<Self, Error> {
         check(steps >= 2, "LrFinder.steps", "at least 2 steps", steps)?;
         self.steps = steps;
@@ -70,7 +70,7 @@ impl LrFinder {
     /// 1 − smoothingⁿ after n steps, without which it would begin too low. 0 for the loss itself.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is from 0, below 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is from 0, below 1.
     pub fn with_smoothing(mut self, smoothing: f64) -> Result<Self, Error> {
         let holds = (0.0..1.0).contains(&smoothing);
         check(holds, "LrFinder.smoothing", "a number from 0, below 1", smoothing)?;
@@ -82,7 +82,7 @@ impl LrFinder {
     /// minimum, in terms of the minimum's size.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is above 1. It may be infinite: then only a loss that is not
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is above 1. It may be infinite: then only a loss that is not
     /// finite ends the search early.
     pub fn with_divergence(mut self, divergence: f64) -> Result<Self, Error> {
         check(divergence > 1.0, "LrFinder.divergence", "a number above 1", divergence)?;

@@ -107,16 +107,24 @@ impl Confusion {
     /// A score of these counts, which can be merged with others'.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if `average` names a class that there isn't, or there are more classes than memory.
+    /// [`ErrorKind::OutOfRange`] if `average` names a class that there isn't, or there are more classes than memory.
     pub fn score(&self, score: Score, average: Average) -> Result<ClassScore, Error> {
         if let Average::Class(class) = average
             && class >= self.classes
         {
-            return Err(Error::config("Average.Class", &format!("a class below {}", self.classes), class));
+            return Err(Error::out_of_range(
+                "Average.Class",
+                format_args!("a class below {}", self.classes),
+                class,
+            ));
         }
         let mut classes = Vec::new();
         if classes.try_reserve_exact(self.classes).is_err() {
-            return Err(Error::config("Confusion.classes", "as many as there is memory for", self.classes));
+            return Err(Error::out_of_range(
+                "Confusion.classes",
+                "as many as there is memory for",
+                self.classes,
+            ));
         }
         classes.resize(self.classes, Counts::default());
         for (&(class, predicted), &count) in &self.counts {

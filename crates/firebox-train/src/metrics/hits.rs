@@ -26,11 +26,11 @@ pub fn accuracy(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Quantity
 /// no hit, whatever `k` is.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] unless 1 ≤ k ≤ classes; [`ErrorKind::Task`] unless there is one class a sample, each of them
+/// [`ErrorKind::OutOfRange`] unless 1 ≤ k ≤ classes; [`ErrorKind::Task`] unless there is one class a sample, each of them
 /// below the number of logits; [`ErrorKind::Backend`] if the device gives no result.
 pub fn top_k(logits: &Tensor<2>, classes: &Tensor<1, Int>, k: usize) -> Result<Quantity, Error> {
     let [samples, outputs] = logits.dims();
-    check((1..=outputs).contains(&k), "top_k", &format!("a number from 1 to {outputs} classes"), k)?;
+    check((1..=outputs).contains(&k), "top_k", format_args!("a number from 1 to {outputs} classes"), k)?;
     check_shape("top_k", [samples], classes.dims())?;
     let rows = Rows { what: "top_k", logits: logits.clone(), classes: classes.clone(), padding: None };
     rows.share(outputs, |rows| rows.higher(), |higher, _| higher < k as i64)

@@ -218,7 +218,7 @@ mod tests {
             let more = Metrics::of(1).with("a", Quantity::mean(1.0, 1.0)).with("name", other);
             let error = all.add(&more).unwrap_err();
             assert_eq!(error.to_string(), format!("metric name: {text}"));
-            assert_eq!((error.kind(), all), (ErrorKind::Task, before));
+            assert_eq!((error.kind(), all), (&ErrorKind::Task, before));
         }
         let error = confusion.score(Score::F1, Average::Class(3)).unwrap_err();
         assert_eq!(error.to_string(), "Average.Class: expected a class below 3, got 3");

@@ -66,7 +66,7 @@ impl Adam {
     /// The optimiser.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { betas, eps, weight_decay, amsgrad } = *self;
         Moments { betas, eps, decay: Decay::InGradient(weight_decay), amsgrad }.checked("Adam")
@@ -77,7 +77,7 @@ impl AdamW {
     /// The optimiser.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { betas, eps, weight_decay, amsgrad } = *self;
         Moments { betas, eps, decay: Decay::OfParameter(weight_decay), amsgrad }.checked("AdamW")

@@ -47,7 +47,7 @@ impl RmsProp {
     /// The optimiser.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { alpha, eps, weight_decay, momentum, centered } = *self;
         check_weight("RmsProp.alpha", alpha)?;

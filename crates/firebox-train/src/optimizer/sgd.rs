@@ -37,7 +37,7 @@ impl Sgd {
     /// The optimiser.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { momentum, dampening, weight_decay, nesterov } = *self;
         check_not_negative("Sgd.momentum", momentum)?;

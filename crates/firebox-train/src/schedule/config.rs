@@ -158,7 +158,7 @@ impl ScheduleConfig {
     /// The schedule, for a run of `total_steps` steps.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, total_steps: usize) -> Result<Box<dyn Schedule>, Error> {
         Ok(match *self {
             Self::Constant { lr } => {

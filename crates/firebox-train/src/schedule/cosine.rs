@@ -20,7 +20,7 @@ impl Cosine {
     /// Down to 0.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0 and `t_max` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `t_max` at least 1.
     pub fn new(lr: f64, t_max: usize) -> Result<Self, Error> {
         check_rate("Cosine.lr", lr)?;
         check_steps("Cosine.t_max", t_max)?;
@@ -30,7 +30,7 @@ impl Cosine {
     /// Another end.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.
     pub fn with_eta_min(mut self, eta_min: f64) -> Result<Self, Error> {
         check_floor("Cosine.eta_min", eta_min)?;
         self.eta_min = eta_min;

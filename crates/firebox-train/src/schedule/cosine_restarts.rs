@@ -18,7 +18,7 @@ impl CosineRestarts {
     /// Down to 0, in periods of the same length.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0 and `t_0` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `t_0` at least 1.
     pub fn new(lr: f64, t_0: usize) -> Result<Self, Error> {
         check_rate("CosineRestarts.lr", lr)?;
         check_steps("CosineRestarts.t_0", t_0)?;
@@ -28,7 +28,7 @@ impl CosineRestarts {
     /// How many times longer each period is than the one before.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if it is 0.
     pub fn with_t_mult(mut self, t_mult: usize) -> Result<Self, Error> {
         check(t_mult > 0, "CosineRestarts.t_mult", "at least 1", t_mult)?;
         self.t_mult = t_mult;
@@ -38,7 +38,7 @@ impl CosineRestarts {
     /// Another end.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.
     pub fn with_eta_min(mut self, eta_min: f64) -> Result<Self, Error> {
         check_floor("CosineRestarts.eta_min", eta_min)?;
         self.eta_min = eta_min;

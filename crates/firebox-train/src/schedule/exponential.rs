@@ -14,7 +14,7 @@ impl Exponential {
     /// From `lr`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless both are finite numbers above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless both are finite numbers above 0.
     pub fn new(lr: f64, gamma: f64) -> Result<Self, Error> {
         check_rate("Exponential.lr", lr)?;
         check_gamma("Exponential.gamma", gamma)?;

@@ -17,7 +17,7 @@ impl LinearWarmup {
     /// From a third of `lr` to all of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0 and `total_iters` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `total_iters` at least 1.
     pub fn new(lr: f64, total_iters: usize) -> Result<Self, Error> {
         check_rate("LinearWarmup.lr", lr)?;
         check_steps("LinearWarmup.total_iters", total_iters)?;
@@ -27,7 +27,7 @@ impl LinearWarmup {
     /// Other factors.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless 0 < start ≤ 1 and 0 ≤ end ≤ 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless 0 < start ≤ 1 and 0 ≤ end ≤ 1.
     pub fn with_factors(mut self, start: f64, end: f64) -> Result<Self, Error> {
         let above = start > 0.0 && start <= 1.0;
         check(above, "LinearWarmup.start_factor", "a number above 0, up to 1", start)?;

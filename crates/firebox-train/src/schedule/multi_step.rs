@@ -15,7 +15,7 @@ impl MultiStep {
     /// From `lr`, with a gamma of 0.1. A milestone that is there twice counts twice.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0 and the milestones ascend.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and the milestones ascend.
     pub fn new(lr: f64, milestones: impl Into<Vec<usize>>) -> Result<Self, Error> {
         let milestones = milestones.into();
         check_rate("MultiStep.lr", lr)?;
@@ -27,7 +27,7 @@ impl MultiStep {
     /// Another factor.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number above 0.
     pub fn with_gamma(mut self, gamma: f64) -> Result<Self, Error> {
         check_gamma("MultiStep.gamma", gamma)?;
         self.gamma = gamma;

@@ -36,7 +36,7 @@ impl OneCycle {
     /// from a 25th, down to a 10,000th of that, along half a cosine each.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `max_lr` is a finite number above 0 and there is at least one step.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `max_lr` is a finite number above 0 and there is at least one step.
     pub fn new(max_lr: f64, total_steps: usize) -> Result<Self, Error> {
         check_rate("OneCycle.max_lr", max_lr)?;
         check_steps("OneCycle.total_steps", total_steps)?;
@@ -54,7 +54,7 @@ impl OneCycle {
     /// The share of the steps in which the rate rises.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a number from 0 to 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a number from 0 to 1.
     pub fn with_pct_start(mut self, pct_start: f64) -> Result<Self, Error> {
         check((0.0..=1.0).contains(&pct_start), "OneCycle.pct_start", "a number from 0 to 1", pct_start)?;
         self.pct_start = pct_start;
@@ -64,7 +64,7 @@ impl OneCycle {
     /// How many times smaller than `max_lr` the first rate is.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number above 0.
     pub fn with_div_factor(mut self, div_factor: f64) -> Result<Self, Error> {
         check_gamma("OneCycle.div_factor", div_factor)?;
         self.div_factor = div_factor;
@@ -74,7 +74,7 @@ impl OneCycle {
     /// How many times smaller than the first the last rate is.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number above 0.
     pub fn with_final_div_factor(mut self, final_div_factor: f64) -> Result<Self, Error> {
         check_gamma("OneCycle.final_div_factor", final_div_factor)?;
         self.final_div_factor = final_div_factor;

@@ -59,7 +59,7 @@ impl ReduceOnPlateau {
     /// evaluations, a relative threshold of 1e-4, no cooldown, down to 0, an eps of 1e-8.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0.
     pub fn new(lr: f64, goal: Goal) -> Result<Self, Error> {
         check_rate("ReduceOnPlateau.lr", lr)?;
         let best = match goal {
@@ -81,7 +81,7 @@ impl ReduceOnPlateau {
     /// What the rate is multiplied with.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a number above 0, below 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a number above 0, below 1.
     pub fn with_factor(mut self, factor: f64) -> Result<Self, Error> {
         let holds = factor > 0.0 && factor < 1.0;
         check(holds, "ReduceOnPlateau.factor", "a number above 0, below 1", factor)?;
@@ -98,7 +98,7 @@ impl ReduceOnPlateau {
     /// How much better than the best is better.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.
     pub fn with_threshold(mut self, threshold: Threshold) -> Result<Self, Error> {
         let (Threshold::Rel(number) | Threshold::Abs(number)) = threshold;
         check_floor("ReduceOnPlateau.threshold", number)?;
@@ -115,7 +115,7 @@ impl ReduceOnPlateau {
     /// The rate below which it doesn't fall.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.
     pub fn with_min_lr(mut self, min_lr: f64) -> Result<Self, Error> {
         check_floor("ReduceOnPlateau.min_lr", min_lr)?;
         self.min_lr = min_lr;
@@ -125,7 +125,7 @@ impl ReduceOnPlateau {
     /// A fall of no more than this is none.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.
     pub fn with_eps(mut self, eps: f64) -> Result<Self, Error> {
         check_floor("ReduceOnPlateau.eps", eps)?;
         self.eps = eps;
@@ -288,7 +288,7 @@ mod tests {
         for state in [Value::Null, serde_json::json!([1, 2]), serde_json::json!({"lr": 1.0})] {
             let mut schedule = plateau();
             let error = schedule.load(&state).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Checkpoint);
+            assert_eq!(error.kind(), &ErrorKind::Checkpoint);
             assert!(error.to_string().starts_with("schedule state: expected that of ReduceOnPlateau, got "));
             assert_eq!(schedule, plateau());
         }

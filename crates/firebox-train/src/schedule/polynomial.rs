@@ -17,7 +17,7 @@ impl Polynomial {
     /// From `lr` to 0 along a line: a power of 1.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0 and `total_iters` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `total_iters` at least 1.
     pub fn new(lr: f64, total_iters: usize) -> Result<Self, Error> {
         check_rate("Polynomial.lr", lr)?;
         check_steps("Polynomial.total_iters", total_iters)?;
@@ -27,7 +27,7 @@ impl Polynomial {
     /// Another power.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number of at least 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.
     pub fn with_power(mut self, power: f64) -> Result<Self, Error> {
         check_floor("Polynomial.power", power)?;
         self.power = power;

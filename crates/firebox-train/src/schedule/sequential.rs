@@ -18,7 +18,7 @@ impl Sequential {
     /// The schedules, and the steps at which the next one begins.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless there is a schedule, and one rising milestone less than schedules.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless there is a schedule, and one rising milestone less than schedules.
     pub fn new(schedules: Vec<Box<dyn Schedule>>, milestones: Vec<usize>) -> Result<Self, Error> {
         let count = schedules.len();
         check(count > 0, "Sequential.schedules", "at least 1", count)?;

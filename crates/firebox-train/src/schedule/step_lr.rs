@@ -15,7 +15,7 @@ impl StepLr {
     /// From `lr`, with a gamma of 0.1.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless `lr` is a finite number above 0 and `step_size` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `step_size` at least 1.
     pub fn new(lr: f64, step_size: usize) -> Result<Self, Error> {
         check_rate("StepLr.lr", lr)?;
         check_steps("StepLr.step_size", step_size)?;
@@ -25,7 +25,7 @@ impl StepLr {
     /// Another factor.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) unless it is a finite number above 0.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number above 0.
     pub fn with_gamma(mut self, gamma: f64) -> Result<Self, Error> {
         check_gamma("StepLr.gamma", gamma)?;
         self.gamma = gamma;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::message;
-use crate::error::{BoxError, Error, ErrorKind};
-use crate::files;
+use crate::error::{BoxError, Error, ErrorKind, io_error};
+use firebox_core::files;
 
 /// What an event file's name begins with, and the digits of the seconds behind it.
 const PREFIX: &str = "events.out.tfevents.";
@@ -29,13 +29,13 @@ pub(super) struct EventFile {
 impl EventFile {
     /// A new file behind those in the folder, with the event that says the format's version.
     pub(super) fn create(folder: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|error| Error::io(folder, "cannot be created", error))?;
+        fs::create_dir_all(folder).map_err(|error| io_error(folder, "cannot be created", error))?;
         let last = names(folder)?.iter().filter_map(|name| seconds_of(name)).max();
         // Also where the clock was set back, or within the second of the one before.
         let seconds = last.map_or(0, |last| last + 1).max(now() as u64);
         let path =
             folder.join(format!("{PREFIX}{seconds:0width$}.firebox.{}", std::process::id(), width = DIGITS));
-        let failed = |error| Error::io(&path, "cannot be created", error);
+        let failed = |error| io_error(&path, "cannot be created", error);
         let file = File::options().append(true).create_new(true).open(&path).map_err(failed)?;
         let mut events = EventFile { path, file, bytes: 0 };
         events.write(&message::version(now()))?;
@@ -48,7 +48,7 @@ impl EventFile {
         if let Err(error) = files::write(&self.file, &self.path, &record) {
             // A full disk: what is there stays readable.
             let _ = files::cut(&self.file, &self.path, self.bytes);
-            return Err(Error::io(&self.path, "cannot be written", error));
+            return Err(io_error(&self.path, "cannot be written", error));
         }
         self.bytes += record.len() as u64;
         Ok(())
@@ -64,7 +64,7 @@ pub(super) fn now() -> f64 {
 pub(crate) fn remove_all(folder: &Path) -> Result<(), Error> {
     for name in names(folder)? {
         let path = folder.join(name);
-        files::remove_file(&path).map_err(|error| Error::io(&path, "cannot be removed", error))?;
+        files::remove_file(&path).map_err(|error| io_error(&path, "cannot be removed", error))?;
     }
     // One that holds something else stays.
     let _ = fs::remove_dir(folder);

@@ -106,7 +106,7 @@ impl TrainerConfig {
     /// know before there is a folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the first one that isn't.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for the first one that isn't.
     pub fn check(&self) -> Result<(), Error> {
         let at_least_one = [
             ("accumulate", Some(self.accumulate)),

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use firebox_data::{Batches, Stream, derive_seed};
+use firebox_data::{Batches, Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
 use crate::caught::caught;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, data_error};
 use crate::event::{Event, Record, RecordKind};
 use crate::interrupt::Signal;
 use crate::metrics::Metrics;
@@ -75,7 +75,7 @@ impl Trainer {
             let (mut stream, mut before) = (data.epoch(0), data.state(0));
             let mut predictions = Vec::new();
             while let Some(batch) = stream.next() {
-                let batch = batch.map_err(|error| Error::of_data(NAME, error))?;
+                let batch = batch.map_err(|error| data_error(NAME, error))?;
                 if let Some(signal) = stop() {
                     return Err(stopped(signal, NAME));
                 }
@@ -83,7 +83,7 @@ impl Trainer {
                 self.seed_evaluation(predictions.len());
                 let predicted = caught("the prediction", || predict(batch));
                 predictions.push(predicted.map_err(|error| match place::batch(data, &before, &now) {
-                    Some(batch) => error.within(&format!("{NAME}, {batch}")),
+                    Some(batch) => error.within(format_args!("{NAME}, {batch}")),
                     None => error.within(NAME),
                 })?);
                 before = now;
@@ -111,14 +111,14 @@ impl Trainer {
         let (epoch, step) = self.at;
         // People count from 1.
         let at = format!("after step {step}, epoch {}, {name}", epoch + 1);
-        let mut judge = caught("the evaluation", judge).map_err(|error| error.within(&at))?;
+        let mut judge = caught("the evaluation", judge).map_err(|error| error.within(&at).at_step(step))?;
         let mut metrics = Metrics::default();
         let (mut stream, mut before) = (data.epoch(0), data.state(0));
         let mut batches = 0;
         while batches < limit.unwrap_or(usize::MAX)
             && let Some(batch) = stream.next()
         {
-            let batch = batch.map_err(|error| Error::of_data(&name, error))?;
+            let batch = batch.map_err(|error| data_error(&name, error))?;
             let now = stream.state();
             if let Some(end) = stop() {
                 return Ok(Evaluated::Stopped(end));
@@ -128,10 +128,11 @@ impl Trainer {
             let judged = caught("the evaluation", || judge(batch).and_then(guard::finite));
             if let Err(error) = judged.and_then(|of_batch| metrics.add(&of_batch)) {
                 let error = match place::batch(data, &before, &now) {
-                    Some(batch) => error.within(&format!("{at}, {batch}")),
+                    Some(batch) => error.within(format_args!("{at}, {batch}")),
                     None => error.within(&at),
                 };
-                if error.kind() != ErrorKind::NotFinite || !self.config.skip_not_finite {
+                let error = error.at_step(step);
+                if *error.kind() != ErrorKind::NotFinite || !self.config.skip_not_finite {
                     return Err(error);
                 }
                 self.tell(Event::Warning(&format!("{error}; the batch is left out")))?;
@@ -175,7 +176,7 @@ impl Trainer {
 
     /// Evaluations are comparable, and don't depend on what a run has done before.
     fn seed_evaluation(&self, batch: usize) {
-        self.device.seed(derive_seed(self.config.seed, Stream::Evaluation, 0, batch as u64));
+        self.device.seed(derive_seed(self.config.seed, Purpose::Evaluation, 0, batch as u64));
     }
 }
 

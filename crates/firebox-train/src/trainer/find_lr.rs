@@ -1,10 +1,10 @@
 //! Training for a few steps at rising rates, of which nothing is left.
 
-use firebox_data::{Batches, Stream, derive_seed};
+use firebox_data::{Batches, Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
 use crate::caught::caught;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, data_error};
 use crate::lr_finder::{LrCurve, LrFinder};
 use crate::metrics::Metrics;
 use crate::task::{StepContext, Task};
@@ -38,7 +38,7 @@ impl Trainer {
         match (found, caught("the task's load", || task.load(&before))) {
             (found, Ok(())) => found,
             (Ok(_), Err(error)) => Err(error),
-            (Err(error), Err(more)) => Err(error.followed_by(&more.to_string())),
+            (Err(error), Err(more)) => Err(error.followed_by(more)),
         }
     }
 
@@ -54,20 +54,21 @@ impl Trainer {
             let (mut stream, mut before) = (train.epoch(epoch), train.state(epoch));
             for place in 0..batches {
                 let Some(batch) = stream.next() else { break };
-                let batch = batch.map_err(|error| Error::of_data("training data", error))?;
+                let batch = batch.map_err(|error| data_error("training data", error))?;
                 let now = stream.state();
                 let step = curve.steps();
                 let mut context = StepContext::new(epoch, step, finder.lr(step));
                 context.updates = self.config.updates_after(place, batches);
-                self.device.seed(derive_seed(self.config.seed, Stream::Step, epoch, place as u64));
+                self.device.seed(derive_seed(self.config.seed, Purpose::Step, epoch, place as u64));
                 let learned = caught("the step", || task.train_step(batch, &context));
                 if let Err(error) = learned.and_then(|of_batch| metrics.add(&of_batch)) {
                     let at = format!("step {}, epoch {}", step + 1, epoch + 1);
                     let error = match place::batch(train, &before, &now) {
-                        Some(batch) => error.within(&format!("{at}, {batch}")),
+                        Some(batch) => error.within(format_args!("{at}, {batch}")),
                         None => error.within(&at),
                     };
-                    if error.kind() != ErrorKind::NotFinite {
+                    let error = error.at_step(step + 1);
+                    if *error.kind() != ErrorKind::NotFinite {
                         return Err(error);
                     }
                     if step == 0 {

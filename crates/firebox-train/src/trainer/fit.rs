@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Stream, derive_seed};
+use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Purpose, derive_seed};
 use serde_json::Value;
 
 use super::evaluation::Evaluated;
@@ -12,14 +12,14 @@ use super::restored::Restored;
 use super::{Trainer, guard, place};
 use crate::caught::caught;
 use crate::checkpoint::{Checkpoints, Pending, RunState};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, check, data_error};
 use crate::event::{Event, Record, RecordKind};
-use crate::files;
 use crate::interrupt::Interrupt;
 use crate::metrics::Metrics;
 use crate::metrics_log::MetricsLog;
 use crate::saver::{Job, Saved, Saver};
 use crate::task::{StepContext, Task, TaskState};
+use firebox_core::files;
 
 /// What errors call the data.
 const TRAIN: &str = "training data";
@@ -271,7 +271,7 @@ where
         let mut pace = Pace { begun: Instant::now(), waited: Duration::ZERO };
         let train = self.train;
         let stream = train.resume(&self.state.loader);
-        let mut stream = stream.map_err(|error| Error::of_data(TRAIN, error))?;
+        let mut stream = stream.map_err(|error| data_error(TRAIN, error))?;
         while end.is_none() && !is_whole(&self.state) && self.step(&mut *stream, &mut pace, epoch, batches)? {
             let whole = is_whole(&self.state);
             end = self.after_step(whole, &mut pace)?;
@@ -310,18 +310,15 @@ where
     ) -> Result<bool, Error> {
         let seed = self.trainer.config.seed;
         let lr = self.trainer.schedule.lr(self.state.step);
-        if !(lr.is_finite() && lr >= 0.0) {
-            let text =
-                format!("step {}: learning rate: expected a number of at least 0, got {lr}", self.state.step);
-            return Err(Error::new(ErrorKind::Config, text));
-        }
+        let field = format_args!("step {}: learning rate", self.state.step);
+        check(lr.is_finite() && lr >= 0.0, field, "a number of at least 0", lr)?;
         let mut context = StepContext::new(epoch, self.state.step, lr);
         let mut metrics = Metrics::default();
         let mut begun = false;
         let mut ahead = None;
         loop {
             let Some(batch) = ahead.take().or_else(|| stream.next()) else { return Ok(false) };
-            let batch = batch.map_err(|error| Error::of_data(TRAIN, error))?;
+            let batch = batch.map_err(|error| data_error(TRAIN, error))?;
             let state = stream.state();
             if !begun {
                 self.saved_before = false;
@@ -335,13 +332,13 @@ where
                 ahead = if state.delivered() < batches { stream.next() } else { None };
                 context.updates = ahead.is_none();
             }
-            self.trainer.device.seed(derive_seed(seed, Stream::Step, epoch, place as u64));
+            self.trainer.device.seed(derive_seed(seed, Purpose::Step, epoch, place as u64));
             let task = &mut *self.task;
             let learned = caught("the step", || task.train_step(batch, &context).and_then(guard::finite));
             let is_learned = learned.is_ok();
             if let Err(error) = learned.and_then(|of_batch| metrics.add(&of_batch)) {
-                let error = error.within(&self.place(epoch, &state));
-                if error.kind() != ErrorKind::NotFinite || !self.trainer.config.skip_not_finite {
+                let error = error.within(self.place(epoch, &state)).at_step(self.state.step + 1);
+                if *error.kind() != ErrorKind::NotFinite || !self.trainer.config.skip_not_finite {
                     return Err(error);
                 }
                 self.state.not_finite += 1;

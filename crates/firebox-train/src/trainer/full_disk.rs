@@ -13,11 +13,11 @@ use tempfile::TempDir;
 use super::{Trainer, TrainerConfig};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
-use crate::files::Change;
-use crate::files::fault::{TEXT, Watched};
 use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 use crate::task::{Goal, StepContext, Task, TaskState};
+use firebox_core::files::Change;
+use firebox_core::files::fault::{TEXT, Watched};
 
 /// A point that is drawn towards the numbers it sees, and gets better with each step.
 struct Walk {
@@ -88,7 +88,7 @@ fn walked(run: RunDir, resume: bool) -> Result<(TaskState, Vec<String>), Error> 
     };
     let mut task = Walk { place: vec![0.0; 20], steps: 0 };
     let mut trainer = Trainer::new(&run, &Device::default()).config(config).schedule(0.3).resume(resume);
-    let outcome = trainer.fit(&mut task, &numbers(12)?, &numbers(3)?)?;
+    let outcome = trainer.fit(&mut task, &numbers(12).unwrap(), &numbers(3).unwrap())?;
     Ok((task.state()?, outcome.warnings))
 }
 
@@ -181,7 +181,7 @@ fn a_disk_that_gets_full_anywhere_loses_neither_checkpoint_nor_records() {
                     continue;
                 }
                 let error = result.expect_err(&place);
-                assert_eq!(error.kind(), ErrorKind::Io, "{place}: {error}");
+                assert_eq!(error.kind(), &ErrorKind::Io, "{place}: {error}");
                 assert!(error.path().is_some_and(|path| path.starts_with(&run)), "{place}: {error}");
                 let text = error.to_string();
                 assert!(text.matches(TEXT).count() == 1 && text.lines().count() == 1, "{place}: {text}");
@@ -329,7 +329,7 @@ fn a_file_system_without_locks_is_a_warning() {
     let _watched = Watched::refusing(&run, Change::Lock, Errno::IO);
     let error = RunDir::create(&run).unwrap_err();
     assert!(
-        error.kind() == ErrorKind::Io && error.to_string().contains(".lock: cannot be locked: "),
+        *error.kind() == ErrorKind::Io && error.to_string().contains(".lock: cannot be locked: "),
         "{error}"
     );
 }

@@ -162,9 +162,9 @@ impl Trainer {
     /// The loader's, the task's, a callback's. Those of a batch name step, epoch, batch and samples.
     /// [`ErrorKind::Panic`] for a panic of theirs, unless the program [aborts](std::process::abort) at
     /// panics. The task may be in pieces then: a resume by a new one goes on from the last checkpoint.
-    /// [`ErrorKind::Config`] for a setting out of its range, if model or data are on the wrong device (see
-    /// [`Batches::device`], [`Task::device`]), or if samples that are trained on are in `valid` too, as far
-    /// as both are parts of [one data set](firebox_data::Lineage);
+    /// [`ErrorKind::OutOfRange`] for a setting out of its range; [`ErrorKind::Config`] if model or data are on
+    /// the wrong device (see [`Batches::device`], [`Task::device`]), or if samples that are trained on are in
+    /// `valid` too, as far as both are parts of [one data set](firebox_data::Lineage);
     /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
     /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
     /// [`ErrorKind::Checkpoint`] if there is nothing good to resume from; [`ErrorKind::RunDir`] if a run that
@@ -199,7 +199,7 @@ impl Trainer {
         let event = Event::Failed { error: &error };
         let told = self.callbacks.iter_mut().map(|callback| heard(&mut **callback, &event));
         let more: Vec<_> = told.filter_map(Result::err).collect();
-        more.into_iter().fold(error, |error, more| error.followed_by(&more.to_string()))
+        more.into_iter().fold(error, |error, more| error.followed_by(more))
     }
 
     /// The records, opened at their end if they are not open yet.

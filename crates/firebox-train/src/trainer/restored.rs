@@ -7,7 +7,7 @@ use firebox_data::Batches;
 use super::Trainer;
 use crate::caught::caught;
 use crate::checkpoint::{Checkpoints, RunState};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, data_error};
 use crate::origin::Origin;
 use crate::task::{Task, TaskState};
 
@@ -42,7 +42,7 @@ impl Restored {
             let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
             return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
         }
-        train.check(&state.loader).map_err(|error| Error::of_data("training data", error))?;
+        train.check(&state.loader).map_err(|error| data_error("training data", error))?;
         trainer.schedule.load(&state.schedule)?;
         let gone = checkpoints.go_back_to(&mut state)?;
         // Also where the link alone is gone.
