@@ -278,7 +278,7 @@ fn bad_input_is_one_line_that_says_what_and_where() {
             (&["--data", &image], 1, &[&image, "expected text in UTF-8", "byte 0"]),
             (&["--data", &zeros], 1, &[&zeros, "control character", "byte 0"]),
             (&["--data", "/nowhere.txt"], 1, &["/nowhere.txt", "cannot be read"]),
-            (&["--data", &short], 1, &[&short, "part: stretches: expected more than"]),
+            (&["--data", &short], 1, &[&short, "part: contiguous batches: expected more than"]),
             (&["--batch-size", "700000"], 1, &["training part", "expected more than 700000 tokens"]),
             (&["--window", "0"], 2, &["--window", "expected at least 1"]),
             (&["--cell", "tube"], 2, &["--cell", "tube"]),

@@ -105,12 +105,22 @@ pub struct LabelledImage {
 }
 
 /// Grey images and their classes from a pair of IDX files, held in memory.
+///
+/// ```no_run
+/// use firebox_data::{Dataset, idx::LabelledImages};
+///
+/// let digits = LabelledImages::open("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", 10)?;
+/// println!("{} images of {:?}", digits.len(), digits.size());
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LabelledImages {
     images: Bytes,
     labels: Bytes,
     height: usize,
     width: usize,
+    /// Hashed once, for all loaders.
+    fingerprint: Fingerprint,
 }
 
 impl LabelledImages {
@@ -138,7 +148,18 @@ impl LabelledImages {
         });
         match wrong {
             Some(text) => Err(format_error(text).at_path(labels_path)),
-            None => Ok(LabelledImages { images: images.values, labels: labels.values, height, width }),
+            None => {
+                let fingerprint = Fingerprint::new(count, format!("labelled images of {height}×{width}"))
+                    .with_contents(&images.values)
+                    .with_contents(&labels.values);
+                Ok(LabelledImages {
+                    images: images.values,
+                    labels: labels.values,
+                    height,
+                    width,
+                    fingerprint,
+                })
+            }
         }
     }
 
@@ -166,7 +187,6 @@ impl Dataset for LabelledImages {
 
     /// With a hash of all images and labels.
     fn fingerprint(&self) -> Fingerprint {
-        let description = format!("labelled images of {}×{}", self.height, self.width);
-        Fingerprint::new(self.len(), description).with_contents(&self.images).with_contents(&self.labels)
+        self.fingerprint.clone()
     }
 }

@@ -9,8 +9,24 @@ use crate::dataset::Lineage;
 /// number.
 const MOST: usize = 1 << 26;
 
-/// The items of a data set that the batches of an epoch are made of, as a set: a bit for each, where they lie
-/// close.
+/// The items of a data set that the batches of an epoch are made of.
+///
+/// Held as a bit for each, where they lie close.
+///
+/// ```
+/// use firebox_data::{Loader, SampleSet, Subset};
+///
+/// let all = Subset::all((0..100).collect::<Vec<i32>>());
+/// let loader = |indices: Vec<usize>| {
+///     let part = Subset::new(all.clone(), indices)?;
+///     Loader::builder(part).workers(0).build((), |_, _, ()| Ok(()))
+/// };
+/// let (train, valid) = (loader(vec![0, 1, 2])?, loader(vec![2, 3])?);
+/// let samples = |loader| SampleSet::of(loader, 0);
+/// let overlap = samples(&train).and_then(|train| train.overlap(&samples(&valid)?));
+/// assert_eq!(overlap.unwrap().first, [2]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct SampleSet {
     lineage: Lineage,
     /// 64 neighbours each.

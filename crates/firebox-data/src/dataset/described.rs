@@ -3,8 +3,9 @@
 use super::{Dataset, Fingerprint, Lineage, Location};
 use crate::error::BoxError;
 
-/// A data set that is told by another fingerprint than its own, such as one with a hash of what it was made
-/// from.
+/// A data set with a fingerprint of one's own.
+///
+/// Such as one with a hash of what the items were made from, which a `Vec` can't have.
 ///
 /// ```
 /// use firebox_data::{Dataset, Described};

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-/// The data set that items were cut from, and which of its items each of them is.
+/// The data set that items were cut from, and their places in it.
 ///
 /// Parts know it: [`Subset`](crate::Subset), what [`random_split`](crate::random_split) gives,
 /// [`Filter`](crate::Filter), [`Map`](crate::Map) and [`Cache`](crate::Cache), also parts of parts, and in an
@@ -46,8 +46,9 @@ impl Lineage {
         Lineage { whole: Arc::new(()), row: None, sources: None }
     }
 
-    /// A data set put together from these, of which `split` says which one an item comes from, and its index
-    /// there.
+    /// A data set put together from others.
+    ///
+    /// `split` says which of them an item comes from, and its index there.
     pub fn joined(
         sources: Vec<Lineage>,
         split: impl Fn(usize) -> Option<(usize, usize)> + Send + Sync + 'static,

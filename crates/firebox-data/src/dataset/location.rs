@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where an item is read from: a file, a shard, a byte in it, as far as they are known.
+/// The place that an item is read from: a file, a shard, a byte in it.
 ///
 /// ```
 /// use firebox_data::Location;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::{Dataset, Fingerprint, Lineage, Location, many};
 use crate::error::{BoxError, Error, check};
 
-/// Items of several data sets in exact proportions: a pattern as long as the sum of the weights, in which
-/// each data set has as many places as its weight, spread evenly, is repeated for as long as is asked. A data
-/// set that is through begins again.
+/// Items of several data sets in exact proportions.
+///
+/// A pattern as long as the sum of the weights, in which each data set has as many places as its weight,
+/// spread evenly, is repeated for as long as is asked. A data set that is through begins again.
 ///
 /// With weights 2 and 1: first, second, first, first, second, first, ….
 ///

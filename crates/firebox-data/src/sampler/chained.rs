@@ -16,7 +16,8 @@ impl Chained {
     /// The samplers in their order.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if they have more positions together than can be counted.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if
+    /// they have more positions together than can be counted.
     pub fn new(parts: Vec<Box<dyn Sampler>>) -> Result<Self, Error> {
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         let Some(ends) = crate::sampler::ends(&lengths) else {

@@ -29,7 +29,8 @@ impl<S: Sampler> Distributed<S> {
     /// The share of `rank` (from 0) among `world` processes. `order` must be the same in all of them.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if `rank` is not below `world`, or the order is so long that its last round can't be
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if
+    /// `rank` is not below `world`, or the order is so long that its last round can't be
     /// counted.
     pub fn new(order: S, rank: usize, world: usize, uneven: Uneven) -> Result<Self, Error> {
         check(rank < world, "rank", format_args!("a number below the world's size {world}"), rank)?;

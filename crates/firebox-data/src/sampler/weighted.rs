@@ -23,7 +23,8 @@ impl Weighted {
     /// `len` draws an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if a weight is negative or not finite, or none is above 0 although draws are asked
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if
+    /// a weight is negative or not finite, or none is above 0 although draws are asked
     /// for.
     pub fn new(weights: &[f64], len: usize, seed: u64) -> Result<Self, Error> {
         let largest = checked_largest(weights)?;
@@ -96,7 +97,8 @@ impl WeightedOnce {
     /// The first `len` draws of an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if a weight is negative or not finite, fewer than `len` are above 0, or there are
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if
+    /// a weight is negative or not finite, fewer than `len` are above 0, or there are
     /// 2³² of them or more.
     pub fn new(weights: Vec<f64>, len: usize, seed: u64) -> Result<Self, Error> {
         checked_largest(&weights)?;
