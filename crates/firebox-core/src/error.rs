@@ -282,10 +282,12 @@ impl<K: Kind> Display for Error<K> {
             (None, None) => String::new(),
         };
         let described = Described(kind).to_string();
-        let source = source.as_ref().map_or(String::new(), |source| chain(&**source));
         // A cause that already names the file needs no second mention of it.
-        let path = path.as_ref().map(|path| path.display().to_string());
-        let path = path.filter(|path| !source.contains(path.as_str())).unwrap_or_default();
+        let told = source.as_ref().and_then(|source| K::path_of(&**source));
+        let path = path.as_deref().filter(|path| told != Some(path));
+        let path = path.map_or(String::new(), |path| path.display().to_string());
+        let source = source.as_ref().map_or(String::new(), |source| chain(&**source));
+        let path = if source.starts_with(&format!("{path}: ")) { String::new() } else { path };
         let parts = [&place, &path, message, &described, &source];
         for (number, part) in parts.into_iter().filter(|part| !part.is_empty()).enumerate() {
             f.write_str(if number > 0 { ": " } else { "" })?;
@@ -415,6 +417,13 @@ mod tests {
         // The other way, nobody has said that there are such errors.
         let unknown = Error::new(Inside::Format, "failed").caused_by(Error::from(Outside).at_path("run"));
         assert_eq!((unknown.path(), unknown.to_string()), (None, "failed: run".to_owned()));
+    }
+
+    #[test]
+    fn a_path_is_named_once_however_short_it_is() {
+        let of = |cause: &str| Error::new(Inside::Format, "torn").at_path("a").caused_by(cause.to_owned());
+        assert_eq!(of("no paper").to_string(), "a: torn: no paper");
+        assert_eq!(of("a: no paper").to_string(), "torn: a: no paper");
     }
 
     #[test]

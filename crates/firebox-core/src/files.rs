@@ -230,6 +230,16 @@ pub fn is_unsupported(error: &io::Error) -> bool {
 }
 
 /// The answer to asking for a lock.
+///
+/// ```
+/// use firebox_core::files::{self, Lock};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join(".lock");
+/// let file = files::open(&path)?;
+/// assert!(matches!(files::lock(&file, &path)?, Lock::Taken | Lock::Unsupported(_)));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub enum Lock {
     /// It is this process's for as long as the file is open.

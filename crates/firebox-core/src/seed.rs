@@ -10,6 +10,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 /// What a stream of random numbers is for.
 ///
 /// The numbers are part of the format: they never change.
+///
+/// ```
+/// use firebox_core::{Purpose, derive_seed};
+///
+/// // Two decisions that follow from one seed have nothing in common.
+/// assert_ne!(derive_seed(7, Purpose::Split, 0, 0), derive_seed(7, Purpose::Order, 0, 0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[repr(u64)]

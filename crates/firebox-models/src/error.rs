@@ -6,6 +6,16 @@ pub(crate) use firebox_core::check;
 use firebox_core::{Kind, Settings};
 
 /// An error of this crate: what happened, in which file, and why.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use firebox_models::{ErrorKind, StateDict};
+///
+/// let path = Path::new("nowhere.safetensors");
+/// let error = StateDict::read(path).unwrap_err();
+/// assert_eq!((error.kind(), error.path()), (&ErrorKind::Io, Some(path)));
+/// ```
 pub type Error = firebox_core::Error<ErrorKind>;
 
 /// The kinds of [`Error`].

@@ -8,8 +8,19 @@ use firebox_core::{Kind, Settings};
 /// The most threads of a pool: more than that are a slip, and more than most systems give.
 pub(crate) const MOST_WORKERS: usize = 1 << 14;
 
-/// A task that failed, or a pool that could not be made: [`index`](firebox_core::Error::index) is the task's, among
-/// those of its call.
+/// A task that failed, or a pool that could not be made.
+///
+/// [`index`](firebox_core::Error::index) is the task's, among those of its call.
+///
+/// ```
+/// use firebox_workers::{ErrorKind, Pool};
+///
+/// let pool = Pool::threads(1)?;
+/// let error = pool.try_map(|text: &str| text.parse::<u8>(), ["1", "x"]).unwrap_err();
+/// assert_eq!((error.kind(), error.index()), (&ErrorKind::Failed, Some(1)));
+/// assert_eq!(error.to_string(), "task 1: failed: invalid digit found in string (worker 0)");
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
 pub type Error = firebox_core::Error<ErrorKind>;
 
 /// The kinds of [`Error`].
