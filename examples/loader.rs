@@ -40,8 +40,8 @@ fn main() -> Result<(), BoxError> {
     let loader =
         Loader::builder(words).batch_sampler(batches).seed(42).workers(2).build(Pad::with(0), masked)?;
 
-    for epoch in 0..2 {
-        let mut stream = loader.epoch(epoch);
+    // From 0, or from a state that was saved: then the rest of its epoch comes first.
+    for mut stream in loader.epochs(0, ..2)? {
         let (mut letters, mut padded) = (0, 0);
         for batch in stream.by_ref() {
             let batch: Padded<i64> = batch?;

@@ -71,7 +71,7 @@
 //! # Features
 //!
 //! `files`: [`files`], whose functions leave a file whole or absent, also after a loss of power.
-//! `fault-injection`: [`files::fault`], with which tests have any of those functions fail.
+//! `fault-injection`: `files::fault`, with which tests have any of those functions fail.
 
 #![forbid(unsafe_code)]
 

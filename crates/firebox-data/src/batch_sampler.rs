@@ -8,7 +8,7 @@ use firebox_core::{Purpose, derive_seed};
 use crate::error::{Error, ErrorKind, check};
 use crate::per_epoch::PerEpoch;
 use crate::permutation::Permutation;
-use crate::sampler::Sampler;
+use crate::sampler::{Ranks, Sampler};
 
 /// An order of samples, cut into batches, for every epoch: a function of its arguments, as a [`Sampler`] is.
 pub trait BatchSampler: Send + Sync {
@@ -40,6 +40,30 @@ pub trait BatchSampler: Send + Sync {
     /// for each.
     fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
         global.extend(positions.map(|position| self.global_position(epoch, position)));
+    }
+
+    /// The number of samples of every batch but the last one, if that is one number, whatever the epoch.
+    ///
+    /// So a rank's samples can be counted without asking for each batch.
+    fn batch_size(&self) -> Option<usize> {
+        None
+    }
+
+    /// The length of the longest sample of a batch, of all ranks if the batch is a rank's part of one; `None`
+    /// if it isn't known.
+    ///
+    /// A layout that pads gives every rank's part of a batch this width.
+    fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
+        let _ = (epoch, batch);
+        None
+    }
+
+    /// The ranks that the batches are dealt to already, as they are of an order that is
+    /// [`Distributed`](crate::Distributed), and which of them has these.
+    ///
+    /// The loader deals all others to its [`rank`](crate::LoaderBuilder::rank).
+    fn ranks(&self) -> Ranks {
+        Ranks::ALONE
     }
 
     /// The samples of an epoch's order that are in no batch, since their last batch would be short.
@@ -113,6 +137,14 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
         self.order.global_positions(epoch, positions, global);
     }
 
+    fn batch_size(&self) -> Option<usize> {
+        Some(self.size)
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.order.ranks()
+    }
+
     fn left_out(&self, _: u64) -> usize {
         if self.drop_last { self.order.len() % self.size } else { 0 }
     }
@@ -125,8 +157,13 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 
 /// Batches of samples of similar length, so that little is padded.
 ///
-/// The sampler's order is cut into windows; each is sorted by length and cut into batches; then the batches of the
-/// epoch are shuffled. An epoch's plan takes 8 bytes an item and 4 a batch, and is made when it is first needed.
+/// The sampler's order is cut into windows; each is sorted by length and cut into batches; then the batches
+/// of the epoch are shuffled. An epoch's plan takes 8 bytes an item and 8 a batch, and is made when it is
+/// first needed.
+///
+/// Of an order that is one rank's share, such as [`Distributed`](crate::Distributed), the batches are planned
+/// for all ranks together and then dealt: a size, a budget of tokens and a window are those of each rank, a
+/// batch is about as long on every rank, and all have equally many.
 ///
 /// What a sample draws follows from its position in the sampler's order, not from its batch: bucketing, its windows and
 /// its seed change no augmentation.
@@ -144,23 +181,32 @@ pub struct Bucketed<S> {
 /// Where a sorted window is cut.
 #[derive(Clone, Copy)]
 enum Cut {
-    /// After so many samples.
+    /// After so many samples of each rank.
     Size(usize),
-    /// Before a batch's padded size, its number of samples times the length of its longest, gets above this.
+    /// Before a batch's padded size, its number of samples on each rank times the length of its longest, gets
+    /// above this.
     Tokens(usize),
 }
 
 struct Plan {
     samples: Vec<Planned>,
-    /// Where each batch ends.
-    ends: Vec<u32>,
+    batches: Vec<PlannedBatch>,
 }
 
-/// A sample, by its index in the data set and its position in the sampler's order.
+/// A sample, by its index in the data set and its place in the order of all ranks: one has their first
+/// positions, then their second ones, and so on.
 #[derive(Clone, Copy)]
 struct Planned {
     index: u32,
-    position: u32,
+    place: u32,
+}
+
+/// A batch, or a rank's part of it.
+struct PlannedBatch {
+    /// Where it ends among the samples.
+    end: u32,
+    /// The length of the longest sample of the whole batch.
+    width: u32,
 }
 
 impl<S: Sampler> Bucketed<S> {
@@ -200,7 +246,7 @@ impl<S: Sampler> Bucketed<S> {
     }
 
     fn new(order: S, lengths: Arc<[u32]>, cut: Cut, window: usize, seed: u64) -> Result<Self, Error> {
-        let positions = order.len().max(lengths.len());
+        let positions = order.len().saturating_mul(order.ranks().world()).max(lengths.len());
         check(u32::try_from(positions).is_ok(), "bucketing", "fewer than 2³² positions", positions)?;
         Ok(Bucketed { order, lengths, cut, window, seed, plans: PerEpoch::new() })
     }
@@ -220,14 +266,20 @@ impl<S: Sampler> Bucketed<S> {
     }
 
     fn make_plan(&self, epoch: u64) -> Plan {
-        let positions = self.order.len();
-        let mut sorted: Vec<Planned> = Vec::with_capacity(positions);
-        let mut batches: Vec<Range<u32>> = Vec::new();
+        let ranks = self.order.ranks();
+        let (positions, world) = (self.order.len(), ranks.world());
+        let mut sorted: Vec<Planned> = Vec::with_capacity(positions * world);
+        let mut batches: Vec<(Range<u32>, u32)> = Vec::new();
         let (mut indices, mut keys) = (Vec::new(), Vec::new());
         for start in (0..positions).step_by(self.window) {
             let end = positions.min(start.saturating_add(self.window));
             indices.clear();
-            self.order.indices(epoch, start..end, &mut indices);
+            match ranks.is_alone() {
+                true => self.order.indices(epoch, start..end, &mut indices),
+                false => indices.extend((start..end).flat_map(|position| {
+                    (0..world).map(move |rank| self.order.on_rank(rank, epoch, position).0)
+                })),
+            }
             // The length in the upper half, the place in the lower: samples of one length stay in the sampler's order,
             // and the table of lengths is asked once a sample. An index that the data set lacks is the loader's to name.
             keys.clear();
@@ -236,50 +288,66 @@ impl<S: Sampler> Bucketed<S> {
             };
             keys.extend(indices.iter().enumerate().map(key));
             keys.sort_unstable();
+            let first_place = sorted.len();
             let planned = |&key: &u64| Planned {
                 // There are fewer items than this index, so that it stands for all that the data set lacks.
                 index: u32::try_from(indices[key as u32 as usize]).unwrap_or(u32::MAX),
-                position: start as u32 + key as u32,
+                place: first_place as u32 + key as u32,
             };
             sorted.extend(keys.iter().map(planned));
             let mut first = 0;
             for end in 1..=keys.len() {
                 // Sorted, so that the next sample would be the batch's longest.
                 let full = keys.get(end).is_none_or(|&next| match self.cut {
-                    Cut::Size(size) => end - first == size,
-                    Cut::Tokens(tokens) => (end + 1 - first) * (next >> 32) as usize > tokens,
+                    Cut::Size(size) => (end + 1 - first).div_ceil(world) > size,
+                    Cut::Tokens(tokens) => (end + 1 - first).div_ceil(world) * (next >> 32) as usize > tokens,
                 });
                 if full {
-                    batches.push((start + first) as u32..(start + end) as u32);
+                    let width = (keys[end - 1] >> 32) as u32;
+                    batches.push(((first_place + first) as u32..(first_place + end) as u32, width));
                     first = end;
                 }
             }
         }
         let shuffle = Permutation::new(batches.len(), derive_seed(self.seed, Purpose::Order, epoch, 1));
-        let mut plan =
-            Plan { samples: Vec::with_capacity(sorted.len()), ends: Vec::with_capacity(batches.len()) };
+        let mut plan = Plan {
+            samples: Vec::with_capacity(sorted.len().div_ceil(world)),
+            batches: Vec::with_capacity(batches.len()),
+        };
         for batch in 0..batches.len() {
-            let Range { start, end } = batches[shuffle.apply(batch)];
-            plan.samples.extend_from_slice(&sorted[start as usize..end as usize]);
-            plan.ends.push(plan.samples.len() as u32);
+            let (Range { start, end }, width) = batches[shuffle.apply(batch)];
+            plan.samples.extend_from_slice(&sorted[ranks.run(batch, start as usize..end as usize)]);
+            plan.batches.push(PlannedBatch { end: plan.samples.len() as u32, width });
         }
         plan
+    }
+
+    /// The global position of a planned sample.
+    fn global(&self, epoch: u64, place: usize) -> u64 {
+        let ranks = self.order.ranks();
+        match ranks.is_alone() {
+            true => self.order.global_position(epoch, place),
+            false => self.order.on_rank(place % ranks.world(), epoch, place / ranks.world()).1,
+        }
     }
 }
 
 impl<S: Sampler> BatchSampler for Bucketed<S> {
     fn batches(&self, epoch: u64) -> usize {
-        self.plan(epoch).ends.len()
+        self.plan(epoch).batches.len()
     }
 
-    fn samples(&self, _: u64) -> usize {
-        self.order.len()
+    fn samples(&self, epoch: u64) -> usize {
+        match self.order.ranks().is_alone() {
+            true => self.order.len(),
+            false => self.plan(epoch).samples.len(),
+        }
     }
 
     fn positions(&self, epoch: u64, batch: usize) -> Range<usize> {
         let plan = self.plan(epoch);
-        let start = batch.checked_sub(1).map_or(0, |before| plan.ends[before]);
-        start as usize..plan.ends[batch] as usize
+        let start = batch.checked_sub(1).map_or(0, |before| plan.batches[before].end);
+        start as usize..plan.batches[batch].end as usize
     }
 
     fn index(&self, epoch: u64, position: usize) -> usize {
@@ -291,13 +359,20 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
     }
 
     fn global_position(&self, epoch: u64, position: usize) -> u64 {
-        self.order.global_position(epoch, self.plan(epoch).samples[position].position as usize)
+        self.global(epoch, self.plan(epoch).samples[position].place as usize)
     }
 
     fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
         let plan = self.plan(epoch);
-        let samples = plan.samples[positions].iter();
-        global.extend(samples.map(|sample| self.order.global_position(epoch, sample.position as usize)));
+        global.extend(plan.samples[positions].iter().map(|sample| self.global(epoch, sample.place as usize)));
+    }
+
+    fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
+        Some(self.plan(epoch).batches[batch].width as usize)
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.order.ranks()
     }
 
     fn check(&self, len: usize) -> Result<(), Error> {

@@ -106,15 +106,16 @@ pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
     fn report(&self) -> EpochReport;
 }
 
+/// A loader whose batches nobody has counted has none for a trainer, which is told [why](Batches::why_empty).
 impl<C: Collate> Batches for Loader<C> {
     type Batch = C::Batch;
 
     fn batches(&self, epoch: u64) -> usize {
-        self.batches(epoch)
+        self.batches(epoch).unwrap_or(0)
     }
 
     fn samples(&self, epoch: u64) -> usize {
-        self.samples(epoch)
+        self.samples(epoch).unwrap_or(0)
     }
 
     fn state(&self, epoch: u64) -> LoaderState {
@@ -126,7 +127,7 @@ impl<C: Collate> Batches for Loader<C> {
     }
 
     fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
-        (batch < self.batches(epoch)).then(|| self.indices(epoch, batch))
+        self.indices(epoch, batch)
     }
 
     fn lineage(&self) -> Option<&Lineage> {

@@ -17,7 +17,7 @@ use firebox_workers::Pool;
 
 use crate::batches::BatchStream;
 use crate::collate::Collate;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::loader::Loader;
 use crate::tensors::{IntoTensors, Uploaded, device_thread};
 
@@ -55,12 +55,17 @@ where
     /// busy with earlier ones; see [`on_device`](Self::on_device).
     ///
     /// # Errors
-    /// [`ErrorKind::Workers`](crate::ErrorKind::Workers) if there is no thread to be had.
+    /// [`ErrorKind::Workers`](crate::ErrorKind::Workers) if there is no thread to be had;
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a stream, whose items can't be shared out.
     pub fn into_burn<B: Send + 'static>(
         self,
         device: &Device,
         batch: impl Fn(<C::Batch as IntoTensors>::Tensors) -> B + Send + Sync + 'static,
     ) -> Result<BurnLoader<C, B>, Error> {
+        if self.items().is_none() {
+            let text = "a loader of Burn's: expected data with random access, got a stream";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         let uploads = Arc::new(device_thread(self.workers())?);
         let upload = move |host: C::Batch, device: &Device| batch(host.into_tensors(device));
         let (loader, upload, epoch) = (Arc::new(self), Arc::new(upload), Arc::default());
@@ -124,9 +129,14 @@ impl<C: Collate, B> BurnLoader<C, B> {
         self.epoch.store(epoch, Ordering::Relaxed);
     }
 
+    /// The samples of an epoch, which are known of every data set.
+    fn samples(&self, epoch: u64) -> usize {
+        self.loader.samples(epoch).unwrap_or(0)
+    }
+
     /// The items that Burn means by a range.
     fn items(&self, start: usize, end: usize) -> Range<usize> {
-        let (items, samples) = (self.loader.items(), self.loader.samples(self.epoch()));
+        let (items, samples) = (self.loader.items().unwrap_or(0), self.samples(self.epoch()));
         let to_items = |at: usize| (at as u128 * items as u128 / samples.max(1) as u128) as usize;
         match self.loader.has_plain_order() {
             true if start < end && end == samples => start..items,
@@ -142,11 +152,11 @@ impl<C: Collate, B: Send + 'static> DataLoader<B> for BurnLoader<C, B> {
         let (device, upload) = (self.device.clone(), Arc::clone(&self.upload));
         let upload = move |batch| upload(batch, &device);
         let batches = Uploaded::new(&self.uploads, Box::new(self.loader.epoch(epoch)), upload);
-        Box::new(Iter { batches, samples: self.loader.samples(epoch) })
+        Box::new(Iter { batches, samples: self.samples(epoch) })
     }
 
     fn num_items(&self) -> usize {
-        self.loader.samples(self.epoch())
+        self.samples(self.epoch())
     }
 
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B>> {

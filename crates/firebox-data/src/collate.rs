@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use crate::elements::{Elements, Shelf};
+use crate::buffer_pool::{BufferPool, blank};
+use crate::elements::Elements;
 use crate::error::BoxError;
 
 /// The layout of a batch.
@@ -11,8 +12,8 @@ use crate::error::BoxError;
 /// no sample is copied twice. The slots are handed out in runs, so that several workers fill one batch. When
 /// the last slot is written, the batch is closed.
 ///
-/// Ready layouts: [`Stack`] for arrays of one shape, [`Exact`](crate::Exact) for such that are written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences,
-/// [`Gather`] for anything, and tuples of layouts, whose slots are tuples of slots.
+/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::StackWhole) for such that are written
+/// whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences, [`Ragged`](crate::Ragged) for anything, and tuples of layouts, whose slots are tuples of slots.
 pub trait Collate: Sized + Send + Sync + 'static {
     /// The batch while it is being written.
     type Buffer: Send + 'static;
@@ -23,9 +24,9 @@ pub trait Collate: Sized + Send + Sync + 'static {
     /// The finished batch.
     type Batch: Send + 'static;
 
-    /// A buffer for `samples` samples. It may hold anything: each slot is [cleared](Self::clear) before it is
-    /// written. A panic, such as for want of memory, is the error of the batch.
-    fn open(&self, samples: usize) -> Self::Buffer;
+    /// A buffer for a batch of this shape, over memory of the loader's. It may hold anything: each slot is
+    /// [cleared](Self::clear) before it is written. A panic, such as for want of memory, is the error of the batch.
+    fn open(&self, shape: BatchShape, memory: &BufferPool) -> Self::Buffer;
 
     /// All slots of a buffer, in the order of the samples.
     fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a>;
@@ -48,6 +49,41 @@ pub trait Collate: Sized + Send + Sync + 'static {
     fn fixed_bytes(&self, samples: usize) -> Option<usize> {
         let _ = samples;
         None
+    }
+}
+
+/// The size of a batch, as far as it is known before a sample is written.
+///
+/// ```
+/// use firebox_data::BatchShape;
+///
+/// let shape = BatchShape::from(4).with_width(Some(20));
+/// assert_eq!((shape.samples, shape.width), (4, Some(20)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchShape {
+    /// The number of samples.
+    pub samples: usize,
+    /// The length of the longest sample, if it is known and this is a part of a batch.
+    ///
+    /// Several ranks each have some samples of a global batch. A layout that pads gives all of them the width
+    /// of the global batch, so that shapes agree between ranks. See
+    /// [`BatchSampler::width`](crate::BatchSampler::width).
+    pub width: Option<usize>,
+}
+
+impl BatchShape {
+    /// The shape with a width that is known.
+    pub fn with_width(self, width: Option<usize>) -> Self {
+        BatchShape { width, ..self }
+    }
+}
+
+/// So many samples of unknown width.
+impl From<usize> for BatchShape {
+    fn from(samples: usize) -> Self {
+        BatchShape { samples, width: None }
     }
 }
 
@@ -79,14 +115,13 @@ pub struct Stacked<T, const R: usize> {
 #[derive(Clone, Debug)]
 pub struct Stack<T, const R: usize> {
     shape: [usize; R],
-    /// Memory of batches that were dropped.
-    shelf: Shelf<Vec<T>>,
+    element: PhantomData<fn() -> T>,
 }
 
 impl<T, const R: usize> Stack<T, R> {
     /// For samples of this shape, such as `[channels, height, width]`.
     pub fn new(shape: [usize; R]) -> Self {
-        Stack { shape, shelf: Shelf::default() }
+        Stack { shape, element: PhantomData }
     }
 
     /// Elements of a sample. More than can be counted are as many as can: no memory has them.
@@ -100,29 +135,6 @@ pub(crate) fn product(shape: &[usize]) -> Option<usize> {
     match shape.contains(&0) {
         true => Some(0),
         false => shape.iter().try_fold(1usize, |product, &dimension| product.checked_mul(dimension)),
-    }
-}
-
-/// From this size on, memory is asked for before it is taken: a few times what a batch has as a rule.
-const LARGE: usize = 1 << 28;
-
-/// Memory for the samples of a batch, `elements` each.
-///
-/// # Panics
-/// If there isn't any. The loader makes that the error of the batch; an allocation that fails would end the
-/// process.
-fn blank<T: Clone + Default>(samples: usize, elements: usize) -> Vec<T> {
-    let all = samples.checked_mul(elements);
-    let bytes = all.and_then(|all| all.checked_mul(size_of::<T>()));
-    let there =
-        |all| bytes.is_some_and(|bytes| bytes < LARGE) || Vec::<T>::new().try_reserve_exact(all).is_ok();
-    match all {
-        Some(all) if there(all) => vec![T::default(); all],
-        _ => {
-            let bytes =
-                bytes.map_or("more bytes than can be counted".to_owned(), |bytes| format!("{bytes} bytes"));
-            panic!("no memory for {samples} samples of {elements} elements: they take {bytes}")
-        }
     }
 }
 
@@ -156,17 +168,8 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
     type Slots<'a> = Rows<'a, T>;
     type Batch = Stacked<T, R>;
 
-    fn open(&self, samples: usize) -> Stacked<T, R> {
-        let elements = self.elements();
-        let values = match self.shelf.take() {
-            // Of an earlier batch, so that there can be no more than that.
-            Some(mut used) if samples.checked_mul(elements).is_some_and(|all| all <= used.capacity()) => {
-                used.resize(samples * elements, T::default());
-                used
-            }
-            _ => blank(samples, elements),
-        };
-        Stacked { values: Elements::from_shelf(values, &self.shelf), samples, shape: self.shape }
+    fn open(&self, BatchShape { samples, .. }: BatchShape, memory: &BufferPool) -> Stacked<T, R> {
+        Stacked { values: memory.elements(samples, self.elements()), samples, shape: self.shape }
     }
 
     fn slots<'a>(&self, buffer: &'a mut Stacked<T, R>) -> Rows<'a, T> {
@@ -240,7 +243,7 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
     type Slots<'a> = Values<'a, T>;
     type Batch = Vec<T>;
 
-    fn open(&self, samples: usize) -> Vec<T> {
+    fn open(&self, BatchShape { samples, .. }: BatchShape, _: &BufferPool) -> Vec<T> {
         blank(samples, 1)
     }
 
@@ -278,19 +281,19 @@ impl<T: Clone + Default + Send + 'static> Slots<Scalar<T>> for Values<'_, T> {
 
 /// Collects samples of any type, then makes them a batch by a function: for batches whose size is known only
 /// when all samples are, such as graphs. Slot `&mut Option<S>`; every slot must be filled.
-pub struct Gather<S, B, F> {
+pub struct Ragged<S, B, F> {
     batch: F,
     bytes: fn(&B) -> usize,
     sample: PhantomData<fn() -> S>,
 }
 
-impl<S, B, F> Gather<S, B, F>
+impl<S, B, F> Ragged<S, B, F>
 where
     F: Fn(Vec<S>) -> Result<B, BoxError>,
 {
     /// Batches made by `batch` from the samples in their order.
     pub fn new(batch: F) -> Self {
-        Gather { batch, bytes: |_| size_of::<B>(), sample: PhantomData }
+        Ragged { batch, bytes: |_| size_of::<B>(), sample: PhantomData }
     }
 
     /// Says how much memory a batch takes, for [a budget of the loader](crate::LoaderBuilder::prefetch_bytes).
@@ -301,7 +304,7 @@ where
     }
 }
 
-impl<S, B, F> Collate for Gather<S, B, F>
+impl<S, B, F> Collate for Ragged<S, B, F>
 where
     S: Send + 'static,
     B: Send + 'static,
@@ -312,7 +315,7 @@ where
     type Slots<'a> = Values<'a, Option<S>>;
     type Batch = B;
 
-    fn open(&self, samples: usize) -> Vec<Option<S>> {
+    fn open(&self, BatchShape { samples, .. }: BatchShape, _: &BufferPool) -> Vec<Option<S>> {
         (0..samples).map(|_| None).collect()
     }
 
@@ -340,7 +343,7 @@ where
     }
 }
 
-impl<S, B, F> Slots<Gather<S, B, F>> for Values<'_, Option<S>>
+impl<S, B, F> Slots<Ragged<S, B, F>> for Values<'_, Option<S>>
 where
     S: Send + 'static,
     B: Send + 'static,
@@ -377,7 +380,7 @@ impl Collate for () {
     type Slots<'a> = Nothing;
     type Batch = usize;
 
-    fn open(&self, samples: usize) -> usize {
+    fn open(&self, BatchShape { samples, .. }: BatchShape, _: &BufferPool) -> usize {
         samples
     }
 
@@ -422,8 +425,8 @@ macro_rules! tuples {
             type Slots<'a> = ($($layout::Slots<'a>,)+);
             type Batch = ($($layout::Batch,)+);
 
-            fn open(&self, samples: usize) -> Self::Buffer {
-                ($(self.$at.open(samples),)+)
+            fn open(&self, shape: BatchShape, memory: &BufferPool) -> Self::Buffer {
+                ($(self.$at.open(shape, memory),)+)
             }
 
             fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Self::Slots<'a> {
@@ -492,7 +495,7 @@ mod tests {
     fn runs_of_slots_fill_one_buffer() {
         let layout: Pair = (Stack::new([1, 2]), Scalar::new());
         for cut in 0..=5 {
-            let mut buffer = layout.open(5);
+            let mut buffer = layout.open(5.into(), &BufferPool::default());
             let (mut left, mut right) = Slots::<Pair>::split_at(layout.slots(&mut buffer), cut);
             write(&mut right, cut as u8);
             write(&mut left, 0);
@@ -505,10 +508,10 @@ mod tests {
 
     #[test]
     fn holes_make_a_shorter_batch() {
-        let gather = Gather::new(|samples: Vec<u8>| Ok(samples));
-        let layout = (Stack::<u8, 2>::new([1, 2]), Scalar::<i64>::new(), gather, ());
+        let ragged = Ragged::new(|samples: Vec<u8>| Ok(samples));
+        let layout = (Stack::<u8, 2>::new([1, 2]), Scalar::<i64>::new(), ragged, ());
         for holes in [&[][..], &[0], &[1, 2], &[0, 3], &[0, 1, 2, 3]] {
-            let mut buffer = layout.open(4);
+            let mut buffer = layout.open(4.into(), &BufferPool::default());
             let mut slots = layout.slots(&mut buffer);
             for place in 0..4 {
                 let (row, label, sample, ()) = slot(&layout, &mut slots, usize::from(place)).unwrap();
@@ -529,7 +532,7 @@ mod tests {
     #[test]
     fn samples_of_size_zero_have_slots_too() {
         let layout = Stack::<f32, 2>::new([3, 0]);
-        let mut buffer = layout.open(2);
+        let mut buffer = layout.open(2.into(), &BufferPool::default());
         let mut slots = layout.slots(&mut buffer);
         assert_eq!(Slots::<Stack<f32, 2>>::get(&mut slots, 0).map(|slot| slot.len()), Some(0));
         assert!(Slots::<Stack<f32, 2>>::get(&mut slots, 1).is_some());
@@ -537,9 +540,9 @@ mod tests {
     }
 
     #[test]
-    fn a_gathered_batch_has_no_hole() {
-        let layout = Gather::new(|samples: Vec<String>| Ok(samples.concat()));
-        let mut buffer = layout.open(2);
+    fn a_ragged_batch_has_no_hole() {
+        let layout = Ragged::new(|samples: Vec<String>| Ok(samples.concat()));
+        let mut buffer = layout.open(2.into(), &BufferPool::default());
         buffer[0] = Some("a".into());
         assert!(layout.close(buffer, &[]).unwrap_err().to_string().contains("slot 1"));
         let buffer = vec![Some("a".to_owned()), Some("b".to_owned())];
@@ -576,7 +579,7 @@ mod tests {
         for zero in [[0, usize::MAX, usize::MAX], [usize::MAX, usize::MAX, 0]] {
             assert_eq!(product(&zero), Some(0));
             let layout = Stack::<f32, 3>::new(zero);
-            let mut buffer = layout.open(3);
+            let mut buffer = layout.open(3.into(), &BufferPool::default());
             assert!(slot(&layout, &mut layout.slots(&mut buffer), 2).is_some_and(|slot| slot.is_empty()));
             assert_eq!(layout.close(buffer, &[1]).unwrap().samples, 2);
         }
@@ -587,9 +590,9 @@ mod tests {
             Some(usize::MAX),
             "and a few more are as many"
         );
-        let gather = Gather::<u8, _, _>::new(Ok);
-        assert_eq!((huge(), gather).fixed_bytes(2), None);
-        assert_eq!(huge().close(huge().open(0), &[]).unwrap().values.len(), 0);
+        let ragged = Ragged::<u8, _, _>::new(Ok);
+        assert_eq!((huge(), ragged).fixed_bytes(2), None);
+        assert_eq!(huge().close(huge().open(0.into(), &BufferPool::default()), &[]).unwrap().values.len(), 0);
         for (samples, shape, said) in [
             (1, [usize::MAX, 2], "more bytes than can be counted"),
             (2, [usize::MAX, 1], "more bytes than can be counted"),
@@ -597,7 +600,8 @@ mod tests {
             (1, [1 << 45, 1], "140737488355328 bytes"),
         ] {
             let layout = Stack::<f32, 2>::new(shape);
-            let panic = std::panic::catch_unwind(|| layout.open(samples)).unwrap_err();
+            let panic =
+                std::panic::catch_unwind(|| layout.open(samples.into(), &BufferPool::default())).unwrap_err();
             let text = panic.downcast_ref::<String>().unwrap();
             assert!(
                 text.starts_with(&format!("no memory for {samples} samples of ")) && text.ends_with(said),

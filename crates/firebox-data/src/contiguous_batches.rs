@@ -84,6 +84,10 @@ impl BatchSampler for ContiguousBatches {
         position % self.rows * self.windows() + position / self.rows
     }
 
+    fn batch_size(&self) -> Option<usize> {
+        Some(self.rows)
+    }
+
     fn check(&self, len: usize) -> Result<(), Error> {
         let windows = self.samples(0);
         match len == windows {

@@ -1,69 +1,125 @@
-//! Memory of batches, used again when the consumer is done with it.
+//! The elements of a batch, in memory that comes back.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The most that waits to be used again. A consumer takes batches one at a time: one or two wait as a rule.
-const KEPT: usize = 8;
+use bytemuck::NoUninit;
+use bytes::Bytes;
 
-/// Things to be used again, shared by all clones.
-pub(crate) struct Shelf<V>(Arc<Mutex<Vec<V>>>);
-
-impl<V> Shelf<V> {
-    pub(crate) fn take(&self) -> Option<V> {
-        self.lock().pop()
-    }
-
-    /// Keeps a thing, unless enough are there.
-    pub(crate) fn put(&self, thing: V) {
-        let mut kept = self.lock();
-        if kept.len() < KEPT {
-            kept.push(thing);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<V>> {
-        // Nothing panics under this lock.
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-impl<V> Default for Shelf<V> {
-    fn default() -> Self {
-        Shelf(Arc::default())
-    }
-}
-
-impl<V> Clone for Shelf<V> {
-    fn clone(&self) -> Self {
-        Shelf(Arc::clone(&self.0))
-    }
-}
-
-impl<V> fmt::Debug for Shelf<V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shelf").field("kept", &self.lock().len()).finish()
-    }
-}
+use crate::buffer_pool::BufferPool;
 
 /// The elements of a batch: a slice that owns its memory, and gives it back to its loader when it is dropped.
 ///
-/// [`into_vec`](Self::into_vec) keeps the memory for good.
+/// # Keep the memory for good
+/// [`into_vec`](Self::into_vec) makes it a vector of one's own, without a copy.
+///
+/// # Lend the memory to another framework's tensor as a vector
+/// Where a tensor owns a vector, as candle's do, [`lend`](Self::lend) gives it one, and a [`Loan`] that takes it back.
+///
+/// # Lend the memory to another framework's tensor by reference
+/// A tensor that is made over memory of somebody else's holds whoever owns it. An `Arc` of the elements is such an
+/// owner, and so are the [`Bytes`] of [`into_bytes`](Self::into_bytes): they can be cloned, and the memory comes back
+/// when the last clone is dropped.
+///
+/// ```
+/// use firebox_data::{Loader, Stack};
+///
+/// let loader = Loader::builder(vec![1f32; 64])
+///     .batch_size(32)
+///     .workers(0)
+///     .build(Stack::new([1]), |value, _, slot: &mut [f32]| Ok(slot.fill(value)))?;
+/// let mut epoch = loader.epoch(0);
+/// let lent = epoch.next().unwrap()?.values.into_bytes();
+/// let place = lent.as_ptr();
+/// assert_eq!(lent[..4], 1f32.to_ne_bytes());
+/// // Where a tensor would be dropped:
+/// drop(lent);
+/// assert_eq!(epoch.next().unwrap()?.values.as_ptr().cast(), place);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Elements<T> {
     values: Vec<T>,
     /// Where the memory goes back to; `None` if it came from elsewhere.
-    shelf: Option<Shelf<Vec<T>>>,
+    home: Option<Home<T>>,
+}
+
+/// A pool, and how it takes memory of this type.
+struct Home<T> {
+    pool: BufferPool,
+    give_back: fn(&BufferPool, Vec<T>),
+}
+
+impl<T: Send + 'static> Elements<T> {
+    /// Elements in memory that is to come back to a pool.
+    pub(crate) fn of_pool(values: Vec<T>, pool: &BufferPool) -> Self {
+        Elements { values, home: Some(Home { pool: pool.clone(), give_back: BufferPool::keep_memory }) }
+    }
 }
 
 impl<T> Elements<T> {
-    pub(crate) fn from_shelf(values: Vec<T>, shelf: &Shelf<Vec<T>>) -> Self {
-        Elements { values, shelf: Some(shelf.clone()) }
+    /// The elements as a vector, and the way back for its memory.
+    ///
+    /// ```
+    /// use firebox_data::{Loader, Stack};
+    ///
+    /// let loader = Loader::builder(vec![1f32; 64])
+    ///     .batch_size(32)
+    ///     .workers(0)
+    ///     .build(Stack::new([1]), |value, _, slot: &mut [f32]| Ok(slot.fill(value)))?;
+    /// let mut epoch = loader.epoch(0);
+    /// let (vector, loan) = epoch.next().unwrap()?.values.lend();
+    /// let place = vector.as_ptr();
+    /// loan.give_back(vector);
+    /// assert_eq!(epoch.next().unwrap()?.values.as_ptr(), place);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
+    pub fn lend(mut self) -> (Vec<T>, Loan<T>) {
+        let home = self.home.take();
+        (std::mem::take(&mut self.values), Loan { home })
     }
+}
 
+/// The way back for memory that [`Elements::lend`] gave out. Dropped, it leaves the memory to whoever has it.
+pub struct Loan<T> {
+    home: Option<Home<T>>,
+}
+
+impl<T> Loan<T> {
+    /// Gives memory back, whatever it holds now.
+    pub fn give_back(self, memory: Vec<T>) {
+        if let Some(Home { pool, give_back }) = self.home {
+            give_back(&pool, memory);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Loan<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loan").field("comes_back", &self.home.is_some()).finish()
+    }
+}
+
+impl<T: NoUninit + Send + Sync> Elements<T> {
+    /// The elements as bytes that can be shared. They are not copied, and the memory comes back to the loader with the
+    /// last clone.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(OwnedBytes(self))
+    }
+}
+
+/// Elements, seen as bytes.
+struct OwnedBytes<T>(Elements<T>);
+
+impl<T: NoUninit> AsRef<[u8]> for OwnedBytes<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl<T> Elements<T> {
     /// The elements as a vector of the caller's own. They are not copied.
     pub fn into_vec(mut self) -> Vec<T> {
-        self.shelf = None;
+        self.home = None;
         std::mem::take(&mut self.values)
     }
 
@@ -75,8 +131,8 @@ impl<T> Elements<T> {
 
 impl<T> Drop for Elements<T> {
     fn drop(&mut self) {
-        if let Some(shelf) = self.shelf.take() {
-            shelf.put(std::mem::take(&mut self.values));
+        if let Some(Home { pool, give_back }) = self.home.take() {
+            give_back(&pool, std::mem::take(&mut self.values));
         }
     }
 }
@@ -97,7 +153,7 @@ impl<T> DerefMut for Elements<T> {
 
 impl<T> From<Vec<T>> for Elements<T> {
     fn from(values: Vec<T>) -> Self {
-        Elements { values, shelf: None }
+        Elements { values, home: None }
     }
 }
 
@@ -160,19 +216,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_comes_back_once_and_up_to_a_bound() {
-        let shelf = Shelf::default();
-        let elements = Elements::from_shelf(vec![1u8; 100], &shelf);
+    fn memory_comes_back_once() {
+        let pool = BufferPool::default();
+        let elements = Elements::of_pool(vec![1u8; 100], &pool);
         let place = elements.as_ptr();
         let copy = elements.clone();
         drop(elements);
         drop(copy);
-        let again = shelf.take().unwrap();
-        assert_eq!((again.as_ptr(), shelf.take()), (place, None));
-        assert_eq!(Elements::from_shelf(again, &shelf).into_vec().len(), 100);
-        assert_eq!(shelf.take(), None, "a vector of the caller's own");
-        let many: Vec<_> = (0..3 * KEPT).map(|_| Elements::from_shelf(vec![0u8], &shelf)).collect();
-        drop(many);
-        assert_eq!(shelf.lock().len(), KEPT);
+        let again: Vec<u8> = pool.take(|_| true).unwrap();
+        assert_eq!((again.as_ptr(), pool.take::<Vec<u8>>(|_| true)), (place, None));
+        assert_eq!(Elements::of_pool(again, &pool).into_vec().len(), 100);
+        assert_eq!(pool.take::<Vec<u8>>(|_| true), None, "a vector of the caller's own");
+    }
+
+    #[test]
+    fn memory_that_is_lent_comes_back_with_the_last_who_has_it() {
+        let pool = BufferPool::default();
+        let elements = Elements::of_pool(vec![0x0102_0304u32; 3], &pool);
+        let place = elements.as_ptr();
+        let lent = elements.into_bytes();
+        assert_eq!((lent.as_ptr(), lent.len()), (place.cast(), 12));
+        let part = lent.slice(4..8);
+        drop(lent);
+        assert_eq!(part[..], 0x0102_0304u32.to_ne_bytes());
+        assert_eq!(pool.take::<Vec<u32>>(|_| true), None, "somebody has it");
+        drop(part);
+        assert_eq!(pool.take::<Vec<u32>>(|_| true).map(|back| back.as_ptr()), Some(place));
+
+        let (memory, loan) = Elements::of_pool(vec![1f32; 9], &pool).lend();
+        let place = memory.as_ptr();
+        assert_eq!(pool.take::<Vec<f32>>(|_| true), None);
+        loan.give_back(memory);
+        assert_eq!(pool.take::<Vec<f32>>(|_| true).map(|back| back.as_ptr()), Some(place));
+        let (memory, loan) = Elements::from(vec![1f32]).lend();
+        loan.give_back(memory);
+        assert_eq!(pool.take::<Vec<f32>>(|_| true), None, "it came from elsewhere");
+
+        let shared = std::sync::Arc::new(Elements::of_pool(vec![7i64], &pool));
+        let other = std::sync::Arc::clone(&shared);
+        drop(shared);
+        assert_eq!((&other[..], pool.take::<Vec<i64>>(|_| true)), (&[7][..], None));
+        drop(other);
+        assert_eq!(pool.take::<Vec<i64>>(|_| true), Some(vec![7]));
     }
 }

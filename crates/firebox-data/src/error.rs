@@ -53,6 +53,8 @@ pub enum ErrorKind {
     TimedOut,
     /// A worker pool could not be made, or ended too early.
     Workers,
+    /// Ranks could not agree on their next step.
+    Ranks,
 }
 
 impl Kind for ErrorKind {

@@ -39,10 +39,11 @@
 //! * **One order.** Batches and every random decision in them follow from (seed, epoch, position). They are
 //!   the same bytes with no worker and with sixteen, before and after a resume; and where ranks share an order, a
 //!   sample is augmented on four as it is on one.
-//! * **Resume anywhere.** A [`LoaderState`] is a few numbers. [`Loader::resume`] goes on behind the last
-//!   delivered batch, without making the earlier ones again, and with another number of workers if need be.
+//! * **Resume anywhere.** A [`LoaderState`] is a few numbers. [`Loader::resume`] goes on after the last
+//!   delivered batch, without making the earlier ones again, and with another number of workers if need be;
+//!   [`Loader::epochs`] with the epochs after it, too.
 //! * **Loud, and alive.** A sample that cannot be made, or takes too long, ends the epoch, is skipped or replaced, as
-//!   [`OnError`] says; I/O errors can be tried again ([`Retry`]). Each such [`Incident`] is in the epoch's
+//!   [`OnError`] says; I/O errors can be tried again ([`Retry`]). Each such [`SampleFailure`] is in the epoch's
 //!   [report](EpochReport).
 //! * **Bounded.** So many batches, or bytes, are made ahead; a consumer that stops pulling stops the workers.
 //!
@@ -52,12 +53,14 @@
 //!
 //! A [`Sampler`] says which index stands at which position of which epoch: a function, computed and not stored, so that
 //! any position is reached at once. A [`BatchSampler`] cuts positions into batches. A layout, a [`Collate`], is one
-//! buffer a batch and one slot a sample. Workers take [`Task`]s, which are plain data: runs of a batch's positions, as
+//! buffer a batch and one slot a sample. Items go through [stages](Transform), of which the last one [writes](Write) into
+//! the slot; closures are stages. Workers take [`BatchTask`]s, which are plain data: runs of a batch's samples, as
 //! long as about 100 microseconds of work; several of them write into one buffer. Batches are delivered in order, or
-//! [as they complete](LoaderBuilder::as_completed). Dropped batches give their memory back ([`Elements`]).
+//! [as they complete](LoaderBuilder::as_completed). Dropped batches give their memory back ([`Elements`]) to
+//! the loader's [`BufferPool`].
 //!
 //! Data without random access are [`Shards`], such as the [`Lines`] of files; [`Loader::stream`] makes a loader of them
-//! that keeps the same promises.
+//! with the same settings, the same stages and the same promises.
 //!
 //! # What else is here
 //!
@@ -71,6 +74,7 @@
 
 mod batch_sampler;
 mod batches;
+mod buffer_pool;
 #[cfg(feature = "burn")]
 mod burn_loader;
 pub mod cmudict;
@@ -79,7 +83,6 @@ mod contiguous_batches;
 mod dataset;
 mod elements;
 mod error;
-mod exact;
 pub mod fashion_mnist;
 pub mod idx;
 mod loader;
@@ -91,18 +94,24 @@ mod sample_set;
 mod sampler;
 #[cfg(feature = "burn")]
 mod sequence_batch;
+mod stack_whole;
 mod sync;
 #[cfg(feature = "burn")]
 mod tensors;
 mod text;
 mod text_file;
+mod transform;
 mod windows;
+mod write;
 
 pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
 pub use batches::{BatchStream, Batches, Delivered};
+pub use buffer_pool::BufferPool;
 #[cfg(feature = "burn")]
 pub use burn_loader::BurnLoader;
-pub use collate::{Collate, Gather, Nothing, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values};
+pub use collate::{
+    BatchShape, Collate, Nothing, Ragged, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values,
+};
 pub use contiguous_batches::ContiguousBatches;
 pub use dataset::{
     Cache, Concat, Dataset, Described, Filter, Fingerprint, FromFn, Lineage, Lines, Location, Map, Mix,
@@ -110,23 +119,27 @@ pub use dataset::{
 };
 #[cfg(feature = "burn")]
 pub use dataset::{FromBurn, IntoBurn};
-pub use elements::Elements;
+pub use elements::{Elements, Loan};
 pub use error::{BoxError, Error, ErrorKind};
-pub use exact::{Blank, Blanks, Exact};
 pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
 pub use loader::{
-    Busy, Counted, Epoch, EpochReport, Incident, Indexed, Limit, Loader, LoaderBuilder, LoaderState, OnError,
-    Remedy, Retry, Sharded, Slice, Stage, StreamEpoch, StreamLoader, StreamState, Task, Timeline, Verdict,
+    Action, BatchTask, Bottleneck, Data, Epoch, EpochReport, Epochs, FailureBudget, Indexed, Loader,
+    LoaderBuilder, LoaderState, OnError, Repeatable, Retry, SampleFailure, SampleId, Slice, Stage, Start,
+    StreamState, Streamed, Timeline, WithStates, WorkerTime,
 };
-pub use pad::{Pad, Padded};
+pub use pad::{Pad, Padded, Sequences};
 pub use permutation::Permutation;
 pub use sample_set::{Overlap, SampleSet};
 pub use sampler::{
-    Chained, Distributed, Sampler, Sequential, Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
+    Chained, Distributed, Ranks, Sampler, Sequential, Shuffled, SubsetSampler, UnevenRanks, Weighted,
+    WeightedWithoutReplacement,
 };
 #[cfg(feature = "burn")]
 pub use sequence_batch::SequenceBatch;
+pub use stack_whole::{Blank, Blanks, StackWhole};
 #[cfg(feature = "burn")]
 pub use tensors::{IntoTensors, OnDevice};
 pub use text::{Vocabulary, read_text};
+pub use transform::{Chain, Keyed, Staged, Transform};
 pub use windows::Windows;
+pub use write::Write;

@@ -10,9 +10,9 @@ use firebox_workers::{Dispatch, Pool, WorkersExt as _};
 
 use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::{Collate, Stacked};
-use crate::dataset::{Lineage, Shards};
+use crate::dataset::Lineage;
 use crate::error::{Error, ErrorKind};
-use crate::loader::{Counted, EpochReport, Loader, LoaderState};
+use crate::loader::{EpochReport, Loader, LoaderState};
 use crate::pad::Padded;
 use crate::sequence_batch::SequenceBatch;
 
@@ -107,23 +107,11 @@ where
     /// consumer is busy with one. With a loader without workers the consumer does that itself.
     ///
     /// # Errors
-    /// [`ErrorKind::Workers`] if there is no thread to be had.
+    /// [`ErrorKind::Workers`] if there is no thread to be had; [`ErrorKind::Config`] if it is not
+    /// [known](Loader::check_counted) how many batches there are.
     pub fn on_device(self, device: &Device) -> Result<OnDevice<Self>, Error> {
+        self.check_counted()?;
         let uploads = device_thread(self.workers())?;
-        Ok(OnDevice { loader: self, device: device.clone(), uploads })
-    }
-}
-
-impl<C: Collate, S: Shards> Counted<C, S>
-where
-    C::Batch: IntoTensors,
-{
-    /// The stream with its batches as tensors on a device: see [`Loader::on_device`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Workers`] if there is no thread to be had.
-    pub fn on_device(self, device: &Device) -> Result<OnDevice<Self>, Error> {
-        let uploads = device_thread(self.loader().workers())?;
         Ok(OnDevice { loader: self, device: device.clone(), uploads })
     }
 }

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_data::{
-    BoxError, Collate, Dataset, ErrorKind, Gather, Limit, Loader, OnError, Purpose, Remedy, Retry, SampleRng,
-    Sampler, Scalar, Sequential, Slots, Stack, Stacked, StageKey, Values, derive_seed,
+    Action, BatchShape, BoxError, BufferPool, Collate, Dataset, ErrorKind, FailureBudget, Loader, OnError,
+    Purpose, Ragged, Retry, SampleRng, Sampler, Scalar, Sequential, Slots, Stack, Stacked, StageKey, Values,
+    derive_seed,
 };
 
 const LEN: usize = 23;
@@ -151,7 +152,7 @@ impl Dataset for Numbers {
 }
 
 type Close = Box<dyn Fn(Vec<usize>) -> Result<Vec<usize>, BoxError> + Send + Sync>;
-type Layout = (Stack<u64, 1>, Gather<usize, Vec<usize>, Close>);
+type Layout = (Stack<u64, 1>, Ragged<usize, Vec<usize>, Close>);
 type Batch = (Stacked<u64, 1>, Vec<usize>);
 
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +187,7 @@ fn loader(fault: &Arc<Fault>, policy: OnError, threads: Threads) -> Loader<Layou
         samples.iter().try_for_each(|&index| closing.meet(Stage::Collate, index))?;
         Ok(samples)
     });
-    let layout = (Stack::new([2]), Gather::new(close));
+    let layout = (Stack::new([2]), Ragged::new(close));
     let transform =
         move |index: usize, rng: &mut SampleRng, (bits, slot): (&mut [u64], &mut Option<usize>)| {
             // Half of it is there when the fault comes.
@@ -290,8 +291,8 @@ fn a_fault_ends_the_epoch_and_names_its_sample_and_worker() {
         let text = if what == What::Hang { "took longer than 400ms" } else { "bad sector" };
         assert!(error.to_string().contains(text), "{case}: {error}");
         assert!(epoch.next().is_none() && epoch.next().is_none(), "{case}");
-        let incident = epoch.report().incidents.last().unwrap();
-        assert_eq!((incident.remedy, incident.error.index()), (Remedy::None, Some(bad)), "{case}");
+        let incident = epoch.report().failures.last().unwrap();
+        assert_eq!((incident.action, incident.error.index()), (Action::None, Some(bad)), "{case}");
         let state = epoch.state();
         assert_eq!((state.batch, state.faults), (bad / SIZE, 0), "{case}: the failed batch is not behind us");
         drop(epoch);
@@ -307,13 +308,13 @@ fn a_skipped_sample_takes_no_other_with_it() {
     several_at_once(&faults_of_samples(), |&(stage, what, bad, threads)| {
         let case = format!("{what:?} in {stage:?} at {bad}, {threads:?}");
         let (fault, _opens) = Fault::new(stage, what, &[bad]);
-        let loader = loader(&fault, OnError::Skip { at_most: Limit::Count(1) }, threads);
+        let loader = loader(&fault, OnError::Skip { at_most: FailureBudget::Count(1) }, threads);
         let mut epoch = loader.epoch(0);
         let batches: Vec<_> = epoch.by_ref().map(|batch| samples(0, &batch.unwrap())).collect();
         let left = |batch| plan(batch).into_iter().filter(|&index| index != bad).collect::<Vec<_>>();
         assert_eq!(batches, (0..LEN.div_ceil(SIZE)).map(left).collect::<Vec<_>>(), "{case}");
-        let [incident] = &epoch.report().incidents[..] else { panic!("{case}: one incident") };
-        assert_eq!((incident.remedy, incident.error.index()), (Remedy::Skipped, Some(bad)), "{case}");
+        let [incident] = &epoch.report().failures[..] else { panic!("{case}: one incident") };
+        assert_eq!((incident.action, incident.error.index()), (Action::Skipped, Some(bad)), "{case}");
         assert_eq!(incident.error.kind(), &fault.kind(), "{case}");
         assert_eq!(incident.error.worker().is_some(), threads.workers > 0, "{case}");
         assert_eq!(epoch.state().faults, 1, "{case}");
@@ -328,11 +329,11 @@ fn a_replaced_sample_leaves_its_batch_whole() {
     several_at_once(&faults_of_samples(), |&(stage, what, bad, threads)| {
         let case = format!("{what:?} in {stage:?} at {bad}, {threads:?}");
         let (fault, _opens) = Fault::new(stage, what, &[bad]);
-        let loader = loader(&fault, OnError::Replace { at_most: Limit::Count(1) }, threads);
+        let loader = loader(&fault, OnError::Replace { at_most: FailureBudget::Count(1) }, threads);
         let mut epoch = loader.epoch(0);
         let batches: Vec<_> = epoch.by_ref().map(|batch| samples(0, &batch.unwrap())).collect();
-        let [incident] = &epoch.report().incidents[..] else { panic!("{case}: one incident") };
-        let Remedy::Replaced(instead) = incident.remedy else { panic!("{case}: {incident}") };
+        let [incident] = &epoch.report().failures[..] else { panic!("{case}: one incident") };
+        let Action::Replaced(instead) = incident.action else { panic!("{case}: {incident}") };
         assert_eq!((incident.error.kind(), incident.error.index()), (&fault.kind(), Some(bad)), "{case}");
         assert!(instead != bad && plan(bad / SIZE).contains(&instead), "{case}: {instead}");
         let filled = |batch| {
@@ -349,8 +350,8 @@ fn a_replaced_sample_leaves_its_batch_whole() {
 /// All policies: none of them has a say in what a collation does.
 const POLICIES: [OnError; 3] = [
     OnError::Fail,
-    OnError::Skip { at_most: Limit::Count(9) },
-    OnError::Replace { at_most: Limit::Count(9) },
+    OnError::Skip { at_most: FailureBudget::Count(9) },
+    OnError::Replace { at_most: FailureBudget::Count(9) },
 ];
 
 #[test]
@@ -398,7 +399,7 @@ fn a_collation_that_hangs_is_an_error_of_its_batch_and_costs_no_sample() {
             assert_eq!(samples(0, &epoch.next().unwrap().unwrap()), plan(batch), "{case}");
         }
         let result = epoch.next().unwrap();
-        let named: Vec<_> = epoch.report().incidents.iter().map(ToString::to_string).collect();
+        let named: Vec<_> = epoch.report().failures.iter().map(ToString::to_string).collect();
         let error = match result {
             Err(error) => error,
             Ok(batch) => panic!("{case}: delivered {:?}, {named:?}", samples(0, &batch)),
@@ -447,10 +448,10 @@ impl Collate for Hooked {
     type Slots<'a> = MarkedSlots<'a>;
     type Batch = Marked;
 
-    fn open(&self, samples: usize) -> Marked {
+    fn open(&self, shape: BatchShape, memory: &BufferPool) -> Marked {
         let batch = self.opened.fetch_add(1, Ordering::SeqCst);
         (self.hook)("open", batch);
-        Marked { batch, values: self.inner.open(samples) }
+        Marked { batch, values: self.inner.open(shape, memory) }
     }
 
     fn slots<'a>(&self, buffer: &'a mut Marked) -> MarkedSlots<'a> {
@@ -552,8 +553,11 @@ fn what_an_abandoned_thread_writes_late_changes_no_batch() {
     let cases: Vec<_> = SOME
         .into_iter()
         .flat_map(|threads| {
-            [OnError::Skip { at_most: Limit::Count(1) }, OnError::Replace { at_most: Limit::Count(1) }]
-                .map(|policy| (threads, policy))
+            [
+                OnError::Skip { at_most: FailureBudget::Count(1) },
+                OnError::Replace { at_most: FailureBudget::Count(1) },
+            ]
+            .map(|policy| (threads, policy))
         })
         .collect();
     several_at_once(&cases, |&(threads, policy)| {
@@ -589,11 +593,11 @@ fn what_an_abandoned_thread_writes_late_changes_no_batch() {
         end.recv_timeout(AGES).unwrap();
         assert_eq!(batches, before);
         batches.extend(epoch.by_ref().map(Result::unwrap));
-        let remedy = epoch.report().incidents[0].remedy;
+        let remedy = epoch.report().failures[0].action;
         let expected: Vec<u8> = (0..60)
             .filter_map(|number| match remedy {
-                Remedy::Replaced(instead) if number == 7 => Some(instead as u8),
-                Remedy::Skipped if number == 7 => None,
+                Action::Replaced(instead) if number == 7 => Some(instead as u8),
+                Action::Skipped if number == 7 => None,
                 _ => Some(number),
             })
             .flat_map(|number| [number; 8])
@@ -627,11 +631,11 @@ fn workers_that_all_hang_are_all_replaced() {
         // One in each of the first batches, so that all workers are caught at the same time if they are free to be.
         let bad: Vec<usize> = (0..hung).map(|batch| batch * SIZE + 1).collect();
         let (fault, _opens) = Fault::new(stage, What::Hang, &bad);
-        let loader = loader(&fault, OnError::Skip { at_most: Limit::Count(hung) }, threads);
+        let loader = loader(&fault, OnError::Skip { at_most: FailureBudget::Count(hung) }, threads);
         let mut epoch = loader.epoch(0);
         let numbers: Vec<_> = epoch.by_ref().flat_map(|batch| samples(0, &batch.unwrap())).collect();
         assert!(numbers.into_iter().eq((0..LEN).filter(|index| !bad.contains(index))), "{threads:?}");
-        let named: Vec<_> = epoch.report().incidents.iter().map(|one| one.error.index().unwrap()).collect();
+        let named: Vec<_> = epoch.report().failures.iter().map(|one| one.error.index().unwrap()).collect();
         assert_eq!(named, bad, "{threads:?}");
         drop(epoch);
         fault.disarm();
@@ -645,15 +649,16 @@ fn a_batch_in_which_several_samples_hang_goes_without_them() {
         SOME.into_iter().flat_map(|threads| [vec![5, 6], vec![5, 7, 9]].map(|bad| (threads, bad))).collect();
     several_at_once(&cases, |(threads, bad)| {
         let (fault, _opens) = Fault::new(Stage::Transform, What::Hang, bad);
-        let loader = loader(&fault, OnError::Skip { at_most: Limit::Count(bad.len()) }, *threads);
+        let loader = loader(&fault, OnError::Skip { at_most: FailureBudget::Count(bad.len()) }, *threads);
         let mut epoch = loader.epoch(0);
         let numbers: Vec<_> = epoch.by_ref().flat_map(|batch| samples(0, &batch.unwrap())).collect();
         assert!(numbers.into_iter().eq((0..LEN).filter(|index| !bad.contains(index))), "{threads:?}");
-        let named: Vec<_> = epoch.report().incidents.iter().map(|one| one.error.index().unwrap()).collect();
+        let named: Vec<_> = epoch.report().failures.iter().map(|one| one.error.index().unwrap()).collect();
         assert_eq!(&named, bad, "{threads:?}");
         drop(epoch);
         // One less is allowed than there are.
-        let loader = self::loader(&fault, OnError::Skip { at_most: Limit::Count(bad.len() - 1) }, *threads);
+        let loader =
+            self::loader(&fault, OnError::Skip { at_most: FailureBudget::Count(bad.len() - 1) }, *threads);
         let results: Vec<_> = loader.epoch(0).collect();
         let [Ok(first), Err(error)] = &results[..] else { panic!("{threads:?}: an error ends the epoch") };
         assert_eq!((samples(0, first), error.kind()), (plan(0), &ErrorKind::TimedOut), "{threads:?}");
@@ -671,7 +676,7 @@ fn a_sample_that_took_too_long_is_not_tried_again() {
             .workers(2)
             .timeout(LIMIT)
             .retry(Retry::when(9, Duration::ZERO, |_| true))
-            .on_error(OnError::Skip { at_most: Limit::Count(1) })
+            .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
             .build(Scalar::<usize>::new(), move |number, _, slot| {
                 *slot = number;
                 hangs.meet(Stage::Transform, number)
@@ -703,7 +708,7 @@ fn each_try_and_each_sample_of_a_run_has_all_of_the_limit() {
         .unwrap();
     let mut epoch = loader.epoch(0);
     assert!(epoch.next().unwrap().unwrap().into_iter().eq(0..10));
-    assert_eq!(epoch.report().incidents[0].remedy, Remedy::Retried(3));
+    assert_eq!(epoch.report().failures[0].action, Action::Retried(3));
 }
 
 /// Who did what in the play of the next test.
@@ -759,10 +764,11 @@ impl Dataset for Play {
     }
 }
 
-/// The order of the data, which tells when a thread of its choice asks for a position.
+/// The order of the data, which tells when a thread of its choice asks for a position again: first it plans with it.
 struct Told {
     order: Sequential,
     asks: (thread::ThreadId, usize),
+    asked: AtomicUsize,
     told: Mutex<mpsc::Sender<()>>,
 }
 
@@ -772,7 +778,8 @@ impl Sampler for Told {
     }
 
     fn index(&self, epoch: u64, position: usize) -> usize {
-        if self.asks == (thread::current().id(), position) {
+        let asks = self.asks == (thread::current().id(), position);
+        if asks && self.asked.fetch_add(1, Ordering::SeqCst) > 0 {
             let _ = self.told.lock().unwrap().send(());
         }
         self.order.index(epoch, position)
@@ -789,7 +796,7 @@ fn a_batch_that_was_given_up_never_comes_half_made() {
     // is given up, and comes back after all. Then the last run of batch 1 ends, with 12 and without 13: the batch had
     // failed, and the rest of it was not made. What the consumer gets must still be the error.
     quiet();
-    for policy in [OnError::Fail, OnError::Skip { at_most: Limit::Count(0) }] {
+    for policy in [OnError::Fail, OnError::Skip { at_most: FailureBudget::Count(0) }] {
         let door = Arc::new(Door::default());
         let opens = Opens(Arc::clone(&door));
         let scene = Arc::new(Mutex::new(Scene::default()));
@@ -798,7 +805,8 @@ fn a_batch_that_was_given_up_never_comes_half_made() {
             Play { scene: Arc::clone(&scene), door, ended: Mutex::new(ended), begun: Instant::now() };
         let (told, heard) = mpsc::channel();
         let asks = (thread::current().id(), 7);
-        let order = Told { order: Sequential::new(140), asks, told: Mutex::new(told) };
+        let order =
+            Told { order: Sequential::new(140), asks, asked: AtomicUsize::new(0), told: Mutex::new(told) };
         let loader = Loader::builder(dataset)
             .sampler(order)
             .batch_size(7)
@@ -858,7 +866,7 @@ fn a_sample_that_hangs_in_anothers_place_is_found_out() {
             .seed(seed)
             .workers(workers)
             .timeout(LIMIT)
-            .on_error(OnError::Replace { at_most: Limit::Count(2) })
+            .on_error(OnError::Replace { at_most: FailureBudget::Count(2) })
             .build(Scalar::<usize>::new(), |number, _, slot| {
                 *slot = number;
                 Ok(())
@@ -868,7 +876,7 @@ fn a_sample_that_hangs_in_anothers_place_is_found_out() {
         let case = format!("seed {seed}, {workers} workers");
         let first = epoch.next().unwrap().unwrap_or_else(|error| panic!("{case}: {error}"));
         assert_eq!(first, [2, 2, 2], "{case}");
-        let incidents = &epoch.report().incidents;
+        let incidents = &epoch.report().failures;
         let named: Vec<_> =
             incidents.iter().map(|one| (one.error.index().unwrap(), one.error.kind())).collect();
         assert_eq!(named, [(0, &ErrorKind::Dataset), (1, &ErrorKind::TimedOut)], "{case}");
@@ -914,7 +922,7 @@ fn a_sample_that_hangs_keeps_no_other_batch_waiting_if_they_come_as_completed() 
         .workers(2)
         .as_completed(true)
         .timeout(Duration::from_secs(2))
-        .on_error(OnError::Skip { at_most: Limit::Count(1) })
+        .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
         .build(Scalar::<usize>::new(), |number, _, slot| {
             *slot = number;
             Ok(())
@@ -938,8 +946,8 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
     let cases: Vec<_> = (0..12u64)
         .flat_map(|seed| {
             [
-                OnError::Skip { at_most: Limit::Count(usize::MAX) },
-                OnError::Replace { at_most: Limit::Count(1000) },
+                OnError::Skip { at_most: FailureBudget::Count(usize::MAX) },
+                OnError::Replace { at_most: FailureBudget::Count(1000) },
             ]
             .map(|policy| (seed, policy))
         })
@@ -991,11 +999,11 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
                 assert!(error.index().is_none() || matches!(policy, OnError::Replace { .. }), "{error}");
                 continue;
             }
-            for incident in &epoch.report().incidents {
+            for incident in &epoch.report().failures {
                 assert_eq!(incident.error.kind(), &ErrorKind::TimedOut);
-                match incident.remedy {
-                    Remedy::Skipped => delivered.push(incident.error.index().unwrap()),
-                    Remedy::Replaced(instead) => {
+                match incident.action {
+                    Action::Skipped => delivered.push(incident.error.index().unwrap()),
+                    Action::Replaced(instead) => {
                         let place = delivered.iter().position(|&number| number == instead).unwrap();
                         delivered[place] = LEN + incident.error.index().unwrap();
                     }

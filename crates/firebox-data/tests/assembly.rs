@@ -7,7 +7,7 @@ use std::sync::Arc as Shared;
 use std::sync::atomic::AtomicUsize as Count;
 use std::sync::atomic::Ordering::SeqCst;
 
-use firebox_data::{BoxError, Collate, Slots};
+use firebox_data::{BatchShape, BoxError, BufferPool, Collate, Slots};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
@@ -71,8 +71,8 @@ impl Collate for Cells {
     type Slots<'a> = Rest<'a>;
     type Batch = ();
 
-    fn open(&self, samples: usize) -> Buffer {
-        let cells = (0..samples).map(|_| UnsafeCell::new(0)).collect();
+    fn open(&self, shape: BatchShape, _: &BufferPool) -> Buffer {
+        let cells = (0..shape.samples).map(|_| UnsafeCell::new(0)).collect();
         Buffer { cells, freed: Shared::clone(&self.freed) }
     }
 
@@ -105,7 +105,7 @@ impl Slots<Cells> for Rest<'_> {
 impl Cells {
     /// The runs of a new buffer.
     fn runs(&self, lengths: &[usize]) -> Vec<Run<Cells>> {
-        runs(self, self.open(lengths.iter().sum()), lengths)
+        runs(self, self.open(lengths.iter().sum::<usize>().into(), &BufferPool::default()), lengths)
     }
 
     /// Writes its places into the cells of a run whose first place is `first`.

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_data::{
-    BoxError, Dataset, ErrorKind, Gather, Indexed, Limit, Loader, LoaderBuilder, OnError, Pad, Padded,
-    SampleRng, Sampler, Scalar, Shuffled, Stack, Stacked, StageKey,
+    BoxError, Dataset, ErrorKind, FailureBudget, Indexed, Loader, LoaderBuilder, OnError, Pad, Padded,
+    Ragged, SampleRng, Sampler, Scalar, Shuffled, Stack, Stacked, StageKey,
 };
 
 /// Long enough for anything that is not held up by what the test itself holds up.
@@ -58,7 +58,7 @@ fn numbers(len: usize, Threads { workers, readers }: Threads) -> Numbers {
 fn made_at_rest<C: firebox_data::Collate>(loader: &Loader<C>, made: &AtomicUsize, expected: usize) -> usize {
     wait_until("what may be made ahead", || made.load(Ordering::SeqCst) >= expected);
     loader.epoch(1).for_each(|batch| drop(batch.unwrap()));
-    made.load(Ordering::SeqCst) - loader.samples(1)
+    made.load(Ordering::SeqCst) - loader.samples(1).unwrap()
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn batches_of_unknown_size_exceed_the_budget_by_one_at_most() {
         assert_eq!(epoch.next().unwrap().unwrap().longest, 1);
         for delivered in 1..11 {
             let at_rest = made_at_rest(&loader, &begun, 0);
-            let other_epochs = (delivered - 1) * loader.samples(1);
+            let other_epochs = (delivered - 1) * loader.samples(1).unwrap();
             assert!(
                 at_rest - other_epochs <= (delivered + 1) * SIZE,
                 "{threads:?}: {at_rest} after {delivered}"
@@ -223,7 +223,7 @@ fn the_memory_of_a_stalled_loader_is_flat_and_all_of_it_is_given_back() {
                 builder = builder.readers(readers);
             }
             let loader = builder
-                .build(Gather::new(Ok), |token, _, slot| {
+                .build(Ragged::new(Ok), |token, _, slot| {
                     *slot = Some(token);
                     Ok(())
                 })
@@ -311,7 +311,7 @@ fn no_data_is_an_epoch_of_no_batches() {
                     .prefetch_bytes(1)
                     .build(Stack::<f32, 1>::new([2]), |_, _, _| Ok(()))
                     .unwrap();
-                assert_eq!((loader.batches(0), loader.samples(0)), (0, 0));
+                assert_eq!((loader.batches(0).unwrap(), loader.samples(0).unwrap()), (0, 0));
                 let mut epoch = loader.epoch(0);
                 assert_eq!(epoch.size_hint(), (0, Some(0)));
                 let state = epoch.state();
@@ -319,7 +319,7 @@ fn no_data_is_an_epoch_of_no_batches() {
                 assert!(epoch.next().is_none() && epoch.next().is_none());
                 assert_eq!(epoch.state(), state);
                 let report = epoch.report();
-                assert_eq!((report.batches, report.samples, report.incidents.len()), (0, 0, 0));
+                assert_eq!((report.batches, report.samples, report.failures.len()), (0, 0, 0));
                 assert!(loader.check(&state).is_ok());
                 assert!(loader.resume(&state).unwrap().next().is_none());
                 let mut beyond = state;
@@ -523,8 +523,8 @@ fn what_an_earlier_batch_left_in_its_memory_never_shows() {
     for workers in [0, 3] {
         for policy in [
             OnError::Fail,
-            OnError::Skip { at_most: Limit::Count(100) },
-            OnError::Replace { at_most: Limit::Count(100) },
+            OnError::Skip { at_most: FailureBudget::Count(100) },
+            OnError::Replace { at_most: FailureBudget::Count(100) },
         ] {
             let loader = numbers(53, Threads { workers, readers: None })
                 .shuffle(true)
@@ -532,7 +532,7 @@ fn what_an_earlier_batch_left_in_its_memory_never_shows() {
                 .workers(workers)
                 .on_error(policy)
                 .build(
-                    (Stack::<u8, 1>::new([16]), Pad::with(0u8), Scalar::<u64>::new(), Gather::new(Ok)),
+                    (Stack::<u8, 1>::new([16]), Pad::with(0u8), Scalar::<u64>::new(), Ragged::new(Ok)),
                     move |number, rng, (row, text, mark, gathered)| {
                         let bits = rng.bits();
                         // Half of the slot, now this and now that.

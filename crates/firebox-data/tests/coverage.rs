@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firebox_data::{
     BatchSampler, Bucketed, Chained, Distributed, FixedSize, Loader, Sampler, Scalar, Sequential, Shuffled,
-    SubsetSampler, Uneven, Weighted, WeightedOnce,
+    SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
 };
 
 const WORKERS: [usize; 2] = [0, 3];
@@ -15,8 +15,8 @@ const WORKERS: [usize; 2] = [0, 3];
 /// The batches of an epoch by a loader of the numbers below `items`.
 fn batches(loader: &Loader<Scalar<usize>>, epoch: u64) -> Vec<Vec<usize>> {
     let batches: Vec<_> = loader.epoch(epoch).map(Result::unwrap).collect();
-    assert_eq!(batches.len(), loader.batches(epoch));
-    assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), loader.samples(epoch));
+    assert_eq!(batches.len(), loader.batches(epoch).unwrap());
+    assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), loader.samples(epoch).unwrap());
     batches
 }
 
@@ -145,7 +145,10 @@ fn draws_without_putting_back_are_distinct_and_have_weight() {
         let weights = weights(items);
         let drawable = weights.iter().filter(|&&weight| weight > 0.0).count();
         for draws in [0, drawable / 2, drawable] {
-            let make = || Box::new(WeightedOnce::new(weights.clone(), draws, 9).unwrap()) as Box<dyn Sampler>;
+            let make = || {
+                Box::new(WeightedWithoutReplacement::new(weights.clone(), draws, 9).unwrap())
+                    as Box<dyn Sampler>
+            };
             covers(items, make, |all| {
                 let distinct: BTreeSet<usize> = all.iter().copied().collect();
                 assert_eq!((all.len(), distinct.len()), (draws, draws));
@@ -159,7 +162,7 @@ fn draws_without_putting_back_are_distinct_and_have_weight() {
 fn the_ranks_together_cover_every_index_exactly_as_promised() {
     for items in SMALL.chain([100]) {
         for world in 1..=4 {
-            for uneven in [Uneven::Pad, Uneven::Trim] {
+            for uneven in [UnevenRanks::Pad, UnevenRanks::Trim] {
                 for shuffle in [false, true] {
                     let order = || -> Box<dyn Sampler> {
                         match shuffle {
@@ -170,8 +173,8 @@ fn the_ranks_together_cover_every_index_exactly_as_promised() {
                     let whole: [Vec<usize>; 2] =
                         [0, 1].map(|epoch| (0..items).map(|place| order().index(epoch, place)).collect());
                     let share = match uneven {
-                        Uneven::Pad => items.div_ceil(world),
-                        Uneven::Trim => items / world,
+                        UnevenRanks::Pad => items.div_ceil(world),
+                        UnevenRanks::Trim => items / world,
                     };
                     for workers in if world == 3 && shuffle { &WORKERS[..] } else { &[0] } {
                         let loaders: Vec<_> = (0..world)
@@ -191,7 +194,7 @@ fn the_ranks_together_cover_every_index_exactly_as_promised() {
                             // Once each; then padding begins again at the first positions, trimming leaves out the last.
                             let expected: Vec<usize> = (0..share * world).map(|p| whole[p % items]).collect();
                             assert_eq!(seen, counts(&expected), "{items} items, {world} ranks, {uneven:?}");
-                            if uneven == Uneven::Pad {
+                            if uneven == UnevenRanks::Pad {
                                 assert_eq!(seen.len(), items);
                             } else {
                                 assert!(seen.len() == share * world && items - seen.len() < world);
@@ -214,7 +217,7 @@ fn chained_samplers_come_whole_one_after_the_other() {
                         Box::new(Shuffled::new(first, 1)),
                         Box::new(Sequential::new(0)),
                         Box::new(SubsetSampler::new((0..second).rev().collect::<Vec<_>>())),
-                        Box::new(Distributed::new(Sequential::new(7), 1, 2, Uneven::Pad).unwrap()),
+                        Box::new(Distributed::new(Sequential::new(7), 1, 2, UnevenRanks::Pad).unwrap()),
                     ])
                     .unwrap(),
                 )
@@ -287,7 +290,7 @@ fn batches_of_like_lengths_cover_what_their_order_has() {
     for items in SMALL {
         let lengths = lengths(items);
         // Each rank buckets its own share.
-        let rank = |rank| Distributed::new(Shuffled::new(items, 4), rank, 2, Uneven::Trim).unwrap();
+        let rank = |rank| Distributed::new(Shuffled::new(items, 4), rank, 2, UnevenRanks::Trim).unwrap();
         let shares: Vec<Vec<usize>> = (0..2)
             .map(|number| {
                 let sampler = Bucketed::by_length(rank(number), lengths.clone(), 3, 4).unwrap();

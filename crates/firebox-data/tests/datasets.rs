@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firebox_data::{
-    BoxError, Cache, Concat, Dataset, Distributed, Error, ErrorKind, Filter, FixedSize, Limit, Lines, Loader,
-    Map, Mix, OnError, Overlap, Remedy, SampleSet, Scalar, Sequential, Subset, SubsetSampler, Uneven,
-    Weighted, random_split,
+    Action, BoxError, Cache, Concat, Dataset, Distributed, Error, ErrorKind, FailureBudget, Filter,
+    FixedSize, Lines, Loader, Map, Mix, OnError, Overlap, SampleSet, Scalar, Sequential, Subset,
+    SubsetSampler, UnevenRanks, Weighted, random_split,
 };
 
 fn numbers(range: std::ops::Range<i64>) -> Vec<i64> {
@@ -191,7 +191,7 @@ fn fails<D: Dataset<Item = i64>>(dataset: D, bad: i64, policy: OnError) -> (Erro
         .unwrap();
     let mut epoch = loader.epoch(0);
     let error = epoch.by_ref().find_map(Result::err);
-    let error = error.unwrap_or_else(|| epoch.report().incidents[0].error.clone());
+    let error = error.unwrap_or_else(|| epoch.report().failures[0].error.clone());
     (error, epoch.report().to_string())
 }
 
@@ -231,10 +231,10 @@ fn an_error_in_a_part_names_the_row_of_the_whole() {
     assert_eq!((error.index(), error.row()), (Some(7), Some(7)));
     assert_eq!(error.to_string(), "sample 7: the transform failed: the picture is cut off (worker 0)");
     // The report's incidents, and who takes the place.
-    let (error, report) = fails(part.clone(), row as i64, OnError::Skip { at_most: Limit::Count(1) });
+    let (error, report) = fails(part.clone(), row as i64, OnError::Skip { at_most: FailureBudget::Count(1) });
     assert_eq!(error.row(), Some(row));
     assert!(report.contains(&format!("{}; skipped", text(row))), "{report}");
-    let policy = OnError::Replace { at_most: Limit::Count(1) };
+    let policy = OnError::Replace { at_most: FailureBudget::Count(1) };
     let loader = Loader::builder(part.clone()).batch_size(4).on_error(policy).workers(0);
     let loader = loader.build(Scalar::<i64>::new(), move |number, _, slot| {
         *slot = number;
@@ -243,8 +243,8 @@ fn an_error_in_a_part_names_the_row_of_the_whole() {
     let loader = loader.unwrap();
     let mut epoch = loader.epoch(0);
     assert!(epoch.by_ref().all(|batch| batch.is_ok()));
-    let incident = &epoch.report().incidents[0];
-    let Remedy::Replaced(instead) = incident.remedy else { panic!("{incident}") };
+    let incident = &epoch.report().failures[0];
+    let Action::Replaced(instead) = incident.action else { panic!("{incident}") };
     let substitute = format!(
         "; sample {instead} (row {} of the whole data set) took its place",
         part.index_in_whole(instead)
@@ -335,12 +335,12 @@ fn a_loader_without_a_batch_says_why() {
     let short = "30 samples, batch size 64: drop_last leaves out the only batch, which is short";
     assert_eq!(slice.why_empty(0).as_deref(), Some(short));
     let of = |sampler| Loader::builder(numbers(0..3)).sampler(sampler).batch_size(2).drop_last(true);
-    let trimmed = Distributed::new(Sequential::new(3), 3, 4, Uneven::Trim).unwrap();
-    let expected = "0 samples of a data set of 3, by the order: rank 3 of 4 (trimmed) of sequential(len 3), batches of 2, \
+    let trimmed = Distributed::new(Sequential::new(3), 3, 4, UnevenRanks::Trim).unwrap();
+    let expected = "0 samples of a data set of 3, by the order: share of 4 ranks (trimmed) of sequential(len 3), batches of 2, \
                     short last batch dropped";
     let loader = of(trimmed).build((), |_: i64, _, ()| Ok(())).unwrap();
     assert_eq!(loader.why_empty(0).as_deref(), Some(expected));
-    let padded = Distributed::new(Sequential::new(3), 3, 4, Uneven::Pad).unwrap();
+    let padded = Distributed::new(Sequential::new(3), 3, 4, UnevenRanks::Pad).unwrap();
     let loader = of(padded).build((), |_: i64, _, ()| Ok(())).unwrap();
     let short = "1 sample, batch size 2: drop_last leaves out the only batch, which is short";
     assert_eq!(loader.why_empty(0).as_deref(), Some(short));

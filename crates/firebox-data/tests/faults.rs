@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use firebox_data::{
-    BoxError, Bucketed, Dataset, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Pad, Remedy, Retry,
-    Scalar, Sequential, Stack, Stacked, Stage, Verdict,
+    Action, Bottleneck, BoxError, Bucketed, Dataset, ErrorKind, FailureBudget, Loader, LoaderState, OnError,
+    Pad, Ragged, Retry, Scalar, Sequential, Stack, Stacked, Stage,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -53,7 +53,7 @@ type Batch = (Stacked<u64, 1>, Vec<i64>);
 #[test]
 fn skipped_samples_leave_holes_and_shift_nothing() {
     for workers in WORKERS {
-        let loader = holey(OnError::Skip { at_most: Limit::Count(4) }, workers, false);
+        let loader = holey(OnError::Skip { at_most: FailureBudget::Count(4) }, workers, false);
         let mut epoch = loader.epoch(0);
         let batches: Vec<Batch> = epoch.by_ref().map(Result::unwrap).collect();
         assert_eq!(batches.len(), 7);
@@ -64,10 +64,10 @@ fn skipped_samples_leave_holes_and_shift_nothing() {
         }
         let report = epoch.report();
         assert_eq!((report.batches, report.samples, report.skipped()), (7, 46, 4));
-        let named: Vec<_> = report.incidents.iter().map(|incident| incident.error.index().unwrap()).collect();
+        let named: Vec<_> = report.failures.iter().map(|incident| incident.error.index().unwrap()).collect();
         assert_eq!(named, BAD);
-        assert!(report.incidents.iter().all(|incident| incident.remedy == Remedy::Skipped));
-        assert!(report.incidents.iter().all(|i| i.error.worker().is_some() == (workers > 0)));
+        assert!(report.failures.iter().all(|incident| incident.action == Action::Skipped));
+        assert!(report.failures.iter().all(|i| i.error.worker().is_some() == (workers > 0)));
         let text = report.to_string();
         assert!(text.contains("46 samples in 7 batches, 4 skipped"), "{text}");
         assert!(text.contains("sample 17: the data set failed: bad sector"), "{text}");
@@ -76,8 +76,10 @@ fn skipped_samples_leave_holes_and_shift_nothing() {
 
 #[test]
 fn batches_with_faults_are_the_same_with_any_number_of_workers() {
-    for policy in [OnError::Skip { at_most: Limit::Count(4) }, OnError::Replace { at_most: Limit::Count(4) }]
-    {
+    for policy in [
+        OnError::Skip { at_most: FailureBudget::Count(4) },
+        OnError::Replace { at_most: FailureBudget::Count(4) },
+    ] {
         let runs = WORKERS.map(|workers| {
             let loader = holey(policy, workers, true);
             (0..3)
@@ -90,7 +92,7 @@ fn batches_with_faults_are_the_same_with_any_number_of_workers() {
 
 #[test]
 fn replaced_samples_keep_the_batch_size() {
-    let loader = holey(OnError::Replace { at_most: Limit::Count(4) }, 2, false);
+    let loader = holey(OnError::Replace { at_most: FailureBudget::Count(4) }, 2, false);
     let mut epoch = loader.epoch(0);
     let batches: Vec<Batch> = epoch.by_ref().map(Result::unwrap).collect();
     let numbers: Vec<i64> = batches.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
@@ -98,19 +100,19 @@ fn replaced_samples_keep_the_batch_size() {
     let mut replaced = Vec::new();
     for (position, number) in numbers.iter().enumerate() {
         match BAD.contains(&position) {
-            true => replaced.push(Remedy::Replaced(*number as usize)),
+            true => replaced.push(Action::Replaced(*number as usize)),
             false => assert_eq!(*number, position as i64),
         }
     }
     let report = epoch.report();
-    assert_eq!(report.incidents.iter().map(|incident| incident.remedy).collect::<Vec<_>>(), replaced);
+    assert_eq!(report.failures.iter().map(|incident| incident.action).collect::<Vec<_>>(), replaced);
     assert_eq!((report.samples, report.skipped()), (50, 0));
     // Nothing takes its place that the order would not give.
     let order = firebox_data::SubsetSampler::new(vec![17, 3, 18, 5]).shuffled(1);
     let loader = Loader::builder(Holey)
         .sampler(order)
         .batch_size(2)
-        .on_error(OnError::Replace { at_most: Limit::Count(4) })
+        .on_error(OnError::Replace { at_most: FailureBudget::Count(4) })
         .build(Scalar::<i64>::new(), |number, _, slot| {
             *slot = number as i64;
             Ok(())
@@ -126,26 +128,23 @@ fn replaced_samples_keep_the_batch_size() {
     }
     // Where nothing good is left to take its place, the sample's own error ends the epoch.
     let loader = Loader::builder(vec![0u8; 3])
-        .on_error(OnError::Replace { at_most: Limit::Count(9) })
+        .on_error(OnError::Replace { at_most: FailureBudget::Count(9) })
         .workers(1)
         .build((), |_, _, ()| Err("never".into()))
         .unwrap();
     let mut epoch = loader.epoch(0);
     let error = epoch.next().unwrap().unwrap_err();
     assert_eq!((error.kind(), error.index()), (&ErrorKind::Transform, Some(0)));
-    assert_eq!(
-        epoch.report().incidents.last().unwrap().remedy,
-        Remedy::None,
-        "what ended it is reported too"
-    );
+    assert_eq!(epoch.report().failures.last().unwrap().action, Action::None, "what ended it is reported too");
 }
 
 #[test]
 fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
     for workers in WORKERS {
-        for policy in
-            [OnError::Skip { at_most: Limit::Count(2) }, OnError::Replace { at_most: Limit::Count(2) }]
-        {
+        for policy in [
+            OnError::Skip { at_most: FailureBudget::Count(2) },
+            OnError::Replace { at_most: FailureBudget::Count(2) },
+        ] {
             let loader = holey(policy, workers, false);
             let mut epoch = loader.epoch(0);
             let good: Vec<Batch> = epoch.by_ref().take(2).map(Result::unwrap).collect();
@@ -158,7 +157,7 @@ fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
             assert!(error.to_string().contains("more than 2 samples of epoch 0 cannot be made"), "{error}");
             assert!(epoch.next().is_none());
             assert_eq!(epoch.state(), state, "a resume meets it again");
-            assert_eq!(epoch.report().incidents.last().unwrap().remedy, Remedy::None);
+            assert_eq!(epoch.report().failures.last().unwrap().action, Action::None);
             let state: LoaderState = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
             assert!(
                 loader.resume(&state).unwrap().next().unwrap().is_err(),
@@ -167,8 +166,9 @@ fn limits_are_judged_in_the_order_of_delivery_and_survive_a_resume() {
             assert!(loader.epoch(1).next().unwrap().is_ok(), "each epoch begins at 0");
         }
     }
-    let other = holey(OnError::Skip { at_most: Limit::Count(9) }, 0, false).state(0);
-    let error = holey(OnError::Replace { at_most: Limit::Count(9) }, 0, false).resume(&other).err().unwrap();
+    let other = holey(OnError::Skip { at_most: FailureBudget::Count(9) }, 0, false).state(0);
+    let error =
+        holey(OnError::Replace { at_most: FailureBudget::Count(9) }, 0, false).resume(&other).err().unwrap();
     assert!(
         error.to_string().contains("bad samples skipped")
             && error.to_string().contains("bad samples replaced")
@@ -180,8 +180,8 @@ fn a_batch_of_which_nothing_is_left_is_not_gathered() {
     for workers in WORKERS {
         let loader = Loader::builder(Holey)
             .workers(workers)
-            .on_error(OnError::Skip { at_most: Limit::Count(4) })
-            .build(Gather::new(|samples: Vec<usize>| Ok(samples[0])), |number, _, slot| {
+            .on_error(OnError::Skip { at_most: FailureBudget::Count(4) })
+            .build(Ragged::new(|samples: Vec<usize>| Ok(samples[0])), |number, _, slot| {
                 *slot = Some(number);
                 Ok(())
             })
@@ -205,12 +205,12 @@ fn a_share_of_an_epoch_may_be_bad() {
     // Four of fifty are.
     for (share, ends) in [(0.08, true), (0.0799, false), (0.0, false), (1.0, true)] {
         for workers in WORKERS {
-            let loader = holey(OnError::Skip { at_most: Limit::Share(share) }, workers, true);
+            let loader = holey(OnError::Skip { at_most: FailureBudget::Share(share) }, workers, true);
             assert_eq!(loader.epoch(0).all(|batch| batch.is_ok()), ends, "{share}");
         }
     }
     for share in [-0.1, 1.1, f64::NAN] {
-        let builder = Loader::builder(Holey).on_error(OnError::Skip { at_most: Limit::Share(share) });
+        let builder = Loader::builder(Holey).on_error(OnError::Skip { at_most: FailureBudget::Share(share) });
         let error = builder.build((), |_, _, ()| Ok(())).err().unwrap();
         assert!(error.to_string().starts_with("on error: expected a share from 0 to 1, got"), "{error}");
     }
@@ -222,7 +222,7 @@ fn a_batch_of_which_nothing_is_left_is_not_delivered() {
         let loader = Loader::builder((0..12).collect::<Vec<i64>>())
             .batch_size(3)
             .workers(workers)
-            .on_error(OnError::Skip { at_most: Limit::Count(6) })
+            .on_error(OnError::Skip { at_most: FailureBudget::Count(6) })
             .build(Scalar::<i64>::new(), |number, _, slot| match (3..9).contains(&number) {
                 true => panic!("no {number}"),
                 false => {
@@ -236,7 +236,7 @@ fn a_batch_of_which_nothing_is_left_is_not_delivered() {
         assert_eq!((epoch.state().batch, epoch.state().faults), (4, 6));
         let report = epoch.report();
         assert_eq!((report.batches, report.samples, report.skipped()), (2, 6, 6));
-        assert!(report.incidents.iter().all(|incident| *incident.error.kind() == ErrorKind::Panic));
+        assert!(report.failures.iter().all(|incident| *incident.error.kind() == ErrorKind::Panic));
     }
 }
 
@@ -293,9 +293,9 @@ fn passing_io_errors_are_tried_again_and_change_no_byte() {
         let loader = flaky(2, timed_out, Retry::io(2, Duration::from_millis(1)), workers);
         let mut epoch = loader.epoch(0);
         assert_eq!(epoch.by_ref().map(Result::unwrap).collect::<Vec<_>>(), expected);
-        let incidents = &epoch.report().incidents;
+        let incidents = &epoch.report().failures;
         assert_eq!(incidents.len(), 3);
-        assert!(incidents.iter().all(|incident| incident.remedy == Remedy::Retried(2)));
+        assert!(incidents.iter().all(|incident| incident.action == Action::Retried(2)));
         assert!(incidents[0].to_string().contains("sample 1: "), "{}", incidents[0]);
         assert_eq!(epoch.state().faults, 0);
 
@@ -364,11 +364,11 @@ fn the_report_says_who_was_slow() {
         }
         let report = epoch.report();
         assert!(report.waited <= report.elapsed && report.samples_per_s() > 0.0);
-        report.verdict()
+        report.bottleneck()
     };
-    assert_eq!(slow(2000, 0, 0), Verdict::DataBound(Stage::Reading));
-    assert_eq!(slow(0, 2000, 0), Verdict::DataBound(Stage::Transforming));
-    assert_eq!(slow(0, 0, 80_000), Verdict::ComputeBound);
+    assert_eq!(slow(2000, 0, 0), Bottleneck::DataBound(Stage::Reading));
+    assert_eq!(slow(0, 2000, 0), Bottleneck::DataBound(Stage::Transforming));
+    assert_eq!(slow(0, 0, 80_000), Bottleneck::ComputeBound);
 }
 
 /// Samples of which all are bad but every tenth.
@@ -388,24 +388,24 @@ fn hopeless(samples: usize, policy: OnError, workers: usize) -> Loader<Scalar<i6
 fn a_report_of_any_number_of_incidents_is_small_and_counts_them_all() {
     const SAMPLES: usize = 30_000;
     for workers in [0, 2] {
-        let loader = hopeless(SAMPLES, OnError::Skip { at_most: Limit::Share(1.0) }, workers);
+        let loader = hopeless(SAMPLES, OnError::Skip { at_most: FailureBudget::Share(1.0) }, workers);
         let mut epoch = loader.epoch(0);
         assert_eq!(epoch.by_ref().map(|batch| batch.unwrap().len()).sum::<usize>(), SAMPLES / 10);
         let report = epoch.report();
         assert_eq!((report.skipped(), epoch.state().faults), (SAMPLES * 9 / 10, SAMPLES * 9 / 10));
-        let first = (0..).filter(|index| index % 10 != 9).take(report.incidents.len());
-        assert!(report.incidents.iter().map(|incident| incident.error.index().unwrap()).eq(first));
-        assert_eq!((report.incidents.len(), report.more_incidents), (100, SAMPLES * 9 / 10 - 100));
+        let first = (0..).filter(|index| index % 10 != 9).take(report.failures.len());
+        assert!(report.failures.iter().map(|incident| incident.error.index().unwrap()).eq(first));
+        assert_eq!((report.failures.len(), report.more_failures), (100, SAMPLES * 9 / 10 - 100));
         assert!(serde_json::to_string(report).unwrap().len() < 50_000);
 
         // What an epoch may lack is counted, not looked up.
-        let loader = hopeless(SAMPLES, OnError::Skip { at_most: Limit::Count(5000) }, workers);
+        let loader = hopeless(SAMPLES, OnError::Skip { at_most: FailureBudget::Count(5000) }, workers);
         let mut epoch = loader.epoch(0);
         let error = epoch.by_ref().find_map(Result::err).unwrap();
         let text = format!("sample {}: more than 5000 samples of epoch 0 cannot be made", 5000 / 9 * 10 + 5);
         assert!(error.to_string().starts_with(&text), "{error}");
-        let last = epoch.report().incidents.last().unwrap();
-        assert_eq!((last.remedy, last.error.index()), (Remedy::None, error.index()));
+        let last = epoch.report().failures.last().unwrap();
+        assert_eq!((last.action, last.error.index()), (Action::None, error.index()));
     }
 }
 

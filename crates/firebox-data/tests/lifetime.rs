@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_data::{ErrorKind, Gather, Loader, Pad, Scalar, Stack};
+use firebox_data::{ErrorKind, Loader, Pad, Ragged, Scalar, Stack};
 
 /// Long enough for anything that comes at all.
 const AGES: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ fn live(life: usize) {
     if life % 5 == 3 {
         builder = builder.timeout(AGES);
     }
-    let layout = (Stack::<u8, 1>::new([1 << 16]), Pad::with(0u8), Gather::new(Ok));
+    let layout = (Stack::<u8, 1>::new([1 << 16]), Pad::with(0u8), Ragged::new(Ok));
     let loader = builder
         .build(layout, |number, _, (row, text, gathered)| {
             row.fill(number);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firebox_data::{
-    BoxError, Dataset, Error, ErrorKind, Gather, Loader, LoaderState, Sampler, Scalar, Stack, Stacked, Task,
+    BatchTask, BoxError, Dataset, Error, ErrorKind, Loader, LoaderState, Ragged, SampleId, Sampler, Scalar,
+    Stack, Stacked,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -50,17 +51,20 @@ fn every_index_is_delivered_exactly_once() {
                         .unwrap();
                     for epoch in 0..2 {
                         let batches: Vec<Vec<i64>> = all::<Scalar<i64>>(loader.epoch(epoch));
-                        assert_eq!(batches.len(), loader.batches(epoch));
+                        assert_eq!(batches.len(), loader.batches(epoch).unwrap());
                         for (place, batch) in batches.iter().enumerate() {
                             let last = place + 1 == batches.len() && !drop_last;
                             assert!(batch.len() == size || last && !batch.is_empty());
                         }
                         let mut numbers = batches.concat();
-                        assert_eq!(numbers.len(), loader.samples(epoch));
-                        assert_eq!(loader.samples(epoch), if drop_last { len / size * size } else { len });
+                        assert_eq!(numbers.len(), loader.samples(epoch).unwrap());
+                        assert_eq!(
+                            loader.samples(epoch).unwrap(),
+                            if drop_last { len / size * size } else { len }
+                        );
                         numbers.sort_unstable();
                         numbers.dedup();
-                        assert_eq!(numbers.len(), loader.samples(epoch), "a number came twice");
+                        assert_eq!(numbers.len(), loader.samples(epoch).unwrap(), "a number came twice");
                     }
                 }
             }
@@ -197,7 +201,7 @@ fn a_fault_names_its_sample_and_worker_and_ends_the_epoch_loudly() {
 fn a_fault_in_collation_names_its_batch() {
     for workers in WORKERS {
         for panics in [false, true] {
-            let layout = Gather::new(move |samples: Vec<i32>| {
+            let layout = Ragged::new(move |samples: Vec<i32>| {
                 if samples.contains(&5) {
                     assert!(!panics, "ragged");
                     return Err("ragged".into());
@@ -290,10 +294,54 @@ fn settings_are_checked() {
 
 #[test]
 fn a_task_is_plain_data() {
-    let text = r#"{"epoch":3,"batch":2,"start":128,"end":192}"#;
-    let task: Task = serde_json::from_str(text).unwrap();
-    assert_eq!((task.epoch, task.batch, task.start..task.end), (3, 2, 128..192));
+    let text = concat!(
+        r#"{"epoch":3,"batch":2,"attempt":1,"run":{"start":1,"end":3},"samples":["#,
+        r#"{"Item":{"index":7,"position":129}},{"Record":{"shard":4,"record":65,"repeat":0}}]}"#
+    );
+    let task: BatchTask = serde_json::from_str(text).unwrap();
+    assert_eq!((task.epoch, task.batch, task.attempt, task.run.clone()), (3, 2, 1, 1..3));
+    let expected =
+        [SampleId::Item { index: 7, position: 129 }, SampleId::Record { shard: 4, record: 65, repeat: 0 }];
+    assert_eq!(task.samples, expected);
     assert_eq!(serde_json::to_string(&task).unwrap(), text);
+    assert!(serde_json::from_str::<BatchTask>(&text.replace("attempt", "try")).is_err());
+}
+
+#[test]
+fn a_task_makes_the_same_batch_in_another_loader() {
+    for workers in WORKERS {
+        let (here, there) = (noisy(53, 8, workers), noisy(53, 8, 0));
+        for epoch in [0, 5] {
+            let batches = all::<Noisy>(here.epoch(epoch));
+            assert_eq!(batches.len(), 7);
+            for (batch, expected) in batches.into_iter().enumerate() {
+                let text = serde_json::to_string(&here.task(epoch, batch).unwrap()).unwrap();
+                let task: BatchTask = serde_json::from_str(&text).unwrap();
+                assert_eq!(there.run(task).unwrap(), Some(expected));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_task_that_is_no_batch_of_the_loader_is_refused() {
+    let loader = noisy(53, 8, 0);
+    let said = |error: Error| error.to_string();
+    assert_eq!(said(loader.task(2, 7).unwrap_err()), "task: expected a batch below 7 in epoch 2, got 7");
+    let whole = loader.task(2, 6).unwrap();
+    let mut part = whole.clone();
+    part.run = 1..5;
+    let expected = "task: expected a run of all 5 samples in it, got 1..5";
+    assert_eq!(said(loader.run(part).unwrap_err()), expected);
+    let mut other = whole.clone();
+    other.batch = u64::MAX;
+    assert!(said(loader.run(other).unwrap_err()).contains("expected a batch below 7 in epoch 2"));
+    let mut record = whole.clone();
+    record.samples[3] = SampleId::Record { shard: 0, record: 0, repeat: 0 };
+    assert!(said(loader.run(record).unwrap_err()).contains("expected an item of a data set, got a record"));
+    let mut unknown = whole;
+    unknown.samples[0] = SampleId::Item { index: 53, position: 0 };
+    assert!(said(loader.run(unknown).unwrap_err()).contains("index 53 of a data set of 53"));
 }
 
 #[test]
@@ -317,7 +365,8 @@ fn a_panic_of_the_order_is_an_error_too() {
         let results: Vec<_> = loader.epoch(0).collect();
         assert_eq!(results.len(), 2);
         let error = results[1].as_ref().unwrap_err();
-        assert_eq!((error.kind(), error.worker().is_some()), (&ErrorKind::Panic, workers > 0));
+        // The thread that plans asks the order, not a worker.
+        assert_eq!((error.kind(), error.worker()), (&ErrorKind::Panic, None));
         assert!(error.to_string().starts_with("batch 1 of epoch 0 was not made: panicked: odd"), "{error}");
     }
 }
@@ -364,7 +413,7 @@ fn a_trillion_samples_begin_at_once() {
         })
         .unwrap();
     let mut state = loader.epoch(0).state();
-    state.batch = loader.batches(0) / 2;
+    state.batch = loader.batches(0).unwrap() / 2;
     let batch: Stacked<u64, 0> = loader.resume(&state).unwrap().next().unwrap().unwrap();
     assert_eq!(batch.values.len(), 64);
     assert!(batch.values.iter().any(|&number| number > 500_000_000_000));

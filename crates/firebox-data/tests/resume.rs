@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use firebox_data::{
-    BoxError, Dataset, Error, ErrorKind, Limit, Loader, LoaderState, OnError, Remedy, Scalar, Stack, Stacked,
+    Action, BoxError, Dataset, Error, ErrorKind, FailureBudget, Loader, LoaderState, OnError, Scalar, Stack,
+    Stacked,
 };
 
 /// A multiple of no batch size.
@@ -312,8 +313,8 @@ fn faults_are_met_again_in_a_resumed_epoch_and_not_counted_twice() {
     // Single ones, two in one batch's worth of numbers, and the first and last.
     let bad = vec![0, 17, 18, 50, 51, 52, LEN - 1];
     for policy in [
-        OnError::Skip { at_most: Limit::Count(bad.len()) },
-        OnError::Replace { at_most: Limit::Count(bad.len()) },
+        OnError::Skip { at_most: FailureBudget::Count(bad.len()) },
+        OnError::Replace { at_most: FailureBudget::Count(bad.len()) },
     ] {
         let loader = |setup| {
             let dataset = Numbers { bad: bad.clone(), ..Numbers::good(LEN) };
@@ -322,9 +323,9 @@ fn faults_are_met_again_in_a_resumed_epoch_and_not_counted_twice() {
         let reference = loader(workers(0));
         let mut whole = reference.epoch(1);
         let expected = all(whole.by_ref());
-        let incidents = |epoch: &firebox_data::Epoch<'_, Noisy>| -> Vec<(usize, Remedy)> {
-            let named = epoch.report().incidents.iter();
-            named.map(|incident| (incident.error.index().unwrap(), incident.remedy)).collect()
+        let incidents = |epoch: &firebox_data::Epoch<'_, Noisy>| -> Vec<(usize, Action)> {
+            let named = epoch.report().failures.iter();
+            named.map(|incident| (incident.error.index().unwrap(), incident.action)).collect()
         };
         assert_eq!((incidents(&whole).len(), whole.state().faults), (bad.len(), bad.len()));
         let setups = [workers(0), workers(1), workers(3), SETUPS[6]];
@@ -462,8 +463,10 @@ fn a_resume_out_of_order_may_itself_be_interrupted_out_of_order() {
 fn out_of_order_too_faults_are_counted_with_the_batches_that_had_them() {
     quiet();
     let bad = vec![9, 10, 60, 90];
-    for policy in [OnError::Skip { at_most: Limit::Count(4) }, OnError::Replace { at_most: Limit::Count(4) }]
-    {
+    for policy in [
+        OnError::Skip { at_most: FailureBudget::Count(4) },
+        OnError::Replace { at_most: FailureBudget::Count(4) },
+    ] {
         let make = |held: Vec<usize>, setup| {
             let dataset = Numbers { bad: bad.clone(), held, ..Numbers::good(LEN) };
             let opens = Opens(Arc::clone(&dataset.door));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use firebox_data::{
     BatchSampler, Bucketed, Chained, Distributed, ErrorKind, FixedSize, Permutation, Sampler, Sequential,
-    Shuffled, SubsetSampler, Uneven, Weighted, WeightedOnce,
+    Shuffled, SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
 };
 
 fn order(sampler: &impl Sampler, epoch: u64) -> Vec<usize> {
@@ -34,13 +34,13 @@ fn batches(sampler: &impl BatchSampler, epoch: u64) -> Vec<Vec<usize>> {
 fn ranks_share_an_epoch_without_overlap() {
     for len in 0..40 {
         for world in 1..=7 {
-            for uneven in [Uneven::Pad, Uneven::Trim] {
+            for uneven in [UnevenRanks::Pad, UnevenRanks::Trim] {
                 for epoch in 0..2 {
                     let rank = |rank| Distributed::new(Shuffled::new(len, 3), rank, world, uneven).unwrap();
                     let shares: Vec<_> = (0..world).map(|r| order(&rank(r), epoch)).collect();
                     let expected = match uneven {
-                        Uneven::Pad => len.div_ceil(world),
-                        Uneven::Trim => len / world,
+                        UnevenRanks::Pad => len.div_ceil(world),
+                        UnevenRanks::Trim => len / world,
                     };
                     assert!(shares.iter().all(|share| share.len() == expected));
                     let mut counts = BTreeMap::new();
@@ -48,17 +48,17 @@ fn ranks_share_an_epoch_without_overlap() {
                     let times = counts.values().copied().collect::<std::collections::BTreeSet<_>>();
                     match uneven {
                         // Every index, and none more than once more than another, unless ranks outnumber items.
-                        Uneven::Pad => {
+                        UnevenRanks::Pad => {
                             assert!(counts.len() == len, "{len} items, {world} ranks");
                             assert!(times.iter().max().unwrap_or(&0) - times.iter().min().unwrap_or(&0) <= 1);
                         }
-                        Uneven::Trim => assert!(times.is_empty() || times == [1].into()),
+                        UnevenRanks::Trim => assert!(times.is_empty() || times == [1].into()),
                     }
                 }
             }
         }
     }
-    let error = Distributed::new(Sequential::new(3), 2, 2, Uneven::Pad).err().unwrap();
+    let error = Distributed::new(Sequential::new(3), 2, 2, UnevenRanks::Pad).err().unwrap();
     assert_eq!(error.to_string(), "rank: expected a number below the world's size 2, got 2");
 }
 
@@ -119,7 +119,7 @@ fn draws_follow_the_weights() {
 #[test]
 fn drawn_once_every_index_comes_once_and_heavy_ones_come_first() {
     let weights = vec![1.0, 2.0, 0.0, 5.0];
-    let sampler = WeightedOnce::new(weights, 3, 4).unwrap();
+    let sampler = WeightedWithoutReplacement::new(weights, 3, 4).unwrap();
     let epochs = 20_000;
     let mut first = [0.0; 4];
     for epoch in 0..epochs {
@@ -130,8 +130,8 @@ fn drawn_once_every_index_comes_once_and_heavy_ones_come_first() {
     assert_counts(&first, &[1.0 / 8.0, 2.0 / 8.0, 0.0, 5.0 / 8.0], epochs as f64);
     // A shorter epoch is the beginning of the whole one.
     let weights: Vec<f64> = (0..1000).map(f64::from).collect();
-    let whole = order(&WeightedOnce::new(weights.clone(), 999, 4).unwrap(), 7);
-    let short = order(&WeightedOnce::new(weights, 10, 4).unwrap(), 7);
+    let whole = order(&WeightedWithoutReplacement::new(weights.clone(), 999, 4).unwrap(), 7);
+    let short = order(&WeightedWithoutReplacement::new(weights, 10, 4).unwrap(), 7);
     assert_eq!(short, whole[..10]);
     assert_eq!(sorted(whole), (1..1000).collect::<Vec<_>>());
 }
@@ -145,7 +145,7 @@ fn weights_are_checked() {
         (vec![0.0, 0.0], 1, "expected"),
         (vec![], 1, "expected"),
     ] {
-        let once = WeightedOnce::new(weights.clone(), len, 0).err().unwrap();
+        let once = WeightedWithoutReplacement::new(weights.clone(), len, 0).err().unwrap();
         let often = Weighted::new(&weights, len, 0).err().unwrap();
         for error in [&once, &often] {
             assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
@@ -155,7 +155,7 @@ fn weights_are_checked() {
             "{once}, {often}"
         );
     }
-    assert!(WeightedOnce::new(vec![1.0, 0.0], 2, 0).is_err());
+    assert!(WeightedWithoutReplacement::new(vec![1.0, 0.0], 2, 0).is_err());
     assert!(Weighted::new(&[], 0, 0).unwrap().is_empty());
 }
 
@@ -206,6 +206,9 @@ fn bucketed_batches_cover_every_index_and_pad_little() {
             for batch in &batches_of_300 {
                 assert!(!batch.is_empty() && batch.len() * longest(batch) as usize <= 300);
             }
+            for (number, batch) in batches_of_300.iter().enumerate() {
+                assert_eq!(by_tokens.width(epoch, number), Some(longest(batch) as usize));
+            }
             if items > 500 {
                 let tokens: u32 = lengths.iter().sum();
                 let padded = |batches: &[Vec<usize>]| {
@@ -249,10 +252,10 @@ fn descriptions_tell_settings_apart() {
         SubsetSampler::new(vec![0, 1]).shuffled(0).describe(),
         Weighted::new(&weights, 2, 0).unwrap().describe(),
         Weighted::new(&[2.0, 1.0], 2, 0).unwrap().describe(),
-        WeightedOnce::new(weights.into(), 2, 0).unwrap().describe(),
-        Distributed::new(Sequential::new(2), 0, 2, Uneven::Pad).unwrap().describe(),
-        Distributed::new(Sequential::new(2), 1, 2, Uneven::Pad).unwrap().describe(),
-        Distributed::new(Sequential::new(2), 0, 2, Uneven::Trim).unwrap().describe(),
+        WeightedWithoutReplacement::new(weights.into(), 2, 0).unwrap().describe(),
+        Distributed::new(Sequential::new(2), 0, 2, UnevenRanks::Pad).unwrap().describe(),
+        Distributed::new(Sequential::new(2), 0, 3, UnevenRanks::Pad).unwrap().describe(),
+        Distributed::new(Sequential::new(2), 0, 2, UnevenRanks::Trim).unwrap().describe(),
         FixedSize::new(Sequential::new(2), 1, false).unwrap().describe(),
         FixedSize::new(Sequential::new(2), 1, true).unwrap().describe(),
         FixedSize::new(Sequential::new(2), 2, true).unwrap().describe(),
@@ -262,6 +265,9 @@ fn descriptions_tell_settings_apart() {
     ];
     let distinct: std::collections::BTreeSet<_> = descriptions.iter().collect();
     assert_eq!(distinct.len(), descriptions.len(), "{descriptions:#?}");
+    // A position is that of all ranks.
+    let rank = |rank| Distributed::new(Sequential::new(2), rank, 2, UnevenRanks::Pad).unwrap();
+    assert_eq!(rank(0).describe(), rank(1).describe());
 }
 
 #[test]
@@ -293,7 +299,7 @@ fn orders_as_long_as_can_be_counted_are_exact_or_refused() {
         }
     }
 
-    for uneven in [Uneven::Pad, Uneven::Trim] {
+    for uneven in [UnevenRanks::Pad, UnevenRanks::Trim] {
         let error = Distributed::new(Sequential::new(MOST), 0, 7, uneven).err().unwrap();
         assert_eq!(
             error.to_string(),
@@ -306,7 +312,7 @@ fn orders_as_long_as_can_be_counted_are_exact_or_refused() {
         assert_eq!((empty.len(), empty.global_len()), (0, 0));
         assert!(Distributed::new(Sequential::new(3), 0, 0, uneven).is_err());
     }
-    let many = Distributed::new(Sequential::new(2), MOST - 3, MOST - 2, Uneven::Pad).unwrap();
+    let many = Distributed::new(Sequential::new(2), MOST - 3, MOST - 2, UnevenRanks::Pad).unwrap();
     assert_eq!((many.len(), many.index(0, 0), many.global_position(0, 0)), (1, 0, MOST as u64 - 3));
     let parts: Vec<Box<dyn Sampler>> = vec![Box::new(Sequential::new(MOST)), Box::new(Sequential::new(1))];
     let error = Chained::new(parts).err().unwrap();
@@ -324,7 +330,7 @@ fn the_smallest_weights_are_drawn_as_fairly_as_others() {
     let epochs = 4000;
     // Their times are beyond the largest number, and must not be one and the same.
     let weights = vec![5e-324, 1e-323, 5e-324, 1e-323];
-    let once = WeightedOnce::new(weights.clone(), 4, 4).unwrap();
+    let once = WeightedWithoutReplacement::new(weights.clone(), 4, 4).unwrap();
     let mut first = [0.0; 4];
     for epoch in 0..epochs {
         let order = order(&once, epoch);
@@ -337,7 +343,7 @@ fn the_smallest_weights_are_drawn_as_fairly_as_others() {
     order(&often, 0).into_iter().for_each(|index| counts[index] += 1.0);
     assert_counts(&counts, &[1.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0, 2.0 / 6.0], 40_000.0);
     // Beside an ordinary weight they come last, in a random order.
-    let beside = WeightedOnce::new(vec![5e-324, 1.0, 5e-324], 3, 4).unwrap();
+    let beside = WeightedWithoutReplacement::new(vec![5e-324, 1.0, 5e-324], 3, 4).unwrap();
     let orders: std::collections::BTreeSet<_> = (0..50).map(|epoch| order(&beside, epoch)).collect();
     assert_eq!(orders, [vec![1, 0, 2], vec![1, 2, 0]].into());
 }

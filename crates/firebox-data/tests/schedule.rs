@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use firebox_data::{
-    BoxError, Dataset, Epoch, ErrorKind, Gather, Limit, Loader, LoaderState, OnError, Purpose, Remedy, Retry,
-    SampleRng, Sampler, Shuffled, Stack, StageKey, derive_seed,
+    Action, BoxError, Dataset, Epoch, ErrorKind, FailureBudget, Loader, LoaderState, OnError, Purpose,
+    Ragged, Retry, SampleRng, Sampler, Shuffled, Stack, StageKey, derive_seed,
 };
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -86,8 +86,8 @@ impl Case {
         let at_most = [usize::MAX, below(6), 0][below(3)];
         let policy = match below(4) {
             0 => OnError::Fail,
-            1 | 2 => OnError::Skip { at_most: Limit::Count(at_most) },
-            _ => OnError::Replace { at_most: Limit::Count(at_most) },
+            1 | 2 => OnError::Skip { at_most: FailureBudget::Count(at_most) },
+            _ => OnError::Replace { at_most: FailureBudget::Count(at_most) },
         };
         let sticks = (below(8) == 0).then(|| (below(61), below(2) == 0));
         let (shuffle, drop_last) = (below(2) == 0, below(4) == 0);
@@ -101,8 +101,8 @@ impl Case {
 
     fn limit(&self) -> usize {
         match self.policy {
-            OnError::Skip { at_most: Limit::Count(at_most) }
-            | OnError::Replace { at_most: Limit::Count(at_most) } => at_most,
+            OnError::Skip { at_most: FailureBudget::Count(at_most) }
+            | OnError::Replace { at_most: FailureBudget::Count(at_most) } => at_most,
             _ => 0,
         }
     }
@@ -143,10 +143,10 @@ impl Case {
                 continue;
             };
             let remedy = match self.policy {
-                OnError::Skip { .. } => Some(Remedy::Skipped),
+                OnError::Skip { .. } => Some(Action::Skipped),
                 OnError::Replace { .. } => {
                     let others = if last - first == 1 { 0..order.len() } else { first..last };
-                    self.substitute(&order[others], position, index).map(Remedy::Replaced)
+                    self.substitute(&order[others], position, index).map(Action::Replaced)
                 }
                 _ => None,
             };
@@ -154,11 +154,11 @@ impl Case {
                 outcome.error = Some((kind, Some(index)));
                 return outcome;
             };
-            if let Remedy::Replaced(instead) = remedy {
+            if let Action::Replaced(instead) = remedy {
                 outcome.samples.push(instead);
                 outcome.positions.push(position);
             }
-            outcome.incidents.push((index, kind, remedy));
+            outcome.failures.push((index, kind, remedy));
         }
         if self.sticks.is_some_and(|(sample, _)| outcome.samples.contains(&sample)) {
             outcome.error = Some((ErrorKind::Collate, None));
@@ -192,7 +192,7 @@ struct Outcome {
     /// The positions in the epoch that they stand at.
     positions: Vec<usize>,
     /// Samples lost before the error, if there is one.
-    incidents: Vec<(usize, ErrorKind, Remedy)>,
+    failures: Vec<(usize, ErrorKind, Action)>,
     error: Option<(ErrorKind, Option<usize>)>,
 }
 
@@ -200,7 +200,7 @@ impl Outcome {
     /// The error that the epoch ends in with this batch, after so many samples lost before; and whether it is that
     /// there are too many of them.
     fn error(&self, lost: usize, limit: usize) -> Option<(ErrorKind, Option<usize>, bool)> {
-        match self.incidents[..].get(limit.saturating_sub(lost)) {
+        match self.failures[..].get(limit.saturating_sub(lost)) {
             Some((index, kind, _)) => Some((kind.clone(), Some(*index), true)),
             None => self.error.clone().map(|(kind, index)| (kind, index, false)),
         }
@@ -244,7 +244,7 @@ impl Dataset for Perturbed {
 }
 
 type Close = Box<dyn Fn(Vec<usize>) -> Result<Vec<usize>, BoxError> + Send + Sync>;
-type Layout = (Stack<u64, 1>, Gather<usize, Vec<usize>, Close>);
+type Layout = (Stack<u64, 1>, Ragged<usize, Vec<usize>, Close>);
 
 /// A loader of the case with random other settings, and whether its batches come as they complete.
 fn loader(case: &Case, fewest: u64, dice: &mut SampleRng) -> (Loader<Layout>, bool) {
@@ -279,7 +279,7 @@ fn loader(case: &Case, fewest: u64, dice: &mut SampleRng) -> (Loader<Layout>, bo
             _ => Ok(samples),
         }
     });
-    let loader = builder.build((Stack::new([2]), Gather::new(close)), move |index, rng, (row, slot)| {
+    let loader = builder.build((Stack::new([2]), Ragged::new(close)), move |index, rng, (row, slot)| {
         row[0] = index as u64;
         perturb(seed, 2, index);
         match faults.get(&index) {
@@ -327,7 +327,7 @@ fn check(
     let model = case.model();
     let start = done(&epoch.state());
     let lost =
-        |batches: &BTreeSet<usize>| batches.iter().map(|batch| model[batch].incidents.len()).sum::<usize>();
+        |batches: &BTreeSet<usize>| batches.iter().map(|batch| model[batch].failures.len()).sum::<usize>();
     let (mut before, mut failed) = (start.clone(), false);
     for call in 0..stop {
         // Without workers nothing is ever there.
@@ -376,13 +376,13 @@ fn check(
     let new: Vec<usize> = before.difference(&start).copied().collect();
     assert_eq!(report.samples, new.iter().map(|batch| model[batch].samples.len()).sum::<usize>());
     let mut named: Vec<_> = report
-        .incidents
+        .failures
         .iter()
-        .filter(|incident| !matches!(incident.remedy, Remedy::Retried(_)))
-        .map(|incident| (incident.error.index().unwrap(), incident.error.kind().clone(), incident.remedy))
+        .filter(|incident| !matches!(incident.action, Action::Retried(_)))
+        .map(|incident| (incident.error.index().unwrap(), incident.error.kind().clone(), incident.action))
         .collect();
     if !failed {
-        let mut expected: Vec<_> = new.iter().flat_map(|batch| model[batch].incidents.clone()).collect();
+        let mut expected: Vec<_> = new.iter().flat_map(|batch| model[batch].failures.clone()).collect();
         named.sort_by_key(|incident| incident.0);
         expected.sort_by_key(|incident| incident.0);
         assert_eq!(named, expected);

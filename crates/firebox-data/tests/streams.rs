@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use firebox_data::{
-    Error, ErrorKind, Limit, Lines, Loader, LoaderState, OnError, Records, Remedy, Retry, Scalar, Shards,
-    Stack, StreamLoader,
+    Action, Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Records, Retry, Scalar,
+    Shards, Stack, UnevenRanks,
 };
 
 /// Shards of numbers: shard s has `lengths[s]` of them, which are 1000 s and up.
@@ -120,6 +120,10 @@ impl Shards for Numbers {
         self.counted.then_some(self.lengths[shard])
     }
 
+    fn is_seekable(&self) -> bool {
+        self.seekable
+    }
+
     fn describe(&self) -> String {
         "numbers".to_owned()
     }
@@ -134,21 +138,21 @@ struct Order {
     batch: usize,
 }
 
-fn loader(numbers: &Numbers, order: Order, workers: usize, prefetch: usize) -> StreamLoader<Layout, Numbers> {
+fn loader(numbers: &Numbers, order: Order, workers: usize, prefetch: usize) -> Loader<Layout> {
     let builder = Loader::stream(numbers.clone())
         .interleave(order.lanes)
         .batch_size(order.batch)
         .seed(5)
         .workers(workers)
         .prefetch(prefetch)
-        .on_error(OnError::Skip { at_most: Limit::Count(100) });
+        .on_error(OnError::Skip { at_most: FailureBudget::Count(100) });
     let builder = match order.window {
         Some(window) => builder.shuffle_window(window),
         None => builder,
     };
     builder
         .build((Scalar::new(), Stack::new([2])), |number, rng, (slot, noise)| {
-            *slot = *number;
+            *slot = number;
             noise.fill_with(|| rng.bits());
             Ok(())
         })
@@ -244,7 +248,7 @@ fn batches_as_they_complete_are_the_same_set_and_resume() {
                 if number % 17 == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
-                *slot = *number;
+                *slot = number;
                 Ok(())
             })
             .unwrap()
@@ -274,7 +278,7 @@ fn ranks_share_the_shards_of_one_order() {
                     .batch_size(10)
                     .workers(rank % 3)
                     .build(Scalar::<u64>::new(), |number, _, slot| {
-                        *slot = *number;
+                        *slot = number;
                         Ok(())
                     })
                     .unwrap();
@@ -303,14 +307,14 @@ fn a_bad_record_is_named_skipped_or_ends_the_epoch() {
         let mut once: Vec<u64> = batches.into_iter().flat_map(|(numbers, _)| numbers).collect();
         once.sort_unstable();
         assert!(once.into_iter().eq(numbers.all().into_iter().filter(|n| *n != 3017)));
-        let incident = &epoch.report().incidents[0];
-        assert_eq!((epoch.report().skipped(), incident.remedy), (1, Remedy::Skipped));
+        let incident = &epoch.report().failures[0];
+        assert_eq!((epoch.report().skipped(), incident.action), (1, Action::Skipped));
         assert!(incident.to_string().contains("shard 3, record 17: bad record"), "{incident}");
 
         let failing = Loader::stream(numbers.clone())
             .workers(workers)
             .build(Scalar::<u64>::new(), |number, _, slot| {
-                *slot = *number;
+                *slot = number;
                 Ok(())
             })
             .unwrap();
@@ -357,7 +361,7 @@ fn a_shard_that_cannot_be_read_on_ends_the_epoch_whatever_the_policy() {
     }
     let loader = Loader::stream(Short(Numbers::new(&LENGTHS)))
         .batch_size(10)
-        .on_error(OnError::Skip { at_most: Limit::Count(100) })
+        .on_error(OnError::Skip { at_most: FailureBudget::Count(100) })
         .workers(2)
         .build((), |_, _, ()| Ok(()))
         .unwrap();
@@ -378,7 +382,7 @@ fn a_passing_error_is_tried_again() {
             .retry(retry.clone())
             .workers(2)
             .build(Scalar::<u64>::new(), |number, _, slot| {
-                *slot = *number;
+                *slot = number;
                 Ok(())
             })
             .unwrap();
@@ -441,7 +445,7 @@ fn a_record_that_hangs_is_named_and_costs_none_before_it() {
             .workers(2)
             .timeout(Duration::from_millis(60))
             .build(Scalar::<u64>::new(), |number, _, slot| {
-                *slot = *number;
+                *slot = number;
                 Ok(())
             })
             .unwrap();
@@ -460,14 +464,14 @@ fn a_record_that_hangs_is_named_and_costs_none_before_it() {
 
 #[test]
 fn random_numbers_are_a_records_own_on_every_rank() {
-    let numbers = Numbers::new(&[30, 30, 30, 30]);
+    let numbers = Numbers { counted: true, ..Numbers::new(&[30, 30, 30, 30]) };
     let noise = |rank, world| {
         let loader = Loader::stream(numbers.clone())
             .rank(rank, world)
             .batch_size(7)
             .workers(2)
             .build((Scalar::<u64>::new(), Scalar::<u64>::new()), |number, rng, (slot, noise)| {
-                (*slot, *noise) = (*number, rng.bits());
+                (*slot, *noise) = (number, rng.bits());
                 Ok(())
             })
             .unwrap();
@@ -520,8 +524,8 @@ fn lines_of_files_are_found_again() {
             .shuffle_window(64)
             .batch_size(9)
             .workers(workers)
-            .build(firebox_data::Gather::new(|lines: Vec<String>| Ok(lines)), |line, _, slot| {
-                *slot = Some(line.clone());
+            .build(firebox_data::Ragged::new(|lines: Vec<String>| Ok(lines)), |line, _, slot| {
+                *slot = Some(line);
                 Ok(())
             })
             .unwrap()
@@ -687,29 +691,47 @@ fn settings_of_a_stream_as_large_as_can_be_change_nothing() {
         let window = Order { window: Some(usize::MAX), lanes: 2, batch: 40 };
         assert_eq!(all(loader(&numbers, window, workers, 2).epoch(u64::MAX)).len(), 8);
     }
-    let rank = |rank, world| {
-        let builder = Loader::stream(numbers.clone()).rank(rank, world).batch_size(100).workers(0);
-        builder.build((), |_, _, ()| Ok(())).unwrap()
+    let rank = |numbers: &Numbers, rank, world| {
+        let builder = Loader::stream(numbers.clone()).rank(rank, world).uneven_ranks(UnevenRanks::Trim);
+        builder.batch_size(100).workers(0).build((), |_, _, ()| Ok(()))
     };
-    assert_eq!(rank(usize::MAX - 1, usize::MAX).samples(0), Some(0));
-    assert_eq!(rank(3, usize::MAX).samples(0), Some(130));
-    assert_eq!(rank(6, 7).samples(0), Some(64));
-    assert_eq!(rank(6, usize::MAX).epoch(0).count(), 1);
+    // By record: of three batches of 100 and one of 15.
+    let by_record = |of, world| rank(&numbers, of, world).unwrap();
+    assert_eq!(by_record(usize::MAX - 1, usize::MAX).samples(0), Some(0));
+    assert_eq!(by_record(3, usize::MAX).samples(0), Some(4));
+    assert_eq!(by_record(6, 7).samples(0), Some(44));
+    assert_eq!(by_record(6, usize::MAX).epoch(0).count(), 4);
+    assert_eq!(by_record(9, 10).why_empty(0), None);
+    // Whole: all ranks stop with the one whose shard is empty.
+    let forward_only = Numbers { seekable: false, ..numbers.clone() };
+    assert!(rank(&forward_only, 6, usize::MAX).is_err());
+    let empty = LENGTHS.iter().position(|&length| length == 0).unwrap();
     assert_eq!(
-        rank(9, 10).why_empty(0).as_deref(),
-        Some("0 records in 0 of 7 shards, those of rank 9 of 10")
+        rank(&forward_only, empty, 7).unwrap().why_empty(0).unwrap(),
+        format!("0 records in 1 of 7 shards, those of rank {empty} of 7")
     );
+    let text = "a rank of 7 has no batch, and all stop with it";
+    assert_eq!(rank(&forward_only, empty - 1, 7).unwrap().why_empty(0).as_deref(), Some(text));
+    let padded = Loader::stream(forward_only).rank(3, 7).batch_size(100).workers(0);
+    assert_eq!(padded.build((), |_, _, ()| Ok(())).unwrap().samples(0), Some(130));
     // More records than can be counted are not a length.
     let endless = Numbers { counted: true, ..Numbers::new(&[u64::MAX, 2]) };
     let endless = Loader::stream(endless).workers(0).build((), |_, _, ()| Ok(())).unwrap();
     assert_eq!(endless.samples(0), None);
-    let error = endless.counted().err().unwrap();
+    let error = endless.check_counted().unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Config);
     assert!(error.to_string().contains("expected at most 18446744073709551615 records, got more"), "{error}");
     let short = Loader::stream(numbers).batch_size(400).drop_last(true).workers(0);
     let short = short.build((), |_, _, ()| Ok(())).unwrap();
     let expected = "315 records, batch size 400: drop_last leaves out the only batch, which is short";
     assert_eq!(short.why_empty(0).as_deref(), Some(expected));
-    let counted = short.counted().unwrap();
-    assert_eq!(firebox_data::Batches::why_empty(&counted, 0).as_deref(), Some(expected));
+    short.check_counted().unwrap();
+    assert_eq!(firebox_data::Batches::why_empty(&short, 0).as_deref(), Some(expected));
+    // A trainer, which plans with batches, is told why there are none.
+    let unknown = Loader::stream(Numbers::new(&LENGTHS)).workers(0).build((), |_, _, ()| Ok(())).unwrap();
+    let error = unknown.check_counted().unwrap_err();
+    let expected = "a stream of known length: shard 0 does not know how many records it has";
+    assert_eq!((error.kind(), &*error.to_string()), (&ErrorKind::Config, expected));
+    assert_eq!((unknown.batches(0), firebox_data::Batches::batches(&unknown, 0)), (None, 0));
+    assert_eq!(firebox_data::Batches::why_empty(&unknown, 0).as_deref(), Some(expected));
 }

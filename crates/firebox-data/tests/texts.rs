@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use firebox_data::{
-    Error, ErrorKind, Gather, Lines, Loader, SampleRng, Shards, Vocabulary, cmudict, read_text,
+    Error, ErrorKind, Lines, Loader, Ragged, SampleRng, Shards, Vocabulary, cmudict, read_text,
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -147,7 +147,7 @@ fn a_stream_of_lines_goes_on_behind_a_mark() {
         Loader::stream(Lines::new(&files))
             .batch_size(7)
             .workers(workers)
-            .build(Gather::new(|lines: Vec<String>| Ok(lines)), |line, _, slot| {
+            .build(Ragged::new(|lines: Vec<String>| Ok(lines)), |line, _, slot| {
                 *slot = Some(line.clone());
                 Ok(())
             })

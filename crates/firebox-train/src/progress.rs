@@ -70,7 +70,7 @@ impl Callback for Progress {
                 }
                 let (signal, path) = (signal.name(), path.display());
                 run.line(&format!("stopped by {signal} after step {step}; checkpoint saved: {path}"));
-                if !data.incidents.is_empty() {
+                if !data.failures.is_empty() {
                     run.line(&format!("data, {}", account(data)));
                 }
             }

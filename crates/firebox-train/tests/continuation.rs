@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use common::{Pulled, STEPS, config, fit, folder, numbers};
-use firebox_data::{Limit, Loader, OnError, Scalar};
+use firebox_data::{FailureBudget, Loader, OnError, Scalar};
 use firebox_train::{
     Checkpoints, Error, ErrorKind, Event, Goal, Interrupt, Metrics, OneCycle, RunDir, Signal, StepContext,
     Task, TaskState, Trainer, TrainerConfig,
@@ -311,7 +311,7 @@ fn without(bad: Range<i64>) -> Loader<Scalar<i64>> {
     Loader::builder((0..12i64).collect::<Vec<_>>())
         .batch_size(2)
         .workers(0)
-        .on_error(OnError::Skip { at_most: Limit::Count(9) })
+        .on_error(OnError::Skip { at_most: FailureBudget::Count(9) })
         .build(Scalar::<i64>::new(), move |number, _, slot| match bad.contains(&number) {
             true => Err("a bad sample".into()),
             false => {

@@ -98,7 +98,7 @@ fn epoch(epoch: usize, from: usize) -> Vec<String> {
 /// The batch of a step, as an error names it: people count steps and epochs from 1.
 fn batch_in_words(step: usize) -> String {
     let (epoch, batch) = (step / STEPS, step % STEPS);
-    let samples = numbers(SAMPLES).indices(epoch as u64, batch);
+    let samples = numbers(SAMPLES).indices(epoch as u64, batch).unwrap();
     let samples: Vec<_> = samples.iter().map(usize::to_string).collect();
     format!("step {}, epoch {}, batch {batch}, samples {}", step + 1, epoch + 1, samples.join(", "))
 }
@@ -405,7 +405,7 @@ fn a_panic_anywhere_in_a_task_is_an_error_that_is_told_and_the_run_can_go_on() {
     let whole = tempfile::tempdir().unwrap();
     let mut expected = Pulled::default();
     fit(&folder(whole.path(), false), false, &mut expected, |trainer| trainer).unwrap();
-    let judged: Vec<_> = numbers(8).indices(0, 1).iter().map(usize::to_string).collect();
+    let judged: Vec<_> = numbers(8).indices(0, 1).unwrap().iter().map(usize::to_string).collect();
     let evaluation = "after step 5, epoch 1, validation data";
     for (at, text, last) in [
         ("step", format!("{}: the step {}", batch_in_words(6), heavy("step")), 5),
@@ -502,11 +502,11 @@ impl Batches for Rotten {
 
     fn batches(&self, epoch: u64) -> usize {
         self.at("batches");
-        self.0.batches(epoch)
+        Batches::batches(&self.0, epoch)
     }
 
     fn samples(&self, epoch: u64) -> usize {
-        self.0.samples(epoch)
+        Batches::samples(&self.0, epoch)
     }
 
     fn state(&self, epoch: u64) -> LoaderState {
@@ -580,7 +580,7 @@ fn a_search_that_panics_leaves_the_task_as_it_was() {
     assert_eq!(error.to_string(), text);
     // And what is predicted or judged is named.
     let error = trainer.predict(&numbers(8), |_| -> Result<(), Error> { panic!("no answer") }).unwrap_err();
-    let samples: Vec<_> = numbers(8).indices(0, 0).iter().map(usize::to_string).collect();
+    let samples: Vec<_> = numbers(8).indices(0, 0).unwrap().iter().map(usize::to_string).collect();
     let text = format!(
         "data to predict, batch 0, samples {}: the prediction panicked: no answer",
         samples.join(", ")

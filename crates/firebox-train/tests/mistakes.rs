@@ -228,11 +228,11 @@ impl Batches for Silent {
     type Batch = <Pictures as Batches>::Batch;
 
     fn batches(&self, epoch: u64) -> usize {
-        self.0.batches(epoch)
+        Batches::batches(&self.0, epoch)
     }
 
     fn samples(&self, epoch: u64) -> usize {
-        self.0.samples(epoch)
+        Batches::samples(&self.0, epoch)
     }
 
     fn state(&self, epoch: u64) -> LoaderState {

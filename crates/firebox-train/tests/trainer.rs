@@ -688,7 +688,7 @@ fn batches_on_the_device_are_the_loaders_and_their_waiting_is_counted() {
         assert_eq!(stream.by_ref().map(Result::unwrap).count(), 10);
         let report = stream.report();
         assert!(report.elapsed.as_millis() >= 200 && report.waited >= report.elapsed / 2, "{report}");
-        assert!(matches!(report.verdict(), firebox_data::Verdict::DataBound(_)), "{report}");
+        assert!(matches!(report.bottleneck(), firebox_data::Bottleneck::DataBound(_)), "{report}");
     }
 }
 
@@ -701,7 +701,7 @@ fn each_epoch_may_lack_as_many_samples_as_the_policy_allows() {
     let train = Loader::builder((0..40).collect::<Vec<_>>())
         .batch_size(8)
         .workers(1)
-        .on_error(firebox_data::OnError::Skip { at_most: firebox_data::Limit::Count(1) })
+        .on_error(firebox_data::OnError::Skip { at_most: firebox_data::FailureBudget::Count(1) })
         .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |number, _, _| match number {
             7 => Err("never".into()),
             _ => Ok(()),

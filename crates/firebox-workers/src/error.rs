@@ -13,7 +13,7 @@ pub(crate) const MOST_WORKERS: usize = 1 << 14;
 /// [`index`](firebox_core::Error::index) is the task's, among those of its call.
 ///
 /// ```
-/// use firebox_workers::{ErrorKind, Pool};
+/// use firebox_workers::{ErrorKind, Pool, WorkersExt as _};
 ///
 /// let pool = Pool::threads(1)?;
 /// let error = pool.try_map(|text: &str| text.parse::<u8>(), ["1", "x"]).unwrap_err();

@@ -60,6 +60,10 @@ impl Shards for Lines {
         Ok(Box::new(LineReader { path, file, offset, broken: false }))
     }
 
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
     fn describe(&self) -> String {
         let names = self.files.iter().flat_map(|file| file.as_os_str().as_encoded_bytes());
         let names = firebox_core::fingerprint(names.map(|&byte| u64::from(byte)));

@@ -33,6 +33,15 @@ pub trait Shards: Send + Sync + 'static {
         None
     }
 
+    /// Whether shards can be opened at what their [`Records::offset`] tells. Default: no.
+    ///
+    /// If so, and if all of them know their [`records`](Self::records), they are dealt to several ranks by
+    /// record; whole otherwise, so that each is read by one rank only. See
+    /// [`LoaderBuilder::rank`](crate::LoaderBuilder::rank).
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
     /// What data it is, in words, for a saved position to be compared with.
     fn describe(&self) -> String;
 

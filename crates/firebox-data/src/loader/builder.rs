@@ -1,58 +1,78 @@
 //! The loader's settings.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firebox_core::{SampleRng, SampleSeed, StageKey};
 use firebox_workers::Pool;
 
-use crate::batch_sampler::{BatchSampler, FixedSize};
+use crate::buffer_pool::BufferPool;
 use crate::collate::{Collate, SlotOf};
-use crate::dataset::{Dataset, Lineage};
+use crate::dataset::{Dataset, Shards};
 use crate::error::{BoxError, Error, ErrorKind, check};
 use crate::loader::Loader;
 use crate::loader::auto::Auto;
 use crate::loader::fault::{OnError, Retry};
-use crate::loader::gate::Gate;
-use crate::loader::slice::{Items, Order, fingerprint};
-use crate::loader::task::{Executor, Failure, Fill, Gates, Stages};
-use crate::sampler::{Sampler, Sequential, Shuffled};
+use crate::loader::source::{ChainAndWrite, Data, Indexed, Source, SourceOf, Streamed};
+use crate::loader::work::{ConcurrencyLimit, Executor, StageLimits};
+use crate::sampler::{Ranks, UnevenRanks};
+use crate::transform::{Chain, Keyed, Staged, Transform};
+use crate::write::Write;
+use firebox_core::{SampleRng, StageKey};
 
 /// More threads than this are a slip, not a wish.
 const MAX_WORKERS: usize = 1024;
 
-/// Settings of a [`Loader`] of the data `S`: see there for an example. Made by [`Loader::builder`].
-pub struct LoaderBuilder<S> {
-    pub(super) data: S,
-    pub(super) settings: Settings,
-}
-
-/// Data with random access: a data set, in an order.
-pub struct Indexed<D> {
-    dataset: D,
-    sampler: Option<Box<dyn Sampler>>,
-    batches: Option<Box<dyn BatchSampler>>,
-    shuffle: bool,
+/// Settings of a [`Loader`] of the data `D` with the stages `T`: see there for an example.
+///
+/// Made by [`Loader::builder`] for a data set and by [`Loader::stream`] for shards, with the same settings for both.
+///
+/// # Stages
+/// Each stage has random numbers of its own, which follow from its name: one that is put in front changes nothing that
+/// the others draw.
+///
+/// ```
+/// use firebox_data::{Loader, Scalar};
+///
+/// let loader = Loader::builder(vec!["1", "2", "3"])
+///     .map(|text: &str, _| Ok(text.parse::<i64>()?))
+///     .map(|number, rng| Ok(number + rng.below(10) as i64))
+///     .named("noise")
+///     .batch_size(3)
+///     .build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+/// assert_eq!(loader.epoch(0).next().unwrap()?.len(), 3);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
+pub struct LoaderBuilder<D, T = ()> {
+    pub(super) data: D,
+    settings: Settings,
+    chain: T,
 }
 
 /// The settings that don't depend on the kind of data.
-pub(super) struct Settings {
+#[doc(hidden)]
+pub struct Settings {
     pub(super) seed: u64,
     pub(super) batch_size: usize,
     pub(super) drop_last: bool,
     pub(super) on_error: OnError,
-    pub(super) retry: Option<Retry>,
+    retry: Option<Retry>,
     workers: Option<usize>,
     readers: Option<usize>,
     prefetch: Option<usize>,
     prefetch_bytes: Option<usize>,
     as_completed: bool,
+    accept_changed_data: bool,
     timeout: Option<Duration>,
+    /// A rank and how many there are, not checked yet.
+    rank: Option<(usize, usize)>,
+    pub(super) uneven: UnevenRanks,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
+impl<D> LoaderBuilder<D> {
+    pub(super) fn new(data: D) -> Self {
+        let settings = Settings {
             seed: 0,
             batch_size: 1,
             drop_last: false,
@@ -63,8 +83,12 @@ impl Default for Settings {
             prefetch: None,
             prefetch_bytes: None,
             as_completed: false,
+            accept_changed_data: false,
             timeout: None,
-        }
+            rank: None,
+            uneven: UnevenRanks::Pad,
+        };
+        LoaderBuilder { data, settings, chain: () }
     }
 }
 
@@ -73,12 +97,56 @@ impl Loader<()> {
     ///
     /// As it stands: every item in order, one a batch, a number of workers that suits the machine.
     pub fn builder<D: Dataset>(dataset: D) -> LoaderBuilder<Indexed<D>> {
-        let data = Indexed { dataset, sampler: None, batches: None, shuffle: false };
-        LoaderBuilder { data, settings: Settings::default() }
+        LoaderBuilder::new(Indexed { dataset, sampler: None, batches: None, shuffle: false })
     }
 }
 
-impl<S> LoaderBuilder<S> {
+/// Data whose items can be had again for another try: a data set's always, a stream's if they can be cloned.
+///
+/// Nobody implements it but this crate.
+#[diagnostic::on_unimplemented(
+    message = "records of a stream that may be tried again must be `Clone`",
+    note = "a record is read once and handed on by value; an `Arc` around it is cheap to clone"
+)]
+pub trait Repeatable: Data {
+    #[doc(hidden)]
+    fn keep_items(&mut self);
+}
+
+impl<D: Dataset> Repeatable for Indexed<D> {
+    fn keep_items(&mut self) {}
+}
+
+impl<S: Shards<Record: Clone>> Repeatable for Streamed<S> {
+    fn keep_items(&mut self) {
+        self.keep_records();
+    }
+}
+
+impl<D: Repeatable, T> LoaderBuilder<D, T> {
+    /// Which errors are worth another try, before [`on_error`](Self::on_error) decides. Default: none.
+    ///
+    /// Of a stream each try has a clone of the record.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.settings.retry = Some(retry);
+        self.data.keep_items();
+        self
+    }
+
+    /// The time that a sample may take, each try counted on its own. One that takes longer is an
+    /// [error](ErrorKind::TimedOut) of that sample, for [`on_error`](Self::on_error) to deal with, and is not
+    /// tried again. Its thread, which nothing can stop, is left to itself and replaced; the others of its batch are made
+    /// again, of a stream from clones of their records.
+    ///
+    /// With [`readers`](Self::readers) reading and transforming have this time each. Default: no limit.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.settings.timeout = Some(limit);
+        self.data.keep_items();
+        self
+    }
+}
+
+impl<D, T> LoaderBuilder<D, T> {
     /// Samples a batch; at least 1.
     pub fn batch_size(mut self, samples: usize) -> Self {
         self.settings.batch_size = samples;
@@ -118,8 +186,8 @@ impl<S> LoaderBuilder<S> {
     }
 
     /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if they
-    /// hold fewer than four samples a worker; and up to 16 if batches are made so fast that four are less than 250 µs of
-    /// work for each worker.
+    /// hold fewer than four samples a worker; and up to 16 if batches are made so fast that four are less than 1 ms of work
+    /// for each worker.
     pub fn prefetch(mut self, batches: usize) -> Self {
         self.settings.prefetch = Some(batches);
         self
@@ -134,6 +202,54 @@ impl<S> LoaderBuilder<S> {
         self
     }
 
+    /// Which of `world` processes that train together this is, from 0. Default: the only one.
+    ///
+    /// The [`batch_size`](Self::batch_size), as a budget of tokens or batches of your own, is then that of
+    /// all ranks together: each batch is planned for all of them, and each rank delivers its
+    /// [run](Ranks::run) of every one, so that all ranks have as many batches. A run may have no sample, and
+    /// is delivered all the same, as a batch of 0 samples; so is one whose samples were all skipped. Together
+    /// the runs are the batch that one rank would have: the same samples with the same random numbers, on any
+    /// number of ranks. [`Pad`](crate::Pad) gives them one width if the batch sampler
+    /// [knows](crate::BatchSampler::width) it.
+    ///
+    /// A [`LoaderState`](crate::LoaderState) is that of the whole job: any rank goes on from one that any
+    /// rank has saved, also with another number of ranks. Only the number of bad samples in it, and the limit
+    /// of [`on_error`](Self::on_error), are the rank's that saved it.
+    ///
+    /// Shards are dealt in the same way, by record, if all of them know their [`records`](Shards::records)
+    /// and can be [opened in their middle](Shards::is_seekable): each rank reads all records, and transforms
+    /// its own. Others are dealt whole: every `world`th shard of the epoch's order, in batches of
+    /// `batch_size` on each rank. What becomes of ranks that end before others
+    /// [`uneven_ranks`](Self::uneven_ranks) says; if they can't know it of each other, since shards don't
+    /// know their records, they need a [`sum_over_ranks`](LoaderBuilder::sum_over_ranks). Their positions are
+    /// any rank's, but not of another number of ranks.
+    ///
+    /// ```
+    /// use firebox_data::{Loader, Scalar};
+    ///
+    /// let numbers: Vec<i32> = (0..10).collect();
+    /// let second = Loader::builder(numbers).batch_size(4).rank(1, 2).build(Scalar::new(), |number, _, slot| {
+    ///     *slot = number;
+    ///     Ok(())
+    /// })?;
+    /// let batches: Vec<Vec<i32>> = second.epoch(0).collect::<Result<_, _>>()?;
+    /// assert_eq!(batches, [vec![2, 3], vec![6, 7], vec![9]]);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
+    pub fn rank(mut self, rank: usize, world: usize) -> Self {
+        self.settings.rank = Some((rank, world));
+        self
+    }
+
+    /// What becomes of ranks of a stream whose shards are dealt whole, and so differ in their numbers of
+    /// records. All ranks have as many batches in any case: with [`UnevenRanks::Pad`], the default, those
+    /// that have no more go on with batches of 0 samples; with [`UnevenRanks::Trim`] all stop with the first
+    /// one that has no more.
+    pub fn uneven_ranks(mut self, uneven: UnevenRanks) -> Self {
+        self.settings.uneven = uneven;
+        self
+    }
+
     /// Whether batches are delivered as they complete: the same batches, in an order that time decides. A slow one
     /// then keeps none of the next ones waiting. Default: no, in order.
     pub fn as_completed(mut self, as_completed: bool) -> Self {
@@ -141,13 +257,11 @@ impl<S> LoaderBuilder<S> {
         self
     }
 
-    /// The time that a sample may take, each try counted on its own. One that takes longer is an
-    /// [error](ErrorKind::TimedOut) of that sample, for [`on_error`](Self::on_error) to deal with, and is not
-    /// tried again. Its thread, which nothing can stop, is left to itself and replaced.
+    /// Whether a position that was saved with other data is gone on from all the same. Default: no, it is refused.
     ///
-    /// With [`readers`](Self::readers) reading and transforming have this time each. Default: no limit.
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.settings.timeout = Some(limit);
+    /// What is compared is their [`Fingerprint`](crate::Fingerprint).
+    pub fn accept_changed_data(mut self, accept: bool) -> Self {
+        self.settings.accept_changed_data = accept;
         self
     }
 
@@ -156,85 +270,80 @@ impl<S> LoaderBuilder<S> {
         self.settings.on_error = policy;
         self
     }
+}
 
-    /// Which errors are worth another try, before [`on_error`](Self::on_error) decides. Default: none.
-    pub fn retry(mut self, retry: Retry) -> Self {
-        self.settings.retry = Some(retry);
-        self
+impl<D: Data, T: Chain<D::Item>> LoaderBuilder<D, T> {
+    /// Adds a stage: a closure that makes something of the item, with the stage's own random numbers.
+    pub fn map<Out, F>(self, stage: F) -> LoaderBuilder<D, Staged<T, F>>
+    where
+        F: Fn(T::Out, &mut SampleRng) -> Result<Out, BoxError> + Send + Sync + 'static,
+    {
+        self.transform(stage)
+    }
+
+    /// Adds a stage of any type.
+    pub fn transform<F: Transform<T::Out>>(self, stage: F) -> LoaderBuilder<D, Staged<T, F>> {
+        let LoaderBuilder { data, settings, chain } = self;
+        let name = stage.name();
+        LoaderBuilder { data, settings, chain: Staged::new(chain, stage, name) }
+    }
+
+    /// The loader, with a layout and the closure that writes each item into its slot.
+    ///
+    /// `write` gets what the stages made of an item, the sample's own random numbers, and its slot. It is called by all
+    /// workers, and may fail with any error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfRange`] if the batch size, the prefetch depth or the number of readers is 0, if there are more
+    /// than 1,024 workers and readers, or if a sample takes more bytes than can be addressed; [`ErrorKind::Config`] if
+    /// there is a time limit or there are readers, but no workers; [`ErrorKind::Workers`] if there are no threads to be
+    /// had.
+    pub fn build<C, F>(self, collate: C, write: F) -> Result<Loader<C>, Error>
+    where
+        C: Collate,
+        F: for<'a> Fn(T::Out, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        self.build_with(collate, write)
+    }
+
+    /// The loader, with a layout and a last stage of any type: see [`build`](Self::build).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_with<C, W>(self, collate: C, write: W) -> Result<Loader<C>, Error>
+    where
+        C: Collate,
+        W: Write<T::Out, C>,
+    {
+        let LoaderBuilder { data, settings, mut chain } = self;
+        chain.assign(&mut HashMap::from([("write".to_owned(), 1)]));
+        let mut keys = Vec::new();
+        chain.keys(&mut keys);
+        let stages: Vec<String> = keys.iter().chain([&StageKey::WRITE]).map(StageKey::to_string).collect();
+        let SourceOf(source) = data.source(&settings, ChainAndWrite { chain, write })?;
+        settings.loader(collate, source, stages)
     }
 }
 
-impl<D: Dataset> LoaderBuilder<Indexed<D>> {
-    /// Whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
-    pub fn shuffle(mut self, shuffle: bool) -> Self {
-        self.data.shuffle = shuffle;
-        self
-    }
-
-    /// An order of your own, instead of [`shuffle`](Self::shuffle).
-    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
-        self.data.sampler = Some(Box::new(sampler));
-        self
-    }
-
-    /// Batches of your own, with their order, instead of [`batch_size`](Self::batch_size) and a sampler.
-    pub fn batch_sampler(mut self, batches: impl BatchSampler + 'static) -> Self {
-        self.data.batches = Some(Box::new(batches));
-        self
-    }
-
-    /// The loader, with a layout and the transform that writes each item into its slot.
-    ///
-    /// `transform` gets an item of the data set, the sample's own random numbers, and its slot. It is called
-    /// by all workers, and may fail with any error.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] if the batch size, the prefetch depth or the number of readers is 0, if there
-    /// are more than 1,024 workers and readers, if a sample takes more bytes than can be addressed, or if
-    /// there is a time limit or there are readers, but no workers; [`ErrorKind::Workers`] if there are no
-    /// threads to be had.
-    pub fn build<C, F>(self, collate: C, transform: F) -> Result<Loader<C>, Error>
-    where
-        C: Collate,
-        F: for<'a> Fn(D::Item, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync + 'static,
-    {
-        let LoaderBuilder { data: Indexed { dataset, sampler, batches, shuffle, .. }, settings } = self;
-        let len = dataset.len();
-        let order = match (&batches, &sampler) {
-            (Some(_), _) => Order::Batches,
-            (None, Some(sampler)) => Order::Sampler { positions: sampler.len() },
-            (None, None) => Order::Plain { shuffle },
-        };
-        let batches: Arc<dyn BatchSampler> = match batches {
-            Some(batches) => batches.into(),
-            None => {
-                let order = sampler.unwrap_or_else(|| match shuffle {
-                    true => Box::new(Shuffled::new(len, settings.seed)),
-                    false => Box::new(Sequential::new(len)),
-                });
-                Arc::new(FixedSize::new(order, settings.batch_size, settings.drop_last)?)
-            }
-        };
-        batches.check(len)?;
-        let stage = StageKey::WRITE;
-        let fingerprint = fingerprint(&*batches, len, settings.on_error, &stage);
-        let (whole, drop_last) = (Arc::clone(&batches), settings.drop_last);
-        let lineage = Some(dataset.lineage());
-        let fill = Arc::new(Filler { dataset, transform, stage });
-        let loader = settings.loader(collate, fill, batches, lineage, fingerprint)?;
-        Ok(Loader { items: Some(Items { range: 0..len, len, order, drop_last, whole }), ..loader })
+impl<D, A: Keyed, F> LoaderBuilder<D, Staged<A, F>> {
+    /// Names the stage that was added last: what it draws follows from its name, not from its place.
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        LoaderBuilder { chain: self.chain.named(name.into()), ..self }
     }
 }
 
 impl Settings {
-    /// A loader of samples that `fill` makes.
-    pub(super) fn loader<C: Collate>(
+    /// The ranks that batches are dealt to.
+    pub(super) fn ranks(&self) -> Result<Ranks, Error> {
+        self.rank.map_or(Ok(Ranks::ALONE), |(rank, world)| Ranks::new(rank, world))
+    }
+
+    /// A loader of a source whose samples go through these stages.
+    fn loader<C: Collate>(
         self,
         collate: C,
-        fill: Arc<dyn Fill<C>>,
-        batches: Arc<dyn BatchSampler>,
-        lineage: Option<Lineage>,
-        fingerprint: String,
+        source: Arc<dyn Source<C>>,
+        stages: Vec<String>,
     ) -> Result<Loader<C>, Error> {
         let auto = self.workers.is_none().then(|| Auto::new(self.readers.unwrap_or(0)));
         let workers = self.workers.or(auto.as_ref().map(Auto::first)).unwrap_or(0);
@@ -256,73 +365,46 @@ impl Settings {
                 return Err(Error::new(ErrorKind::Config, text));
             }
         }
+        let world = source.world();
+        if self.as_completed && world > 1 {
+            let text = format!(
+                "as completed: expected batches in order for {world} ranks, which take a step with the same batch"
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         let mut pool = Pool::named("firebox-load", threads)
             .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))?;
         if let Some(limit) = self.timeout {
             pool = pool.with_timeout(limit);
         }
-        let gates = self.readers.map(|readers| {
-            let (reading, transforming) =
-                (Gate::new(readers, self.timeout), Gate::new(workers, self.timeout));
-            Arc::new(Gates { reading, transforming })
+        let limits = self.readers.map(|readers| {
+            let limit = |permits| ConcurrencyLimit::new(permits, self.timeout);
+            Arc::new(StageLimits { reading: limit(readers), transforming: limit(workers) })
         });
-        let executor = Arc::new(Executor {
-            fill,
+        let executor = Executor {
+            source,
             collate: Arc::new(collate),
-            batches,
-            lineage,
+            memory: BufferPool::default(),
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry,
-            gates,
-        });
+            limits,
+        };
+        let stages = match &*stages {
+            [write] => format!("stage {write}"),
+            stages => format!("stages {}", stages.join(", ")),
+        };
         Ok(Loader {
-            executor,
+            settings: executor.settings(&stages),
+            executor: Arc::new(executor),
             pool: Arc::new(pool),
             prefetch: self.prefetch,
             prefetch_bytes: self.prefetch_bytes,
             as_completed: self.as_completed,
+            accept_changed_data: self.accept_changed_data,
             auto: auto.map(Arc::new),
             batch_size: self.batch_size.max(1),
-            seed: self.seed,
-            fingerprint,
-            items: None,
+            stages,
         })
-    }
-}
-
-/// A data set and its transform.
-struct Filler<D, F> {
-    dataset: D,
-    transform: F,
-    stage: StageKey,
-}
-
-impl<C, D, F> Fill<C> for Filler<D, F>
-where
-    C: Collate,
-    D: Dataset,
-    F: for<'a> Fn(D::Item, &mut SampleRng, SlotOf<'a, C>) -> Result<(), BoxError> + Send + Sync,
-{
-    fn fill(
-        &self,
-        index: usize,
-        seed: SampleSeed,
-        slot: SlotOf<'_, C>,
-        stages: &mut Stages<'_>,
-    ) -> Result<(), Failure> {
-        let failure = |kind| move |source| Failure { kind, source };
-        if index >= self.dataset.len() {
-            let text = format!("the sampler gave index {index} of a data set of {}", self.dataset.len());
-            return Err(failure(ErrorKind::Dataset)(text.into()));
-        }
-        let item = stages.read(|| self.dataset.get(index))?;
-        let item = item.map_err(failure(ErrorKind::Dataset))?;
-        let mut rng = seed.stage(&self.stage);
-        stages.transform(|| (self.transform)(item, &mut rng, slot))?.map_err(failure(ErrorKind::Transform))
-    }
-
-    fn stage(&self) -> &StageKey {
-        &self.stage
     }
 }

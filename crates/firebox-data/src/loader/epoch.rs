@@ -9,12 +9,10 @@ use crate::batches::Delivered;
 use crate::collate::Collate;
 use crate::error::Error;
 use crate::loader::auto::{Span, cores};
-use crate::loader::fault::{Incident, Remedy};
-use crate::loader::plan::{Known, Plan};
-use crate::loader::report::{Busy, EpochReport, counted};
-use crate::loader::stint::Stint;
-use crate::loader::task::{Executor, Made};
+use crate::loader::fault::{Action, SampleFailure};
+use crate::loader::report::{EpochReport, Stint, WorkerTime, counted};
 use crate::loader::window::{Polled, Window};
+use crate::loader::work::{BuiltBatch, EpochExecutor};
 use crate::loader::{Loader, LoaderState};
 use crate::sync::Arc;
 
@@ -24,16 +22,17 @@ use crate::sync::Arc;
 /// moment stops the workers and loses nothing: [`state`](Epoch::state) says where it stood.
 pub struct Epoch<'l, C: Collate> {
     loader: &'l Loader<C>,
+    executor: Arc<EpochExecutor<C>>,
     /// `None` once it is over.
     window: Option<Window<'l, C>>,
-    /// All batches below this one are behind us, those before a resume included.
+    /// All batches below this one are delivered, those before a resume included.
     delivered: usize,
-    /// Batches above it that are behind us, too, if they come as they complete.
+    /// Batches above it that are delivered, too, if they come as they complete.
     ahead: BTreeSet<usize>,
     /// The samples skipped or replaced in them.
     faults: usize,
     /// How many of them there may be.
-    limit: usize,
+    budget: usize,
     /// The samples that the batches delivered by this iterator went without.
     skipped: usize,
     /// The batches of the whole epoch, if their number is known.
@@ -42,62 +41,48 @@ pub struct Epoch<'l, C: Collate> {
     report: EpochReport,
 }
 
-/// What is known of a whole epoch.
-pub(super) struct Total {
-    pub(super) batches: Option<usize>,
-    pub(super) samples: Option<usize>,
-}
-
 impl<'l, C: Collate> Epoch<'l, C> {
     /// The epoch from a state on, which must have been checked.
     pub(super) fn new(loader: &'l Loader<C>, state: &LoaderState) -> Self {
-        let (epoch, delivered) = (state.epoch, state.batch);
-        let batches = &loader.executor.batches;
-        let plan = Known {
-            rest: delivered..loader.batches(epoch),
-            delivered: state.delivered_ahead(),
-            positions: Box::new(move |batch| batches.positions(epoch, batch)),
-        };
-        let total = Total { batches: Some(loader.batches(epoch)), samples: Some(loader.samples(epoch)) };
-        Self::of_plan(loader, Arc::clone(&loader.executor), state, Box::new(plan), total)
-    }
-
-    /// The epoch of any plan.
-    pub(super) fn of_plan(
-        loader: &'l Loader<C>,
-        executor: Arc<Executor<C>>,
-        state: &LoaderState,
-        plan: Box<dyn Plan + 'l>,
-        total: Total,
-    ) -> Self {
         let begun = Instant::now();
-        let limit = loader.executor.on_error.limit(total.samples);
-        let window = Some(Window::new(loader, executor, state.epoch, plan, limit));
-        let (epoch, workers, cores) = (state.epoch, loader.workers(), cores());
+        let source = &loader.executor.source;
+        let (plan, items) = source.open(&loader.pool, &loader.executor, state);
+        let executor = Arc::new(EpochExecutor::new(Arc::clone(&loader.executor), items));
+        let epoch = state.epoch;
+        let budget = loader.executor.on_error.budget(source.samples(epoch));
+        let window = Some(Window::new(loader, Arc::clone(&executor), epoch, plan, budget));
+        let (workers, cores) = (loader.workers(), cores());
         let report = EpochReport { epoch, workers, cores, ..EpochReport::default() };
         let (delivered, ahead) = (state.batch, state.delivered_ahead());
         Epoch {
             loader,
+            executor,
             window,
             delivered,
             ahead,
             faults: state.faults,
-            limit,
+            budget,
             skipped: 0,
-            total: total.batches,
+            total: source.batches(epoch),
             begun,
             report,
         }
     }
 
-    /// Where the loader stands: behind the batches that were delivered.
+    /// Where the loader stands: after the batches that were delivered.
     pub fn state(&self) -> LoaderState {
-        LoaderState::new(self.loader, self.report.epoch, self.delivered, self.faults).with_ahead(&self.ahead)
+        let state = LoaderState {
+            batch: self.delivered,
+            faults: self.faults,
+            stream: self.executor.items().stream_state(self.delivered),
+            ..self.loader.state(self.report.epoch)
+        };
+        state.with_ahead(&self.ahead)
     }
 
-    /// The first batch that was not delivered.
-    pub(super) fn position(&self) -> usize {
-        self.delivered
+    /// The batches, each with the [state](Self::state) after it: for a `for` loop that saves where it stands.
+    pub fn with_states(self) -> WithStates<'l, C> {
+        WithStates(self)
     }
 
     /// How long `next` has kept its caller waiting so far.
@@ -130,17 +115,31 @@ impl<'l, C: Collate> Epoch<'l, C> {
             let polled = window.next(wait);
             self.report.waited += asked.elapsed();
             self.report.elapsed = self.begun.elapsed();
-            let (batch, made) = match polled {
-                Polled::Batch(batch, made) => (batch, made),
+            let has_batch = match &polled {
+                Polled::Batch(batch, _) => self.executor.items().has(*batch),
+                Polled::Pending => return Poll::Pending,
+                Polled::End => false,
+            };
+            if let Some(ends) = self.loader.executor.source.rank_ends() {
+                match ends.go_on(has_batch) {
+                    Ok(true) => {}
+                    ended => {
+                        self.window = None;
+                        return Poll::Ready(ended.err().map(Err));
+                    }
+                }
+            }
+            let (batch, built) = match polled {
+                Polled::Batch(batch, built) => (batch, built),
                 Polled::Pending => return Poll::Pending,
                 Polled::End => {
                     self.window = None;
                     return Poll::Ready(None);
                 }
             };
-            let mut made = *made;
-            let stints = std::mem::take(&mut made.stints);
-            let batch = self.take(batch, made);
+            let mut built = *built;
+            let stints = std::mem::take(&mut built.stints);
+            let batch = self.take(batch, built);
             self.account(before, &stints);
             if batch.is_some() {
                 return Poll::Ready(batch);
@@ -149,31 +148,31 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is left.
-    fn take(&mut self, batch: usize, made: Made<C::Batch>) -> Option<Result<C::Batch, Error>> {
-        let limit = self.limit;
+    fn take(&mut self, batch: usize, built: BuiltBatch<C::Batch>) -> Option<Result<C::Batch, Error>> {
+        let budget = self.budget;
         let mut faults = self.faults;
         let (mut skipped, mut too_many) = (0, None);
-        for mut incident in made.incidents {
-            let lost = matches!(incident.remedy, Remedy::Skipped | Remedy::Replaced(_));
+        for mut failure in built.failures {
+            let lost = matches!(failure.action, Action::Skipped | Action::Replaced(_));
             faults += usize::from(lost);
-            skipped += usize::from(incident.remedy == Remedy::Skipped);
-            if lost && faults > limit && too_many.is_none() {
-                too_many = Some(incident.error.clone());
-                incident.remedy = Remedy::None;
+            skipped += usize::from(failure.action == Action::Skipped);
+            if lost && faults > budget && too_many.is_none() {
+                too_many = Some(failure.error.clone());
+                failure.action = Action::None;
             }
-            self.report.note(incident);
+            self.report.note(failure);
         }
-        match (too_many, made.batch) {
+        match (too_many, built.batch) {
             (Some(error), _) => {
                 self.window = None;
-                let samples = counted(limit, "sample");
+                let samples = counted(budget, "sample");
                 let text = format!("more than {samples} of epoch {} cannot be made", self.report.epoch);
                 Some(Err(error.within(text)))
             }
             (None, Err(error)) => {
                 self.window = None;
                 if error.index().is_some() {
-                    self.report.note(Incident::new(error.clone(), Remedy::None));
+                    self.report.note(SampleFailure::new(error.clone(), Action::None));
                 }
                 Some(Err(error))
             }
@@ -182,10 +181,11 @@ impl<'l, C: Collate> Epoch<'l, C> {
                 while self.ahead.remove(&self.delivered) {
                     self.delivered += 1;
                 }
+                self.executor.items().forget(self.delivered);
                 self.faults = faults;
                 self.skipped += skipped;
-                self.report.samples += made.samples;
-                self.report.batches += usize::from(made.samples > 0);
+                self.report.samples += built.samples;
+                self.report.batches += usize::from(values.is_some());
                 values.map(Ok)
             }
         }
@@ -209,7 +209,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
             let begun = stint.begun.saturating_duration_since(self.begun);
             report.timeline.enter(begun, stint.took, stint.busy);
         }
-        // The first batch is waited for in any case, and says nothing of those behind it.
+        // The first batch is waited for in any case, and says nothing of those after it.
         let tells = report.batches > 1 || self.total == Some(1);
         let span = if tells { span } else { Span::default() };
         if let Some(text) = self.loader.adapt(span) {
@@ -224,7 +224,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
 struct Before {
     elapsed: Duration,
     waited: Duration,
-    busy: Busy,
+    busy: WorkerTime,
     samples: usize,
 }
 
@@ -249,3 +249,27 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
 }
 
 impl<C: Collate> FusedIterator for Epoch<'_, C> {}
+
+/// The batches of an epoch with the states after them: made by [`Epoch::with_states`].
+pub struct WithStates<'l, C: Collate>(Epoch<'l, C>);
+
+impl<'l, C: Collate> WithStates<'l, C> {
+    /// The epoch, for its [report](Epoch::report).
+    pub fn epoch(&self) -> &Epoch<'l, C> {
+        &self.0
+    }
+}
+
+impl<C: Collate> Iterator for WithStates<'_, C> {
+    type Item = Result<(C::Batch, LoaderState), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.0.next()?.map(|batch| (batch, self.0.state())))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<C: Collate> FusedIterator for WithStates<'_, C> {}

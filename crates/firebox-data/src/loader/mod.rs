@@ -6,43 +6,44 @@ mod assembly;
 mod auto;
 mod builder;
 mod epoch;
+mod epochs;
 mod fault;
-mod gate;
 mod plan;
+mod rank_ends;
 mod report;
 mod slice;
+mod source;
 mod state;
-mod stint;
-mod stream;
-mod task;
-mod timeline;
 mod window;
+mod work;
 
+use std::ops::RangeTo;
 use std::sync::Arc;
 
-use firebox_workers::Pool;
+use firebox_workers::{Pool, Work, Worker};
 
-pub use builder::{Indexed, LoaderBuilder};
-pub use epoch::Epoch;
-pub use fault::{Incident, Limit, OnError, Remedy, Retry};
-pub use report::{Busy, EpochReport, Stage, Verdict};
+pub use builder::{LoaderBuilder, Repeatable};
+pub use epoch::{Epoch, WithStates};
+pub use epochs::{Epochs, Start};
+pub use fault::{Action, FailureBudget, OnError, Retry, SampleFailure};
+pub use report::{Bottleneck, EpochReport, Slice, Stage, Timeline, WorkerTime};
+pub use source::{Data, Indexed, StreamState, Streamed};
 pub use state::LoaderState;
-pub use stream::{Counted, Sharded, StreamEpoch, StreamLoader, StreamState};
-pub use task::Task;
-pub use timeline::{Slice, Timeline};
+pub use work::{BatchTask, SampleId};
 
-use crate::collate::Collate;
+use crate::collate::{BatchShape, Collate};
 use crate::dataset::Lineage;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, check};
 use auto::{Auto, Span};
-use slice::Items;
-use task::Executor;
+use source::{IndexedSource, Source};
+use work::{BatchBuild, EpochExecutor, Executor};
 
-/// Batches of a data set, epoch after epoch.
+/// Batches of a data set or of shards, epoch after epoch.
 ///
-/// Made by [`Loader::builder`]. Each epoch is an iterator of its own; any epoch can be asked for, at any
-/// time and more than once, and gives the same bytes each time, with any number of workers.
+/// Made by [`Loader::builder`] or [`Loader::stream`]. Each epoch is an iterator of its own; any epoch can be asked for, at
+/// any time and more than once, and gives the same bytes each time, with any number of workers.
 ///
+/// # Batches of a data set
 /// ```
 /// use firebox_data::{Loader, Scalar};
 ///
@@ -62,6 +63,32 @@ use task::Executor;
 /// }
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
+///
+/// # Resume in the middle of an epoch
+/// ```
+/// use firebox_data::{Loader, LoaderState, Scalar};
+///
+/// # let numbers: Vec<i64> = (0..100).collect();
+/// # let loader = Loader::builder(numbers).shuffle(true).batch_size(32).build(Scalar::new(), |number, _, slot| {
+/// #     *slot = number;
+/// #     Ok(())
+/// # })?;
+/// let mut saved: Option<LoaderState> = None;
+/// for step in loader.epoch(0).with_states() {
+///     let (_batch, state) = step?;
+///     saved = Some(state);
+///     # break;
+/// }
+/// // In another process, perhaps: the rest of the epoch that the state is of, and those after it, to epoch 3.
+/// let mut samples = 0;
+/// for epoch in loader.epochs(saved, ..3)? {
+///     for batch in epoch {
+///         samples += batch?.len();
+///     }
+/// }
+/// assert_eq!(samples, 3 * 100 - 32);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Loader<C: Collate> {
     executor: Arc<Executor<C>>,
     /// Shared with its slices.
@@ -72,69 +99,57 @@ pub struct Loader<C: Collate> {
     prefetch_bytes: Option<usize>,
     /// Whether batches are delivered as they complete, not in order.
     as_completed: bool,
+    accept_changed_data: bool,
     /// What chooses the number of workers, if it is not fixed.
     auto: Option<Arc<Auto>>,
     /// Samples in a batch, about.
     batch_size: usize,
-    seed: u64,
+    /// The keys of the stages, in words.
+    stages: String,
     /// The settings that a position depends on, in words.
-    fingerprint: String,
-    /// `None` if the data has no random access.
-    items: Option<Items>,
+    settings: String,
 }
 
 impl<C: Collate> Loader<C> {
-    /// The number of batches in an epoch.
-    pub fn batches(&self, epoch: u64) -> usize {
-        self.executor.batches.batches(epoch)
+    /// The number of batches in an epoch; `None` of a stream whose shards don't all know their records.
+    pub fn batches(&self, epoch: u64) -> Option<usize> {
+        self.executor.source.batches(epoch)
     }
 
-    /// The number of samples in an epoch's batches.
-    pub fn samples(&self, epoch: u64) -> usize {
-        self.executor.batches.samples(epoch)
+    /// The number of samples in an epoch's batches, those of this [rank](LoaderBuilder::rank); `None` if that
+    /// of [`batches`](Self::batches) is.
+    pub fn samples(&self, epoch: u64) -> Option<usize> {
+        self.executor.source.samples(epoch)
     }
 
-    /// The indices of the samples of a batch, in their order.
+    /// Whether it is known how many batches there are, which a trainer must plan with.
     ///
-    /// # Panics
-    /// If the epoch has no such batch.
-    pub fn indices(&self, epoch: u64, batch: usize) -> Vec<usize> {
-        let batches = &self.executor.batches;
-        let count = batches.batches(epoch);
-        assert!(batch < count, "batch {batch} of an epoch of {count}");
-        let mut indices = Vec::new();
-        batches.indices(epoch, batches.positions(epoch, batch), &mut indices);
-        indices
+    /// # Errors
+    /// [`ErrorKind::Config`] for a stream of which a shard doesn't know its records, or with more than can be counted.
+    pub fn check_counted(&self) -> Result<(), Error> {
+        match (self.batches(0), self.why_empty(0)) {
+            (None, Some(why)) => Err(Error::new(ErrorKind::Config, why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The indices of the samples of a batch, in their order; `None` if there is no such batch, or they have none.
+    pub fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
+        let indexed = self.executor.source.indexed()?;
+        (batch < indexed.samples.batches(epoch)).then(|| indexed.samples.indices(epoch, batch))
     }
 
     /// Where the items of its data set come from. All slices of a loader have the same; `None` of a stream.
     pub fn lineage(&self) -> Option<&Lineage> {
-        self.executor.lineage.as_ref()
+        Some(&self.executor.source.indexed()?.lineage)
     }
 
     /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether
-    /// [`drop_last`](LoaderBuilder::drop_last) left nothing. `None` if it has one.
+    /// [`drop_last`](LoaderBuilder::drop_last) left nothing; or why nobody knows. `None` if it has one.
     ///
     /// An epoch without a batch is no error of the loader, whose part of a data set may be empty; for who needs one it is.
     pub fn why_empty(&self, epoch: u64) -> Option<String> {
-        let batches = &self.executor.batches;
-        if batches.batches(epoch) > 0 {
-            return None;
-        }
-        let (size, left_out) = (self.batch_size, batches.left_out(epoch));
-        Some(match &self.items {
-            Some(items) if items.len == 0 => format!("0 samples in the data set, batch size {size}"),
-            Some(items) if items.range.is_empty() => {
-                format!("0 samples in the slice {:?} of a data set of {}", items.range, items.len)
-            }
-            Some(items) if left_out == 0 => {
-                format!("0 samples of a data set of {}, by the order: {}", items.len, batches.describe())
-            }
-            _ => format!(
-                "{}, batch size {size}: drop_last leaves out the only batch, which is short",
-                report::counted(left_out, "sample")
-            ),
-        })
+        self.executor.source.why_empty(epoch)
     }
 
     /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows if it was
@@ -154,7 +169,7 @@ impl<C: Collate> Loader<C> {
 
     /// The position before the first batch of an epoch.
     pub fn state(&self, epoch: u64) -> LoaderState {
-        LoaderState::new(self, epoch, 0, 0)
+        LoaderState::new(self, epoch)
     }
 
     /// Whether [`resume`](Self::resume) would take a state.
@@ -167,7 +182,7 @@ impl<C: Collate> Loader<C> {
 
     /// All batches of an epoch.
     pub fn epoch(&self, epoch: u64) -> Epoch<'_, C> {
-        Epoch::new(self, &self.state(epoch))
+        Epoch::new(self, &LoaderState::before(epoch))
     }
 
     /// The rest of the epoch in which `state` was taken: the batches that were not yet delivered.
@@ -176,10 +191,96 @@ impl<C: Collate> Loader<C> {
     /// and the prefetch depth may differ.
     ///
     /// # Errors
-    /// [`ErrorKind::State`](crate::ErrorKind::State) if the state was taken from a loader with another
-    /// data set length, sampler, seed or batch size.
+    /// [`ErrorKind::State`] if the state was taken from a loader with another data set length, sampler, seed or batch
+    /// size, or of [other data](LoaderBuilder::accept_changed_data).
     pub fn resume(&self, state: &LoaderState) -> Result<Epoch<'_, C>, Error> {
         state.check(self)?;
         Ok(Epoch::new(self, state))
+    }
+
+    /// The epochs from a start on, to the one before `until.end`.
+    ///
+    /// From a [`LoaderState`] the first is the [rest](Self::resume) of its epoch, which is empty if all of its batches
+    /// were delivered; from a number it is that epoch, and from `None` epoch 0.
+    ///
+    /// # Errors
+    /// As for [`resume`](Self::resume).
+    pub fn epochs(&self, from: impl Into<Start>, until: RangeTo<u64>) -> Result<Epochs<'_, C>, Error> {
+        Epochs::new(self, from.into(), until.end)
+    }
+
+    /// What a worker is handed to make a batch: see [`BatchTask`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfRange`] if the epoch has no such batch, [`ErrorKind::Config`] if the data are a stream, whose
+    /// samples aren't known before they are read.
+    pub fn task(&self, epoch: u64, batch: usize) -> Result<BatchTask, Error> {
+        let samples = &self.indexed("task")?.samples;
+        self.check_batch(epoch, batch as u64)?;
+        let planned = samples.batch(epoch, batch, &mut Default::default());
+        if let Some(error) = planned.error {
+            return Err(error);
+        }
+        let run = 0..planned.samples.len() as u32;
+        Ok(BatchTask { epoch, batch: batch as u64, attempt: 0, run, samples: planned.samples })
+    }
+
+    /// Makes the batch of a task, which may be another loader's with the same settings, in this thread; `None` if no
+    /// sample of it is left.
+    ///
+    /// # Errors
+    /// That of the batch; [`ErrorKind::OutOfRange`] if the task is not that of a whole batch of this loader's,
+    /// [`ErrorKind::Config`] if the data are a stream.
+    pub fn run(&self, task: BatchTask) -> Result<Option<C::Batch>, Error> {
+        let indexed = self.indexed("task")?;
+        let batch = self.check_batch(task.epoch, task.batch)?;
+        let start = indexed.samples.positions(task.epoch, batch).start;
+        let samples = task.samples.len();
+        let whole = task.run == (0..samples as u32);
+        let expected = format_args!("a run of all {samples} samples in it");
+        check(whole, "task", expected, format_args!("{:?}", task.run))?;
+        let executor = EpochExecutor::new(Arc::clone(&self.executor), indexed.items());
+        let shape = BatchShape::from(samples).with_width(indexed.samples.width(task.epoch, batch));
+        let build = BatchBuild::new(start, shape, [0].into_iter(), Vec::new(), None);
+        executor.begin(task.batch, task.attempt, build);
+        match executor.run(task, Worker::CALLER).built {
+            Some(built) => built.batch,
+            None => Err(Error::new(ErrorKind::Workers, "the batch was not made")),
+        }
+    }
+
+    /// The place of a batch, which an epoch must have.
+    fn check_batch(&self, epoch: u64, batch: u64) -> Result<usize, Error> {
+        let batches = self.batches(epoch).unwrap_or(0);
+        match usize::try_from(batch) {
+            Ok(batch) if batch < batches => Ok(batch),
+            _ => {
+                let expected = format_args!("a batch below {batches} in epoch {epoch}");
+                Err(Error::out_of_range("task", expected, batch))
+            }
+        }
+    }
+
+    /// The data with random access.
+    fn indexed(&self, what: &str) -> Result<&IndexedSource<C>, Error> {
+        let text = || format!("{what}: expected data with random access, got a stream");
+        self.executor.source.indexed().ok_or_else(|| Error::new(ErrorKind::Config, text()))
+    }
+
+    /// A loader of other data with these settings and these workers.
+    fn of_source(&self, source: Arc<dyn Source<C>>) -> Self {
+        let executor = self.executor.with_source(source);
+        Loader {
+            settings: executor.settings(&self.stages),
+            executor: Arc::new(executor),
+            pool: Arc::clone(&self.pool),
+            prefetch: self.prefetch,
+            prefetch_bytes: self.prefetch_bytes,
+            as_completed: self.as_completed,
+            accept_changed_data: self.accept_changed_data,
+            auto: self.auto.clone(),
+            batch_size: self.batch_size,
+            stages: self.stages.clone(),
+        }
     }
 }

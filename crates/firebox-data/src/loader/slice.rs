@@ -3,23 +3,25 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use firebox_core::StageKey;
-
 use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::Collate;
-use crate::error::{Error, ErrorKind, check};
-use crate::loader::{Loader, OnError};
+use crate::error::{Error, check};
+use crate::loader::Loader;
 use crate::per_epoch::PerEpoch;
-use crate::sampler::{Sampler, Sequential, Shuffled};
+use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
 
-/// The items of a loader and how its batches follow from them: what slices are made of.
-pub(super) struct Items {
+/// Part of a data set, and how its batches are cut: what slices are made by.
+#[derive(Clone)]
+pub(super) struct Cuts {
     /// The part of the data set.
     pub(super) range: Range<usize>,
     /// The number of items in the whole data set.
     pub(super) len: usize,
     pub(super) order: Order,
+    /// Samples in a batch, about.
+    pub(super) size: usize,
     pub(super) drop_last: bool,
+    pub(super) seed: u64,
     /// The batches of the whole data set.
     pub(super) whole: Arc<dyn BatchSampler>,
 }
@@ -39,91 +41,68 @@ impl<C: Collate> Loader<C> {
     /// A loader of some of the items only, counted as this one's are. The range is cut before anything is sampled:
     /// a shuffled slice is shuffled in itself, by the same seed.
     ///
-    /// Of an order of your own a slice has the positions whose index is in range, in their order, cut into batches
-    /// again; a batch of a [`BatchSampler`] keeps those of its samples that are in range, and is left out if there
-    /// is none. They stand in a table, made for each epoch when it begins: 16 bytes a sample.
+    /// Of an order of your own a slice has the positions whose index is in range, in their order, cut into
+    /// batches again; a batch of a [`BatchSampler`] keeps those of its samples that are in range, and is left
+    /// out if there is none. They stand in a table, made for each epoch when it begins: 16 bytes a sample. Of
+    /// an order that is one rank's share each batch is kept, also if nothing is left of it, so that ranks go
+    /// on having as many.
     ///
     /// No two slices have random numbers in common: a sample of an order of your own has those that it has in the whole;
     /// of the loader's own order a slice has the positions from its range's start on.
     ///
     /// Slices have the loader's worker threads in common with it. Prefetching, its limit in bytes, and the limit of
-    /// [`OnError`] are each slice's own.
+    /// [`OnError`](crate::OnError) are each slice's own.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if the range does not lie within the items.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the range does not lie within the items,
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the data are a stream.
     pub fn slice(&self, items: Range<usize>) -> Result<Loader<C>, Error> {
-        let Some(whole) = &self.items else {
-            return Err(Error::new(
-                ErrorKind::Config,
-                "slice: expected data with random access, got a stream",
-            ));
-        };
-        let (len, Range { start, end }) = (whole.range.len(), items);
-        let within = start <= end && end <= len;
-        check(within, "slice", format_args!("a range within {len} items"), format_args!("{start}..{end}"))?;
-        let range = whole.range.start + start..whole.range.start + end;
-        let batches = whole.batches(range.clone(), self.batch_size, self.seed)?;
-        let stage = self.executor.fill.stage();
-        let fingerprint = fingerprint(&*batches, whole.len, self.executor.on_error, stage);
-        let mut executor = self.executor.with_fill(Arc::clone(&self.executor.fill));
-        executor.batches = batches;
-        let Items { len, order, drop_last, .. } = *whole;
-        Ok(Loader {
-            executor: Arc::new(executor),
-            pool: Arc::clone(&self.pool),
-            prefetch: self.prefetch,
-            prefetch_bytes: self.prefetch_bytes,
-            as_completed: self.as_completed,
-            auto: self.auto.clone(),
-            batch_size: self.batch_size,
-            seed: self.seed,
-            fingerprint,
-            items: Some(Items { range, len, order, drop_last, whole: Arc::clone(&whole.whole) }),
-        })
+        let source = Arc::new(self.indexed("slice")?.slice(items)?);
+        Ok(self.of_source(source))
     }
 }
 
 #[cfg(feature = "burn")]
 impl<C: Collate> Loader<C> {
-    /// The number of items that it is about.
-    pub(crate) fn items(&self) -> usize {
-        self.items.as_ref().map_or(0, |items| items.range.len())
+    /// The number of items that it is about, if they can be counted.
+    pub(crate) fn items(&self) -> Option<usize> {
+        Some(self.executor.source.indexed()?.cuts.range.len())
     }
 
     /// Whether each item is in the order once, by the loader's own making.
     pub(crate) fn has_plain_order(&self) -> bool {
-        self.items.as_ref().is_some_and(|items| matches!(items.order, Order::Plain { .. }))
+        let indexed = self.executor.source.indexed();
+        indexed.is_some_and(|indexed| matches!(indexed.cuts.order, Order::Plain { .. }))
     }
 }
 
-impl Items {
-    /// The batches of a part of the data set.
-    fn batches(&self, range: Range<usize>, size: usize, seed: u64) -> Result<Arc<dyn BatchSampler>, Error> {
-        let (drop_last, len) = (self.drop_last, range.len());
-        let cut = match self.order {
+impl Cuts {
+    /// A part of the part.
+    pub(super) fn part(&self, items: Range<usize>) -> Result<Self, Error> {
+        let (len, Range { start, end }) = (self.range.len(), items);
+        let within = start <= end && end <= len;
+        check(within, "slice", format_args!("a range within {len} items"), format_args!("{start}..{end}"))?;
+        Ok(Cuts { range: self.range.start + start..self.range.start + end, ..self.clone() })
+    }
+
+    /// The batches of the part.
+    pub(super) fn batches(&self) -> Result<Arc<dyn BatchSampler>, Error> {
+        let Cuts { range, len, order, size, drop_last, seed, whole } = self.clone();
+        let cut = match order {
             Order::Plain { shuffle } => {
                 let order: Box<dyn Sampler> = match shuffle {
-                    true => Box::new(Shuffled::new(len, seed)),
-                    false => Box::new(Sequential::new(len)),
+                    true => Box::new(Shuffled::new(range.len(), seed)),
+                    false => Box::new(Sequential::new(range.len())),
                 };
                 return Ok(Arc::new(FixedSize::new(Shifted { order, range }, size, drop_last)?));
             }
             Order::Sampler { positions } => Cut::Size { positions, size, drop_last },
             Order::Batches => Cut::Batches,
         };
-        let whole = Arc::clone(&self.whole);
-        Ok(Arc::new(Filtered { whole, range, len: self.len, cut, tables: PerEpoch::new() }))
+        // What another rank's share has in range nobody knows here.
+        let cut = if whole.ranks().is_alone() { cut } else { Cut::Batches };
+        Ok(Arc::new(Filtered { whole, range, len, cut, tables: PerEpoch::new() }))
     }
-}
-
-/// The settings that a position depends on, in words.
-pub(super) fn fingerprint(
-    batches: &dyn BatchSampler,
-    len: usize,
-    on_error: OnError,
-    stage: &StageKey,
-) -> String {
-    format!("{} of a data set of {len}{}, stage {stage}", batches.describe(), on_error.describe())
 }
 
 /// An order of as many items as a range has, moved to the range.
@@ -178,6 +157,8 @@ struct Table {
     global: Vec<u64>,
     /// Where each batch ends.
     ends: Vec<usize>,
+    /// How wide each was in the whole, if that is known.
+    widths: Vec<usize>,
     /// How many samples would have been a short last batch.
     left_out: usize,
 }
@@ -191,6 +172,7 @@ impl Filtered {
         // An index that the data set doesn't have is in every slice, to be the error that it is without slices.
         let is_wanted = |index: usize| self.range.contains(&index) || index >= self.len;
         let (mut indices, mut global, mut ends, mut left_out) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut widths = Vec::new();
         let mut take = |positions: Range<usize>| {
             for position in positions {
                 let index = self.whole.index(epoch, position);
@@ -214,13 +196,14 @@ impl Filtered {
             Cut::Batches => {
                 for batch in 0..self.whole.batches(epoch) {
                     let count = take(self.whole.positions(epoch, batch));
-                    if ends.last().copied().unwrap_or(0) < count {
+                    if ends.last().copied().unwrap_or(0) < count || !self.whole.ranks().is_alone() {
                         ends.push(count);
+                        widths.extend(self.whole.width(epoch, batch));
                     }
                 }
             }
         }
-        Table { indices, global, ends, left_out }
+        Table { indices, global, ends, widths, left_out }
     }
 }
 
@@ -253,6 +236,14 @@ impl BatchSampler for Filtered {
 
     fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
         global.extend_from_slice(&self.table(epoch).global[positions]);
+    }
+
+    fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
+        self.table(epoch).widths.get(batch).copied()
+    }
+
+    fn ranks(&self) -> Ranks {
+        self.whole.ranks()
     }
 
     fn left_out(&self, epoch: u64) -> usize {

@@ -6,13 +6,14 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 
 use crate::collate::Collate;
+use crate::dataset::Fingerprint;
 use crate::error::{Error, ErrorKind};
 use crate::loader::{Loader, StreamState};
 
 /// Where a loader stands: which batch of which epoch is delivered next, and what the numbers refer to.
 ///
 /// Batches that were prefetched and not delivered are not counted, so that none is lost and none comes
-/// twice. Serialise it with any `serde` format.
+/// twice. Serialize it with any `serde` format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]
@@ -26,7 +27,7 @@ pub struct LoaderState {
     /// The number of batches of this epoch that were delivered; if batches come [as they
     /// complete](crate::LoaderBuilder::as_completed), the first one that wasn't.
     pub batch: usize,
-    /// Which batches behind that one were delivered, as a bitmap: bit `b` of word `w` stands for batch
+    /// Which batches after that one were delivered, as a bitmap: bit `b` of word `w` stands for batch
     /// `batch + 64 w + b`. Empty if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<u64>,
@@ -38,6 +39,9 @@ pub struct LoaderState {
     pub stream: Option<StreamState>,
     /// The sampler and the batch settings, in words.
     pub fingerprint: String,
+    /// What the data are told by; `None` in a state from before they were noted, which may be of any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Fingerprint>,
 }
 
 impl LoaderState {
@@ -46,17 +50,28 @@ impl LoaderState {
     /// In version 1 a sample's random numbers followed from its index in the data set.
     pub const VERSION: u32 = 2;
 
-    pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64, batch: usize, faults: usize) -> Self {
-        let (seed, fingerprint) = (loader.seed, loader.fingerprint.clone());
+    /// The position before an epoch.
+    pub(super) fn new<C: Collate>(loader: &Loader<C>, epoch: u64) -> Self {
+        LoaderState {
+            seed: loader.executor.seed,
+            fingerprint: loader.settings.clone(),
+            data: Some(loader.executor.source.fingerprint().clone()),
+            ..Self::before(epoch)
+        }
+    }
+
+    /// The position before an epoch, without what it is compared by: for whoever has nothing to compare.
+    pub(super) fn before(epoch: u64) -> Self {
         LoaderState {
             version: Self::VERSION,
-            seed,
+            seed: 0,
             epoch,
-            batch,
+            batch: 0,
             ahead: Vec::new(),
-            faults,
+            faults: 0,
             stream: None,
-            fingerprint,
+            fingerprint: String::new(),
+            data: None,
         }
     }
 
@@ -91,14 +106,19 @@ impl LoaderState {
     }
 
     pub(super) fn check<C: Collate>(&self, loader: &Loader<C>) -> Result<(), Error> {
-        let (batches, samples) = (loader.batches(self.epoch), loader.samples(self.epoch));
-        let mut differences = self.differences(loader.seed, &loader.fingerprint)?;
-        differences.extend(self.overrun(Some(batches)));
-        if self.faults > samples {
-            let (saved, epoch) = (self.faults, self.epoch);
-            differences.push(format!("faults: saved {saved}, epoch {epoch} here has {samples} samples"));
+        let source = &loader.executor.source;
+        let mut differences = self.of_settings(loader.executor.seed, &loader.settings)?;
+        if let Some(saved) = self.data.as_ref().filter(|_| !loader.accept_changed_data) {
+            differences.extend(saved.difference(source.fingerprint()));
         }
-        Self::refuse(differences)
+        differences.extend(source.differences(self));
+        match differences.is_empty() {
+            true => Ok(()),
+            false => {
+                let text = format!("the saved position is of another loader: {}", differences.join("; "));
+                Err(Error::new(ErrorKind::State, text))
+            }
+        }
     }
 
     /// What is wrong with the batches that it says were delivered, in an epoch of so many, if that is known.
@@ -121,7 +141,7 @@ impl LoaderState {
     ///
     /// # Errors
     /// If it is of another version, whose fields may say something else.
-    pub(super) fn differences(&self, seed: u64, fingerprint: &str) -> Result<Vec<String>, Error> {
+    fn of_settings(&self, seed: u64, fingerprint: &str) -> Result<Vec<String>, Error> {
         if self.version != Self::VERSION {
             let why = match self.version {
                 1 => {
@@ -145,17 +165,9 @@ impl LoaderState {
             }
         };
         compare("seed", &self.seed, &seed);
-        compare("settings", &self.fingerprint, &fingerprint);
+        // What one process had, before positions became those of all ranks.
+        let saved = self.fingerprint.replacen(" taking turns, rank 0 of 1,", " taking turns,", 1);
+        compare("settings", &saved, &fingerprint);
         Ok(differences)
-    }
-
-    pub(super) fn refuse(differences: Vec<String>) -> Result<(), Error> {
-        match differences.is_empty() {
-            true => Ok(()),
-            false => {
-                let text = format!("the saved position is of another loader: {}", differences.join("; "));
-                Err(Error::new(ErrorKind::State, text))
-            }
-        }
     }
 }

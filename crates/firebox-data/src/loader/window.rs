@@ -1,17 +1,16 @@
 //! The batches between the plan and the consumer: begun, made, and not yet delivered.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::time::Duration;
 
 use firebox_workers::{Dispatch, Error as PoolError, ErrorKind as PoolErrorKind, WorkersExt as _};
 
-use crate::collate::Collate;
+use crate::collate::{BatchShape, Collate};
 use crate::error::{Error, ErrorKind};
 use crate::loader::Loader;
 use crate::loader::fault::OnError;
-use crate::loader::plan::{Plan, Planned};
-use crate::loader::task::{Attempt, Errand, Executor, Made, Ran, Task, not_made};
+use crate::loader::plan::{Plan, Planned, PlannedBatch};
+use crate::loader::work::{BatchBuild, BatchTask, BuiltBatch, ChunkResult, EpochExecutor, not_made};
 use crate::sync::Arc;
 
 /// Runs handed out at the same time, at most: enough for every worker and some to wait. More wait in the window.
@@ -22,7 +21,7 @@ const TARGET: Duration = Duration::from_micros(100);
 
 /// Work that should lie ahead of each worker, if the prefetch depth was left to the loader: enough to do while the
 /// consumer waits for a core, on which it depends to be given more.
-const LEAD: Duration = Duration::from_micros(250);
+const LEAD: Duration = Duration::from_millis(1);
 
 /// How far that may raise the depth.
 const DEEPEST: usize = 16;
@@ -38,68 +37,70 @@ pub(super) struct Window<'l, C: Collate> {
     epoch: u64,
     plan: Box<dyn Plan + 'l>,
     /// The batch that comes next, if the plan has told and it wasn't begun yet.
-    next: Option<(usize, Range<usize>)>,
-    dispatch: Dispatch<'l, Errand<C>, Executor<C>>,
+    next: Option<PlannedBatch>,
+    executor: Arc<EpochExecutor<C>>,
+    dispatch: Dispatch<'l, BatchTask, EpochExecutor<C>>,
     /// Batches begun and not yet delivered, in the order of the plan.
-    open: VecDeque<Open<C>>,
-    /// Runs of open batches that the workers had no room for.
-    waiting: VecDeque<Errand<C>>,
+    open: VecDeque<Open<C::Batch>>,
+    /// Tasks of open batches that the workers had no room for.
+    waiting: VecDeque<BatchTask>,
     /// What each task of the dispatch is, by its index.
-    out: HashMap<usize, Out<C>>,
+    out: HashMap<usize, Out>,
     /// What a sample took in the last runs, in seconds; `None` before the first.
     cost: Option<f64>,
     /// The most bytes that a batch took so far.
     largest: usize,
     /// How many samples of the epoch may be bad.
-    limit: usize,
+    budget: usize,
 }
 
 /// What comes next.
 pub(super) enum Polled<B> {
     /// A batch, with its number.
-    Batch(usize, Box<Made<B>>),
+    Batch(usize, Box<BuiltBatch<B>>),
     /// It is not made yet.
     Pending,
     /// Nothing.
     End,
 }
 
-struct Open<C: Collate> {
+struct Open<B> {
     batch: usize,
-    positions: Range<usize>,
-    attempt: Arc<Attempt<C>>,
-    made: Option<Box<Made<C::Batch>>>,
+    /// How often it was begun before.
+    attempt: u32,
+    built: Option<Box<BuiltBatch<B>>>,
     /// The bytes that it counts for: before it is made, those of the largest so far.
     bytes: usize,
 }
 
-/// A run that a worker has.
-struct Out<C: Collate> {
+/// A task that a worker has: whose it is, and where its run begins.
+struct Out {
     batch: usize,
-    run: usize,
-    attempt: Arc<Attempt<C>>,
+    attempt: u32,
+    first: usize,
 }
 
 impl<'l, C: Collate> Window<'l, C> {
     pub(super) fn new(
         loader: &'l Loader<C>,
-        executor: Arc<Executor<C>>,
+        executor: Arc<EpochExecutor<C>>,
         epoch: u64,
         plan: Box<dyn Plan + 'l>,
-        limit: usize,
+        budget: usize,
     ) -> Self {
         let mut window = Window {
             loader,
             epoch,
             plan,
             next: None,
-            dispatch: loader.pool.dispatch(executor, RUNS),
+            dispatch: loader.pool.dispatch(Arc::clone(&executor), RUNS),
+            executor,
             open: VecDeque::new(),
             waiting: VecDeque::new(),
             out: HashMap::new(),
             cost: None,
             largest: 0,
-            limit,
+            budget,
         };
         if loader.workers() > 0 {
             window.hand_out();
@@ -117,16 +118,16 @@ impl<'l, C: Collate> Window<'l, C> {
                 self.hear(task, result);
             }
             self.hand_out();
-            if let Some((batch, made)) = self.take() {
+            if let Some((batch, built)) = self.take() {
                 if self.loader.workers() > 0 {
                     // While the consumer is busy with this batch, the workers are, too.
                     self.hand_out();
                 }
-                return Polled::Batch(batch, made);
+                return Polled::Batch(batch, built);
             }
             if self.next.is_none() && self.open.is_empty() {
                 match self.plan.next() {
-                    Planned::Batch(batch, positions) => self.next = Some((batch, positions)),
+                    Planned::Batch(planned) => self.next = Some(planned),
                     Planned::End => return Polled::End,
                     Planned::Later if !wait => return Polled::Pending,
                     Planned::Later => self.plan.wait(),
@@ -140,44 +141,46 @@ impl<'l, C: Collate> Window<'l, C> {
     }
 
     /// A batch to be delivered now.
-    fn take(&mut self) -> Option<(usize, Box<Made<C::Batch>>)> {
+    fn take(&mut self) -> Option<(usize, Box<BuiltBatch<C::Batch>>)> {
         let place = match self.loader.as_completed {
-            true => self.open.iter().position(|open| open.made.is_some())?,
+            true => self.open.iter().position(|open| open.built.is_some())?,
             false => 0,
         };
-        let mut made = self.open.get_mut(place)?.made.take()?;
-        made.stints.extend(self.plan.reading());
-        let batch = self.open.remove(place)?.batch;
+        let mut built = self.open.get_mut(place)?.built.take()?;
+        built.stints.extend(self.plan.reading());
+        let Open { batch, attempt, .. } = self.open.remove(place)?;
+        self.executor.end(batch as u64, attempt);
         self.plan.delivered(batch);
-        Some((batch, made))
+        Some((batch, built))
     }
 
     fn hand_out(&mut self) {
         loop {
-            while let Some(errand) = self.waiting.pop_front() {
-                let (batch, run, attempt) = (errand.task.batch, errand.run, Arc::clone(&errand.attempt));
-                match self.dispatch.send(errand) {
-                    Ok(task) => _ = self.out.insert(task, Out { batch, run, attempt }),
-                    Err(errand) => return self.waiting.push_front(errand),
+            while let Some(task) = self.waiting.pop_front() {
+                let (batch, attempt, first) = (task.batch as usize, task.attempt, task.run.start as usize);
+                match self.dispatch.send(task) {
+                    Ok(task) => _ = self.out.insert(task, Out { batch, attempt, first }),
+                    Err(task) => return self.waiting.push_front(task),
                 }
             }
             if self.open.len() >= self.prefetch() {
                 return;
             }
-            let (batch, positions) = match self.next.take() {
+            let planned = match self.next.take() {
                 Some(next) => next,
                 None => match self.plan.next() {
-                    Planned::Batch(batch, positions) => (batch, positions),
+                    Planned::Batch(planned) => planned,
                     Planned::Later | Planned::End => return,
                 },
             };
-            if !self.admits(batch, positions.len()) {
-                self.next = Some((batch, positions));
+            if !self.admits(&planned) {
+                self.next = Some(planned);
                 return;
             }
-            let bytes = self.loader.executor.collate.fixed_bytes(positions.len()).unwrap_or(self.largest);
-            let attempt = self.begin(batch, positions.clone(), Vec::new());
-            self.open.push_back(Open { batch, positions, attempt, made: None, bytes });
+            let (batch, samples) = (planned.batch, planned.samples.len());
+            let bytes = self.loader.executor.collate.fixed_bytes(samples).unwrap_or(self.largest);
+            self.open.push_back(Open { batch, attempt: 0, built: None, bytes });
+            self.begin(planned, 0, Vec::new());
         }
     }
 
@@ -197,70 +200,77 @@ impl<'l, C: Collate> Window<'l, C> {
     }
 
     /// Whether another batch may be begun; one always may.
-    fn admits(&self, batch: usize, samples: usize) -> bool {
+    fn admits(&self, planned: &PlannedBatch) -> bool {
         let Some(front) = self.open.front() else { return true };
-        if self.loader.as_completed && batch - front.batch >= self.prefetch().max(AHEAD) {
+        if self.loader.as_completed && planned.batch - front.batch >= self.prefetch().max(AHEAD) {
             return false;
         }
         let Some(budget) = self.loader.prefetch_bytes else { return true };
         let taken = self.open.iter().fold(0, |taken: usize, open| taken.saturating_add(open.bytes));
-        match self.loader.executor.collate.fixed_bytes(samples) {
+        match self.loader.executor.collate.fixed_bytes(planned.samples.len()) {
             Some(bytes) => taken.saturating_add(bytes) <= budget,
             // What it will take nobody knows: one at a time, if it would fit were it like the largest so far.
             None => {
-                self.open.iter().all(|open| open.made.is_some())
+                self.open.iter().all(|open| open.built.is_some())
                     && taken.saturating_add(self.largest) <= budget
             }
         }
     }
 
-    /// Queues the runs of a batch.
-    fn begin(&mut self, batch: usize, positions: Range<usize>, late: Vec<(usize, Error)>) -> Arc<Attempt<C>> {
-        let lengths = self.cut(positions.len());
-        let attempt = Arc::new(Attempt::new(positions.clone(), lengths.clone(), late));
-        let mut start = positions.start;
-        for (run, length) in lengths.into_iter().enumerate() {
-            let task = Task { epoch: self.epoch, batch, start, end: start + length };
-            start += length;
-            self.waiting.push_back(Errand { task, run, attempt: Arc::clone(&attempt) });
+    /// Queues the tasks of an attempt at a batch.
+    fn begin(&mut self, planned: PlannedBatch, attempt: u32, late: Vec<(usize, Error)>) {
+        let PlannedBatch { batch, start, mut samples, width, error } = planned;
+        let (epoch, batch, count) = (self.epoch, batch as u64, samples.len());
+        let runs = self.runs(count);
+        let shape = BatchShape::from(count).with_width(width);
+        let build = BatchBuild::new(start, shape, (0..runs).map(|run| count * run / runs), late, error);
+        self.executor.begin(batch, attempt, build);
+        // From the last to the first, so that each takes its part off the end; a batch of one run moves.
+        let queued = self.waiting.len();
+        for run in (0..runs).rev() {
+            let (first, end) = (count * run / runs, samples.len());
+            let samples = if first == 0 { std::mem::take(&mut samples) } else { samples.split_off(first) };
+            let task = BatchTask { epoch, batch, attempt, run: first as u32..end as u32, samples };
+            self.waiting.push_back(task);
         }
-        attempt
+        self.waiting.make_contiguous()[queued..].reverse();
     }
 
-    /// The lengths of the runs of a batch: about [`TARGET`] each by what a sample took lately, and about equal.
-    fn cut(&self, samples: usize) -> Box<[usize]> {
+    /// The number of runs of a batch: about [`TARGET`] each by what a sample took lately.
+    fn runs(&self, samples: usize) -> usize {
         let workers = self.loader.workers();
         let runs = match self.cost {
             _ if workers == 0 => 1,
             // As if samples were slow: the first batch is waited for.
             None => samples.min(2 * workers),
             Some(cost) => ((samples as f64 * cost / TARGET.as_secs_f64()).round() as usize).min(samples),
-        }
-        .max(1);
-        (0..runs).map(|run| samples * (run + 1) / runs - samples * run / runs).collect()
+        };
+        runs.max(1)
     }
 
-    /// Takes note of what became of a run.
-    fn hear(&mut self, task: usize, result: Result<Ran<C::Batch>, PoolError>) {
-        let Some(Out { batch, run, attempt }) = self.out.remove(&task) else { return };
-        // A run of an attempt that was given up is of no interest.
-        let open =
-            self.open.iter().position(|open| open.batch == batch && Arc::ptr_eq(&open.attempt, &attempt));
+    /// Takes note of the result of a task.
+    fn hear(&mut self, task: usize, result: Result<ChunkResult<C::Batch>, PoolError>) {
+        let Some(Out { batch, attempt, first }) = self.out.remove(&task) else { return };
+        // A task of an attempt that was given up is of no interest.
+        let open = self.open.iter().position(|open| open.batch == batch && open.attempt == attempt);
         match result {
-            Ok(Ran { made, samples, took }) => {
+            Ok(ChunkResult { built, samples, took }) => {
                 self.learn(samples, took);
-                let (Some(made), Some(open)) = (made, open) else { return };
-                if self.open[open].made.is_some() {
+                let (Some(built), Some(open)) = (built, open) else { return };
+                if self.open[open].built.is_some() {
                     // It was given up meanwhile.
                     return;
                 }
-                self.largest = self.largest.max(made.bytes);
-                self.open[open].bytes = made.bytes;
-                self.open[open].made = Some(made);
+                self.largest = self.largest.max(built.bytes);
+                self.open[open].bytes = built.bytes;
+                self.open[open].built = Some(built);
             }
             Err(error) => {
-                let Some(open) = open.filter(|&open| self.open[open].made.is_none()) else { return };
-                self.fail(open, run, error);
+                let Some(open) = open.filter(|&open| self.open[open].built.is_none()) else { return };
+                let error = self.fail(open, first, error);
+                if let Some(error) = error {
+                    self.open[open].built = Some(Box::new(BuiltBatch::failed(error)));
+                }
             }
         }
     }
@@ -273,41 +283,47 @@ impl<'l, C: Collate> Window<'l, C> {
         }
     }
 
-    /// Deals with a run that the pool has no result of.
-    fn fail(&mut self, open: usize, run: usize, error: PoolError) {
-        let Open { batch, positions, attempt, .. } = &self.open[open];
-        let (batch, positions) = (*batch, positions.clone());
-        attempt.stop();
-        let failed = match error.kind() {
+    /// Deals with a task that the pool has no result of: has its batch begun again, or gives the batch's error.
+    fn fail(&mut self, open: usize, first: usize, error: PoolError) -> Option<Error> {
+        let Open { batch, attempt, .. } = self.open[open];
+        let build = self.executor.build(batch as u64, attempt)?;
+        build.stop();
+        match error.kind() {
             PoolErrorKind::TimedOut(limit) => {
                 let text = format!("took longer than {limit:?}");
-                let Some(position) = attempt.at(run) else {
+                let Some(position) = build.tries(first) else {
                     let text = format!("collation of batch {batch} of epoch {} {text}", self.epoch);
-                    let error = Error::new(ErrorKind::TimedOut, text).on_worker(error.worker());
-                    self.open[open].made = Some(Box::new(Made::failed(error)));
-                    return;
+                    return Some(Error::new(ErrorKind::TimedOut, text).on_worker(error.worker()));
                 };
-                let mut late = attempt.late.clone();
-                let index = self.loader.executor.batches.index(self.epoch, position);
+                let planned = self.plan.again(batch);
+                let source = &self.loader.executor.source;
+                let place = position.checked_sub(planned.start);
+                let sample = place.and_then(|place| planned.samples.get(place).copied());
+                // A sample of another batch that was to take a place.
+                let sample = sample.or_else(|| source.sample(self.epoch, position));
                 let late_error = Error::new(ErrorKind::TimedOut, text).on_worker(error.worker());
-                let error = self.loader.executor.at_sample(late_error, index);
+                let error = match sample {
+                    Some(sample) => source.name(late_error, sample, position),
+                    None => late_error,
+                };
+                let mut late = build.late.clone();
                 late.push((position, error.clone()));
-                let policy = self.loader.executor.on_error;
-                if policy != OnError::Fail && late.len() <= self.limit {
-                    // Its thread may write to the buffer at any time: the batch is made again in another one.
-                    self.open[open].attempt = self.begin(batch, positions, late);
-                    return;
+                if self.loader.executor.on_error == OnError::Fail || late.len() > self.budget {
+                    return Some(error);
                 }
-                error
+                // Its thread may write to the buffer at any time: the batch is made again in another one.
+                self.executor.end(batch as u64, attempt);
+                self.open[open].attempt = attempt + 1;
+                self.begin(planned, attempt + 1, late);
+                None
             }
             PoolErrorKind::Panicked(message) => {
-                not_made(batch, self.epoch, message).on_worker(error.worker())
+                Some(not_made(batch as u64, self.epoch, message).on_worker(error.worker()))
             }
             _ => {
                 let text = format!("batch {batch} of epoch {} was not made", self.epoch);
-                Error::new(ErrorKind::Workers, text).caused_by(error)
+                Some(Error::new(ErrorKind::Workers, text).caused_by(error))
             }
-        };
-        self.open[open].made = Some(Box::new(Made::failed(failed)));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod chained;
 mod distributed;
+mod ranks;
 mod sequential;
 mod shuffled;
 mod subset;
@@ -10,11 +11,12 @@ mod weighted;
 use std::ops::Range;
 
 pub use chained::Chained;
-pub use distributed::{Distributed, Uneven};
+pub use distributed::{Distributed, UnevenRanks};
+pub use ranks::Ranks;
 pub use sequential::Sequential;
 pub use shuffled::Shuffled;
 pub use subset::SubsetSampler;
-pub use weighted::{Weighted, WeightedOnce};
+pub use weighted::{Weighted, WeightedWithoutReplacement};
 
 /// An order of a data set's indices for every epoch, as a function: nothing is remembered from one call to
 /// the next, so any position of any epoch is reached at once and by any thread.
@@ -59,8 +61,27 @@ pub trait Sampler: Send + Sync {
         self.len() as u64
     }
 
-    /// The sampler and its settings, for a saved position to be compared with: two samplers with the same
-    /// description give the same order.
+    /// The ranks that the order is shared among, and which of them has this share.
+    ///
+    /// An order that all ranks have as it is, which most are, is nobody's share. One of your own that is made
+    /// of another one passes on what that says, here and in [`on_rank`](Self::on_rank): so a batch sampler
+    /// whose batches follow from the samples can plan for all ranks.
+    fn ranks(&self) -> Ranks {
+        Ranks::ALONE
+    }
+
+    /// The data set index and the global position that another rank has at a position of its share.
+    ///
+    /// All shares have as many positions. In an order that is nobody's share it is what every rank has there.
+    fn on_rank(&self, rank: usize, epoch: u64, position: usize) -> (usize, u64) {
+        let _ = rank;
+        (self.index(epoch, position), self.global_position(epoch, position))
+    }
+
+    /// The sampler and its settings, for a saved position to be compared with.
+    ///
+    /// Two samplers with the same description give the same order on the same rank. A rank is not named in
+    /// it, since a position is that of all ranks.
     fn describe(&self) -> String;
 }
 
@@ -87,6 +108,14 @@ impl<S: Sampler + ?Sized> Sampler for Box<S> {
 
     fn global_len(&self) -> u64 {
         (**self).global_len()
+    }
+
+    fn ranks(&self) -> Ranks {
+        (**self).ranks()
+    }
+
+    fn on_rank(&self, rank: usize, epoch: u64, position: usize) -> (usize, u64) {
+        (**self).on_rank(rank, epoch, position)
     }
 
     fn describe(&self) -> String {

@@ -23,8 +23,7 @@ impl Weighted {
     /// `len` draws an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if
-    /// a weight is negative or not finite, or none is above 0 although draws are asked
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if a weight is negative or not finite, or none is above 0 although draws are asked
     /// for.
     pub fn new(weights: &[f64], len: usize, seed: u64) -> Result<Self, Error> {
         let largest = checked_largest(weights)?;
@@ -83,7 +82,7 @@ const TINY: f64 = 1.0 / (1u128 << 100) as f64 / (1u128 << 100) as f64;
 ///
 /// The order of an epoch is a plan, made from (seed, epoch) when it is first needed: 4 bytes an item while it is
 /// in use, 16 while it is made. The table of weights is 8 bytes an item.
-pub struct WeightedOnce {
+pub struct WeightedWithoutReplacement {
     weights: Vec<f64>,
     /// How many weights are above 0.
     drawable: usize,
@@ -93,12 +92,11 @@ pub struct WeightedOnce {
     plans: PerEpoch<Box<[u32]>>,
 }
 
-impl WeightedOnce {
+impl WeightedWithoutReplacement {
     /// The first `len` draws of an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if
-    /// a weight is negative or not finite, fewer than `len` are above 0, or there are
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if a weight is negative or not finite, fewer than `len` are above 0, or there are
     /// 2³² of them or more.
     pub fn new(weights: Vec<f64>, len: usize, seed: u64) -> Result<Self, Error> {
         checked_largest(&weights)?;
@@ -107,7 +105,7 @@ impl WeightedOnce {
         let enough = len <= drawable && u32::try_from(weights.len()).is_ok();
         check(enough, "weights", expected, format_args!("{drawable} of {}", weights.len()))?;
         let fingerprint = fingerprint(weights.iter().map(|weight| weight.to_bits()));
-        Ok(WeightedOnce { weights, drawable, len, seed, fingerprint, plans: PerEpoch::new() })
+        Ok(WeightedWithoutReplacement { weights, drawable, len, seed, fingerprint, plans: PerEpoch::new() })
     }
 
     fn draw(&self, epoch: u64) -> Box<[u32]> {
@@ -137,7 +135,7 @@ impl WeightedOnce {
     }
 }
 
-impl Sampler for WeightedOnce {
+impl Sampler for WeightedWithoutReplacement {
     fn len(&self) -> usize {
         self.len
     }

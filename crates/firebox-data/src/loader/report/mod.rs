@@ -1,65 +1,21 @@
 //! What an epoch was: what it delivered, what went wrong, and where the time went.
 
+mod stint;
+mod timeline;
+mod worker_time;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::loader::fault::{Incident, Remedy};
-use crate::loader::timeline::Timeline;
+pub(super) use stint::Stint;
+pub use timeline::{Slice, Timeline};
+pub use worker_time::WorkerTime;
 
-/// The time that workers spent in each stage, summed over all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Busy {
-    /// Reading items from the data set.
-    pub reading: Duration,
-    /// Transforming them into their slots.
-    pub transforming: Duration,
-    /// Opening and closing batches.
-    pub collating: Duration,
-    /// Putting batches on the device: what its one thread spent, beside the workers.
-    pub uploading: Duration,
-    /// How much of reading, transforming and collating a core was at it, and the worker did not wait for
-    /// something. Known of worker threads on Linux; elsewhere it is all of them.
-    pub computing: Duration,
-}
+use crate::loader::fault::{Action, SampleFailure};
 
-impl Busy {
-    /// Each time by itself, put together with that of another.
-    fn zip(self, other: Busy, with: impl Fn(Duration, Duration) -> Duration) -> Busy {
-        Busy {
-            reading: with(self.reading, other.reading),
-            transforming: with(self.transforming, other.transforming),
-            collating: with(self.collating, other.collating),
-            uploading: with(self.uploading, other.uploading),
-            computing: with(self.computing, other.computing),
-        }
-    }
-
-    pub(super) fn add(&mut self, other: Busy) {
-        *self = self.zip(other, Duration::saturating_add);
-    }
-
-    pub(super) fn less(self, other: Busy) -> Busy {
-        self.zip(other, Duration::saturating_sub)
-    }
-
-    /// What falls upon a part of the time, rounded down to nanoseconds.
-    pub(super) fn part(self, part: Duration, whole: Duration) -> Busy {
-        let (part, whole) = (part.as_nanos(), whole.as_nanos().max(1));
-        let nanos = |time: Duration| time.as_nanos().saturating_mul(part) / whole;
-        let time = |time| Duration::from_nanos(u64::try_from(nanos(time)).unwrap_or(u64::MAX));
-        self.zip(Busy::default(), |own, _| time(own))
-    }
-
-    /// What the workers spent.
-    pub(super) fn total(self) -> Duration {
-        self.reading.saturating_add(self.transforming).saturating_add(self.collating)
-    }
-}
-
-/// The incidents that a report names; further ones are counted.
+/// The failures that a report names; further ones are counted.
 pub(super) const NAMED: usize = 100;
 
 /// An account of an epoch so far, from [`Epoch::report`](crate::Epoch::report).
@@ -74,15 +30,15 @@ pub struct EpochReport {
     pub samples: usize,
     /// Samples that were not made at first, in the order of delivery, with what came of them: the first
     /// hundred, and the one that ended the epoch, if one did. However many there are, the report stays small.
-    pub incidents: Vec<Incident>,
+    pub failures: Vec<SampleFailure>,
     /// How many there were beside those that are named.
-    pub more_incidents: usize,
+    pub more_failures: usize,
     /// From the iterator's start to its last batch.
     pub elapsed: Duration,
     /// How much of it the consumer spent waiting in `next`.
     pub waited: Duration,
     /// What the workers spent on the batches delivered. Measured on one sample of eight, or on all if they are slow.
-    pub busy: Busy,
+    pub busy: WorkerTime,
     /// The number of workers; without any the consumer does their work while it waits.
     pub workers: usize,
     /// The number of cores that the process may use.
@@ -94,14 +50,14 @@ pub struct EpochReport {
     pub chosen: Option<String>,
     /// How it went over time.
     pub timeline: Timeline,
-    /// Of all incidents.
+    /// Of all failures.
     pub(crate) skipped: usize,
 }
 
 /// What an epoch's speed depended on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum Bottleneck {
     /// The consumer hardly waited: it is the slower part.
     ComputeBound,
     /// The consumer waited, for the most part for this stage.
@@ -123,12 +79,12 @@ pub enum Stage {
 
 impl EpochReport {
     /// Takes note of a sample that was not made at first.
-    pub(super) fn note(&mut self, incident: Incident) {
-        self.skipped += usize::from(incident.remedy == Remedy::Skipped);
+    pub(super) fn note(&mut self, failure: SampleFailure) {
+        self.skipped += usize::from(failure.action == Action::Skipped);
         // What ended the epoch comes last, and is named in any case.
-        match self.incidents.len() < NAMED || incident.remedy == Remedy::None {
-            true => self.incidents.push(incident),
-            false => self.more_incidents += 1,
+        match self.failures.len() < NAMED || failure.action == Action::None {
+            true => self.failures.push(failure),
+            false => self.more_failures += 1,
         }
     }
 
@@ -163,12 +119,12 @@ impl EpochReport {
     /// The verdict, with what the workers took of the cores, and what a cache would bring if that is worth a
     /// word.
     fn judgement(&self) -> String {
-        let verdict = self.verdict();
+        let bottleneck = self.bottleneck();
         let cores = counted(self.cores.max(1), "core");
-        let share = format!("{verdict}, workers took {:.0} % of {cores}", 100.0 * self.cores_share());
-        match (verdict, self.cache_saving()) {
+        let share = format!("{bottleneck}, workers took {:.0} % of {cores}", 100.0 * self.cores_share());
+        match (bottleneck, self.cache_saving()) {
             // As much as has a wait be called data-bound.
-            (Verdict::ComputeBound, Some(saving)) if self.cores_share() > 0.05 => {
+            (Bottleneck::ComputeBound, Some(saving)) if self.cores_share() > 0.05 => {
                 // Rounded up, but for what is an error of rounding itself.
                 let most = (100.0 * saving - 1e-6).ceil();
                 format!("{share}: a cache would save at most {most:.0} % of the time")
@@ -179,29 +135,29 @@ impl EpochReport {
 
     /// Whether the data or the consumer decided the speed: data-bound if more than a twentieth of the time was spent
     /// waiting for them.
-    pub fn verdict(&self) -> Verdict {
+    pub fn bottleneck(&self) -> Bottleneck {
         if self.waited.saturating_mul(20) <= self.elapsed {
-            return Verdict::ComputeBound;
+            return Bottleneck::ComputeBound;
         }
-        let Busy { reading, transforming, collating, uploading, .. } = self.busy;
+        let WorkerTime { reading, transforming, collating, uploading, .. } = self.busy;
         if uploading.as_secs_f64() > self.busy.total().as_secs_f64() / self.workers.max(1) as f64 {
-            return Verdict::DataBound(Stage::Uploading);
+            return Bottleneck::DataBound(Stage::Uploading);
         }
         let stages =
             [(reading, Stage::Reading), (transforming, Stage::Transforming), (collating, Stage::Collating)];
         let longest = stages.into_iter().max_by_key(|(busy, _)| *busy);
-        Verdict::DataBound(longest.map_or(Stage::Reading, |(_, stage)| stage))
+        Bottleneck::DataBound(longest.map_or(Stage::Reading, |(_, stage)| stage))
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Verdict::ComputeBound => "compute-bound",
-            Verdict::DataBound(Stage::Reading) => "data-bound by reading",
-            Verdict::DataBound(Stage::Transforming) => "data-bound by transforming",
-            Verdict::DataBound(Stage::Collating) => "data-bound by collating",
-            Verdict::DataBound(Stage::Uploading) => "data-bound by uploading",
+            Bottleneck::ComputeBound => "compute-bound",
+            Bottleneck::DataBound(Stage::Reading) => "data-bound by reading",
+            Bottleneck::DataBound(Stage::Transforming) => "data-bound by transforming",
+            Bottleneck::DataBound(Stage::Collating) => "data-bound by collating",
+            Bottleneck::DataBound(Stage::Uploading) => "data-bound by uploading",
         })
     }
 }
@@ -216,7 +172,7 @@ pub(super) fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
-/// As an object: counts, seconds, the verdict and the incidents as text.
+/// As an object: counts, seconds, the bottleneck and the failures as text, under the names of the first release.
 impl Serialize for EpochReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut report = serializer.serialize_struct("EpochReport", 20)?;
@@ -244,15 +200,15 @@ impl Serialize for EpochReport {
         }
         report.serialize_field("timeline", &self.timeline.slices().collect::<Vec<_>>())?;
         report.serialize_field("verdict", &self.judgement())?;
-        let incidents: Vec<_> = self.incidents.iter().map(Incident::to_string).collect();
-        report.serialize_field("incidents", &incidents)?;
-        report.serialize_field("more_incidents", &self.more_incidents)?;
+        let failures: Vec<_> = self.failures.iter().map(SampleFailure::to_string).collect();
+        report.serialize_field("incidents", &failures)?;
+        report.serialize_field("more_incidents", &self.more_failures)?;
         report.end()
     }
 }
 
 impl fmt::Display for EpochReport {
-    /// One line, and one more for each incident that is named.
+    /// One line, and one more for each failure that is named.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.busy.total().as_secs_f64().max(f64::MIN_POSITIVE);
         let share = |busy: Duration| 100.0 * busy.as_secs_f64() / total;
@@ -279,11 +235,11 @@ impl fmt::Display for EpochReport {
         if let Some(chosen) = &self.chosen {
             write!(f, "\n  {chosen}")?;
         }
-        for incident in &self.incidents {
-            write!(f, "\n  {incident}")?;
+        for failure in &self.failures {
+            write!(f, "\n  {failure}")?;
         }
-        if self.more_incidents > 0 {
-            write!(f, "\n  and {} more", self.more_incidents)?;
+        if self.more_failures > 0 {
+            write!(f, "\n  and {} more", self.more_failures)?;
         }
         Ok(())
     }
@@ -300,12 +256,12 @@ mod tests {
 
     /// Ten seconds of two cores, of which the workers computed for `computing`.
     fn report(computing: Duration, waited: Duration, on_cpu: Option<bool>) -> EpochReport {
-        let busy = Busy {
+        let busy = WorkerTime {
             reading: ms(1000),
             transforming: ms(3000),
             collating: ms(1000),
             computing,
-            ..Busy::default()
+            ..WorkerTime::default()
         };
         let (epoch, batches, samples, elapsed) = (3, 100, 6400, ms(10_000));
         let (workers, cores) = (1, 2);
@@ -369,8 +325,8 @@ mod tests {
     fn a_report_of_nothing_has_no_odd_numbers() {
         let mut report = EpochReport::default();
         assert_eq!(
-            (report.samples_per_s(), report.cores_share(), report.verdict()),
-            (0.0, 0.0, Verdict::ComputeBound)
+            (report.samples_per_s(), report.cores_share(), report.bottleneck()),
+            (0.0, 0.0, Bottleneck::ComputeBound)
         );
         report.on_cpu = Some(true);
         assert_eq!(report.cache_saving(), Some(0.0));
@@ -382,8 +338,13 @@ mod tests {
         assert!(report.samples_per_s().is_finite());
         // Saturated times are no overflow.
         let most = Duration::MAX;
-        let busy =
-            Busy { reading: most, transforming: most, collating: most, uploading: most, computing: most };
+        let busy = WorkerTime {
+            reading: most,
+            transforming: most,
+            collating: most,
+            uploading: most,
+            computing: most,
+        };
         report = EpochReport {
             waited: most,
             elapsed: most,
@@ -402,21 +363,22 @@ mod tests {
     }
 
     #[test]
-    fn incidents_are_counted_and_the_first_of_them_named() {
+    fn failures_are_counted_and_the_first_of_them_named() {
         let mut report = EpochReport::default();
-        let incident =
-            |index, remedy| Incident::new(Error::new(ErrorKind::Transform, "torn").at_index(index), remedy);
+        let failure = |index, action| {
+            SampleFailure::new(Error::new(ErrorKind::Transform, "torn").at_index(index), action)
+        };
         for index in 0..10_000 {
-            let remedies = [Remedy::Skipped, Remedy::Replaced(0), Remedy::Retried(1)];
-            report.note(incident(index, remedies[index % 3]));
+            let actions = [Action::Skipped, Action::Replaced(0), Action::Retried(1)];
+            report.note(failure(index, actions[index % 3]));
         }
         assert_eq!(
-            (report.incidents.len(), report.more_incidents, report.skipped()),
+            (report.failures.len(), report.more_failures, report.skipped()),
             (NAMED, 10_000 - NAMED, 3334)
         );
-        report.note(incident(10_000, Remedy::None));
+        report.note(failure(10_000, Action::None));
         assert_eq!(
-            report.incidents.last().unwrap().error.index(),
+            report.failures.last().unwrap().error.index(),
             Some(10_000),
             "what ended the epoch is named"
         );

@@ -2,7 +2,8 @@
 
 use std::iter::zip;
 
-use crate::collate::{Collate, Rows, Slots, Stack, Stacked};
+use crate::buffer_pool::BufferPool;
+use crate::collate::{BatchShape, Collate, Rows, Slots, Stack, Stacked};
 use crate::error::BoxError;
 
 /// Stacks arrays of one shape that are written whole, from an iterator: rank `R` a sample, slot [`Blank`], batch
@@ -12,22 +13,22 @@ use crate::error::BoxError;
 /// the slot zero before.
 ///
 /// ```
-/// use firebox_data::{Exact, Loader};
+/// use firebox_data::{StackWhole, Loader};
 ///
 /// let images = vec![[0u8, 51, 102, 255]; 10];
-/// let loader = Loader::builder(images).batch_size(4).build(Exact::new([2, 2]), |image, _, mut pixels| {
+/// let loader = Loader::builder(images).batch_size(4).build(StackWhole::new([2, 2]), |image, _, mut pixels| {
 ///     pixels.fill(image.iter().map(|&pixel| f32::from(pixel) / 255.0))
 /// })?;
 /// assert_eq!(loader.epoch(0).next().unwrap()?.values[..4], [0.0, 0.2, 0.4, 1.0]);
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Exact<T, const R: usize>(Stack<T, R>);
+pub struct StackWhole<T, const R: usize>(Stack<T, R>);
 
-impl<T, const R: usize> Exact<T, R> {
+impl<T, const R: usize> StackWhole<T, R> {
     /// For samples of this shape, such as `[channels, height, width]`.
     pub fn new(shape: [usize; R]) -> Self {
-        Exact(Stack::new(shape))
+        StackWhole(Stack::new(shape))
     }
 }
 
@@ -65,15 +66,15 @@ impl<T> Blank<'_, T> {
     }
 }
 
-impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Exact<T, R> {
+impl<T: Clone + Default + Send + 'static, const R: usize> Collate for StackWhole<T, R> {
     /// With whether each slot is filled.
     type Buffer = (Stacked<T, R>, Vec<bool>);
     type Slot<'a> = Blank<'a, T>;
     type Slots<'a> = Blanks<'a, T>;
     type Batch = Stacked<T, R>;
 
-    fn open(&self, samples: usize) -> Self::Buffer {
-        (self.0.open(samples), vec![false; samples])
+    fn open(&self, shape: BatchShape, memory: &BufferPool) -> Self::Buffer {
+        (self.0.open(shape, memory), vec![false; shape.samples])
     }
 
     fn slots<'a>(&self, (stacked, filled): &'a mut Self::Buffer) -> Blanks<'a, T> {
@@ -101,14 +102,14 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Exact<T, R
     }
 }
 
-/// The slots of [`Exact`].
+/// The slots of [`StackWhole`].
 #[derive(Debug)]
 pub struct Blanks<'a, T> {
     rows: Rows<'a, T>,
     filled: &'a mut [bool],
 }
 
-impl<T: Clone + Default + Send + 'static, const R: usize> Slots<Exact<T, R>> for Blanks<'_, T> {
+impl<T: Clone + Default + Send + 'static, const R: usize> Slots<StackWhole<T, R>> for Blanks<'_, T> {
     fn get(&mut self, sample: usize) -> Option<Blank<'_, T>> {
         let values = Slots::<Stack<T, R>>::get(&mut self.rows, sample)?;
         Some(Blank { values, filled: self.filled.get_mut(sample)? })
@@ -126,14 +127,14 @@ mod tests {
     use super::*;
 
     fn slot<'s>(slots: &'s mut Blanks<'_, u8>, sample: usize) -> Blank<'s, u8> {
-        Slots::<Exact<u8, 2>>::get(slots, sample).unwrap()
+        Slots::<StackWhole<u8, 2>>::get(slots, sample).unwrap()
     }
 
     #[test]
     fn a_slot_is_filled_whole_or_missed() {
-        let layout = Exact::<u8, 2>::new([1, 2]);
-        let mut buffer = layout.open(3);
-        let (mut left, mut right) = Slots::<Exact<u8, 2>>::split_at(layout.slots(&mut buffer), 1);
+        let layout = StackWhole::<u8, 2>::new([1, 2]);
+        let mut buffer = layout.open(3.into(), &BufferPool::default());
+        let (mut left, mut right) = Slots::<StackWhole<u8, 2>>::split_at(layout.slots(&mut buffer), 1);
         slot(&mut left, 0).fill([1, 2]).unwrap();
         slot(&mut right, 0).fill([3, 4]).unwrap();
         for (values, got) in [(&[5][..], 1), (&[5, 6, 7], 3), (&[], 0)] {
@@ -167,8 +168,8 @@ mod tests {
 
     #[test]
     fn a_length_is_not_taken_on_trust() {
-        let layout = Exact::<u8, 2>::new([1, 2]);
-        let mut buffer = layout.open(1);
+        let layout = StackWhole::<u8, 2>::new([1, 2]);
+        let mut buffer = layout.open(1.into(), &BufferPool::default());
         let error = slot(&mut layout.slots(&mut buffer), 0).fill(Short(Some(1))).unwrap_err();
         assert_eq!(error.to_string(), "expected 2 values for a slot, got 1");
         assert!(layout.close(buffer, &[]).is_err());

@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 
 use firebox_workers::Worker;
 
-use crate::loader::report::Busy;
+use crate::loader::report::WorkerTime;
 
 /// A worker's work without a break, on one batch or on one shard.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stint {
-    pub(super) begun: Instant,
-    pub(super) took: Duration,
+pub(in crate::loader) struct Stint {
+    pub(in crate::loader) begun: Instant,
+    pub(in crate::loader) took: Duration,
     /// All stages together no more than `took`.
-    pub(super) busy: Busy,
+    pub(in crate::loader) busy: WorkerTime,
     /// How much of its stages the worker stood in the queue for a core.
-    pub(super) queued: Duration,
+    pub(in crate::loader) queued: Duration,
 }
 
 impl Stint {
@@ -24,13 +24,13 @@ impl Stint {
     ///
     /// What the stages took may be an estimate from some of the samples: it is cut to the time that there
     /// was.
-    pub(super) fn end(begun: Instant, mut busy: Busy, worker: Worker<'_>) -> Self {
+    pub(in crate::loader) fn end(begun: Instant, mut busy: WorkerTime, worker: Worker<'_>) -> Self {
         let took = begun.elapsed();
         if busy.total() > took {
             busy = busy.part(took, busy.total());
         }
         let Shares { running, queued } = Shares::of_thread(took, worker);
-        // What is no stage, such as a wait behind a gate, needs no core.
+        // What is no stage, such as a wait for a permit, needs no core.
         busy.computing = took.mul_f64(running).min(busy.total());
         let queued = took.mul_f64(queued).min(busy.total().saturating_sub(busy.computing));
         Stint { begun, took, busy, queued }
@@ -136,7 +136,7 @@ mod tests {
                 true => std::thread::sleep(length),
                 false => while begun.elapsed() < length {},
             }
-            let busy = Busy { transforming: begun.elapsed(), ..Busy::default() };
+            let busy = WorkerTime { transforming: begun.elapsed(), ..WorkerTime::default() };
             Stint::end(begun, busy, worker)
         }
     }
@@ -162,11 +162,12 @@ mod tests {
     fn stages_take_no_longer_than_the_stint() {
         let begun = Instant::now();
         let hour = Duration::from_secs(3600);
-        let busy = Busy { reading: hour, transforming: 3 * hour, ..Busy::default() };
+        let busy = WorkerTime { reading: hour, transforming: 3 * hour, ..WorkerTime::default() };
         let stint = Stint::end(begun, busy, Worker::CALLER);
         assert!(stint.busy.total() <= stint.took && stint.took < hour);
         assert!(stint.busy.transforming >= 2 * stint.busy.reading);
-        let huge = Busy { reading: Duration::MAX, transforming: Duration::MAX, ..Busy::default() };
+        let huge =
+            WorkerTime { reading: Duration::MAX, transforming: Duration::MAX, ..WorkerTime::default() };
         assert!(Stint::end(begun, huge, Worker::CALLER).busy.total() < hour);
     }
 }

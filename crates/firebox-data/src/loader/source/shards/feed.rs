@@ -9,22 +9,15 @@ use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, 
 
 use crate::dataset::{Records, Shards};
 use crate::error::{Error, ErrorKind};
-use crate::loader::fault::Retry;
-use crate::loader::report::Busy;
-use crate::loader::stint::Stint;
-use crate::loader::stream::cursor::{Lane, Next};
-use crate::loader::task::{Gates, pause};
+use crate::loader::fault::{Retry, Tried, TryError, tries};
+use crate::loader::report::{Stint, WorkerTime};
+use crate::loader::source::shards::cursor::{Lane, Next};
+use crate::loader::source::shards::record_store::Kept;
+use crate::loader::work::{StageLimits, Stages};
 use crate::sync::Arc;
 
 /// Records that are read in one task, and of a shard before its turn.
 pub(super) const CHUNK: usize = 64;
-
-/// A record, or why it can't be had, and where it stands.
-pub(super) struct Item<R> {
-    pub(super) shard: usize,
-    pub(super) number: u64,
-    pub(super) record: Result<R, Error>,
-}
 
 type Reader<S> = Box<dyn Records<<S as Shards>::Record, <S as Shards>::Error>>;
 
@@ -42,7 +35,7 @@ pub(super) struct Feeds<'l, S: Shards> {
 struct Feed<S: Shards> {
     shard: usize,
     /// Read, and not yet taken, with the offset of what follows.
-    items: VecDeque<(Item<S::Record>, Option<u64>)>,
+    records: VecDeque<(Kept<S::Record>, Option<u64>)>,
     state: State<S>,
 }
 
@@ -65,7 +58,7 @@ struct Read<S: Shards> {
 
 /// What a task has read.
 struct Chunk<S: Shards> {
-    items: Vec<(Item<S::Record>, Option<u64>)>,
+    records: Vec<(Kept<S::Record>, Option<u64>)>,
     /// `None` at the shard's end.
     reader: Option<(Reader<S>, Lane)>,
     stint: Stint,
@@ -76,11 +69,11 @@ impl<'l, S: Shards> Feeds<'l, S> {
         pool: &'l Pool,
         shards: Arc<S>,
         retry: Option<Retry>,
-        gates: Option<Arc<Gates>>,
+        limits: Option<Arc<StageLimits>>,
     ) -> Self {
         // What a task that is given up has read is lost: with a time limit it reads one record at a time.
         let chunk = if pool.limit().is_some() { 1 } else { CHUNK };
-        let reading = Arc::new(Reading { shards, retry, gates, chunk });
+        let reading = Arc::new(Reading { shards, retry, limits, chunk });
         let dispatch = pool.dispatch(reading, 1024);
         Feeds { dispatch, feeds: HashMap::new(), out: HashMap::new(), stints: Vec::new() }
     }
@@ -88,9 +81,9 @@ impl<'l, S: Shards> Feeds<'l, S> {
     /// Has a shard read from `lane` on, until `ahead` records wait to be taken.
     pub(super) fn want(&mut self, shard: usize, lane: Lane, ahead: usize) {
         let place = lane.shard;
-        let new = || Feed { shard, items: VecDeque::new(), state: State::Closed(lane) };
+        let new = || Feed { shard, records: VecDeque::new(), state: State::Closed(lane) };
         let feed = self.feeds.entry(place).or_insert_with(new);
-        if feed.items.len() >= ahead {
+        if feed.records.len() >= ahead {
             return;
         }
         let (lane, reader) = match std::mem::replace(&mut feed.state, State::Busy) {
@@ -113,10 +106,10 @@ impl<'l, S: Shards> Feeds<'l, S> {
     }
 
     /// The next record of the shard at a place.
-    pub(super) fn take(&mut self, place: usize) -> Next<Item<S::Record>> {
+    pub(super) fn take(&mut self, place: usize) -> Next<Kept<S::Record>> {
         let Some(feed) = self.feeds.get_mut(&place) else { return Next::Later };
-        match (feed.items.pop_front(), &feed.state) {
-            (Some((item, offset)), _) => Next::Record(item, offset),
+        match (feed.records.pop_front(), &feed.state) {
+            (Some((record, offset)), _) => Next::Record(record, offset),
             (None, State::Ended) => {
                 self.feeds.remove(&place);
                 Next::End
@@ -143,9 +136,9 @@ impl<'l, S: Shards> Feeds<'l, S> {
         let Some(lane) = self.out.remove(&task) else { return };
         let Some(feed) = self.feeds.get_mut(&lane.shard) else { return };
         match result {
-            Ok(Chunk { items, reader, stint }) => {
+            Ok(Chunk { records, reader, stint }) => {
                 self.stints.push(stint);
-                feed.items.extend(items);
+                feed.records.extend(records);
                 feed.state = match reader {
                     Some((reader, lane)) => State::Open(reader, lane),
                     None => State::Ended,
@@ -163,8 +156,7 @@ impl<'l, S: Shards> Feeds<'l, S> {
                 };
                 let text = format!("shard {}: the rest of it is not read: {why}", feed.shard);
                 let error = Error::new(ErrorKind::Shard, text).on_worker(worker);
-                feed.items
-                    .push_back((Item { shard: feed.shard, number: lane.record, record: Err(error) }, None));
+                feed.records.push_back((Kept::new(feed.shard, lane.record, Err(error), None), None));
                 feed.state = State::Ended;
             }
         }
@@ -175,7 +167,7 @@ impl<'l, S: Shards> Feeds<'l, S> {
 struct Reading<S> {
     shards: Arc<S>,
     retry: Option<Retry>,
-    gates: Option<Arc<Gates>>,
+    limits: Option<Arc<StageLimits>>,
     /// Records in a task.
     chunk: usize,
 }
@@ -186,90 +178,97 @@ impl<S: Shards> Work<Read<S>> for Reading<S> {
     fn run(&self, read: Read<S>, worker: Worker<'_>) -> Chunk<S> {
         let Read { shard, mut lane, mut reader } = read;
         let begun = Instant::now();
-        let mut items = Vec::with_capacity(self.chunk);
-        while items.len() < self.chunk && worker.progress() {
+        let mut records = Vec::with_capacity(self.chunk);
+        while records.len() < self.chunk && worker.progress() {
             let number = lane.record;
-            let (record, after) = match self.tries(shard, lane, reader.take(), worker) {
-                Ok(Some((record, after))) => (Ok(record), Some(after)),
-                Ok(None) => {
+            let (tried, after) = self.read(shard, lane, reader.take(), worker);
+            let (record, reread, after) = match (tried, after) {
+                (Ok((Some((record, after)), reread)), _) => (Ok(record), reread, Some(after)),
+                (Ok((None, _)), _) => {
                     if let Some(error) = self.miscounted(shard, number) {
-                        items.push((Item { shard, number, record: Err(error) }, None));
+                        records.push((Kept::new(shard, number, Err(error), None), None));
                     }
-                    return Chunk { items, reader: None, stint: read_since(begun, worker) };
+                    return Chunk { records, reader: None, stint: read_since(begun, worker) };
                 }
-                Err((error, Some(after))) => (Err(error.on_worker(worker.id())), Some(after)),
-                Err((error, None)) => {
+                (Err(error), Some(after)) => (Err(error.on_worker(worker.id())), None, Some(after)),
+                (Err(error), None) => {
                     let text = format!("shard {shard}: the rest of it is not read");
                     let error = Error::new(ErrorKind::Shard, text).caused_by(error).on_worker(worker.id());
-                    items.push((Item { shard, number, record: Err(error) }, None));
-                    return Chunk { items, reader: None, stint: read_since(begun, worker) };
+                    records.push((Kept::new(shard, number, Err(error), None), None));
+                    return Chunk { records, reader: None, stint: read_since(begun, worker) };
                 }
             };
             lane.record += 1;
             lane.offset = after.as_ref().and_then(|reader| reader.offset());
-            items.push((Item { shard, number, record }, lane.offset));
+            records.push((Kept::new(shard, number, record, reread), lane.offset));
             reader = after;
         }
         let stint = read_since(begun, worker);
-        Chunk { items, reader: reader.map(|reader| (reader, lane)), stint }
+        Chunk { records, reader: reader.map(|reader| (reader, lane)), stint }
     }
 }
 
 fn read_since(begun: Instant, worker: Worker<'_>) -> Stint {
-    Stint::end(begun, Busy { reading: begun.elapsed(), ..Busy::default() }, worker)
+    Stint::end(begun, WorkerTime { reading: begun.elapsed(), ..WorkerTime::default() }, worker)
 }
 
-/// A record and the reader behind it, or `None` at the shard's end; or an error, and the reader if it can go on behind
-/// the record.
-type ReadOne<S> = Result<Option<(<S as Shards>::Record, Reader<S>)>, (Error, Option<Reader<S>>)>;
+/// A record and the reader after it, or `None` at the shard's end.
+type ReadOne<S> = Option<(<S as Shards>::Record, Reader<S>)>;
 
 impl<S: Shards> Reading<S> {
-    /// Reads the record at a place, again and again if its errors are worth it; `None` at the shard's end.
-    fn tries(
+    /// Reads the record at a place. With an error there is the reader if it can go on after the record.
+    fn read(
         &self,
         shard: usize,
         lane: Lane,
         mut reader: Option<Reader<S>>,
         worker: Worker<'_>,
-    ) -> ReadOne<S> {
-        for tries in 1.. {
+    ) -> (Tried<ReadOne<S>>, Option<Reader<S>>) {
+        let mut after = None;
+        let tried = tries(self.retry.as_ref(), worker, || {
             // After a failed try the shard is opened anew: nobody knows what the error did to the reader.
-            let (error, after) = match self.attempt(shard, lane, reader.take(), worker) {
-                Ok(read) => return Ok(read),
-                Err(failed) => failed,
+            let (read, left) = match self.attempt(shard, lane, reader.take(), worker) {
+                Ok(read) => (Ok(read), None),
+                Err((error, left)) => (Err(TryError { error, is_final: false }), left),
             };
-            let wait = self.retry.as_ref().and_then(|retry| retry.next(tries, &error));
-            let Some(wait) = wait else { return Err((error, after)) };
-            if !pause(wait, worker) {
-                return Err((error, after));
-            }
-        }
-        Ok(None)
+            after = left;
+            read
+        });
+        (tried, after)
     }
 
-    fn attempt(&self, shard: usize, lane: Lane, reader: Option<Reader<S>>, worker: Worker<'_>) -> ReadOne<S> {
+    fn attempt(
+        &self,
+        shard: usize,
+        lane: Lane,
+        reader: Option<Reader<S>>,
+        worker: Worker<'_>,
+    ) -> Result<ReadOne<S>, (Error, Option<Reader<S>>)> {
         let name = |error| failed(shard, lane.record, error);
-        let place = self.gates.as_ref().map(|gates| gates.reading.enter(|| worker.progress()));
-        if place.as_ref().is_some_and(Option::is_none) {
-            // Nobody waits for the record any more, so that nobody takes this for the shard's end.
-            return Ok(None);
-        }
+        let mut stages = Stages::new(self.limits.as_deref(), worker, None);
         // Unwind safety: a reader that panicked is not used again.
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let mut reader = match reader {
-                Some(reader) => reader,
-                None => self.open(shard, lane, worker).map_err(|error| (name(error), None))?,
-            };
-            match reader.next() {
-                None => Ok(None),
-                Some(Ok(record)) => Ok(Some((record, reader))),
-                Some(Err(error)) => Err((name(error), Some(reader))),
-            }
+            stages.read(|| {
+                let mut reader = match reader {
+                    Some(reader) => reader,
+                    None => self.open(shard, lane, worker).map_err(|error| (name(error), None))?,
+                };
+                match reader.next() {
+                    None => Ok(None),
+                    Some(Ok(record)) => Ok(Some((record, reader))),
+                    Some(Err(error)) => Err((name(error), Some(reader))),
+                }
+            })
         }));
-        read.unwrap_or_else(|payload| {
-            let text = format!("shard {shard}, record {}: panicked", lane.record);
-            Err((Error::new(ErrorKind::Panic, text).caused_by(panic_message(payload)), None))
-        })
+        match read {
+            Ok(Ok(read)) => read,
+            // Nobody waits for the record any more, so that nobody takes this for the shard's end.
+            Ok(Err(_)) => Ok(None),
+            Err(payload) => {
+                let text = format!("shard {shard}, record {}: panicked", lane.record);
+                Err((Error::new(ErrorKind::Panic, text).caused_by(panic_message(payload)), None))
+            }
+        }
     }
 
     /// Opens a shard at a place, from its beginning if need be.
@@ -277,7 +276,7 @@ impl<S: Shards> Reading<S> {
         let mut reader = self.shards.open(shard, lane.offset.unwrap_or(0))?;
         let passed = if lane.offset.is_some() { 0 } else { lane.record };
         for _ in 0..passed {
-            // Errors in these records are behind us, as the records are.
+            // Errors in these records are past, as the records are.
             if !worker.progress() || reader.next().is_none() {
                 break;
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::loader::report::Busy;
+use crate::loader::report::WorkerTime;
 
 /// The most slices that are kept. When there are more, each two become one.
 const SLICES: usize = 48;
@@ -27,11 +27,11 @@ struct Part {
     end: Duration,
     waited: Duration,
     samples: usize,
-    busy: Busy,
+    busy: WorkerTime,
 }
 
 impl Part {
-    /// Makes this part and the one behind it one.
+    /// Makes this part and the next one.
     fn join(&mut self, next: Part) {
         self.end = next.end;
         self.waited = self.waited.saturating_add(next.waited);
@@ -64,8 +64,8 @@ pub struct Slice {
 impl Timeline {
     /// Goes on to a time, since the epoch's start, with what happened since the last call: how long the
     /// consumer waited, and how many samples it got.
-    pub(super) fn note(&mut self, elapsed: Duration, waited: Duration, samples: usize) {
-        let now = Part { end: elapsed, waited, samples, busy: Busy::default() };
+    pub(in crate::loader) fn note(&mut self, elapsed: Duration, waited: Duration, samples: usize) {
+        let now = Part { end: elapsed, waited, samples, busy: WorkerTime::default() };
         if self.length.is_zero() {
             self.length = SHORTEST;
         }
@@ -88,14 +88,14 @@ impl Timeline {
     }
 
     /// Enters a worker's work into the slices in which it was done: evenly from `begun`, since the epoch's
-    /// start, over the time that it `took`, which is behind us.
+    /// start, over the time that it `took`, which is past.
     ///
     /// So a slice never has more than its length for each worker, and all of them together have what was
     /// entered.
-    pub(super) fn enter(&mut self, begun: Duration, took: Duration, busy: Busy) {
+    pub(in crate::loader) fn enter(&mut self, begun: Duration, took: Duration, busy: WorkerTime) {
         let first =
             self.parts.partition_point(|part| part.end <= begun).min(self.parts.len().saturating_sub(1));
-        let (mut done, end) = (Busy::default(), begun.saturating_add(took));
+        let (mut done, end) = (WorkerTime::default(), begun.saturating_add(took));
         let last = self.parts.len().saturating_sub(1);
         for (place, part) in self.parts.iter_mut().enumerate().skip(first) {
             let is_last = place == last || end <= part.end;
@@ -161,13 +161,17 @@ mod tests {
 
     #[test]
     fn work_is_shown_when_it_was_done() {
-        // Two workers work for 90 ms on a batch each; the first is then delivered, the second right behind
+        // Two workers work for 90 ms on a batch each; the first is then delivered, the second right after
         // it.
         let mut timeline = Timeline::default();
         timeline.note(ms(90), ms(90), 8);
-        timeline.enter(ms(0), ms(90), Busy { reading: ms(60), transforming: ms(30), ..Busy::default() });
+        timeline.enter(
+            ms(0),
+            ms(90),
+            WorkerTime { reading: ms(60), transforming: ms(30), ..WorkerTime::default() },
+        );
         timeline.note(ms(91), ms(0), 8);
-        timeline.enter(ms(1), ms(90), Busy { reading: ms(90), ..Busy::default() });
+        timeline.enter(ms(1), ms(90), WorkerTime { reading: ms(90), ..WorkerTime::default() });
         let slices: Vec<_> = timeline.slices().collect();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-8, "{a} is not {b}: {slices:?}");
         assert_eq!(slices.len(), 2);
@@ -182,7 +186,7 @@ mod tests {
     fn no_slice_has_more_work_than_its_workers_have_time() {
         let mut rng = SampleRng::from_seed(7);
         for (workers, batches, burst) in [(1, 500, 1), (2, 1000, 16), (4, 3000, 7), (7, 64, 64), (3, 1, 1)] {
-            let (mut timeline, mut all) = (Timeline::default(), Busy::default());
+            let (mut timeline, mut all) = (Timeline::default(), WorkerTime::default());
             // Each worker takes the next batch when it is free.
             let mut free = vec![Duration::ZERO; workers];
             let mut made = Vec::new();
@@ -190,12 +194,12 @@ mod tests {
             for batch in 0..batches {
                 let worker = (0..workers).min_by_key(|&worker| free[worker]).unwrap();
                 let took = Duration::from_micros(100 + rng.below(40_000));
-                let busy = Busy {
+                let busy = WorkerTime {
                     reading: took / 2,
                     transforming: took / 3,
                     collating: took / 6,
                     computing: took,
-                    ..Busy::default()
+                    ..WorkerTime::default()
                 };
                 made.push((free[worker], took, busy));
                 free[worker] += took;
@@ -224,7 +228,7 @@ mod tests {
     #[test]
     fn times_that_make_no_sense_are_no_panic() {
         let mut timeline = Timeline::default();
-        let busy = Busy { reading: Duration::MAX, transforming: ms(1), ..Busy::default() };
+        let busy = WorkerTime { reading: Duration::MAX, transforming: ms(1), ..WorkerTime::default() };
         timeline.enter(ms(1), ms(1), busy);
         assert_eq!(timeline.slices().count(), 0, "nothing was delivered yet");
         for elapsed in [Duration::ZERO, Duration::MAX, ms(3), Duration::MAX, ms(1)] {

@@ -1,0 +1,174 @@
+//! Where a loader's samples come from: a data set, or shards. Everything else of the loader is the same for both.
+
+mod indexed;
+mod shards;
+
+use std::ops::Range;
+
+use firebox_workers::Pool;
+
+pub use indexed::Indexed;
+pub(super) use indexed::IndexedSource;
+pub use shards::{StreamState, Streamed};
+
+use crate::collate::{Collate, SlotOf};
+use crate::dataset::Fingerprint;
+use crate::error::{Error, ErrorKind};
+use crate::loader::LoaderState;
+use crate::loader::builder::Settings;
+use crate::loader::plan::Plan;
+use crate::loader::rank_ends::RankEnds;
+use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::sync::Arc;
+use crate::transform::{Chain, StageError};
+use crate::write::Write;
+use firebox_core::{SampleSeed, StageKey};
+
+/// The kind of data that a [`LoaderBuilder`](crate::LoaderBuilder) is about: a data set ([`Indexed`]) or shards
+/// ([`Streamed`]).
+///
+/// Nobody implements it but this crate.
+pub trait Data: Sized {
+    /// What the data consist of, and what the first stage gets.
+    type Item: Send + 'static;
+
+    /// Makes a source of it, whose items go through these steps.
+    #[doc(hidden)]
+    fn source<C, P>(self, settings: &Settings, steps: P) -> Result<SourceOf<C>, Error>
+    where
+        C: Collate,
+        P: Steps<Self::Item, C>;
+}
+
+/// A source, whatever it is.
+#[doc(hidden)]
+pub struct SourceOf<C>(pub(super) Arc<dyn Source<C>>);
+
+/// What the loader asks of its data.
+pub(super) trait Source<C: Collate>: Send + Sync {
+    /// The number of batches in an epoch, if it is known.
+    fn batches(&self, epoch: u64) -> Option<usize>;
+
+    /// The number of samples in an epoch's batches, if it is known.
+    fn samples(&self, epoch: u64) -> Option<usize>;
+
+    /// Why an epoch has no batch, in words, or why nobody knows.
+    fn why_empty(&self, epoch: u64) -> Option<String>;
+
+    /// The data and their order, in words.
+    fn describe_order(&self) -> String;
+
+    /// By which other data are noticed.
+    fn fingerprint(&self) -> &Fingerprint;
+
+    /// In what a saved position can't be one of these data.
+    fn differences(&self, state: &LoaderState) -> Vec<String>;
+
+    /// The batches of an epoch from a state on, which must have been checked, and the items that they are made of.
+    fn open<'l>(
+        &self,
+        pool: &'l Pool,
+        executor: &Executor<C>,
+        state: &LoaderState,
+    ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>);
+
+    /// The number of ranks that have a part of each batch, or batches of their own that go with it.
+    fn world(&self) -> usize;
+
+    /// What ranks ask each other before each batch, if they can't know when others end.
+    fn rank_ends(&self) -> Option<&RankEnds> {
+        None
+    }
+
+    /// The positions that a sample of a batch may have a substitute from: the same ones on every rank.
+    fn substitutes(&self, epoch: u64, batch: usize) -> Range<usize>;
+
+    /// The sample at a position of an epoch, if positions can be reached in any order.
+    fn sample(&self, epoch: u64, position: usize) -> Option<SampleId>;
+
+    /// Has an error name a sample.
+    fn name(&self, error: Error, sample: SampleId, position: usize) -> Error;
+
+    /// Where an item comes from, in words, if its index doesn't say it.
+    fn describe(&self, index: usize) -> Option<String>;
+
+    /// The source itself if it has random access.
+    fn indexed(&self) -> Option<&IndexedSource<C>> {
+        None
+    }
+}
+
+/// The items of an epoch, as workers find them.
+pub(super) trait Items<C: Collate>: Send + Sync {
+    /// Those of a task.
+    fn run<'r>(&'r self, task: &'r BatchTask) -> Box<dyn RunItems<C> + 'r>;
+
+    /// What a position after so many batches is saved by, beside their number.
+    fn stream_state(&self, delivered: usize) -> Option<StreamState> {
+        let _ = delivered;
+        None
+    }
+
+    /// Whether a batch is of these data, and not only there since other ranks go on.
+    fn has(&self, batch: usize) -> bool {
+        let _ = batch;
+        true
+    }
+
+    /// Forgets what is needed for positions before so many batches.
+    fn forget(&self, delivered: usize) {
+        let _ = delivered;
+    }
+}
+
+/// The items of one task.
+pub(super) trait RunItems<C: Collate> {
+    /// Whether it is better to read them together.
+    fn reads_together(&self) -> bool {
+        false
+    }
+
+    /// Reads them together.
+    fn read_together(&mut self, stages: &mut Stages<'_>) -> Result<(), Failure> {
+        let _ = stages;
+        Ok(())
+    }
+
+    /// Reads a sample's item and writes what becomes of it into its slot. The sample is that of a place in the task, or
+    /// another one that takes its place.
+    fn write(
+        &mut self,
+        sample: (usize, SampleId),
+        seed: SampleSeed,
+        slot: SlotOf<'_, C>,
+        stages: &mut Stages<'_>,
+    ) -> Result<(), Failure>;
+}
+
+/// What is done with each item.
+#[doc(hidden)]
+pub trait Steps<In, C: Collate>: Send + Sync + 'static {
+    /// Takes an item into its slot.
+    fn run(&self, item: In, seed: SampleSeed, slot: SlotOf<'_, C>) -> Result<(), Failure>;
+}
+
+/// The stages between an item and its slot, and the one that writes.
+pub(super) struct ChainAndWrite<T, W> {
+    pub(super) chain: T,
+    pub(super) write: W,
+}
+
+impl<In, C, T, W> Steps<In, C> for ChainAndWrite<T, W>
+where
+    C: Collate,
+    T: Chain<In>,
+    W: Write<T::Out, C>,
+{
+    #[inline]
+    fn run(&self, item: In, seed: SampleSeed, slot: SlotOf<'_, C>) -> Result<(), Failure> {
+        let failed = |StageError { stage, source }: StageError| Failure::of_stage(stage.to_string(), source);
+        let item = self.chain.run(item, seed).map_err(failed)?;
+        let mut rng = seed.stage(&StageKey::WRITE);
+        self.write.write(item, &mut rng, slot).map_err(|source| Failure::new(ErrorKind::Transform, source))
+    }
+}

@@ -1,0 +1,452 @@
+//! Shards as a source: records in an order that is found while they are read.
+//!
+//! The order of an epoch follows from the seed and the data alone: the shards in an order of the epoch, a few of them
+//! taking turns, their records cut into windows, each window shuffled. Workers read shards ahead of that order, and write
+//! records into batches as they do items of a data set: everything after the plan is the same.
+
+mod cursor;
+mod deal;
+mod feed;
+mod order;
+mod plan;
+mod record_store;
+
+use std::ops::Range;
+
+use firebox_workers::Pool;
+use serde::{Deserialize, Serialize};
+
+use crate::collate::{Collate, SlotOf};
+use crate::dataset::{Fingerprint, Shards};
+use crate::error::{BoxError, Error, ErrorKind, check};
+use crate::loader::builder::{LoaderBuilder, Settings};
+use crate::loader::fault::OnError;
+use crate::loader::plan::Plan;
+use crate::loader::rank_ends::{RankEnds, SumOverRanks};
+use crate::loader::report::counted;
+use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
+use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::loader::{Loader, LoaderState};
+use crate::sampler::UnevenRanks;
+use crate::sync::Arc;
+use cursor::Cursor;
+use deal::ShardDeal;
+use firebox_core::SampleSeed;
+use order::ShardOrder;
+use plan::ShardPlan;
+use record_store::{Kept, RecordStore};
+
+/// Makes another record like one.
+type CopyOf<R> = fn(&R) -> R;
+
+/// Data without random access: shards, in an order.
+pub struct Streamed<S: Shards> {
+    shards: S,
+    shuffle: Option<usize>,
+    lanes: usize,
+    sum: Option<Arc<SumOverRanks>>,
+    /// How a record is had for another try, if there may be any.
+    copy: Option<CopyOf<S::Record>>,
+}
+
+impl Loader<()> {
+    /// A loader of data without random access.
+    ///
+    /// As it stands: every record of one shard after the other, one a batch.
+    ///
+    /// ```
+    /// use firebox_data::{Lines, Loader, Pad};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let files = [folder.path().join("a.txt"), folder.path().join("b.txt")];
+    /// # files.iter().for_each(|file| std::fs::write(file, "one\ntwo\nthree\n").unwrap());
+    ///
+    /// let loader = Loader::stream(Lines::new(files))
+    ///     .shuffle_window(1000)
+    ///     .seed(42)
+    ///     .batch_size(4)
+    ///     .workers(2)
+    ///     .build(Pad::with(0), |line, _, letters| {
+    ///         letters.extend(line.bytes().map(i64::from));
+    ///         Ok(())
+    ///     })?;
+    /// let mut lines = 0;
+    /// for batch in loader.epoch(0) {
+    ///     lines += batch?.lengths.len();
+    /// }
+    /// assert_eq!(lines, 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors when it is built
+    /// Those of [`build`](LoaderBuilder::build); [`ErrorKind::OutOfRange`] also if the shuffle's window or the number of
+    /// shards that take turns is 0, or the rank is not below the world; [`ErrorKind::Config`] for [`OnError::Replace`],
+    /// which a stream has no substitutes for.
+    pub fn stream<S: Shards>(shards: S) -> LoaderBuilder<Streamed<S>> {
+        LoaderBuilder::new(Streamed { shards, shuffle: None, lanes: 1, sum: None, copy: None })
+    }
+}
+
+impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
+    /// Gives each epoch its own random order: of the shards, and of the records in windows of this many. A window is
+    /// held in memory, and read again by a resume in its middle.
+    pub fn shuffle_window(mut self, records: usize) -> Self {
+        self.data.shuffle = Some(records);
+        self
+    }
+
+    /// How many shards take turns, 16 records each. More mix better, and are read by more workers. Default: 1.
+    pub fn interleave(mut self, shards: usize) -> Self {
+        self.data.lanes = shards;
+        self
+    }
+
+    /// How [ranks](LoaderBuilder::rank) tell each other when they end, which is needed if shards don't know
+    /// their records: a sum over all ranks, as a library of collective communication has it.
+    ///
+    /// The thread that asks for a batch calls it before each one is delivered, with 1, or with 0 if this rank
+    /// has none, and once more at the end. All ranks call it equally often; it gives each of them the sum of
+    /// what all have given.
+    pub fn sum_over_ranks(
+        mut self,
+        sum: impl Fn(usize) -> Result<usize, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.data.sum = Some(Arc::new(sum));
+        self
+    }
+}
+
+impl<S: Shards<Record: Clone>> Streamed<S> {
+    /// Has records be kept until their batch is delivered.
+    pub(in crate::loader) fn keep_records(&mut self) {
+        self.copy = Some(Clone::clone);
+    }
+}
+
+impl<S: Shards> Data for Streamed<S> {
+    type Item = S::Record;
+
+    fn source<C, P>(self, settings: &Settings, steps: P) -> Result<SourceOf<C>, Error>
+    where
+        C: Collate,
+        P: Steps<Self::Item, C>,
+    {
+        let Streamed { shards, shuffle, lanes, sum, copy } = self;
+        let Settings { seed, batch_size, drop_last, on_error, .. } = *settings;
+        check(batch_size > 0, "batch size", "at least 1", batch_size)?;
+        check(shuffle != Some(0), "shuffle window", "at least 1", 0)?;
+        check(lanes > 0, "interleave", "at least 1", lanes)?;
+        let deal = ShardDeal::new(settings.ranks()?, settings.uneven, &shards, sum.is_some())?;
+        if let OnError::Replace { .. } = on_error {
+            let text = "on error: a stream has nothing to replace a record by, expected fail or skip";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let world = deal.ranks.world();
+        let unknown = (0..shards.shards()).find(|&shard| shards.records(shard).is_none());
+        if let (Some(_), Some(shard)) = (on_error.share(), unknown) {
+            let text = format!("on error: a share of how many? shard {shard} does not know its records");
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        // No batch is ever so large, so that to cut it there changes nothing, and positions can be counted.
+        let batch_size = batch_size.min(usize::MAX / 4);
+        let (window, taking_turns) = (shuffle.unwrap_or(batch_size), lanes);
+        let mut order = ShardOrder { seed, batch_size, drop_last, shuffle, window, lanes, deal };
+        // Of more lanes than shards the rest would be empty, at any rate.
+        order.lanes = lanes.min(order.share(shards.shards()).max(1));
+        Ok(SourceOf(Arc::new(ShardSource {
+            description: order.describe(&shards, taking_turns),
+            fingerprint: shards.fingerprint(),
+            shards: Arc::new(shards),
+            order: Arc::new(order),
+            steps: Arc::new(steps),
+            // Where records are known, so are the ends.
+            rank_ends: (deal.whole.zip(sum).filter(|_| unknown.is_some())).map(|(uneven, sum)| RankEnds {
+                sum,
+                world,
+                uneven,
+            }),
+            copy,
+        })))
+    }
+}
+
+/// Where a stream stands: a part of [`LoaderState`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamState {
+    /// The window of the next record.
+    window: u64,
+    /// Where that window begins.
+    cursor: Cursor,
+    /// Whose shards that is about, if shards are dealt to ranks whole. Another rank reads its own from their
+    /// beginning.
+    #[serde(default, skip_serializing_if = "is_first")]
+    rank: usize,
+}
+
+fn is_first(rank: &usize) -> bool {
+    *rank == 0
+}
+
+/// Shards, an order of their records, and what is done with them.
+struct ShardSource<S: Shards, P> {
+    shards: Arc<S>,
+    order: Arc<ShardOrder>,
+    description: String,
+    fingerprint: Fingerprint,
+    steps: Arc<P>,
+    rank_ends: Option<RankEnds>,
+    copy: Option<CopyOf<S::Record>>,
+}
+
+/// So many records nobody has ever read. A saved place after them is damaged, and could not be counted on from.
+const MOST: u64 = 1 << 62;
+
+impl<S: Shards, P> ShardSource<S, P> {
+    /// The number of records in an epoch of the shards that a rank reads, with those of a short last batch,
+    /// if all shards know theirs.
+    fn records(&self, rank: usize, epoch: u64) -> Option<usize> {
+        let (shards, order) = (self.shards.shards(), &self.order);
+        let of_epoch = order.of_epoch(shards, epoch);
+        let places = 0..order.deal.share(rank, shards);
+        total(places.map(|place| self.shards.records(order.shard_of(rank, &of_epoch, place))))
+    }
+
+    /// The number of records in a rank's batches of an epoch, and of these batches, before ranks agree on
+    /// one.
+    fn in_batches(&self, rank: usize, epoch: u64) -> Option<(usize, usize)> {
+        Some(self.order.in_batches(self.records(rank, epoch)?))
+    }
+
+    fn rank(&self) -> usize {
+        self.order.deal.ranks.rank()
+    }
+
+    /// The number of batches in an epoch, the same on all ranks.
+    fn batches(&self, epoch: u64) -> Option<usize> {
+        let deal = self.order.deal;
+        let ranks = if deal.whole.is_some() { deal.ranks.world() } else { 1 };
+        let batches: Option<Vec<usize>> =
+            (0..ranks).map(|rank| Some(self.in_batches(rank, epoch)?.1)).collect();
+        Some(deal.agreed(batches?.into_iter()))
+    }
+
+    /// Why the number of batches isn't known.
+    fn why_uncounted(&self) -> String {
+        match (0..self.shards.shards()).find(|&shard| self.shards.records(shard).is_none()) {
+            Some(shard) => {
+                format!("a stream of known length: shard {shard} does not know how many records it has")
+            }
+            None => format!("a stream of known length: expected at most {} records, got more", usize::MAX),
+        }
+    }
+
+    /// Whether a state may be a place in these shards.
+    fn holds(&self, state: &LoaderState) -> bool {
+        let (size, shards) = (self.order.batch_size as u64, self.order.share(self.shards.shards()));
+        let position = (state.batch as u64).checked_mul(size).filter(|&position| position <= MOST);
+        let Some(position) = position else { return false };
+        let most_faults = (state.delivered() as u64).saturating_mul(size);
+        let in_shards = match &state.stream {
+            None => state.batch == 0,
+            Some(StreamState { rank, .. }) if *rank != self.order.deal.state_rank() => {
+                *rank < self.order.deal.ranks.world()
+            }
+            Some(StreamState { window, cursor, .. }) => {
+                let start = window.checked_mul(self.order.window as u64);
+                start.is_some_and(|start| start <= position && cursor.is_sound(start, shards))
+                    && cursor.lanes.len() == self.order.lanes
+            }
+        };
+        in_shards && state.faults as u64 <= most_faults
+    }
+}
+
+/// A sum, if all of it is known and it can be counted.
+fn total(mut records: impl Iterator<Item = Option<u64>>) -> Option<usize> {
+    let sum = records.try_fold(0u64, |sum, records| sum.checked_add(records?))?;
+    usize::try_from(sum).ok()
+}
+
+impl<C, S, P> Source<C> for ShardSource<S, P>
+where
+    C: Collate,
+    S: Shards,
+    P: Steps<S::Record, C>,
+{
+    fn batches(&self, epoch: u64) -> Option<usize> {
+        self.batches(epoch)
+    }
+
+    fn samples(&self, epoch: u64) -> Option<usize> {
+        let ShardOrder { batch_size, deal, .. } = *self.order;
+        let (samples, _) = self.in_batches(self.rank(), epoch)?;
+        match deal.whole {
+            None => Some(deal.ranks.samples_of(samples, batch_size)),
+            Some(_) => Some(samples.min(self.batches(epoch)?.saturating_mul(batch_size))),
+        }
+    }
+
+    fn why_empty(&self, epoch: u64) -> Option<String> {
+        match self.batches(epoch) {
+            None => return Some(self.why_uncounted()),
+            Some(0) => {}
+            Some(_) => return None,
+        }
+        let ShardOrder { batch_size, deal, .. } = *self.order;
+        let (rank, world, all) = (self.rank(), deal.ranks.world(), self.shards.shards());
+        let share = deal.share(rank, all);
+        Some(match (self.records(rank, epoch)?, self.in_batches(rank, epoch)?) {
+            (0, _) => format!("0 records in {share} of {all} shards, those of rank {rank} of {world}"),
+            (records, (0, _)) => format!(
+                "{}, batch size {batch_size}: drop_last leaves out the only batch, which is short",
+                counted(records, "record")
+            ),
+            _ => format!("a rank of {world} has no batch, and all stop with it"),
+        })
+    }
+
+    fn describe_order(&self) -> String {
+        self.description.clone()
+    }
+
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    fn differences(&self, state: &LoaderState) -> Vec<String> {
+        let mut differences: Vec<String> = state.overrun(self.batches(state.epoch)).into_iter().collect();
+        if !self.holds(state) {
+            differences.push("stream: the saved place is in no shard here".to_owned());
+        }
+        differences
+    }
+
+    fn open<'l>(
+        &self,
+        pool: &'l Pool,
+        executor: &Executor<C>,
+        state: &LoaderState,
+    ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>) {
+        let records = Arc::new(RecordStore::default());
+        let items = RecordItems::<S, P> {
+            records: Arc::clone(&records),
+            order: Arc::clone(&self.order),
+            steps: Arc::clone(&self.steps),
+            copy: self.copy,
+        };
+        let (shards, order) = (Arc::clone(&self.shards), Arc::clone(&self.order));
+        let reading = (executor.retry.clone(), executor.limits.clone());
+        let batches = match (&self.rank_ends, self.order.deal.whole) {
+            // It shows when all have ended.
+            (Some(_), Some(UnevenRanks::Pad)) => Some(usize::MAX),
+            (_, Some(_)) => self.batches(state.epoch),
+            (_, None) => None,
+        };
+        let plan = ShardPlan::new(pool, (shards, batches), order, reading, state, records);
+        (Box::new(plan), Arc::new(items))
+    }
+
+    fn world(&self) -> usize {
+        self.order.deal.ranks.world()
+    }
+
+    fn substitutes(&self, _: u64, _: usize) -> Range<usize> {
+        0..0
+    }
+
+    fn rank_ends(&self) -> Option<&RankEnds> {
+        self.rank_ends.as_ref()
+    }
+
+    fn sample(&self, _: u64, _: usize) -> Option<SampleId> {
+        None
+    }
+
+    fn name(&self, error: Error, sample: SampleId, position: usize) -> Error {
+        // What was wrong with reading a record names it.
+        let is_named = matches!(error.kind(), ErrorKind::Dataset | ErrorKind::Shard);
+        let place = match sample {
+            SampleId::Record { shard, record, .. } if !is_named => {
+                Some(format!("shard {shard}, record {record}"))
+            }
+            _ => None,
+        };
+        error.at_index(position).at_place(place)
+    }
+
+    fn describe(&self, _: usize) -> Option<String> {
+        None
+    }
+}
+
+/// The records of an epoch, and what is done with them.
+struct RecordItems<S: Shards, P> {
+    records: Arc<RecordStore<S::Record>>,
+    order: Arc<ShardOrder>,
+    steps: Arc<P>,
+    copy: Option<CopyOf<S::Record>>,
+}
+
+impl<C, S, P> Items<C> for RecordItems<S, P>
+where
+    C: Collate,
+    S: Shards,
+    P: Steps<S::Record, C>,
+{
+    fn run<'r>(&'r self, task: &'r BatchTask) -> Box<dyn RunItems<C> + 'r> {
+        let batch = self.records.batch(task.batch as usize).map(|(_, records)| records);
+        let first = task.run.start as usize;
+        Box::new(RunOfRecords { items: self, batch, first })
+    }
+
+    fn stream_state(&self, delivered: usize) -> Option<StreamState> {
+        let position = (delivered * self.order.batch_size) as u64;
+        let (window, cursor) = self.records.window(self.order.window as u64, position)?;
+        let rank = self.order.deal.state_rank();
+        Some(StreamState { window, cursor, rank })
+    }
+
+    fn has(&self, batch: usize) -> bool {
+        self.records.has(batch)
+    }
+
+    fn forget(&self, delivered: usize) {
+        self.records.forget(self.order.window as u64, (delivered * self.order.batch_size) as u64);
+    }
+}
+
+/// The records of one run.
+struct RunOfRecords<'r, S: Shards, P> {
+    items: &'r RecordItems<S, P>,
+    /// Those of the whole batch.
+    batch: Option<Arc<[Kept<S::Record>]>>,
+    /// The place of the run's first one in the batch.
+    first: usize,
+}
+
+impl<C, S, P> RunItems<C> for RunOfRecords<'_, S, P>
+where
+    C: Collate,
+    S: Shards,
+    P: Steps<S::Record, C>,
+{
+    fn write(
+        &mut self,
+        (place, sample): (usize, SampleId),
+        seed: SampleSeed,
+        slot: SlotOf<'_, C>,
+        stages: &mut Stages<'_>,
+    ) -> Result<(), Failure> {
+        let kept = self.batch.as_ref().and_then(|batch| batch.get(self.first + place));
+        let Some(kept) = kept.filter(|kept| kept.id == sample) else {
+            return Err(Failure::last(ErrorKind::Workers, "the record is not there"));
+        };
+        let (record, reread) = kept.take(self.items.copy);
+        if let Some(reread) = reread {
+            stages.was_reread(reread);
+        }
+        let record = record.map_err(|error| Failure::last(error.kind().clone(), error))?;
+        let steps = &self.items.steps;
+        stages.transform(|| steps.run(record, seed, slot))?
+    }
+}

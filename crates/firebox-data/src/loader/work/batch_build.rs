@@ -1,0 +1,196 @@
+//! A batch while it is made: what its runs know of each other.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use firebox_core::panic_message;
+
+use crate::buffer_pool::BufferPool;
+use crate::collate::{BatchShape, Collate};
+use crate::error::Error;
+use crate::loader::assembly::{Run, runs};
+use crate::loader::fault::SampleFailure;
+use crate::loader::report::Stint;
+
+/// One attempt at making a batch. Its runs find it by the numbers in their tasks.
+pub(in crate::loader) struct BatchBuild<C: Collate> {
+    /// The position of the batch's first sample.
+    start: usize,
+    shape: BatchShape,
+    buffer: Mutex<Buffer<C>>,
+    runs: Box<[RunPlace]>,
+    /// Positions whose samples took too long in an earlier attempt, and are not tried again.
+    pub(in crate::loader) late: Vec<(usize, Error)>,
+    /// The first place that failed so far: those after it need not be made. So the error of a batch is that of its
+    /// first bad sample, however the runs were timed.
+    failed: AtomicUsize,
+    /// Whether the attempt was given up: whatever its runs still do, no batch comes of it.
+    stopped: AtomicBool,
+    problems: Mutex<Problems>,
+}
+
+/// Where a run is.
+struct RunPlace {
+    /// The place of its first sample in the batch.
+    first: usize,
+    /// The position of the sample that it tries now, or [`CLOSING`].
+    at: AtomicUsize,
+}
+
+/// Where a run is when all samples are made and it closes the batch.
+const CLOSING: usize = usize::MAX;
+
+/// The memory of a batch. The first of its runs opens it: so it is in that worker's cache, and a batch that waits for a
+/// worker takes none.
+enum Buffer<C: Collate> {
+    Unopened,
+    /// The runs that have not begun.
+    Open(Vec<Option<Run<C>>>),
+    /// It could not be opened, and nobody will try again.
+    Failed,
+}
+
+/// What the runs of a batch met.
+#[derive(Default)]
+pub(super) struct Problems {
+    /// Places without a sample, in no order.
+    pub(super) holes: Vec<usize>,
+    pub(super) failures: Vec<(usize, SampleFailure)>,
+    /// The first place whose sample is missing and must not be, with the reason.
+    pub(super) error: Option<(usize, Error)>,
+    pub(super) stints: Vec<Stint>,
+}
+
+impl Problems {
+    /// Adds what another run met.
+    pub(super) fn add(&mut self, other: Problems) {
+        self.holes.extend(other.holes);
+        self.failures.extend(other.failures);
+        self.stints.extend(other.stints);
+        if let Some((place, error)) = other.error {
+            self.fail(place, error);
+        }
+    }
+
+    /// Keeps the error that comes first in the batch.
+    pub(super) fn fail(&mut self, place: usize, error: Error) {
+        if self.error.as_ref().is_none_or(|(first, _)| place < *first) {
+            self.error = Some((place, error));
+        }
+    }
+}
+
+impl<C: Collate> BatchBuild<C> {
+    /// An attempt at a batch whose runs begin at these places and have what lies between them.
+    ///
+    /// An `error` is that of the sample after its last one.
+    pub(in crate::loader) fn new(
+        start: usize,
+        shape: BatchShape,
+        first: impl Iterator<Item = usize>,
+        late: Vec<(usize, Error)>,
+        error: Option<Error>,
+    ) -> Self {
+        let runs = first.map(|first| RunPlace { first, at: AtomicUsize::new(start) }).collect();
+        let error = error.map(|error| (shape.samples, error));
+        BatchBuild {
+            start,
+            shape,
+            buffer: Mutex::new(Buffer::Unopened),
+            runs,
+            late,
+            failed: AtomicUsize::new(usize::MAX),
+            stopped: AtomicBool::new(false),
+            problems: Mutex::new(Problems { error, ..Problems::default() }),
+        }
+    }
+
+    /// The positions of the batch.
+    pub(super) fn positions(&self) -> Range<usize> {
+        self.start..self.start + self.samples()
+    }
+
+    pub(super) fn samples(&self) -> usize {
+        self.shape.samples
+    }
+
+    /// The run that begins at a place.
+    pub(super) fn run_at(&self, first: usize) -> Option<usize> {
+        self.runs.binary_search_by_key(&first, |run| run.first).ok()
+    }
+
+    /// The position of the sample that a run tries now; `None` if it closes the batch.
+    pub(in crate::loader) fn tries(&self, first: usize) -> Option<usize> {
+        let run = self.run_at(first)?;
+        Some(self.runs[run].at.load(Ordering::Relaxed)).filter(|&at| at != CLOSING)
+    }
+
+    /// Notes which position a run tries now.
+    pub(super) fn try_now(&self, run: usize, position: usize) {
+        self.runs[run].at.store(position, Ordering::Relaxed);
+    }
+
+    /// Notes that a run closes the batch.
+    pub(super) fn close_now(&self, run: usize) {
+        self.try_now(run, CLOSING);
+    }
+
+    /// The error of a position whose sample took too long in an earlier attempt.
+    pub(super) fn late(&self, position: usize) -> Option<&Error> {
+        self.late.iter().find(|(late, _)| *late == position).map(|(_, error)| error)
+    }
+
+    /// Has all runs stop at their next sample, and makes sure that none of them closes the batch.
+    pub(in crate::loader) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the batch has failed before a place.
+    pub(super) fn failed_before(&self, place: usize) -> bool {
+        self.failed.load(Ordering::Relaxed) <= place
+    }
+
+    /// Notes that the batch has failed at a place.
+    pub(super) fn fail_at(&self, place: usize) {
+        self.failed.fetch_min(place, Ordering::Relaxed);
+    }
+
+    /// The slots of a run, once; nothing if the buffer could not be opened.
+    ///
+    /// # Errors
+    /// What the layout panicked with when it was to open the buffer.
+    pub(super) fn slots(
+        &self,
+        run: usize,
+        layout: &C,
+        memory: &BufferPool,
+    ) -> Result<Option<Run<C>>, String> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Buffer::Unopened = &*buffer {
+            let ends = self.runs.iter().skip(1).map(|run| run.first).chain([self.samples()]);
+            let lengths: Vec<usize> = self.runs.iter().zip(ends).map(|(run, end)| end - run.first).collect();
+            let opened =
+                catch_unwind(AssertUnwindSafe(|| runs(layout, layout.open(self.shape, memory), &lengths)));
+            match opened {
+                Ok(runs) => *buffer = Buffer::Open(runs.into_iter().map(Some).collect()),
+                Err(payload) => {
+                    *buffer = Buffer::Failed;
+                    return Err(panic_message(payload));
+                }
+            }
+        }
+        let Buffer::Open(runs) = &mut *buffer else { return Ok(None) };
+        Ok(runs.get_mut(run).and_then(Option::take))
+    }
+
+    pub(super) fn problems(&self) -> MutexGuard<'_, Problems> {
+        // Nothing panics under this lock.
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,108 @@
+//! The stages of a sample, as they are run: limited in their number, and timed.
+
+use std::time::{Duration, Instant};
+
+use firebox_workers::Worker;
+
+use crate::error::{BoxError, ErrorKind};
+use crate::loader::fault::SampleFailure;
+use crate::loader::report::WorkerTime;
+use crate::loader::work::concurrency_limit::ConcurrencyLimit;
+
+/// How many samples may be read, and how many transformed, at the same time.
+pub(in crate::loader) struct StageLimits {
+    pub(in crate::loader) reading: ConcurrencyLimit,
+    pub(in crate::loader) transforming: ConcurrencyLimit,
+}
+
+/// Why a sample was not made: boxed, so that success is as small as can be.
+#[doc(hidden)]
+pub struct Failure(pub(in crate::loader) Box<Why>);
+
+pub(in crate::loader) struct Why {
+    pub(in crate::loader) kind: ErrorKind,
+    /// The stage that failed, if it has a name.
+    pub(in crate::loader) stage: Option<String>,
+    pub(in crate::loader) source: BoxError,
+    /// Whether another try could end otherwise.
+    pub(in crate::loader) is_final: bool,
+}
+
+impl Failure {
+    pub(in crate::loader) fn new(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+        Failure(Box::new(Why { kind, stage: None, source: source.into(), is_final: false }))
+    }
+
+    /// A failure of a stage with a name.
+    pub(in crate::loader) fn of_stage(stage: String, source: BoxError) -> Self {
+        let why = Why { kind: ErrorKind::Transform, stage: Some(stage), source, is_final: false };
+        Failure(Box::new(why))
+    }
+
+    /// A failure that was tried again as often as is worth it.
+    pub(in crate::loader) fn last(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
+        Failure(Box::new(Why { kind, stage: None, source: source.into(), is_final: true }))
+    }
+}
+
+/// The stages of one try at a sample.
+pub(in crate::loader) struct Stages<'r> {
+    limits: Option<&'r StageLimits>,
+    worker: Worker<'r>,
+    /// There if the stages are to be timed.
+    time: Option<&'r mut WorkerTime>,
+    /// How the item was read after failures, if it was.
+    pub(super) reread: Option<Box<SampleFailure>>,
+}
+
+impl<'r> Stages<'r> {
+    /// Stages that are timed into `time`, if they are.
+    pub(in crate::loader) fn new(
+        limits: Option<&'r StageLimits>,
+        worker: Worker<'r>,
+        time: Option<&'r mut WorkerTime>,
+    ) -> Self {
+        Stages { limits, worker, time, reread: None }
+    }
+
+    /// Reads an item.
+    #[inline]
+    pub(in crate::loader) fn read<R>(&mut self, read: impl FnOnce() -> R) -> Result<R, Failure> {
+        self.stage(|limits| &limits.reading, |time| &mut time.reading, read)
+    }
+
+    /// Transforms an item into its slot.
+    #[inline]
+    pub(in crate::loader) fn transform<R>(&mut self, transform: impl FnOnce() -> R) -> Result<R, Failure> {
+        self.stage(|limits| &limits.transforming, |time| &mut time.transforming, transform)
+    }
+
+    /// Hears that the item was read after failures, before it came to this sample.
+    pub(in crate::loader) fn was_reread(&mut self, failure: Box<SampleFailure>) {
+        self.reread = Some(failure);
+    }
+
+    #[inline]
+    fn stage<R>(
+        &mut self,
+        limit: fn(&StageLimits) -> &ConcurrencyLimit,
+        time: fn(&mut WorkerTime) -> &mut Duration,
+        work: impl FnOnce() -> R,
+    ) -> Result<R, Failure> {
+        let permit = match self.limits {
+            None => None,
+            // To wait for a permit is no fault of the sample's: its time limit begins with the permit.
+            Some(limits) => match limit(limits).acquire(|| self.worker.progress()) {
+                Some(permit) if self.worker.progress() => Some(permit),
+                _ => return Err(Failure::new(ErrorKind::Workers, "nobody waits for the sample any more")),
+            },
+        };
+        let begun = self.time.is_some().then(Instant::now);
+        let result = work();
+        if let (Some(times), Some(begun)) = (&mut self.time, begun) {
+            *time(times) += begun.elapsed();
+        }
+        drop(permit);
+        Ok(result)
+    }
+}

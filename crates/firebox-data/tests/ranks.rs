@@ -1,0 +1,550 @@
+//! Batches that are planned for all ranks and dealt to them: as many on each, and together those of one rank.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use firebox_data::{
+    BatchSampler, Bucketed, Chained, Distributed, ErrorKind, FailureBudget, FixedSize, Indexed, Loader,
+    LoaderBuilder, LoaderState, OnError, Pad, Padded, Ranks, SampleRng, Sampler, Scalar, Sequential,
+    Shuffled, StageKey, SubsetSampler, UnevenRanks, Weighted, Windows,
+};
+
+const WORLDS: Range<usize> = 1..6;
+
+type Sampled = (usize, u64);
+
+fn ranks(world: usize) -> impl Iterator<Item = Ranks> {
+    (0..world).map(move |rank| Ranks::new(rank, world).unwrap())
+}
+
+fn samples(batches: &dyn BatchSampler, epoch: u64, positions: Range<usize>) -> Vec<Sampled> {
+    let (mut indices, mut global) = (Vec::new(), Vec::new());
+    batches.indices(epoch, positions.clone(), &mut indices);
+    batches.global_positions(epoch, positions.clone(), &mut global);
+    let samples: Vec<Sampled> = indices.into_iter().zip(global).collect();
+    let one_by_one =
+        positions.map(|position| (batches.index(epoch, position), batches.global_position(epoch, position)));
+    assert!(one_by_one.eq(samples.iter().copied()), "{}", batches.describe());
+    samples
+}
+
+/// The samples of each batch of an epoch.
+fn epoch(batches: &dyn BatchSampler, epoch: u64) -> Vec<Vec<Sampled>> {
+    (0..batches.batches(epoch))
+        .map(|batch| samples(batches, epoch, batches.positions(epoch, batch)))
+        .collect()
+}
+
+/// Deals the batches of an epoch to some ranks, and compares what they have with the whole.
+fn assert_dealt(batches: &dyn BatchSampler, world: usize, number: u64) {
+    let whole = epoch(batches, number);
+    let mut counted = vec![0; world];
+    for (batch, whole) in whole.iter().enumerate() {
+        let runs: Vec<Vec<Sampled>> = ranks(world)
+            .map(|rank| samples(batches, number, rank.run(batch, batches.positions(number, batch))))
+            .collect();
+        let lengths: BTreeSet<usize> = runs.iter().map(Vec::len).collect();
+        let what = batches.describe();
+        assert!(lengths.last().unwrap() - lengths.first().unwrap() <= 1, "{what}: {lengths:?}");
+        counted.iter_mut().zip(&runs).for_each(|(all, run)| *all += run.len());
+        assert_eq!(runs.concat(), *whole, "{what}, batch {batch} on {world} ranks");
+    }
+    for (rank, counted) in ranks(world).zip(counted) {
+        assert_eq!(rank.samples(batches, number), counted, "{}, {rank:?}", batches.describe());
+    }
+}
+
+fn lengths(len: usize) -> Vec<u32> {
+    (0..len as u32).map(|item| 1 + (item.wrapping_mul(2_654_435_761) >> 28)).collect()
+}
+
+/// Batches of one's own, of any size, also of none.
+struct Stairs(Box<dyn Sampler>);
+
+impl Stairs {
+    fn start(&self, batch: usize) -> usize {
+        (0..batch).map(|batch| batch % 5).sum::<usize>().min(self.0.len())
+    }
+}
+
+impl BatchSampler for Stairs {
+    fn batches(&self, _: u64) -> usize {
+        (0..).find(|&batch| self.start(batch) == self.0.len()).unwrap()
+    }
+
+    fn samples(&self, _: u64) -> usize {
+        self.0.len()
+    }
+
+    fn positions(&self, _: u64, batch: usize) -> Range<usize> {
+        self.start(batch)..self.start(batch + 1)
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        self.0.index(epoch, position)
+    }
+
+    fn describe(&self) -> String {
+        format!("stairs of {}", self.0.describe())
+    }
+}
+
+/// Every kind of sampler over data sets of this length.
+fn samplers(len: usize) -> Vec<Box<dyn Fn() -> Box<dyn Sampler>>> {
+    vec![
+        Box::new(move || Box::new(Sequential::new(len))),
+        Box::new(move || Box::new(Shuffled::new(len, 7))),
+        Box::new(move || {
+            let weights: Vec<f64> = (1..=len).map(|weight| weight as f64).collect();
+            Box::new(Weighted::new(&weights, if len == 0 { 0 } else { len + 3 }, 5).unwrap())
+        }),
+        Box::new(move || Box::new(SubsetSampler::new((0..len / 2).collect::<Vec<_>>()).shuffled(3))),
+        Box::new(move || {
+            let parts: Vec<Box<dyn Sampler>> =
+                vec![Box::new(Shuffled::new(len, 1)), Box::new(Sequential::new(len / 3))];
+            Box::new(Chained::new(parts).unwrap())
+        }),
+    ]
+}
+
+#[test]
+fn all_ranks_have_equally_many_batches_and_together_those_of_one() {
+    for len in (0..=12).chain([37]) {
+        for order in samplers(len) {
+            let mut batchings: Vec<Box<dyn BatchSampler>> = vec![
+                Box::new(Bucketed::by_length(order(), lengths(len), 4, 7).unwrap().window(10).unwrap()),
+                Box::new(Bucketed::by_tokens(order(), lengths(len), 40, 7).unwrap()),
+                Box::new(Stairs(order())),
+            ];
+            for size in 1..=6 {
+                for drop_last in [false, true] {
+                    batchings.push(Box::new(FixedSize::new(order(), size, drop_last).unwrap()));
+                }
+            }
+            for batches in batchings {
+                for world in WORLDS {
+                    (0..2).for_each(|epoch| assert_dealt(&*batches, world, epoch));
+                }
+            }
+        }
+    }
+    for tokens in 2..40 {
+        for rows in 1..tokens.min(7) {
+            let windows = Windows::new((0..tokens).collect::<Vec<_>>(), rows, 3).unwrap();
+            WORLDS.for_each(|world| assert_dealt(windows.batches(), world, 0));
+        }
+    }
+}
+
+#[test]
+fn random_batches_are_dealt_whole() {
+    let mut rng = SampleRng::new(5, 0, 0, &StageKey::WRITE);
+    for _ in 0..60 {
+        let len = rng.below(2000) as usize;
+        let lengths: Vec<u32> = (0..len).map(|_| 1 + rng.below(100) as u32).collect();
+        let (seed, world) = (rng.bits(), 1 + rng.below(9) as usize);
+        let order = || Shuffled::new(len, seed);
+        let size = 1 + rng.below(70) as usize;
+        let window = 1 + rng.below(500) as usize;
+        let by_tokens = Bucketed::by_tokens(order(), lengths.clone(), 100 * size, seed).unwrap();
+        assert_dealt(&by_tokens.window(window).unwrap(), world, 1);
+        assert_dealt(&Bucketed::by_length(order(), lengths, size, seed).unwrap(), world, 1);
+        assert_dealt(&FixedSize::new(order(), size, rng.chance(0.5)).unwrap(), world, 1);
+    }
+}
+
+#[test]
+fn samples_of_a_rank_are_counted_at_once() {
+    const MANY: usize = 1_000_000_000_000;
+    let batches = FixedSize::new(Sequential::new(MANY), 10, false).unwrap();
+    let counts: Vec<usize> = ranks(3).map(|rank| rank.samples(&batches, 0)).collect();
+    assert_eq!(counts.iter().sum::<usize>(), MANY);
+    assert!(counts.iter().all(|count| count.abs_diff(MANY / 3) <= 1), "{counts:?}");
+}
+
+/// The batches of all ranks whose shares are these, by batch.
+fn shares<B: BatchSampler>(make: impl Fn(usize) -> B, world: usize, number: u64) -> Vec<Vec<Vec<Sampled>>> {
+    let all: Vec<Vec<Vec<Sampled>>> = (0..world).map(|rank| epoch(&make(rank), number)).collect();
+    let counts: BTreeSet<usize> = all.iter().map(Vec::len).collect();
+    assert_eq!(counts.len(), 1, "ranks of {world} have {counts:?} batches: {}", make(0).describe());
+    for (rank, batches) in all.iter().enumerate() {
+        assert_eq!(make(rank).samples(number), batches.concat().len());
+    }
+    (0..all[0].len()).map(|batch| all.iter().map(|rank| rank[batch].clone()).collect()).collect()
+}
+
+#[test]
+fn buckets_of_shares_are_planned_for_all_ranks() {
+    const SIZE: usize = 3;
+    const TOKENS: usize = 50;
+    for len in (0..=12).chain([101]) {
+        for world in WORLDS {
+            for uneven in [UnevenRanks::Pad, UnevenRanks::Trim] {
+                let share = |rank| Distributed::new(Shuffled::new(len, 7), rank, world, uneven).unwrap();
+                let by_length = |rank| {
+                    Bucketed::by_length(share(rank), lengths(len), SIZE, 7).unwrap().window(12).unwrap()
+                };
+                let by_tokens = |rank| Bucketed::by_tokens(share(rank), lengths(len), TOKENS, 7).unwrap();
+                let planned: BTreeMap<u64, usize> = (0..world)
+                    .flat_map(|rank| {
+                        let share = share(rank);
+                        let at = |at| (share.global_position(1, at), share.index(1, at));
+                        (0..share.len()).map(at).collect::<Vec<_>>()
+                    })
+                    .collect();
+                let longest = |batch: &[Vec<Sampled>]| {
+                    batch.concat().iter().map(|sample| lengths(len)[sample.0] as usize).max()
+                };
+                for (batches, widths) in [
+                    (
+                        shares(by_length, world, 1),
+                        (0..world).map(|rank| widths(&by_length(rank))).collect::<Vec<_>>(),
+                    ),
+                    (
+                        shares(by_tokens, world, 1),
+                        (0..world).map(|rank| widths(&by_tokens(rank))).collect::<Vec<_>>(),
+                    ),
+                ] {
+                    // Each position of the shares once, whichever rank has got it.
+                    let all = batches.iter().flatten().flatten().map(|&(index, position)| (position, index));
+                    let (all, distinct): (Vec<_>, BTreeMap<_, _>) = (all.clone().collect(), all.collect());
+                    assert_eq!((all.len(), distinct), (planned.len(), planned.clone()));
+                    for (number, batch) in batches.iter().enumerate() {
+                        let lengths: BTreeSet<usize> = batch.iter().map(Vec::len).collect();
+                        assert!(lengths.last().unwrap() - lengths.first().unwrap() <= 1);
+                        assert!(widths.iter().all(|widths| widths[number] == longest(batch)));
+                    }
+                }
+                for batch in shares(by_length, world, 1) {
+                    assert!(batch.iter().all(|run| run.len() <= SIZE));
+                }
+                for batch in shares(by_tokens, world, 1) {
+                    // The budget is that of each rank, padded to what the longest of all ranks is.
+                    assert!(batch.iter().all(|run| run.len() * longest(&batch).unwrap() <= TOKENS));
+                }
+            }
+        }
+    }
+}
+
+fn widths(batches: &dyn BatchSampler) -> Vec<Option<usize>> {
+    (0..batches.batches(1)).map(|batch| batches.width(1, batch)).collect()
+}
+
+#[test]
+fn buckets_of_shares_of_shares_and_of_chained_shares_are_planned_for_all_ranks() {
+    let pad = UnevenRanks::Pad;
+    for len in [1, 7, 60] {
+        let nested = |rank| {
+            let machine = Distributed::new(Shuffled::new(len, 4), rank / 3, 2, pad).unwrap();
+            Distributed::new(machine, rank % 3, 3, pad).unwrap()
+        };
+        assert!((0..6).all(|rank| nested(rank).ranks() == Ranks::new(rank, 6).unwrap()));
+        let buckets = |rank| Bucketed::by_tokens(nested(rank), lengths(len), 40, 7).unwrap();
+        let drawn =
+            |batches: Vec<Vec<Vec<Sampled>>>| batches.concat().concat().into_iter().collect::<BTreeSet<_>>();
+        let own = |sampler: &dyn Sampler| -> Vec<Sampled> {
+            (0..sampler.len()).map(|at| (sampler.index(1, at), sampler.global_position(1, at))).collect()
+        };
+        assert_eq!(drawn(shares(buckets, 6, 1)), (0..6).flat_map(|rank| own(&nested(rank))).collect());
+        // What a share says of another one is what that says of itself.
+        for (rank, other) in (0..6).flat_map(|rank| (0..6).map(move |other| (rank, other))) {
+            let told = (0..nested(rank).len()).map(|at| nested(rank).on_rank(other, 1, at));
+            assert!(told.eq(own(&nested(other))));
+        }
+        let chained = |rank| {
+            let part = |seed| Distributed::new(Shuffled::new(len, seed), rank, 3, pad).unwrap();
+            let parts: Vec<Box<dyn Sampler>> = vec![Box::new(part(1)), Box::new(part(2))];
+            Chained::new(parts).unwrap()
+        };
+        let buckets = |rank| Bucketed::by_length(chained(rank), lengths(len), 4, 7).unwrap();
+        assert_eq!(drawn(shares(buckets, 3, 1)), (0..3).flat_map(|rank| own(&chained(rank))).collect());
+    }
+    let part = |rank, world| Distributed::new(Sequential::new(6), rank, world, pad).unwrap();
+    let parts: Vec<Box<dyn Sampler>> =
+        vec![Box::new(part(0, 2)), Box::new(Sequential::new(6)), Box::new(part(1, 3))];
+    let error = Chained::new(parts).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "chained: expected the shares of one rank, got those of rank 0 of 2 and rank 1 of 3"
+    );
+}
+
+type Drawn = Loader<(Scalar<usize>, Scalar<u64>)>;
+
+/// A loader of numbers whose samples hold their number and what they draw. Every `bad`th cannot be made.
+fn drawing(
+    len: usize,
+    bad: usize,
+    set: impl Fn(LoaderBuilder<Indexed<Vec<usize>>>) -> LoaderBuilder<Indexed<Vec<usize>>>,
+) -> Drawn {
+    let layout = (Scalar::<usize>::new(), Scalar::<u64>::new());
+    let built = set(Loader::builder((0..len).collect::<Vec<_>>()).seed(21)).build(
+        layout,
+        move |item, rng, (slot, bits)| {
+            if bad > 0 && item % bad == 0 {
+                return Err("bad".into());
+            }
+            (*slot, *bits) = (item, rng.bits());
+            Ok(())
+        },
+    );
+    built.unwrap()
+}
+
+/// The samples of each batch.
+fn delivered(
+    epoch: impl Iterator<Item = Result<(Vec<usize>, Vec<u64>), firebox_data::Error>>,
+) -> Vec<Vec<Sampled>> {
+    epoch.map(Result::unwrap).map(|(items, bits)| items.into_iter().zip(bits).collect()).collect()
+}
+
+/// Joins what ranks have of each batch. They must have as many.
+fn joined<T: Clone>(ranks: &[Vec<Vec<T>>]) -> Vec<Vec<T>> {
+    let counts: Vec<usize> = ranks.iter().map(Vec::len).collect();
+    assert!(counts.iter().all(|&count| count == counts[0]), "the ranks have {counts:?} batches");
+    (0..counts[0]).map(|batch| ranks.iter().flat_map(|rank| rank[batch].clone()).collect()).collect()
+}
+
+/// Settings of a loader, for data sets of a length.
+type Setting = Box<dyn Fn(LoaderBuilder<Indexed<Vec<usize>>>) -> LoaderBuilder<Indexed<Vec<usize>>>>;
+
+/// All ways to cut batches.
+fn settings(len: usize) -> Vec<Setting> {
+    let mut settings: Vec<Setting> = vec![
+        Box::new(move |builder| {
+            builder.batch_sampler(Bucketed::by_length(Shuffled::new(len, 3), lengths(len), 4, 7).unwrap())
+        }),
+        Box::new(move |builder| {
+            builder.batch_sampler(Bucketed::by_tokens(Shuffled::new(len, 3), lengths(len), 40, 7).unwrap())
+        }),
+        Box::new(move |builder| builder.batch_sampler(Stairs(Box::new(Shuffled::new(len, 3))))),
+        Box::new(move |builder| {
+            builder
+                .sampler(Weighted::new(&vec![1.0; len], if len == 0 { 0 } else { 7 }, 5).unwrap())
+                .batch_size(3)
+        }),
+    ];
+    for size in [1, 2, 3, 5] {
+        for drop_last in [false, true] {
+            settings
+                .push(Box::new(move |builder| builder.shuffle(true).batch_size(size).drop_last(drop_last)));
+        }
+    }
+    settings
+}
+
+#[test]
+fn all_ranks_deliver_together_what_one_does() {
+    for len in [0, 1, 2, 3, 7, 12, 23] {
+        for set in settings(len) {
+            let whole = drawing(len, 0, |builder| set(builder).workers(0));
+            // A batch of one's own that has no sample is passed over if nobody waits for it.
+            let expected = delivered(whole.epoch(1));
+            for world in 2..=5 {
+                let loaders: Vec<Drawn> = (0..world)
+                    .map(|rank| drawing(len, 0, |builder| set(builder).rank(rank, world).workers(rank % 3)))
+                    .collect();
+                let ranks: Vec<_> = loaders.iter().map(|loader| delivered(loader.epoch(1))).collect();
+                for (loader, batches) in loaders.iter().zip(&ranks) {
+                    assert_eq!(loader.batches(1), Some(batches.len()));
+                    assert_eq!(loader.samples(1), Some(batches.concat().len()));
+                    assert_eq!(loader.state(1), whole.state(1), "a position names no rank");
+                    for (number, batch) in batches.iter().enumerate() {
+                        let items: Vec<usize> = batch.iter().map(|sample| sample.0).collect();
+                        assert_eq!(loader.indices(1, number), Some(items));
+                    }
+                }
+                let together: Vec<_> = joined(&ranks).into_iter().filter(|batch| !batch.is_empty()).collect();
+                assert_eq!(together, expected, "{len} items, {world} ranks");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_position_of_any_rank_is_that_of_any_number_of_ranks() {
+    const LEN: usize = 23;
+    for set in settings(LEN) {
+        let whole = delivered(drawing(LEN, 0, |builder| set(builder).workers(0)).epoch(0)).concat();
+        let rank = |rank, world| drawing(LEN, 0, |builder| set(builder).rank(rank, world).workers(rank));
+        for stop in [0, 1, 2] {
+            for (before, after) in [(1, 3), (3, 1), (2, 4), (4, 4), (5, 2)] {
+                let mut begun = Vec::new();
+                let mut states = BTreeSet::new();
+                for number in 0..before {
+                    let loader = rank(number, before);
+                    let mut epoch = loader.epoch(0);
+                    begun.push(delivered(epoch.by_ref().take(stop)));
+                    states.insert(serde_json::to_string(&epoch.state()).unwrap());
+                }
+                assert_eq!(states.len(), 1, "all ranks save one position");
+                let state: LoaderState = serde_json::from_str(states.first().unwrap()).unwrap();
+                let rest: Vec<_> =
+                    (0..after).map(|number| delivered(rank(number, after).resume(&state).unwrap())).collect();
+                let all = [joined(&begun).concat(), joined(&rest).concat()].concat();
+                assert_eq!(all, whole, "{before} ranks, then {after}, after {stop} batches");
+            }
+        }
+    }
+}
+
+#[test]
+fn batches_of_like_lengths_are_padded_alike_on_all_ranks() {
+    let lengths = lengths(60);
+    let loader = |rank: Option<(usize, usize)>, workers| {
+        let order = Shuffled::new(60, 3);
+        let batches = Bucketed::by_tokens(order, lengths.clone(), 60, 7).unwrap();
+        let lengths = lengths.clone();
+        let builder =
+            Loader::builder((0..60usize).collect::<Vec<_>>()).batch_sampler(batches).workers(workers);
+        let builder = match rank {
+            Some((rank, world)) => builder.rank(rank, world),
+            None => builder,
+        };
+        let built =
+            builder.build((Pad::with(0u64), Scalar::<usize>::new()), move |item, rng, (sequence, index)| {
+                sequence.extend((0..lengths[item]).map(|_| 1 + rng.below(9)));
+                *index = item;
+                Ok(())
+            });
+        built.unwrap()
+    };
+    type Batch = (Padded<u64>, Vec<usize>);
+    let whole: Vec<Batch> = loader(None, 0).epoch(0).map(Result::unwrap).collect();
+    for world in 1..=5 {
+        let ranks: Vec<Vec<Batch>> = (0..world)
+            .map(|rank| loader(Some((rank, world)), rank % 3).epoch(0).map(Result::unwrap).collect())
+            .collect();
+        for (number, (padded, items)) in whole.iter().enumerate() {
+            let parts: Vec<&Batch> = ranks.iter().map(|rank| &rank[number]).collect();
+            assert!(parts.iter().all(|part| part.0.longest == padded.longest), "one width on all ranks");
+            assert_eq!(parts.iter().flat_map(|part| part.1.clone()).collect::<Vec<_>>(), *items);
+            // Byte for byte, padding included.
+            assert_eq!(
+                parts.iter().flat_map(|part| part.0.values.to_vec()).collect::<Vec<_>>(),
+                *padded.values
+            );
+        }
+    }
+    // A task makes the same part.
+    let second = loader(Some((1, 4)), 0);
+    for (number, batch) in second.epoch(0).enumerate() {
+        assert_eq!(second.run(second.task(0, number).unwrap()).unwrap(), Some(batch.unwrap()));
+    }
+}
+
+#[test]
+fn a_rank_without_a_sample_takes_the_step_all_the_same() {
+    for workers in [0, 2] {
+        for rank in 0..5 {
+            let loader = drawing(7, 0, |builder| builder.batch_size(3).rank(rank, 5).workers(workers));
+            let mut epoch = loader.epoch(0);
+            let lengths: Vec<usize> = delivered(epoch.by_ref()).iter().map(Vec::len).collect();
+            assert_eq!(lengths.len(), 3);
+            assert_eq!((epoch.report().batches, epoch.delivered().batches), (3, 3));
+            assert_eq!(epoch.report().samples, lengths.iter().sum::<usize>());
+            assert_eq!((epoch.state().batch, epoch.size_hint().1), (3, Some(0)));
+        }
+    }
+}
+
+#[test]
+fn samples_that_are_skipped_shift_no_rank() {
+    let skip = OnError::Skip { at_most: FailureBudget::Count(100) };
+    for world in 1..=5 {
+        for bad in [1, 2, 3] {
+            let loader = |rank, world| {
+                drawing(20, bad, |builder| {
+                    builder.batch_size(4).on_error(skip).rank(rank, world).workers(rank % 3)
+                })
+            };
+            let ranks: Vec<_> = (0..world).map(|rank| delivered(loader(rank, world).epoch(0))).collect();
+            // Of one rank a batch without a sample is passed over; several agree on it.
+            let together = joined(&ranks);
+            assert_eq!(together.len(), if world == 1 && bad == 1 { 0 } else { 5 });
+            assert_eq!(together.concat(), delivered(loader(0, 1).epoch(0)).concat());
+        }
+    }
+    // So do the shares of an order.
+    let share = |rank| {
+        let order = move || Distributed::new(Sequential::new(12), rank, 2, UnevenRanks::Pad).unwrap();
+        drawing(12, 2, |builder| builder.sampler(order()).batch_size(2).on_error(skip).workers(0))
+    };
+    let lengths = [0, 1].map(|rank| delivered(share(rank).epoch(0)).iter().map(Vec::len).collect::<Vec<_>>());
+    assert_eq!(lengths, [[0, 0, 0], [2, 2, 2]]);
+}
+
+#[test]
+fn substitutes_are_the_same_on_any_number_of_ranks() {
+    let replace = OnError::Replace { at_most: FailureBudget::Count(100) };
+    for size in [1, 2, 5] {
+        let loader = |rank, world| {
+            drawing(20, 11, |builder| {
+                builder.shuffle(true).batch_size(size).on_error(replace).rank(rank, world).workers(rank % 3)
+            })
+        };
+        let whole = delivered(loader(0, 1).epoch(1));
+        assert_eq!(whole.concat().len(), 20);
+        for world in 2..=5 {
+            let ranks: Vec<_> = (0..world).map(|rank| delivered(loader(rank, world).epoch(1))).collect();
+            assert_eq!(joined(&ranks), whole, "batches of {size} on {world} ranks");
+        }
+    }
+}
+
+#[test]
+fn slices_are_dealt_like_the_whole() {
+    for set in settings(20) {
+        let whole = drawing(20, 0, |builder| set(builder).workers(0)).slice(3..15).unwrap();
+        let expected = delivered(whole.epoch(0));
+        let ranks: Vec<_> = (0..3)
+            .map(|rank| {
+                let loader = drawing(20, 0, |builder| set(builder).rank(rank, 3).workers(0));
+                delivered(loader.slice(3..15).unwrap().epoch(0))
+            })
+            .collect();
+        assert_eq!(joined(&ranks), expected);
+    }
+    // Of a rank's share it isn't known what others have in range: each batch stays.
+    let ranks: Vec<_> = (0..4)
+        .map(|rank| {
+            let share = move || Distributed::new(Shuffled::new(20, 3), rank, 4, UnevenRanks::Trim).unwrap();
+            let loader = drawing(20, 0, |builder| builder.sampler(share()).batch_size(2).workers(0));
+            delivered(loader.slice(3..9).unwrap().epoch(0))
+        })
+        .collect();
+    assert_eq!(joined(&ranks).concat().len(), 6);
+}
+
+#[test]
+fn ranks_that_cannot_be_are_refused_when_the_loader_is_built() {
+    let build = |set: Setting| {
+        let built = set(Loader::builder((0..9).collect::<Vec<usize>>())).build((), |_, _, ()| Ok(()));
+        built.err().unwrap()
+    };
+    let error = build(Box::new(|builder| builder.rank(2, 2)));
+    assert_eq!(error.to_string(), "rank: expected a number below the world's size 2, got 2");
+    let error = build(Box::new(|builder| {
+        builder.rank(1, 3).sampler(Distributed::new(Sequential::new(9), 1, 2, UnevenRanks::Pad).unwrap())
+    }));
+    assert_eq!(*error.kind(), ErrorKind::Config);
+    assert_eq!(
+        error.to_string(),
+        "rank: expected an order of all ranks to deal to 3, got the share of rank 1 of 2"
+    );
+    for set in [
+        Box::new(|builder: LoaderBuilder<_>| builder.rank(1, 3).workers(2).as_completed(true)) as Setting,
+        Box::new(|builder| {
+            let share = Distributed::new(Sequential::new(9), 1, 3, UnevenRanks::Pad).unwrap();
+            builder.sampler(share).workers(2).as_completed(true)
+        }),
+    ] {
+        assert_eq!(
+            build(set).to_string(),
+            "as completed: expected batches in order for 3 ranks, which take a step with the same batch"
+        );
+    }
+}
