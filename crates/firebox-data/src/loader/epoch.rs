@@ -240,10 +240,11 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let left = match self.window {
-            Some(_) => self.total.map(|total| total - self.delivered - self.ahead.len()),
+            Some(_) => self.total.map(|total| total.saturating_sub(self.delivered + self.ahead.len())),
             None => Some(0),
         };
-        // An error ends the epoch early; batches of which nothing is left are not delivered.
+        // An error ends the epoch early, and a shard may turn out to have more records than it said; batches of which
+        // nothing is left are not delivered.
         (0, left)
     }
 }
