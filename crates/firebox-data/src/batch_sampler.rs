@@ -81,6 +81,15 @@ pub trait BatchSampler: Send + Sync {
         Ok(())
     }
 
+    /// Whether its batches can be [dealt](Ranks::run) to so many ranks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a rank would not have what belongs together.
+    fn check_ranks(&self, ranks: Ranks) -> Result<(), Error> {
+        let _ = ranks;
+        Ok(())
+    }
+
     /// The batch sampler and its settings: see [`Sampler::describe`].
     fn describe(&self) -> String;
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::batch_sampler::BatchSampler;
 use crate::error::{Error, ErrorKind, check};
+use crate::sampler::Ranks;
 
 /// Batches for truncated back-propagation through time.
 ///
@@ -96,6 +97,19 @@ impl BatchSampler for ContiguousBatches {
                 ErrorKind::Config,
                 format!("contiguous batches: expected {windows} windows, got {len}"),
             )),
+        }
+    }
+
+    /// Each rank has the same rows in all batches, so that the state which is carried with a row stays on its rank.
+    fn check_ranks(&self, ranks: Ranks) -> Result<(), Error> {
+        let (rows, world) = (self.rows, ranks.world());
+        match rows.is_multiple_of(world) {
+            true => Ok(()),
+            false => {
+                let text =
+                    format!("contiguous batches: expected rows that {world} ranks share evenly, got {rows}");
+                Err(Error::new(ErrorKind::Config, text))
+            }
         }
     }
 

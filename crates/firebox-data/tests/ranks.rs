@@ -139,6 +139,28 @@ fn all_ranks_have_equally_many_batches_and_together_those_of_one() {
 }
 
 #[test]
+fn rows_that_carry_a_state_stay_on_their_rank() {
+    let build = |rank, world| {
+        let windows = Windows::new((0..61usize).collect::<Vec<_>>(), 6, 4).unwrap();
+        let batches = windows.batches().clone();
+        let builder = Loader::builder(windows).batch_sampler(batches).workers(0).rank(rank, world);
+        builder.build(Scalar::new(), |window: Vec<usize>, _, slot| {
+            *slot = window[0];
+            Ok(())
+        })
+    };
+    for rank in 0..3 {
+        let firsts: Vec<Vec<usize>> = build(rank, 3).unwrap().epoch(0).map(Result::unwrap).collect();
+        // Rows of ten predictions, of which this rank has two.
+        let rows = [20 * rank, 20 * rank + 10];
+        assert_eq!(firsts, [0, 4, 8].map(|begun| rows.map(|row| row + begun).to_vec()));
+    }
+    let error = build(0, 4).err().unwrap();
+    let text = "contiguous batches: expected rows that 4 ranks share evenly, got 6";
+    assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Config, text));
+}
+
+#[test]
 fn random_batches_are_dealt_whole() {
     let mut rng = SampleRng::new(5, 0, 0, &StageKey::WRITE);
     for _ in 0..60 {

@@ -254,6 +254,26 @@ fn items_that_are_better_read_together_are_and_each_has_its_own_error() {
 }
 
 #[test]
+fn a_time_limit_is_each_sample_s_own() {
+    let (together, alone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let remote = Remote {
+        faulty: Faulty { len: 40, ..Faulty::default() },
+        together: Arc::clone(&together),
+        alone: Arc::clone(&alone),
+        broken: || (),
+    };
+    let builder = Loader::builder(remote).batch_size(10).workers(2).timeout(Duration::from_secs(60));
+    let loader = builder
+        .build(Scalar::new(), |number, _, slot| {
+            *slot = number;
+            Ok(())
+        })
+        .unwrap();
+    assert!(loader.epoch(0).flat_map(Result::unwrap).eq(0..40));
+    assert_eq!((together.load(Ordering::Relaxed), alone.load(Ordering::Relaxed)), (0, 40));
+}
+
+#[test]
 fn data_that_have_changed_are_refused_with_both_sides_unless_they_are_accepted() {
     let loader = |contents: &str, accept: bool| {
         let fingerprint = Fingerprint::new(96, "numbers").with_contents(contents);

@@ -141,7 +141,8 @@ pub trait Dataset: Send + Sync + 'static {
 
     /// Whether [`get_many`](Self::get_many) is better than one [`get`](Self::get) after the other.
     ///
-    /// Such are remote and columnar sources. A loader then reads all items of a task with one call.
+    /// Such are remote and columnar sources. A loader then reads all items of a task with one call, unless a
+    /// [time limit](crate::LoaderBuilder::timeout) asks for each of them by itself.
     fn reads_many(&self) -> bool {
         false
     }

@@ -333,6 +333,11 @@ impl<D, A: Keyed, F> LoaderBuilder<D, Staged<A, F>> {
 }
 
 impl Settings {
+    /// Whether each sample has a time limit.
+    pub(super) fn has_time_limit(&self) -> bool {
+        self.timeout.is_some()
+    }
+
     /// The ranks that batches are dealt to.
     pub(super) fn ranks(&self) -> Result<Ranks, Error> {
         self.rank.map_or(Ok(Ranks::ALONE), |(rank, world)| Ranks::new(rank, world))

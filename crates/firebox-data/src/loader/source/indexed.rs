@@ -84,6 +84,7 @@ impl<D: Dataset> Data for Indexed<D> {
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
+        batches.check_ranks(ranks)?;
         let cuts = Cuts {
             range: 0..len,
             len,
@@ -98,7 +99,11 @@ impl<D: Dataset> Data for Indexed<D> {
             cuts,
             lineage: dataset.lineage(),
             fingerprint: dataset.fingerprint(),
-            items: Arc::new(DatasetItems { dataset, steps }),
+            items: Arc::new(DatasetItems {
+                reads_many: dataset.reads_many() && !settings.has_time_limit(),
+                dataset,
+                steps,
+            }),
         })))
     }
 }
@@ -241,6 +246,8 @@ trait DatasetOf<C: Collate>: Items<C> {
 struct DatasetItems<D, P> {
     dataset: D,
     steps: P,
+    /// Whether the items of a run are read with one call. A time limit is a sample's: then each is read by itself.
+    reads_many: bool,
 }
 
 impl<D: Dataset, P> DatasetItems<D, P> {
@@ -291,7 +298,7 @@ where
     P: Steps<D::Item, C>,
 {
     fn reads_together(&self) -> bool {
-        self.items.dataset.reads_many() && self.task.samples.len() > 1
+        self.items.reads_many && self.task.samples.len() > 1
     }
 
     fn read_together(&mut self, stages: &mut Stages<'_>) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! The batches of a stream, as its records are read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use firebox_workers::Pool;
 
@@ -42,6 +42,8 @@ pub(super) struct ShardPlan<'l, S: Shards> {
     batch: usize,
     delivered: BTreeSet<usize>,
     forming: Vec<Kept<S::Record>>,
+    /// The errors of batches, planned and not delivered, of which other ranks lack records.
+    broken: HashMap<usize, Error>,
     records: Arc<RecordStore<S::Record>>,
     /// The batches that all ranks have, if shards are dealt whole; no end of them, if that shows when all
     /// have ended.
@@ -83,6 +85,7 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
             batch: state.batch,
             delivered: state.delivered_ahead(),
             forming: Vec::new(),
+            broken: HashMap::new(),
             records,
             agreed,
             order,
@@ -158,6 +161,9 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
         records.truncate(run.end);
         records.drain(..run.start);
         let start = batch * self.order.batch_size + run.start;
+        if let Some(error) = &error {
+            self.broken.insert(batch, error.clone());
+        }
         let planned = PlannedBatch { error, ..planned(batch, start, &records) };
         self.records.keep(batch, start, records);
         Some(Planned::Batch(planned))
@@ -220,10 +226,11 @@ impl<S: Shards> Plan for ShardPlan<'_, S> {
     }
 
     fn again(&mut self, batch: usize) -> PlannedBatch {
-        match self.records.batch(batch) {
+        let planned = match self.records.batch(batch) {
             Some((start, records)) => planned(batch, start, &records),
             None => planned(batch, batch * self.order.batch_size, &[] as &[Kept<S::Record>]),
-        }
+        };
+        PlannedBatch { error: self.broken.get(&batch).cloned(), ..planned }
     }
 
     fn wait(&mut self) {
@@ -235,6 +242,7 @@ impl<S: Shards> Plan for ShardPlan<'_, S> {
     }
 
     fn delivered(&mut self, batch: usize) {
+        self.broken.remove(&batch);
         self.records.delivered(batch);
     }
 }
