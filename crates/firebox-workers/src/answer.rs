@@ -144,7 +144,12 @@ impl<R> Answers<R> {
         })
     }
 
-    pub(crate) fn take(&self) -> Result<Answered<R>, NoAnswer> {
+    /// An answer that is there already; `None` if there is none yet, or there will be none.
+    pub fn take(&self) -> Option<Answered<R>> {
+        self.try_take().ok()
+    }
+
+    pub(crate) fn try_take(&self) -> Result<Answered<R>, NoAnswer> {
         self.0.try_recv().map_err(|error| match error {
             TryRecvError::Empty => NoAnswer::NotYet,
             TryRecvError::Disconnected => NoAnswer::Never,

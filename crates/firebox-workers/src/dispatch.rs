@@ -82,6 +82,8 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
     /// Hands a task out and gives its index, counted from 0. Gives it back if as many are out as may be, or
     /// if the workers' queue is full: then [`receive`](Self::receive) first.
     ///
+    /// It never waits: one task that the queue has no room for is kept, and goes there with the next call.
+    ///
     /// # Errors
     /// The task.
     #[inline]
@@ -96,7 +98,7 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
             let answer = Answer::new(index, Arc::clone(&self.mailbox));
             let job = Job::new(task, Arc::clone(&self.work), answer, self.limit);
             let parcel = (self.pack)(self.workers, job);
-            self.hand_over(parcel, self.outstanding == 0);
+            self.hand_over(parcel, false);
         }
         self.taken += 1;
         self.outstanding += 1;
@@ -110,9 +112,11 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
     }
 
     /// A result that is there already, with the index of its task. Without workers there is none.
+    ///
+    /// It never waits. Tasks that are past their time limit are given up as in [`receive`](Self::receive).
     pub fn try_receive(&mut self) -> Option<(usize, Result<W::Output, Error>)> {
         self.flush(false);
-        let Answered { task, result, .. } = self.answers.take().ok()?;
+        let Answered { task, result, .. } = self.workers.try_receive(&self.answers)?;
         self.outstanding -= 1;
         Some((task, result))
     }

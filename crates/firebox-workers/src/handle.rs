@@ -56,7 +56,7 @@ impl<R> Handle<R> {
     /// # Errors
     /// In the result, as for [`wait`](Self::wait).
     pub fn try_wait(self) -> Result<Result<R, Error>, Self> {
-        let answer = self.answer.take();
+        let answer = self.answer.try_take();
         self.result(answer)
     }
 

@@ -111,9 +111,9 @@ impl Pool {
     ///
     /// A limit of zero gives up whatever is not done when somebody looks; one beyond all time is none.
     ///
-    /// Limits are watched while a result of any of the pool's streams is waited for, and while the pool ends.
-    /// Without workers they aren't, and tasks of [`submit`](crate::WorkersExt::submit) have none: their
-    /// handle can be waited for with a limit of its own.
+    /// Limits are watched while a result of any of the pool's streams is waited for or looked for, and while
+    /// the pool ends. Without workers they aren't, and tasks of [`submit`](crate::WorkersExt::submit) have
+    /// none: their handle can be waited for with a limit of its own.
     pub fn with_timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
         self
@@ -286,6 +286,15 @@ impl Workers for Pool {
             }
         }
         answers.wait(None)
+    }
+
+    fn try_receive<R: Send + 'static>(&self, answers: &Answers<R>) -> Option<Answered<R>> {
+        let answered = answers.take();
+        if answered.is_none() && self.limit.is_some() {
+            self.give_up_overdue();
+            return answers.take();
+        }
+        answered
     }
 
     fn limit(&self) -> Option<Duration> {

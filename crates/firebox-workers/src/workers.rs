@@ -112,6 +112,14 @@ pub trait Workers: Sync {
         answers.wait(None)
     }
 
+    /// An answer of a stream that is there already, without waiting for it.
+    ///
+    /// Workers that must be looked after in [`receive`](Self::receive) are looked after in here, too: who
+    /// never waits should hear of a task that is too late all the same.
+    fn try_receive<R: Send + 'static>(&self, answers: &Answers<R>) -> Option<Answered<R>> {
+        answers.take()
+    }
+
     /// The time that each task of a stream may take, if these workers give up those that take longer.
     fn limit(&self) -> Option<Duration> {
         None

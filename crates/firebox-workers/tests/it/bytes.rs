@@ -220,6 +220,11 @@ impl Workers for Remote {
         }
     }
 
+    fn try_receive<R: Send + 'static>(&self, answers: &Answers<R>) -> Option<Answered<R>> {
+        self.look_after();
+        answers.take()
+    }
+
     fn limit(&self) -> Option<Duration> {
         self.limit
     }

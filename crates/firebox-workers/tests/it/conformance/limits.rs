@@ -33,6 +33,27 @@ pub(crate) fn a_task_past_its_limit_is_given_up_and_the_others_go_on<S: Subject>
     assert_eq!((error.kind(), error.index()), (&ErrorKind::TimedOut(LIMIT), Some(2)));
 }
 
+pub(crate) fn a_task_past_its_limit_is_given_up_for_who_only_looks<S: Subject>(workers: usize) {
+    let (pool, stage) = (S::with_limit(workers, Some(LIMIT)), Stage::new());
+    let mut dispatch = pool.dispatch(Arc::new(Play), 8);
+    let hang = Act::Wait { folder: stage.folder(), name: 0, gate: 0 };
+    assert_eq!(dispatch.send(hang), Ok(0));
+    stage.wait_for_marks(1);
+    // Nobody waits for a result, here or in another stream.
+    let begun = Instant::now();
+    let (index, result) = loop {
+        match dispatch.try_receive() {
+            Some(received) => break received,
+            None => assert!(begun.elapsed() < AGES, "nobody gives it up"),
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!((index, result.unwrap_err().kind()), (0, &ErrorKind::TimedOut(LIMIT)));
+    // Its place has another worker.
+    assert_eq!(dispatch.send(Act::Echo(7)), Ok(1));
+    assert_eq!(dispatch.receive().unwrap().1.unwrap().value, 7);
+}
+
 pub(crate) fn a_task_that_ends_after_it_was_given_up_is_not_answered_again<S: Subject>(workers: usize) {
     let (pool, stage) = (S::with_limit(workers, Some(LIMIT)), Stage::new());
     let mut dispatch = pool.dispatch(Arc::new(Play), 8);

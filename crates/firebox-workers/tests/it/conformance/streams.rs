@@ -58,3 +58,17 @@ pub(crate) fn a_slow_consumer_holds_up_no_other_stream<S: Subject>(workers: usiz
     let rest: Vec<u64> = slow.map(|played| played.unwrap().value).collect();
     assert_eq!(rest, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
 }
+
+pub(crate) fn a_full_queue_holds_up_nobody_who_only_looks<S: Subject>(workers: usize) {
+    let (pool, stage) = (S::new(workers), Stage::new());
+    let hang = || Act::Wait { folder: stage.folder(), name: 0, gate: 0 };
+    let mut full = pool.dispatch(Arc::new(Play), 60_000);
+    while full.send(hang()).is_ok() {}
+    let mut other = pool.dispatch(Arc::new(Double), 4);
+    assert_eq!(other.send(4), Ok(0), "it is taken over, and goes to the queue when there is room");
+    assert!(other.try_receive().is_none() && other.outstanding() == 1);
+    assert_eq!(other.send(5), Err(5));
+    stage.open(0);
+    assert_eq!(other.receive().map(|(index, result)| (index, result.unwrap())), Some((0, 8)));
+    assert!(std::iter::from_fn(|| full.receive()).all(|(_, played)| played.is_ok()));
+}
