@@ -49,13 +49,19 @@ pub trait BatchSampler: Send + Sync {
         None
     }
 
-    /// The length of the longest sample of a batch, of all ranks if the batch is a rank's part of one; `None`
-    /// if it isn't known.
-    ///
-    /// A layout that pads gives every rank's part of a batch this width.
-    fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
-        let _ = (epoch, batch);
+    /// The length of an item, of which [widths](Self::width) are the largest; `None` of each if none is known.
+    fn length(&self, index: usize) -> Option<usize> {
+        let _ = index;
         None
+    }
+
+    /// The length of the longest sample of a batch, of all ranks if the batch is a rank's part of one; `None` of
+    /// each if none is known.
+    ///
+    /// A layout that pads gives every rank's part of a batch this width. It follows from the
+    /// [lengths](Self::length) unless the order is one rank's share, of which others have theirs.
+    fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
+        if self.ranks().is_alone() { widest(self, epoch, batch) } else { None }
     }
 
     /// The ranks that the batches are dealt to already, as they are of an order that is
@@ -94,11 +100,31 @@ pub trait BatchSampler: Send + Sync {
     fn describe(&self) -> String;
 }
 
+/// The length of the longest sample of a batch, by the lengths of its items.
+pub(crate) fn widest(batches: &(impl BatchSampler + ?Sized), epoch: u64, batch: usize) -> Option<usize> {
+    // What is known of one is known of all, also where a batch has none.
+    batches.length(0)?;
+    let mut lengths = batches.positions(epoch, batch).map(|at| batches.length(batches.index(epoch, at)));
+    lengths.try_fold(0, |width, length| Some(width.max(length?)))
+}
+
 /// Batches of one size, cut from a sampler's order.
+///
+/// ```
+/// use firebox_data::{BatchSampler, FixedSize, Shuffled};
+///
+/// let words = ["a", "deep", "learning", "library"];
+/// let lengths: Vec<u32> = words.iter().map(|word| word.len() as u32).collect();
+/// let batches = FixedSize::new(Shuffled::new(4, 42), 4, false)?.with_lengths(lengths);
+/// assert_eq!((batches.batches(0), batches.width(0, 0)), (1, Some(8)));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct FixedSize<S> {
     order: S,
     size: usize,
     drop_last: bool,
+    /// The length of each item of the data set, if they are known.
+    lengths: Option<Arc<[u32]>>,
 }
 
 impl<S: Sampler> FixedSize<S> {
@@ -108,7 +134,13 @@ impl<S: Sampler> FixedSize<S> {
     /// [`ErrorKind::OutOfRange`] if the size is 0.
     pub fn new(order: S, size: usize, drop_last: bool) -> Result<Self, Error> {
         check_size("batch size", size)?;
-        Ok(FixedSize { order, size, drop_last })
+        Ok(FixedSize { order, size, drop_last, lengths: None })
+    }
+
+    /// With the length of each item, so that several ranks pad their parts of a batch to one width.
+    pub fn with_lengths(mut self, lengths: impl Into<Arc<[u32]>>) -> Self {
+        self.lengths = Some(lengths.into());
+        self
     }
 }
 
@@ -148,6 +180,23 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 
     fn batch_size(&self) -> Option<usize> {
         Some(self.size)
+    }
+
+    fn length(&self, index: usize) -> Option<usize> {
+        self.lengths.as_ref().map(|lengths| length_in(lengths, index))
+    }
+
+    fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
+        let lengths = self.lengths.as_ref()?;
+        // What the other ranks have of the batch, too, if the order is one rank's share.
+        let samples = self.positions(epoch, batch).flat_map(|position| {
+            (0..self.ranks().world()).map(move |rank| self.order.on_rank(rank, epoch, position).0)
+        });
+        Some(samples.map(|index| length_in(lengths, index)).fold(0, usize::max))
+    }
+
+    fn check(&self, len: usize) -> Result<(), Error> {
+        self.lengths.as_ref().map_or(Ok(()), |lengths| check_lengths("batches", lengths, len))
     }
 
     fn ranks(&self) -> Ranks {
@@ -293,7 +342,7 @@ impl<S: Sampler> Bucketed<S> {
             // and the table of lengths is asked once a sample. An index that the data set lacks is the loader's to name.
             keys.clear();
             let key = |(place, &index): (usize, &usize)| {
-                u64::from(self.lengths.get(index).copied().unwrap_or(0)) << 32 | place as u64
+                (length_in(&self.lengths, index) as u64) << 32 | place as u64
             };
             keys.extend(indices.iter().enumerate().map(key));
             keys.sort_unstable();
@@ -376,6 +425,10 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
         global.extend(plan.samples[positions].iter().map(|sample| self.global(epoch, sample.place as usize)));
     }
 
+    fn length(&self, index: usize) -> Option<usize> {
+        Some(length_in(&self.lengths, index))
+    }
+
     fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
         Some(self.plan(epoch).batches[batch].width as usize)
     }
@@ -385,12 +438,7 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
     }
 
     fn check(&self, len: usize) -> Result<(), Error> {
-        if self.lengths.len() == len {
-            return Ok(());
-        }
-        let text =
-            format!("bucketing: expected a length for each of {len} items, got {}", self.lengths.len());
-        Err(Error::new(ErrorKind::Config, text))
+        check_lengths("bucketing", &self.lengths, len)
     }
 
     fn describe(&self) -> String {
@@ -402,6 +450,19 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
         let (order, window, seed) = (self.order.describe(), self.window, self.seed);
         format!("{order}, {cut} by length (lengths {lengths:016x}, windows of {window}, seed {seed})")
     }
+}
+
+/// The length of an item; of one that the data set lacks, which is the loader's to name, 0.
+fn length_in(lengths: &[u32], index: usize) -> usize {
+    lengths.get(index).map_or(0, |&length| length as usize)
+}
+
+fn check_lengths(what: &str, lengths: &[u32], len: usize) -> Result<(), Error> {
+    if lengths.len() == len {
+        return Ok(());
+    }
+    let text = format!("{what}: expected a length for each of {len} items, got {}", lengths.len());
+    Err(Error::new(ErrorKind::Config, text))
 }
 
 fn check_size(what: &str, size: usize) -> Result<(), Error> {

@@ -90,7 +90,9 @@ pub struct Delivered {
 
 /// The batches of one epoch, in order. It ends after the last one, or after the first error.
 pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
-    /// What [`next`](Iterator::next) gives if it is there already, without waiting for it.
+    /// What [`next`](Iterator::next) gives if it is there already: it never waits.
+    ///
+    /// What comes to be only because `next` waits for it, as everything does without workers, is not there before.
     fn try_next(&mut self) -> Poll<Option<Result<B, Error>>>;
 
     /// What this iterator has delivered so far.

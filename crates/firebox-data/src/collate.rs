@@ -41,6 +41,12 @@ pub trait Collate: Sized + Send + Sync + 'static {
     /// Whatever stands in the way.
     fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError>;
 
+    /// Whether a batch is as wide as its longest sample, so that all ranks must know the [width](BatchShape::width) of a
+    /// batch that is dealt to them.
+    fn pads(&self) -> bool {
+        false
+    }
+
     /// The memory that a batch takes, in bytes: what a budget of the loader counts.
     fn bytes(&self, batch: &Self::Batch) -> usize;
 
@@ -439,6 +445,10 @@ macro_rules! tuples {
 
             fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError> {
                 Ok(($(self.$at.close(buffer.$at, holes)?,)+))
+            }
+
+            fn pads(&self) -> bool {
+                [$(self.$at.pads()),+].contains(&true)
             }
 
             fn bytes(&self, batch: &Self::Batch) -> usize {

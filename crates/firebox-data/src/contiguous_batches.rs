@@ -89,6 +89,10 @@ impl BatchSampler for ContiguousBatches {
         Some(self.rows)
     }
 
+    fn length(&self, index: usize) -> Option<usize> {
+        Some(self.tokens_of(index).len())
+    }
+
     fn check(&self, len: usize) -> Result<(), Error> {
         let windows = self.samples(0);
         match len == windows {

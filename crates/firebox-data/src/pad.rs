@@ -27,17 +27,39 @@ impl<T> Padded<T> {
 
 /// Pads sequences to the longest of their batch: slot `&mut Vec<T>`, batch [`Padded`].
 ///
-/// If a batch is dealt to several ranks and its width is [known](crate::BatchSampler::width), all of them pad
-/// to it. A sequence that is longer all the same is not cut: that rank's part of the batch is wider then.
+/// If a batch is dealt to several ranks, all of them pad to its width, which must be
+/// [known](crate::BatchSampler::width) or [set](Self::to). A sequence that is longer than a known width all the same
+/// is not cut: that rank's part of the batch is wider then.
+///
+/// ```
+/// use firebox_data::{Loader, Pad};
+///
+/// let words = vec!["fire", "box"];
+/// let loader = Loader::builder(words).batch_size(2).build(Pad::with(b' ').to(5), |word, _, letters| {
+///     letters.extend(word.bytes());
+///     Ok(())
+/// })?;
+/// let batch = loader.epoch(0).next().unwrap()?;
+/// assert_eq!(&*batch.values, b"fire box  ");
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Pad<T> {
     padding: T,
+    /// The width of every batch, if it is set.
+    width: Option<usize>,
 }
 
 impl<T> Pad<T> {
     /// Pads with this value.
     pub fn with(padding: T) -> Self {
-        Pad { padding }
+        Pad { padding, width: None }
+    }
+
+    /// Gives every batch this width, on any number of ranks. A sequence that is longer is an error of its batch.
+    pub fn to(mut self, width: usize) -> Self {
+        self.width = Some(width);
+        self
     }
 }
 
@@ -59,7 +81,7 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
     fn open(&self, BatchShape { samples, width }: BatchShape, memory: &BufferPool) -> Self::Buffer {
         let mut sequences: Vec<Vec<T>> = memory.take(|_| true).unwrap_or_default();
         sequences.resize_with(samples, Vec::new);
-        Sequences { sequences, width: width.unwrap_or(0), memory: memory.clone() }
+        Sequences { sequences, width: self.width.or(width).unwrap_or(0), memory: memory.clone() }
     }
 
     fn slots<'a>(&self, buffer: &'a mut Self::Buffer) -> Values<'a, Vec<T>> {
@@ -74,6 +96,13 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
         let Sequences { mut sequences, width, memory } = buffer;
         without(&mut sequences, 1, holes);
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        if let Some(width) = self.width
+            && let Some(row) = lengths.iter().position(|&length| length > width)
+        {
+            let text =
+                format!("row {row}: expected a sequence of at most {width} values, got {}", lengths[row]);
+            return Err(text.into());
+        }
         let longest = lengths.iter().copied().fold(width, usize::max);
         let mut values: Vec<T> = memory.take(|_| true).unwrap_or_default();
         values.clear();
@@ -92,6 +121,10 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
         }
         memory.keep(sequences);
         Ok(Padded { values: Elements::of_pool(values, &memory), lengths, longest })
+    }
+
+    fn pads(&self) -> bool {
+        self.width.is_none()
     }
 
     fn bytes(&self, batch: &Padded<T>) -> usize {
@@ -151,6 +184,28 @@ mod tests {
         assert_eq!(batch.lengths, [1, 0]);
         let all = layout.close(layout.open(2.into(), &memory), &[0, 1]).unwrap();
         assert_eq!((all.lengths.len(), all.longest), (0, 0));
+    }
+
+    #[test]
+    fn a_width_that_is_set_is_that_of_every_batch() {
+        let memory = BufferPool::default();
+        let layout = Pad::with(0).to(3);
+        let fill = |width, sequences: &[&[u8]], holes: &[usize]| {
+            let mut buffer = layout.open(BatchShape::from(sequences.len()).with_width(width), &memory);
+            for (slot, sequence) in buffer.sequences.iter_mut().zip(sequences) {
+                slot.extend(*sequence);
+            }
+            layout.close(buffer, holes)
+        };
+        for width in [None, Some(1), Some(9)] {
+            assert_eq!(&*fill(width, &[&[1], &[2, 2]], &[]).unwrap().values, &[1, 0, 0, 2, 2, 0]);
+            assert_eq!(fill(width, &[], &[]).unwrap().longest, 3);
+        }
+        let text = "row 1: expected a sequence of at most 3 values, got 4";
+        assert_eq!(fill(None, &[&[1], &[2; 4]], &[]).unwrap_err().to_string(), text);
+        assert_eq!(fill(None, &[&[1], &[2; 4]], &[1]).unwrap().longest, 3, "a sample that is left out");
+        let both = (Pad::with(0u8), layout.clone());
+        assert!(Pad::with(0u8).pads() && !layout.pads() && both.pads() && !(layout.clone(), layout).pads());
     }
 
     #[test]

@@ -472,6 +472,36 @@ fn what_is_not_there_yet_is_not_waited_for_and_loses_nothing() {
     assert!(matches!(epoch.try_next(), Poll::Ready(None)));
 }
 
+#[test]
+fn a_sample_past_its_limit_is_given_up_for_who_only_looks() {
+    // The first sample takes far longer than its limit, and than the rest.
+    let loader = Loader::builder((0..40usize).collect::<Vec<_>>())
+        .batch_size(SIZE)
+        .workers(2)
+        .timeout(Duration::from_secs(1))
+        .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
+        .build(Scalar::<usize>::new(), |number, _, slot| {
+            if number == 0 {
+                thread::sleep(Duration::from_secs(8));
+            }
+            *slot = number;
+            Ok(())
+        })
+        .unwrap();
+    let (mut epoch, begun, mut samples) = (loader.epoch(0), Instant::now(), Vec::new());
+    loop {
+        match epoch.try_next() {
+            Poll::Ready(Some(batch)) => samples.extend(batch.unwrap()),
+            Poll::Ready(None) => break,
+            Poll::Pending => assert!(begun.elapsed() < AGES, "nobody gives it up"),
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(samples.into_iter().eq(1..40));
+    let failure = &epoch.report().failures[0];
+    assert_eq!((failure.error.kind(), failure.error.index()), (&ErrorKind::TimedOut, Some(0)));
+}
+
 /// Copies made of [`Copied`]: a fresh buffer is full of them.
 static COPIES: AtomicUsize = AtomicUsize::new(0);
 

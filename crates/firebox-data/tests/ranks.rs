@@ -458,6 +458,223 @@ fn batches_of_like_lengths_are_padded_alike_on_all_ranks() {
     }
 }
 
+/// Sequences as long as their items say, padded.
+fn padded(
+    lengths: &[u32],
+    layout: Pad<u64>,
+    set: impl Fn(LoaderBuilder<Indexed<Vec<usize>>>) -> LoaderBuilder<Indexed<Vec<usize>>>,
+) -> Result<Loader<Pad<u64>>, firebox_data::Error> {
+    let (items, lengths) = ((0..lengths.len()).collect::<Vec<_>>(), lengths.to_vec());
+    set(Loader::builder(items)).build(layout, move |item, _, sequence| {
+        sequence.extend((0..lengths[item]).map(|place| 1000 * item as u64 + u64::from(place) + 1));
+        Ok(())
+    })
+}
+
+/// Compares what ranks have of each batch, padding included, with what one has.
+fn assert_padded_alike(whole: &Loader<Pad<u64>>, ranks: &[Loader<Pad<u64>>]) {
+    let whole: Vec<Padded<u64>> = whole.epoch(0).map(Result::unwrap).collect();
+    let ranks: Vec<Vec<Padded<u64>>> =
+        ranks.iter().map(|rank| rank.epoch(0).map(Result::unwrap).collect()).collect();
+    assert!(!whole.is_empty() && ranks.iter().all(|rank| rank.len() == whole.len()));
+    for (number, whole) in whole.iter().enumerate() {
+        let parts: Vec<&Padded<u64>> = ranks.iter().map(|rank| &rank[number]).collect();
+        let widths: Vec<usize> = parts.iter().map(|part| part.longest).collect();
+        assert_eq!(widths, vec![whole.longest; ranks.len()], "batch {number}");
+        let values: Vec<u64> = parts.iter().flat_map(|part| part.values.to_vec()).collect();
+        assert_eq!(values, *whole.values, "batch {number}");
+    }
+}
+
+#[test]
+fn batches_of_one_size_are_padded_alike_where_lengths_are_known() {
+    let lengths = lengths(23);
+    let batches = || FixedSize::new(Shuffled::new(23, 3), 5, false).unwrap().with_lengths(lengths.clone());
+    let whole = padded(&lengths, Pad::with(0), |builder| builder.batch_sampler(batches())).unwrap();
+    for world in 2..=5 {
+        let dealt = |rank| {
+            let set = |builder: LoaderBuilder<_>| builder.batch_sampler(batches()).rank(rank, world);
+            padded(&lengths, Pad::with(0), set).unwrap()
+        };
+        assert_padded_alike(&whole, &(0..world).map(dealt).collect::<Vec<_>>());
+        // Shares of an order: the width is that of what all of them have.
+        let widths = |rank| {
+            let share = Distributed::new(Shuffled::new(23, 3), rank, world, UnevenRanks::Pad).unwrap();
+            let batches = FixedSize::new(share, 2, false).unwrap().with_lengths(lengths.clone());
+            let own = |batch: usize| {
+                let items = samples(&batches, 0, batches.positions(0, batch));
+                items.iter().map(|sample| lengths[sample.0] as usize).max().unwrap()
+            };
+            let count = batches.batches(0);
+            let told = (0..count).map(|batch| batches.width(0, batch).unwrap()).collect::<Vec<_>>();
+            (told, (0..count).map(own).collect::<Vec<_>>())
+        };
+        let (told, own): (Vec<_>, Vec<_>) = (0..world).map(widths).unzip();
+        let all = |batch: usize| own.iter().map(|own| own[batch]).max().unwrap();
+        for told in told {
+            assert!(told.into_iter().eq((0..own[0].len()).map(all)));
+        }
+    }
+    let text = "batches: expected a length for each of 23 items, got 9";
+    let short = || FixedSize::new(Sequential::new(23), 5, false).unwrap().with_lengths(vec![1; 9]);
+    let error = padded(&lengths, Pad::with(0), |builder| builder.batch_sampler(short())).err().unwrap();
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn ranks_that_would_pad_to_different_widths_are_refused_when_the_loader_is_built() {
+    let lengths = lengths(23);
+    let text = "layout: expected a width that 3 ranks pad their parts of a batch to, got one that is not known: batch \
+                samplers know it by lengths, and Pad::to sets it";
+    let share = || Distributed::new(Sequential::new(23), 1, 3, UnevenRanks::Pad).unwrap();
+    let unknown: [Setting; 3] = [
+        Box::new(|builder| builder.batch_size(5).rank(1, 3)),
+        Box::new(|builder| builder.batch_sampler(Stairs(Box::new(Sequential::new(23)))).rank(1, 3)),
+        Box::new(move |builder| builder.sampler(share()).batch_size(5)),
+    ];
+    for set in &unknown {
+        let error = padded(&lengths, Pad::with(0), set).err().unwrap();
+        assert_eq!((error.kind(), error.to_string().as_str()), (&ErrorKind::Config, text));
+        // With a width of its own, each rank knows it.
+        let fixed = padded(&lengths, Pad::with(0).to(20), set).unwrap();
+        assert!(fixed.epoch(0).all(|batch| batch.unwrap().longest == 20));
+    }
+    // Without padding, or alone, nobody has to know it; and nothing is nothing, however wide.
+    assert!(padded(&lengths, Pad::with(0), |builder| builder.batch_size(5)).is_ok());
+    assert!(padded(&[], Pad::with(0), |builder| builder.batch_size(5).rank(1, 3)).is_ok());
+    drawing(23, 0, |builder| builder.batch_size(5).rank(1, 3));
+    let windows = || Windows::new((0..61u64).collect::<Vec<_>>(), 6, 4).unwrap();
+    let builder = Loader::builder(windows()).batch_sampler(windows().batches().clone()).rank(1, 3);
+    let loader = builder.build(Pad::with(0), |window: Vec<u64>, _, slot| Ok(slot.extend(window))).unwrap();
+    let widths: Vec<usize> = loader.epoch(0).map(|batch| batch.unwrap().longest).collect();
+    assert_eq!(widths, [5, 5, 3]);
+}
+
+/// Batches of one's own, which know the width of every second one only, and make it wider than it is.
+struct Told(FixedSize<Sequential>);
+
+impl BatchSampler for Told {
+    fn batches(&self, epoch: u64) -> usize {
+        self.0.batches(epoch)
+    }
+
+    fn samples(&self, epoch: u64) -> usize {
+        self.0.samples(epoch)
+    }
+
+    fn positions(&self, epoch: u64, batch: usize) -> Range<usize> {
+        self.0.positions(epoch, batch)
+    }
+
+    fn index(&self, epoch: u64, position: usize) -> usize {
+        self.0.index(epoch, position)
+    }
+
+    fn width(&self, _: u64, batch: usize) -> Option<usize> {
+        batch.is_multiple_of(2).then_some(100 + batch)
+    }
+
+    fn describe(&self) -> String {
+        format!("told {}", self.0.describe())
+    }
+}
+
+#[test]
+fn a_slice_is_as_wide_as_what_is_left_in_it() {
+    let lengths = lengths(40);
+    let batchings: [Setting; 3] = [
+        Box::new({
+            let lengths = lengths.clone();
+            move |builder| {
+                let order = Shuffled::new(40, 3);
+                builder.batch_sampler(Bucketed::by_tokens(order, lengths.clone(), 60, 7).unwrap())
+            }
+        }),
+        Box::new({
+            let lengths = lengths.clone();
+            move |builder| {
+                let batches = FixedSize::new(Shuffled::new(40, 3), 6, false).unwrap();
+                builder.batch_sampler(batches.with_lengths(lengths.clone()))
+            }
+        }),
+        Box::new({
+            let lengths = lengths.clone();
+            move |builder| {
+                let batches = FixedSize::new(Sequential::new(40), 6, false).unwrap();
+                builder.batch_sampler(batches.with_lengths(lengths.clone()))
+            }
+        }),
+    ];
+    for set in &batchings {
+        for range in [0..40, 7..20, 3..4] {
+            let slice = |rank: Option<(usize, usize)>| {
+                let dealt = |builder: LoaderBuilder<_>| match rank {
+                    Some((rank, world)) => set(builder).rank(rank, world),
+                    None => set(builder),
+                };
+                padded(&lengths, Pad::with(0), dealt).unwrap().slice(range.clone()).unwrap()
+            };
+            let ranks: Vec<_> = (0..3).map(|rank| slice(Some((rank, 3)))).collect();
+            assert_padded_alike(&slice(None), &ranks);
+        }
+    }
+    // Widths that are told are those of the same batches, whichever are left, and none is another one's.
+    let told = |builder: LoaderBuilder<_>| {
+        builder.batch_sampler(Told(FixedSize::new(Sequential::new(40), 6, false).unwrap())).rank(0, 2)
+    };
+    let whole = padded(&lengths, Pad::with(0), told).unwrap();
+    let widths = |loader: &Loader<Pad<u64>>| -> Vec<usize> {
+        loader
+            .epoch(0)
+            .map(|batch| batch.unwrap().longest)
+            .map(|width| if width >= 100 { width } else { 0 })
+            .collect()
+    };
+    assert_eq!(widths(&whole), [100, 0, 102, 0, 104, 0, 106]);
+    assert_eq!(widths(&whole.slice(0..40).unwrap()), widths(&whole));
+    assert_eq!(widths(&whole.slice(10..40).unwrap()), widths(&whole)[1..]);
+}
+
+#[test]
+fn samples_skipped_before_a_resume_are_counted_by_the_rank_that_skipped_them() {
+    // Of each batch of four, the first sample of the first rank of two is bad, in all ten batches.
+    let policy = |at_most| OnError::Skip { at_most: FailureBudget::Count(at_most) };
+    let loader = |rank, world, at_most| {
+        drawing(40, 4, |builder| builder.batch_size(4).workers(0).on_error(policy(at_most)).rank(rank, world))
+    };
+    let saved = |rank, world| {
+        let loader = loader(rank, world, 10);
+        let mut epoch = loader.epoch(0);
+        epoch.by_ref().take(5).for_each(|batch| assert!(batch.is_ok()));
+        let text = serde_json::to_string(&epoch.state()).unwrap();
+        serde_json::from_str::<LoaderState>(&text).unwrap()
+    };
+    let (first, second, alone) = (saved(0, 2), saved(1, 2), saved(0, 1));
+    assert_eq!((first.faults, first.faults_of), (5, Ranks::new(0, 2).unwrap()));
+    assert_eq!((alone.faults, alone.faults_of), (5, Ranks::ALONE));
+    assert_eq!((second.faults, second.faults_of), (0, Ranks::ALONE), "who has skipped nothing names nobody");
+    // So many of them does a rank have in all that goes on from a state.
+    let most = |rank, world, state: &LoaderState| {
+        let ends =
+            |at_most: &usize| loader(rank, world, *at_most).resume(state).unwrap().all(|batch| batch.is_ok());
+        (0..=10).find(ends).unwrap()
+    };
+    assert_eq!(most(0, 2, &first), 10, "the rank that has skipped goes on counting");
+    assert_eq!((most(1, 2, &first), most(0, 2, &second)), (0, 5), "another one has its own");
+    assert_eq!((most(0, 1, &alone), most(0, 1, &first), most(0, 2, &alone)), (10, 5, 5));
+    let rest = loader(0, 2, 10);
+    let mut rest = rest.resume(&second).unwrap();
+    assert!(rest.by_ref().all(|batch| batch.is_ok()));
+    assert_eq!((rest.state().faults, rest.state().faults_of), (5, Ranks::new(0, 2).unwrap()));
+    let damaged =
+        serde_json::to_string(&first).unwrap().replace("\"faults_of\":[0,2]", "\"faults_of\":[2,2]");
+    let error = serde_json::from_str::<LoaderState>(&damaged).unwrap_err().to_string();
+    assert!(error.contains("rank: expected a number below the world's size 2, got 2"), "{error}");
+    // Before ranks were named in them, states were those of whoever was alone.
+    let text = serde_json::to_string(&alone).unwrap();
+    assert!(!text.contains("faults_of"), "{text}");
+}
+
 #[test]
 fn a_rank_without_a_sample_takes_the_step_all_the_same() {
     for workers in [0, 2] {

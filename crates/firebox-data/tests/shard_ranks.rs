@@ -5,9 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
+use std::task::Poll;
 use std::thread;
+use std::time::Duration;
 
 use firebox_data::{
     Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Records, Scalar, Shards,
@@ -436,7 +439,13 @@ fn ranks_that_cannot_count_tell_each_other_when_they_end() {
                         assert_eq!(all, *expected, "rank {rank} of {world}, {uneven:?}, after {stop}");
                     }
                     let asked = sum.calls.load(Ordering::SeqCst);
-                    assert_eq!(asked, world * (steps + 1), "once a batch, and once at the end");
+                    // Whoever stops in the middle says so.
+                    let stopped = usize::from(stop > 0);
+                    assert_eq!(
+                        asked,
+                        world * (steps + 1 + stopped),
+                        "once a batch, once at the end, and once where it was dropped"
+                    );
                 }
             }
         }
@@ -462,4 +471,164 @@ fn ranks_that_cannot_tell_each_other_anything_stop_with_an_error() {
         assert!(epoch.next().is_none());
         assert_eq!(epoch.state().batch, 0);
     }
+}
+
+/// Long enough for anything that doesn't hang.
+const AGES: Duration = Duration::from_secs(60);
+
+/// Runs each rank in a thread of its own, and fails if one of them doesn't end.
+fn of_ranks<T: Send + 'static>(world: usize, rank: impl Fn(usize) -> T + Send + Sync + 'static) -> Vec<T> {
+    let rank = Arc::new(rank);
+    let threads: Vec<_> = (0..world)
+        .map(|number| {
+            let (rank, (ended, end)) = (Arc::clone(&rank), mpsc::channel());
+            thread::spawn(move || ended.send(rank(number)));
+            end
+        })
+        .collect();
+    threads
+        .iter()
+        .map(|end| end.recv_timeout(AGES).expect("a rank waits for ever, or has panicked"))
+        .collect()
+}
+
+/// A sum that counts how often each rank asks.
+fn counted_sum(world: usize) -> (Arc<Sum>, Arc<Vec<AtomicUsize>>) {
+    (Sum::new(world), Arc::new((0..world).map(|_| AtomicUsize::new(0)).collect()))
+}
+
+/// How a rank ends before its data do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Early {
+    Error,
+    Budget,
+    Dropped,
+    Panics,
+}
+
+#[test]
+fn a_rank_that_ends_early_ends_all_and_is_named() {
+    // Each rank has two of these shards: batches of ten, of which the fourth is the last one of all.
+    const LENGTHS: [u64; 6] = [20, 20, 20, 20, 20, 20];
+    const WORLD: usize = 3;
+    let numbers = Numbers { counted: false, ..Numbers::forward_only(&LENGTHS) };
+    for early in [Early::Error, Early::Budget, Early::Dropped, Early::Panics] {
+        for (who, steps) in [(vec![1], 0), (vec![2], 1), (vec![0], 3), (vec![0, 2], 2), (vec![0, 1, 2], 1)] {
+            if early != Early::Error && early != Early::Budget && steps == 0 {
+                continue;
+            }
+            let (sum, calls) = counted_sum(WORLD);
+            let (numbers, gone, counts) = (numbers.clone(), who.clone(), Arc::clone(&calls));
+            let heard = of_ranks(WORLD, move |rank| {
+                let (sum, counts) = (Arc::clone(&sum), Arc::clone(&counts));
+                let (made, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                let failures = if early == Early::Budget { 2 } else { 1 };
+                let bad = gone.contains(&rank) && [Early::Error, Early::Budget].contains(&early);
+                let policy = match early {
+                    Early::Budget => OnError::Skip { at_most: FailureBudget::Count(1) },
+                    _ => OnError::Fail,
+                };
+                let loader = Loader::stream(numbers.clone())
+                    .rank(rank, WORLD)
+                    .batch_size(10)
+                    .workers(0)
+                    .on_error(policy)
+                    .sum_over_ranks(move |number| {
+                        counts[rank].fetch_add(1, Ordering::SeqCst);
+                        sum.of(number)
+                    })
+                    .build(Scalar::new(), move |number: u64, _, slot| {
+                        // In the first epoch alone: the last records of a batch.
+                        let made = made.fetch_add(1, Ordering::SeqCst);
+                        let last = made / 10 == steps && made % 10 >= 8;
+                        if bad && last && failed.fetch_add(1, Ordering::SeqCst) < failures {
+                            return Err("bad".into());
+                        }
+                        *slot = number;
+                        Ok(())
+                    })
+                    .unwrap();
+                let mut epoch = loader.epoch(0);
+                let leaves = gone.contains(&rank) && [Early::Dropped, Early::Panics].contains(&early);
+                let mut taken = 0;
+                let error = loop {
+                    if leaves && taken == steps {
+                        break None;
+                    }
+                    match epoch.next() {
+                        Some(Ok(_)) => taken += 1,
+                        Some(Err(error)) => break Some((error.kind().clone(), error.to_string())),
+                        None => break Some((ErrorKind::Ranks, "ended".to_owned())),
+                    }
+                };
+                assert_eq!(epoch.state().batch, taken, "what was not delivered comes again");
+                let panicked = catch_unwind(AssertUnwindSafe(move || {
+                    let _epoch = epoch;
+                    assert!(!leaves || early != Early::Panics, "a rank's own trouble");
+                }));
+                assert_eq!(panicked.is_err(), leaves && early == Early::Panics);
+                // The next epoch is nobody's business but its own.
+                let again: usize = loader.epoch(1).map(|batch| batch.unwrap().len()).sum();
+                (taken, error, again)
+            });
+            let case = format!("{early:?} of {who:?} after {steps}");
+            for (rank, (taken, error, again)) in heard.into_iter().enumerate() {
+                assert_eq!((taken, again), (steps, 40), "rank {rank}, {case}");
+                let Some((kind, text)) = error else { continue };
+                if who.contains(&rank) {
+                    assert_eq!(kind, ErrorKind::Transform, "its own error, {case}");
+                    continue;
+                }
+                let named =
+                    if let [one] = who[..] { format!("rank {one}") } else { format!("{} ranks", who.len()) };
+                let expected = format!(
+                    "epoch 0: expected all 3 ranks to go on, got {named} gone: the epoch ended there by an error, or was \
+                     dropped"
+                );
+                assert_eq!((kind, text), (ErrorKind::Ranks, expected), "{case}");
+            }
+            let calls: Vec<usize> = calls.iter().map(|calls| calls.load(Ordering::SeqCst)).collect();
+            // Those of the first epoch, and five of the second.
+            assert_eq!(calls, [steps + 1 + 5; WORLD], "{case}");
+        }
+    }
+}
+
+#[test]
+fn who_only_looks_for_a_batch_asks_no_rank() {
+    let numbers = Numbers { counted: false, ..Numbers::forward_only(&[20, 20]) };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&asked);
+    // Alone in fact: what it says is what all have said, and the other rank has a batch.
+    let sum = move |number| {
+        counts.fetch_add(1, Ordering::SeqCst);
+        Ok(if number > 1 { number } else { number + 1 })
+    };
+    let loader = Loader::stream(numbers).rank(0, 2).batch_size(10).workers(1).sum_over_ranks(sum);
+    let loader = loader.build((), |_, _, ()| Ok(())).unwrap();
+    // An epoch of which no batch was asked for is no part of anything.
+    drop(loader.epoch(0));
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let mut epoch = loader.epoch(0);
+    for taken in 1..=2 {
+        for _ in 0..100 {
+            assert!(epoch.try_next().is_pending());
+        }
+        assert_eq!(epoch.next().unwrap().unwrap(), 10);
+        assert_eq!(asked.load(Ordering::SeqCst), taken);
+    }
+    drop(epoch);
+    assert_eq!(asked.load(Ordering::SeqCst), 3, "it was dropped before its end");
+    let failing = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&failing);
+    let numbers = Numbers { counted: false, ..Numbers::forward_only(&[20, 20]) };
+    let loader = Loader::stream(numbers).rank(0, 2).workers(0).sum_over_ranks(move |_| {
+        counts.fetch_add(1, Ordering::SeqCst);
+        Err("the network is gone".into())
+    });
+    let loader = loader.build((), |_, _, ()| Ok(())).unwrap();
+    let mut epoch = loader.epoch(0);
+    assert!(epoch.next().unwrap().is_err() && matches!(epoch.try_next(), Poll::Ready(None)));
+    drop(epoch);
+    assert_eq!(failing.load(Ordering::SeqCst), 1, "nobody is there to be told");
 }

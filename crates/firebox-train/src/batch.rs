@@ -15,9 +15,9 @@ pub(crate) fn check(holds: bool, text: impl FnOnce() -> String) -> Result<(), Er
     if holds { Ok(()) } else { Err(Error::new(ErrorKind::Task, text())) }
 }
 
-/// Fails unless there is something in a batch: a mean over nothing is no number.
-pub(crate) fn check_samples(samples: usize) -> Result<(), Error> {
-    check(samples > 0, || "a batch: expected at least 1 sample, got 0".to_owned())
+/// Whether a batch has no sample, by the shape of what has a row for each: a mean over nothing is no number.
+pub(crate) fn is_empty(shape: &[usize]) -> bool {
+    shape.first() == Some(&0)
 }
 
 /// What a model has against a batch.

@@ -8,7 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::batch::{check_samples, cross_entropy_of, forwarded};
+use crate::batch::{cross_entropy_of, forwarded, is_empty};
 use crate::error::Error;
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Predictions, accuracy};
@@ -20,10 +20,10 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 ///
 /// Metrics: `loss`, and `accuracy` as a fraction.
 ///
-/// A batch without samples, with inputs that don't fit the model, with another number of classes than of
-/// inputs, or with a class that the model has no logit for is refused with
-/// [`ErrorKind::Task`](crate::ErrorKind::Task), in training and in evaluations; for that the classes are read
-/// from the device, once a batch.
+/// A batch with inputs that don't fit the model, with another number of classes than of inputs, or with a
+/// class that the model has no logit for is refused with [`ErrorKind::Task`](crate::ErrorKind::Task), in
+/// training and in evaluations; for that the classes are read from the device, once a batch. Of a batch
+/// without classes [nothing is learned](Learner::learn_nothing), and nothing measured.
 pub struct Classification<M, I> {
     learner: Learner<M>,
     inputs: PhantomData<fn(I)>,
@@ -86,6 +86,9 @@ where
     ) -> impl FnMut((I, Tensor<1, Int>)) -> Result<Metrics, Error> + 'a {
         let model = self.learner.averaged();
         move |(inputs, classes)| {
+            if is_empty(&classes.dims()) {
+                return Ok(Metrics::default());
+            }
             let (logits, loss) = scored(&model, inputs, &classes)?;
             let metrics = judge(&logits, &classes, loss)?;
             into.extend(&logits, &classes)?;
@@ -114,6 +117,9 @@ where
         (inputs, classes): Self::Batch,
         context: &StepContext,
     ) -> Result<Metrics, Error> {
+        if is_empty(&classes.dims()) {
+            return self.learner.learn_nothing(context).map(|()| Metrics::default());
+        }
         let (logits, loss) = scored(self.model(), inputs, &classes)?;
         let metrics = judge(&logits.detach(), &classes, loss.clone().detach())?;
         self.learner.learn(loss, metrics.samples() as f64, context)?;
@@ -135,6 +141,9 @@ where
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let model = self.learner.averaged();
         move |(inputs, classes)| {
+            if is_empty(&classes.dims()) {
+                return Ok(Metrics::default());
+            }
             let (logits, loss) = scored(&model, inputs, &classes)?;
             judge(&logits, &classes, loss)
         }
@@ -160,7 +169,6 @@ fn scored<M, I>(model: &M, inputs: I, classes: &Tensor<1, Int>) -> Result<(Tenso
 where
     M: Forward<I, Output = Tensor<2>>,
 {
-    check_samples(classes.dims()[0])?;
     let logits = forwarded(model, inputs)?;
     let loss = cross_entropy_of(&logits, classes)?;
     Ok((logits, loss))

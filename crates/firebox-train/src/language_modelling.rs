@@ -8,7 +8,7 @@ use firebox_kernels::cross_entropy;
 use firebox_models::{LanguageModel, RecurrentState, StateDict};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::lengths_of;
+use crate::batch::{is_empty, lengths_of};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity};
@@ -131,6 +131,11 @@ impl Task for LanguageModelling {
     fn train_step(&mut self, batch: Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
         let before = self.carry(context);
         let at = Place { epoch: context.epoch, step: context.step };
+        if is_empty(&batch.values.dims()) {
+            // Nothing was read, so that the next batch goes on where the last one ended.
+            self.carried = before.map(|state| Carried { state, at });
+            return self.learner.learn_nothing(context).map(|()| Metrics::default());
+        }
         let (loss, state, tokens) = read(self.learner.model(), batch, before.clone())?;
         let metrics = judge(loss.clone().detach(), tokens)?;
         let learned = self.learner.learn(loss, tokens as f64, context);
@@ -155,6 +160,9 @@ impl Task for LanguageModelling {
         let model = self.learner.averaged();
         let mut carried: Option<RecurrentState> = None;
         move |batch| {
+            if is_empty(&batch.values.dims()) {
+                return Ok(Metrics::default());
+            }
             let before = carried.take();
             let (loss, state, tokens) = read(&model, batch, before.clone())?;
             let metrics = judge(loss, tokens)?;
@@ -227,9 +235,6 @@ fn read(
             "row {row} of a window: expected {expected} tokens, as many as in each row and at least 2, got {}",
             lengths[row]
         ));
-    }
-    if rows == 0 {
-        return wrong("a window: expected at least 1 row, got 0".to_owned());
     }
     if let Some(state) = &state {
         let [_, carried, _] = state.hidden.dims();

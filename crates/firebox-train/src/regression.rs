@@ -7,7 +7,7 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::batch::{check, check_samples, forwarded};
+use crate::batch::{check, forwarded, is_empty};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity, RSquared};
@@ -20,9 +20,10 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// Metrics: `loss`, which is the mean squared error, `mae`, the mean absolute one, both over all numbers, and `r2`
 /// ([`RSquared`]), which a single batch of one sample has not. They are computed in 64 bits.
 ///
-/// A batch without samples, with inputs that don't fit the model, or whose targets have another shape than
-/// the predictions, is refused with [`ErrorKind::Task`], in training and in evaluations. A target that is not
-/// finite is named in the [`ErrorKind::NotFinite`] of its step.
+/// A batch with inputs that don't fit the model, or whose targets have another shape than the predictions, is
+/// refused with [`ErrorKind::Task`], in training and in evaluations. A target that is not finite is named in
+/// the [`ErrorKind::NotFinite`] of its step. Of a batch without targets [nothing is
+/// learned](Learner::learn_nothing), and nothing measured.
 pub struct Regression<M, I> {
     learner: Learner<M>,
     inputs: PhantomData<fn(I)>,
@@ -99,6 +100,9 @@ where
         (inputs, targets): Self::Batch,
         context: &StepContext,
     ) -> Result<Metrics, Error> {
+        if is_empty(&targets.dims()) {
+            return self.learner.learn_nothing(context).map(|()| Metrics::default());
+        }
         let predictions = predicted(self.model(), inputs, &targets)?;
         let loss = (predictions.clone() - targets.clone()).square().mean();
         let metrics = judge(predictions.detach(), targets.clone())?;
@@ -121,6 +125,9 @@ where
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let model = self.learner.averaged();
         move |(inputs, targets)| {
+            if is_empty(&targets.dims()) {
+                return Ok(Metrics::default());
+            }
             let predictions = predicted(&model, inputs, &targets)?;
             judge(predictions, targets)
         }
@@ -148,7 +155,6 @@ where
     M: Forward<I, Output = Tensor<2>>,
 {
     let got = targets.dims();
-    check_samples(got[0])?;
     let predictions = forwarded(model, inputs)?;
     let expected = predictions.dims();
     check(expected == got, || {

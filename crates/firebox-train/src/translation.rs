@@ -6,7 +6,7 @@ use firebox_data::SequenceBatch;
 use firebox_kernels::cross_entropy;
 use firebox_models::{Beam, Hypothesis, Seq2Seq};
 
-use crate::batch::{check_samples, lengths_of};
+use crate::batch::lengths_of;
 use crate::decode::{Decode, Translated};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
@@ -23,9 +23,10 @@ use crate::teacher_forcing::TeacherForcing;
 /// what comes before them. Evaluations that [decode](Self::with_decoding) also have the rates of wrong tokens and of wrong
 /// sequences. An evaluation's loss is without label smoothing, so that it is comparable.
 ///
-/// A batch without samples, with a token that the model doesn't know, or with a length that is none is
-/// refused with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read
-/// from the device, together, once a batch.
+/// A batch with a token that the model doesn't know, or with a length that is none is refused with
+/// [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the device,
+/// together, once a batch. Of a batch without samples [nothing is learned](Learner::learn_nothing), and
+/// nothing measured.
 pub struct Translation {
     learner: Learner<Seq2Seq>,
     teacher_forcing: TeacherForcing,
@@ -130,7 +131,9 @@ impl Task for Translation {
         context: &StepContext,
     ) -> Result<Metrics, Error> {
         let forced = self.teacher_forcing.at(context.step);
-        let tokens = Tokens::of(self.model(), sources, targets, forced)?;
+        let Some(tokens) = Tokens::of(self.model(), sources, targets, forced)? else {
+            return self.learner.learn_nothing(context).map(|()| Metrics::default());
+        };
         let loss = tokens.loss(self.label_smoothing);
         let metrics = tokens.metrics(loss.clone().detach())?;
         self.learner.learn(loss, tokens.count() as f64, context)?;
@@ -152,7 +155,7 @@ impl Task for Translation {
             Some(decode) => Ok(judge(&model, sources, targets, decode)?.0),
             None => {
                 let tokens = Tokens::of(&model, sources, targets, 1.0)?;
-                tokens.metrics(tokens.loss(0.0))
+                tokens.map_or(Ok(Metrics::default()), |tokens| tokens.metrics(tokens.loss(0.0)))
             }
         }
     }
@@ -182,18 +185,21 @@ struct Tokens {
 }
 
 impl Tokens {
+    /// `None` of a batch without samples.
     fn of(
         model: &Seq2Seq,
         sources: SequenceBatch,
         targets: SequenceBatch,
         teacher_forcing: f64,
-    ) -> Result<Self, Error> {
+    ) -> Result<Option<Self>, Error> {
         let ([samples, longest], [others, _]) = (targets.values.dims(), sources.values.dims());
         if samples != others {
             let text = format!("translation: expected a target for each of {others} sources, got {samples}");
             return Err(Error::new(ErrorKind::Task, text));
         }
-        check_samples(samples)?;
+        if samples == 0 {
+            return Ok(None);
+        }
         let ([source_tokens, _], [tokens, _]) =
             (model.encoder.embedding.weight.dims(), model.decoder.embedding.weight.dims());
         let [_, lengths] = lengths_of([("source", &sources, source_tokens), ("target", &targets, tokens)])?;
@@ -217,11 +223,11 @@ impl Tokens {
         let next = targets.values.clone().narrow(1, 1, steps).reshape([samples * steps]);
         let logits = model.forward(sources, targets.values, teacher_forcing);
         let [.., vocabulary] = logits.dims();
-        Ok(Tokens {
+        Ok(Some(Tokens {
             samples,
             logits: logits.reshape([samples * steps, vocabulary]).select(0, places.clone()),
             targets: next.select(0, places),
-        })
+        }))
     }
 
     fn count(&self) -> usize {
@@ -265,7 +271,9 @@ fn judge(
     targets: SequenceBatch,
     decode: &Decode,
 ) -> Result<(Metrics, Vec<Translated>), Error> {
-    let tokens = Tokens::of(model, sources.clone(), targets.clone(), 1.0)?;
+    let Some(tokens) = Tokens::of(model, sources.clone(), targets.clone(), 1.0)? else {
+        return Ok((Metrics::default(), Vec::new()));
+    };
     let metrics = tokens.metrics(tokens.loss(0.0))?;
     let sources_read = sequences(&sources)?;
     // Without begin and end token.

@@ -209,12 +209,13 @@ impl<D, T> LoaderBuilder<D, T> {
     /// [run](Ranks::run) of every one, so that all ranks have as many batches. A run may have no sample, and
     /// is delivered all the same, as a batch of 0 samples; so is one whose samples were all skipped. Together
     /// the runs are the batch that one rank would have: the same samples with the same random numbers, on any
-    /// number of ranks. [`Pad`](crate::Pad) gives them one width if the batch sampler
-    /// [knows](crate::BatchSampler::width) it.
+    /// number of ranks. [`Pad`](crate::Pad) gives them one width, which the batch sampler must
+    /// [know](crate::BatchSampler::width), or the [layout](crate::Pad::to).
     ///
     /// A [`LoaderState`](crate::LoaderState) is that of the whole job: any rank goes on from one that any
-    /// rank has saved, also with another number of ranks. Only the number of bad samples in it, and the limit
-    /// of [`on_error`](Self::on_error), are the rank's that saved it.
+    /// rank has saved, also with another number of ranks. The limit of [`on_error`](Self::on_error) is each
+    /// rank's own, a share of it that of the rank's samples; a rank that goes on from another one's position
+    /// begins to count at 0.
     ///
     /// Shards are dealt in the same way, by record, if all of them know their [`records`](Shards::records)
     /// and can be [opened in their middle](Shards::is_seekable): each rank reads all records, and transforms
@@ -374,6 +375,13 @@ impl Settings {
         if self.as_completed && world > 1 {
             let text = format!(
                 "as completed: expected batches in order for {world} ranks, which take a step with the same batch"
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        if world > 1 && collate.pads() && !source.knows_width() {
+            let text = format!(
+                "layout: expected a width that {world} ranks pad their parts of a batch to, got one that is not known: \
+                 batch samplers know it by lengths, and Pad::to sets it"
             );
             return Err(Error::new(ErrorKind::Config, text));
         }

@@ -10,6 +10,7 @@ use crate::collate::Collate;
 use crate::error::Error;
 use crate::loader::auto::{Span, cores};
 use crate::loader::fault::{Action, SampleFailure};
+use crate::loader::rank_ends::{Agreement, Turn};
 use crate::loader::report::{EpochReport, Stint, WorkerTime, counted};
 use crate::loader::window::{Polled, Window};
 use crate::loader::work::{BuiltBatch, EpochExecutor};
@@ -39,6 +40,8 @@ pub struct Epoch<'l, C: Collate> {
     total: Option<usize>,
     begun: Instant,
     report: EpochReport,
+    /// What ranks agree on before each batch, if they can't know when others end. Dropped last, since it may wait.
+    agreement: Option<Agreement<'l>>,
 }
 
 impl<'l, C: Collate> Epoch<'l, C> {
@@ -60,12 +63,13 @@ impl<'l, C: Collate> Epoch<'l, C> {
             window,
             delivered,
             ahead,
-            faults: state.faults,
+            faults: state.faults_of(source.ranks()),
             budget,
             skipped: 0,
             total: source.batches(epoch),
             begun,
             report,
+            agreement: source.rank_ends().map(|ends| ends.of_epoch(epoch)),
         }
     }
 
@@ -73,11 +77,11 @@ impl<'l, C: Collate> Epoch<'l, C> {
     pub fn state(&self) -> LoaderState {
         let state = LoaderState {
             batch: self.delivered,
-            faults: self.faults,
             stream: self.executor.items().stream_state(self.delivered),
             ..self.loader.state(self.report.epoch)
         };
-        state.with_ahead(&self.ahead)
+        let ranks = self.loader.executor.source.ranks();
+        state.with_faults(self.faults, ranks).with_ahead(&self.ahead)
     }
 
     /// The batches, each with the [state](Self::state) after it: for a `for` loop that saves where it stands.
@@ -102,8 +106,15 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     /// What [`next`](Iterator::next) gives if it is there already, without waiting for it.
+    ///
+    /// It waits for nothing, and gives up samples that are past their time limit as `next` does. Where a batch
+    /// comes to be only because `next` waits, there is none before: without workers, and where ranks [tell each
+    /// other](crate::LoaderBuilder::sum_over_ranks) whether they go on, which is to wait for the others.
     pub fn try_next(&mut self) -> Poll<Option<Result<C::Batch, Error>>> {
-        self.poll(false)
+        match (&self.agreement, &self.window) {
+            (Some(_), Some(_)) => Poll::Pending,
+            _ => self.poll(false),
+        }
     }
 
     fn poll(&mut self, wait: bool) -> Poll<Option<Result<C::Batch, Error>>> {
@@ -115,13 +126,12 @@ impl<'l, C: Collate> Epoch<'l, C> {
             let polled = window.next(wait);
             self.report.waited += asked.elapsed();
             self.report.elapsed = self.begun.elapsed();
-            let has_batch = match &polled {
-                Polled::Batch(batch, _) => self.executor.items().has(*batch),
-                Polled::Pending => return Poll::Pending,
-                Polled::End => false,
-            };
-            if let Some(ends) = self.loader.executor.source.rank_ends() {
-                match ends.go_on(has_batch) {
+            if let Polled::Pending = polled {
+                return Poll::Pending;
+            }
+            let turn = self.turn(&polled);
+            if let Some(agreement) = &mut self.agreement {
+                match agreement.go_on(turn) {
                     Ok(true) => {}
                     ended => {
                         self.window = None;
@@ -129,13 +139,9 @@ impl<'l, C: Collate> Epoch<'l, C> {
                     }
                 }
             }
-            let (batch, built) = match polled {
-                Polled::Batch(batch, built) => (batch, built),
-                Polled::Pending => return Poll::Pending,
-                Polled::End => {
-                    self.window = None;
-                    return Poll::Ready(None);
-                }
+            let Polled::Batch(batch, built) = polled else {
+                self.window = None;
+                return Poll::Ready(None);
             };
             let mut built = *built;
             let stints = std::mem::take(&mut built.stints);
@@ -147,13 +153,23 @@ impl<'l, C: Collate> Epoch<'l, C> {
         }
     }
 
+    /// What other ranks have to know of what comes next.
+    fn turn(&self, polled: &Polled<C::Batch>) -> Turn {
+        let Polled::Batch(batch, built) = polled else { return Turn::HasNone };
+        let lost = built.failures.iter().filter(|failure| is_lost(failure)).count();
+        if built.batch.is_err() || lost > 0 && self.faults + lost > self.budget {
+            return Turn::Gone;
+        }
+        if self.executor.items().has(*batch) { Turn::HasBatch } else { Turn::HasNone }
+    }
+
     /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is left.
     fn take(&mut self, batch: usize, built: BuiltBatch<C::Batch>) -> Option<Result<C::Batch, Error>> {
         let budget = self.budget;
         let mut faults = self.faults;
         let (mut skipped, mut too_many) = (0, None);
         for mut failure in built.failures {
-            let lost = matches!(failure.action, Action::Skipped | Action::Replaced(_));
+            let lost = is_lost(&failure);
             faults += usize::from(lost);
             skipped += usize::from(failure.action == Action::Skipped);
             if lost && faults > budget && too_many.is_none() {
@@ -217,6 +233,11 @@ impl<'l, C: Collate> Epoch<'l, C> {
             self.report.chosen = Some(text);
         }
     }
+}
+
+/// Whether a failure counts against the budget.
+fn is_lost(failure: &SampleFailure) -> bool {
+    matches!(failure.action, Action::Skipped | Action::Replaced(_))
 }
 
 /// What the report said before a batch.

@@ -87,9 +87,14 @@ impl SamplePlan {
         self.batches.describe()
     }
 
-    /// How many ranks have a part of each batch.
-    pub(super) fn world(&self) -> usize {
-        self.ranks.world().max(self.batches.ranks().world())
+    /// The ranks that have a part of each batch, dealt here or by the order.
+    pub(super) fn dealt_to(&self) -> Ranks {
+        if self.ranks.is_alone() { self.batches.ranks() } else { self.ranks }
+    }
+
+    /// Whether the widths of batches are known. They are of all or of none, so that one tells.
+    pub(super) fn knows_width(&self) -> bool {
+        self.batches.batches(0) == 0 || self.batches.width(0, 0).is_some()
     }
 
     /// The positions of this rank's part of a batch.
@@ -100,7 +105,7 @@ impl SamplePlan {
     /// The width of a batch of which this is a part, if it is known.
     pub(super) fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
         // A batch of one's own is as wide as its longest sample.
-        (self.world() > 1).then(|| self.batches.width(epoch, batch)).flatten()
+        (!self.dealt_to().is_alone()).then(|| self.batches.width(epoch, batch)).flatten()
     }
 
     /// Where a sample of a batch may have a substitute from: the batch, of all ranks, or the epoch if the

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::batch_sampler::{BatchSampler, FixedSize};
+use crate::batch_sampler::{BatchSampler, FixedSize, widest};
 use crate::collate::Collate;
 use crate::error::{Error, check};
 use crate::loader::Loader;
@@ -157,8 +157,8 @@ struct Table {
     global: Vec<u64>,
     /// Where each batch ends.
     ends: Vec<usize>,
-    /// How wide each was in the whole, if that is known.
-    widths: Vec<usize>,
+    /// How wide each was in the whole, if that is known, where it was a batch there.
+    widths: Vec<Option<usize>>,
     /// How many samples would have been a short last batch.
     left_out: usize,
 }
@@ -198,7 +198,7 @@ impl Filtered {
                     let count = take(self.whole.positions(epoch, batch));
                     if ends.last().copied().unwrap_or(0) < count || !self.whole.ranks().is_alone() {
                         ends.push(count);
-                        widths.extend(self.whole.width(epoch, batch));
+                        widths.push(self.whole.width(epoch, batch));
                     }
                 }
             }
@@ -238,8 +238,14 @@ impl BatchSampler for Filtered {
         global.extend_from_slice(&self.table(epoch).global[positions]);
     }
 
+    fn length(&self, index: usize) -> Option<usize> {
+        self.whole.length(index)
+    }
+
+    /// That of what is left, or of the whole batch where nobody knows what is left on other ranks.
     fn width(&self, epoch: u64, batch: usize) -> Option<usize> {
-        self.table(epoch).widths.get(batch).copied()
+        let of_rest = if self.ranks().is_alone() { widest(self, epoch, batch) } else { None };
+        of_rest.or_else(|| self.table(epoch).widths.get(batch).copied().flatten())
     }
 
     fn ranks(&self) -> Ranks {

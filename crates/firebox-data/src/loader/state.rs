@@ -9,11 +9,16 @@ use crate::collate::Collate;
 use crate::dataset::Fingerprint;
 use crate::error::{Error, ErrorKind};
 use crate::loader::{Loader, StreamState};
+use crate::sampler::Ranks;
 
 /// Where a loader stands: which batch of which epoch is delivered next, and what the numbers refer to.
 ///
 /// Batches that were prefetched and not delivered are not counted, so that none is lost and none comes
 /// twice. Serialize it with any `serde` format.
+///
+/// It is the position of a whole job: each of its [ranks](crate::LoaderBuilder::rank) goes on from one that
+/// any of them has saved. What a rank can know of itself only is told apart: [`faults`](Self::faults), and
+/// whose they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]
@@ -31,9 +36,15 @@ pub struct LoaderState {
     /// `batch + 64 w + b`. Empty if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<u64>,
-    /// The samples of this epoch that were skipped or replaced in the batches delivered.
+    /// The samples of this epoch that were skipped or replaced in the batches delivered, by the rank that saved this.
     #[serde(default)]
     pub faults: usize,
+    /// Which rank that was, if there are any and it was not alone.
+    ///
+    /// Only this one goes on counting from them. Any other, and any of another number of ranks, begins at 0:
+    /// what it skipped itself is not known here.
+    #[serde(default = "alone", skip_serializing_if = "is_alone")]
+    pub faults_of: Ranks,
     /// Where a stream stands: what it takes to go on without its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamState>,
@@ -69,10 +80,21 @@ impl LoaderState {
             batch: 0,
             ahead: Vec::new(),
             faults: 0,
+            faults_of: Ranks::ALONE,
             stream: None,
             fingerprint: String::new(),
             data: None,
         }
+    }
+
+    /// With the samples that a rank has skipped or replaced.
+    pub(super) fn with_faults(self, faults: usize, ranks: Ranks) -> Self {
+        LoaderState { faults, faults_of: if faults > 0 { ranks } else { Ranks::ALONE }, ..self }
+    }
+
+    /// The samples that a rank has skipped or replaced, as far as they are known here.
+    pub(super) fn faults_of(&self, ranks: Ranks) -> usize {
+        if self.faults_of == ranks { self.faults } else { 0 }
     }
 
     /// With the batches that were delivered out of order.
@@ -170,4 +192,12 @@ impl LoaderState {
         compare("settings", &saved, &fingerprint);
         Ok(differences)
     }
+}
+
+fn alone() -> Ranks {
+    Ranks::ALONE
+}
+
+fn is_alone(ranks: &Ranks) -> bool {
+    ranks.is_alone()
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::batch_sampler::BatchSampler;
 use crate::error::{Error, check};
 
@@ -19,7 +21,8 @@ use crate::error::{Error, check};
 /// assert_eq!(second.run(1, 20..30), 23..27);
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(usize, usize)", into = "(usize, usize)")]
 pub struct Ranks {
     rank: usize,
     world: usize,
@@ -117,6 +120,20 @@ impl Ranks {
     pub(super) fn within(self, outer: Ranks) -> Option<Ranks> {
         let world = outer.world.checked_mul(self.world)?;
         Some(Ranks { rank: outer.rank * self.world + self.rank, world })
+    }
+}
+
+impl TryFrom<(usize, usize)> for Ranks {
+    type Error = Error;
+
+    fn try_from((rank, world): (usize, usize)) -> Result<Self, Error> {
+        Ranks::new(rank, world)
+    }
+}
+
+impl From<Ranks> for (usize, usize) {
+    fn from(ranks: Ranks) -> Self {
+        (ranks.rank, ranks.world)
     }
 }
 

@@ -10,7 +10,7 @@ use firebox_models::{Forward, Logits, batch_norms};
 pub use judge::Judge;
 pub use loss::AdversarialLoss;
 
-use crate::batch::{self, check_samples, refused};
+use crate::batch::{self, is_empty, refused};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::Metrics;
@@ -42,8 +42,9 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 ///
 /// A batch whose loss or gradients are not finite is refused with [`ErrorKind::NotFinite`]. If those of the
 /// discriminator are, neither model has learned from it; if those of the generator are, the discriminator
-/// has. A batch without samples, or whose samples have another shape than the generator's, is refused with
-/// [`ErrorKind::Task`] before anything was learned.
+/// has. A batch whose samples have another shape than the generator's is refused with [`ErrorKind::Task`]
+/// before anything was learned. Of a batch without samples nothing is learned, and nothing measured; with the
+/// step's other batches both models move all the same.
 ///
 /// # Metrics
 ///
@@ -169,7 +170,6 @@ where
     /// As many samples as there are real ones, with the noise that they are made from.
     fn beside(&self, generator: &G, real: &Tensor<R>) -> Result<(Tensor<2>, Tensor<R>), Error> {
         let expected = real.dims();
-        check_samples(expected[0])?;
         check(self.latent > 0, "Adversarial.latent", "at least 1", self.latent)?;
         let without = self.loss == AdversarialLoss::Hinge && self.target != 1.0;
         let smoothing = 1.0 - self.target;
@@ -226,14 +226,18 @@ where
     type Batch = Tensor<R>;
 
     fn train_step(&mut self, real: Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
-        let (noise, fake) = self.beside(self.generator(), &real)?;
-        let samples = real.dims()[0];
-        let judge = self.discriminator();
-        let (metrics, loss) = self.opinion(judge.logits(real), judge.logits(fake.clone().detach()))?;
-        let learned = self.discriminator.learn(loss, samples as f64, context);
+        let (metrics, learned, own) = if is_empty(&real.dims()) {
+            (Metrics::default(), self.discriminator.learn_nothing(context), None)
+        } else {
+            let (noise, fake) = self.beside(self.generator(), &real)?;
+            let samples = real.dims()[0];
+            let judge = self.discriminator();
+            let (metrics, loss) = self.opinion(judge.logits(real), judge.logits(fake.clone().detach()))?;
+            (metrics, self.discriminator.learn(loss, samples as f64, context), Some((noise, fake)))
+        };
         if !context.updates {
             learned?;
-            self.waiting.push(noise);
+            self.waiting.extend(own.map(|(noise, _)| noise));
             return Ok(metrics);
         }
 
@@ -245,7 +249,8 @@ where
         }
         // What the discriminator refused the generator doesn't learn from, but from the step's other batches it does.
         let again = earlier.into_iter().map(|noise| (noise, None));
-        let todo: Vec<_> = again.chain(learned.is_ok().then_some((noise, Some(fake)))).collect();
+        let own = own.filter(|_| learned.is_ok()).map(|(noise, fake)| (noise, Some(fake)));
+        let todo: Vec<_> = again.chain(own).collect();
         let critic = self.discriminator().clone().no_grad();
         let (mut sum, mut weight, count) = (0.0, 0.0, todo.len());
         // The step ends with its last batch, whatever the others come to: nothing of it is left for the next one.
@@ -260,6 +265,7 @@ where
             }
         }
         match failed {
+            None if weight == 0.0 => Ok(metrics),
             None => Ok(metrics.with_weighted_mean("loss_generator", sum / weight, weight)),
             Some(error) => Err(error),
         }
@@ -290,6 +296,9 @@ where
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let (generator, discriminator) = (self.averaged_generator(), self.discriminator().valid());
         move |real| {
+            if is_empty(&real.dims()) {
+                return Ok(Metrics::default());
+            }
             let (_, fake) = self.beside(&generator, &real)?;
             if let Some(judge) = &self.judge {
                 return judge.judge(real, fake);

@@ -237,36 +237,54 @@ impl<M: Module> Learner<M> {
                 self.finite(&gradients, &norm).map(|()| (gradients, norm))
             }
         };
-        let (mut gradients, mut norm, mut failure) = match (found, self.sum.take()) {
-            (Ok((gradients, norm)), None) if context.updates => (Some(gradients), Some(norm), Ok(())),
+        let (alone, learned) = match (found, self.sum.take()) {
+            (Ok(alone), None) if context.updates => (Some(alone), Ok(())),
             (Ok((gradients, _)), sum) => {
                 let mut sum = sum.unwrap_or_default();
                 sum.add(self.model(), gradients, weight);
                 self.sum = Some(sum);
-                (None, None, Ok(()))
+                (None, Ok(()))
             }
             (Err(error), sum) => {
                 self.sum = sum;
-                (None, None, Err(error))
+                (None, Err(error))
             }
         };
-        if context.updates {
-            if let Some(sum) = self.sum.take() {
-                let mean = sum.mean(self.model());
-                let of_mean = GradientNorm::of(self.model(), &mean);
-                // Numbers that are finite, each, can have a sum that isn't.
-                match self.finite(&mean, &of_mean) {
-                    Ok(()) => (gradients, norm) = (Some(mean), Some(of_mean)),
-                    Err(error) => failure = failure.and(Err(error)),
-                }
-            }
-            match gradients {
-                Some(gradients) => self.follow(gradients, norm, context.lr),
-                // Not that of another step.
-                None => self.norm = None,
-            }
+        let ended = if context.updates { self.end_step(alone, context.lr) } else { Ok(()) };
+        learned.and(ended)
+    }
+
+    /// Takes part in a step with a batch of 0 samples, such as a rank has where others have the samples.
+    ///
+    /// It has no loss, and weight 0: with gradient accumulation the parameters move with the last batch of the
+    /// step along the mean of the others' gradients, as if this one were not there; if it is all there is,
+    /// nothing moves, and nothing of the optimizer's state changes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfRange`] and [`ErrorKind::NotFinite`] as for [`learn`](Self::learn).
+    pub fn learn_nothing(&mut self, context: &StepContext) -> Result<(), Error> {
+        let lr = context.lr;
+        check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
+        self.whole()?;
+        if context.updates { self.end_step(None, lr) } else { Ok(()) }
+    }
+
+    /// Moves the parameters along the mean of the step's gradients, or along those of its only batch.
+    fn end_step(&mut self, alone: Option<(GradientsParams, GradientNorm)>, lr: f64) -> Result<(), Error> {
+        let (mut found, mut ended) = (alone, Ok(()));
+        if let Some(sum) = self.sum.take() {
+            let mean = sum.mean(self.model());
+            let norm = GradientNorm::of(self.model(), &mean);
+            // Numbers that are finite, each, can have a sum that isn't.
+            ended = self.finite(&mean, &norm);
+            found = ended.is_ok().then_some((mean, norm));
         }
-        failure
+        match found {
+            Some((gradients, norm)) => self.follow(gradients, Some(norm), lr),
+            // Not that of another step.
+            None => self.norm = None,
+        }
+        ended
     }
 
     /// Fails if there is no model to learn, or nothing of it would learn from a loss.

@@ -114,7 +114,7 @@ impl Trainer {
         let mut judge = caught("the evaluation", judge).map_err(|error| error.within(&at).at_step(step))?;
         let mut metrics = Metrics::default();
         let (mut stream, mut before) = (data.epoch(0), data.state(0));
-        let mut batches = 0;
+        let (mut batches, mut left_out) = (0, 0);
         while batches < limit.unwrap_or(usize::MAX)
             && let Some(batch) = stream.next()
         {
@@ -135,17 +135,18 @@ impl Trainer {
                 if *error.kind() != ErrorKind::NotFinite || !self.config.skip_not_finite {
                     return Err(error);
                 }
+                left_out += 1;
                 self.tell(Event::Warning(&format!("{error}; the batch is left out")))?;
             }
             before = now;
         }
         if metrics.samples() == 0 {
             guard::not_empty(&name, data)?;
-            let text = match batches {
+            let text = match left_out {
                 0 => format!("the {name} have no sample"),
-                batches => format!("{at}: expected a batch with a finite loss, got none in {batches}"),
+                _ => format!("{at}: expected a batch with a finite loss, got none in {batches}"),
             };
-            let kind = if batches == 0 { ErrorKind::Config } else { ErrorKind::NotFinite };
+            let kind = if left_out == 0 { ErrorKind::Config } else { ErrorKind::NotFinite };
             return Err(Error::new(kind, text));
         }
         guard::counted(&metrics, split)?;

@@ -81,6 +81,10 @@ impl Trainer {
                 if !context.updates {
                     continue;
                 }
+                if metrics.samples() == 0 {
+                    // Nothing was learned at this rate, and nothing is told by it.
+                    continue;
+                }
                 curve.add(measured(&std::mem::take(&mut metrics), finder.metric())?);
                 if curve.steps() == 0 {
                     return Err(never_finite(context.lr));

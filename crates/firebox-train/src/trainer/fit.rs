@@ -335,7 +335,7 @@ where
             self.trainer.device.seed(derive_seed(seed, Purpose::Step, epoch, place as u64));
             let task = &mut *self.task;
             let learned = caught("the step", || task.train_step(batch, &context).and_then(guard::finite));
-            let is_learned = learned.is_ok();
+            let is_learned = learned.as_ref().is_ok_and(|of_batch| of_batch.samples() > 0);
             if let Err(error) = learned.and_then(|of_batch| metrics.add(&of_batch)) {
                 let error = error.within(self.place(epoch, &state)).at_step(self.state.step + 1);
                 if *error.kind() != ErrorKind::NotFinite || !self.trainer.config.skip_not_finite {

@@ -16,7 +16,7 @@ use crate::loader::report::counted;
 use crate::loader::slice::{Cuts, Order};
 use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
-use crate::sampler::{Sampler, Sequential, Shuffled};
+use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
 use crate::sync::Arc;
 use firebox_core::SampleSeed;
 
@@ -202,8 +202,12 @@ impl<C: Collate> Source<C> for IndexedSource<C> {
         (Box::new(plan), self.items())
     }
 
-    fn world(&self) -> usize {
-        self.samples.world()
+    fn ranks(&self) -> Ranks {
+        self.samples.dealt_to()
+    }
+
+    fn knows_width(&self) -> bool {
+        self.samples.knows_width()
     }
 
     fn substitutes(&self, epoch: u64, batch: usize) -> Range<usize> {

@@ -19,6 +19,7 @@ use crate::loader::builder::Settings;
 use crate::loader::plan::Plan;
 use crate::loader::rank_ends::RankEnds;
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::sampler::Ranks;
 use crate::sync::Arc;
 use crate::transform::{Chain, StageError};
 use crate::write::Write;
@@ -72,8 +73,18 @@ pub(super) trait Source<C: Collate>: Send + Sync {
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>);
 
-    /// The number of ranks that have a part of each batch, or batches of their own that go with it.
-    fn world(&self) -> usize;
+    /// The ranks that have a part of each batch, or batches of their own that go with it.
+    fn ranks(&self) -> Ranks;
+
+    /// The number of these ranks.
+    fn world(&self) -> usize {
+        self.ranks().world()
+    }
+
+    /// Whether batches that are padded have one width on all ranks: whether it is known before they are made.
+    fn knows_width(&self) -> bool {
+        false
+    }
 
     /// What ranks ask each other before each batch, if they can't know when others end.
     fn rank_ends(&self) -> Option<&RankEnds> {

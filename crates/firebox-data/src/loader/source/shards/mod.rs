@@ -27,7 +27,7 @@ use crate::loader::report::counted;
 use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
 use crate::loader::{Loader, LoaderState};
-use crate::sampler::UnevenRanks;
+use crate::sampler::{Ranks, UnevenRanks};
 use crate::sync::Arc;
 use cursor::Cursor;
 use deal::ShardDeal;
@@ -103,9 +103,48 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     /// How [ranks](LoaderBuilder::rank) tell each other when they end, which is needed if shards don't know
     /// their records: a sum over all ranks, as a library of collective communication has it.
     ///
-    /// The thread that asks for a batch calls it before each one is delivered, with 1, or with 0 if this rank
-    /// has none, and once more at the end. All ranks call it equally often; it gives each of them the sum of
-    /// what all have given.
+    /// It gives each rank the sum of the numbers that all ranks have given, and waits for them. The thread that
+    /// asks for batches calls it: in [`next`](Iterator::next) once before each batch and once at the end; in
+    /// place of that, once with the number for *gone*, where the epoch ends by an error, or where it is dropped
+    /// between its first `next` and its end. So all ranks call it equally often, whatever becomes of one: if it
+    /// is gone, the others hear it when they ask next, and their epochs end with an
+    /// [error](ErrorKind::Ranks) that names it. [`try_next`](crate::Epoch::try_next) never calls it.
+    ///
+    /// It is a collective call, with those that a job makes besides: all ranks must make them in the same order,
+    /// and a rank that waits in this one can't hear of another. An error of it ends the epoch, and it is not
+    /// called again; so a limit for its wait belongs in here.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Barrier, Mutex};
+    /// use firebox_data::{Lines, Loader, Scalar};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let files = ["a.txt", "b.txt"].map(|name| folder.path().join(name));
+    /// # std::fs::write(&files[0], "one\ntwo\nthree\n")?;
+    /// # std::fs::write(&files[1], "four\n")?;
+    /// // Two threads that are ranks; between processes it is an all-reduce.
+    /// let (barrier, sums) = (Arc::new(Barrier::new(2)), Arc::new(Mutex::new([0, 0])));
+    /// let batches = std::thread::scope(|scope| {
+    ///     let ranks = [0, 1].map(|rank| {
+    ///         let (barrier, sums) = (Arc::clone(&barrier), Arc::clone(&sums));
+    ///         let loader = Loader::stream(Lines::new(files.clone())).rank(rank, 2).sum_over_ranks(move |number| {
+    ///             sums.lock().map_err(|_| "a rank has panicked")?[rank] = number;
+    ///             barrier.wait();
+    ///             let sum = sums.lock().map_err(|_| "a rank has panicked")?.iter().sum();
+    ///             barrier.wait();
+    ///             Ok(sum)
+    ///         });
+    ///         scope.spawn(move || {
+    ///             let loader = loader.build(Scalar::new(), |line: String, _, slot| Ok(*slot = line.len()))?;
+    ///             loader.epoch(0).collect::<Result<Vec<Vec<usize>>, _>>()
+    ///         })
+    ///     });
+    ///     ranks.map(|rank| rank.join().expect("no panic"))
+    /// });
+    /// let [first, second] = batches;
+    /// assert_eq!((first?, second?), (vec![vec![3], vec![3], vec![5]], vec![vec![4], vec![], vec![]]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sum_over_ranks(
         mut self,
         sum: impl Fn(usize) -> Result<usize, BoxError> + Send + Sync + 'static,
@@ -140,7 +179,6 @@ impl<S: Shards> Data for Streamed<S> {
             let text = "on error: a stream has nothing to replace a record by, expected fail or skip";
             return Err(Error::new(ErrorKind::Config, text));
         }
-        let world = deal.ranks.world();
         let unknown = (0..shards.shards()).find(|&shard| shards.records(shard).is_none());
         if let (Some(_), Some(shard)) = (on_error.share(), unknown) {
             let text = format!("on error: a share of how many? shard {shard} does not know its records");
@@ -150,6 +188,9 @@ impl<S: Shards> Data for Streamed<S> {
         let batch_size = batch_size.min(usize::MAX / 4);
         let (window, taking_turns) = (shuffle.unwrap_or(batch_size), lanes);
         let mut order = ShardOrder { seed, batch_size, drop_last, shuffle, window, lanes, deal };
+        // Where records are known, so are the ends.
+        let ends = deal.whole.zip(sum).filter(|_| unknown.is_some());
+        let rank_ends = ends.map(|(uneven, sum)| RankEnds::new(sum, deal.ranks, uneven)).transpose()?;
         // Of more lanes than shards the rest would be empty, at any rate.
         order.lanes = lanes.min(order.share(shards.shards()).max(1));
         Ok(SourceOf(Arc::new(ShardSource {
@@ -158,12 +199,7 @@ impl<S: Shards> Data for Streamed<S> {
             shards: Arc::new(shards),
             order: Arc::new(order),
             steps: Arc::new(steps),
-            // Where records are known, so are the ends.
-            rank_ends: (deal.whole.zip(sum).filter(|_| unknown.is_some())).map(|(uneven, sum)| RankEnds {
-                sum,
-                world,
-                uneven,
-            }),
+            rank_ends,
             copy,
         })))
     }
@@ -346,8 +382,8 @@ where
         (Box::new(plan), Arc::new(items))
     }
 
-    fn world(&self) -> usize {
-        self.order.deal.ranks.world()
+    fn ranks(&self) -> Ranks {
+        self.order.deal.ranks
     }
 
     fn substitutes(&self, _: u64, _: usize) -> Range<usize> {
