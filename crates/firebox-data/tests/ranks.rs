@@ -545,7 +545,11 @@ fn ranks_that_would_pad_to_different_widths_are_refused_when_the_loader_is_built
     drawing(23, 0, |builder| builder.batch_size(5).rank(1, 3));
     let windows = || Windows::new((0..61u64).collect::<Vec<_>>(), 6, 4).unwrap();
     let builder = Loader::builder(windows()).batch_sampler(windows().batches().clone()).rank(1, 3);
-    let loader = builder.build(Pad::with(0), |window: Vec<u64>, _, slot| Ok(slot.extend(window))).unwrap();
+    let built = builder.build(Pad::with(0), |window: Vec<u64>, _, slot| {
+        slot.extend(window);
+        Ok(())
+    });
+    let loader = built.unwrap();
     let widths: Vec<usize> = loader.epoch(0).map(|batch| batch.unwrap().longest).collect();
     assert_eq!(widths, [5, 5, 3]);
 }

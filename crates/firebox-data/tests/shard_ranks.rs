@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use firebox_data::{
-    Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Records, Scalar, Shards,
+    Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Pad, Records, Scalar, Shards,
     UnevenRanks,
 };
 
@@ -310,6 +310,32 @@ fn shards_that_ranks_cannot_share_are_refused_when_the_loader_is_built() {
     // Whoever is alone knows when it ends.
     let alone = Numbers { counted: false, ..Numbers::forward_only(&[4, 5, 6]) };
     assert_eq!(delivered(loader(&alone, ORDER, 0, 1).epoch(0)).concat().len(), 15);
+}
+
+#[test]
+fn ranks_of_shards_pad_to_a_width_that_is_set() {
+    for numbers in [Numbers::new(&LENGTHS), Numbers::forward_only(&LENGTHS)] {
+        let build = |rank, world, layout: Pad<u64>| {
+            let builder = Loader::stream(numbers.clone()).batch_size(7).workers(0).rank(rank, world);
+            builder.build(layout, |number: u64, _, sequence| {
+                sequence.extend((0..number % 5).map(|_| number));
+                Ok(())
+            })
+        };
+        // What other ranks have of a batch nobody here has seen.
+        let error = build(1, 2, Pad::with(0)).err().unwrap();
+        assert_eq!(*error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("that 2 ranks pad their parts of a batch to"), "{error}");
+        assert!(build(0, 1, Pad::with(0)).is_ok());
+        for rank in 0..2 {
+            let loader = build(rank, 2, Pad::with(0).to(6)).unwrap();
+            assert!(loader.epoch(0).all(|batch| batch.unwrap().longest == 6));
+        }
+        let short = build(0, 2, Pad::with(0).to(3)).unwrap();
+        let error = short.epoch(0).find_map(Result::err).unwrap();
+        assert_eq!(*error.kind(), ErrorKind::Collate);
+        assert!(error.to_string().contains("expected a sequence of at most 3 values, got 4"), "{error}");
+    }
 }
 
 #[test]

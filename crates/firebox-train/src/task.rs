@@ -72,6 +72,10 @@ pub trait Task {
     /// Learns from one batch and says how it went, by means over the batch's samples. The parameters move if the context
     /// says so: [`Learner::learn`](crate::Learner::learn) heeds it.
     ///
+    /// A batch may have 0 samples, where a rank has none of a batch and others have. It has weight 0:
+    /// [`Learner::learn_nothing`](crate::Learner::learn_nothing) learns from it, and its metrics are of no
+    /// samples, in evaluations too.
+    ///
     /// # Errors
     /// Whatever makes it senseless to go on. [`ErrorKind::NotFinite`] says that this batch was not learned from, and can be
     /// [skipped](crate::TrainerConfig::skip_not_finite).

@@ -251,7 +251,7 @@ fn a_run_takes_steps_without_samples() {
 
     // A rank that has nothing at all says so.
     let empty = Loader::builder(vec![0usize; 2]).batch_size(1).rank(2, 3).workers(0);
-    let empty = empty.build((Stack::new([2]), Scalar::new()), |_, _, _| Ok(())).unwrap();
+    let empty = empty.build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |_, _, _| Ok(())).unwrap();
     let empty = empty.on_device(&Device::default()).unwrap();
     assert_eq!((empty.batches(0), empty.samples(0)), (2, 0));
     let mut trainer = Trainer::new(&run, &Device::default());
