@@ -94,7 +94,12 @@ impl SamplePlan {
 
     /// Whether the widths of batches are known. They are of all or of none, so that one tells.
     pub(super) fn knows_width(&self) -> bool {
-        self.batches.batches(0) == 0 || self.batches.width(0, 0).is_some()
+        let known = || self.batches.batches(0) == 0 || self.batches.width(0, 0).is_some();
+        // An order that panics does so again where a batch is planned, and is named there.
+        catch_unwind(AssertUnwindSafe(known)).unwrap_or_else(|payload| {
+            panic_message(payload);
+            true
+        })
     }
 
     /// The positions of this rank's part of a batch.
