@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use firebox_data::{
-    Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Records, Scalar, Shards,
+    Elements, Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Records, Scalar, Shards,
     UnevenRanks,
 };
 
@@ -147,7 +147,9 @@ fn loader(numbers: &Numbers, order: Order, rank: usize, world: usize) -> Drawn {
     build(numbers, order, rank, world).unwrap()
 }
 
-fn delivered(epoch: impl Iterator<Item = Result<(Vec<u64>, Vec<u64>), Error>>) -> Vec<Vec<Sampled>> {
+fn delivered(
+    epoch: impl Iterator<Item = Result<(Elements<u64>, Elements<u64>), Error>>,
+) -> Vec<Vec<Sampled>> {
     epoch.map(Result::unwrap).map(|(numbers, bits)| numbers.into_iter().zip(bits).collect()).collect()
 }
 
