@@ -34,10 +34,22 @@ pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Kinds of errors with one for a setting that has a value which it cannot have.
-pub trait Settings: Kind {
-    /// The kind for a field, with what would have been right and what was there instead.
-    fn out_of_range(field: String, expected: String, got: String) -> Self;
+/// A setting that has a value which it cannot have: what a kind of each crate's errors holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The setting.
+    pub field: String,
+    /// What would have been right.
+    pub expected: String,
+    /// What was there instead.
+    pub got: String,
+}
+
+impl Display for OutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OutOfRange { field, expected, got } = self;
+        write!(f, "{field}: expected {expected}, got {got}")
+    }
 }
 
 /// What happened, to which sample or task, in which file, on which worker, and why.
@@ -88,9 +100,10 @@ impl<K: Kind> Error<K> {
     /// An error of a setting: `field` names it, `expected` says what would have been right.
     pub fn out_of_range(field: impl Display, expected: impl Display, got: impl Display) -> Self
     where
-        K: Settings,
+        K: From<OutOfRange>,
     {
-        K::out_of_range(field.to_string(), expected.to_string(), got.to_string()).into()
+        let (field, expected, got) = (field.to_string(), expected.to_string(), got.to_string());
+        Error::from(K::from(OutOfRange { field, expected, got }))
     }
 
     fn inner(&mut self) -> &mut Inner<K> {
@@ -217,8 +230,8 @@ impl<K: Kind> From<K> for Error<K> {
 /// Fails unless `holds`: the check of a setting.
 ///
 /// # Errors
-/// [`Settings::out_of_range`], with the field, what would have been right, and what was there instead.
-pub fn check<K: Settings>(
+/// The kind made of an [`OutOfRange`], with the field, what would have been right, and what was there instead.
+pub fn check<K: Kind + From<OutOfRange>>(
     holds: bool,
     field: impl Display,
     expected: impl Display,
@@ -319,7 +332,7 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     enum Inside {
         Format,
-        OutOfRange(String, String, String),
+        Setting(OutOfRange),
         Late(u32),
     }
 
@@ -327,17 +340,15 @@ mod tests {
         fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             match self {
                 Inside::Format => Ok(()),
-                Inside::OutOfRange(field, expected, got) => {
-                    write!(f, "{field}: expected {expected}, got {got}")
-                }
+                Inside::Setting(setting) => Display::fmt(setting, f),
                 Inside::Late(seconds) => write!(f, "took longer than {seconds} s"),
             }
         }
     }
 
-    impl Settings for Inside {
-        fn out_of_range(field: String, expected: String, got: String) -> Self {
-            Inside::OutOfRange(field, expected, got)
+    impl From<OutOfRange> for Inside {
+        fn from(setting: OutOfRange) -> Self {
+            Inside::Setting(setting)
         }
     }
 
@@ -397,7 +408,8 @@ mod tests {
         );
         let error: Error<Inside> = check(false, "batch size", "at least 1", 0).unwrap_err();
         assert_eq!(error.to_string(), "batch size: expected at least 1, got 0");
-        assert_eq!(error.kind(), &Inside::OutOfRange("batch size".into(), "at least 1".into(), "0".into()));
+        let (field, expected, got) = ("batch size".into(), "at least 1".into(), "0".into());
+        assert_eq!(error.kind(), &Inside::Setting(OutOfRange { field, expected, got }));
         assert_eq!(
             error.within("the loader").to_string(),
             "the loader: batch size: expected at least 1, got 0"

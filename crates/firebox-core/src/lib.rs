@@ -8,7 +8,7 @@
 //! ```
 //! use std::fmt;
 //!
-//! use firebox_core::{Kind, Settings, check};
+//! use firebox_core::{Kind, OutOfRange, check};
 //!
 //! /// The kinds of errors of a crate.
 //! #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@
 //!     /// A line is not what it should be.
 //!     Format,
 //!     /// A setting has a value that it cannot have.
-//!     OutOfRange { field: String, expected: String, got: String },
+//!     OutOfRange(OutOfRange),
 //! }
 //!
 //! impl Kind for ErrorKind {
@@ -25,17 +25,15 @@
 //!
 //!     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 //!         match self {
-//!             ErrorKind::OutOfRange { field, expected, got } => {
-//!                 write!(f, "{field}: expected {expected}, got {got}")
-//!             }
+//!             ErrorKind::OutOfRange(setting) => write!(f, "{setting}"),
 //!             ErrorKind::Format => Ok(()),
 //!         }
 //!     }
 //! }
 //!
-//! impl Settings for ErrorKind {
-//!     fn out_of_range(field: String, expected: String, got: String) -> Self {
-//!         ErrorKind::OutOfRange { field, expected, got }
+//! impl From<OutOfRange> for ErrorKind {
+//!     fn from(setting: OutOfRange) -> Self {
+//!         ErrorKind::OutOfRange(setting)
 //!     }
 //! }
 //!
@@ -53,7 +51,7 @@
 //! let size = 0;
 //! let error: Error = check(size > 0, "batch size", "at least 1", size).unwrap_err();
 //! assert_eq!(error.to_string(), "batch size: expected at least 1, got 0");
-//! assert!(matches!(error.kind(), ErrorKind::OutOfRange { field, .. } if field == "batch size"));
+//! assert!(matches!(error.kind(), ErrorKind::OutOfRange(setting) if setting.field == "batch size"));
 //! ```
 //!
 //! # Seeds
@@ -71,6 +69,7 @@
 //! # Features
 //!
 //! `files`: [`files`], whose functions leave a file whole or absent, also after a loss of power.
+//! `testing`: what tests of several crates have in common.
 //! `fault-injection`: `files::fault`, with which tests have any of those functions fail.
 
 #![forbid(unsafe_code)]
@@ -80,8 +79,10 @@ mod error;
 pub mod files;
 mod panic;
 mod seed;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
-pub use error::{BoxError, Error, Kind, Settings, chain, check, path_in};
+pub use error::{BoxError, Error, Kind, OutOfRange, chain, check, path_in};
 pub use panic::panic_message;
 pub use seed::{
     PositionSeeds, Purpose, RecordSeeds, SampleRng, SampleSeed, StageKey, derive_seed, fingerprint, mix,

@@ -292,19 +292,10 @@ impl TryRng for SampleRng {
     }
 }
 
-/// A chi-square test at a significance of about 1e-5, by the approximation of Wilson and Hilferty.
-#[cfg(test)]
-fn assert_uniform(counts: &[f64], what: &str) {
-    let expected = counts.iter().sum::<f64>() / counts.len() as f64;
-    let chi2: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
-    let spread = 2.0 / (9.0 * (counts.len() as f64 - 1.0).max(1.0));
-    let limit = (counts.len() as f64 - 1.0) * (1.0 - spread + 4.27 * spread.sqrt()).powi(3);
-    assert!(chi2 <= limit, "{what}: chi² {chi2} above {limit}");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::assert_uniform;
 
     #[test]
     fn mix_is_splitmix64() {

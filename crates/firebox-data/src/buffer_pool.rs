@@ -114,7 +114,7 @@ impl fmt::Debug for BufferPool {
 ///
 /// # Panics
 /// If there isn't any.
-pub(crate) fn blank<T: Clone + Default>(samples: usize, elements: usize) -> Vec<T> {
+fn blank<T: Clone + Default>(samples: usize, elements: usize) -> Vec<T> {
     let all = samples.checked_mul(elements);
     let bytes = all.and_then(|all| all.checked_mul(size_of::<T>()));
     let there =

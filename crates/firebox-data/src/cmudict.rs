@@ -7,7 +7,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
-use crate::packed::{find, open_text, undecodable};
+use crate::gzip::{find, open_text, undecodable};
 
 /// The letters that spellings have.
 pub const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz'-.";

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use crate::buffer_pool::{BufferPool, blank};
+use crate::buffer_pool::BufferPool;
 use crate::elements::Elements;
 use crate::error::BoxError;
 
@@ -226,7 +226,7 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Slots<Stack<T, R>> for
     }
 }
 
-/// One value a sample, such as a label: slot `&mut T`, batch `Vec<T>`.
+/// One value a sample, such as a label: slot `&mut T`, batch [`Elements`].
 #[derive(Clone, Debug)]
 pub struct Scalar<T>(PhantomData<fn() -> T>);
 
@@ -244,16 +244,16 @@ impl<T> Default for Scalar<T> {
 }
 
 impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
-    type Buffer = Vec<T>;
+    type Buffer = Elements<T>;
     type Slot<'a> = &'a mut T;
     type Slots<'a> = Values<'a, T>;
-    type Batch = Vec<T>;
+    type Batch = Elements<T>;
 
-    fn open(&self, BatchShape { samples, .. }: BatchShape, _: &BufferPool) -> Vec<T> {
-        blank(samples, 1)
+    fn open(&self, BatchShape { samples, .. }: BatchShape, memory: &BufferPool) -> Elements<T> {
+        memory.elements(samples, 1)
     }
 
-    fn slots<'a>(&self, buffer: &'a mut Vec<T>) -> Values<'a, T> {
+    fn slots<'a>(&self, buffer: &'a mut Elements<T>) -> Values<'a, T> {
         Values::new(buffer)
     }
 
@@ -261,12 +261,12 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
         **slot = T::default();
     }
 
-    fn close(&self, mut buffer: Vec<T>, holes: &[usize]) -> Result<Vec<T>, BoxError> {
-        without(&mut buffer, 1, holes);
+    fn close(&self, mut buffer: Elements<T>, holes: &[usize]) -> Result<Elements<T>, BoxError> {
+        buffer.keep(|values| without(values, 1, holes));
         Ok(buffer)
     }
 
-    fn bytes(&self, batch: &Vec<T>) -> usize {
+    fn bytes(&self, batch: &Elements<T>) -> usize {
         size_of_val(&**batch)
     }
 
@@ -316,31 +316,35 @@ where
     B: Send + 'static,
     F: Fn(Vec<S>) -> Result<B, BoxError> + Send + Sync + 'static,
 {
-    type Buffer = Vec<Option<S>>;
+    /// The slots, and where their memory goes back to.
+    type Buffer = (Vec<Option<S>>, BufferPool);
     type Slot<'a> = &'a mut Option<S>;
     type Slots<'a> = Values<'a, Option<S>>;
     type Batch = B;
 
-    fn open(&self, BatchShape { samples, .. }: BatchShape, _: &BufferPool) -> Vec<Option<S>> {
-        (0..samples).map(|_| None).collect()
+    fn open(&self, BatchShape { samples, .. }: BatchShape, memory: &BufferPool) -> Self::Buffer {
+        let mut slots: Vec<Option<S>> = memory.take(|_| true).unwrap_or_default();
+        slots.resize_with(samples, || None);
+        (slots, memory.clone())
     }
 
-    fn slots<'a>(&self, buffer: &'a mut Vec<Option<S>>) -> Values<'a, Option<S>> {
-        Values::new(buffer)
+    fn slots<'a>(&self, (slots, _): &'a mut Self::Buffer) -> Values<'a, Option<S>> {
+        Values::new(slots)
     }
 
     fn clear(&self, slot: &mut &mut Option<S>) {
         **slot = None;
     }
 
-    fn close(&self, buffer: Vec<Option<S>>, holes: &[usize]) -> Result<B, BoxError> {
-        let mut samples = Vec::with_capacity(buffer.len());
-        for (slot, sample) in buffer.into_iter().enumerate() {
-            if holes.binary_search(&slot).is_ok() {
-                continue;
+    fn close(&self, (mut slots, memory): Self::Buffer, holes: &[usize]) -> Result<B, BoxError> {
+        let mut samples = Vec::with_capacity(slots.len());
+        for (slot, sample) in slots.drain(..).enumerate() {
+            if holes.binary_search(&slot).is_err() {
+                samples
+                    .push(sample.ok_or_else(|| format!("nothing was written to slot {slot} of the batch"))?);
             }
-            samples.push(sample.ok_or_else(|| format!("nothing was written to slot {slot} of the batch"))?);
         }
+        memory.keep(slots);
         (self.batch)(samples)
     }
 
@@ -540,6 +544,29 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_values_and_of_collected_samples_is_used_again() {
+        let memory = BufferPool::default();
+        let layout = (Scalar::<i64>::new(), Ragged::new(|samples: Vec<String>| Ok(samples.concat())));
+        let places: Vec<_> = (0..4)
+            .map(|_| {
+                let mut buffer = layout.open(3.into(), &memory);
+                let mut slots = layout.slots(&mut buffer);
+                for place in 0..3 {
+                    let (value, text) = slot(&layout, &mut slots, place).unwrap();
+                    (*value, *text) = (place as i64, Some(place.to_string()));
+                }
+                let collected = buffer.1.0.as_ptr();
+                let (values, text) = layout.close(buffer, &[1]).unwrap();
+                assert_eq!((&values[..], &*text), (&[0, 2][..], "02"));
+                (values.as_ptr(), collected)
+            })
+            .collect();
+        assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+        // No sample of a batch is kept.
+        assert_eq!(memory.take::<Vec<Option<String>>>(|_| true), Some(Vec::new()));
+    }
+
+    #[test]
     fn samples_of_size_zero_have_slots_too() {
         let layout = Stack::<f32, 2>::new([3, 0]);
         let mut buffer = layout.open(2.into(), &BufferPool::default());
@@ -553,9 +580,9 @@ mod tests {
     fn a_ragged_batch_has_no_hole() {
         let layout = Ragged::new(|samples: Vec<String>| Ok(samples.concat()));
         let mut buffer = layout.open(2.into(), &BufferPool::default());
-        buffer[0] = Some("a".into());
+        buffer.0[0] = Some("a".into());
         assert!(layout.close(buffer, &[]).unwrap_err().to_string().contains("slot 1"));
-        let buffer = vec![Some("a".to_owned()), Some("b".to_owned())];
+        let buffer = (vec![Some("a".to_owned()), Some("b".to_owned())], BufferPool::default());
         assert_eq!(layout.close(buffer, &[]).unwrap(), "ab");
     }
 

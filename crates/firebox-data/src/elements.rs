@@ -1,5 +1,7 @@
 //! The elements of a batch, in memory that comes back.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -175,6 +177,20 @@ impl<T: PartialEq> PartialEq for Elements<T> {
     }
 }
 
+impl<T: Eq> Eq for Elements<T> {}
+
+impl<T: PartialOrd> PartialOrd for Elements<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.values.partial_cmp(&other.values)
+    }
+}
+
+impl<T: Ord> Ord for Elements<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.values.cmp(&other.values)
+    }
+}
+
 macro_rules! equal_to {
     ($(($($length:tt)*) $other:ty),+) => {$(
         impl<T: PartialEq, $($length)*> PartialEq<$other> for Elements<T> {
@@ -186,6 +202,25 @@ macro_rules! equal_to {
 }
 
 equal_to!(() [T], () &[T], () Vec<T>, (const N: usize) [T; N]);
+
+impl<T: PartialEq> PartialEq<Elements<T>> for Vec<T> {
+    fn eq(&self, other: &Elements<T>) -> bool {
+        *self == other.values
+    }
+}
+
+/// So that those of several batches can be put together by `concat`.
+impl<T> Borrow<[T]> for Elements<T> {
+    fn borrow(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T> From<Elements<T>> for Vec<T> {
+    fn from(elements: Elements<T>) -> Self {
+        elements.into_vec()
+    }
+}
 
 impl<T> AsRef<[T]> for Elements<T> {
     fn as_ref(&self) -> &[T] {

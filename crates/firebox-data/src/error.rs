@@ -1,10 +1,11 @@
 //! What can go wrong on the way from a file to a batch.
 
-use std::fmt;
+use std::fmt::{self, Display as _};
 
 pub use firebox_core::BoxError;
+use firebox_core::Kind;
+pub use firebox_core::OutOfRange;
 pub(crate) use firebox_core::check;
-use firebox_core::{Kind, Settings};
 
 /// An error of this crate: what happened, to which sample, in which file, on which worker.
 ///
@@ -27,14 +28,7 @@ pub enum ErrorKind {
     /// A file was read and is not what it should be.
     Format,
     /// A setting has a value that it cannot have.
-    OutOfRange {
-        /// The setting.
-        field: String,
-        /// What would have been right.
-        expected: String,
-        /// What was there instead.
-        got: String,
-    },
+    OutOfRange(OutOfRange),
     /// Settings contradict each other, or the data that they are for.
     Config,
     /// A saved position belongs to other data or other settings.
@@ -60,16 +54,14 @@ pub enum ErrorKind {
 impl Kind for ErrorKind {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ErrorKind::OutOfRange { field, expected, got } => {
-                write!(f, "{field}: expected {expected}, got {got}")
-            }
+            ErrorKind::OutOfRange(setting) => setting.fmt(f),
             _ => Ok(()),
         }
     }
 }
 
-impl Settings for ErrorKind {
-    fn out_of_range(field: String, expected: String, got: String) -> Self {
-        ErrorKind::OutOfRange { field, expected, got }
+impl From<OutOfRange> for ErrorKind {
+    fn from(setting: OutOfRange) -> Self {
+        ErrorKind::OutOfRange(setting)
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
+use crate::gzip::find;
 use crate::idx::LabelledImages;
-use crate::packed::find;
 
 /// The names of the classes, by label.
 pub const CLASSES: [&str; 10] = [

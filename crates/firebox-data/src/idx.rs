@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::collate::product;
 use crate::dataset::{Dataset, Fingerprint};
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::packed::{open, undecodable};
+use crate::gzip::{open, undecodable};
 
 const UNSIGNED_BYTE: u8 = 8;
 

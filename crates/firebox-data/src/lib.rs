@@ -84,9 +84,9 @@ mod dataset;
 mod elements;
 mod error;
 pub mod fashion_mnist;
+mod gzip;
 pub mod idx;
 mod loader;
-mod packed;
 mod pad;
 mod per_epoch;
 mod permutation;
@@ -120,7 +120,7 @@ pub use dataset::{
 #[cfg(feature = "burn")]
 pub use dataset::{FromBurn, IntoBurn};
 pub use elements::{Elements, Loan};
-pub use error::{BoxError, Error, ErrorKind};
+pub use error::{BoxError, Error, ErrorKind, OutOfRange};
 pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
 pub use loader::{
     Action, BatchTask, Bottleneck, Data, Epoch, EpochReport, Epochs, FailureBudget, Indexed, Loader,

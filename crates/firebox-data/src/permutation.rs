@@ -165,20 +165,13 @@ impl Feistel {
 mod tests {
     use std::collections::HashMap;
 
+    use firebox_core::testing::assert_uniform;
+
     use super::*;
 
     fn order(n: usize, key: u64) -> Vec<usize> {
         let permutation = Permutation::new(n, key);
         (0..n).map(|position| permutation.apply(position)).collect()
-    }
-
-    /// A chi-square test at a significance of about 1e-5, by the approximation of Wilson and Hilferty.
-    fn assert_uniform(counts: &[f64], what: &str) {
-        let expected = counts.iter().sum::<f64>() / counts.len() as f64;
-        let chi2: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
-        let spread = 2.0 / (9.0 * (counts.len() as f64 - 1.0).max(1.0));
-        let limit = (counts.len() as f64 - 1.0) * (1.0 - spread + 4.27 * spread.sqrt()).powi(3);
-        assert!(chi2 <= limit, "{what}: chi² {chi2} above {limit}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use firebox_workers::{Dispatch, Pool, WorkersExt as _};
 use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::{Collate, Stacked};
 use crate::dataset::Lineage;
+use crate::elements::Elements;
 use crate::error::{Error, ErrorKind};
 use crate::loader::{EpochReport, Loader, LoaderState};
 use crate::pad::Padded;
@@ -18,7 +19,7 @@ use crate::sequence_batch::SequenceBatch;
 
 /// A batch that has a form as tensors.
 ///
-/// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, a `Vec` one of rank 1, tuples
+/// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, [`Elements`] and a `Vec` one of rank 1, tuples
 /// tuples, [`Padded`] sequences a [`SequenceBatch`]; floats, integers and `bool`
 /// become tensors of their kind. The values move; on the CPU they are not copied.
 pub trait IntoTensors {
@@ -33,6 +34,14 @@ pub trait IntoTensors {
 macro_rules! stacked {
     ($kind:ty: $($element:ty)+) => {$(
         stacked!($element, $kind, 0 1 2 3 4 5);
+
+        impl IntoTensors for Elements<$element> {
+            type Tensors = Tensor<1, $kind>;
+
+            fn into_tensors(self, device: &Device) -> Self::Tensors {
+                self.into_vec().into_tensors(device)
+            }
+        }
 
         impl IntoTensors for Vec<$element> {
             type Tensors = Tensor<1, $kind>;

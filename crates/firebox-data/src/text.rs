@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-use crate::packed::{open, undecodable};
+use crate::gzip::{open, undecodable};
 use crate::text_file::{mark, with_plain_line_ends};
 
 /// Reads a text file, plain or gzip: which of them is seen from its first bytes.

@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_data::{
-    Action, BatchShape, BoxError, BufferPool, Collate, Dataset, ErrorKind, FailureBudget, Loader, OnError,
-    Purpose, Ragged, Retry, SampleRng, Sampler, Scalar, Sequential, Slots, Stack, Stacked, StageKey, Values,
-    derive_seed,
+    Action, BatchShape, BoxError, BufferPool, Collate, Dataset, Elements, ErrorKind, FailureBudget, Loader,
+    OnError, Purpose, Ragged, Retry, SampleRng, Sampler, Scalar, Sequential, Slots, Stack, Stacked, StageKey,
+    Values, derive_seed,
 };
 
 const LEN: usize = 23;
@@ -433,7 +433,7 @@ impl Hooked {
 
 struct Marked {
     batch: usize,
-    values: Vec<usize>,
+    values: Elements<usize>,
 }
 
 struct MarkedSlots<'a> {

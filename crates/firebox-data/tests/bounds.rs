@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_data::{
-    BoxError, Dataset, ErrorKind, FailureBudget, Indexed, Loader, LoaderBuilder, OnError, Pad, Padded,
-    Ragged, SampleRng, Sampler, Scalar, Shuffled, Stack, Stacked, StageKey,
+    BoxError, Dataset, Elements, ErrorKind, FailureBudget, Indexed, Loader, LoaderBuilder, OnError, Pad,
+    Padded, Ragged, SampleRng, Sampler, Scalar, Shuffled, Stack, Stacked, StageKey,
 };
 
 /// Long enough for anything that is not held up by what the test itself holds up.
@@ -546,7 +546,7 @@ fn the_memory_of_a_dropped_batch_is_used_again() {
     assert!(fresh <= 6 * batch, "{fresh} elements of new buffers, {batch} in each");
 }
 
-type Mixed = (Stacked<u8, 1>, Padded<u8>, Vec<u64>, Vec<(usize, u64)>);
+type Mixed = (Stacked<u8, 1>, Padded<u8>, Elements<u64>, Vec<(usize, u64)>);
 
 #[test]
 fn what_an_earlier_batch_left_in_its_memory_never_shows() {
@@ -695,7 +695,8 @@ fn random_bytes_are_the_same_however_the_loader_is_set_up() {
         for (epoch, expected) in expected.iter().enumerate() {
             let mut batches: Vec<_> = loader.epoch(epoch as u64).map(Result::unwrap).collect();
             if name.starts_with("as completed") {
-                let place = |numbers: &Vec<usize>| expected.iter().position(|(_, other)| other == numbers);
+                let place =
+                    |numbers: &Elements<usize>| expected.iter().position(|(_, other)| other == numbers);
                 batches.sort_by_key(|(_, numbers)| place(numbers));
             }
             assert_eq!(&batches, expected, "{name}, epoch {epoch}");

@@ -6,17 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use firebox_data::{
-    BatchSampler, Bucketed, Chained, Distributed, FixedSize, Loader, Sampler, Scalar, Sequential, Shuffled,
-    SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
+    BatchSampler, Bucketed, Chained, Distributed, Elements, FixedSize, Loader, Sampler, Scalar, Sequential,
+    Shuffled, SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
 };
 
 const WORKERS: [usize; 2] = [0, 3];
 
 /// The batches of an epoch by a loader of the numbers below `items`.
-fn batches(loader: &Loader<Scalar<usize>>, epoch: u64) -> Vec<Vec<usize>> {
+fn batches(loader: &Loader<Scalar<usize>>, epoch: u64) -> Vec<Elements<usize>> {
     let batches: Vec<_> = loader.epoch(epoch).map(Result::unwrap).collect();
     assert_eq!(batches.len(), loader.batches(epoch).unwrap());
-    assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), loader.samples(epoch).unwrap());
+    assert_eq!(batches.iter().map(|batch| batch.len()).sum::<usize>(), loader.samples(epoch).unwrap());
     batches
 }
 
@@ -236,7 +236,11 @@ fn lengths(items: usize) -> Vec<u32> {
 }
 
 /// Runs a batch sampler through loaders.
-fn bucketed<B: BatchSampler + 'static>(items: usize, make: impl Fn() -> B, promise: impl Fn(&[Vec<usize>])) {
+fn bucketed<B: BatchSampler + 'static>(
+    items: usize,
+    make: impl Fn() -> B,
+    promise: impl Fn(&[Elements<usize>]),
+) {
     let sampler = make();
     for workers in WORKERS {
         if workers > 0 && (items.is_multiple_of(2) || sampler.batches(0) > 40) {

@@ -352,3 +352,64 @@ fn files_are_told_by_their_contents_and_not_by_their_place() {
     assert_ne!(saved, lines(0, "a.txt", b"one\ntwo\nthree\n"), "it has grown");
     assert!(saved.to_string().starts_with("lines, 1 file of 8 bytes ("), "{saved}");
 }
+
+/// Files, of which each has two items, and nothing but that said of them.
+struct Halves(Vec<std::path::PathBuf>);
+
+impl Dataset for Halves {
+    type Item = u8;
+
+    fn len(&self) -> usize {
+        2 * self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Result<u8, BoxError> {
+        Ok(std::fs::read(&self.0[index / 2])?[index % 2])
+    }
+
+    fn locate(&self, index: usize) -> Option<Location> {
+        Some(Location::file(&self.0[index / 2]))
+    }
+}
+
+#[test]
+fn files_where_items_lie_tell_a_data_set_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = |name: &str, files: &[(&str, usize)]| {
+        let root = folder.path().join(name);
+        let write = |(file, bytes): &(&str, usize)| {
+            let path = root.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, vec![0; *bytes]).unwrap();
+            path
+        };
+        Halves(files.iter().map(write).collect()).fingerprint()
+    };
+    let saved = make("a", &[("cat/1", 10), ("dog/1", 20)]);
+    assert_eq!(saved.to_string().split(" (").next(), Some("4 × Halves, 2 files of 30 bytes"));
+    assert_eq!(make("elsewhere/b", &[("cat/1", 10), ("dog/1", 20)]), saved, "data may move");
+    let others = [
+        &[("cat/1", 10), ("dog/1", 21)][..],
+        &[("cat/1", 10), ("dog/2", 20)],
+        &[("cat/1", 10), ("cow/1", 20)],
+        &[("cat/1", 20), ("dog/1", 10)],
+        &[("dog/1", 20), ("cat/1", 10)],
+    ];
+    for (place, other) in others.iter().enumerate() {
+        let other = make(&place.to_string(), other);
+        assert!(saved.difference(&other).is_some(), "{place}: {other}");
+    }
+    // Wherever they are, and if there are none.
+    assert_eq!(Halves(vec![]).fingerprint(), Fingerprint::new(0, "Halves"));
+    let apart = Halves(vec!["/no/such/file".into(), "nor this".into()]);
+    assert_eq!(apart.fingerprint(), Halves(vec!["/no/such/file".into(), "nor this".into()]).fingerprint());
+    // Of many items the first and the last are always looked at, and few others.
+    let many = |last: &str| {
+        let mut files: Vec<std::path::PathBuf> =
+            (0..100_000).map(|file| format!("none/{file}").into()).collect();
+        *files.last_mut().unwrap() = format!("none/{last}").into();
+        Halves(files).fingerprint()
+    };
+    assert!(many("x").difference(&many("y")).is_some());
+    assert!(many("x").to_string().starts_with("200000 × Halves, 256 files of 0 bytes"), "{}", many("x"));
+}

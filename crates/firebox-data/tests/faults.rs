@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use firebox_data::{
-    Action, Bottleneck, BoxError, Bucketed, Dataset, ErrorKind, FailureBudget, Loader, LoaderState, OnError,
-    Pad, Ragged, Retry, Scalar, Sequential, Stack, Stacked, Stage,
+    Action, Bottleneck, BoxError, Bucketed, Dataset, Elements, ErrorKind, FailureBudget, Loader, LoaderState,
+    OnError, Pad, Ragged, Retry, Scalar, Sequential, Stack, Stacked, Stage,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -48,7 +48,7 @@ fn holey(policy: OnError, workers: usize, shuffle: bool) -> Loader<(Stack<u64, 1
         .unwrap()
 }
 
-type Batch = (Stacked<u64, 1>, Vec<i64>);
+type Batch = (Stacked<u64, 1>, Elements<i64>);
 
 #[test]
 fn skipped_samples_leave_holes_and_shift_nothing() {
@@ -60,7 +60,10 @@ fn skipped_samples_leave_holes_and_shift_nothing() {
         for (place, (noise, numbers)) in batches.iter().enumerate() {
             let positions = place * 8..(place * 8 + 8).min(50);
             let good: Vec<i64> = positions.filter(|p| !BAD.contains(p)).map(|p| p as i64).collect();
-            assert_eq!((numbers, noise.samples, noise.values.len()), (&good, good.len(), good.len()));
+            assert_eq!(
+                (&numbers[..], noise.samples, noise.values.len()),
+                (&good[..], good.len(), good.len())
+            );
         }
         let report = epoch.report();
         assert_eq!((report.batches, report.samples, report.skipped()), (7, 46, 4));

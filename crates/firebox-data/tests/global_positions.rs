@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use firebox_data::{
-    Action, BatchSampler, BoxError, Bucketed, Chained, Concat, Dataset, Distributed, ErrorKind,
+    Action, BatchSampler, BoxError, Bucketed, Chained, Concat, Dataset, Distributed, Elements, ErrorKind,
     FailureBudget, FixedSize, Indexed, Lines, Loader, LoaderBuilder, LoaderState, Mix, OnError, Retry,
     SampleRng, Sampler, Scalar, Sequential, Shuffled, StageKey, SubsetSampler, UnevenRanks, Weighted,
     WeightedWithoutReplacement, Windows,
@@ -39,7 +39,7 @@ fn of_sampler(len: usize, sampler: impl Sampler + 'static, workers: usize) -> Dr
 
 /// Pairs of an item and what it drew.
 fn pairs(
-    epoch: impl Iterator<Item = Result<(Vec<usize>, Vec<u64>), firebox_data::Error>>,
+    epoch: impl Iterator<Item = Result<(Elements<usize>, Elements<u64>), firebox_data::Error>>,
 ) -> Vec<(usize, u64)> {
     epoch.map(Result::unwrap).flat_map(|(items, bits)| items.into_iter().zip(bits)).collect()
 }

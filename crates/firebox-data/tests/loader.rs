@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firebox_data::{
-    BatchTask, BoxError, Dataset, Error, ErrorKind, Loader, LoaderState, Ragged, SampleId, Sampler, Scalar,
-    Stack, Stacked,
+    BatchTask, BoxError, Dataset, Elements, Error, ErrorKind, Loader, LoaderState, OutOfRange, Ragged,
+    SampleId, Sampler, Scalar, Stack, Stacked,
 };
 
 const WORKERS: [usize; 3] = [0, 1, 4];
@@ -50,7 +50,7 @@ fn every_index_is_delivered_exactly_once() {
                         })
                         .unwrap();
                     for epoch in 0..2 {
-                        let batches: Vec<Vec<i64>> = all::<Scalar<i64>>(loader.epoch(epoch));
+                        let batches: Vec<Elements<i64>> = all::<Scalar<i64>>(loader.epoch(epoch));
                         assert_eq!(batches.len(), loader.batches(epoch).unwrap());
                         for (place, batch) in batches.iter().enumerate() {
                             let last = place + 1 == batches.len() && !drop_last;
@@ -269,11 +269,11 @@ fn settings_are_checked() {
     assert_eq!(
         (error.kind(), error.to_string().as_str()),
         (
-            &ErrorKind::OutOfRange {
+            &ErrorKind::OutOfRange(OutOfRange {
                 field: "batch size".to_owned(),
                 expected: "at least 1".to_owned(),
                 got: "0".to_owned()
-            },
+            }),
             "batch size: expected at least 1, got 0"
         )
     );

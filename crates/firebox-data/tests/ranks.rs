@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use firebox_data::{
-    BatchSampler, Bucketed, Chained, Distributed, ErrorKind, FailureBudget, FixedSize, Indexed, Loader,
-    LoaderBuilder, LoaderState, OnError, Pad, Padded, Ranks, SampleRng, Sampler, Scalar, Sequential,
+    BatchSampler, Bucketed, Chained, Distributed, Elements, ErrorKind, FailureBudget, FixedSize, Indexed,
+    Loader, LoaderBuilder, LoaderState, OnError, Pad, Padded, Ranks, SampleRng, Sampler, Scalar, Sequential,
     Shuffled, StageKey, SubsetSampler, UnevenRanks, Weighted, Windows,
 };
 
@@ -150,7 +150,7 @@ fn rows_that_carry_a_state_stay_on_their_rank() {
         })
     };
     for rank in 0..3 {
-        let firsts: Vec<Vec<usize>> = build(rank, 3).unwrap().epoch(0).map(Result::unwrap).collect();
+        let firsts: Vec<Elements<usize>> = build(rank, 3).unwrap().epoch(0).map(Result::unwrap).collect();
         // Rows of ten predictions, of which this rank has two.
         let rows = [20 * rank, 20 * rank + 10];
         assert_eq!(firsts, [0, 4, 8].map(|begun| rows.map(|row| row + begun).to_vec()));
@@ -318,7 +318,7 @@ fn drawing(
 
 /// The samples of each batch.
 fn delivered(
-    epoch: impl Iterator<Item = Result<(Vec<usize>, Vec<u64>), firebox_data::Error>>,
+    epoch: impl Iterator<Item = Result<(Elements<usize>, Elements<u64>), firebox_data::Error>>,
 ) -> Vec<Vec<Sampled>> {
     epoch.map(Result::unwrap).map(|(items, bits)| items.into_iter().zip(bits).collect()).collect()
 }
@@ -434,7 +434,7 @@ fn batches_of_like_lengths_are_padded_alike_on_all_ranks() {
             });
         built.unwrap()
     };
-    type Batch = (Padded<u64>, Vec<usize>);
+    type Batch = (Padded<u64>, Elements<usize>);
     let whole: Vec<Batch> = loader(None, 0).epoch(0).map(Result::unwrap).collect();
     for world in 1..=5 {
         let ranks: Vec<Vec<Batch>> = (0..world)

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use firebox_data::{
-    Action, BoxError, Dataset, Error, ErrorKind, FailureBudget, Loader, LoaderState, OnError, Scalar, Stack,
-    Stacked,
+    Action, BoxError, Dataset, Elements, Error, ErrorKind, FailureBudget, Loader, LoaderState, OnError,
+    Scalar, Stack, Stacked,
 };
 
 /// A multiple of no batch size.
@@ -93,7 +93,7 @@ fn quiet() {
 }
 
 type Noisy = (Stack<u64, 1>, Scalar<usize>);
-type Batch = (Stacked<u64, 1>, Vec<usize>);
+type Batch = (Stacked<u64, 1>, Elements<usize>);
 
 /// What may differ between the loader that a state was taken from and the one that goes on.
 #[derive(Clone, Copy, Debug)]

@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use firebox_data::{
-    Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Pad, Records, Scalar, Shards,
-    UnevenRanks,
+    Elements, Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Pad, Records, Scalar,
+    Shards, UnevenRanks,
 };
 
 /// Shards of numbers: shard s has `lengths[s]` of them, which are 1000 s and up.
@@ -150,7 +150,9 @@ fn loader(numbers: &Numbers, order: Order, rank: usize, world: usize) -> Drawn {
     build(numbers, order, rank, world).unwrap()
 }
 
-fn delivered(epoch: impl Iterator<Item = Result<(Vec<u64>, Vec<u64>), Error>>) -> Vec<Vec<Sampled>> {
+fn delivered(
+    epoch: impl Iterator<Item = Result<(Elements<u64>, Elements<u64>), Error>>,
+) -> Vec<Vec<Sampled>> {
     epoch.map(Result::unwrap).map(|(numbers, bits)| numbers.into_iter().zip(bits).collect()).collect()
 }
 

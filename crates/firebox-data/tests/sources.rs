@@ -4,13 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use firebox_data::{
-    Action, BoxError, Dataset, Described, ErrorKind, FailureBudget, Fingerprint, Loader, LoaderBuilder,
-    LoaderState, OnError, Records, Repeatable, Retry, Scalar, Shards, Start,
+    Action, BoxError, Dataset, Described, Elements, ErrorKind, FailureBudget, Fingerprint, Loader,
+    LoaderBuilder, LoaderState, OnError, Records, Repeatable, Retry, Scalar, Shards, Start,
 };
 
 /// Numbers, as a data set and as shards of 16, of which some can't be read: always, or at first.
@@ -133,7 +133,7 @@ fn both(workers: usize) -> [Loader<Scalar<usize>>; 2] {
     [build(Loader::builder(faulty).shuffle(true).seed(3), workers), build(shuffled, workers)]
 }
 
-type Batches = Vec<Vec<usize>>;
+type Batches = Vec<Elements<usize>>;
 
 fn rest(loader: &Loader<Scalar<usize>>, from: impl Into<Start>, end: u64) -> Vec<(u64, Batches)> {
     let epochs = loader.epochs(from, ..end).unwrap();
@@ -161,6 +161,41 @@ fn epochs_go_on_from_any_batch_and_end_where_they_are_to() {
         let mut other = before.state(0);
         other.seed += 1;
         assert_eq!(after.epochs(other, ..9).err().unwrap().kind(), &ErrorKind::State);
+    }
+}
+
+#[test]
+fn an_epoch_that_fails_is_the_last_and_its_state_the_way_on() {
+    for workers in [0, 2] {
+        let broken = Arc::new(AtomicBool::new(true));
+        let breaks = Arc::clone(&broken);
+        let items =
+            firebox_data::from_fn(30, move |index| match index == 17 && breaks.load(Ordering::Relaxed) {
+                true => Err("gone".into()),
+                false => Ok(index),
+            });
+        let loader =
+            Loader::builder(items).batch_size(5).workers(workers).build(Scalar::new(), |item, _, slot| {
+                *slot = item;
+                Ok(())
+            });
+        let loader = loader.unwrap();
+        let mut epochs = loader.epochs(3, ..6).unwrap();
+        assert_eq!(epochs.size_hint(), (0, Some(3)));
+        assert_eq!(
+            epochs.next().unwrap().take(2).map(Result::unwrap).count(),
+            2,
+            "one that is left is none that fails"
+        );
+        let mut failing = epochs.next().unwrap();
+        assert_eq!(failing.by_ref().map_while(Result::ok).count(), 3);
+        assert!(epochs.next().is_none() && epochs.next().is_none());
+        broken.store(false, Ordering::Relaxed);
+        let rest = rest(&loader, failing.state(), 6);
+        let batches: Vec<(u64, usize)> =
+            rest.iter().map(|(epoch, batches)| (*epoch, batches.len())).collect();
+        assert_eq!(batches, [(4, 3), (5, 6)]);
+        assert_eq!(rest[0].1[0], [15, 16, 17, 18, 19]);
     }
 }
 
@@ -321,6 +356,8 @@ fn what_needs_random_access_is_refused_of_a_stream() {
     let [_, stream] = both(0);
     let said = "expected data with random access, got a stream";
     assert_eq!(stream.slice(0..1).err().unwrap().to_string(), format!("slice: {said}"));
+    let said =
+        "expected samples that are known without reading, got shards: shard 0 does not know its records";
     assert_eq!(stream.task(0, 0).err().unwrap().to_string(), format!("task: {said}"));
     assert!(stream.lineage().is_none() && stream.indices(0, 0).is_none());
 }

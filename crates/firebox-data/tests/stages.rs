@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firebox_core::RecordSeeds;
 use firebox_data::{
-    BoxError, ErrorKind, Loader, OnError, Ragged, Records, SampleRng, Scalar, Shards, StageKey, Transform,
-    Write,
+    BoxError, Elements, ErrorKind, Loader, OnError, Ragged, Records, SampleRng, Scalar, Shards, StageKey,
+    Transform, Write,
 };
 
 const SEED: u64 = 11;
@@ -88,7 +88,7 @@ type Sample = (usize, u64, u64);
 
 fn samples(loader: &Loader<Layout>, epoch: u64) -> Vec<Sample> {
     let batches = loader.epoch(epoch).map(Result::unwrap);
-    let samples = |(numbers, first, second): (Vec<usize>, Vec<u64>, Vec<u64>)| {
+    let samples = |(numbers, first, second): (Elements<usize>, Elements<u64>, Elements<u64>)| {
         std::iter::zip(numbers, first).zip(second).map(|((number, first), second)| (number, first, second))
     };
     batches.flat_map(samples).collect()

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use firebox_data::{
-    Action, Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Records, Retry, Scalar,
-    Shards, Stack, UnevenRanks,
+    Action, BatchTask, Elements, Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError,
+    Records, Retry, Scalar, Shards, Stack, UnevenRanks,
 };
 
 /// Shards of numbers: shard s has `lengths[s]` of them, which are 1000 s and up.
@@ -19,6 +19,8 @@ struct Numbers {
     lengths: Arc<[u64]>,
     seekable: bool,
     counted: bool,
+    /// Whether it is known where each record begins.
+    indexed: bool,
     read: Arc<AtomicU64>,
     opened: Arc<AtomicUsize>,
     fault: fn(u64) -> Fault,
@@ -31,6 +33,8 @@ enum Fault {
     Error,
     Once,
     Panic,
+    /// The shard ends here.
+    End,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ impl Numbers {
             lengths: lengths.into(),
             seekable: true,
             counted: false,
+            indexed: false,
             read: Arc::default(),
             opened: Arc::default(),
             fault: |_| Fault::None,
@@ -91,6 +96,7 @@ impl Iterator for Reader {
             Fault::Error => Some(Err(Bad(std::io::Error::other("sector")))),
             Fault::Once if first => Some(Err(Bad(std::io::Error::other("sector")))),
             Fault::Panic => panic!("no {number}"),
+            Fault::End => None,
             _ => Some(Ok(number)),
         }
     }
@@ -122,6 +128,10 @@ impl Shards for Numbers {
 
     fn is_seekable(&self) -> bool {
         self.seekable
+    }
+
+    fn offset_of(&self, _: usize, record: u64) -> Option<u64> {
+        self.indexed.then_some(8 * record)
     }
 
     fn describe(&self) -> String {
@@ -159,9 +169,11 @@ fn loader(numbers: &Numbers, order: Order, workers: usize, prefetch: usize) -> L
         .unwrap()
 }
 
-type Batch = (Vec<u64>, Vec<u64>);
+type Batch = (Elements<u64>, Vec<u64>);
 
-fn all(epoch: impl Iterator<Item = Result<(Vec<u64>, firebox_data::Stacked<u64, 1>), Error>>) -> Vec<Batch> {
+fn all(
+    epoch: impl Iterator<Item = Result<(Elements<u64>, firebox_data::Stacked<u64, 1>), Error>>,
+) -> Vec<Batch> {
     epoch.map(Result::unwrap).map(|(numbers, noise)| (numbers, noise.values.into_vec())).collect()
 }
 
@@ -282,7 +294,7 @@ fn ranks_share_the_shards_of_one_order() {
                         Ok(())
                     })
                     .unwrap();
-                let batches: Vec<Vec<u64>> = loader.epoch(epoch).map(Result::unwrap).collect();
+                let batches: Vec<Elements<u64>> = loader.epoch(epoch).map(Result::unwrap).collect();
                 assert_eq!(loader.batches(epoch), Some(batches.len()), "a length that is asked for is exact");
                 assert_eq!(loader.samples(epoch), Some(batches.concat().len()));
                 together.extend(batches.concat());
@@ -459,6 +471,317 @@ fn a_record_that_hangs_is_named_and_costs_none_before_it() {
         drop(epoch);
         drop(loader);
         drop(over);
+    }
+}
+
+/// Numbers 0..100 in one shard, of which one takes until the test is over, as often as
+/// there are receivers.
+#[derive(Clone)]
+struct Hanging {
+    at: u64,
+    seekable: bool,
+    indexed: bool,
+    over: Arc<Mutex<Vec<mpsc::Receiver<()>>>>,
+}
+
+struct HangingReader(Hanging, u64);
+
+impl Iterator for HangingReader {
+    type Item = Result<u64, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let HangingReader(of, next) = self;
+        let number = *next;
+        *next += 1;
+        let hangs = if number == of.at { of.over.lock().unwrap().pop() } else { None };
+        // Ends with the sender.
+        hangs.map(|over| over.recv());
+        (number < 100).then_some(Ok(number))
+    }
+}
+
+impl Records<u64, Bad> for HangingReader {
+    fn offset(&self) -> Option<u64> {
+        self.0.seekable.then_some(self.1)
+    }
+}
+
+impl Shards for Hanging {
+    type Record = u64;
+    type Error = Bad;
+
+    fn shards(&self) -> usize {
+        1
+    }
+
+    fn open(&self, _: usize, offset: u64) -> Result<Box<dyn Records<u64, Bad>>, Bad> {
+        Ok(Box::new(HangingReader(self.clone(), offset)))
+    }
+
+    fn is_seekable(&self) -> bool {
+        self.seekable
+    }
+
+    fn offset_of(&self, _: usize, record: u64) -> Option<u64> {
+        self.indexed.then_some(record)
+    }
+
+    fn describe(&self) -> String {
+        "hanging".to_owned()
+    }
+}
+
+#[test]
+fn a_record_whose_reading_hangs_is_skipped_as_the_policy_says() {
+    for (seekable, indexed) in [(false, false), (true, false), (true, true)] {
+        for (at, once) in [(0, true), (37, true), (99, true), (37, false)] {
+            let (ends, over): (Vec<_>, Vec<_>) = (0..8).map(|_| mpsc::channel::<()>()).unzip();
+            let over = Arc::new(Mutex::new(over.into_iter().take(if once { 1 } else { 8 }).collect()));
+            let build = |at_most| {
+                Loader::stream(Hanging { at, seekable, indexed, over: Arc::clone(&over) })
+                    .batch_size(10)
+                    .workers(2)
+                    .timeout(Duration::from_millis(100))
+                    .on_error(OnError::Skip { at_most: FailureBudget::Count(at_most) })
+                    .build(Scalar::<u64>::new(), |number, _, slot| {
+                        *slot = number;
+                        Ok(())
+                    })
+                    .unwrap()
+            };
+            let loader = build(1);
+            let mut epoch = loader.epoch(0);
+            let case = format!("at {at}, once {once}, seekable {seekable}, indexed {indexed}");
+            let mut read = Vec::new();
+            let error = epoch.by_ref().find_map(|batch| batch.map(|batch| read.extend(batch)).err());
+            // Behind a record that hangs again whoever opens the shard is only who knows where the next one begins.
+            if once || indexed {
+                assert!(error.is_none(), "{case}: {error:?}");
+                assert!(read.into_iter().eq((0..100).filter(|number| *number != at)), "{case}");
+                let failure = &epoch.report().failures[0];
+                assert_eq!((epoch.report().skipped(), failure.action), (1, Action::Skipped), "{case}");
+                assert_eq!(failure.error.kind(), &ErrorKind::TimedOut, "{case}");
+                let text = failure.error.to_string();
+                assert!(text.contains(&format!("shard 0, record {at}): took longer than 100ms")), "{text}");
+            } else {
+                let error = error.unwrap();
+                assert_eq!(error.kind(), &ErrorKind::Shard, "{case}");
+                assert!(error.to_string().contains("the rest of it is not read"), "{case}: {error}");
+            }
+            drop(epoch);
+            drop((loader, ends));
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_is_begun_again_still_tells_what_was_tried_again() {
+    let retry = || Retry::io(2, Duration::from_millis(1));
+    let policy = OnError::Skip { at_most: FailureBudget::Count(1) };
+    let tell = |epoch: &mut firebox_data::Epoch<'_, Scalar<u64>>| {
+        let delivered: Vec<u64> = epoch.by_ref().flat_map(Result::unwrap).collect();
+        assert!(delivered.into_iter().eq((0..20).filter(|number| *number != 7)));
+        let mut failures: Vec<_> = epoch.report().failures.iter().map(|failure| failure.action).collect();
+        failures.sort_unstable_by_key(|action| *action == Action::Skipped);
+        assert_eq!(failures, [Action::Retried(1), Action::Skipped]);
+    };
+    let hang = |end: mpsc::Receiver<()>| {
+        let over = Mutex::new(Some(end));
+        move |number: u64, _: &mut _, slot: &mut u64| {
+            let hangs = if number == 7 { over.lock().unwrap().take() } else { None };
+            hangs.map(|over| over.recv());
+            *slot = number;
+            Ok(())
+        }
+    };
+    let (over, end) = mpsc::channel();
+    let numbers =
+        Numbers { fault: |n| if n == 3 { Fault::Once } else { Fault::None }, ..Numbers::new(&[20]) };
+    let limit = Duration::from_millis(100);
+    let stream =
+        Loader::stream(numbers).batch_size(10).workers(2).timeout(limit).retry(retry()).on_error(policy);
+    let stream = stream.build(Scalar::<u64>::new(), hang(end)).unwrap();
+    tell(&mut stream.epoch(0));
+    drop(over);
+
+    let (over, end) = mpsc::channel();
+    let tries = AtomicUsize::new(0);
+    let items = firebox_data::from_fn(20, move |index| {
+        if index == 3 && tries.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err(std::io::Error::other("sector").into());
+        }
+        Ok(index as u64)
+    });
+    let indexed =
+        Loader::builder(items).batch_size(10).workers(2).timeout(limit).retry(retry()).on_error(policy);
+    let indexed = indexed.build(Scalar::<u64>::new(), hang(end)).unwrap();
+    tell(&mut indexed.epoch(0));
+    drop(over);
+}
+
+#[test]
+fn a_batch_that_is_begun_again_still_fails_for_what_other_ranks_lack() {
+    let (over, end) = mpsc::channel::<()>();
+    let over_again = Mutex::new(Some(end));
+    let numbers = Numbers {
+        counted: true,
+        fault: |n| if n == 7 { Fault::End } else { Fault::None },
+        ..Numbers::new(&[20])
+    };
+    let loader = Loader::stream(numbers)
+        .rank(0, 2)
+        .batch_size(10)
+        .workers(2)
+        .timeout(Duration::from_millis(100))
+        .on_error(OnError::Skip { at_most: FailureBudget::Count(5) })
+        .build(Scalar::<u64>::new(), move |number, _, slot| {
+            let hangs = if number == 2 { over_again.lock().unwrap().take() } else { None };
+            hangs.map(|over| over.recv());
+            *slot = number;
+            Ok(())
+        })
+        .unwrap();
+    // Record 7 is the other rank's, and so is what comes after it in the batch.
+    let error = loader.epoch(0).next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Shard);
+    assert!(error.to_string().contains("shard 0: expected 20 records, got 7"), "{error}");
+    drop(over);
+}
+
+#[test]
+fn repeats_of_a_record_draw_random_numbers_of_their_own() {
+    let lengths = [30, 0, 7, 1];
+    let numbers = Numbers { counted: true, ..Numbers::new(&lengths) };
+    let build = |repeats, (window, lanes): (Option<usize>, usize), (rank, world), workers| {
+        let builder = Loader::stream(numbers.clone()).repeat(repeats).interleave(lanes).rank(rank, world);
+        let builder = builder.batch_size(4).seed(3).workers(workers);
+        let builder = match window {
+            Some(window) => builder.shuffle_window(window),
+            None => builder,
+        };
+        let layout = (Scalar::<u64>::new(), Scalar::<u64>::new());
+        let write = |number, rng: &mut firebox_data::SampleRng, (slot, noise): (&mut u64, &mut u64)| {
+            (*slot, *noise) = (number, rng.bits());
+            Ok(())
+        };
+        builder.build(layout, write).unwrap()
+    };
+    for order in [(None, 1), (None, 3), (Some(10), 2), (Some(1000), 9)] {
+        let once: HashSet<(u64, u64)> = pairs(build(1, order, (0, 1), 0).epoch(2)).into_iter().collect();
+        assert_eq!(once.len(), 38);
+        let loader = build(3, order, (0, 1), 0);
+        let expected = pairs(loader.epoch(2));
+        assert_eq!((loader.samples(2), loader.batches(2)), (Some(3 * 38), Some(29)));
+        let drawn: HashSet<(u64, u64)> = expected.iter().copied().collect();
+        assert_eq!((expected.len(), drawn.len()), (3 * 38, 3 * 38), "no repeat draws what another one does");
+        assert!(once.is_subset(&drawn), "the first time is as if there were no other");
+        for number in numbers.all() {
+            assert_eq!(expected.iter().filter(|(other, _)| *other == number).count(), 3, "{number}");
+        }
+        assert_eq!(pairs(build(3, order, (0, 1), 3).epoch(2)), expected);
+        for stop in [0, 1, 9, 28, 29] {
+            let mut epoch = loader.epoch(2);
+            epoch.by_ref().take(stop).for_each(drop);
+            let rest = build(3, order, (0, 1), 2);
+            assert_eq!(
+                pairs(rest.resume(&epoch.state()).unwrap()),
+                expected[(4 * stop).min(expected.len())..]
+            );
+        }
+        let ranks = (0..2).flat_map(|rank| pairs(build(3, order, (rank, 2), 0).epoch(2)));
+        assert_eq!(ranks.collect::<HashSet<_>>(), drawn);
+        let text = build(2, order, (0, 1), 0).resume(&loader.state(0)).err().unwrap().to_string();
+        assert!(text.contains("each 3 times") && text.contains("each 2 times"), "{text}");
+    }
+    for (repeats, got) in [(0, "at least 1, got 0"), (usize::MAX, "got 18446744073709551615")] {
+        let error =
+            Loader::stream(numbers.clone()).repeat(repeats).build((), |_, _, ()| Ok(())).err().unwrap();
+        assert!(
+            error.to_string().starts_with("repeat: expected") && error.to_string().ends_with(got),
+            "{error}"
+        );
+    }
+}
+
+fn pairs(epoch: firebox_data::Epoch<'_, (Scalar<u64>, Scalar<u64>)>) -> Vec<(u64, u64)> {
+    epoch.map(Result::unwrap).flat_map(|(numbers, noise)| numbers.into_iter().zip(noise)).collect()
+}
+
+#[test]
+fn a_task_of_shards_is_numbers_and_gives_the_same_batch_elsewhere() {
+    for (indexed, order) in [false, true].into_iter().flat_map(|indexed| ORDERS.map(|order| (indexed, order)))
+    {
+        for (rank, world) in [(0, 1), (1, 3)] {
+            let numbers = Numbers { counted: true, indexed, ..Numbers::new(&LENGTHS) };
+            let build = || {
+                let builder = Loader::stream(numbers.clone()).interleave(order.lanes).repeat(2);
+                let builder = builder.batch_size(order.batch).seed(5).workers(0).rank(rank, world);
+                let builder = match order.window {
+                    Some(window) => builder.shuffle_window(window),
+                    None => builder,
+                };
+                let layout = (Scalar::<u64>::new(), Scalar::<u64>::new());
+                let write =
+                    |number, rng: &mut firebox_data::SampleRng, (slot, noise): (&mut u64, &mut u64)| {
+                        (*slot, *noise) = (number, rng.bits());
+                        Ok(())
+                    };
+                builder.build(layout, write).unwrap()
+            };
+            let (here, there) = (build(), build());
+            let expected: Vec<_> = here.epoch(1).map(Result::unwrap).collect();
+            // Whichever comes first.
+            for (batch, expected) in expected.iter().enumerate().rev() {
+                let text = serde_json::to_string(&here.task(1, batch).unwrap()).unwrap();
+                let task: BatchTask = serde_json::from_str(&text).unwrap();
+                numbers.read.store(0, Ordering::Relaxed);
+                let samples = task.samples.len() as u64;
+                assert_eq!(there.run(task).unwrap().as_ref(), Some(expected), "batch {batch}");
+                if indexed {
+                    assert_eq!(numbers.read.load(Ordering::Relaxed), samples, "nothing else is read");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_task_of_shards_that_must_be_read_first_is_refused() {
+    let plain = Numbers { counted: true, ..Numbers::new(&LENGTHS) };
+    let uncounted = Numbers { counted: false, ..plain.clone() };
+    let forward_only = Numbers { seekable: false, ..plain.clone() };
+    let build = |numbers: &Numbers| {
+        let builder = Loader::stream(numbers.clone()).batch_size(10).workers(0);
+        builder.build(Scalar::<u64>::new(), |number, _, slot| {
+            *slot = number;
+            Ok(())
+        })
+    };
+    let task = build(&plain).unwrap().task(0, 1).unwrap();
+    let reasons = ["shard 0 does not know its records", "they cannot be opened in their middle"];
+    for (numbers, why) in [uncounted, forward_only].iter().zip(reasons) {
+        let loader = build(numbers).unwrap();
+        for error in [loader.task(0, 1).unwrap_err(), loader.run(task.clone()).unwrap_err()] {
+            assert_eq!(error.kind(), &ErrorKind::Config);
+            let expected =
+                format!("task: expected samples that are known without reading, got shards: {why}");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+    // Numbers from elsewhere may be any.
+    let loader = build(&plain).unwrap();
+    assert_eq!(
+        loader.task(0, 32).unwrap_err().to_string(),
+        "task: expected a batch below 32 in epoch 0, got 32"
+    );
+    let text = serde_json::to_string(&task).unwrap();
+    for (from, to, expected) in [
+        ("\"shard\":0", "\"shard\":7", "task: expected a shard below 7, got 7"),
+        ("\"record\":12", "\"record\":1200", "shard 0: expected a record 1200, got its end before"),
+    ] {
+        let other: BatchTask = serde_json::from_str(&text.replacen(from, to, 1)).unwrap();
+        let error = loader.run(other).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Display};
 
+use firebox_core::Kind;
+pub use firebox_core::OutOfRange;
 pub(crate) use firebox_core::check;
-use firebox_core::{Kind, Settings};
 
 /// An error of this crate: what happened, in which file, and why.
 ///
@@ -23,14 +24,7 @@ pub type Error = firebox_core::Error<ErrorKind>;
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A setting, such as a config's field, has a value that it cannot have.
-    OutOfRange {
-        /// The setting: the config and its field.
-        field: String,
-        /// What would have been right.
-        expected: String,
-        /// What was there instead.
-        got: String,
-    },
+    OutOfRange(OutOfRange),
     /// Weights don't fit the module: keys are missing, left over, or of another shape or type.
     Mismatch,
     /// A file of weights cannot be read or written.
@@ -46,17 +40,15 @@ pub enum ErrorKind {
 impl Kind for ErrorKind {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ErrorKind::OutOfRange { field, expected, got } => {
-                write!(f, "{field}: expected {expected}, got {got}")
-            }
+            ErrorKind::OutOfRange(setting) => setting.fmt(f),
             _ => Ok(()),
         }
     }
 }
 
-impl Settings for ErrorKind {
-    fn out_of_range(field: String, expected: String, got: String) -> Self {
-        ErrorKind::OutOfRange { field, expected, got }
+impl From<OutOfRange> for ErrorKind {
+    fn from(setting: OutOfRange) -> Self {
+        ErrorKind::OutOfRange(setting)
     }
 }
 
@@ -80,11 +72,10 @@ pub(crate) trait OfPart {
 impl OfPart for Error {
     fn in_config(self, made: &str, from: &str) -> Self {
         self.map_kind(|kind| match kind {
-            ErrorKind::OutOfRange { field, expected, got } => ErrorKind::OutOfRange {
-                field: field.replacen(made, from, 1),
-                expected: expected.clone(),
-                got: got.clone(),
-            },
+            ErrorKind::OutOfRange(setting) => {
+                let field = setting.field.replacen(made, from, 1);
+                ErrorKind::OutOfRange(OutOfRange { field, ..setting.clone() })
+            }
             kind => kind.clone(),
         })
     }

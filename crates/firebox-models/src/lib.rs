@@ -134,7 +134,7 @@ pub use decoder::{Decoder, DecoderConfig, Decoding};
 pub use discriminator::{Discriminator, DiscriminatorConfig};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use encoder::{Encoded, Encoder, EncoderConfig};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, OutOfRange};
 pub use forward::Forward;
 pub use generator::{Generator, GeneratorConfig};
 pub use gru_block::{GruBlock, GruBlockConfig};

@@ -1,12 +1,13 @@
 //! What can end a training run early.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Display as _};
 use std::path::Path;
 
 pub use firebox_core::BoxError;
+pub use firebox_core::OutOfRange;
 pub(crate) use firebox_core::check;
-use firebox_core::{Kind, Settings, path_in};
+use firebox_core::{Kind, path_in};
 
 use crate::interrupt::Signal;
 
@@ -27,14 +28,7 @@ pub type Error = firebox_core::Error<ErrorKind>;
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A setting has a value that it cannot have.
-    OutOfRange {
-        /// The setting.
-        field: String,
-        /// What would have been right.
-        expected: String,
-        /// What was there instead.
-        got: String,
-    },
+    OutOfRange(OutOfRange),
     /// Settings contradict each other, or the data or the machine that they are for.
     Config,
     /// A backend that this build or this machine lacks.
@@ -62,9 +56,7 @@ pub enum ErrorKind {
 impl Kind for ErrorKind {
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ErrorKind::OutOfRange { field, expected, got } => {
-                write!(f, "{field}: expected {expected}, got {got}")
-            }
+            ErrorKind::OutOfRange(setting) => setting.fmt(f),
             _ => Ok(()),
         }
     }
@@ -76,9 +68,9 @@ impl Kind for ErrorKind {
     }
 }
 
-impl Settings for ErrorKind {
-    fn out_of_range(field: String, expected: String, got: String) -> Self {
-        ErrorKind::OutOfRange { field, expected, got }
+impl From<OutOfRange> for ErrorKind {
+    fn from(setting: OutOfRange) -> Self {
+        ErrorKind::OutOfRange(setting)
     }
 }
 

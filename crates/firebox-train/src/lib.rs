@@ -77,7 +77,7 @@ pub use csv_log::CsvLog;
 #[cfg(feature = "tui")]
 pub use dashboard::Dashboard;
 pub use decode::{Decode, Translated};
-pub use error::{BoxError, Error, ErrorKind};
+pub use error::{BoxError, Error, ErrorKind, OutOfRange};
 pub use event::{Callback, Event, Record, RecordKind};
 pub use heat_map::HeatMap;
 pub use interrupt::{Interrupt, Signal};

@@ -254,8 +254,8 @@ impl Tokens {
 fn search(model: &Seq2Seq, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
     model.beam(sources, beam).map_err(|error| {
         let kind = match error.kind() {
-            firebox_models::ErrorKind::OutOfRange { field, expected, got } => {
-                return Error::out_of_range(field, expected, got).within("decoding");
+            firebox_models::ErrorKind::OutOfRange(setting) => {
+                return Error::from(ErrorKind::from(setting.clone())).within("decoding");
             }
             firebox_models::ErrorKind::Value => ErrorKind::NotFinite,
             _ => ErrorKind::Task,

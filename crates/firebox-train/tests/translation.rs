@@ -145,7 +145,7 @@ fn the_decoder_is_told_the_truth_as_often_as_the_schedule_says() {
     assert!([always, never].iter().all(|other| (loss(line, 5) - other).abs() > 1e-4));
     let error = translation(1).with_teacher_forcing(TeacherForcing::Constant { probability: 2.0 });
     assert!(
-        matches!(error.err().unwrap().kind(), ErrorKind::OutOfRange { field, .. } if field == "TeacherForcing.probability")
+        matches!(error.err().unwrap().kind(), ErrorKind::OutOfRange(setting) if setting.field == "TeacherForcing.probability")
     );
 }
 

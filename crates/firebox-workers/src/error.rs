@@ -1,9 +1,10 @@
 //! What can go wrong with a task or with a pool.
 
-use std::fmt;
+use std::fmt::{self, Display as _};
 use std::time::Duration;
 
-use firebox_core::{Kind, Settings};
+use firebox_core::Kind;
+pub use firebox_core::OutOfRange;
 
 /// The most threads of a pool: more than that are a slip, and more than most systems give.
 pub(crate) const MOST_WORKERS: usize = 1 << 14;
@@ -38,14 +39,7 @@ pub enum ErrorKind {
     /// The operating system gave no thread: see [`source`](std::error::Error::source).
     Spawn,
     /// A setting has a value that it cannot have, such as a million workers.
-    OutOfRange {
-        /// The setting.
-        field: String,
-        /// What would have been right.
-        expected: String,
-        /// What was there instead.
-        got: String,
-    },
+    OutOfRange(OutOfRange),
 }
 
 impl Kind for ErrorKind {
@@ -58,15 +52,13 @@ impl Kind for ErrorKind {
             ErrorKind::TimedOut(limit) => write!(f, "took longer than {limit:?}"),
             ErrorKind::Lost => f.write_str("was lost: the pool ended before it ran"),
             ErrorKind::Spawn => f.write_str("no thread"),
-            ErrorKind::OutOfRange { field, expected, got } => {
-                write!(f, "{field}: expected {expected}, got {got}")
-            }
+            ErrorKind::OutOfRange(setting) => setting.fmt(f),
         }
     }
 }
 
-impl Settings for ErrorKind {
-    fn out_of_range(field: String, expected: String, got: String) -> Self {
-        ErrorKind::OutOfRange { field, expected, got }
+impl From<OutOfRange> for ErrorKind {
+    fn from(setting: OutOfRange) -> Self {
+        ErrorKind::OutOfRange(setting)
     }
 }

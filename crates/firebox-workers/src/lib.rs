@@ -77,7 +77,7 @@ pub use answer::{Answer, Answered, Answers};
 pub use call::{Call, Once};
 pub use chunk::{ChunkResult, Chunked};
 pub use dispatch::Dispatch;
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, OutOfRange};
 pub use handle::Handle;
 pub use imap::{Imap, ImapUnordered};
 pub use job::Job;

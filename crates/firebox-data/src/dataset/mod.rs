@@ -154,8 +154,11 @@ pub trait Dataset: Send + Sync + 'static {
     }
 
     /// The data set in a few words, by which a resume notices that it is another one.
+    ///
+    /// By default they are its length and type, and the names and sizes of the files where items
+    /// [lie](Self::locate): of up to 256 items, from the first to the last.
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of_type::<Self>(self.len())
+        Fingerprint::of_type::<Self>(self.len()).with_located(self)
     }
 
     /// What the items were cut from, by which overlapping parts are found.

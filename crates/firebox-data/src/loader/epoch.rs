@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::iter::FusedIterator;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub struct Epoch<'l, C: Collate> {
     total: Option<usize>,
     begun: Instant,
     report: EpochReport,
+    /// Whether it has ended with an error.
+    pub(super) failed: Arc<AtomicBool>,
     /// What ranks agree on before each batch, if they can't know when others end. Dropped last, since it may wait.
     agreement: Option<Agreement<'l>>,
 }
@@ -69,6 +72,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
             total: source.batches(epoch),
             begun,
             report,
+            failed: Arc::default(),
             agreement: source.rank_ends().map(|ends| ends.of_epoch(epoch)),
         }
     }
@@ -118,6 +122,14 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     fn poll(&mut self, wait: bool) -> Poll<Option<Result<C::Batch, Error>>> {
+        let polled = self.advance(wait);
+        if let Poll::Ready(Some(Err(_))) = &polled {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn advance(&mut self, wait: bool) -> Poll<Option<Result<C::Batch, Error>>> {
         let EpochReport { elapsed, waited, busy, samples, .. } = self.report;
         let before = Before { elapsed, waited, busy, samples };
         loop {

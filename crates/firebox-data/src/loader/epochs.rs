@@ -1,6 +1,8 @@
 //! One epoch after the other.
 
 use std::iter::FusedIterator;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::collate::Collate;
 use crate::error::Error;
@@ -43,13 +45,16 @@ impl From<Option<LoaderState>> for Start {
 
 /// The epochs of a loader, one after the other: made by [`Loader::epochs`].
 ///
-/// The next one can be asked for while one is read; they know nothing of each other.
+/// The next one can be asked for while one is read. After one that has ended with an error there is no other: whoever
+/// goes on does so from the failed one's [state](Epoch::state), which has the batch that failed tried again.
 pub struct Epochs<'l, C: Collate> {
     loader: &'l Loader<C>,
     next: u64,
     end: u64,
     /// Where the next one begins, if not at its beginning.
     state: Option<LoaderState>,
+    /// Whether one of them has ended with an error.
+    failed: Arc<AtomicBool>,
 }
 
 impl<'l, C: Collate> Epochs<'l, C> {
@@ -61,7 +66,7 @@ impl<'l, C: Collate> Epochs<'l, C> {
                 (state.epoch, Some(*state))
             }
         };
-        Ok(Epochs { loader, next, end, state })
+        Ok(Epochs { loader, next, end, state, failed: Arc::default() })
     }
 }
 
@@ -69,17 +74,19 @@ impl<'l, C: Collate> Iterator for Epochs<'l, C> {
     type Item = Epoch<'l, C>;
 
     fn next(&mut self) -> Option<Epoch<'l, C>> {
-        if self.next >= self.end {
+        if self.next >= self.end || self.failed.load(Ordering::Relaxed) {
             return None;
         }
         let state = self.state.take().unwrap_or_else(|| LoaderState::before(self.next));
         self.next += 1;
-        Some(Epoch::new(self.loader, &state))
+        let mut epoch = Epoch::new(self.loader, &state);
+        epoch.failed = Arc::clone(&self.failed);
+        Some(epoch)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = usize::try_from(self.end.saturating_sub(self.next));
-        (left.unwrap_or(usize::MAX), left.ok())
+        // An error ends them early.
+        (0, usize::try_from(self.end.saturating_sub(self.next)).ok())
     }
 }
 

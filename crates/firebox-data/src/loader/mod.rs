@@ -35,8 +35,8 @@ use crate::collate::{BatchShape, Collate};
 use crate::dataset::Lineage;
 use crate::error::{Error, ErrorKind, check};
 use auto::{Auto, Span};
-use source::{IndexedSource, Source};
-use work::{BatchBuild, EpochExecutor, Executor};
+use source::Source;
+use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 
 /// Batches of a data set or of shards, epoch after epoch.
 ///
@@ -211,13 +211,17 @@ impl<C: Collate> Loader<C> {
 
     /// What a worker is handed to make a batch: see [`BatchTask`].
     ///
+    /// Of shards it takes a time that grows with the batch's place in the epoch.
+    ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if the epoch has no such batch, [`ErrorKind::Config`] if the data are a stream, whose
-    /// samples aren't known before they are read.
+    /// [`ErrorKind::OutOfRange`] if the epoch has no such batch, [`ErrorKind::Config`] for shards that don't know their
+    /// [records](crate::Shards::records) or can't be [opened in their middle](crate::Shards::is_seekable): what they
+    /// have is not known before they are read.
     pub fn task(&self, epoch: u64, batch: usize) -> Result<BatchTask, Error> {
-        let samples = &self.indexed("task")?.samples;
+        let source = &self.executor.source;
+        source.alone()?;
         self.check_batch(epoch, batch as u64)?;
-        let planned = samples.batch(epoch, batch, &mut Default::default());
+        let planned = source.planned(epoch, batch);
         if let Some(error) = planned.error {
             return Err(error);
         }
@@ -228,20 +232,24 @@ impl<C: Collate> Loader<C> {
     /// Makes the batch of a task, which may be another loader's with the same settings, in this thread; `None` if no
     /// sample of it is left.
     ///
+    /// Records of shards are read for it alone, each from where its shard
+    /// [can be opened](crate::Shards::offset_of) or from the shard's beginning.
+    ///
     /// # Errors
     /// That of the batch; [`ErrorKind::OutOfRange`] if the task is not that of a whole batch of this loader's,
-    /// [`ErrorKind::Config`] if the data are a stream.
+    /// [`ErrorKind::Config`] as for [`task`](Self::task).
     pub fn run(&self, task: BatchTask) -> Result<Option<C::Batch>, Error> {
-        let indexed = self.indexed("task")?;
+        let source = &self.executor.source;
+        let items = source.alone()?;
         let batch = self.check_batch(task.epoch, task.batch)?;
-        let start = indexed.samples.positions(task.epoch, batch).start;
+        let (start, width) = source.place(task.epoch, batch);
         let samples = task.samples.len();
         let whole = task.run == (0..samples as u32);
         let expected = format_args!("a run of all {samples} samples in it");
         check(whole, "task", expected, format_args!("{:?}", task.run))?;
-        let executor = EpochExecutor::new(Arc::clone(&self.executor), indexed.items());
-        let shape = BatchShape::from(samples).with_width(indexed.samples.width(task.epoch, batch));
-        let build = BatchBuild::new(start, shape, [0].into_iter(), Vec::new(), None);
+        let executor = EpochExecutor::new(Arc::clone(&self.executor), items);
+        let shape = BatchShape::from(samples).with_width(width);
+        let build = BatchBuild::new(start, shape, [0].into_iter(), Earlier::default(), None);
         executor.begin(task.batch, task.attempt, build);
         match executor.run(task, Worker::CALLER).built {
             Some(built) => built.batch,
@@ -259,12 +267,6 @@ impl<C: Collate> Loader<C> {
                 Err(Error::out_of_range("task", expected, batch))
             }
         }
-    }
-
-    /// The data with random access.
-    fn indexed(&self, what: &str) -> Result<&IndexedSource<C>, Error> {
-        let text = || format!("{what}: expected data with random access, got a stream");
-        self.executor.source.indexed().ok_or_else(|| Error::new(ErrorKind::Config, text()))
     }
 
     /// A loader of other data with these settings and these workers.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::batch_sampler::{BatchSampler, FixedSize, widest};
 use crate::collate::Collate;
-use crate::error::{Error, check};
+use crate::error::{Error, ErrorKind, check};
 use crate::loader::Loader;
 use crate::per_epoch::PerEpoch;
 use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
@@ -57,7 +57,11 @@ impl<C: Collate> Loader<C> {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the range does not lie within the items,
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the data are a stream.
     pub fn slice(&self, items: Range<usize>) -> Result<Loader<C>, Error> {
-        let source = Arc::new(self.indexed("slice")?.slice(items)?);
+        let Some(indexed) = self.executor.source.indexed() else {
+            let text = "slice: expected data with random access, got a stream";
+            return Err(Error::new(ErrorKind::Config, text));
+        };
+        let source = Arc::new(indexed.slice(items)?);
         Ok(self.of_source(source))
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::loader::Loader;
 use crate::loader::fault::OnError;
 use crate::loader::plan::{Plan, Planned, PlannedBatch};
-use crate::loader::work::{BatchBuild, BatchTask, BuiltBatch, ChunkResult, EpochExecutor, not_made};
+use crate::loader::work::{BatchBuild, BatchTask, BuiltBatch, ChunkResult, Earlier, EpochExecutor, not_made};
 use crate::sync::Arc;
 
 /// Runs handed out at the same time, at most: enough for every worker and some to wait. More wait in the window.
@@ -180,7 +180,7 @@ impl<'l, C: Collate> Window<'l, C> {
             let (batch, samples) = (planned.batch, planned.samples.len());
             let bytes = self.loader.executor.collate.fixed_bytes(samples).unwrap_or(self.largest);
             self.open.push_back(Open { batch, attempt: 0, built: None, bytes });
-            self.begin(planned, 0, Vec::new());
+            self.begin(planned, 0, Earlier::default());
         }
     }
 
@@ -218,12 +218,12 @@ impl<'l, C: Collate> Window<'l, C> {
     }
 
     /// Queues the tasks of an attempt at a batch.
-    fn begin(&mut self, planned: PlannedBatch, attempt: u32, late: Vec<(usize, Error)>) {
+    fn begin(&mut self, planned: PlannedBatch, attempt: u32, earlier: Earlier) {
         let PlannedBatch { batch, start, mut samples, width, error } = planned;
         let (epoch, batch, count) = (self.epoch, batch as u64, samples.len());
         let runs = self.runs(count);
         let shape = BatchShape::from(count).with_width(width);
-        let build = BatchBuild::new(start, shape, (0..runs).map(|run| count * run / runs), late, error);
+        let build = BatchBuild::new(start, shape, (0..runs).map(|run| count * run / runs), earlier, error);
         self.executor.begin(batch, attempt, build);
         // From the last to the first, so that each takes its part off the end; a batch of one run moves.
         let queued = self.waiting.len();
@@ -306,15 +306,15 @@ impl<'l, C: Collate> Window<'l, C> {
                     Some(sample) => source.name(late_error, sample, position),
                     None => late_error,
                 };
-                let mut late = build.late.clone();
-                late.push((position, error.clone()));
-                if self.loader.executor.on_error == OnError::Fail || late.len() > self.budget {
+                let mut earlier = build.left();
+                earlier.late.push((position, error.clone()));
+                if self.loader.executor.on_error == OnError::Fail || earlier.late.len() > self.budget {
                     return Some(error);
                 }
                 // Its thread may write to the buffer at any time: the batch is made again in another one.
                 self.executor.end(batch as u64, attempt);
                 self.open[open].attempt = attempt + 1;
-                self.begin(planned, attempt + 1, late);
+                self.begin(planned, attempt + 1, earlier);
                 None
             }
             PoolErrorKind::Panicked(message) => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use firebox_workers::{Dispatch, ErrorKind, Pool, Work, Worker, WorkersExt as _};
 
-const WORKERS: [usize; 4] = [0, 1, 2, 5];
+use crate::WORKERS;
 
 /// Long enough for anything that is not held up by what the test itself holds up.
 const AGES: Duration = Duration::from_secs(30);

@@ -7,3 +7,6 @@ mod conformance;
 mod dispatch;
 mod pool;
 mod threads;
+
+/// Numbers of workers that every behavior is seen with.
+const WORKERS: [usize; 4] = [0, 1, 2, 5];

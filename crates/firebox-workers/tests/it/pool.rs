@@ -5,9 +5,9 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{ErrorKind, Handle, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::{ErrorKind, Handle, OutOfRange, Pool, Work, Worker, WorkersExt as _};
 
-const WORKERS: [usize; 4] = [0, 1, 2, 5];
+use crate::WORKERS;
 
 #[test]
 fn results_come_in_the_order_of_the_tasks() {
@@ -516,11 +516,11 @@ fn an_error_prints_in_one_line_with_its_causes() {
 #[test]
 fn a_number_of_threads_that_nobody_can_mean_is_refused() {
     for workers in [usize::MAX, usize::MAX / 2, 16_385] {
-        let too_many = ErrorKind::OutOfRange {
+        let too_many = ErrorKind::OutOfRange(OutOfRange {
             field: "workers".to_owned(),
             expected: "at most 16384".to_owned(),
             got: workers.to_string(),
-        };
+        });
         let error = Pool::threads(workers).unwrap_err();
         assert_eq!(error.kind(), &too_many);
         assert_eq!(error.to_string(), format!("workers: expected at most 16384, got {workers}"));

@@ -11,7 +11,7 @@ use crate::dataset::{Dataset, Fingerprint, Lineage, Location};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::LoaderState;
 use crate::loader::builder::{LoaderBuilder, Settings};
-use crate::loader::plan::{Known, Plan, SamplePlan, Scratch};
+use crate::loader::plan::{Known, Plan, PlannedBatch, SamplePlan, Scratch};
 use crate::loader::report::counted;
 use crate::loader::slice::{Cuts, Order};
 use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
@@ -200,6 +200,18 @@ impl<C: Collate> Source<C> for IndexedSource<C> {
             scratch: Scratch::default(),
         };
         (Box::new(plan), self.items())
+    }
+
+    fn alone(&self) -> Result<Arc<dyn Items<C>>, Error> {
+        Ok(self.items())
+    }
+
+    fn planned(&self, epoch: u64, batch: usize) -> PlannedBatch {
+        self.samples.batch(epoch, batch, &mut Scratch::default())
+    }
+
+    fn place(&self, epoch: u64, batch: usize) -> (usize, Option<usize>) {
+        (self.samples.positions(epoch, batch).start, self.samples.width(epoch, batch))
     }
 
     fn ranks(&self) -> Ranks {

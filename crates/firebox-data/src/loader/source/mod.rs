@@ -16,7 +16,7 @@ use crate::dataset::Fingerprint;
 use crate::error::{Error, ErrorKind};
 use crate::loader::LoaderState;
 use crate::loader::builder::Settings;
-use crate::loader::plan::Plan;
+use crate::loader::plan::{Plan, PlannedBatch};
 use crate::loader::rank_ends::RankEnds;
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
 use crate::sampler::Ranks;
@@ -72,6 +72,18 @@ pub(super) trait Source<C: Collate>: Send + Sync {
         executor: &Executor<C>,
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>);
+
+    /// The items of tasks that are run apart from an epoch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] of data whose samples aren't known before they are read.
+    fn alone(&self) -> Result<Arc<dyn Items<C>>, Error>;
+
+    /// The samples of a batch, of data that have such items.
+    fn planned(&self, epoch: u64, batch: usize) -> PlannedBatch;
+
+    /// The position of such a batch's first sample, and its width if that is known.
+    fn place(&self, epoch: u64, batch: usize) -> (usize, Option<usize>);
 
     /// The ranks that have a part of each batch, or batches of their own that go with it.
     fn ranks(&self) -> Ranks;

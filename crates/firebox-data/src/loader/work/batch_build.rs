@@ -11,7 +11,7 @@ use crate::buffer_pool::BufferPool;
 use crate::collate::{BatchShape, Collate};
 use crate::error::Error;
 use crate::loader::assembly::{Run, runs};
-use crate::loader::fault::SampleFailure;
+use crate::loader::fault::{Action, SampleFailure};
 use crate::loader::report::Stint;
 
 /// One attempt at making a batch. Its runs find it by the numbers in their tasks.
@@ -21,14 +21,22 @@ pub(in crate::loader) struct BatchBuild<C: Collate> {
     shape: BatchShape,
     buffer: Mutex<Buffer<C>>,
     runs: Box<[RunPlace]>,
-    /// Positions whose samples took too long in an earlier attempt, and are not tried again.
-    pub(in crate::loader) late: Vec<(usize, Error)>,
+    pub(super) earlier: Earlier,
     /// The first place that failed so far: those after it need not be made. So the error of a batch is that of its
     /// first bad sample, however the runs were timed.
     failed: AtomicUsize,
     /// Whether the attempt was given up: whatever its runs still do, no batch comes of it.
     stopped: AtomicBool,
     problems: Mutex<Problems>,
+}
+
+/// What earlier attempts at a batch have left.
+#[derive(Clone, Default)]
+pub(in crate::loader) struct Earlier {
+    /// Positions whose samples took too long, and are not tried again.
+    pub(in crate::loader) late: Vec<(usize, Error)>,
+    /// What was wrong at first with samples that were made, by their places.
+    pub(super) retried: Vec<(usize, SampleFailure)>,
 }
 
 /// Where a run is.
@@ -90,7 +98,7 @@ impl<C: Collate> BatchBuild<C> {
         start: usize,
         shape: BatchShape,
         first: impl Iterator<Item = usize>,
-        late: Vec<(usize, Error)>,
+        earlier: Earlier,
         error: Option<Error>,
     ) -> Self {
         let runs = first.map(|first| RunPlace { first, at: AtomicUsize::new(start) }).collect();
@@ -100,7 +108,7 @@ impl<C: Collate> BatchBuild<C> {
             shape,
             buffer: Mutex::new(Buffer::Unopened),
             runs,
-            late,
+            earlier,
             failed: AtomicUsize::new(usize::MAX),
             stopped: AtomicBool::new(false),
             problems: Mutex::new(Problems { error, ..Problems::default() }),
@@ -139,7 +147,22 @@ impl<C: Collate> BatchBuild<C> {
 
     /// The error of a position whose sample took too long in an earlier attempt.
     pub(super) fn late(&self, position: usize) -> Option<&Error> {
-        self.late.iter().find(|(late, _)| *late == position).map(|(_, error)| error)
+        self.earlier.late.iter().find(|(late, _)| *late == position).map(|(_, error)| error)
+    }
+
+    /// Notes that a sample was not made at first.
+    pub(super) fn note(&self, place: usize, failure: SampleFailure) {
+        self.problems().failures.push((place, failure));
+    }
+
+    /// What this attempt leaves to the next one.
+    pub(in crate::loader) fn left(&self) -> Earlier {
+        let mut left = self.earlier.clone();
+        let problems = self.problems();
+        let retried =
+            problems.failures.iter().filter(|(_, failure)| matches!(failure.action, Action::Retried(_)));
+        left.retried.extend(retried.cloned());
+        left
     }
 
     /// Has all runs stop at their next sample, and makes sure that none of them closes the batch.

@@ -15,7 +15,7 @@ use std::time::Instant;
 use firebox_core::panic_message;
 use firebox_workers::{Work, Worker};
 
-pub(super) use batch_build::BatchBuild;
+pub(super) use batch_build::{BatchBuild, Earlier};
 pub use batch_task::{BatchTask, SampleId};
 pub(super) use chunk::{BuiltBatch, ChunkResult};
 pub(super) use concurrency_limit::{ConcurrencyLimit, PATIENCE};
@@ -164,6 +164,9 @@ impl<C: Collate> EpochExecutor<C> {
         let buffer = slots.finish()?;
         let Problems { mut holes, mut failures, error, mut stints } = std::mem::take(&mut *build.problems());
         let end = error.as_ref().map_or(usize::MAX, |(place, _)| *place);
+        let earlier = build.earlier.retried.iter();
+        let untold = earlier.filter(|(place, _)| failures.iter().all(|(told, _)| told != place)).cloned();
+        failures.extend(untold.collect::<Vec<_>>());
         failures.retain(|(place, _)| *place < end);
         failures.sort_by_key(|(place, _)| *place);
         let failures = failures.into_iter().map(|(_, failure)| failure).collect();

@@ -77,7 +77,7 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
     ///
     /// What can't be read so is read by itself when its turn comes: so each error is a sample's own.
     pub(super) fn read_together(&mut self) -> Duration {
-        if !self.build.late.is_empty() || !self.items.reads_together() {
+        if !self.build.earlier.late.is_empty() || !self.items.reads_together() {
             return Duration::ZERO;
         }
         self.build.try_now(self.run, self.position(0));
@@ -147,7 +147,7 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
         if let Action::Replaced(index) = action {
             failure.substitute = self.executor.source.describe(index);
         }
-        self.problems.failures.push((place, failure));
+        self.build.note(place, failure);
         Ok(action != Action::Skipped)
     }
 
@@ -181,7 +181,8 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
         let executor = self.executor;
         let ((), failure) = tries(executor.retry.as_ref(), self.worker, || self.attempt(sample, id))?;
         if let Some(failure) = failure {
-            self.problems.failures.push((self.first + sample, *failure));
+            // At once: should the run be given up, the next attempt tells of it.
+            self.build.note(self.first + sample, *failure);
         }
         Ok(())
     }
@@ -217,7 +218,7 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
         if let Some(SampleFailure { error, action, .. }) = reread.map(|failure| *failure) {
             let error = Error::new(ErrorKind::Dataset, "the data set failed").caused_by(error);
             let failure = SampleFailure::new(executor.source.name(error, id, position), action);
-            self.problems.failures.push((self.first + sample, failure));
+            self.build.note(self.first + sample, failure);
         }
         match written {
             Ok(Ok(())) => Ok(()),
@@ -237,6 +238,7 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
             (ErrorKind::Transform, Some(stage)) => format!("the stage {stage} failed"),
             (ErrorKind::Transform, None) => "the transform failed".to_owned(),
             (ErrorKind::Panic, _) => "panicked".to_owned(),
+            (ErrorKind::TimedOut, _) => String::new(),
             _ => "was not made".to_owned(),
         };
         let error = self.executor.source.name(Error::new(kind, text), id, position);

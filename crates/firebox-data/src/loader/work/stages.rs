@@ -52,7 +52,7 @@ pub(in crate::loader) struct Stages<'r> {
     /// There if the stages are to be timed.
     time: Option<&'r mut WorkerTime>,
     /// How the item was read after failures, if it was.
-    pub(super) reread: Option<Box<SampleFailure>>,
+    pub(in crate::loader) reread: Option<Box<SampleFailure>>,
 }
 
 impl<'r> Stages<'r> {
@@ -75,11 +75,6 @@ impl<'r> Stages<'r> {
     #[inline]
     pub(in crate::loader) fn transform<R>(&mut self, transform: impl FnOnce() -> R) -> Result<R, Failure> {
         self.stage(|limits| &limits.transforming, |time| &mut time.transforming, transform)
-    }
-
-    /// Hears that the item was read after failures, before it came to this sample.
-    pub(in crate::loader) fn was_reread(&mut self, failure: Box<SampleFailure>) {
-        self.reread = Some(failure);
     }
 
     #[inline]

@@ -33,6 +33,13 @@ pub(crate) struct Lane {
     pub(super) offset: Option<u64>,
 }
 
+impl Lane {
+    /// The beginning of the shard at a place.
+    pub(super) fn first(shard: usize) -> Self {
+        Lane { shard, record: 0, offset: Some(0) }
+    }
+}
+
 /// What a shard has for the cursor.
 pub(super) enum Next<T> {
     /// A record, and where the one behind it begins.
@@ -53,7 +60,7 @@ impl Cursor {
         let mut empty = 0;
         while empty < self.lanes.len() {
             if self.lanes[self.turn].is_none() && self.next < shards {
-                self.lanes[self.turn] = Some(Lane { shard: self.next, record: 0, offset: Some(0) });
+                self.lanes[self.turn] = Some(Lane::first(self.next));
                 self.next += 1;
             }
             let Some(lane) = &mut self.lanes[self.turn] else {

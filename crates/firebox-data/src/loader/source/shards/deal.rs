@@ -6,6 +6,19 @@ use crate::dataset::Shards;
 use crate::error::{Error, ErrorKind};
 use crate::sampler::{Ranks, UnevenRanks};
 
+/// The first shard that doesn't know its records.
+pub(super) fn uncounted(shards: &impl Shards) -> Option<usize> {
+    (0..shards.shards()).find(|&shard| shards.records(shard).is_none())
+}
+
+/// Why nobody can know the order of all records and begin anywhere in it, if so.
+pub(super) fn why_not_by_record(shards: &impl Shards) -> Option<String> {
+    match uncounted(shards) {
+        Some(shard) => Some(format!("shard {shard} does not know its records")),
+        None => (!shards.is_seekable()).then(|| "they cannot be opened in their middle".to_owned()),
+    }
+}
+
 /// How the records of shards are dealt to ranks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShardDeal {
@@ -25,25 +38,20 @@ impl ShardDeal {
     pub(super) fn new(
         ranks: Ranks,
         uneven: UnevenRanks,
-        shards: &impl Shards,
+        (shards, passes): (&impl Shards, usize),
         tell: bool,
     ) -> Result<Self, Error> {
-        let uncounted = (0..shards.shards()).find(|&shard| shards.records(shard).is_none());
-        if ranks.is_alone() || (shards.is_seekable() && uncounted.is_none()) {
+        let Some(why) = why_not_by_record(shards).filter(|_| !ranks.is_alone()) else {
             return Ok(ShardDeal { ranks, whole: None });
-        }
-        let (world, count) = (ranks.world(), shards.shards());
-        let why = match uncounted {
-            Some(shard) => format!("shard {shard} does not know its records"),
-            None => "they cannot be opened in their middle".to_owned(),
         };
-        if count < world {
+        let world = ranks.world();
+        if passes < world {
             let text = format!(
-                "rank: expected at least {world} shards for {world} ranks, got {count}, which are dealt whole, since {why}"
+                "rank: expected at least {world} shards for {world} ranks, got {passes}, which are dealt whole, since {why}"
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
-        if let Some(shard) = uncounted.filter(|_| !tell) {
+        if let Some(shard) = uncounted(shards).filter(|_| !tell) {
             let text = format!(
                 "rank: expected shards that know their records, or a sum over ranks, so that {world} ranks end \
                  together, got shard {shard}, which does not"

@@ -2,106 +2,98 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use firebox_core::panic_message;
 use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, WorkersExt as _};
 
-use crate::dataset::{Records, Shards};
+use crate::dataset::Shards;
 use crate::error::{Error, ErrorKind};
 use crate::loader::fault::{Retry, Tried, TryError, tries};
 use crate::loader::report::{Stint, WorkerTime};
 use crate::loader::source::shards::cursor::{Lane, Next};
+use crate::loader::source::shards::order::Pass;
+use crate::loader::source::shards::reader::{Entry, Reader};
 use crate::loader::source::shards::record_store::Kept;
-use crate::loader::work::{StageLimits, Stages};
+use crate::loader::work::{SampleId, StageLimits, Stages};
 use crate::sync::Arc;
 
 /// Records that are read in one task, and of a shard before its turn.
 pub(super) const CHUNK: usize = 64;
 
-type Reader<S> = Box<dyn Records<<S as Shards>::Record, <S as Shards>::Error>>;
-
 /// The shards that are being read, by their place in the epoch's order. Each is read by one task at a time, several
 /// shards by several workers.
 pub(super) struct Feeds<'l, S: Shards> {
-    dispatch: Dispatch<'l, Read<S>, Reading<S>>,
-    feeds: HashMap<usize, Feed<S>>,
-    /// Where each task began to read, by the task's index.
-    out: HashMap<usize, Lane>,
+    dispatch: Dispatch<'l, ReadTask, ChunkReader<S>>,
+    reader: Arc<ChunkReader<S>>,
+    feeds: HashMap<usize, Feed<S::Record>>,
+    /// What each task reads, by the task's index.
+    out: HashMap<usize, ReadTask>,
     /// What has been read, and nobody has asked for yet.
     pub(super) stints: Vec<Stint>,
 }
 
-struct Feed<S: Shards> {
-    shard: usize,
+struct Feed<R> {
     /// Read, and not yet taken, with the offset of what follows.
-    records: VecDeque<(Kept<S::Record>, Option<u64>)>,
-    state: State<S>,
+    records: VecDeque<(Kept<R>, Option<u64>)>,
+    state: FeedState,
 }
 
-enum State<S: Shards> {
-    /// To be opened at a place.
-    Closed(Lane),
-    Open(Reader<S>, Lane),
-    /// A task has the reader.
+enum FeedState {
+    /// Where the next task goes on.
+    Next(ReadTask),
+    /// A task is reading.
     Busy,
     Ended,
 }
 
-/// What a task reads.
-struct Read<S: Shards> {
-    shard: usize,
-    /// Where the reader stands, or where it is to be opened.
+/// What a task reads: numbers alone, so that any worker can, if it opens the shard.
+#[derive(Clone, Copy)]
+struct ReadTask {
+    pass: Pass,
+    /// The first record.
     lane: Lane,
-    reader: Option<Reader<S>>,
+    /// Where the shard is opened if no reader stands before that record: there, or the last known place before it.
+    entry: Entry,
+    /// Whether a task has read up to there, and has left its reader.
+    is_open: bool,
+}
+
+impl ReadTask {
+    fn id(&self) -> SampleId {
+        SampleId::Record { shard: self.pass.shard, record: self.lane.record, repeat: self.pass.repeat }
+    }
 }
 
 /// What a task has read.
-struct Chunk<S: Shards> {
-    records: Vec<(Kept<S::Record>, Option<u64>)>,
-    /// `None` at the shard's end.
-    reader: Option<(Reader<S>, Lane)>,
+struct Chunk<R> {
+    records: Vec<(Kept<R>, Option<u64>)>,
+    /// Where it goes on; `None` at the shard's end.
+    next: Option<ReadTask>,
     stint: Stint,
 }
 
 impl<'l, S: Shards> Feeds<'l, S> {
-    pub(super) fn new(
-        pool: &'l Pool,
-        shards: Arc<S>,
-        retry: Option<Retry>,
-        limits: Option<Arc<StageLimits>>,
-    ) -> Self {
-        // What a task that is given up has read is lost: with a time limit it reads one record at a time.
-        let chunk = if pool.limit().is_some() { 1 } else { CHUNK };
-        let reading = Arc::new(Reading { shards, retry, limits, chunk });
-        let dispatch = pool.dispatch(reading, 1024);
-        Feeds { dispatch, feeds: HashMap::new(), out: HashMap::new(), stints: Vec::new() }
+    pub(super) fn new(pool: &'l Pool, reader: ChunkReader<S>) -> Self {
+        let reader = Arc::new(reader);
+        let dispatch = pool.dispatch(Arc::clone(&reader), 1024);
+        Feeds { dispatch, reader, feeds: HashMap::new(), out: HashMap::new(), stints: Vec::new() }
     }
 
     /// Has a shard read from `lane` on, until `ahead` records wait to be taken.
-    pub(super) fn want(&mut self, shard: usize, lane: Lane, ahead: usize) {
-        let place = lane.shard;
-        let new = || Feed { shard, records: VecDeque::new(), state: State::Closed(lane) };
-        let feed = self.feeds.entry(place).or_insert_with(new);
-        if feed.records.len() >= ahead {
-            return;
-        }
-        let (lane, reader) = match std::mem::replace(&mut feed.state, State::Busy) {
-            State::Closed(lane) => (lane, None),
-            State::Open(reader, lane) => (lane, Some(reader)),
-            other => {
-                feed.state = other;
-                return;
-            }
-        };
-        match self.dispatch.send(Read { shard: feed.shard, lane, reader }) {
-            Ok(task) => _ = self.out.insert(task, lane),
-            Err(Read { lane, reader, .. }) => {
-                feed.state = match reader {
-                    Some(reader) => State::Open(reader, lane),
-                    None => State::Closed(lane),
-                }
-            }
+    pub(super) fn want(&mut self, pass: Pass, lane: Lane, ahead: usize) {
+        let reader = &self.reader;
+        let feed = self.feeds.entry(lane.shard).or_insert_with(|| Feed {
+            records: VecDeque::new(),
+            state: FeedState::Next(reader.task(pass, lane, Entry::BEGINNING)),
+        });
+        if let FeedState::Next(task) = feed.state
+            && feed.records.len() < ahead
+            && let Ok(index) = self.dispatch.send(task)
+        {
+            self.out.insert(index, task);
+            feed.state = FeedState::Busy;
         }
     }
 
@@ -110,7 +102,7 @@ impl<'l, S: Shards> Feeds<'l, S> {
         let Some(feed) = self.feeds.get_mut(&place) else { return Next::Later };
         match (feed.records.pop_front(), &feed.state) {
             (Some((record, offset)), _) => Next::Record(record, offset),
-            (None, State::Ended) => {
+            (None, FeedState::Ended) => {
                 self.feeds.remove(&place);
                 Next::End
             }
@@ -132,102 +124,145 @@ impl<'l, S: Shards> Feeds<'l, S> {
         }
     }
 
-    fn hear(&mut self, task: usize, result: Result<Chunk<S>, firebox_workers::Error>) {
-        let Some(lane) = self.out.remove(&task) else { return };
-        let Some(feed) = self.feeds.get_mut(&lane.shard) else { return };
+    fn hear(&mut self, task: usize, result: Result<Chunk<S::Record>, firebox_workers::Error>) {
+        let Some(task) = self.out.remove(&task) else { return };
+        let Some(feed) = self.feeds.get_mut(&task.lane.shard) else { return };
         match result {
-            Ok(Chunk { records, reader, stint }) => {
+            Ok(Chunk { records, next, stint }) => {
                 self.stints.push(stint);
                 feed.records.extend(records);
-                feed.state = match reader {
-                    Some((reader, lane)) => State::Open(reader, lane),
-                    None => State::Ended,
-                };
+                feed.state = next.map_or(FeedState::Ended, FeedState::Next);
             }
             // The reader is lost with the task.
             Err(error) => {
-                let worker = error.worker();
-                let why = match error.kind() {
-                    // With a time limit a task reads one record.
-                    PoolErrorKind::TimedOut(limit) => {
-                        format!("record {} took longer than {limit:?}", lane.record)
-                    }
-                    _ => error.to_string(),
-                };
-                let text = format!("shard {}: the rest of it is not read: {why}", feed.shard);
-                let error = Error::new(ErrorKind::Shard, text).on_worker(worker);
-                feed.records.push_back((Kept::new(feed.shard, lane.record, Err(error), None), None));
-                feed.state = State::Ended;
+                let (error, next) = self.reader.lost(task, &error);
+                feed.records.push_back((Kept::new(task.id(), Err(error), None), None));
+                feed.state = next.map_or(FeedState::Ended, FeedState::Next);
             }
         }
     }
 }
 
 /// Reads shards: what all workers of an epoch share.
-struct Reading<S> {
-    shards: Arc<S>,
-    retry: Option<Retry>,
-    limits: Option<Arc<StageLimits>>,
+pub(super) struct ChunkReader<S: Shards> {
+    pub(super) shards: Arc<S>,
+    pub(super) retry: Option<Retry>,
+    pub(super) limits: Option<Arc<StageLimits>>,
+    /// Whether an epoch may go on without a record.
+    pub(super) may_skip: bool,
     /// Records in a task.
     chunk: usize,
+    /// The readers that wait for their next task, by the place of the shard, each with its next record.
+    readers: Mutex<HashMap<usize, (u64, Reader<S>)>>,
 }
 
-impl<S: Shards> Work<Read<S>> for Reading<S> {
-    type Output = Chunk<S>;
+impl<S: Shards> ChunkReader<S> {
+    pub(super) fn new(
+        shards: Arc<S>,
+        retry: Option<Retry>,
+        limits: Option<Arc<StageLimits>>,
+        (may_skip, has_time_limit): (bool, bool),
+    ) -> Self {
+        // What a task that is given up has read is lost: with a time limit it reads one record at a time.
+        let chunk = if has_time_limit { 1 } else { CHUNK };
+        ChunkReader { shards, retry, limits, may_skip, chunk, readers: Mutex::default() }
+    }
 
-    fn run(&self, read: Read<S>, worker: Worker<'_>) -> Chunk<S> {
-        let Read { shard, mut lane, mut reader } = read;
-        let begun = Instant::now();
-        let mut records = Vec::with_capacity(self.chunk);
-        while records.len() < self.chunk && worker.progress() {
-            let number = lane.record;
-            let (tried, after) = self.read(shard, lane, reader.take(), worker);
-            let (record, reread, after) = match (tried, after) {
-                (Ok((Some((record, after)), reread)), _) => (Ok(record), reread, Some(after)),
-                (Ok((None, _)), _) => {
-                    if let Some(error) = self.miscounted(shard, number) {
-                        records.push((Kept::new(shard, number, Err(error), None), None));
-                    }
-                    return Chunk { records, reader: None, stint: read_since(begun, worker) };
-                }
-                (Err(error), Some(after)) => (Err(error.on_worker(worker.id())), None, Some(after)),
-                (Err(error), None) => {
-                    let text = format!("shard {shard}: the rest of it is not read");
-                    let error = Error::new(ErrorKind::Shard, text).caused_by(error).on_worker(worker.id());
-                    records.push((Kept::new(shard, number, Err(error), None), None));
-                    return Chunk { records, reader: None, stint: read_since(begun, worker) };
-                }
-            };
-            lane.record += 1;
-            lane.offset = after.as_ref().and_then(|reader| reader.offset());
-            records.push((Kept::new(shard, number, record, reread), lane.offset));
-            reader = after;
+    /// The task that reads from a place on; `before` is a known one before it.
+    fn task(&self, pass: Pass, lane: Lane, before: Entry) -> ReadTask {
+        let entry = Entry::at(&*self.shards, pass.shard, lane.record, lane.offset).unwrap_or(before);
+        ReadTask { pass, lane, entry, is_open: false }
+    }
+
+    /// What becomes of a task that the pool has no result of: the error of its record, and what is read after that.
+    fn lost(&self, task: ReadTask, error: &firebox_workers::Error) -> (Error, Option<ReadTask>) {
+        let ReadTask { pass, lane, entry, is_open } = task;
+        let limit = match error.kind() {
+            PoolErrorKind::TimedOut(limit) => Some(limit),
+            _ => None,
+        };
+        // Whether it is this record that takes so long, and none that must be passed over to get to it.
+        let is_its_own = is_open || entry.record == lane.record;
+        if let Some(limit) = limit.filter(|_| self.may_skip && is_its_own) {
+            let text = format!("took longer than {limit:?}");
+            let error = Error::new(ErrorKind::TimedOut, text).on_worker(error.worker());
+            let after = Lane { record: lane.record + 1, offset: None, ..lane };
+            return (error, Some(self.task(pass, after, entry)));
         }
-        let stint = read_since(begun, worker);
-        Chunk { records, reader: reader.map(|reader| (reader, lane)), stint }
+        let why = match limit {
+            // With a time limit a task reads one record.
+            Some(limit) => format!("record {} took longer than {limit:?}", lane.record),
+            None => error.to_string(),
+        };
+        let text = format!("shard {}: the rest of it is not read: {why}", pass.shard);
+        (Error::new(ErrorKind::Shard, text).on_worker(error.worker()), None)
+    }
+
+    fn readers(&self) -> MutexGuard<'_, HashMap<usize, (u64, Reader<S>)>> {
+        // Nothing panics under this lock.
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn read_since(begun: Instant, worker: Worker<'_>) -> Stint {
-    Stint::end(begun, WorkerTime { reading: begun.elapsed(), ..WorkerTime::default() }, worker)
+impl<S: Shards> Work<ReadTask> for ChunkReader<S> {
+    type Output = Chunk<S::Record>;
+
+    fn run(&self, mut task: ReadTask, worker: Worker<'_>) -> Chunk<S::Record> {
+        let (begun, shard, place) = (Instant::now(), task.pass.shard, task.lane.shard);
+        let left = self.readers().remove(&place);
+        let mut reader = left.filter(|(record, _)| *record == task.lane.record).map(|(_, reader)| reader);
+        let mut records = Vec::with_capacity(self.chunk);
+        let ended = |records| {
+            let time = WorkerTime { reading: begun.elapsed(), ..WorkerTime::default() };
+            Chunk { records, next: None, stint: Stint::end(begun, time, worker) }
+        };
+        while records.len() < self.chunk && worker.progress() {
+            let id = task.id();
+            let (tried, after) = self.read(&task, reader.take(), worker);
+            let (record, reread, after) = match (tried, after) {
+                (Ok((Some((record, after)), reread)), _) => (Ok(record), reread, after),
+                (Ok((None, _)), _) => {
+                    if let Some(error) = self.miscounted(shard, task.lane.record) {
+                        records.push((Kept::new(id, Err(error), None), None));
+                    }
+                    return ended(records);
+                }
+                (Err(error), Some(after)) => (Err(error.on_worker(worker.id())), None, after),
+                (Err(error), None) => {
+                    let text = format!("shard {shard}: the rest of it is not read");
+                    let error = Error::new(ErrorKind::Shard, text).caused_by(error).on_worker(worker.id());
+                    records.push((Kept::new(id, Err(error), None), None));
+                    return ended(records);
+                }
+            };
+            let lane = Lane { record: task.lane.record + 1, offset: after.offset(), ..task.lane };
+            task = self.task(task.pass, lane, task.entry);
+            records.push((Kept::new(id, record, reread), lane.offset));
+            reader = Some(after);
+        }
+        if let Some(reader) = reader.filter(|_| worker.progress()) {
+            self.readers().insert(place, (task.lane.record, reader));
+            task.is_open = true;
+        }
+        Chunk { next: Some(task), ..ended(records) }
+    }
 }
 
 /// A record and the reader after it, or `None` at the shard's end.
 type ReadOne<S> = Option<(<S as Shards>::Record, Reader<S>)>;
 
-impl<S: Shards> Reading<S> {
+impl<S: Shards> ChunkReader<S> {
     /// Reads the record at a place. With an error there is the reader if it can go on after the record.
     fn read(
         &self,
-        shard: usize,
-        lane: Lane,
+        task: &ReadTask,
         mut reader: Option<Reader<S>>,
         worker: Worker<'_>,
     ) -> (Tried<ReadOne<S>>, Option<Reader<S>>) {
         let mut after = None;
         let tried = tries(self.retry.as_ref(), worker, || {
             // After a failed try the shard is opened anew: nobody knows what the error did to the reader.
-            let (read, left) = match self.attempt(shard, lane, reader.take(), worker) {
+            let (read, left) = match self.attempt(task, reader.take(), worker) {
                 Ok(read) => (Ok(read), None),
                 Err((error, left)) => (Err(TryError { error, is_final: false }), left),
             };
@@ -239,24 +274,26 @@ impl<S: Shards> Reading<S> {
 
     fn attempt(
         &self,
-        shard: usize,
-        lane: Lane,
+        task: &ReadTask,
         reader: Option<Reader<S>>,
         worker: Worker<'_>,
     ) -> Result<ReadOne<S>, (Error, Option<Reader<S>>)> {
-        let name = |error| failed(shard, lane.record, error);
+        let (shard, record) = (task.pass.shard, task.lane.record);
         let mut stages = Stages::new(self.limits.as_deref(), worker, None);
         // Unwind safety: a reader that panicked is not used again.
         let read = catch_unwind(AssertUnwindSafe(|| {
             stages.read(|| {
                 let mut reader = match reader {
                     Some(reader) => reader,
-                    None => self.open(shard, lane, worker).map_err(|error| (name(error), None))?,
+                    None => {
+                        let opened = task.entry.open(&*self.shards, shard, record, || worker.progress());
+                        opened.map_err(|error| (failed(shard, record, error), None))?
+                    }
                 };
                 match reader.next() {
                     None => Ok(None),
                     Some(Ok(record)) => Ok(Some((record, reader))),
-                    Some(Err(error)) => Err((name(error), Some(reader))),
+                    Some(Err(error)) => Err((failed(shard, record, error), Some(reader))),
                 }
             })
         }));
@@ -265,26 +302,13 @@ impl<S: Shards> Reading<S> {
             // Nobody waits for the record any more, so that nobody takes this for the shard's end.
             Ok(Err(_)) => Ok(None),
             Err(payload) => {
-                let text = format!("shard {shard}, record {}: panicked", lane.record);
+                let text = format!("shard {shard}, record {record}: panicked");
                 Err((Error::new(ErrorKind::Panic, text).caused_by(panic_message(payload)), None))
             }
         }
     }
 
-    /// Opens a shard at a place, from its beginning if need be.
-    fn open(&self, shard: usize, lane: Lane, worker: Worker<'_>) -> Result<Reader<S>, S::Error> {
-        let mut reader = self.shards.open(shard, lane.offset.unwrap_or(0))?;
-        let passed = if lane.offset.is_some() { 0 } else { lane.record };
-        for _ in 0..passed {
-            // Errors in these records are past, as the records are.
-            if !worker.progress() || reader.next().is_none() {
-                break;
-            }
-        }
-        Ok(reader)
-    }
-
-    /// What is wrong if a shard ends behind so many records.
+    /// What is wrong if a shard ends after so many records.
     fn miscounted(&self, shard: usize, records: u64) -> Option<Error> {
         let expected = self.shards.records(shard).filter(|&expected| expected != records)?;
         let text = format!("shard {shard}: expected {expected} records, got {records}");
@@ -292,6 +316,11 @@ impl<S: Shards> Reading<S> {
     }
 }
 
-fn failed(shard: usize, record: u64, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+/// The error of a record that can't be read.
+pub(super) fn failed(
+    shard: usize,
+    record: u64,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
     Error::new(ErrorKind::Dataset, format!("shard {shard}, record {record}")).caused_by(error)
 }

@@ -9,8 +9,11 @@ mod deal;
 mod feed;
 mod order;
 mod plan;
+mod reader;
+mod record_order;
 mod record_store;
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use firebox_workers::Pool;
@@ -21,7 +24,7 @@ use crate::dataset::{Fingerprint, Shards};
 use crate::error::{BoxError, Error, ErrorKind, check};
 use crate::loader::builder::{LoaderBuilder, Settings};
 use crate::loader::fault::OnError;
-use crate::loader::plan::Plan;
+use crate::loader::plan::{Plan, PlannedBatch};
 use crate::loader::rank_ends::{RankEnds, SumOverRanks};
 use crate::loader::report::counted;
 use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
@@ -30,10 +33,13 @@ use crate::loader::{Loader, LoaderState};
 use crate::sampler::{Ranks, UnevenRanks};
 use crate::sync::Arc;
 use cursor::Cursor;
-use deal::ShardDeal;
+use deal::{ShardDeal, uncounted, why_not_by_record};
+use feed::{ChunkReader, Feeds, failed};
 use firebox_core::SampleSeed;
 use order::ShardOrder;
 use plan::ShardPlan;
+use reader::{Entry, Reader};
+use record_order::RecordOrder;
 use record_store::{Kept, RecordStore};
 
 /// Makes another record like one.
@@ -44,6 +50,7 @@ pub struct Streamed<S: Shards> {
     shards: S,
     shuffle: Option<usize>,
     lanes: usize,
+    repeats: usize,
     sum: Option<Arc<SumOverRanks>>,
     /// How a record is had for another try, if there may be any.
     copy: Option<CopyOf<S::Record>>,
@@ -82,7 +89,7 @@ impl Loader<()> {
     /// shards that take turns is 0, or the rank is not below the world; [`ErrorKind::Config`] for [`OnError::Replace`],
     /// which a stream has no substitutes for.
     pub fn stream<S: Shards>(shards: S) -> LoaderBuilder<Streamed<S>> {
-        LoaderBuilder::new(Streamed { shards, shuffle: None, lanes: 1, sum: None, copy: None })
+        LoaderBuilder::new(Streamed { shards, shuffle: None, lanes: 1, repeats: 1, sum: None, copy: None })
     }
 }
 
@@ -97,6 +104,15 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     /// How many shards take turns, 16 records each. More mix better, and are read by more workers. Default: 1.
     pub fn interleave(mut self, shards: usize) -> Self {
         self.data.lanes = shards;
+        self
+    }
+
+    /// How often each shard is read in an epoch. Default: once.
+    ///
+    /// Each time it has its own place in the epoch's order, and its records their own random numbers: for data so few
+    /// that an epoch would be over at once, or whose records are to be augmented several times.
+    pub fn repeat(mut self, times: usize) -> Self {
+        self.data.repeats = times;
         self
     }
 
@@ -169,17 +185,21 @@ impl<S: Shards> Data for Streamed<S> {
         C: Collate,
         P: Steps<Self::Item, C>,
     {
-        let Streamed { shards, shuffle, lanes, sum, copy } = self;
+        let Streamed { shards, shuffle, lanes, repeats, sum, copy } = self;
         let Settings { seed, batch_size, drop_last, on_error, .. } = *settings;
         check(batch_size > 0, "batch size", "at least 1", batch_size)?;
         check(shuffle != Some(0), "shuffle window", "at least 1", 0)?;
         check(lanes > 0, "interleave", "at least 1", lanes)?;
-        let deal = ShardDeal::new(settings.ranks()?, settings.uneven, &shards, sum.is_some())?;
+        check(repeats > 0, "repeat", "at least 1", repeats)?;
+        let most = (usize::MAX / shards.shards().max(1)).min(u32::MAX as usize);
+        check(repeats <= most, "repeat", format_args!("at most {most}"), repeats)?;
+        let passes = shards.shards() * repeats;
+        let deal = ShardDeal::new(settings.ranks()?, settings.uneven, (&shards, passes), sum.is_some())?;
         if let OnError::Replace { .. } = on_error {
             let text = "on error: a stream has nothing to replace a record by, expected fail or skip";
             return Err(Error::new(ErrorKind::Config, text));
         }
-        let unknown = (0..shards.shards()).find(|&shard| shards.records(shard).is_none());
+        let unknown = uncounted(&shards);
         if let (Some(_), Some(shard)) = (on_error.share(), unknown) {
             let text = format!("on error: a share of how many? shard {shard} does not know its records");
             return Err(Error::new(ErrorKind::Config, text));
@@ -187,12 +207,23 @@ impl<S: Shards> Data for Streamed<S> {
         // No batch is ever so large, so that to cut it there changes nothing, and positions can be counted.
         let batch_size = batch_size.min(usize::MAX / 4);
         let (window, taking_turns) = (shuffle.unwrap_or(batch_size), lanes);
-        let mut order = ShardOrder { seed, batch_size, drop_last, shuffle, window, lanes, deal };
+        let shards_of = shards.shards();
+        let mut order = ShardOrder {
+            seed,
+            batch_size,
+            drop_last,
+            shuffle,
+            window,
+            lanes,
+            shards: shards_of,
+            repeats,
+            deal,
+        };
         // Where records are known, so are the ends.
         let ends = deal.whole.zip(sum).filter(|_| unknown.is_some());
         let rank_ends = ends.map(|(uneven, sum)| RankEnds::new(sum, deal.ranks, uneven)).transpose()?;
         // Of more lanes than shards the rest would be empty, at any rate.
-        order.lanes = lanes.min(order.share(shards.shards()).max(1));
+        order.lanes = lanes.min(order.share().max(1));
         Ok(SourceOf(Arc::new(ShardSource {
             description: order.describe(&shards, taking_turns),
             fingerprint: shards.fingerprint(),
@@ -201,6 +232,7 @@ impl<S: Shards> Data for Streamed<S> {
             steps: Arc::new(steps),
             rank_ends,
             copy,
+            may_skip: on_error != OnError::Fail,
         })))
     }
 }
@@ -232,6 +264,7 @@ struct ShardSource<S: Shards, P> {
     steps: Arc<P>,
     rank_ends: Option<RankEnds>,
     copy: Option<CopyOf<S::Record>>,
+    may_skip: bool,
 }
 
 /// So many records nobody has ever read. A saved place after them is damaged, and could not be counted on from.
@@ -241,10 +274,9 @@ impl<S: Shards, P> ShardSource<S, P> {
     /// The number of records in an epoch of the shards that a rank reads, with those of a short last batch,
     /// if all shards know theirs.
     fn records(&self, rank: usize, epoch: u64) -> Option<usize> {
-        let (shards, order) = (self.shards.shards(), &self.order);
-        let of_epoch = order.of_epoch(shards, epoch);
-        let places = 0..order.deal.share(rank, shards);
-        total(places.map(|place| self.shards.records(order.shard_of(rank, &of_epoch, place))))
+        let passes = self.order.of_epoch(rank, epoch);
+        let places = 0..self.order.deal.share(rank, self.order.passes());
+        total(places.map(|place| self.shards.records(passes.pass(place).shard)))
     }
 
     /// The number of records in a rank's batches of an epoch, and of these batches, before ranks agree on
@@ -268,7 +300,7 @@ impl<S: Shards, P> ShardSource<S, P> {
 
     /// Why the number of batches isn't known.
     fn why_uncounted(&self) -> String {
-        match (0..self.shards.shards()).find(|&shard| self.shards.records(shard).is_none()) {
+        match uncounted(&*self.shards) {
             Some(shard) => {
                 format!("a stream of known length: shard {shard} does not know how many records it has")
             }
@@ -278,7 +310,7 @@ impl<S: Shards, P> ShardSource<S, P> {
 
     /// Whether a state may be a place in these shards.
     fn holds(&self, state: &LoaderState) -> bool {
-        let (size, shards) = (self.order.batch_size as u64, self.order.share(self.shards.shards()));
+        let (size, passes) = (self.order.batch_size as u64, self.order.share());
         let position = (state.batch as u64).checked_mul(size).filter(|&position| position <= MOST);
         let Some(position) = position else { return false };
         let most_faults = (state.delivered() as u64).saturating_mul(size);
@@ -289,7 +321,7 @@ impl<S: Shards, P> ShardSource<S, P> {
             }
             Some(StreamState { window, cursor, .. }) => {
                 let start = window.checked_mul(self.order.window as u64);
-                start.is_some_and(|start| start <= position && cursor.is_sound(start, shards))
+                start.is_some_and(|start| start <= position && cursor.is_sound(start, passes))
                     && cursor.lanes.len() == self.order.lanes
             }
         };
@@ -329,7 +361,7 @@ where
             Some(_) => return None,
         }
         let ShardOrder { batch_size, deal, .. } = *self.order;
-        let (rank, world, all) = (self.rank(), deal.ranks.world(), self.shards.shards());
+        let (rank, world, all) = (self.rank(), deal.ranks.world(), self.order.passes());
         let share = deal.share(rank, all);
         Some(match (self.records(rank, epoch)?, self.in_batches(rank, epoch)?) {
             (0, _) => format!("0 records in {share} of {all} shards, those of rank {rank} of {world}"),
@@ -363,23 +395,53 @@ where
         executor: &Executor<C>,
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>) {
-        let records = Arc::new(RecordStore::default());
-        let items = RecordItems::<S, P> {
-            records: Arc::clone(&records),
-            order: Arc::clone(&self.order),
-            steps: Arc::clone(&self.steps),
-            copy: self.copy,
-        };
-        let (shards, order) = (Arc::clone(&self.shards), Arc::clone(&self.order));
-        let reading = (executor.retry.clone(), executor.limits.clone());
+        let items = self.items();
+        let (shards, has_time_limit) = (Arc::clone(&self.shards), pool.limit().is_some());
+        let reader = ChunkReader::new(
+            shards,
+            executor.retry.clone(),
+            executor.limits.clone(),
+            (self.may_skip, has_time_limit),
+        );
         let batches = match (&self.rank_ends, self.order.deal.whole) {
             // It shows when all have ended.
             (Some(_), Some(UnevenRanks::Pad)) => Some(usize::MAX),
             (_, Some(_)) => self.batches(state.epoch),
             (_, None) => None,
         };
-        let plan = ShardPlan::new(pool, (shards, batches), order, reading, state, records);
+        let (feeds, order) = (Feeds::new(pool, reader), Arc::clone(&self.order));
+        let records = Arc::clone(&items.records);
+        let plan = ShardPlan::new(feeds, pool.workers(), batches, order, state, records);
         (Box::new(plan), Arc::new(items))
+    }
+
+    fn alone(&self) -> Result<Arc<dyn Items<C>>, Error> {
+        match why_not_by_record(&*self.shards) {
+            None => Ok(Arc::new(self.items())),
+            Some(why) => {
+                let text =
+                    format!("task: expected samples that are known without reading, got shards: {why}");
+                Err(Error::new(ErrorKind::Config, text))
+            }
+        }
+    }
+
+    fn place(&self, epoch: u64, batch: usize) -> (usize, Option<usize>) {
+        let start = batch * self.order.batch_size;
+        let all = self.in_batches(self.rank(), epoch).map_or(0, |(records, _)| records.saturating_sub(start));
+        (start + self.order.deal.run(batch, all.min(self.order.batch_size)).start, None)
+    }
+
+    fn planned(&self, epoch: u64, batch: usize) -> PlannedBatch {
+        let passes = self.order.of_epoch(self.rank(), epoch);
+        let records = |shard| self.shards.records(shard).unwrap_or(0);
+        let mut order = RecordOrder::new(Arc::clone(&self.order), epoch, 0, Cursor::new(self.order.lanes));
+        let ids = std::iter::from_fn(|| order.next_id(&passes, records));
+        let first = batch * self.order.batch_size;
+        let whole: Vec<SampleId> = ids.skip(first).take(self.order.batch_size).collect();
+        let run = self.order.deal.run(batch, whole.len());
+        let start = first + run.start;
+        PlannedBatch { batch, start, samples: whole[run].to_vec(), width: None, error: None }
     }
 
     fn ranks(&self) -> Ranks {
@@ -418,9 +480,23 @@ where
 /// The records of an epoch, and what is done with them.
 struct RecordItems<S: Shards, P> {
     records: Arc<RecordStore<S::Record>>,
+    shards: Arc<S>,
     order: Arc<ShardOrder>,
     steps: Arc<P>,
     copy: Option<CopyOf<S::Record>>,
+}
+
+impl<S: Shards, P> ShardSource<S, P> {
+    /// The records of an epoch, none of which was read.
+    fn items(&self) -> RecordItems<S, P> {
+        RecordItems {
+            records: Arc::default(),
+            shards: Arc::clone(&self.shards),
+            order: Arc::clone(&self.order),
+            steps: Arc::clone(&self.steps),
+            copy: self.copy,
+        }
+    }
 }
 
 impl<C, S, P> Items<C> for RecordItems<S, P>
@@ -432,7 +508,7 @@ where
     fn run<'r>(&'r self, task: &'r BatchTask) -> Box<dyn RunItems<C> + 'r> {
         let batch = self.records.batch(task.batch as usize).map(|(_, records)| records);
         let first = task.run.start as usize;
-        Box::new(RunOfRecords { items: self, batch, first })
+        Box::new(RunOfRecords { items: self, batch, first, told: None, readers: HashMap::new() })
     }
 
     fn stream_state(&self, delivered: usize) -> Option<StreamState> {
@@ -454,10 +530,44 @@ where
 /// The records of one run.
 struct RunOfRecords<'r, S: Shards, P> {
     items: &'r RecordItems<S, P>,
-    /// Those of the whole batch.
+    /// Those of the whole batch, if they were read ahead; otherwise the run reads its own.
     batch: Option<Arc<[Kept<S::Record>]>>,
     /// The place of the run's first one in the batch.
     first: usize,
+    /// The place in the run of the last record whose first failure was told.
+    told: Option<usize>,
+    /// What the run reads its records by: of each shard a reader, and the record before which it stands.
+    readers: HashMap<usize, (u64, Reader<S>)>,
+}
+
+impl<S: Shards, P> RunOfRecords<'_, S, P> {
+    /// Reads a record from its shard.
+    fn read(&mut self, shard: usize, record: u64) -> Result<S::Record, Error> {
+        let shards = &*self.items.shards;
+        let all = shards.shards();
+        check(shard < all, "task", format_args!("a shard below {all}"), shard)?;
+        // A reader that failed, or panicked, is not used again.
+        let left = self.readers.remove(&shard).filter(|(next, _)| *next == record);
+        let named = |error| failed(shard, record, error);
+        let mut reader = match left {
+            Some((_, reader)) => reader,
+            None => {
+                let entry = Entry::at(shards, shard, record, None).unwrap_or(Entry::BEGINNING);
+                entry.open(shards, shard, record, || true).map_err(named)?
+            }
+        };
+        match reader.next() {
+            Some(read) => {
+                let read = read.map_err(named)?;
+                self.readers.insert(shard, (record + 1, reader));
+                Ok(read)
+            }
+            None => {
+                let text = format!("shard {shard}: expected a record {record}, got its end before");
+                Err(Error::new(ErrorKind::Shard, text))
+            }
+        }
+    }
 }
 
 impl<C, S, P> RunItems<C> for RunOfRecords<'_, S, P>
@@ -473,15 +583,29 @@ where
         slot: SlotOf<'_, C>,
         stages: &mut Stages<'_>,
     ) -> Result<(), Failure> {
-        let kept = self.batch.as_ref().and_then(|batch| batch.get(self.first + place));
-        let Some(kept) = kept.filter(|kept| kept.id == sample) else {
-            return Err(Failure::last(ErrorKind::Workers, "the record is not there"));
+        let SampleId::Record { shard, record, .. } = sample else {
+            return Err(Failure::last(
+                ErrorKind::Dataset,
+                "expected a record of a shard, got an item of a data set",
+            ));
         };
-        let (record, reread) = kept.take(self.items.copy);
-        if let Some(reread) = reread {
-            stages.was_reread(reread);
-        }
-        let record = record.map_err(|error| Failure::last(error.kind().clone(), error))?;
+        let record = match &self.batch {
+            Some(batch) => {
+                let kept = batch.get(self.first + place).filter(|kept| kept.id == sample);
+                let Some(kept) = kept else {
+                    return Err(Failure::last(ErrorKind::Workers, "the record is not there"));
+                };
+                if self.told != Some(place) {
+                    self.told = Some(place);
+                    stages.reread = kept.reread();
+                }
+                kept.take(self.items.copy).map_err(|error| Failure::last(error.kind().clone(), error))?
+            }
+            None => {
+                let read = stages.read(|| self.read(shard, record))?;
+                read.map_err(|error| Failure::new(error.kind().clone(), error))?
+            }
+        };
         let steps = &self.items.steps;
         stages.transform(|| steps.run(record, seed, slot))?
     }

@@ -16,7 +16,18 @@ pub(super) struct ShardOrder {
     pub(super) window: usize,
     /// Shards that take turns.
     pub(super) lanes: usize,
+    pub(super) shards: usize,
+    /// How often each shard is read in an epoch.
+    pub(super) repeats: usize,
     pub(super) deal: ShardDeal,
+}
+
+/// One of the times that a shard is read in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pass {
+    pub(super) shard: usize,
+    /// How often it was or will be read by passes of lower numbers.
+    pub(super) repeat: u32,
 }
 
 impl ShardOrder {
@@ -24,9 +35,20 @@ impl ShardOrder {
         self.shuffle.is_some()
     }
 
-    /// The order of all shards in an epoch.
-    pub(super) fn of_epoch(&self, shards: usize, epoch: u64) -> Permutation {
-        Permutation::new(shards, derive_seed(self.seed, Purpose::Order, epoch, 0))
+    /// The number of passes over shards in an epoch, those of all ranks.
+    pub(super) fn passes(&self) -> usize {
+        self.shards * self.repeats
+    }
+
+    /// A rank's passes in an epoch.
+    pub(super) fn of_epoch(&self, rank: usize, epoch: u64) -> EpochPasses {
+        let key = derive_seed(self.seed, Purpose::Order, epoch, 0);
+        EpochPasses {
+            shuffled: self.shuffles().then(|| Permutation::new(self.passes(), key)),
+            shards: self.shards,
+            rank,
+            deal: self.deal,
+        }
     }
 
     /// The order of the records of a window.
@@ -34,20 +56,9 @@ impl ShardOrder {
         Permutation::new(records, derive_seed(self.seed, Purpose::Order, epoch, 2 + window))
     }
 
-    /// The number of shards that this rank reads.
-    pub(super) fn share(&self, shards: usize) -> usize {
-        self.deal.share(self.deal.ranks.rank(), shards)
-    }
-
-    /// The shard at a place of this rank's order.
-    pub(super) fn shard(&self, order: &Permutation, place: usize) -> usize {
-        self.shard_of(self.deal.ranks.rank(), order, place)
-    }
-
-    /// The shard at a place of a rank's order.
-    pub(super) fn shard_of(&self, rank: usize, order: &Permutation, place: usize) -> usize {
-        let place = self.deal.place(rank, place);
-        if self.shuffles() { order.apply(place) } else { place }
+    /// The number of passes that are this rank's.
+    pub(super) fn share(&self) -> usize {
+        self.deal.share(self.deal.ranks.rank(), self.passes())
     }
 
     /// How many of a rank's records are in its batches, and how many batches these are.
@@ -66,12 +77,31 @@ impl ShardOrder {
             Some(window) => format!("shuffled in windows of {window} (seed {seed})"),
             None => "in order".to_owned(),
         };
+        let repeats = if self.repeats > 1 { format!(", each {} times", self.repeats) } else { String::new() };
         let last = if self.drop_last { ", short last batch dropped" } else { "" };
         format!(
-            "{}, {} shards {order}, {taking_turns} taking turns{}, batches of {batch_size}{last}",
+            "{}, {} shards {order}{repeats}, {taking_turns} taking turns{}, batches of {batch_size}{last}",
             shards.describe(),
-            shards.shards(),
+            self.shards,
             self.deal.describe(),
         )
+    }
+}
+
+/// The passes of an epoch that a rank reads, in their order.
+pub(super) struct EpochPasses {
+    /// The order of those of all ranks, if it is a random one.
+    shuffled: Option<Permutation>,
+    shards: usize,
+    rank: usize,
+    deal: ShardDeal,
+}
+
+impl EpochPasses {
+    /// The pass at a place.
+    pub(super) fn pass(&self, place: usize) -> Pass {
+        let place = self.deal.place(self.rank, place);
+        let place = self.shuffled.as_ref().map_or(place, |shuffled| shuffled.apply(place));
+        Pass { shard: place % self.shards, repeat: (place / self.shards) as u32 }
     }
 }

@@ -2,43 +2,30 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use firebox_workers::Pool;
-
 use crate::dataset::Shards;
 use crate::error::{Error, ErrorKind};
 use crate::loader::LoaderState;
-use crate::loader::fault::Retry;
 use crate::loader::plan::{Plan, Planned, PlannedBatch};
 use crate::loader::report::Stint;
-use crate::loader::source::shards::cursor::{Cursor, Lane, Next};
+use crate::loader::source::shards::cursor::Cursor;
 use crate::loader::source::shards::feed::{CHUNK, Feeds};
-use crate::loader::source::shards::order::ShardOrder;
+use crate::loader::source::shards::order::{EpochPasses, ShardOrder};
+use crate::loader::source::shards::record_order::RecordOrder;
 use crate::loader::source::shards::record_store::{Kept, RecordStore};
-use crate::loader::work::StageLimits;
-use crate::permutation::Permutation;
+use crate::loader::work::SampleId;
 use crate::sync::Arc;
 
 /// The batches of an epoch of a stream.
 pub(super) struct ShardPlan<'l, S: Shards> {
     order: Arc<ShardOrder>,
-    epoch: u64,
-    /// The epoch's order of all shards.
-    shards: Permutation,
-    /// The number of shards that are this rank's.
-    len: usize,
+    passes: EpochPasses,
     feeds: Feeds<'l, S>,
     /// Shards that are read before the cursor gets to them.
     early: usize,
-    cursor: Cursor,
-    /// The number of the window that is being filled.
-    window: u64,
-    filling: Vec<Kept<S::Record>>,
-    /// The window that is being delivered, in its order.
-    shuffled: std::vec::IntoIter<Kept<S::Record>>,
+    ahead: RecordOrder<Kept<S::Record>>,
     /// Records of the first windows that were delivered before a resume.
     passed: u64,
-    ended: bool,
-    /// The next batch, and those behind it that were delivered before a resume.
+    /// The next batch, and those after it that were delivered before a resume.
     batch: usize,
     delivered: BTreeSet<usize>,
     forming: Vec<Kept<S::Record>>,
@@ -53,10 +40,10 @@ pub(super) struct ShardPlan<'l, S: Shards> {
 impl<'l, S: Shards> ShardPlan<'l, S> {
     /// From a state on, which must have been checked.
     pub(super) fn new(
-        pool: &'l Pool,
-        (shards, agreed): (Arc<S>, Option<usize>),
+        feeds: Feeds<'l, S>,
+        early: usize,
+        agreed: Option<usize>,
         order: Arc<ShardOrder>,
-        (retry, limits): (Option<Retry>, Option<Arc<StageLimits>>),
         state: &LoaderState,
         records: Arc<RecordStore<S::Record>>,
     ) -> Self {
@@ -66,22 +53,13 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
             // batches delivered.
             _ => (0, Cursor::new(order.lanes)),
         };
-        let of_epoch = order.of_epoch(shards.shards(), state.epoch);
-        let len = order.share(shards.shards());
-        let feeds = Feeds::new(pool, shards, retry, limits);
         records.begin_window(window, cursor.clone());
         ShardPlan {
-            epoch: state.epoch,
-            shards: of_epoch,
-            len,
+            passes: order.of_epoch(order.deal.ranks.rank(), state.epoch),
             feeds,
-            early: pool.workers(),
-            cursor,
-            window,
-            filling: Vec::new(),
-            shuffled: Vec::new().into_iter(),
+            early: order.lanes + early,
+            ahead: RecordOrder::new(Arc::clone(&order), state.epoch, window, cursor),
             passed: (state.batch * order.batch_size) as u64 - window * order.window as u64,
-            ended: false,
             batch: state.batch,
             delivered: state.delivered_ahead(),
             forming: Vec::new(),
@@ -95,54 +73,34 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
     /// Keeps the readers busy: with the shards of the cursor, and with those that come next.
     fn read_ahead(&mut self) {
         self.feeds.poll();
-        let lanes: Vec<Lane> = self.cursor.reading().collect();
         // The next window, and of the shards that come later a first piece: they are many.
         let room = (self.order.window / self.order.lanes).max(CHUNK);
-        let next = self.cursor.next..self.len.min(self.cursor.next + self.order.lanes + self.early);
-        let early = next.map(|shard| (Lane { shard, record: 0, offset: Some(0) }, CHUNK));
-        for (lane, room) in lanes.into_iter().map(|lane| (lane, room)).chain(early) {
-            let shard = self.order.shard(&self.shards, lane.shard);
-            self.feeds.want(shard, lane, room);
+        let (now, early) = self.ahead.lanes(self.early);
+        let early = early.map(|lane| (lane, CHUNK));
+        for (lane, room) in now.into_iter().map(|lane| (lane, room)).chain(early) {
+            self.feeds.want(self.passes.pass(lane.shard), lane, room);
         }
     }
 
-    /// Moves what was read into the window; `true` if it is full, or the last.
-    fn fill(&mut self) -> bool {
-        while !self.ended && self.filling.len() < self.order.window {
-            let feeds = &mut self.feeds;
-            match self.cursor.advance(self.len, |lane| feeds.take(lane.shard)) {
-                Next::Record(item, _) => self.filling.push(item),
-                Next::End => self.ended = true,
-                Next::Later => return false,
-            }
+    /// Makes the full window the one to deliver; `false` if there is no other.
+    fn shuffle(&mut self) -> bool {
+        if !self.ahead.shuffle() {
+            return false;
         }
-        true
-    }
-
-    /// Makes the full window the one to deliver.
-    fn shuffle(&mut self) {
-        let filled = std::mem::take(&mut self.filling);
-        let mut filled: Vec<_> = match self.order.shuffles() {
-            false => filled,
-            true => {
-                let permutation = self.order.of_window(filled.len(), self.epoch, self.window);
-                let mut items: Vec<_> = filled.into_iter().map(Some).collect();
-                (0..items.len()).filter_map(|place| items[permutation.apply(place)].take()).collect()
-            }
-        };
-        let passed = self.passed.min(filled.len() as u64);
+        let shuffled = self.ahead.shuffled();
+        let passed = self.passed.min(shuffled.len() as u64);
         self.passed -= passed;
-        filled.drain(..passed as usize);
-        self.shuffled = filled.into_iter();
-        self.window += 1;
-        self.records.begin_window(self.window, self.cursor.clone());
+        shuffled.take(passed as usize).for_each(drop);
+        let (window, cursor) = self.ahead.filling();
+        self.records.begin_window(window, cursor.clone());
+        true
     }
 
     /// Makes a batch of the error that the stream ends before the place that was saved.
     fn lack(&mut self) -> Option<Planned> {
         let missing = std::mem::take(&mut self.passed);
         let text = format!("the saved place is {missing} records behind the end of the data");
-        self.forming = vec![Kept::new(0, 0, Err(Error::new(ErrorKind::Shard, text)), None)];
+        self.forming = vec![Kept::new(LACKING, Err(Error::new(ErrorKind::Shard, text)), None)];
         self.publish()
     }
 
@@ -183,6 +141,9 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
     }
 }
 
+/// What stands for records that aren't there.
+const LACKING: SampleId = SampleId::Record { shard: 0, record: 0, repeat: 0 };
+
 fn planned<R>(batch: usize, start: usize, records: &[Kept<R>]) -> PlannedBatch {
     let samples = records.iter().map(|record| record.id).collect();
     PlannedBatch { batch, start, samples, width: None, error: None }
@@ -195,9 +156,10 @@ impl<S: Shards> Plan for ShardPlan<'_, S> {
                 return Planned::End;
             }
             self.read_ahead();
-            let full = self.fill();
+            let feeds = &mut self.feeds;
+            let full = self.ahead.fill(|lane| feeds.take(lane.shard));
             let wanted = self.order.batch_size - self.forming.len();
-            self.forming.extend(self.shuffled.by_ref().take(wanted));
+            self.forming.extend(self.ahead.shuffled().take(wanted));
             if self.forming.len() == self.order.batch_size {
                 match self.publish() {
                     Some(planned) => return planned,
@@ -207,8 +169,7 @@ impl<S: Shards> Plan for ShardPlan<'_, S> {
             if !full {
                 return Planned::Later;
             }
-            if !self.filling.is_empty() {
-                self.shuffle();
+            if self.shuffle() {
                 continue;
             }
             // A last batch that was short is counted as a whole one, and so is each that a rank has gone on

@@ -16,44 +16,42 @@ pub(super) type Read<R> = Result<R, Error>;
 /// A record that was read.
 pub(super) struct Kept<R> {
     pub(super) id: SampleId,
-    waiting: Mutex<Waiting<R>>,
-}
-
-struct Waiting<R> {
-    /// The record, until it is taken.
-    record: Option<Read<R>>,
-    /// What was wrong before it could be read, until that is told.
+    /// Until it is taken.
+    record: Mutex<Option<Read<R>>>,
+    /// What was wrong before it could be read.
     reread: Option<Box<SampleFailure>>,
 }
 
 impl<R> Kept<R> {
     /// A record with its place, and the failure that came before if it was read after one.
-    pub(super) fn new(shard: usize, record: u64, read: Read<R>, reread: Option<Box<SampleFailure>>) -> Self {
-        let id = SampleId::Record { shard, record, repeat: 0 };
-        Kept { id, waiting: Mutex::new(Waiting { record: Some(read), reread }) }
+    pub(super) fn new(id: SampleId, read: Read<R>, reread: Option<Box<SampleFailure>>) -> Self {
+        Kept { id, record: Mutex::new(Some(read)), reread }
     }
 
     /// The error of a record after which its shard has no more.
     pub(super) fn ends_its_shard(&self) -> Option<Error> {
-        match &lock(&self.waiting).record {
+        match &*lock(&self.record) {
             Some(Err(error)) if *error.kind() == ErrorKind::Shard => Some(error.clone()),
             _ => None,
         }
     }
 
+    /// What was wrong before it could be read, if it was.
+    pub(super) fn reread(&self) -> Option<Box<SampleFailure>> {
+        self.reread.clone()
+    }
+
     /// The record: by value, or a copy of it if it may be wanted again.
-    pub(super) fn take(&self, copy: Option<fn(&R) -> R>) -> (Read<R>, Option<Box<SampleFailure>>) {
-        let mut waiting = lock(&self.waiting);
-        let reread = waiting.reread.take();
-        let record = match (&waiting.record, copy) {
+    pub(super) fn take(&self, copy: Option<fn(&R) -> R>) -> Read<R> {
+        let mut waiting = lock(&self.record);
+        match (&*waiting, copy) {
             (Some(Ok(record)), Some(copy)) => Ok(copy(record)),
             (Some(Err(error)), _) => Err(error.clone()),
-            _ => match waiting.record.take() {
+            _ => match waiting.take() {
                 Some(record) => record,
                 None => Err(Error::new(ErrorKind::Workers, "the record was used already")),
             },
-        };
-        (record, reread)
+        }
     }
 }
 
