@@ -159,7 +159,8 @@ impl<'l, C: Collate> Epoch<'l, C> {
         }
     }
 
-    /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is left.
+    /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is
+    /// left.
     fn take(&mut self, batch: usize, built: BuiltBatch<C::Batch>) -> Option<Result<C::Batch, Error>> {
         let budget = self.budget;
         let mut faults = self.faults;
@@ -255,8 +256,8 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
             Some(_) => self.total.map(|total| total.saturating_sub(self.delivered + self.ahead.len())),
             None => Some(0),
         };
-        // An error ends the epoch early, and a shard may turn out to have more records than it said; batches of which
-        // nothing is left are not delivered.
+        // An error ends the epoch early, and a shard may turn out to have more records than it said; batches
+        // of which nothing is left are not delivered.
         (0, left)
     }
 }
