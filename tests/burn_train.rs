@@ -104,7 +104,7 @@ fn batches(loader: &dyn DataLoader<Points>) -> Vec<Vec<i64>> {
 }
 
 fn epoch(loader: &Loader<Layout>, epoch: u64) -> Vec<Vec<i64>> {
-    loader.epoch(epoch).map(|batch| batch.unwrap().2).collect()
+    loader.epoch(epoch).map(|batch| batch.unwrap().2.into_vec()).collect()
 }
 
 fn sorted(ids: impl IntoIterator<Item = i64>) -> Vec<i64> {

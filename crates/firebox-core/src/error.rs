@@ -16,7 +16,8 @@ pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Writes what the kind's own data tell, in the words of a message.
     ///
-    /// It comes after the error's message, and is all of it where that is empty. Kinds without data write nothing.
+    /// It comes after the error's message, and is all of it where that is empty. Kinds without data write
+    /// nothing.
     ///
     /// # Errors
     /// Those of the formatter.
@@ -27,8 +28,8 @@ pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// The path that an error names, if it is of this kind or of one that this crate builds on.
     ///
-    /// An error takes over the path of its causes, and only knows those whose type somebody names. A crate whose errors
-    /// are caused by another crate's asks that one's kinds, too.
+    /// An error takes over the path of its causes, and only knows those whose type somebody names. A crate
+    /// whose errors are caused by another crate's asks that one's kinds, too.
     fn path_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Path> {
         path_in::<Self>(error)
     }
@@ -230,7 +231,8 @@ impl<K: Kind> From<K> for Error<K> {
 /// Fails unless `holds`: the check of a setting.
 ///
 /// # Errors
-/// The kind made of an [`OutOfRange`], with the field, what would have been right, and what was there instead.
+/// The kind made of an [`OutOfRange`], with the field, what would have been right, and what was there
+/// instead.
 pub fn check<K: Kind + From<OutOfRange>>(
     holds: bool,
     field: impl Display,

@@ -121,8 +121,8 @@ fn fill(file: &File, path: &Path, contents: &[u8]) -> io::Result<()> {
 
 /// Makes the names in a folder survive a loss of power.
 ///
-/// Only Unix opens folders, and those only that may be read. Not every file system syncs them. Where it can't be done,
-/// it isn't, and that is no error.
+/// Only Unix opens folders, and those only that may be read. Not every file system syncs them. Where it can't
+/// be done, it isn't, and that is no error.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     // What a name alone has for its parent.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -136,15 +136,16 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Writes a file in the place of the one that may be there: at every moment one of them is there whole.
 ///
-/// It is for folders with one writer: what a killed one has left beside the file, with `.part` added to its name, is
-/// taken up by the next. Where there may be several, it is [`replace_shared`].
+/// It is for folders with one writer: what a killed one has left beside the file, with `.part` added to its
+/// name, is taken up by the next. Where there may be several, it is [`replace_shared`].
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let beside = path.with_added_extension("part");
     let created = create(&beside);
     put(created, &beside, path, contents)
 }
 
-/// [`replace`] for files that several programs or threads may write at the same time: the last one's stays, whole.
+/// [`replace`] for files that several programs or threads may write at the same time: the last one's stays,
+/// whole.
 pub fn replace_shared(path: &Path, contents: &[u8]) -> io::Result<()> {
     static FILES: AtomicU64 = AtomicU64::new(0);
     loop {
@@ -175,8 +176,8 @@ pub type Leftover = (PathBuf, io::Error);
 ///
 /// `aside`, where nothing is, may take the old one up for a while.
 ///
-/// On Linux and Apple's systems the two are exchanged at once, so that whatever leads to the place finds one of
-/// them at every moment. Elsewhere, and on file systems that can't, the place is empty for an instant.
+/// On Linux and Apple's systems the two are exchanged at once, so that whatever leads to the place finds one
+/// of them at every moment. Elsewhere, and on file systems that can't, the place is empty for an instant.
 pub fn replace_folder(new: &Path, old: &Path, aside: &Path) -> io::Result<Option<Leftover>> {
     if old.symlink_metadata().is_err() {
         return rename(new, old).map(|()| None);

@@ -1,9 +1,10 @@
-//! What the crates of firebox share: errors of one shape, seeds and generators, files that are replaced whole.
+//! What the crates of firebox share: errors of one shape, seeds and generators, files that are replaced
+//! whole.
 //!
 //! # Errors
 //!
-//! An [`Error`] is opaque and as small as a pointer. It has a kind, which is the crate's own, and its place: an
-//! index, a path, a worker, a step. Its text is the chain of messages, in one line.
+//! An [`Error`] is opaque and as small as a pointer. It has a kind, which is the crate's own, and its place:
+//! an index, a path, a worker, a step. Its text is the chain of messages, in one line.
 //!
 //! ```
 //! use std::fmt;

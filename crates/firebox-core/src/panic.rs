@@ -17,8 +17,8 @@ pub fn panic_message(payload: Box<dyn Any + Send>) -> String {
         None => payload.downcast_ref::<&'static str>().copied(),
     };
     let text = text.map_or("a panic whose payload is not text".to_owned(), one_line);
-    // A payload may be anything, and panic again when it is dropped: whoever asks has somebody to answer. That
-    // panic's own payload is let be, for there would be no end to it.
+    // A payload may be anything, and panic again when it is dropped: whoever asks has somebody to answer.
+    // That panic's own payload is let be, for there would be no end to it.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
     }

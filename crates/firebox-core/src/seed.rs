@@ -80,9 +80,9 @@ pub const fn mix(word: u64) -> u64 {
 
 /// The name of one stage between an item and its slot, and its number among equal names.
 ///
-/// Each stage of a sample has random numbers of its own, which follow from its key. The number counts stages of the
-/// same name from the end, so that a stage put in front of the others, or one of another name anywhere, changes
-/// nothing that they draw. Keys are part of a loader's saved settings.
+/// Each stage of a sample has random numbers of its own, which follow from its key. The number counts stages
+/// of the same name from the end, so that a stage put in front of the others, or one of another name
+/// anywhere, changes nothing that they draw. Keys are part of a loader's saved settings.
 ///
 /// ```
 /// use firebox_core::{SampleRng, StageKey};
@@ -141,10 +141,11 @@ impl fmt::Display for StageKey {
 /// assert_eq!((again.below(8), again.chance(0.5)), (left, flip));
 /// ```
 ///
-/// They depend on (seed, epoch, global position, stage) alone, never on the worker, so that an augmented batch has the
-/// same bytes with any number of workers; and a sample that comes twice in an epoch is augmented twice. Those of a
-/// record of a stream follow from its shard and number instead of a position. The generator is xoshiro256++ and
-/// fixed by golden tests; it also feeds everything that takes a `rand_core` generator.
+/// They depend on (seed, epoch, global position, stage) alone, never on the worker, so that an augmented
+/// batch has the same bytes with any number of workers; and a sample that comes twice in an epoch is
+/// augmented twice. Those of a record of a stream follow from its shard and number instead of a position. The
+/// generator is xoshiro256++ and fixed by golden tests; it also feeds everything that takes a `rand_core`
+/// generator.
 #[derive(Clone, Debug)]
 pub struct SampleRng(Xoshiro256PlusPlus);
 

@@ -24,8 +24,8 @@ pub trait BatchSampler: Send + Sync {
     /// The data set index at a position of a batch.
     fn index(&self, epoch: u64, position: usize) -> usize;
 
-    /// Appends the data set indices at some positions of a batch: what [`index`](Self::index) gives for each, for batch
-    /// samplers that can do many at once faster.
+    /// Appends the data set indices at some positions of a batch: what [`index`](Self::index) gives for each,
+    /// for batch samplers that can do many at once faster.
     fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
         indices.extend(positions.map(|position| self.index(epoch, position)));
     }
@@ -36,8 +36,8 @@ pub trait BatchSampler: Send + Sync {
         position as u64
     }
 
-    /// Appends the global positions of some positions of a batch: what [`global_position`](Self::global_position) gives
-    /// for each.
+    /// Appends the global positions of some positions of a batch: what
+    /// [`global_position`](Self::global_position) gives for each.
     fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
         global.extend(positions.map(|position| self.global_position(epoch, position)));
     }
@@ -223,22 +223,22 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 /// for all ranks together and then dealt: a size, a budget of tokens and a window are those of each rank, a
 /// batch is about as long on every rank, and all have equally many.
 ///
-/// What a sample draws follows from its position in the sampler's order, not from its batch: bucketing, its windows and
-/// its seed change no augmentation.
+/// What a sample draws follows from its position in the sampler's order, not from its batch: bucketing, its
+/// windows and its seed change no augmentation.
 pub struct Bucketed<S> {
     order: S,
     /// The length of each item of the data set.
     lengths: Arc<[u32]>,
-    cut: Cut,
+    cut: BucketLimit,
     /// Samples in a window.
     window: usize,
     seed: u64,
-    plans: PerEpoch<Plan>,
+    plans: PerEpoch<BucketPlan>,
 }
 
 /// Where a sorted window is cut.
 #[derive(Clone, Copy)]
-enum Cut {
+enum BucketLimit {
     /// After so many samples of each rank.
     Size(usize),
     /// Before a batch's padded size, its number of samples on each rank times the length of its longest, gets
@@ -246,21 +246,21 @@ enum Cut {
     Tokens(usize),
 }
 
-struct Plan {
-    samples: Vec<Planned>,
-    batches: Vec<PlannedBatch>,
+struct BucketPlan {
+    samples: Vec<BucketSample>,
+    batches: Vec<BucketBatch>,
 }
 
 /// A sample, by its index in the data set and its place in the order of all ranks: one has their first
 /// positions, then their second ones, and so on.
 #[derive(Clone, Copy)]
-struct Planned {
+struct BucketSample {
     index: u32,
     place: u32,
 }
 
 /// A batch, or a rank's part of it.
-struct PlannedBatch {
+struct BucketBatch {
     /// Where it ends among the samples.
     end: u32,
     /// The length of the longest sample of the whole batch.
@@ -279,13 +279,14 @@ impl<S: Sampler> Bucketed<S> {
         seed: u64,
     ) -> Result<Self, Error> {
         check_size("batch size", size)?;
-        Self::new(order, lengths.into(), Cut::Size(size), size.saturating_mul(100), seed)
+        Self::new(order, lengths.into(), BucketLimit::Size(size), size.saturating_mul(100), seed)
     }
 
     /// Batches that hold at most `tokens` tokens once they are padded. Windows have 10,000 samples.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a sample alone is longer than that, [`ErrorKind::OutOfRange`] if there are 2³² positions or more.
+    /// [`ErrorKind::Config`] if a sample alone is longer than that, [`ErrorKind::OutOfRange`] if there are
+    /// 2³² positions or more.
     pub fn by_tokens(
         order: S,
         lengths: impl Into<Arc<[u32]>>,
@@ -300,10 +301,10 @@ impl<S: Sampler> Bucketed<S> {
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
-        Self::new(order, lengths, Cut::Tokens(tokens), 10_000, seed)
+        Self::new(order, lengths, BucketLimit::Tokens(tokens), 10_000, seed)
     }
 
-    fn new(order: S, lengths: Arc<[u32]>, cut: Cut, window: usize, seed: u64) -> Result<Self, Error> {
+    fn new(order: S, lengths: Arc<[u32]>, cut: BucketLimit, window: usize, seed: u64) -> Result<Self, Error> {
         let positions = order.len().saturating_mul(order.ranks().world()).max(lengths.len());
         check(u32::try_from(positions).is_ok(), "bucketing", "fewer than 2³² positions", positions)?;
         Ok(Bucketed { order, lengths, cut, window, seed, plans: PerEpoch::new() })
@@ -319,14 +320,14 @@ impl<S: Sampler> Bucketed<S> {
         Ok(self)
     }
 
-    fn plan(&self, epoch: u64) -> Arc<Plan> {
+    fn plan(&self, epoch: u64) -> Arc<BucketPlan> {
         self.plans.get(epoch, || self.make_plan(epoch))
     }
 
-    fn make_plan(&self, epoch: u64) -> Plan {
+    fn make_plan(&self, epoch: u64) -> BucketPlan {
         let ranks = self.order.ranks();
         let (positions, world) = (self.order.len(), ranks.world());
-        let mut sorted: Vec<Planned> = Vec::with_capacity(positions * world);
+        let mut sorted: Vec<BucketSample> = Vec::with_capacity(positions * world);
         let mut batches: Vec<(Range<u32>, u32)> = Vec::new();
         let (mut indices, mut keys) = (Vec::new(), Vec::new());
         for start in (0..positions).step_by(self.window) {
@@ -338,8 +339,9 @@ impl<S: Sampler> Bucketed<S> {
                     (0..world).map(move |rank| self.order.on_rank(rank, epoch, position).0)
                 })),
             }
-            // The length in the upper half, the place in the lower: samples of one length stay in the sampler's order,
-            // and the table of lengths is asked once a sample. An index that the data set lacks is the loader's to name.
+            // The length in the upper half, the place in the lower: samples of one length stay in the
+            // sampler's order, and the table of lengths is asked once a sample. An index that the data set
+            // lacks is the loader's to name.
             keys.clear();
             let key = |(place, &index): (usize, &usize)| {
                 (length_in(&self.lengths, index) as u64) << 32 | place as u64
@@ -347,7 +349,7 @@ impl<S: Sampler> Bucketed<S> {
             keys.extend(indices.iter().enumerate().map(key));
             keys.sort_unstable();
             let first_place = sorted.len();
-            let planned = |&key: &u64| Planned {
+            let planned = |&key: &u64| BucketSample {
                 // There are fewer items than this index, so that it stands for all that the data set lacks.
                 index: u32::try_from(indices[key as u32 as usize]).unwrap_or(u32::MAX),
                 place: first_place as u32 + key as u32,
@@ -357,8 +359,10 @@ impl<S: Sampler> Bucketed<S> {
             for end in 1..=keys.len() {
                 // Sorted, so that the next sample would be the batch's longest.
                 let full = keys.get(end).is_none_or(|&next| match self.cut {
-                    Cut::Size(size) => (end + 1 - first).div_ceil(world) > size,
-                    Cut::Tokens(tokens) => (end + 1 - first).div_ceil(world) * (next >> 32) as usize > tokens,
+                    BucketLimit::Size(size) => (end + 1 - first).div_ceil(world) > size,
+                    BucketLimit::Tokens(tokens) => {
+                        (end + 1 - first).div_ceil(world) * (next >> 32) as usize > tokens
+                    }
                 });
                 if full {
                     let width = (keys[end - 1] >> 32) as u32;
@@ -368,14 +372,14 @@ impl<S: Sampler> Bucketed<S> {
             }
         }
         let shuffle = Permutation::new(batches.len(), derive_seed(self.seed, Purpose::Order, epoch, 1));
-        let mut plan = Plan {
+        let mut plan = BucketPlan {
             samples: Vec::with_capacity(sorted.len().div_ceil(world)),
             batches: Vec::with_capacity(batches.len()),
         };
         for batch in 0..batches.len() {
             let (Range { start, end }, width) = batches[shuffle.apply(batch)];
             plan.samples.extend_from_slice(&sorted[ranks.run(batch, start as usize..end as usize)]);
-            plan.batches.push(PlannedBatch { end: plan.samples.len() as u32, width });
+            plan.batches.push(BucketBatch { end: plan.samples.len() as u32, width });
         }
         plan
     }
@@ -443,8 +447,8 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
 
     fn describe(&self) -> String {
         let cut = match self.cut {
-            Cut::Size(size) => format!("batches of {size}"),
-            Cut::Tokens(tokens) => format!("batches of {tokens} tokens"),
+            BucketLimit::Size(size) => format!("batches of {size}"),
+            BucketLimit::Tokens(tokens) => format!("batches of {tokens} tokens"),
         };
         let lengths = firebox_core::fingerprint(self.lengths.iter().map(|&length| u64::from(length)));
         let (order, window, seed) = (self.order.describe(), self.window, self.seed);

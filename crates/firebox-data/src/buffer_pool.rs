@@ -13,10 +13,11 @@ const KEPT: usize = 32;
 /// From this size on, memory is asked for before it is taken: a few times what a batch has as a rule.
 const LARGE: usize = 1 << 28;
 
-/// The memory that a loader's batches are made in, and come back to when they are dropped: shared by all clones.
+/// The memory that a loader's batches are made in, and come back to when they are dropped: shared by all
+/// clones.
 ///
-/// A layout gets it when it opens a batch, and asks it for [`elements`](Self::elements), or for something that it has
-/// [kept](Self::keep) from an earlier batch.
+/// A layout gets it when it opens a batch, and asks it for [`elements`](Self::elements), or for something
+/// that it has [kept](Self::keep) from an earlier batch.
 ///
 /// ```
 /// use firebox_data::BufferPool;
@@ -34,11 +35,12 @@ pub struct BufferPool(Arc<Mutex<Shelves>>);
 type Shelves = HashMap<TypeId, Box<dyn Any + Send>>;
 
 impl BufferPool {
-    /// Memory for so many samples, each with so many elements. It may hold anything that was written to it before.
+    /// Memory for so many samples, each with so many elements. It may hold anything that was written to it
+    /// before.
     ///
     /// # Panics
-    /// If there isn't any. The loader makes that the error of the batch; an allocation that fails would end the
-    /// process.
+    /// If there isn't any. The loader makes that the error of the batch; an allocation that fails would end
+    /// the process.
     pub fn elements<T: Clone + Default + Send + 'static>(
         &self,
         samples: usize,
@@ -84,7 +86,8 @@ impl BufferPool {
         }
     }
 
-    /// Memory for so many elements: the smallest that is large enough, so that layouts of several sizes share one pool.
+    /// Memory for so many elements: the smallest that is large enough, so that layouts of several sizes share
+    /// one pool.
     fn take_memory<T: Send + 'static>(&self, elements: usize) -> Option<Vec<T>> {
         let mut shelves = self.lock();
         let shelf = shelf::<Vec<T>>(&mut shelves)?;

@@ -78,22 +78,22 @@ where
 /// Burn's loaders know no epochs. This one counts: each [`iter`](DataLoader::iter) is the next epoch, from 0
 /// or what [`set_epoch`](Self::set_epoch) said, with the batches of [`Loader::epoch`] in their order.
 ///
-/// **Errors.** An iterator ends after the last batch, or after the first error: a [`DatasetError`] whose source is
-/// this crate's [`Error`]. `SupervisedTraining` stops at it and has it in its result's `error`.
+/// **Errors.** An iterator ends after the last batch, or after the first error: a [`DatasetError`] whose
+/// source is this crate's [`Error`]. `SupervisedTraining` stops at it and has it in its result's `error`.
 ///
-/// **Progress** is in samples. Those that a batch went without ([`OnError::Skip`](crate::OnError::Skip)) count as
-/// processed.
+/// **Progress** is in samples. Those that a batch went without ([`OnError::Skip`](crate::OnError::Skip))
+/// count as processed.
 ///
-/// **Devices.** [`to_device`](DataLoader::to_device) gives the same loader with another device: the workers and the
-/// count of epochs are shared. `SupervisedTraining` takes the training loader to its device with autodiff and
-/// the validation loader to the same one without, so that both get their mode, whatever device they were made
-/// with. (Its `DistributedDataParallel` doesn't if it has one device only: make the training loader with
-/// autodiff for that.)
+/// **Devices.** [`to_device`](DataLoader::to_device) gives the same loader with another device: the workers
+/// and the count of epochs are shared. `SupervisedTraining` takes the training loader to its device with
+/// autodiff and the validation loader to the same one without, so that both get their mode, whatever device
+/// they were made with. (Its `DistributedDataParallel` doesn't if it has one device only: make the training
+/// loader with autodiff for that.)
 ///
-/// **Slices.** [`slice`](DataLoader::slice), by which Burn shares the data among devices, is [`Loader::slice`]: the
-/// range is cut before anything is sampled. A slice has the workers and the device thread in common with the
-/// loader, and counts epochs for itself, from where the loader stands. It panics if the range is not within
-/// the items.
+/// **Slices.** [`slice`](DataLoader::slice), by which Burn shares the data among devices, is
+/// [`Loader::slice`]: the range is cut before anything is sampled. A slice has the workers and the device
+/// thread in common with the loader, and counts epochs for itself, from where the loader stands. It panics if
+/// the range is not within the items.
 ///
 /// Burn takes [`num_items`](DataLoader::num_items), the samples of the next epoch, for the items that there
 /// are to share. Where they differ, none is lost: without its short last batch a loader has fewer samples,

@@ -12,8 +12,9 @@ use crate::error::BoxError;
 /// no sample is copied twice. The slots are handed out in runs, so that several workers fill one batch. When
 /// the last slot is written, the batch is closed.
 ///
-/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::StackWhole) for such that are written
-/// whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences, [`Ragged`](crate::Ragged) for anything, and tuples of layouts, whose slots are tuples of slots.
+/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::StackWhole) for such that are
+/// written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences, [`Ragged`](crate::Ragged)
+/// for anything, and tuples of layouts, whose slots are tuples of slots.
 pub trait Collate: Sized + Send + Sync + 'static {
     /// The batch while it is being written.
     type Buffer: Send + 'static;
@@ -25,7 +26,8 @@ pub trait Collate: Sized + Send + Sync + 'static {
     type Batch: Send + 'static;
 
     /// A buffer for a batch of this shape, over memory of the loader's. It may hold anything: each slot is
-    /// [cleared](Self::clear) before it is written. A panic, such as for want of memory, is the error of the batch.
+    /// [cleared](Self::clear) before it is written. A panic, such as for want of memory, is the error of the
+    /// batch.
     fn open(&self, shape: BatchShape, memory: &BufferPool) -> Self::Buffer;
 
     /// All slots of a buffer, in the order of the samples.
@@ -34,8 +36,8 @@ pub trait Collate: Sized + Send + Sync + 'static {
     /// Makes a slot empty, so that nothing of an earlier batch, or of a try that failed, is left in it.
     fn clear(&self, slot: &mut Self::Slot<'_>);
 
-    /// Makes the written buffer a batch, without the samples in `holes`: their places in the batch, rising, of
-    /// slots that nothing good was written to.
+    /// Makes the written buffer a batch, without the samples in `holes`: their places in the batch, rising,
+    /// of slots that nothing good was written to.
     ///
     /// # Errors
     /// Whatever stands in the way.
@@ -93,10 +95,11 @@ impl From<usize> for BatchShape {
     }
 }
 
-/// The slots of a run of samples in the layout `C`. They can be cut into shorter runs, which are written independently.
+/// The slots of a run of samples in the layout `C`. They can be cut into shorter runs, which are written
+/// independently.
 pub trait Slots<C: Collate>: Send + Sized {
-    /// The slot of the run's sample `sample`, counted from 0; the same one whenever it is asked for. `None` behind
-    /// the last.
+    /// The slot of the run's sample `sample`, counted from 0; the same one whenever it is asked for. `None`
+    /// behind the last.
     fn get(&mut self, sample: usize) -> Option<C::Slot<'_>>;
 
     /// Cuts after `samples` slots.
@@ -117,7 +120,8 @@ pub struct Stacked<T, const R: usize> {
     pub shape: [usize; R],
 }
 
-/// Stacks arrays of one shape: rank `R` a sample, slot `&mut [T]` of zeros (`T`'s default), batch [`Stacked`].
+/// Stacks arrays of one shape: rank `R` a sample, slot `&mut [T]` of zeros (`T`'s default), batch
+/// [`Stacked`].
 #[derive(Clone, Debug)]
 pub struct Stack<T, const R: usize> {
     shape: [usize; R],
@@ -275,16 +279,6 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
     }
 }
 
-impl<T: Clone + Default + Send + 'static> Slots<Scalar<T>> for Values<'_, T> {
-    fn get(&mut self, sample: usize) -> Option<&mut T> {
-        self.0.get_mut(sample)
-    }
-
-    fn split_at(self, samples: usize) -> (Self, Self) {
-        self.cut(samples)
-    }
-}
-
 /// Collects samples of any type, then makes them a batch by a function: for batches whose size is known only
 /// when all samples are, such as graphs. Slot `&mut Option<S>`; every slot must be filled.
 pub struct Ragged<S, B, F> {
@@ -302,8 +296,9 @@ where
         Ragged { batch, bytes: |_| size_of::<B>(), sample: PhantomData }
     }
 
-    /// Says how much memory a batch takes, for [a budget of the loader](crate::LoaderBuilder::prefetch_bytes).
-    /// Without it, what a batch has on the heap is not counted.
+    /// Says how much memory a batch takes, for [a budget of the
+    /// loader](crate::LoaderBuilder::prefetch_bytes). Without it, what a batch has on the heap is not
+    /// counted.
     pub fn measured(mut self, bytes: fn(&B) -> usize) -> Self {
         self.bytes = bytes;
         self
@@ -353,31 +348,27 @@ where
     }
 }
 
-impl<S, B, F> Slots<Ragged<S, B, F>> for Values<'_, Option<S>>
+/// The slots of a layout with one value a sample.
+#[derive(Debug)]
+pub struct Values<'a, T>(&'a mut [T]);
+
+impl<'a, T> Values<'a, T> {
+    /// Slots that are these values.
+    pub fn new(values: &'a mut [T]) -> Self {
+        Values(values)
+    }
+}
+
+impl<C, T> Slots<C> for Values<'_, T>
 where
-    S: Send + 'static,
-    B: Send + 'static,
-    F: Fn(Vec<S>) -> Result<B, BoxError> + Send + Sync + 'static,
+    T: Send + 'static,
+    C: for<'a> Collate<Slot<'a> = &'a mut T>,
 {
-    fn get(&mut self, sample: usize) -> Option<&mut Option<S>> {
+    fn get(&mut self, sample: usize) -> Option<&mut T> {
         self.0.get_mut(sample)
     }
 
     fn split_at(self, samples: usize) -> (Self, Self) {
-        self.cut(samples)
-    }
-}
-
-/// The slots of a layout with one value a sample.
-#[derive(Debug)]
-pub struct Values<'a, T>(pub(crate) &'a mut [T]);
-
-impl<'a, T> Values<'a, T> {
-    pub(crate) fn new(values: &'a mut [T]) -> Self {
-        Values(values)
-    }
-
-    pub(crate) fn cut(self, samples: usize) -> (Self, Self) {
         let (left, right) = self.0.split_at_mut(samples);
         (Values(left), Values(right))
     }

@@ -104,7 +104,8 @@ impl BatchSampler for ContiguousBatches {
         }
     }
 
-    /// Each rank has the same rows in all batches, so that the state which is carried with a row stays on its rank.
+    /// Each rank has the same rows in all batches, so that the state which is carried with a row stays on its
+    /// rank.
     fn check_ranks(&self, ranks: Ranks) -> Result<(), Error> {
         let (rows, world) = (self.rows, ranks.world());
         match rows.is_multiple_of(world) {

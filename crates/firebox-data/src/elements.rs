@@ -16,12 +16,13 @@ use crate::buffer_pool::BufferPool;
 /// [`into_vec`](Self::into_vec) makes it a vector of one's own, without a copy.
 ///
 /// # Lend the memory to another framework's tensor as a vector
-/// Where a tensor owns a vector, as candle's do, [`lend`](Self::lend) gives it one, and a [`Loan`] that takes it back.
+/// Where a tensor owns a vector, as candle's do, [`lend`](Self::lend) gives it one, and a [`Loan`] that takes
+/// it back.
 ///
 /// # Lend the memory to another framework's tensor by reference
-/// A tensor that is made over memory of somebody else's holds whoever owns it. An `Arc` of the elements is such an
-/// owner, and so are the [`Bytes`] of [`into_bytes`](Self::into_bytes): they can be cloned, and the memory comes back
-/// when the last clone is dropped.
+/// A tensor that is made over memory of somebody else's holds whoever owns it. An `Arc` of the elements is
+/// such an owner, and so are the [`Bytes`] of [`into_bytes`](Self::into_bytes): they can be cloned, and the
+/// memory comes back when the last clone is dropped.
 ///
 /// ```
 /// use firebox_data::{Loader, Stack};
@@ -102,8 +103,8 @@ impl<T> fmt::Debug for Loan<T> {
 }
 
 impl<T: NoUninit + Send + Sync> Elements<T> {
-    /// The elements as bytes that can be shared. They are not copied, and the memory comes back to the loader with the
-    /// last clone.
+    /// The elements as bytes that can be shared. They are not copied, and the memory comes back to the loader
+    /// with the last clone.
     pub fn into_bytes(self) -> Bytes {
         Bytes::from_owner(OwnedBytes(self))
     }

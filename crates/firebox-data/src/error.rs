@@ -35,7 +35,8 @@ pub enum ErrorKind {
     State,
     /// The data set gave no item for an index.
     Dataset,
-    /// The rest of a shard could not be read. Nobody knows how many records that is, so that it is not skipped.
+    /// The rest of a shard could not be read. Nobody knows how many records that is, so that it is not
+    /// skipped.
     Shard,
     /// The transform gave no sample for an item.
     Transform,

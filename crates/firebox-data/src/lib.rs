@@ -37,40 +37,41 @@
 //! * **Exactly once.** Each position of an epoch is delivered once, or the epoch ends in an [`Error`] that
 //!   names the sample. An epoch is never short in silence.
 //! * **One order.** Batches and every random decision in them follow from (seed, epoch, position). They are
-//!   the same bytes with no worker and with sixteen, before and after a resume; and where ranks share an order, a
-//!   sample is augmented on four as it is on one.
+//!   the same bytes with no worker and with sixteen, before and after a resume; and where ranks share an
+//!   order, a sample is augmented on four as it is on one.
 //! * **Resume anywhere.** A [`LoaderState`] is a few numbers. [`Loader::resume`] goes on after the last
 //!   delivered batch, without making the earlier ones again, and with another number of workers if need be;
 //!   [`Loader::epochs`] with the epochs after it, too.
-//! * **Loud, and alive.** A sample that cannot be made, or takes too long, ends the epoch, is skipped or replaced, as
-//!   [`OnError`] says; I/O errors can be tried again ([`Retry`]). Each such [`SampleFailure`] is in the epoch's
-//!   [report](EpochReport).
+//! * **Loud, and alive.** A sample that cannot be made, or takes too long, ends the epoch, is skipped or
+//!   replaced, as [`OnError`] says; I/O errors can be tried again ([`Retry`]). Each such [`SampleFailure`] is
+//!   in the epoch's [report](EpochReport).
 //! * **Bounded.** So many batches, or bytes, are made ahead; a consumer that stops pulling stops the workers.
 //!
 //! `loader/README.md` in the sources explains how, and why it cannot deadlock.
 //!
 //! # How it is put together
 //!
-//! A [`Sampler`] says which index stands at which position of which epoch: a function, computed and not stored, so that
-//! any position is reached at once. A [`BatchSampler`] cuts positions into batches. A layout, a [`Collate`], is one
-//! buffer a batch and one slot a sample. Items go through [stages](Transform), of which the last one [writes](Write) into
-//! the slot; closures are stages. Workers take [`BatchTask`]s, which are plain data: runs of a batch's samples, as
-//! long as about 100 microseconds of work; several of them write into one buffer. Batches are delivered in order, or
-//! [as they complete](LoaderBuilder::as_completed). Dropped batches give their memory back ([`Elements`]) to
-//! the loader's [`BufferPool`].
+//! A [`Sampler`] says which index stands at which position of which epoch: a function, computed and not
+//! stored, so that any position is reached at once. A [`BatchSampler`] cuts positions into batches. A layout,
+//! a [`Collate`], is one buffer a batch and one slot a sample. Items go through [stages](Transform), of which
+//! the last one [writes](Write) into the slot; closures are stages. Workers take [`BatchTask`]s, which are
+//! plain data: runs of a batch's samples, as long as about 100 microseconds of work; several of them write
+//! into one buffer. Batches are delivered in order, or [as they complete](LoaderBuilder::as_completed).
+//! Dropped batches give their memory back ([`Elements`]) to the loader's [`BufferPool`].
 //!
-//! Data without random access are [`Shards`], such as the [`Lines`] of files; [`Loader::stream`] makes a loader of them
-//! with the same settings, the same stages and the same promises.
+//! Data without random access are [`Shards`], such as the [`Lines`] of files; [`Loader::stream`] makes a
+//! loader of them with the same settings, the same stages and the same promises.
 //!
 //! # What else is here
 //!
-//! A [`Dataset`] is anything with items by index. Data sets made of data sets: [`Map`], [`Filter`], [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`].
-//! A long text is read in [`Windows`], by batches whose rows go on where the batch before has left them ([`ContiguousBatches`]);
-//! [`read_text`] reads it, and a [`Vocabulary`] makes numbers of its characters. [`idx`] reads the files of MNIST and its
+//! A [`Dataset`] is anything with items by index. Data sets made of data sets: [`Map`], [`Filter`],
+//! [`Concat`], [`Mix`], [`Cache`], [`Subset`], [`random_split`]. A long text is read in [`Windows`], by
+//! batches whose rows go on where the batch before has left them ([`ContiguousBatches`]); [`read_text`] reads
+//! it, and a [`Vocabulary`] makes numbers of its characters. [`idx`] reads the files of MNIST and its
 //! relatives, [`fashion_mnist`] one of them in particular, [`cmudict`] a dictionary of pronunciations.
-//! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device` makes a
-//! loader one of tensors, and `Loader::into_burn` one of Burn's own; Burn's data sets go in by `FromBurn` and come out by
-//! `IntoBurn`. Nothing else in this crate knows a tensor framework.
+//! [`Batches`] is what a trainer asks of a source of batches. With the feature `burn`, `Loader::on_device`
+//! makes a loader one of tensors, and `Loader::into_burn` one of Burn's own; Burn's data sets go in by
+//! `FromBurn` and come out by `IntoBurn`. Nothing else in this crate knows a tensor framework.
 
 mod batch_sampler;
 mod batches;
@@ -124,8 +125,8 @@ pub use error::{BoxError, Error, ErrorKind, OutOfRange};
 pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
 pub use loader::{
     Action, BatchTask, Bottleneck, Data, Epoch, EpochReport, Epochs, FailureBudget, Indexed, Loader,
-    LoaderBuilder, LoaderState, OnError, Repeatable, Retry, SampleFailure, SampleId, Slice, Stage, Start,
-    StreamState, Streamed, Timeline, WithStates, WorkerTime,
+    LoaderBuilder, LoaderState, OnError, Repeatable, Retry, SampleFailure, SampleId, Stage, Start,
+    StreamState, Streamed, TimeSlice, Timeline, WithStates, WorkerTime,
 };
 pub use pad::{Pad, Padded, Sequences};
 pub use permutation::Permutation;

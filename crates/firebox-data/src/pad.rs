@@ -1,7 +1,7 @@
 //! Batches of sequences, padded to one width.
 
 use crate::buffer_pool::BufferPool;
-use crate::collate::{BatchShape, Collate, Slots, Values, without};
+use crate::collate::{BatchShape, Collate, Values, without};
 use crate::elements::Elements;
 use crate::error::BoxError;
 
@@ -129,16 +129,6 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
 
     fn bytes(&self, batch: &Padded<T>) -> usize {
         size_of_val(&*batch.values) + size_of_val(&*batch.lengths)
-    }
-}
-
-impl<T: Clone + Send + Sync + 'static> Slots<Pad<T>> for Values<'_, Vec<T>> {
-    fn get(&mut self, sample: usize) -> Option<&mut Vec<T>> {
-        self.0.get_mut(sample)
-    }
-
-    fn split_at(self, samples: usize) -> (Self, Self) {
-        self.cut(samples)
     }
 }
 

@@ -105,8 +105,8 @@ impl Feistel {
         }
     }
 
-    /// Walks many values side by side: the rounds of one are a chain in which each waits for the one before, those of
-    /// several are independent.
+    /// Walks many values side by side: the rounds of one are a chain in which each waits for the one before,
+    /// those of several are independent.
     fn apply_all(&self, positions: Range<usize>, to: &mut Vec<usize>) {
         const SIDE_BY_SIDE: usize = 64;
         assert!(positions.end as u64 <= self.n, "position {} of a permutation of {}", positions.end, self.n);

@@ -5,8 +5,8 @@ use burn::tensor::{Bool, Int, Tensor};
 
 /// A batch of sequences of different lengths, on a device: what [`Pad`](crate::Pad) collates.
 ///
-/// It becomes the pair (values, lengths). firebox's models of padded text take what does: `classifier.forward(batch)`,
-/// `encoder.forward(batch)`, `seq2seq.forward(batch, target, 1.0)`.
+/// It becomes the pair (values, lengths). firebox's models of padded text take what does:
+/// `classifier.forward(batch)`, `encoder.forward(batch)`, `seq2seq.forward(batch, target, 1.0)`.
 #[derive(Clone, Debug)]
 pub struct SequenceBatch<K: Basic = Int> {
     /// Tokens, or other values, `[batch, longest]`; padding behind the end of a sequence.

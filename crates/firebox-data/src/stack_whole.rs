@@ -6,11 +6,11 @@ use crate::buffer_pool::BufferPool;
 use crate::collate::{BatchShape, Collate, Rows, Slots, Stack, Stacked};
 use crate::error::BoxError;
 
-/// Stacks arrays of one shape that are written whole, from an iterator: rank `R` a sample, slot [`Blank`], batch
-/// [`Stacked`].
+/// Stacks arrays of one shape that are written whole, from an iterator: rank `R` a sample, slot [`Blank`],
+/// batch [`Stacked`].
 ///
-/// What [`Stack`] does, and faster if samples are cheap: since it sees that every element is written, it need not make
-/// the slot zero before.
+/// What [`Stack`] does, and faster if samples are cheap: since it sees that every element is written, it need
+/// not make the slot zero before.
 ///
 /// ```
 /// use firebox_data::{StackWhole, Loader};

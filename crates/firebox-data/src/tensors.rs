@@ -19,9 +19,9 @@ use crate::sequence_batch::SequenceBatch;
 
 /// A batch that has a form as tensors.
 ///
-/// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, [`Elements`] and a `Vec` one of rank 1, tuples
-/// tuples, [`Padded`] sequences a [`SequenceBatch`]; floats, integers and `bool`
-/// become tensors of their kind. The values move; on the CPU they are not copied.
+/// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, [`Elements`] and a `Vec`
+/// one of rank 1, tuples tuples, [`Padded`] sequences a [`SequenceBatch`]; floats, integers and `bool` become
+/// tensors of their kind. The values move; on the CPU they are not copied.
 pub trait IntoTensors {
     /// The tensors.
     type Tensors;
@@ -112,8 +112,8 @@ where
     /// The loader with its batches as tensors on a device: an autodiff device for training, a plain one for
     /// evaluation.
     ///
-    /// One thread of its own, which lives as long as the loader, puts the next two batches on the device while the
-    /// consumer is busy with one. With a loader without workers the consumer does that itself.
+    /// One thread of its own, which lives as long as the loader, puts the next two batches on the device
+    /// while the consumer is busy with one. With a loader without workers the consumer does that itself.
     ///
     /// # Errors
     /// [`ErrorKind::Workers`] if there is no thread to be had; [`ErrorKind::Config`] if it is not

@@ -9,7 +9,8 @@ use firebox_core::{SampleRng, SampleSeed, StageKey};
 
 /// One stage between an item and its slot: it makes something else of the item.
 ///
-/// A closure is one. A type of one's own is one stage for every data set whose items it takes, and for streams:
+/// A closure is one. A type of one's own is one stage for every data set whose items it takes, and for
+/// streams:
 ///
 /// ```
 /// use firebox_data::{BoxError, Lines, Loader, Ragged, SampleRng, Transform};
@@ -46,7 +47,8 @@ pub trait Transform<In>: Send + Sync + 'static {
     /// Whatever stands in the way: it becomes an error of the sample.
     fn apply(&self, item: In, rng: &mut SampleRng) -> Result<Self::Out, BoxError>;
 
-    /// The name that its random numbers follow from, unless [`named`](crate::LoaderBuilder::named) gives it another.
+    /// The name that its random numbers follow from, unless [`named`](crate::LoaderBuilder::named) gives it
+    /// another.
     ///
     /// As it stands: the type's name without its path, and `map` of a closure.
     fn name(&self) -> Cow<'static, str> {
@@ -75,10 +77,11 @@ fn short_name(name: &str) -> String {
     plain.rsplit("::").next().unwrap_or(plain).to_owned()
 }
 
-/// Stages one after the other, as the [builder](crate::LoaderBuilder) puts them together: the empty chain `()`, or a
-/// [`Chained stage`](Staged) after another chain.
+/// Stages one after the other, as the [builder](crate::LoaderBuilder) puts them together: the empty chain
+/// `()`, or a [`Chained stage`](Staged) after another chain.
 ///
-/// Nobody implements it but this crate; it is public because the builder's methods say what an item becomes by it.
+/// Nobody implements it but this crate; it is public because the builder's methods say what an item becomes
+/// by it.
 pub trait Chain<In>: Send + Sync + 'static + Keyed {
     /// What the last stage gives.
     type Out;
@@ -90,7 +93,8 @@ pub trait Chain<In>: Send + Sync + 'static + Keyed {
 
 /// The part of a [`Chain`] that doesn't depend on the items.
 pub trait Keyed {
-    /// Gives each stage its key, from the last to the first; `counts` has how many there are of each name so far.
+    /// Gives each stage its key, from the last to the first; `counts` has how many there are of each name so
+    /// far.
     #[doc(hidden)]
     fn assign(&mut self, counts: &mut HashMap<String, u32>);
 

@@ -1,4 +1,5 @@
-//! Errors, panics and samples that hang, in every stage and place: what becomes of them, and of all the others.
+//! Errors, panics and samples that hang, in every stage and place: what becomes of them, and of all the
+//! others.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and say why")]
 
@@ -205,7 +206,8 @@ fn samples(epoch: u64, (bits, numbers): &Batch) -> Vec<usize> {
     let mut expected = Vec::new();
     let distinct: BTreeSet<_> = numbers.iter().collect();
     for (place, &number) in numbers.iter().enumerate() {
-        // In order, the index is the position; a sample that took another's place has the position of the place.
+        // In order, the index is the position; a sample that took another's place has the position of the
+        // place.
         let position = match distinct.len() == numbers.len() {
             true => number,
             false => numbers[0] / SIZE * SIZE + place,
@@ -628,7 +630,8 @@ fn workers_that_all_hang_are_all_replaced() {
     }
     several_at_once(&cases, |&(threads, stage)| {
         let hung = threads.workers + threads.readers.unwrap_or(0);
-        // One in each of the first batches, so that all workers are caught at the same time if they are free to be.
+        // One in each of the first batches, so that all workers are caught at the same time if they are free
+        // to be.
         let bad: Vec<usize> = (0..hung).map(|batch| batch * SIZE + 1).collect();
         let (fault, _opens) = Fault::new(stage, What::Hang, &bad);
         let loader = loader(&fault, OnError::Skip { at_most: FailureBudget::Count(hung) }, threads);
@@ -764,7 +767,8 @@ impl Dataset for Play {
     }
 }
 
-/// The order of the data, which tells when a thread of its choice asks for a position again: first it plans with it.
+/// The order of the data, which tells when a thread of its choice asks for a position again: first it plans
+/// with it.
 struct Told {
     order: Sequential,
     asks: (thread::ThreadId, usize),
@@ -792,9 +796,10 @@ impl Sampler for Told {
 
 #[test]
 fn a_batch_that_was_given_up_never_comes_half_made() {
-    // Batch 0 takes its time, so that the consumer hears of batch 1 long before its turn. In batch 1, sample 7 hangs,
-    // is given up, and comes back after all. Then the last run of batch 1 ends, with 12 and without 13: the batch had
-    // failed, and the rest of it was not made. What the consumer gets must still be the error.
+    // Batch 0 takes its time, so that the consumer hears of batch 1 long before its turn. In batch 1, sample
+    // 7 hangs, is given up, and comes back after all. Then the last run of batch 1 ends, with 12 and without
+    // 13: the batch had failed, and the rest of it was not made. What the consumer gets must still be the
+    // error.
     quiet();
     for policy in [OnError::Fail, OnError::Skip { at_most: FailureBudget::Count(0) }] {
         let door = Arc::new(Door::default());
@@ -839,8 +844,8 @@ fn a_batch_that_was_given_up_never_comes_half_made() {
 
 #[test]
 fn a_sample_that_hangs_in_anothers_place_is_found_out() {
-    // 0 cannot be read, and 1 hangs, also where it is to take the place of 0. Which one is tried first depends on the
-    // seed.
+    // 0 cannot be read, and 1 hangs, also where it is to take the place of 0. Which one is tried first
+    // depends on the seed.
     struct Odd(Arc<Door>);
     impl Dataset for Odd {
         type Item = usize;
@@ -993,8 +998,8 @@ fn samples_just_around_their_limit_are_delivered_whole_or_named() {
                 }
             }
             if let Some(error) = failed {
-                // By chance all samples of a batch took too long, so that nothing was left to take their place; or a
-                // collation did, on a busy machine.
+                // By chance all samples of a batch took too long, so that nothing was left to take their
+                // place; or a collation did, on a busy machine.
                 assert_eq!(error.kind(), &ErrorKind::TimedOut, "{error}");
                 assert!(error.index().is_none() || matches!(policy, OnError::Replace { .. }), "{error}");
                 continue;

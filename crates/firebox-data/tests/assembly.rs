@@ -1,5 +1,5 @@
-//! A batch's buffer that several threads write, in every order that their steps can take: the loader's own file, with
-//! loom's threads, counters and cells in the place of the real ones.
+//! A batch's buffer that several threads write, in every order that their steps can take: the loader's own
+//! file, with loom's threads, counters and cells in the place of the real ones.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -27,7 +27,8 @@ mod sync {
 
 use assembly::{Run, runs};
 
-/// A layout of cells that loom watches: two threads that touch one without an order between them end the test.
+/// A layout of cells that loom watches: two threads that touch one without an order between them end the
+/// test.
 #[derive(Clone, Default)]
 struct Cells {
     /// Buffers that were freed. An ordinary counter: it must put nothing in order.
@@ -242,7 +243,8 @@ fn a_buffer_lives_as_long_as_a_run_that_may_write_to_it() {
         let (mut first, mut late) = (runs.next().unwrap(), runs.next().unwrap());
         let there = layout.clone();
         let thread = thread::spawn(move || {
-            // As a worker that was given up: it writes when everybody else is through, and its run is never finished.
+            // As a worker that was given up: it writes when everybody else is through, and its run is never
+            // finished.
             there.write(&mut late, 1, 2);
             assert_eq!(there.counts(), (0, 0));
         });

@@ -53,8 +53,9 @@ fn numbers(len: usize, Threads { workers, readers }: Threads) -> Numbers {
 
 /// How many samples were made in all once nothing is left to do for an epoch that stands still.
 ///
-/// Another epoch of the same loader, of `len` samples, is taken from its beginning to its end: workers take tasks in
-/// the order in which they were handed out, so that all of the first epoch's have been taken by then.
+/// Another epoch of the same loader, of `len` samples, is taken from its beginning to its end: workers take
+/// tasks in the order in which they were handed out, so that all of the first epoch's have been taken by
+/// then.
 fn made_at_rest<C: firebox_data::Collate>(loader: &Loader<C>, made: &AtomicUsize, expected: usize) -> usize {
     wait_until("what may be made ahead", || made.load(Ordering::SeqCst) >= expected);
     loader.epoch(1).for_each(|batch| drop(batch.unwrap()));
@@ -399,7 +400,8 @@ fn a_slow_sample_among_cheap_ones_stops_no_other_batch() {
     for readers in [None, Some(2)] {
         let others = Arc::new(Others::default());
         let made = Arc::clone(&others);
-        // Cheap as they are, samples go batch by batch. Batch 20 waits for the rest of the window: the next four.
+        // Cheap as they are, samples go batch by batch. Batch 20 waits for the rest of the window: the next
+        // four.
         let loader = numbers(50 * SIZE, Threads { workers: 2, readers })
             .batch_size(SIZE)
             .prefetch(5)
@@ -533,8 +535,8 @@ fn the_memory_of_a_dropped_batch_is_used_again() {
         // Two ahead, one with the consumer, and one that is dropped while the next is begun.
         assert!(places.len() <= 4 && again >= 110, "{workers} workers: {} places", places.len());
     }
-    // An allocator could have given the same places by chance. What a new buffer costs cannot be overlooked: a copy of
-    // the default for each element.
+    // An allocator could have given the same places by chance. What a new buffer costs cannot be overlooked:
+    // a copy of the default for each element.
     let loader = numbers(40 * SIZE, Threads { workers: 1, readers: None })
         .batch_size(SIZE)
         .prefetch(2)

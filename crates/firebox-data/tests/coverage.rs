@@ -1,5 +1,5 @@
-//! Which indices the batches of an epoch hold: exactly those that the sampler promises, in its order, from the loader
-//! itself. Small cases exhaustively, then some larger ones.
+//! Which indices the batches of an epoch hold: exactly those that the sampler promises, in its order, from
+//! the loader itself. Small cases exhaustively, then some larger ones.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -33,8 +33,8 @@ macro_rules! loader {
     };
 }
 
-/// Runs a sampler through loaders with several batch sizes, with and without a short last batch, and gives what all of
-/// an epoch's batches hold to `promise`.
+/// Runs a sampler through loaders with several batch sizes, with and without a short last batch, and gives
+/// what all of an epoch's batches hold to `promise`.
 fn covers(items: usize, make: impl Fn() -> Box<dyn Sampler>, promise: impl Fn(&[usize])) {
     let sampler = make();
     let order = |epoch| (0..sampler.len()).map(|place| sampler.index(epoch, place)).collect::<Vec<_>>();
@@ -191,7 +191,8 @@ fn the_ranks_together_cover_every_index_exactly_as_promised() {
                                 "all ranks take as many steps"
                             );
                             let seen = counts(&ranks.concat());
-                            // Once each; then padding begins again at the first positions, trimming leaves out the last.
+                            // Once each; then padding begins again at the first positions, trimming leaves
+                            // out the last.
                             let expected: Vec<usize> = (0..share * world).map(|p| whole[p % items]).collect();
                             assert_eq!(seen, counts(&expected), "{items} items, {world} ranks, {uneven:?}");
                             if uneven == UnevenRanks::Pad {

@@ -429,7 +429,8 @@ fn work_is_reported_when_it_was_done_and_for_no_longer_than_there_was() {
         let mut epoch = loader.epoch(0);
         epoch.by_ref().for_each(|batch| _ = batch.unwrap());
         let report = epoch.report();
-        let work = |slice: &firebox_data::Slice| slice.reading_s + slice.transforming_s + slice.collating_s;
+        let work =
+            |slice: &firebox_data::TimeSlice| slice.reading_s + slice.transforming_s + slice.collating_s;
         let slices: Vec<_> = report.timeline.slices().collect();
         for slice in &slices {
             let most = workers.max(1) as f64 * slice.seconds;

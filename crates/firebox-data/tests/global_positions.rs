@@ -1,5 +1,5 @@
-//! What a sample draws follows from its position in the order that all ranks share: the same numbers however many workers
-//! and ranks there are and after a resume, others for each time that a sample comes.
+//! What a sample draws follows from its position in the order that all ranks share: the same numbers however
+//! many workers and ranks there are and after a resume, others for each time that a sample comes.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -49,7 +49,8 @@ fn bits(epoch: u64, position: u64) -> u64 {
     SampleRng::new(SEED, epoch, position, &StageKey::WRITE).bits()
 }
 
-/// Compares a loader's epoch with these items and global positions, with any number of workers, from any batch on.
+/// Compares a loader's epoch with these items and global positions, with any number of workers, from any
+/// batch on.
 fn assert_draws(what: &str, make: impl Fn(usize) -> Drawn, epoch: u64, expected: &[(usize, u64)]) {
     let expected: Vec<_> = expected.iter().map(|&(item, position)| (item, bits(epoch, position))).collect();
     let first = make(0);

@@ -146,8 +146,8 @@ fn time_to_join(limit: Option<Duration>) -> Duration {
     dropped.saturating_duration_since(ending.join().unwrap())
 }
 
-/// Has glibc's allocator give back at once what is freed: what it keeps for later, some megabytes now and then, would
-/// hide what is lost.
+/// Has glibc's allocator give back at once what is freed: what it keeps for later, some megabytes now and
+/// then, would hide what is lost.
 const KEEP_NOTHING: [(&str, &str); 3] =
     [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_MMAP_THRESHOLD_", "65536")];
 

@@ -1,4 +1,5 @@
-//! A position saved at any moment, and the epoch that goes on from it: nothing comes twice, nothing is missing.
+//! A position saved at any moment, and the epoch that goes on from it: nothing comes twice, nothing is
+//! missing.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -349,8 +350,8 @@ fn faults_are_met_again_in_a_resumed_epoch_and_not_counted_twice() {
     }
 }
 
-/// A loader in the data's own order, of which some samples are held back until the second value is told, or dropped:
-/// before the first, which would wait for them.
+/// A loader in the data's own order, of which some samples are held back until the second value is told, or
+/// dropped: before the first, which would wait for them.
 fn held_back(len: usize, held: Vec<usize>, setup: Setup) -> (Loader<Noisy>, Opens) {
     let dataset = Numbers { held, ..Numbers::good(len) };
     let opens = Opens(Arc::clone(&dataset.door));

@@ -47,7 +47,8 @@ fn ranks_share_an_epoch_without_overlap() {
                     shares.concat().into_iter().for_each(|index| *counts.entry(index).or_insert(0) += 1);
                     let times = counts.values().copied().collect::<std::collections::BTreeSet<_>>();
                     match uneven {
-                        // Every index, and none more than once more than another, unless ranks outnumber items.
+                        // Every index, and none more than once more than another, unless ranks outnumber
+                        // items.
                         UnevenRanks::Pad => {
                             assert!(counts.len() == len, "{len} items, {world} ranks");
                             assert!(times.iter().max().unwrap_or(&0) - times.iter().min().unwrap_or(&0) <= 1);

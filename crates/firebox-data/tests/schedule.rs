@@ -1,5 +1,5 @@
-//! The loader under more than a thousand random settings, faults and timings, against a plain model of one epoch that
-//! is computed without it, one sample after the other.
+//! The loader under more than a thousand random settings, faults and timings, against a plain model of one
+//! epoch that is computed without it, one sample after the other.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and say why")]
 
@@ -197,8 +197,8 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// The error that the epoch ends in with this batch, after so many samples lost before; and whether it is that
-    /// there are too many of them.
+    /// The error that the epoch ends in with this batch, after so many samples lost before; and whether it is
+    /// that there are too many of them.
     fn error(&self, lost: usize, limit: usize) -> Option<(ErrorKind, Option<usize>, bool)> {
         match self.failures[..].get(limit.saturating_sub(lost)) {
             Some((index, kind, _)) => Some((kind.clone(), Some(*index), true)),
@@ -315,8 +315,8 @@ fn next(epoch: &mut Epoch<'_, Layout>, wait: bool) -> Option<<Epoch<'static, Lay
     }
 }
 
-/// Takes up to `stop` batches from an epoch and compares each with the model. Gives the state behind them, and whether
-/// the epoch ended in an error.
+/// Takes up to `stop` batches from an epoch and compares each with the model. Gives the state behind them,
+/// and whether the epoch ended in an error.
 fn check(
     case: &Case,
     loader: &Loader<Layout>,
@@ -392,8 +392,8 @@ fn check(
     (state, failed)
 }
 
-/// One case: an epoch that is dropped somewhere, goes on in another loader, and, should it fail there, in one where
-/// nothing is wrong any more.
+/// One case: an epoch that is dropped somewhere, goes on in another loader, and, should it fail there, in one
+/// where nothing is wrong any more.
 fn play(seed: u64) {
     let case = Case::random(seed);
     let mut dice = dice(seed, 9, 0);
@@ -407,7 +407,8 @@ fn play(seed: u64) {
     let (second, as_completed) = loader(&case, 0, &mut dice);
     let rest = second.resume(&state).unwrap();
     if failed {
-        // What was lost before stays lost; its count is the old case's, so that only the batches are compared.
+        // What was lost before stays lost; its count is the old case's, so that only the batches are
+        // compared.
         let model = case.model();
         let mut left: Vec<Vec<u64>> = model
             .iter()

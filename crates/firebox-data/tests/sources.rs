@@ -278,8 +278,9 @@ fn items_that_are_better_read_together_are_and_each_has_its_own_error() {
                 failures.filter_map(|failure| failure.error.index()).collect::<Vec<_>>()
             };
             assert_eq!((of(Action::Skipped), of(Action::Retried(1))), (vec![3, 4, 77], vec![40, 41, 90]));
-            // Without workers a batch is one run. With them it is cut by what samples take: into as many as that of two
-            // samples each, or more, that read theirs alone; the first batch is cut before anybody knows.
+            // Without workers a batch is one run. With them it is cut by what samples take: into as many as
+            // that of two samples each, or more, that read theirs alone; the first batch is cut before
+            // anybody knows.
             let together = together.load(Ordering::Relaxed);
             assert!(if workers == 0 { together == 10 } else { (1..=50).contains(&together) }, "{together}");
             let asked_alone = asked_alone.load(Ordering::Relaxed);
@@ -336,7 +337,8 @@ fn data_that_have_changed_are_refused_with_both_sides_unless_they_are_accepted()
     json.as_object_mut().unwrap().remove("data").unwrap();
     let old: LoaderState = serde_json::from_value(json).unwrap();
     assert!(loader("b", false).resume(&old).is_ok());
-    // What is accepted are contents, not another number of items, to which positions would mean something else.
+    // What is accepted are contents, not another number of items, to which positions would mean something
+    // else.
     let fewer = Loader::builder((0..95).collect::<Vec<usize>>()).shuffle(true).accept_changed_data(true);
     let fewer = fewer
         .build(Scalar::new(), |number, _, slot| {

@@ -232,8 +232,8 @@ fn a_resumed_stream_is_the_tail_of_the_uninterrupted_one_and_reads_little_again(
                     let state: LoaderState = serde_json::from_str(&text).unwrap();
                     numbers.read.store(0, Ordering::Relaxed);
                     assert_eq!(all(second.resume(&state).unwrap()), expected[stop..], "stopped after {stop}");
-                    // What was delivered and is read again: what the window held, and without seeking the beginning
-                    // of each shard that takes its turn.
+                    // What was delivered and is read again: what the window held, and without seeking the
+                    // beginning of each shard that takes its turn.
                     let left: usize = expected[stop..].iter().map(|(numbers, _)| numbers.len()).sum();
                     let again = numbers.read.load(Ordering::Relaxed) as usize - left;
                     let window = order.window.unwrap_or(order.batch);
@@ -554,7 +554,8 @@ fn a_record_whose_reading_hangs_is_skipped_as_the_policy_says() {
             let case = format!("at {at}, once {once}, seekable {seekable}, indexed {indexed}");
             let mut read = Vec::new();
             let error = epoch.by_ref().find_map(|batch| batch.map(|batch| read.extend(batch)).err());
-            // Behind a record that hangs again whoever opens the shard is only who knows where the next one begins.
+            // Behind a record that hangs again whoever opens the shard is only who knows where the next one
+            // begins.
             if once || indexed {
                 assert!(error.is_none(), "{case}: {error:?}");
                 assert!(read.into_iter().eq((0..100).filter(|number| *number != at)), "{case}");
@@ -919,7 +920,8 @@ fn reading_is_reported_when_it_was_done() {
         assert_eq!(epoch.by_ref().map(Result::unwrap).sum::<usize>(), 160);
         let report = epoch.report();
         let slices: Vec<_> = report.timeline.slices().collect();
-        let work = |slice: &firebox_data::Slice| slice.reading_s + slice.transforming_s + slice.collating_s;
+        let work =
+            |slice: &firebox_data::TimeSlice| slice.reading_s + slice.transforming_s + slice.collating_s;
         for slice in &slices {
             assert!(work(slice) <= workers as f64 * slice.seconds + 2e-4, "{workers} workers: {slice:?}");
         }

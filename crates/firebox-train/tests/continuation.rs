@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use common::{Pulled, STEPS, config, fit, folder, numbers};
-use firebox_data::{FailureBudget, Loader, OnError, Scalar};
+use firebox_data::{Elements, FailureBudget, Loader, OnError, Scalar};
 use firebox_train::{
     Checkpoints, Error, ErrorKind, Event, Goal, Interrupt, Metrics, OneCycle, RunDir, Signal, StepContext,
     Task, TaskState, Trainer, TrainerConfig,
@@ -276,20 +276,20 @@ fn a_run_that_ends_by_its_steps_is_evaluated() {
 
 /// Which batches were told that the parameters move, and what each batch's loss and an evaluation's are.
 struct Told {
-    batches: Vec<(Vec<i64>, bool)>,
+    batches: Vec<(Elements<i64>, bool)>,
     losses: [f64; 2],
 }
 
 impl Task for Told {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
-    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
         let samples = batch.len();
         self.batches.push((batch, context.updates));
         Ok(Metrics::of(samples).with_mean("loss", self.losses[0]))
     }
 
-    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+    fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
         |batch| Ok(Metrics::of(batch.len()).with_mean("loss", self.losses[1]))
     }
 
@@ -374,7 +374,7 @@ fn each_loss_of_several_is_looked_at_in_an_evaluation() {
     let run = folder(place.path(), false);
     let mut trainer = Trainer::new(&run, &Device::default());
     let mut judged = |name: &'static str| {
-        let judge = move |batch: Vec<i64>| {
+        let judge = move |batch: Elements<i64>| {
             Ok(Metrics::of(batch.len()).with_mean(name, f64::NAN).with_mean("loss_discriminator", 1.0))
         };
         trainer.evaluate(&numbers(4), "valid", judge)
@@ -393,7 +393,7 @@ fn a_metric_has_a_name_of_its_own() {
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     let mut trainer = Trainer::new(&run, &Device::default());
-    let timed = |batch: Vec<i64>| Ok(Metrics::of(batch.len()).with_mean("seconds", 1.0));
+    let timed = |batch: Elements<i64>| Ok(Metrics::of(batch.len()).with_mean("seconds", 1.0));
     let error = trainer.evaluate(&numbers(4), "test", timed).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Task);
     assert!(error.to_string().starts_with("metric seconds: expected another name"), "{error}");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use burn::tensor::{Device, TensorData};
-use firebox_data::{Loader, Scalar};
+use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
 use firebox_train::{
     Checkpoints, Error, ErrorKind, Goal, Metrics, RunDir, StepContext, Task, TaskState, Trainer,
@@ -25,9 +25,9 @@ struct Sum {
 }
 
 impl Task for Sum {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
-    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
         self.sum = self.sum * 3 % 1_000_003 + batch.iter().sum::<i64>();
         self.steps = context.step + 1;
         if self.steps >= self.memory_from {
@@ -36,7 +36,7 @@ impl Task for Sum {
         Ok(Metrics::of(batch.len()).with_mean("loss", self.sum as f64))
     }
 
-    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+    fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
         let loss = 1.0 / self.steps as f64;
         move |batch| Ok(Metrics::of(batch.len()).with_mean("loss", loss))
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::{Device, Tensor};
 use firebox_data::{
-    BatchStream, Batches, Dataset, Filter, Lineage, Loader, LoaderState, Map, SampleSet, Scalar, Subset,
-    SubsetSampler, random_split,
+    BatchStream, Batches, Dataset, Elements, Filter, Lineage, Loader, LoaderState, Map, SampleSet, Scalar,
+    Subset, SubsetSampler, random_split,
 };
 use firebox_models::{Forward, Linear, LinearConfig, StateDict, init};
 use firebox_train::{
@@ -52,13 +52,13 @@ impl Default for Measures {
 }
 
 impl Task for Measures {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
-    fn train_step(&mut self, batch: Vec<i64>, _: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(&mut self, batch: Elements<i64>, _: &StepContext) -> Result<Metrics, Error> {
         Ok((self.train)(batch.len()))
     }
 
-    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+    fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
         let eval = self.eval;
         move |batch| Ok(eval(batch.len()))
     }
@@ -194,7 +194,7 @@ fn an_evaluation_of_what_was_trained_on_is_refused_unless_it_is_called_that() {
 struct Secret(Numbers);
 
 impl Batches for Secret {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
     fn batches(&self, epoch: u64) -> usize {
         Batches::batches(&self.0, epoch)
@@ -220,14 +220,14 @@ impl Batches for Secret {
         self.0.lineage()
     }
 
-    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Vec<i64>> + '_> {
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Elements<i64>> + '_> {
         Batches::epoch(&self.0, epoch)
     }
 
     fn resume(
         &self,
         state: &LoaderState,
-    ) -> Result<Box<dyn BatchStream<Vec<i64>> + '_>, firebox_data::Error> {
+    ) -> Result<Box<dyn BatchStream<Elements<i64>> + '_>, firebox_data::Error> {
         Batches::resume(&self.0, state)
     }
 }
@@ -365,14 +365,14 @@ struct Says {
 }
 
 impl Task for Says {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
-    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
         self.steps = context.step + 1;
         Ok(Metrics::of(batch.len()).with_mean("loss", 1.0))
     }
 
-    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+    fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
         let value = self.values[self.steps - 1];
         move |batch| Ok(Metrics::of(batch.len()).with_mean(self.metric, value))
     }
@@ -514,7 +514,7 @@ fn an_evaluation_by_hand_says_what_is_not_finite() {
         }
         Ok(())
     });
-    let measure = |batch: Vec<i64>| {
+    let measure = |batch: Elements<i64>| {
         let auroc = Auroc::of(&[f32::NAN, 0.5], &[true, false]).unwrap();
         let metrics = Metrics::of(batch.len()).with_mean("loss", 1.0).with_mean("ratio", f64::NEG_INFINITY);
         Ok(metrics.with("auroc", Quantity::Auroc(auroc)))

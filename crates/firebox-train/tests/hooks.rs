@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use burn::tensor::Device;
 use common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers};
-use firebox_data::{BatchStream, Batches, LoaderState};
+use firebox_data::{BatchStream, Batches, Elements, LoaderState};
 use firebox_train::{
     Callback, Checkpoints, End, Error, ErrorKind, Event, Goal, Interrupt, LrFinder, Metrics, RecordKind,
     RunDir, Signal, StepContext, Task, TaskState, Trainer,
@@ -307,7 +307,7 @@ fn a_signal_is_heard_between_the_batches_of_what_follows_a_run() {
     let mut judge = Pulled::default();
     trainer.evaluate(&numbers(12), "test", judge.evaluator()).unwrap();
     let (before, mut batches) = (records(), 0);
-    let judged = trainer.evaluate(&numbers(12), "test", |batch: Vec<i64>| {
+    let judged = trainer.evaluate(&numbers(12), "test", |batch: Elements<i64>| {
         batches += 1;
         interrupt.request(Signal::Term);
         judge.evaluator()(batch)
@@ -340,16 +340,16 @@ impl Panics {
 }
 
 impl Task for Panics {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
-    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
         if context.step == 6 {
             self.at("step");
         }
         self.task.train_step(batch, context)
     }
 
-    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+    fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
         self.at("evaluator");
         let mut judge = self.task.evaluator();
         let mut batches = 0;
@@ -498,7 +498,7 @@ impl Rotten {
 }
 
 impl Batches for Rotten {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
     fn batches(&self, epoch: u64) -> usize {
         self.at("batches");
@@ -522,7 +522,7 @@ impl Batches for Rotten {
         panic!("asked for indices")
     }
 
-    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Vec<i64>> + '_> {
+    fn epoch(&self, epoch: u64) -> Box<dyn BatchStream<Elements<i64>> + '_> {
         self.at("epoch");
         Batches::epoch(&self.0, epoch)
     }
@@ -530,7 +530,7 @@ impl Batches for Rotten {
     fn resume(
         &self,
         state: &LoaderState,
-    ) -> Result<Box<dyn BatchStream<Vec<i64>> + '_>, firebox_data::Error> {
+    ) -> Result<Box<dyn BatchStream<Elements<i64>> + '_>, firebox_data::Error> {
         self.at("epoch");
         Batches::resume(&self.0, state)
     }
@@ -593,13 +593,13 @@ fn a_norm_that_a_task_does_not_tell_is_no_secret() {
     /// The same task without its norm.
     struct Silent(Pulled);
     impl Task for Silent {
-        type Batch = Vec<i64>;
+        type Batch = Elements<i64>;
 
-        fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+        fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
             self.0.train_step(batch, context)
         }
 
-        fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+        fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
             self.0.evaluator()
         }
 

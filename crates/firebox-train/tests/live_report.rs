@@ -10,6 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{Pulled, fit, folder};
+use firebox_data::Elements;
 use firebox_train::{ErrorKind, Event, Interrupt, LiveReport, Report, RunDir, Signal, Trainer};
 
 const REFRESH: &str = "<meta http-equiv=\"refresh\" content=\"1\">";
@@ -117,7 +118,7 @@ fn a_test_of_a_killed_run_is_recorded_behind_its_last_whole_line() {
     fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
     let text = fs::read_to_string(run.metrics()).unwrap();
     fs::write(run.metrics(), text.clone() + "{\"kind\":\"st").unwrap();
-    let judge = |numbers: Vec<i64>| Ok(firebox_train::Metrics::of(numbers.len()).with_mean("loss", 1.0));
+    let judge = |numbers: Elements<i64>| Ok(firebox_train::Metrics::of(numbers.len()).with_mean("loss", 1.0));
     Trainer::new(&run, &Default::default()).evaluate(&common::numbers(8), "test", judge).unwrap();
     let after = fs::read_to_string(run.metrics()).unwrap();
     assert!(after.starts_with(&text) && after[text.len()..].starts_with('{') && after.ends_with("}\n"));

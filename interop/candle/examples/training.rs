@@ -88,7 +88,7 @@ fn train(model: &Classifier, workers: usize, from: Option<LoaderState>, steps: u
     for batch in batches.take(steps) {
         let ((pictures, labels), state) = batch?;
         let count = labels.len();
-        model.learn(input.load(pictures)?, &Tensor::from_vec(labels, count, &Device::Cpu)?)?;
+        model.learn(input.load(pictures)?, &Tensor::from_vec(labels.into_vec(), count, &Device::Cpu)?)?;
         last = state;
     }
     Ok(last)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use candle_core::{Device, Tensor};
 use firebox_candle::InputTensor;
-use firebox_data::{Error, Loader, LoaderState, Scalar, Stack, Stacked};
+use firebox_data::{Elements, Error, Loader, LoaderState, Scalar, Stack, Stacked};
 
 const SAMPLES: usize = 100;
 const BATCH: usize = 8;
@@ -29,7 +29,7 @@ fn loader(workers: usize) -> Loader<Layout> {
         .unwrap()
 }
 
-type Batch = Result<(Stacked<f32, 3>, Vec<u32>), Error>;
+type Batch = Result<(Stacked<f32, 3>, Elements<u32>), Error>;
 
 /// The samples of a batch, by way of two tensors: their numbers, and their elements.
 fn through_tensors(input: &mut InputTensor, batch: Batch) -> Vec<(u32, Vec<f32>)> {
@@ -37,7 +37,7 @@ fn through_tensors(input: &mut InputTensor, batch: Batch) -> Vec<(u32, Vec<f32>)
     let count = labels.len();
     let pictures = input.load(pictures).unwrap();
     assert_eq!(pictures.dims(), [count, 3, 2, 2]);
-    let labels = Tensor::from_vec(labels, count, &Device::Cpu).unwrap();
+    let labels = Tensor::from_vec(labels.into_vec(), count, &Device::Cpu).unwrap();
     let pictures = pictures.flatten_from(1).unwrap();
     std::iter::zip(labels.to_vec1().unwrap(), pictures.to_vec2().unwrap()).collect()
 }

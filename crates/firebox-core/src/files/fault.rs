@@ -49,7 +49,8 @@ pub const TEXT: &str = "no room, says the test";
 impl Watched {
     /// Has the changes with these numbers fail, counted from 0.
     ///
-    /// Things are always removed, and files cut, unless one change alone fails: a full disk has room for that.
+    /// Things are always removed, and files cut, unless one change alone fails: a full disk has room for
+    /// that.
     pub fn failing(below: &Path, failing: Range<usize>) -> Self {
         Self::new(below, failing, None)
     }

@@ -72,11 +72,11 @@ impl Fingerprint {
         Fingerprint { files, bytes, ..hashed }
     }
 
-    /// Adds the files where items of a data set lie: of all, or of so many, the first and the last among them, that to
-    /// look at them takes no time to speak of.
+    /// Adds the files where items of a data set lie: of all, or of so many, the first and the last among
+    /// them, that to look at them takes no time to speak of.
     ///
-    /// Names are relative to the folder that all of them have in common. A file that can't be found is told by its name:
-    /// reading it is an error.
+    /// Names are relative to the folder that all of them have in common. A file that can't be found is told
+    /// by its name: reading it is an error.
     pub fn with_located<D: Dataset + ?Sized>(self, dataset: &D) -> Self {
         let len = dataset.len();
         let told = len.min(MOST_LOCATED);

@@ -24,12 +24,12 @@ use crate::error::{BoxError, Error, check};
 /// ```
 pub struct Mix<D> {
     parts: Vec<D>,
-    order: Arc<Order>,
+    order: Arc<MixOrder>,
     lineage: Lineage,
 }
 
 /// Which item of which part stands where.
-struct Order {
+struct MixOrder {
     weights: Vec<usize>,
     lengths: Vec<usize>,
     /// For each place of the pattern its data set, and how many places of that come before it.
@@ -37,7 +37,7 @@ struct Order {
     len: usize,
 }
 
-impl Order {
+impl MixOrder {
     fn split(&self, index: usize) -> Option<(usize, usize)> {
         if index >= self.len {
             return None;
@@ -74,7 +74,7 @@ impl<D: Dataset> Mix<D> {
         });
         let pattern = pattern.collect();
         let lengths = parts.iter().map(|part| part.len()).collect();
-        let order = Arc::new(Order { weights, lengths, pattern, len });
+        let order = Arc::new(MixOrder { weights, lengths, pattern, len });
         let own = Arc::clone(&order);
         let lineages = parts.iter().map(Dataset::lineage).collect();
         let lineage = Lineage::joined(lineages, move |index| own.split(index));

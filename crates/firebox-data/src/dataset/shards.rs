@@ -42,11 +42,11 @@ pub trait Shards: Send + Sync + 'static {
         false
     }
 
-    /// Where a record begins, if that is known without reading those before it: an offset that [`open`](Self::open)
-    /// takes.
+    /// Where a record begins, if that is known without reading those before it: an offset that
+    /// [`open`](Self::open) takes.
     ///
-    /// A worker that wants this one record, or those after one that hung, opens the shard there; otherwise at its
-    /// beginning.
+    /// A worker that wants this one record, or those after one that hung, opens the shard there; otherwise at
+    /// its beginning.
     fn offset_of(&self, shard: usize, record: u64) -> Option<u64> {
         let _ = (shard, record);
         None

@@ -18,8 +18,8 @@ pub(super) fn cores() -> usize {
     *CORES.get_or_init(|| available_parallelism().map_or(1, usize::from))
 }
 
-/// Begins with half of the cores, and doubles the number of workers as long as the consumer waits for data, the workers are
-/// busy most of the time, and the last doubling made the loader faster by a third at least.
+/// Begins with half of the cores, and doubles the number of workers as long as the consumer waits for data,
+/// the workers are busy most of the time, and the last doubling made the loader faster by a third at least.
 ///
 /// Workers that compute are never more than the cores: more would but share them, with each other and with
 /// training. Beyond that only those come that wait for something else, so many that what all of them compute
@@ -66,8 +66,8 @@ impl Span {
 }
 
 impl Auto {
-    /// Beside `readers` the number of workers, which is then that of transforms at the same time, follows from the cores
-    /// alone.
+    /// Beside `readers` the number of workers, which is then that of transforms at the same time, follows
+    /// from the cores alone.
     pub(super) fn new(readers: usize) -> Self {
         let trial = Trial { settled: readers > 0, ..Trial::default() };
         Auto { cores: cores(), readers, trial: Mutex::new(trial) }
@@ -97,7 +97,8 @@ impl Auto {
         }
         let time = elapsed.saturating_mul(workers as u32);
         if busy.saturating_mul(2) < time {
-            // Whatever is slow, such as a machine that others use too, it is not that there are too few workers.
+            // Whatever is slow, such as a machine that others use too, it is not that there are too few
+            // workers.
             trial.found =
                 format!("the workers had nothing to do {:.0} % of the time", 100.0 - share(busy, time));
             trial.before = None;

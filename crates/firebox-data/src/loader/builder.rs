@@ -26,11 +26,12 @@ const MAX_WORKERS: usize = 1024;
 
 /// Settings of a [`Loader`] of the data `D` with the stages `T`: see there for an example.
 ///
-/// Made by [`Loader::builder`] for a data set and by [`Loader::stream`] for shards, with the same settings for both.
+/// Made by [`Loader::builder`] for a data set and by [`Loader::stream`] for shards, with the same settings
+/// for both.
 ///
 /// # Stages
-/// Each stage has random numbers of its own, which follow from its name: one that is put in front changes nothing that
-/// the others draw.
+/// Each stage has random numbers of its own, which follow from its name: one that is put in front changes
+/// nothing that the others draw.
 ///
 /// ```
 /// use firebox_data::{Loader, Scalar};
@@ -135,8 +136,8 @@ impl<D: Repeatable, T> LoaderBuilder<D, T> {
 
     /// The time that a sample may take, each try counted on its own. One that takes longer is an
     /// [error](ErrorKind::TimedOut) of that sample, for [`on_error`](Self::on_error) to deal with, and is not
-    /// tried again. Its thread, which nothing can stop, is left to itself and replaced; the others of its batch are made
-    /// again, of a stream from clones of their records.
+    /// tried again. Its thread, which nothing can stop, is left to itself and replaced; the others of its
+    /// batch are made again, of a stream from clones of their records.
     ///
     /// With [`readers`](Self::readers) reading and transforming have this time each. Default: no limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -165,8 +166,8 @@ impl<D, T> LoaderBuilder<D, T> {
         self
     }
 
-    /// The number of worker threads. 0 makes each batch in the thread that asks for it. The batches are the same with
-    /// any number.
+    /// The number of worker threads. 0 makes each batch in the thread that asks for it. The batches are the
+    /// same with any number.
     ///
     /// By default the loader chooses: it begins with half of the cores and adds workers as long as the
     /// consumer waits and they make it faster: to as many as there are cores, and beyond that only if they
@@ -177,26 +178,28 @@ impl<D, T> LoaderBuilder<D, T> {
         self
     }
 
-    /// Limits how many samples are read from the data set at the same time, apart from how many are transformed: for
-    /// storage that many threads should wait for while few compute. There are `readers` threads beside the
-    /// [`workers`](Self::workers), which then say how many samples are transformed at the same time.
+    /// Limits how many samples are read from the data set at the same time, apart from how many are
+    /// transformed: for storage that many threads should wait for while few compute. There are `readers`
+    /// threads beside the [`workers`](Self::workers), which then say how many samples are transformed at the
+    /// same time.
     pub fn readers(mut self, readers: usize) -> Self {
         self.settings.readers = Some(readers);
         self
     }
 
-    /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if they
-    /// hold fewer than four samples a worker; and up to 16 if batches are made so fast that four are less than 1 ms of work
-    /// for each worker.
+    /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if
+    /// they hold fewer than four samples a worker; and up to 16 if batches are made so fast that four are
+    /// less than 1 ms of work for each worker.
     pub fn prefetch(mut self, batches: usize) -> Self {
         self.settings.prefetch = Some(batches);
         self
     }
 
-    /// How many bytes the batches ahead of the consumer may take together. One is always made, however large. In a
-    /// layout whose batches have no fixed size, such as [`Pad`](crate::Pad), it shows when a batch is made what it takes:
-    /// there, one batch is made at a time, and the last one may exceed the limit. Records that a stream has read and not
-    /// put into a batch yet are not counted. Default: no limit but [`prefetch`](Self::prefetch).
+    /// How many bytes the batches ahead of the consumer may take together. One is always made, however large.
+    /// In a layout whose batches have no fixed size, such as [`Pad`](crate::Pad), it shows when a batch is
+    /// made what it takes: there, one batch is made at a time, and the last one may exceed the limit. Records
+    /// that a stream has read and not put into a batch yet are not counted. Default: no limit but
+    /// [`prefetch`](Self::prefetch).
     pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
         self.settings.prefetch_bytes = Some(bytes);
         self
@@ -251,14 +254,15 @@ impl<D, T> LoaderBuilder<D, T> {
         self
     }
 
-    /// Whether batches are delivered as they complete: the same batches, in an order that time decides. A slow one
-    /// then keeps none of the next ones waiting. Default: no, in order.
+    /// Whether batches are delivered as they complete: the same batches, in an order that time decides. A
+    /// slow one then keeps none of the next ones waiting. Default: no, in order.
     pub fn as_completed(mut self, as_completed: bool) -> Self {
         self.settings.as_completed = as_completed;
         self
     }
 
-    /// Whether a position that was saved with other data is gone on from all the same. Default: no, it is refused.
+    /// Whether a position that was saved with other data is gone on from all the same. Default: no, it is
+    /// refused.
     ///
     /// What is compared is their [`Fingerprint`](crate::Fingerprint).
     pub fn accept_changed_data(mut self, accept: bool) -> Self {
@@ -291,14 +295,14 @@ impl<D: Data, T: Chain<D::Item>> LoaderBuilder<D, T> {
 
     /// The loader, with a layout and the closure that writes each item into its slot.
     ///
-    /// `write` gets what the stages made of an item, the sample's own random numbers, and its slot. It is called by all
-    /// workers, and may fail with any error.
+    /// `write` gets what the stages made of an item, the sample's own random numbers, and its slot. It is
+    /// called by all workers, and may fail with any error.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if the batch size, the prefetch depth or the number of readers is 0, if there are more
-    /// than 1,024 workers and readers, or if a sample takes more bytes than can be addressed; [`ErrorKind::Config`] if
-    /// there is a time limit or there are readers, but no workers; [`ErrorKind::Workers`] if there are no threads to be
-    /// had.
+    /// [`ErrorKind::OutOfRange`] if the batch size, the prefetch depth or the number of readers is 0, if
+    /// there are more than 1,024 workers and readers, or if a sample takes more bytes than can be addressed;
+    /// [`ErrorKind::Config`] if there is a time limit or there are readers, but no workers;
+    /// [`ErrorKind::Workers`] if there are no threads to be had.
     pub fn build<C, F>(self, collate: C, write: F) -> Result<Loader<C>, Error>
     where
         C: Collate,

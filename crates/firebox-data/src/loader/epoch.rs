@@ -276,8 +276,8 @@ impl<C: Collate> Iterator for Epoch<'_, C> {
             Some(_) => self.total.map(|total| total.saturating_sub(self.delivered + self.ahead.len())),
             None => Some(0),
         };
-        // An error ends the epoch early, and a shard may turn out to have more records than it said; batches of which
-        // nothing is left are not delivered.
+        // An error ends the epoch early, and a shard may turn out to have more records than it said; batches
+        // of which nothing is left are not delivered.
         (0, left)
     }
 }

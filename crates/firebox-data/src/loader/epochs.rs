@@ -45,8 +45,9 @@ impl From<Option<LoaderState>> for Start {
 
 /// The epochs of a loader, one after the other: made by [`Loader::epochs`].
 ///
-/// The next one can be asked for while one is read. After one that has ended with an error there is no other: whoever
-/// goes on does so from the failed one's [state](Epoch::state), which has the batch that failed tried again.
+/// The next one can be asked for while one is read. After one that has ended with an error there is no other:
+/// whoever goes on does so from the failed one's [state](Epoch::state), which has the batch that failed tried
+/// again.
 pub struct Epochs<'l, C: Collate> {
     loader: &'l Loader<C>,
     next: u64,

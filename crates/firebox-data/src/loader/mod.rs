@@ -26,7 +26,7 @@ pub use builder::{LoaderBuilder, Repeatable};
 pub use epoch::{Epoch, WithStates};
 pub use epochs::{Epochs, Start};
 pub use fault::{Action, FailureBudget, OnError, Retry, SampleFailure};
-pub use report::{Bottleneck, EpochReport, Slice, Stage, Timeline, WorkerTime};
+pub use report::{Bottleneck, EpochReport, Stage, TimeSlice, Timeline, WorkerTime};
 pub use source::{Data, Indexed, StreamState, Streamed};
 pub use state::LoaderState;
 pub use work::{BatchTask, SampleId};
@@ -40,8 +40,8 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 
 /// Batches of a data set or of shards, epoch after epoch.
 ///
-/// Made by [`Loader::builder`] or [`Loader::stream`]. Each epoch is an iterator of its own; any epoch can be asked for, at
-/// any time and more than once, and gives the same bytes each time, with any number of workers.
+/// Made by [`Loader::builder`] or [`Loader::stream`]. Each epoch is an iterator of its own; any epoch can be
+/// asked for, at any time and more than once, and gives the same bytes each time, with any number of workers.
 ///
 /// # Batches of a data set
 /// ```
@@ -125,7 +125,8 @@ impl<C: Collate> Loader<C> {
     /// Whether it is known how many batches there are, which a trainer must plan with.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a stream of which a shard doesn't know its records, or with more than can be counted.
+    /// [`ErrorKind::Config`] for a stream of which a shard doesn't know its records, or with more than can be
+    /// counted.
     pub fn check_counted(&self) -> Result<(), Error> {
         match (self.batches(0), self.why_empty(0)) {
             (None, Some(why)) => Err(Error::new(ErrorKind::Config, why)),
@@ -133,7 +134,8 @@ impl<C: Collate> Loader<C> {
         }
     }
 
-    /// The indices of the samples of a batch, in their order; `None` if there is no such batch, or they have none.
+    /// The indices of the samples of a batch, in their order; `None` if there is no such batch, or they have
+    /// none.
     pub fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
         let indexed = self.executor.source.indexed()?;
         (batch < indexed.samples.batches(epoch)).then(|| indexed.samples.indices(epoch, batch))
@@ -147,13 +149,14 @@ impl<C: Collate> Loader<C> {
     /// Why an epoch has no batch, in words: how many samples there are, how large a batch is, and whether
     /// [`drop_last`](LoaderBuilder::drop_last) left nothing; or why nobody knows. `None` if it has one.
     ///
-    /// An epoch without a batch is no error of the loader, whose part of a data set may be empty; for who needs one it is.
+    /// An epoch without a batch is no error of the loader, whose part of a data set may be empty; for who
+    /// needs one it is.
     pub fn why_empty(&self, epoch: u64) -> Option<String> {
         self.executor.source.why_empty(epoch)
     }
 
-    /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows if it was
-    /// left to the loader and more are of use: the [report](EpochReport::chosen) says why.
+    /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows
+    /// if it was left to the loader and more are of use: the [report](EpochReport::chosen) says why.
     pub fn workers(&self) -> usize {
         self.pool.workers()
     }
@@ -191,8 +194,8 @@ impl<C: Collate> Loader<C> {
     /// and the prefetch depth may differ.
     ///
     /// # Errors
-    /// [`ErrorKind::State`] if the state was taken from a loader with another data set length, sampler, seed or batch
-    /// size, or of [other data](LoaderBuilder::accept_changed_data).
+    /// [`ErrorKind::State`] if the state was taken from a loader with another data set length, sampler, seed
+    /// or batch size, or of [other data](LoaderBuilder::accept_changed_data).
     pub fn resume(&self, state: &LoaderState) -> Result<Epoch<'_, C>, Error> {
         state.check(self)?;
         Ok(Epoch::new(self, state))
@@ -200,8 +203,8 @@ impl<C: Collate> Loader<C> {
 
     /// The epochs from a start on, to the one before `until.end`.
     ///
-    /// From a [`LoaderState`] the first is the [rest](Self::resume) of its epoch, which is empty if all of its batches
-    /// were delivered; from a number it is that epoch, and from `None` epoch 0.
+    /// From a [`LoaderState`] the first is the [rest](Self::resume) of its epoch, which is empty if all of
+    /// its batches were delivered; from a number it is that epoch, and from `None` epoch 0.
     ///
     /// # Errors
     /// As for [`resume`](Self::resume).
@@ -214,9 +217,9 @@ impl<C: Collate> Loader<C> {
     /// Of shards it takes a time that grows with the batch's place in the epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if the epoch has no such batch, [`ErrorKind::Config`] for shards that don't know their
-    /// [records](crate::Shards::records) or can't be [opened in their middle](crate::Shards::is_seekable): what they
-    /// have is not known before they are read.
+    /// [`ErrorKind::OutOfRange`] if the epoch has no such batch, [`ErrorKind::Config`] for shards that don't
+    /// know their [records](crate::Shards::records) or can't be [opened in their
+    /// middle](crate::Shards::is_seekable): what they have is not known before they are read.
     pub fn task(&self, epoch: u64, batch: usize) -> Result<BatchTask, Error> {
         let source = &self.executor.source;
         source.alone()?;
@@ -229,15 +232,15 @@ impl<C: Collate> Loader<C> {
         Ok(BatchTask { epoch, batch: batch as u64, attempt: 0, run, samples: planned.samples })
     }
 
-    /// Makes the batch of a task, which may be another loader's with the same settings, in this thread; `None` if no
-    /// sample of it is left.
+    /// Makes the batch of a task, which may be another loader's with the same settings, in this thread;
+    /// `None` if no sample of it is left.
     ///
     /// Records of shards are read for it alone, each from where its shard
     /// [can be opened](crate::Shards::offset_of) or from the shard's beginning.
     ///
     /// # Errors
-    /// That of the batch; [`ErrorKind::OutOfRange`] if the task is not that of a whole batch of this loader's,
-    /// [`ErrorKind::Config`] as for [`task`](Self::task).
+    /// That of the batch; [`ErrorKind::OutOfRange`] if the task is not that of a whole batch of this
+    /// loader's, [`ErrorKind::Config`] as for [`task`](Self::task).
     pub fn run(&self, task: BatchTask) -> Result<Option<C::Batch>, Error> {
         let source = &self.executor.source;
         let items = source.alone()?;

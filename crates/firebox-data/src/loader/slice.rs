@@ -17,7 +17,7 @@ pub(super) struct Cuts {
     pub(super) range: Range<usize>,
     /// The number of items in the whole data set.
     pub(super) len: usize,
-    pub(super) order: Order,
+    pub(super) order: SliceOrder,
     /// Samples in a batch, about.
     pub(super) size: usize,
     pub(super) drop_last: bool,
@@ -28,7 +28,7 @@ pub(super) struct Cuts {
 
 /// Where an order of items comes from.
 #[derive(Clone, Copy)]
-pub(super) enum Order {
+pub(super) enum SliceOrder {
     /// The loader's own, which can be had for any number of items.
     Plain { shuffle: bool },
     /// A sampler with so many positions.
@@ -38,8 +38,8 @@ pub(super) enum Order {
 }
 
 impl<C: Collate> Loader<C> {
-    /// A loader of some of the items only, counted as this one's are. The range is cut before anything is sampled:
-    /// a shuffled slice is shuffled in itself, by the same seed.
+    /// A loader of some of the items only, counted as this one's are. The range is cut before anything is
+    /// sampled: a shuffled slice is shuffled in itself, by the same seed.
     ///
     /// Of an order of your own a slice has the positions whose index is in range, in their order, cut into
     /// batches again; a batch of a [`BatchSampler`] keeps those of its samples that are in range, and is left
@@ -47,11 +47,11 @@ impl<C: Collate> Loader<C> {
     /// an order that is one rank's share each batch is kept, also if nothing is left of it, so that ranks go
     /// on having as many.
     ///
-    /// No two slices have random numbers in common: a sample of an order of your own has those that it has in the whole;
-    /// of the loader's own order a slice has the positions from its range's start on.
+    /// No two slices have random numbers in common: a sample of an order of your own has those that it has in
+    /// the whole; of the loader's own order a slice has the positions from its range's start on.
     ///
-    /// Slices have the loader's worker threads in common with it. Prefetching, its limit in bytes, and the limit of
-    /// [`OnError`](crate::OnError) are each slice's own.
+    /// Slices have the loader's worker threads in common with it. Prefetching, its limit in bytes, and the
+    /// limit of [`OnError`](crate::OnError) are each slice's own.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the range does not lie within the items,
@@ -76,7 +76,7 @@ impl<C: Collate> Loader<C> {
     /// Whether each item is in the order once, by the loader's own making.
     pub(crate) fn has_plain_order(&self) -> bool {
         let indexed = self.executor.source.indexed();
-        indexed.is_some_and(|indexed| matches!(indexed.cuts.order, Order::Plain { .. }))
+        indexed.is_some_and(|indexed| matches!(indexed.cuts.order, SliceOrder::Plain { .. }))
     }
 }
 
@@ -93,18 +93,18 @@ impl Cuts {
     pub(super) fn batches(&self) -> Result<Arc<dyn BatchSampler>, Error> {
         let Cuts { range, len, order, size, drop_last, seed, whole } = self.clone();
         let cut = match order {
-            Order::Plain { shuffle } => {
+            SliceOrder::Plain { shuffle } => {
                 let order: Box<dyn Sampler> = match shuffle {
                     true => Box::new(Shuffled::new(range.len(), seed)),
                     false => Box::new(Sequential::new(range.len())),
                 };
                 return Ok(Arc::new(FixedSize::new(Shifted { order, range }, size, drop_last)?));
             }
-            Order::Sampler { positions } => Cut::Size { positions, size, drop_last },
-            Order::Batches => Cut::Batches,
+            SliceOrder::Sampler { positions } => SliceBatching::Size { positions, size, drop_last },
+            SliceOrder::Batches => SliceBatching::Batches,
         };
         // What another rank's share has in range nobody knows here.
-        let cut = if whole.ranks().is_alone() { cut } else { Cut::Batches };
+        let cut = if whole.ranks().is_alone() { cut } else { SliceBatching::Batches };
         Ok(Arc::new(Filtered { whole, range, len, cut, tables: PerEpoch::new() }))
     }
 }
@@ -143,12 +143,12 @@ struct Filtered {
     range: Range<usize>,
     /// The number of items in the whole data set.
     len: usize,
-    cut: Cut,
+    cut: SliceBatching,
     tables: PerEpoch<Table>,
 }
 
 /// Where what is left is cut into batches.
-enum Cut {
+enum SliceBatching {
     /// After so many samples of all the positions.
     Size { positions: usize, size: usize, drop_last: bool },
     /// Where it was.
@@ -173,7 +173,8 @@ impl Filtered {
     }
 
     fn make_table(&self, epoch: u64) -> Table {
-        // An index that the data set doesn't have is in every slice, to be the error that it is without slices.
+        // An index that the data set doesn't have is in every slice, to be the error that it is without
+        // slices.
         let is_wanted = |index: usize| self.range.contains(&index) || index >= self.len;
         let (mut indices, mut global, mut ends, mut left_out) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut widths = Vec::new();
@@ -188,7 +189,7 @@ impl Filtered {
             indices.len()
         };
         match self.cut {
-            Cut::Size { positions, size, drop_last } => {
+            SliceBatching::Size { positions, size, drop_last } => {
                 let count = take(0..positions);
                 ends.extend((size..=count).step_by(size));
                 match (count % size, drop_last) {
@@ -197,7 +198,7 @@ impl Filtered {
                     (_, false) => ends.push(count),
                 }
             }
-            Cut::Batches => {
+            SliceBatching::Batches => {
                 for batch in 0..self.whole.batches(epoch) {
                     let count = take(self.whole.positions(epoch, batch));
                     if ends.last().copied().unwrap_or(0) < count || !self.whole.ranks().is_alone() {
@@ -262,8 +263,8 @@ impl BatchSampler for Filtered {
 
     fn describe(&self) -> String {
         let of = match self.cut {
-            Cut::Size { .. } => "of",
-            Cut::Batches => "in each batch of",
+            SliceBatching::Size { .. } => "of",
+            SliceBatching::Batches => "in each batch of",
         };
         format!("items {:?} {of} {}", self.range, self.whole.describe())
     }

@@ -13,25 +13,29 @@ use crate::loader::plan::{Plan, Planned, PlannedBatch};
 use crate::loader::work::{BatchBuild, BatchTask, BuiltBatch, ChunkResult, Earlier, EpochExecutor, not_made};
 use crate::sync::Arc;
 
-/// Runs handed out at the same time, at most: enough for every worker and some to wait. More wait in the window.
+/// Runs handed out at the same time, at most: enough for every worker and some to wait. More wait in the
+/// window.
 const RUNS: usize = 1024;
 
-/// What a run should take: long enough that handing it out costs little, short enough that workers share a batch.
+/// What a run should take: long enough that handing it out costs little, short enough that workers share a
+/// batch.
 const TARGET: Duration = Duration::from_micros(100);
 
-/// Work that should lie ahead of each worker, if the prefetch depth was left to the loader: enough to do while the
-/// consumer waits for a core, on which it depends to be given more.
+/// Work that should lie ahead of each worker, if the prefetch depth was left to the loader: enough to do
+/// while the consumer waits for a core, on which it depends to be given more.
 const LEAD: Duration = Duration::from_millis(1);
 
 /// How far that may raise the depth.
 const DEEPEST: usize = 16;
 
-/// How far delivery may run ahead of the first batch that is missing, at least, if batches come as they complete.
+/// How far delivery may run ahead of the first batch that is missing, at least, if batches come as they
+/// complete.
 const AHEAD: usize = 64;
 
 /// The batches of an epoch on their way.
 ///
-/// At most `prefetch` batches are open; together they take no more than the budget of bytes, or there is only one.
+/// At most `prefetch` batches are open; together they take no more than the budget of bytes, or there is only
+/// one.
 pub(super) struct Window<'l, C: Collate> {
     loader: &'l Loader<C>,
     epoch: u64,
@@ -108,8 +112,8 @@ impl<'l, C: Collate> Window<'l, C> {
         window
     }
 
-    /// The next batch: the first that is open, or the first that is made if batches come as they complete. Unless it is
-    /// to `wait`, it may be `Pending`.
+    /// The next batch: the first that is open, or the first that is made if batches come as they complete.
+    /// Unless it is to `wait`, it may be `Pending`.
     ///
     /// The wait ends: each pass hears of a run, of which there is a finite number, or of the plan.
     pub(super) fn next(&mut self, wait: bool) -> Polled<C::Batch> {
@@ -283,7 +287,8 @@ impl<'l, C: Collate> Window<'l, C> {
         }
     }
 
-    /// Deals with a task that the pool has no result of: has its batch begun again, or gives the batch's error.
+    /// Deals with a task that the pool has no result of: has its batch begun again, or gives the batch's
+    /// error.
     fn fail(&mut self, open: usize, first: usize, error: PoolError) -> Option<Error> {
         let Open { batch, attempt, .. } = self.open[open];
         let build = self.executor.build(batch as u64, attempt)?;

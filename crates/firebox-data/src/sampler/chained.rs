@@ -18,8 +18,8 @@ impl Chained {
     /// The samplers in their order.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if they have more positions together than can be counted, [`ErrorKind::Config`] if they
-    /// are shares of different ranks.
+    /// [`ErrorKind::OutOfRange`] if they have more positions together than can be counted,
+    /// [`ErrorKind::Config`] if they are shares of different ranks.
     pub fn new(parts: Vec<Box<dyn Sampler>>) -> Result<Self, Error> {
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         let Some(ends) = crate::sampler::ends(&lengths) else {

@@ -23,8 +23,8 @@ pub enum UnevenRanks {
 /// The share of one process among several: rank r of w has the positions r, r + w, r + 2w, … of an order that
 /// all of them know. Together the ranks have every position, but for what [`UnevenRanks`] says.
 ///
-/// Its global positions are those of the whole order, so that a sample draws the same random numbers on one rank as on
-/// four. A position that comes once more to fill the last round draws others than the first time.
+/// Its global positions are those of the whole order, so that a sample draws the same random numbers on one
+/// rank as on four. A position that comes once more to fill the last round draws others than the first time.
 ///
 /// It is PyTorch's `DistributedSampler`: the batch size is that of each rank, and a batch of all ranks
 /// together is `world` times as large. The loader's own [`rank`](crate::LoaderBuilder::rank) cuts the batches
@@ -43,8 +43,8 @@ impl<S: Sampler> Distributed<S> {
     /// The share of `rank` (from 0) among `world` processes. `order` must be the same in all of them.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if `rank` is not below `world`, or the order is so long that its last round can't be
-    /// counted.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if `rank` is not below `world`, or the order
+    /// is so long that its last round can't be counted.
     pub fn new(order: S, rank: usize, world: usize, uneven: UnevenRanks) -> Result<Self, Error> {
         let sharing = Ranks::new(rank, world)?;
         let most = format_args!("at most {} positions for {world} ranks", usize::MAX - world);

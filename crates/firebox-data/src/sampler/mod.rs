@@ -35,28 +35,30 @@ pub trait Sampler: Send + Sync {
     /// May panic if `position` is not below [`len`](Sampler::len).
     fn index(&self, epoch: u64, position: usize) -> usize;
 
-    /// Appends the data set indices at some positions of an epoch: what [`index`](Sampler::index) gives for each, for
-    /// samplers that can do many at once faster.
+    /// Appends the data set indices at some positions of an epoch: what [`index`](Sampler::index) gives for
+    /// each, for samplers that can do many at once faster.
     fn indices(&self, epoch: u64, positions: Range<usize>, indices: &mut Vec<usize>) {
         indices.extend(positions.map(|position| self.index(epoch, position)));
     }
 
-    /// The place of a position in the order that all ranks share: what the random numbers of its sample follow from.
+    /// The place of a position in the order that all ranks share: what the random numbers of its sample
+    /// follow from.
     ///
-    /// Different positions of an epoch have different ones, also on different ranks. An order that others cut or share
-    /// out among them, as [`Distributed`] does, tells theirs; for any other it is the position.
+    /// Different positions of an epoch have different ones, also on different ranks. An order that others cut
+    /// or share out among them, as [`Distributed`] does, tells theirs; for any other it is the position.
     fn global_position(&self, epoch: u64, position: usize) -> u64 {
         let _ = epoch;
         position as u64
     }
 
-    /// Appends the global positions of some positions of an epoch: what [`global_position`](Self::global_position)
-    /// gives for each.
+    /// Appends the global positions of some positions of an epoch: what
+    /// [`global_position`](Self::global_position) gives for each.
     fn global_positions(&self, epoch: u64, positions: Range<usize>, global: &mut Vec<u64>) {
         global.extend(positions.map(|position| self.global_position(epoch, position)));
     }
 
-    /// A number above all global positions of an epoch, the same on every rank: where those of an order behind it begin.
+    /// A number above all global positions of an epoch, the same on every rank: where those of an order
+    /// behind it begin.
     fn global_len(&self) -> u64 {
         self.len() as u64
     }
@@ -128,7 +130,8 @@ fn check_position(position: usize, len: usize) {
     assert!(position < len, "position {position} of a sampler with {len}");
 }
 
-/// Where each of some parts ends if they lie one behind the other; `None` if that is more than can be counted.
+/// Where each of some parts ends if they lie one behind the other; `None` if that is more than can be
+/// counted.
 pub(crate) fn ends(lengths: &[usize]) -> Option<Vec<usize>> {
     let ends = lengths.iter().scan(Some(0usize), |end, &length| {
         *end = end.and_then(|end| end.checked_add(length));

@@ -7,8 +7,8 @@ use crate::per_epoch::PerEpoch;
 use crate::sampler::{Sampler, check_position};
 
 /// Each position draws an index for itself, with a probability proportional to its weight: an index can come
-/// several times in an epoch, or not at all. Each time its transform has other random numbers, for they follow from the
-/// position: a rare sample that is drawn often is augmented anew each time.
+/// several times in an epoch, or not at all. Each time its transform has other random numbers, for they
+/// follow from the position: a rare sample that is drawn often is augmented anew each time.
 ///
 /// Any position is drawn at once, from one alias table (Walker 1977, Vose 1991) of 16 bytes an item.
 pub struct Weighted {
@@ -23,8 +23,8 @@ impl Weighted {
     /// `len` draws an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if a weight is negative or not finite, or none is above 0 although draws are asked
-    /// for.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if a weight is negative or not finite, or none
+    /// is above 0 although draws are asked for.
     pub fn new(weights: &[f64], len: usize, seed: u64) -> Result<Self, Error> {
         let largest = checked_largest(weights)?;
         check(largest > 0.0 || len == 0, "weights", "one above 0", "none")?;
@@ -77,11 +77,11 @@ impl Sampler for Weighted {
 /// By it, the longest time of the smallest weight is finite: 37 · 2⁻²⁰⁰ / 2⁻¹⁰⁷⁴ < 2⁸⁸⁰.
 const TINY: f64 = 1.0 / (1u128 << 100) as f64 / (1u128 << 100) as f64;
 
-/// Draws without putting back: every epoch has each index with a weight above 0 once, those with larger weights
-/// rather early; with a `len`, only so many of them (Efraimidis, Spirakis 2006).
+/// Draws without putting back: every epoch has each index with a weight above 0 once, those with larger
+/// weights rather early; with a `len`, only so many of them (Efraimidis, Spirakis 2006).
 ///
-/// The order of an epoch is a plan, made from (seed, epoch) when it is first needed: 4 bytes an item while it is
-/// in use, 16 while it is made. The table of weights is 8 bytes an item.
+/// The order of an epoch is a plan, made from (seed, epoch) when it is first needed: 4 bytes an item while it
+/// is in use, 16 while it is made. The table of weights is 8 bytes an item.
 pub struct WeightedWithoutReplacement {
     weights: Vec<f64>,
     /// How many weights are above 0.
@@ -96,8 +96,8 @@ impl WeightedWithoutReplacement {
     /// The first `len` draws of an epoch.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if a weight is negative or not finite, fewer than `len` are above 0, or there are
-    /// 2³² of them or more.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if a weight is negative or not finite, fewer
+    /// than `len` are above 0, or there are 2³² of them or more.
     pub fn new(weights: Vec<f64>, len: usize, seed: u64) -> Result<Self, Error> {
         checked_largest(&weights)?;
         let drawable = weights.iter().filter(|&&weight| weight > 0.0).count();
@@ -114,11 +114,13 @@ impl WeightedWithoutReplacement {
         let time = |(index, &weight): (usize, &f64)| {
             let bits = firebox_core::mix(base ^ firebox_core::mix(index as u64));
             let uniform = ((bits >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
-            // The bits of floats above 0 are ordered as the floats are; in halves, they and the index take 12 bytes.
+            // The bits of floats above 0 are ordered as the floats are; in halves, they and the index take 12
+            // bytes.
             let time = -uniform.ln() / weight + 0.0;
             let bits = match time.is_finite() {
                 true => time.to_bits(),
-                // Of so small a weight that its time is none: behind all others, in the order of a smaller unit's.
+                // Of so small a weight that its time is none: behind all others, in the order of a smaller
+                // unit's.
                 false => f64::INFINITY.to_bits() + ((-uniform.ln() * TINY / weight).to_bits() >> 12),
             };
             ((bits >> 32) as u32, bits as u32, index as u32)

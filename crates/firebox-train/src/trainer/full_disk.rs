@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use firebox_data::{Loader, Scalar};
+use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
 use rustix::io::Errno;
 use serde_json::Value;
@@ -26,9 +26,9 @@ struct Walk {
 }
 
 impl Task for Walk {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
-    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
         for (place, number) in self.place.iter_mut().zip(batch.iter().cycle()) {
             *place += context.lr as f32 * (*number as f32 - *place);
         }
@@ -36,7 +36,7 @@ impl Task for Walk {
         Ok(Metrics::of(batch.len()).with_mean("loss", f64::from(self.place[0])))
     }
 
-    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+    fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
         let loss = 1.0 / self.steps as f64;
         move |batch| Ok(Metrics::of(batch.len()).with_mean("loss", loss))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::tensor::{Device, TensorData};
-use firebox_data::{Loader, Scalar};
+use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
 use firebox_train::{
     Error, ErrorKind, Goal, Metrics, Outcome, RunDir, StepContext, Task, TaskState, Trainer, TrainerConfig,
@@ -30,9 +30,9 @@ pub(crate) struct Pulled {
 }
 
 impl Task for Pulled {
-    type Batch = Vec<i64>;
+    type Batch = Elements<i64>;
 
-    fn train_step(&mut self, batch: Vec<i64>, context: &StepContext) -> Result<Metrics, Error> {
+    fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
         if self.fails == Some(context.step) {
             return Err(Error::new(ErrorKind::Task, "the data are too heavy"));
         }
@@ -53,7 +53,7 @@ impl Task for Pulled {
         })
     }
 
-    fn evaluator(&self) -> impl FnMut(Vec<i64>) -> Result<Metrics, Error> {
+    fn evaluator(&self) -> impl FnMut(Elements<i64>) -> Result<Metrics, Error> {
         let weight = f64::from(self.weights[2]);
         move |batch| {
             Ok(Metrics::of(batch.len()).with_mean("loss", 1.0 / (1.0 + weight)).with_mean("seen", weight))

@@ -6,15 +6,15 @@
 pub enum OnError {
     /// The epoch ends with the sample's error.
     Fail,
-    /// The batch goes without the sample, and is shorter. More than `at_most` such samples in an epoch end it with
-    /// the error of the first too many.
+    /// The batch goes without the sample, and is shorter. More than `at_most` such samples in an epoch end it
+    /// with the error of the first too many.
     Skip {
         /// How many samples an epoch may lack.
         at_most: FailureBudget,
     },
     /// Another sample of its batch takes its place, too (of the epoch, if the batch has no other), chosen by
-    /// (seed, epoch, global position), and augmented by the random numbers of the place; batches keep their size. More
-    /// than `at_most` such samples in an epoch end it with the error of the first too many.
+    /// (seed, epoch, global position), and augmented by the random numbers of the place; batches keep their
+    /// size. More than `at_most` such samples in an epoch end it with the error of the first too many.
     Replace {
         /// How many samples of an epoch may be replaced.
         at_most: FailureBudget,

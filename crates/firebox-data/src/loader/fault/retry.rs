@@ -26,8 +26,8 @@ pub struct Retry {
 type Judge = dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync;
 
 impl Retry {
-    /// Up to `times` more tries after an I/O error, which is one with a [`std::io::Error`] among its causes. The
-    /// worker waits `backoff` before the first, and twice as long before each further one, up to half a
+    /// Up to `times` more tries after an I/O error, which is one with a [`std::io::Error`] among its causes.
+    /// The worker waits `backoff` before the first, and twice as long before each further one, up to half a
     /// minute.
     pub fn io(times: u32, backoff: Duration) -> Self {
         Self::when(times, backoff, |error| error.is::<std::io::Error>())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 pub(super) use stint::Stint;
-pub use timeline::{Slice, Timeline};
+pub use timeline::{TimeSlice, Timeline};
 pub use worker_time::WorkerTime;
 
 use crate::loader::fault::{Action, SampleFailure};
@@ -37,7 +37,8 @@ pub struct EpochReport {
     pub elapsed: Duration,
     /// How much of it the consumer spent waiting in `next`.
     pub waited: Duration,
-    /// What the workers spent on the batches delivered. Measured on one sample of eight, or on all if they are slow.
+    /// What the workers spent on the batches delivered. Measured on one sample of eight, or on all if they
+    /// are slow.
     pub busy: WorkerTime,
     /// The number of workers; without any the consumer does their work while it waits.
     pub workers: usize,
@@ -133,8 +134,8 @@ impl EpochReport {
         }
     }
 
-    /// Whether the data or the consumer decided the speed: data-bound if more than a twentieth of the time was spent
-    /// waiting for them.
+    /// Whether the data or the consumer decided the speed: data-bound if more than a twentieth of the time
+    /// was spent waiting for them.
     pub fn bottleneck(&self) -> Bottleneck {
         if self.waited.saturating_mul(20) <= self.elapsed {
             return Bottleneck::ComputeBound;
@@ -172,7 +173,8 @@ pub(super) fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{plural}")
 }
 
-/// As an object: counts, seconds, the bottleneck and the failures as text, under the names of the first release.
+/// As an object: counts, seconds, the bottleneck and the failures as text, under the names of the first
+/// release.
 impl Serialize for EpochReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut report = serializer.serialize_struct("EpochReport", 20)?;

@@ -43,7 +43,7 @@ impl Part {
 /// What happened in a part of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Slice {
+pub struct TimeSlice {
     /// When it began, in seconds from the epoch's start.
     pub start_s: f64,
     /// How long it was, in seconds.
@@ -112,9 +112,9 @@ impl Timeline {
     }
 
     /// The slices, in order: between two batches each.
-    pub fn slices(&self) -> impl Iterator<Item = Slice> + '_ {
+    pub fn slices(&self) -> impl Iterator<Item = TimeSlice> + '_ {
         let starts = std::iter::once(Duration::ZERO).chain(self.parts.iter().map(|part| part.end));
-        starts.zip(&self.parts).map(|(start, part)| Slice {
+        starts.zip(&self.parts).map(|(start, part)| TimeSlice {
             start_s: start.as_secs_f64(),
             seconds: part.end.saturating_sub(start).as_secs_f64(),
             samples: part.samples,
@@ -215,7 +215,7 @@ mod tests {
                 }
             }
             let slices: Vec<_> = timeline.slices().collect();
-            let work = |slice: &Slice| slice.reading_s + slice.transforming_s + slice.collating_s;
+            let work = |slice: &TimeSlice| slice.reading_s + slice.transforming_s + slice.collating_s;
             for slice in &slices {
                 assert!(work(slice) <= workers as f64 * slice.seconds + 1e-6, "{workers} workers: {slice:?}");
             }

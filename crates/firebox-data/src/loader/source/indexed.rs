@@ -13,7 +13,7 @@ use crate::loader::LoaderState;
 use crate::loader::builder::{LoaderBuilder, Settings};
 use crate::loader::plan::{Known, Plan, PlannedBatch, SamplePlan, Scratch};
 use crate::loader::report::counted;
-use crate::loader::slice::{Cuts, Order};
+use crate::loader::slice::{Cuts, SliceOrder};
 use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
 use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
@@ -59,9 +59,9 @@ impl<D: Dataset> Data for Indexed<D> {
         let Indexed { dataset, sampler, batches, shuffle } = self;
         let (len, seed) = (dataset.len(), settings.seed);
         let order = match (&batches, &sampler) {
-            (Some(_), _) => Order::Batches,
-            (None, Some(sampler)) => Order::Sampler { positions: sampler.len() },
-            (None, None) => Order::Plain { shuffle },
+            (Some(_), _) => SliceOrder::Batches,
+            (None, Some(sampler)) => SliceOrder::Sampler { positions: sampler.len() },
+            (None, None) => SliceOrder::Plain { shuffle },
         };
         let batches: Arc<dyn BatchSampler> = match batches {
             Some(batches) => batches.into(),
@@ -262,7 +262,8 @@ trait DatasetOf<C: Collate>: Items<C> {
 struct DatasetItems<D, P> {
     dataset: D,
     steps: P,
-    /// Whether the items of a run are read with one call. A time limit is a sample's: then each is read by itself.
+    /// Whether the items of a run are read with one call. A time limit is a sample's: then each is read by
+    /// itself.
     reads_many: bool,
 }
 

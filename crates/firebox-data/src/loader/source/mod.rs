@@ -1,4 +1,5 @@
-//! Where a loader's samples come from: a data set, or shards. Everything else of the loader is the same for both.
+//! Where a loader's samples come from: a data set, or shards. Everything else of the loader is the same for
+//! both.
 
 mod indexed;
 mod shards;
@@ -25,8 +26,8 @@ use crate::transform::{Chain, StageError};
 use crate::write::Write;
 use firebox_core::{SampleSeed, StageKey};
 
-/// The kind of data that a [`LoaderBuilder`](crate::LoaderBuilder) is about: a data set ([`Indexed`]) or shards
-/// ([`Streamed`]).
+/// The kind of data that a [`LoaderBuilder`](crate::LoaderBuilder) is about: a data set ([`Indexed`]) or
+/// shards ([`Streamed`]).
 ///
 /// Nobody implements it but this crate.
 pub trait Data: Sized {
@@ -65,7 +66,8 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     /// In what a saved position can't be one of these data.
     fn differences(&self, state: &LoaderState) -> Vec<String>;
 
-    /// The batches of an epoch from a state on, which must have been checked, and the items that they are made of.
+    /// The batches of an epoch from a state on, which must have been checked, and the items that they are
+    /// made of.
     fn open<'l>(
         &self,
         pool: &'l Pool,
@@ -157,8 +159,8 @@ pub(super) trait RunItems<C: Collate> {
         Ok(())
     }
 
-    /// Reads a sample's item and writes what becomes of it into its slot. The sample is that of a place in the task, or
-    /// another one that takes its place.
+    /// Reads a sample's item and writes what becomes of it into its slot. The sample is that of a place in
+    /// the task, or another one that takes its place.
     fn write(
         &mut self,
         sample: (usize, SampleId),

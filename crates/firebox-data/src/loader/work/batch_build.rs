@@ -22,8 +22,8 @@ pub(in crate::loader) struct BatchBuild<C: Collate> {
     buffer: Mutex<Buffer<C>>,
     runs: Box<[RunPlace]>,
     pub(super) earlier: Earlier,
-    /// The first place that failed so far: those after it need not be made. So the error of a batch is that of its
-    /// first bad sample, however the runs were timed.
+    /// The first place that failed so far: those after it need not be made. So the error of a batch is that
+    /// of its first bad sample, however the runs were timed.
     failed: AtomicUsize,
     /// Whether the attempt was given up: whatever its runs still do, no batch comes of it.
     stopped: AtomicBool,
@@ -50,8 +50,8 @@ struct RunPlace {
 /// Where a run is when all samples are made and it closes the batch.
 const CLOSING: usize = usize::MAX;
 
-/// The memory of a batch. The first of its runs opens it: so it is in that worker's cache, and a batch that waits for a
-/// worker takes none.
+/// The memory of a batch. The first of its runs opens it: so it is in that worker's cache, and a batch that
+/// waits for a worker takes none.
 enum Buffer<C: Collate> {
     Unopened,
     /// The runs that have not begun.

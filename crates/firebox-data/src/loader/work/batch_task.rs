@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Which samples to make: some or all of those of one batch.
 ///
-/// Everything that it takes to make them follows from these numbers and the loader's settings, so that the same task
-/// gives the same bytes wherever it runs:
+/// Everything that it takes to make them follows from these numbers and the loader's settings, so that the
+/// same task gives the same bytes wherever it runs:
 ///
 /// ```
 /// use firebox_data::{BatchTask, Loader, Scalar};

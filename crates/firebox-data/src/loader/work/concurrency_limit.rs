@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// A number of permits, which workers take in turn.
 ///
-/// With a time limit a permit lapses: who holds it longer hangs, is given up by the loader, and must not keep the others
-/// out for ever.
+/// With a time limit a permit lapses: who holds it longer hangs, is given up by the loader, and must not keep
+/// the others out for ever.
 pub(in crate::loader) struct ConcurrencyLimit {
     permits: usize,
     limit: Option<Duration>,
@@ -30,7 +30,8 @@ impl ConcurrencyLimit {
 
     /// Waits for a permit. `waiting` is called now and then meanwhile; its `false` ends the wait without one.
     ///
-    /// The wait ends: who holds a permit waits for no other, and gives it back after a stage of one sample or lapses.
+    /// The wait ends: who holds a permit waits for no other, and gives it back after a stage of one sample or
+    /// lapses.
     pub(in crate::loader) fn acquire(&self, waiting: impl Fn() -> bool) -> Option<Permit<'_>> {
         let mut held = self.lock();
         loop {

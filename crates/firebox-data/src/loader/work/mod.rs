@@ -110,7 +110,8 @@ pub(super) fn not_made(batch: u64, epoch: u64, panic: &str) -> Error {
     Error::new(ErrorKind::Panic, text)
 }
 
-/// A run has the stages of so many samples timed, or a few more: reading the clock costs as much as a small sample.
+/// A run has the stages of so many samples timed, or a few more: reading the clock costs as much as a small
+/// sample.
 const TIMED: usize = 4;
 
 impl<C: Collate> Work<BatchTask> for EpochExecutor<C> {

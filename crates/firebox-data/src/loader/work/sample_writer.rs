@@ -151,8 +151,9 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
         Ok(action != Action::Skipped)
     }
 
-    /// Fills the place of a sample that cannot be made by another one of its batch, or of the epoch if the batch has
-    /// no other: never by one that the order would not give. It draws the random numbers of the place.
+    /// Fills the place of a sample that cannot be made by another one of its batch, or of the epoch if the
+    /// batch has no other: never by one that the order would not give. It draws the random numbers of the
+    /// place.
     fn substitute(&mut self, sample: usize, lost: SampleId) -> Option<usize> {
         let SampleId::Item { index: lost, position: global } = lost else { return None };
         let (epoch, source) = (self.task.epoch, &self.executor.source);
@@ -204,8 +205,8 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
         let time = sample.is_multiple_of(self.timed_every).then_some(&mut self.time);
         let mut stages = Stages::new(executor.limits.as_deref(), worker, time);
         let (slots, items) = (&mut self.slots, &mut self.items);
-        // Unwind safety: after a panic the slot is cleared for another sample, or left out of the batch, or the batch
-        // is thrown away.
+        // Unwind safety: after a panic the slot is cleared for another sample, or left out of the batch, or
+        // the batch is thrown away.
         let written = catch_unwind(AssertUnwindSafe(|| {
             let Some(mut slot) = slots.slot(sample) else {
                 let text = format!("the layout has no slot for sample {sample} of the run");

@@ -7,8 +7,8 @@ const TURN: u32 = 16;
 
 /// A place in the order of a stream's records, in which a few shards take turns.
 ///
-/// Each lane has one shard after the other; a lane whose shard ends takes the next one in the order of the epoch. All that
-/// depends on the records alone, not on who reads them when.
+/// Each lane has one shard after the other; a lane whose shard ends takes the next one in the order of the
+/// epoch. All that depends on the records alone, not on who reads them when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cursor {
@@ -64,7 +64,7 @@ impl Cursor {
                 self.next += 1;
             }
             let Some(lane) = &mut self.lanes[self.turn] else {
-                self.pass();
+                self.next_turn();
                 empty += 1;
                 continue;
             };
@@ -75,7 +75,7 @@ impl Cursor {
                     (lane.record, lane.offset) = (lane.record + 1, offset);
                     self.given += 1;
                     if self.given == TURN {
-                        self.pass();
+                        self.next_turn();
                     }
                     return Next::Record(record, offset);
                 }
@@ -85,12 +85,13 @@ impl Cursor {
         Next::End
     }
 
-    fn pass(&mut self) {
+    fn next_turn(&mut self) {
         self.turn = (self.turn + 1) % self.lanes.len();
         self.given = 0;
     }
 
-    /// Whether it can be a place behind so many records of a stream of `shards` shards: for one that was saved.
+    /// Whether it can be a place behind so many records of a stream of `shards` shards: for one that was
+    /// saved.
     pub(super) fn is_sound(&self, records: u64, shards: usize) -> bool {
         let mut reading: Vec<_> = self.reading().map(|lane| lane.shard).collect();
         reading.sort_unstable();

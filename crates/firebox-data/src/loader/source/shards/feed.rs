@@ -22,8 +22,8 @@ use crate::sync::Arc;
 /// Records that are read in one task, and of a shard before its turn.
 pub(super) const CHUNK: usize = 64;
 
-/// The shards that are being read, by their place in the epoch's order. Each is read by one task at a time, several
-/// shards by several workers.
+/// The shards that are being read, by their place in the epoch's order. Each is read by one task at a time,
+/// several shards by several workers.
 pub(super) struct Feeds<'l, S: Shards> {
     dispatch: Dispatch<'l, ReadTask, ChunkReader<S>>,
     reader: Arc<ChunkReader<S>>,
@@ -54,7 +54,8 @@ struct ReadTask {
     pass: Pass,
     /// The first record.
     lane: Lane,
-    /// Where the shard is opened if no reader stands before that record: there, or the last known place before it.
+    /// Where the shard is opened if no reader stands before that record: there, or the last known place
+    /// before it.
     entry: Entry,
     /// Whether a task has read up to there, and has left its reader.
     is_open: bool,
@@ -174,7 +175,8 @@ impl<S: Shards> ChunkReader<S> {
         ReadTask { pass, lane, entry, is_open: false }
     }
 
-    /// What becomes of a task that the pool has no result of: the error of its record, and what is read after that.
+    /// What becomes of a task that the pool has no result of: the error of its record, and what is read after
+    /// that.
     fn lost(&self, task: ReadTask, error: &firebox_workers::Error) -> (Error, Option<ReadTask>) {
         let ReadTask { pass, lane, entry, is_open } = task;
         let limit = match error.kind() {

@@ -1,8 +1,9 @@
 //! Shards as a source: records in an order that is found while they are read.
 //!
-//! The order of an epoch follows from the seed and the data alone: the shards in an order of the epoch, a few of them
-//! taking turns, their records cut into windows, each window shuffled. Workers read shards ahead of that order, and write
-//! records into batches as they do items of a data set: everything after the plan is the same.
+//! The order of an epoch follows from the seed and the data alone: the shards in an order of the epoch, a few
+//! of them taking turns, their records cut into windows, each window shuffled. Workers read shards ahead of
+//! that order, and write records into batches as they do items of a data set: everything after the plan is
+//! the same.
 
 mod cursor;
 mod deal;
@@ -85,23 +86,24 @@ impl Loader<()> {
     /// ```
     ///
     /// # Errors when it is built
-    /// Those of [`build`](LoaderBuilder::build); [`ErrorKind::OutOfRange`] also if the shuffle's window or the number of
-    /// shards that take turns is 0, or the rank is not below the world; [`ErrorKind::Config`] for [`OnError::Replace`],
-    /// which a stream has no substitutes for.
+    /// Those of [`build`](LoaderBuilder::build); [`ErrorKind::OutOfRange`] also if the shuffle's window or
+    /// the number of shards that take turns is 0, or the rank is not below the world; [`ErrorKind::Config`]
+    /// for [`OnError::Replace`], which a stream has no substitutes for.
     pub fn stream<S: Shards>(shards: S) -> LoaderBuilder<Streamed<S>> {
         LoaderBuilder::new(Streamed { shards, shuffle: None, lanes: 1, repeats: 1, sum: None, copy: None })
     }
 }
 
 impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
-    /// Gives each epoch its own random order: of the shards, and of the records in windows of this many. A window is
-    /// held in memory, and read again by a resume in its middle.
+    /// Gives each epoch its own random order: of the shards, and of the records in windows of this many. A
+    /// window is held in memory, and read again by a resume in its middle.
     pub fn shuffle_window(mut self, records: usize) -> Self {
         self.data.shuffle = Some(records);
         self
     }
 
-    /// How many shards take turns, 16 records each. More mix better, and are read by more workers. Default: 1.
+    /// How many shards take turns, 16 records each. More mix better, and are read by more workers. Default:
+    /// 1.
     pub fn interleave(mut self, shards: usize) -> Self {
         self.data.lanes = shards;
         self
@@ -109,8 +111,8 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
 
     /// How often each shard is read in an epoch. Default: once.
     ///
-    /// Each time it has its own place in the epoch's order, and its records their own random numbers: for data so few
-    /// that an epoch would be over at once, or whose records are to be augmented several times.
+    /// Each time it has its own place in the epoch's order, and its records their own random numbers: for
+    /// data so few that an epoch would be over at once, or whose records are to be augmented several times.
     pub fn repeat(mut self, times: usize) -> Self {
         self.data.repeats = times;
         self
@@ -267,7 +269,8 @@ struct ShardSource<S: Shards, P> {
     may_skip: bool,
 }
 
-/// So many records nobody has ever read. A saved place after them is damaged, and could not be counted on from.
+/// So many records nobody has ever read. A saved place after them is damaged, and could not be counted on
+/// from.
 const MOST: u64 = 1 << 62;
 
 impl<S: Shards, P> ShardSource<S, P> {

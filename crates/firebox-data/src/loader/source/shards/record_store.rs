@@ -10,21 +10,18 @@ use crate::loader::source::shards::cursor::Cursor;
 use crate::loader::work::SampleId;
 use crate::sync::Arc;
 
-/// A record, or why it can't be had.
-pub(super) type Read<R> = Result<R, Error>;
-
 /// A record that was read.
 pub(super) struct Kept<R> {
     pub(super) id: SampleId,
     /// Until it is taken.
-    record: Mutex<Option<Read<R>>>,
+    record: Mutex<Option<Result<R, Error>>>,
     /// What was wrong before it could be read.
     reread: Option<Box<SampleFailure>>,
 }
 
 impl<R> Kept<R> {
     /// A record with its place, and the failure that came before if it was read after one.
-    pub(super) fn new(id: SampleId, read: Read<R>, reread: Option<Box<SampleFailure>>) -> Self {
+    pub(super) fn new(id: SampleId, read: Result<R, Error>, reread: Option<Box<SampleFailure>>) -> Self {
         Kept { id, record: Mutex::new(Some(read)), reread }
     }
 
@@ -42,7 +39,7 @@ impl<R> Kept<R> {
     }
 
     /// The record: by value, or a copy of it if it may be wanted again.
-    pub(super) fn take(&self, copy: Option<fn(&R) -> R>) -> Read<R> {
+    pub(super) fn take(&self, copy: Option<fn(&R) -> R>) -> Result<R, Error> {
         let mut waiting = lock(&self.record);
         match (&*waiting, copy) {
             (Some(Ok(record)), Some(copy)) => Ok(copy(record)),
@@ -62,7 +59,8 @@ type Batch<R> = (usize, Arc<[Kept<R>]>);
 pub(super) struct RecordStore<R> {
     /// The records of the batches that are planned and not delivered.
     batches: Mutex<HashMap<usize, Batch<R>>>,
-    /// Where each window of the shuffle begins whose records are not all delivered, and its place in the epoch.
+    /// Where each window of the shuffle begins whose records are not all delivered, and its place in the
+    /// epoch.
     windows: Mutex<VecDeque<(u64, Cursor)>>,
     /// The first batch after this rank's records, once that is known.
     end: AtomicUsize,
@@ -108,8 +106,8 @@ impl<R> RecordStore<R> {
         lock(&self.windows).push_back((window, cursor));
     }
 
-    /// Where the window of the record at a position begins, or the last one before it, with its number; those before
-    /// are forgotten.
+    /// Where the window of the record at a position begins, or the last one before it, with its number; those
+    /// before are forgotten.
     pub(super) fn window(&self, size: u64, position: u64) -> Option<(u64, Cursor)> {
         self.forget(size, position);
         lock(&self.windows).front().cloned()
