@@ -123,7 +123,8 @@ fn until_a_sample_is_made_no_more_is_planned_than_two_for_each_worker() {
                 drop(opened.lock());
                 // Slow enough that no more than four batches are due.
                 thread::sleep(Duration::from_millis(1));
-                Ok(*slot = number)
+                *slot = number;
+                Ok(())
             })
             .unwrap();
         let case = format!("{workers} workers, batches of {size}");
