@@ -55,7 +55,7 @@
 //! stored, so that any position is reached at once. A [`BatchSampler`] cuts positions into batches. A layout,
 //! a [`Collate`], is one buffer a batch and one slot a sample. Items go through [stages](Transform), of which
 //! the last one [writes](Write) into the slot; closures are stages. Workers take [`BatchTask`]s, which are
-//! plain data: runs of a batch's samples, as long as about 100 microseconds of work; several of them write
+//! plain data: runs of a batch's samples, as long as about 200 microseconds of work; several of them write
 //! into one buffer. Batches are delivered in order, or [as they complete](LoaderBuilder::as_completed).
 //! Dropped batches give their memory back ([`Elements`]) to the loader's [`BufferPool`].
 //!

@@ -48,9 +48,9 @@ impl<T> Blank<'_, T> {
         &mut self,
         values: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
     ) -> Result<(), BoxError> {
-        let (values, expected) = (values.into_iter(), self.values.len());
+        let values = values.into_iter();
         let mut got = values.len();
-        if got == expected {
+        if got == self.values.len() {
             // An iterator may be wrong about its length.
             got = 0;
             for (to, value) in zip(&mut *self.values, values) {
@@ -58,6 +58,37 @@ impl<T> Blank<'_, T> {
                 got += 1;
             }
         }
+        self.end(got)
+    }
+
+    /// Writes all elements, in row-major order: the fastest way for those that lie in memory already.
+    ///
+    /// ```
+    /// use firebox_data::{StackWhole, Loader};
+    ///
+    /// let images = vec![vec![0f32, 0.2, 0.4, 1.0]; 10];
+    /// let layout = StackWhole::new([2, 2]);
+    /// let loader =
+    ///     Loader::builder(images).build(layout, |image, _, mut pixels| pixels.copy_from_slice(&image))?;
+    /// assert_eq!(loader.epoch(0).next().unwrap()?.values, [0.0, 0.2, 0.4, 1.0]);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there are fewer values than elements, or more.
+    pub fn copy_from_slice(&mut self, values: &[T]) -> Result<(), BoxError>
+    where
+        T: Copy,
+    {
+        if values.len() == self.values.len() {
+            self.values.copy_from_slice(values);
+        }
+        self.end(values.len())
+    }
+
+    /// Notes whether the slot is filled, with so many values.
+    fn end(&mut self, got: usize) -> Result<(), BoxError> {
+        let expected = self.values.len();
         *self.filled = got == expected;
         match *self.filled {
             true => Ok(()),
@@ -143,6 +174,15 @@ mod tests {
         }
         let error = layout.close(buffer.clone(), &[]).unwrap_err();
         assert_eq!(error.to_string(), "slot 2 of the batch was not filled");
+        let mut slots = layout.slots(&mut buffer);
+        slot(&mut slots, 2).copy_from_slice(&[5, 6]).unwrap();
+        for values in [&[7][..], &[7, 8, 9], &[]] {
+            let error = slot(&mut slots, 2).copy_from_slice(values).unwrap_err();
+            assert_eq!(error.to_string(), format!("expected 2 values for a slot, got {}", values.len()));
+        }
+        assert!(layout.close(buffer.clone(), &[]).is_err(), "what failed leaves the slot unfilled");
+        slot(&mut layout.slots(&mut buffer), 2).copy_from_slice(&[5, 6]).unwrap();
+        assert_eq!(layout.close(buffer.clone(), &[]).unwrap().values, [1, 2, 3, 4, 5, 6]);
         assert_eq!(layout.close(buffer.clone(), &[2]).unwrap().values, [1, 2, 3, 4]);
         let mut slots = layout.slots(&mut buffer);
         layout.clear(&mut slot(&mut slots, 0));

@@ -91,6 +91,54 @@ fn a_consumer_that_stalls_has_just_as_many_batches_made_as_may_be_ahead() {
     }
 }
 
+/// An order that notes which positions it was asked for.
+struct Asked(Arc<Mutex<BTreeSet<usize>>>);
+
+impl Sampler for Asked {
+    fn len(&self) -> usize {
+        1000
+    }
+
+    fn index(&self, _: u64, position: usize) -> usize {
+        self.0.lock().unwrap().insert(position);
+        position
+    }
+
+    fn describe(&self) -> String {
+        "one after the other".to_owned()
+    }
+}
+
+#[test]
+fn until_a_sample_is_made_no_more_is_planned_than_two_for_each_worker() {
+    for (workers, size, first, then) in
+        [(2, 64, 64, 5 * 64), (1, 64, 64, 5 * 64), (2, 1, 4, 9), (3, 4, 8, 20)]
+    {
+        let (asked, gate) = (Arc::default(), Arc::new(Mutex::new(())));
+        let (closed, opened) = (gate.lock().unwrap(), Arc::clone(&gate));
+        let loader = Loader::builder((0..1000).collect::<Vec<usize>>())
+            .sampler(Asked(Arc::clone(&asked)))
+            .workers(workers)
+            .batch_size(size)
+            .build(Scalar::new(), move |number, _, slot| {
+                drop(opened.lock());
+                // Slow enough that no more than four batches are due.
+                thread::sleep(Duration::from_millis(1));
+                *slot = number;
+                Ok(())
+            })
+            .unwrap();
+        let case = format!("{workers} workers, batches of {size}");
+        let mut epoch = loader.epoch(0);
+        assert!(matches!(epoch.try_next(), Poll::Pending), "{case}");
+        let planned = || asked.lock().unwrap().len();
+        assert_eq!(planned(), first, "{case}");
+        drop(closed);
+        assert!(epoch.next().unwrap().is_ok());
+        assert_eq!(planned(), then, "{case}: as far ahead as ever");
+    }
+}
+
 #[test]
 fn batches_ahead_take_no_more_bytes_than_they_may_but_one_always_may() {
     // Batches of 1,000 bytes.

@@ -33,7 +33,7 @@ impl Ours {
             .seed(1)
             .batch_size(BATCH)
             .workers(workers)
-            .build(StackWhole::new([3, 32, 32]), |sample, _, mut slot| slot.fill(sample.values()))?;
+            .build(StackWhole::new([3, 32, 32]), |sample, _, slot| sample.fill(slot))?;
         Ok(Ours { loader, way, input: InputTensor::new(), epoch: 0 })
     }
 }

@@ -50,7 +50,7 @@ impl<S: Sample> Collator<S> for IntoTensor {
 
     fn collate(&self, samples: Vec<S>) -> Result<Tensor> {
         let mut values = Vec::with_capacity(samples.len() * ELEMENTS);
-        samples.iter().for_each(|sample| values.extend(sample.values()));
+        samples.iter().for_each(|sample| sample.append(&mut values));
         Tensor::from_vec(values, (samples.len(), 3, 32, 32), &Device::Cpu).map_err(Into::into)
     }
 }

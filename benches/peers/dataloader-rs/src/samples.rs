@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use firebox_data::{Blank, BoxError};
+
 /// The number of samples.
 pub(crate) const COUNT: usize = 10_000;
 /// The elements of a sample.
@@ -12,8 +14,11 @@ pub(crate) trait Sample: Send + Sized + 'static {
     /// The item of an index.
     fn get(index: usize) -> Self;
 
-    /// The elements that a batch has of it.
-    fn values(&self) -> impl ExactSizeIterator<Item = f32>;
+    /// Writes its elements into a slot of firebox's batch.
+    fn fill(&self, slot: Blank<'_, f32>) -> Result<(), BoxError>;
+
+    /// Adds its elements to the peer's batch.
+    fn append(&self, batch: &mut Vec<f32>);
 }
 
 /// A picture in memory, borrowed: to get one costs nothing, and the arithmetic is done on the way into the batch.
@@ -24,8 +29,12 @@ impl Sample for Borrowed {
         &PICTURES[index]
     }
 
-    fn values(&self) -> impl ExactSizeIterator<Item = f32> {
-        self.iter().map(normalized)
+    fn fill(&self, mut slot: Blank<'_, f32>) -> Result<(), BoxError> {
+        slot.fill(self.iter().map(normalized))
+    }
+
+    fn append(&self, batch: &mut Vec<f32>) {
+        batch.extend(self.iter().map(normalized));
     }
 }
 
@@ -37,8 +46,12 @@ impl Sample for Made {
         PICTURES[index].iter().map(normalized).collect()
     }
 
-    fn values(&self) -> impl ExactSizeIterator<Item = f32> {
-        self.iter().copied()
+    fn fill(&self, mut slot: Blank<'_, f32>) -> Result<(), BoxError> {
+        slot.copy_from_slice(self)
+    }
+
+    fn append(&self, batch: &mut Vec<f32>) {
+        batch.extend_from_slice(self);
     }
 }
 

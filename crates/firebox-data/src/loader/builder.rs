@@ -188,8 +188,10 @@ impl<D, T> LoaderBuilder<D, T> {
     }
 
     /// How many batches may be made or waiting ahead of the consumer, at least 1. Default: four, or more if
-    /// they hold fewer than four samples a worker; and up to 16 if batches are made so fast that four are
-    /// less than 1 ms of work for each worker.
+    /// they hold fewer than four samples a worker; and up to 16, or 4 MiB, if batches are made so fast that
+    /// four are less than 1 ms of work for each worker. Until the first samples are made, it is as many as
+    /// hold two for each worker: the first batch is waited for, and is there sooner if it has the cores to
+    /// itself.
     pub fn prefetch(mut self, batches: usize) -> Self {
         self.settings.prefetch = Some(batches);
         self

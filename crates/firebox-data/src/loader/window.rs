@@ -17,9 +17,9 @@ use crate::sync::Arc;
 /// window.
 const RUNS: usize = 1024;
 
-/// What a run should take: long enough that handing it out costs little, short enough that workers share a
-/// batch.
-const TARGET: Duration = Duration::from_micros(100);
+/// What a run should take: long enough that handing it out and hearing of it cost little, for which a thread is
+/// woken as a rule; short enough that workers share a batch.
+const TARGET: Duration = Duration::from_micros(200);
 
 /// Work that should lie ahead of each worker, if the prefetch depth was left to the loader: enough to do
 /// while the consumer waits for a core, on which it depends to be given more.
@@ -27,6 +27,10 @@ const LEAD: Duration = Duration::from_millis(1);
 
 /// How far that may raise the depth.
 const DEEPEST: usize = 16;
+
+/// How many bytes the batches may take together if the depth is raised: to make batches in memory that no cache
+/// holds any more costs more than workers lose that run dry now and then.
+const CACHED: usize = 4 << 20;
 
 /// How far delivery may run ahead of the first batch that is missing, at least, if batches come as they
 /// complete.
@@ -190,15 +194,17 @@ impl<'l, C: Collate> Window<'l, C> {
 
     /// Batches begun and not yet delivered, at most.
     fn prefetch(&self) -> usize {
-        let loader = self.loader;
-        let least = (4 * loader.workers()).div_ceil(loader.batch_size).max(4);
-        match (loader.workers(), loader.prefetch, self.cost) {
+        let Loader { batch_size, prefetch, .. } = *self.loader;
+        match (self.loader.workers(), prefetch, self.cost) {
             (0, ..) => 1,
             (_, Some(prefetch), _) => prefetch,
-            (_, None, None) => least,
+            // As many as give each worker two runs: the first batch is waited for, and to plan others takes a core.
+            (workers, None, None) => (2 * workers).div_ceil(batch_size),
             (workers, None, Some(cost)) => {
-                let lead = workers as f64 * LEAD.as_secs_f64() / (cost * loader.batch_size as f64);
-                least.max((lead as usize).min(DEEPEST))
+                let least = (4 * workers).div_ceil(batch_size).max(4);
+                let lead = workers as f64 * LEAD.as_secs_f64() / (cost * batch_size as f64);
+                let most = (CACHED / self.largest.max(1)).min(DEEPEST);
+                least.max((lead as usize).min(most))
             }
         }
     }
