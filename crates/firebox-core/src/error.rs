@@ -73,6 +73,8 @@ struct Inner<K> {
     place: Option<String>,
     path: Option<PathBuf>,
     worker: Option<usize>,
+    /// The process of the worker, if it is another one.
+    process: Option<u32>,
     step: Option<usize>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     /// What failed because of it, or while it was told.
@@ -92,6 +94,7 @@ impl<K: Kind> Error<K> {
             place: None,
             path: None,
             worker: None,
+            process: None,
             step: None,
             source: None,
             then: Vec::new(),
@@ -138,6 +141,12 @@ impl<K: Kind> Error<K> {
     /// Names the worker that met it.
     pub fn on_worker(mut self, worker: impl Into<Option<usize>>) -> Self {
         self.inner().worker = worker.into();
+        self
+    }
+
+    /// Names the process of the worker that met it, which is another one than this.
+    pub fn on_process(mut self, process: impl Into<Option<u32>>) -> Self {
+        self.inner().process = process.into();
         self
     }
 
@@ -215,9 +224,116 @@ impl<K: Kind> Error<K> {
         self.0.worker
     }
 
+    /// The process of the worker that met the error; `None` if it was this one.
+    pub fn process(&self) -> Option<u32> {
+        self.0.process
+    }
+
     /// The training step in which it happened, counted from 1.
     pub fn step(&self) -> Option<usize> {
         self.0.step
+    }
+}
+
+/// An error as plain data, with the texts of its causes: what goes to another process.
+///
+/// Made back into an [`Error`] it has the same text, and causes that can be read but no longer told by their
+/// type.
+///
+/// ```
+/// # use std::fmt;
+/// use firebox_core::{Error, Kind};
+///
+/// #[derive(Clone, Debug, PartialEq)]
+/// struct Torn;
+///
+/// impl Kind for Torn {}
+///
+/// let error = Error::new(Torn, "the page").at_index(3).caused_by("no ink");
+/// let retold = Error::from(error.to_parts());
+/// assert_eq!(retold.to_string(), error.to_string());
+/// assert_eq!((retold.kind(), retold.index()), (&Torn, Some(3)));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is what the method of `Error` of its name says")]
+pub struct ErrorParts<K> {
+    pub kind: K,
+    pub message: String,
+    pub index: Option<usize>,
+    pub row: Option<usize>,
+    pub place: Option<String>,
+    pub path: Option<PathBuf>,
+    pub worker: Option<usize>,
+    pub process: Option<u32>,
+    pub step: Option<usize>,
+    /// The messages of the causes, the outermost first.
+    pub causes: Vec<String>,
+    /// The path that the causes name.
+    pub path_of_causes: Option<PathBuf>,
+    /// What failed because of it, or while it was told.
+    pub then: Vec<String>,
+}
+
+impl<K: Kind> Error<K> {
+    /// The error as plain data.
+    pub fn to_parts(&self) -> ErrorParts<K> {
+        let Inner { kind, message, index, row, place, path, worker, process, step, source, then } =
+            (*self.0).clone();
+        let source = source.as_deref();
+        ErrorParts {
+            kind,
+            message,
+            index,
+            row,
+            place,
+            path,
+            worker,
+            process,
+            step,
+            causes: source.map_or(Vec::new(), |source| causes(source).map(ToString::to_string).collect()),
+            path_of_causes: source.and_then(|source| K::path_of(source)).map(Path::to_owned),
+            then,
+        }
+    }
+}
+
+impl<K: Kind> From<ErrorParts<K>> for Error<K> {
+    fn from(parts: ErrorParts<K>) -> Self {
+        let ErrorParts { kind, message, index, row, place, path, worker, process, step, .. } = parts;
+        let of_causes: Option<Arc<Path>> = parts.path_of_causes.map(Arc::from);
+        // Parts may come from outside: no chain is longer than can be walked and dropped.
+        let mut causes = parts.causes;
+        causes.truncate(MOST_CAUSES);
+        let innermost_first = causes.into_iter().rev();
+        let source = innermost_first.fold(None, |source, message| {
+            Some(Box::new(Retold { message, path: of_causes.clone(), source }))
+        });
+        let source = source.map(|source| Arc::from(source as BoxError));
+        let then = parts.then;
+        Error(Arc::new(Inner { kind, message, index, row, place, path, worker, process, step, source, then }))
+    }
+}
+
+/// The most causes that an error made of parts keeps: more than any chain that was not made up has.
+const MOST_CAUSES: usize = 64;
+
+/// A cause of which only the text is left.
+#[derive(Debug)]
+struct Retold {
+    message: String,
+    path: Option<Arc<Path>>,
+    source: Option<Box<Retold>>,
+}
+
+impl Display for Retold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Retold {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
     }
 }
 
@@ -257,7 +373,10 @@ fn causes<'e>(
 
 /// The path of the first error of kind `K` that names one, among an error and its causes.
 pub fn path_in<'e, K: Kind>(error: &'e (dyn StdError + 'static)) -> Option<&'e Path> {
-    causes(error).find_map(|error| error.downcast_ref::<Error<K>>()?.path())
+    causes(error).find_map(|error| match error.downcast_ref::<Retold>() {
+        Some(retold) => retold.path.as_deref(),
+        None => error.downcast_ref::<Error<K>>()?.path(),
+    })
 }
 
 /// The messages of an error and its causes, without those that the ones before tell already.
@@ -289,7 +408,7 @@ impl<K: Kind> Display for Described<'_, K> {
 
 impl<K: Kind> Display for Error<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, index, place, path, worker, source, then, .. } = &*self.0;
+        let Inner { kind, message, index, place, path, worker, process, source, then, .. } = &*self.0;
         let place = match (index, place) {
             (Some(index), Some(place)) => format!("{} {index} ({place})", K::COUNTED),
             (Some(index), None) => format!("{} {index}", K::COUNTED),
@@ -308,8 +427,11 @@ impl<K: Kind> Display for Error<K> {
             f.write_str(if number > 0 { ": " } else { "" })?;
             f.write_str(part)?;
         }
-        if let Some(worker) = worker {
-            write!(f, " (worker {worker})")?;
+        match (worker, process) {
+            (Some(worker), Some(process)) => write!(f, " (worker {worker}, process {process})")?,
+            (Some(worker), None) => write!(f, " (worker {worker})")?,
+            (None, Some(process)) => write!(f, " (process {process})")?,
+            (None, None) => {}
         }
         then.iter().try_for_each(|then| write!(f, "; then {then}"))
     }
@@ -391,6 +513,33 @@ mod tests {
             .at_place("row 99 of the whole data set".to_owned());
         assert_eq!(of_part.to_string(), "sample 7 (row 99 of the whole data set): the transform failed");
         assert_eq!((of_part.index(), of_part.row()), (Some(7), Some(99)));
+    }
+
+    #[test]
+    fn an_error_that_is_told_again_says_the_same() {
+        let file = || Error::new(Inside::Format, "cut short").at_path("a.csv");
+        let plain = Error::new(Inside::Format, "torn");
+        let errors = [
+            plain.clone(),
+            Error::from(Inside::Late(3)).at_index(1).at_row(9).at_step(4).at_place("row 9".to_owned()),
+            plain.clone().at_path("b").on_worker(0).caused_by(io::Error::other(file())),
+            plain.clone().on_process(7).on_worker(1).caused_by(file()).within("page").followed_by("no disk"),
+            plain.clone().on_process(7).caused_by(plain.caused_by("no ink")),
+            Error::new(Inside::Format, "failed").caused_by(io::Error::other(io::Error::other(file()))),
+        ];
+        for error in errors {
+            let retold = Error::from(error.to_parts());
+            assert_eq!((retold.to_string(), retold.to_parts()), (error.to_string(), error.to_parts()));
+            assert_eq!((retold.path(), retold.process()), (error.path(), error.process()));
+            let (mut cause, mut depth) = (retold.source(), 0);
+            while let Some(this) = cause {
+                (cause, depth) = (this.source(), depth + 1);
+            }
+            assert_eq!(depth, error.to_parts().causes.len());
+        }
+        let error = Error::new(Inside::Format, "torn").on_worker(1).on_process(7);
+        assert_eq!(error.to_string(), "torn (worker 1, process 7)");
+        assert_eq!(error.on_worker(None).to_string(), "torn (process 7)");
     }
 
     #[test]
