@@ -1,4 +1,4 @@
-//! Workers that take tasks: ordered, bounded, and never silent about a task that failed.
+//! Workers that take tasks, threads or processes: ordered, bounded, and never silent about a task that failed.
 //!
 //! A [`Pool`] owns named threads and runs tasks on them. [`WorkersExt`] gives it what Python programmers know
 //! from `multiprocessing.Pool`:
@@ -17,6 +17,32 @@
 //! # Ok::<(), firebox_workers::Error>(())
 //! ```
 //!
+//! # Threads or processes
+//!
+//! [`Pool::threads`] runs any closure in this process. `Pool::processes` has the same methods, and runs
+//! functions of the program in processes of their own: one that is killed, aborts or runs out of memory is
+//! replaced, its task goes out again, and a task that ends every worker is an error that names it.
+//!
+#![cfg_attr(all(feature = "processes", target_os = "linux"), doc = "```")]
+#![cfg_attr(not(all(feature = "processes", target_os = "linux")), doc = "```ignore")]
+//! use firebox_workers::{Pool, WorkersExt as _};
+//!
+//! fn square(x: u64) -> u64 {
+//!     x * x
+//! }
+//!
+//! fn main() -> Result<(), firebox_workers::Error> {
+//!     firebox_workers::init(); // First in `main`: a worker is this program, started again.
+//!     let pool = Pool::processes(2)?;
+//!     assert_eq!(pool.map(square, 0..5)?, [0, 1, 4, 9, 16]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Processes are the feature `processes` (on by default) and of Linux; elsewhere `Pool::processes` is an
+//! error, and `default-features = false` leaves threads. With the feature `tracing` what workers log arrives
+//! in the parent's subscriber, each record with its worker.
+//!
 //! # What it guarantees
 //!
 //! * **Every task is answered once.** Each task that was handed to a worker sends exactly one answer,
@@ -33,6 +59,8 @@
 //!   the caller's own knot.)
 //! * **Time limits.** With [`Pool::with_timeout`] a task of a stream that hangs is answered as such, and its
 //!   thread replaced, while anyone waits for a result of the pool.
+//! * **No task is lost with its worker.** The parent has each task until it is answered, and believes a
+//!   worker process nothing that it hasn't checked.
 //! * **Zero workers** is a valid pool: tasks run in the caller, when their result is asked for.
 //!
 //! # A trait to implement, a trait to use
@@ -57,7 +85,7 @@
 //! tasks are data and its gates are files, so that threads and workers without shared memory can be put under
 //! it alike.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod answer;
 mod call;
@@ -66,9 +94,20 @@ mod dispatch;
 mod error;
 mod handle;
 mod imap;
+mod incident;
 mod job;
+#[cfg(feature = "processes")]
+mod launch;
+#[cfg(feature = "processes")]
+mod packed;
 mod pool;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod process;
+#[cfg(feature = "processes")]
+mod process_pool;
 mod seat;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+pub mod sync;
 mod work;
 mod workers;
 mod workers_ext;
@@ -80,8 +119,40 @@ pub use dispatch::Dispatch;
 pub use error::{Error, ErrorKind, OutOfRange};
 pub use handle::Handle;
 pub use imap::{Imap, ImapUnordered};
+pub use incident::{Cause, Incident};
 pub use job::Job;
+#[cfg(feature = "processes")]
+pub use packed::Packed;
 pub use pool::{Pool, ThreadParcel};
+#[cfg(all(feature = "processes", target_os = "linux"))]
+pub use process::init;
+#[cfg(all(feature = "processes", not(target_os = "linux")))]
+pub use process_pool::init;
+#[cfg(feature = "processes")]
+pub use process_pool::{
+    Crosses, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork, Statistics,
+};
 pub use work::{Work, Worker};
 pub use workers::{Runs, Workers};
 pub use workers_ext::WorkersExt;
+
+/// What macros of this crate name, and nobody else.
+#[doc(hidden)]
+#[cfg(feature = "processes")]
+pub mod __private {
+    pub use std::string::String as Text;
+    /// The settings of work.
+    pub type Bytes = Vec<u8>;
+
+    #[cfg(target_os = "linux")]
+    pub use crate::process::role::{note_test, serve_in_test};
+    pub use crate::process_pool::{described, read_settings, write_settings};
+}
+
+#[cfg(all(doctest, feature = "processes", target_os = "linux"))]
+#[doc = include_str!("../../../docs/multiprocessing.md")]
+struct FromMultiprocessing;
+
+#[cfg(all(doctest, feature = "processes", target_os = "linux"))]
+#[doc = include_str!("../../../docs/threads-or-processes.md")]
+struct ThreadsOrProcesses;

@@ -338,7 +338,7 @@ impl Drop for Pool {
 }
 
 /// Refuses more threads than a pool may have.
-fn check(workers: usize) -> Result<(), Error> {
+pub(crate) fn check(workers: usize) -> Result<(), Error> {
     let most = format_args!("at most {MOST_WORKERS}");
     firebox_core::check(workers <= MOST_WORKERS, "workers", most, workers)
 }

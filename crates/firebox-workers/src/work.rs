@@ -8,18 +8,26 @@ pub struct Worker<'t> {
     id: Option<usize>,
     /// Begins the task's time limit anew, and tells whether anybody waits for it.
     progress: Option<&'t (dyn Fn() -> bool + Sync)>,
+    /// Notes that a part of the task is begun, and whether it runs alone.
+    begin: Option<&'t (dyn Fn(usize, bool) + Sync)>,
 }
 
 impl Worker<'static> {
     /// The thread that called the pool: a pool without workers runs its tasks there.
-    pub const CALLER: Worker<'static> = Worker { id: None, progress: None };
+    pub const CALLER: Worker<'static> = Worker { id: None, progress: None, begin: None };
 }
 
 impl<'t> Worker<'t> {
     /// The worker `id`, and what it does to [tell of progress](Self::progress): for implementors of
     /// [`Workers`](crate::Workers) that run tasks without a [`Job`](crate::Job).
     pub fn new(id: usize, progress: &'t (dyn Fn() -> bool + Sync)) -> Self {
-        Worker { id: Some(id), progress: Some(progress) }
+        Worker { id: Some(id), progress: Some(progress), begin: None }
+    }
+
+    /// The same worker, which notes what its task [begins](Self::begin) by this function: it gets the part,
+    /// and whether that runs alone.
+    pub fn with_begin(self, begin: &'t (dyn Fn(usize, bool) + Sync)) -> Self {
+        Worker { begin: Some(begin), ..self }
     }
 
     /// Which of the pool's workers this is, from 0, or `None` for the thread that called the pool.
@@ -31,6 +39,28 @@ impl<'t> Worker<'t> {
     /// waits for its result any more, so that it may as well stop.
     pub fn progress(self) -> bool {
         self.progress.is_none_or(|progress| progress())
+    }
+
+    /// Says that the task begins a part of itself, counted from 0, so that this part is blamed if the worker
+    /// dies. It is [progress](Self::progress), too.
+    ///
+    /// Workers in other processes listen, for others it is nothing. A task whose worker has died with the
+    /// same part begun twice is answered with [`ErrorKind::Died`](crate::ErrorKind::Died), which names the
+    /// part, and whoever has the task can run that part apart.
+    pub fn begin(self, part: usize) {
+        self.note(part, false);
+    }
+
+    /// [`begin`](Self::begin) for a part that is run apart, because workers have died with it: the next death
+    /// is its last.
+    pub fn begin_alone(self, part: usize) {
+        self.note(part, true);
+    }
+
+    fn note(self, part: usize, alone: bool) {
+        if let Some(begin) = self.begin {
+            begin(part, alone);
+        }
     }
 }
 

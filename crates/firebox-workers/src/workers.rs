@@ -125,6 +125,12 @@ pub trait Workers: Sync {
         None
     }
 
+    /// How long a chunk of small tasks takes, long beside what it costs to hand one out: for
+    /// [`map`](crate::WorkersExt::map), which makes chunks.
+    fn chunk_time(&self) -> Duration {
+        Duration::from_micros(200)
+    }
+
     /// Adds workers until there are so many of them. It never takes one away, and a pool without workers
     /// stays one.
     ///

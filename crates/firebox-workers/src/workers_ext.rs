@@ -186,7 +186,8 @@ where
     let tasks = tasks.into_iter();
     // An iterator may promise more than ever come: those of a call that ends at its first error, for one.
     let mut results = Vec::with_capacity(tasks.size_hint().0.min(MAX_IN_FLIGHT));
-    let size = if workers.limit().is_some() { ChunkSize::one() } else { ChunkSize::adaptive() };
+    let size =
+        if workers.limit().is_some() { ChunkSize::one() } else { ChunkSize::adaptive(workers.chunk_time()) };
     let chunks = Chunks { tasks, size: &size };
     // Enough that no worker starves while the results are taken in order.
     let in_flight = (workers.capacity() * 16).min(MOST_CHUNKS);
@@ -198,8 +199,8 @@ where
         for result in chunk.results {
             results.push(each(results.len(), worker, result)?);
         }
-        if let Some(message) = chunk.panicked {
-            let error = Error::from(ErrorKind::Panicked(message));
+        if let Some(error) = chunk.error {
+            let worker = error.worker().or(worker);
             return Err(error.at_index(results.len()).on_worker(worker));
         }
     }

@@ -46,7 +46,11 @@ where
     W: Work<T, Output: Serialize> + Default,
 {
     let tasks: Vec<T> = serde_json::from_slice(tasks).unwrap();
-    let ChunkResult { results, panicked, took } = Chunked(W::default()).run(tasks, worker);
+    let ChunkResult { results, error, took } = Chunked(W::default()).run(tasks, worker);
+    let panicked = error.map(|error| match error.kind() {
+        ErrorKind::Panicked(text) => text.clone(),
+        other => panic!("{other:?}"),
+    });
     serde_json::to_vec(&(results, panicked, took)).unwrap()
 }
 
@@ -86,8 +90,9 @@ fn decode<R: DeserializeOwned>(reply: &[u8]) -> Result<R, String> {
 
 /// The result of [`serve_chunk`].
 fn decode_chunk<R: DeserializeOwned>(reply: &[u8]) -> Result<ChunkResult<R>, String> {
-    let (results, panicked, took) = serde_json::from_slice(reply).unwrap();
-    Ok(ChunkResult { results, panicked, took })
+    let (results, panicked, took): (_, Option<String>, _) = serde_json::from_slice(reply).unwrap();
+    let error = panicked.map(|text| Error::from(ErrorKind::Panicked(text)));
+    Ok(ChunkResult { results, error, took })
 }
 
 /// What a worker runs, and until when it may.

@@ -4,9 +4,20 @@
 
 mod bytes;
 mod conformance;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod control_page;
 mod dispatch;
 mod pool;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod process_pool;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod processes;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod sync;
 mod threads;
+
+#[cfg(all(feature = "processes", target_os = "linux"))]
+firebox_workers::test_worker!();
 
 /// Numbers of workers that every behavior is seen with.
 const WORKERS: [usize; 4] = [0, 1, 2, 5];

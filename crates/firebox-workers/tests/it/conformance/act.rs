@@ -74,7 +74,7 @@ impl Place {
 }
 
 /// The work on [`Act`]s.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Play;
 
 impl Work<Act> for Play {
@@ -122,7 +122,7 @@ fn play(act: Act, worker: Worker<'_>) -> u64 {
 }
 
 /// A tiny task: twice the number. It panics at 13 million.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Double;
 
 impl Double {
@@ -139,7 +139,7 @@ impl Work<u64> for Double {
 }
 
 /// Half of an even number.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Checked;
 
 impl Work<u64> for Checked {
@@ -161,3 +161,10 @@ impl fmt::Display for Odd {
 }
 
 impl Error for Odd {}
+
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod remote {
+    firebox_workers::remote_work!(super::Play);
+    firebox_workers::remote_work!(super::Double);
+    firebox_workers::remote_work!(super::Checked);
+}

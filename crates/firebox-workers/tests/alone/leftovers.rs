@@ -1,0 +1,78 @@
+//! What a pool leaves behind: nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// One test at a time, and a look at the process before it.
+pub(crate) struct Alone {
+    _turn: MutexGuard<'static, ()>,
+    files: BTreeSet<String>,
+}
+
+/// Waits for the turn of a test.
+pub(crate) fn alone() -> Alone {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Alone { _turn: turn, files: files() }
+}
+
+impl Alone {
+    /// Fails unless the process is as it was when the test began: no child, no zombie, no descriptor more, no
+    /// shared memory.
+    #[track_caller]
+    pub(crate) fn nothing_is_left(self) {
+        assert_eq!(children(), Vec::<u32>::new(), "children, zombies among them");
+        // Threads that end after whoever waits for them, and the harness's own files, take a moment.
+        let begun = Instant::now();
+        while files() != self.files && begun.elapsed() < Duration::from_secs(2) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(files(), self.files, "open files");
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(!maps.contains("memfd:"), "shared memory is mapped:\n{maps}");
+        let shm = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        assert!(!shm.into_iter().any(|entry| entry.file_name().to_string_lossy().contains("firebox")));
+    }
+}
+
+/// The children of this process that nobody has reaped.
+pub(crate) fn children() -> Vec<u32> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let of = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    let mut children: Vec<u32> = tasks
+        .flat_map(|task| of(task).split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    children.sort_unstable();
+    children
+}
+
+/// What the open files of this process are, each with its number.
+fn files() -> BTreeSet<String> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    entries
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned();
+            // The folder that is just being read.
+            (!target.contains("/fd")).then(|| format!("{}: {target}", entry.file_name().to_string_lossy()))
+        })
+        .collect()
+}
+
+/// Whether there is such a process, zombies not counted.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Waits until it is so, and fails if that takes longer than the limit.
+#[track_caller]
+pub(crate) fn within(limit: Duration, what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}

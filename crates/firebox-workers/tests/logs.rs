@@ -1,0 +1,115 @@
+//! What workers log, as the parent's subscriber has it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use firebox_workers::{Pool, WorkersExt as _};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+firebox_workers::test_worker!();
+
+/// A record, by field.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    level: Option<Level>,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl Visit for Seen {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.fields.insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
+    }
+}
+
+fn seen() -> MutexGuard<'static, Vec<Seen>> {
+    static SEEN: Mutex<Vec<Seen>> = Mutex::new(Vec::new());
+    SEEN.lock().unwrap()
+}
+
+struct Keeper;
+
+impl Subscriber for Keeper {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "firebox_workers::worker"
+    }
+
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        Some(tracing::level_filters::LevelFilter::INFO)
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut record = Seen { level: Some(*event.metadata().level()), ..Seen::default() };
+        event.record(&mut record);
+        seen().push(record);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+fn talk(x: u64) -> u64 {
+    let _within = tracing::info_span!("outer").entered();
+    let _deeper = tracing::warn_span!("inner").entered();
+    if x == 99 {
+        for line in 0..5000 {
+            tracing::info!(line, "{}", "x".repeat(2000));
+        }
+        return x;
+    }
+    tracing::info!(x, twice = 2 * x, "begun {x}");
+    tracing::debug!("nobody wants to know");
+    tracing::warn!("done {x}");
+    x
+}
+
+#[test]
+fn records_of_workers_arrive_in_order_with_their_worker_and_bounded() {
+    tracing::subscriber::set_global_default(Keeper).unwrap();
+    let pool = Pool::processes(2).unwrap();
+    let pids = pool.pids();
+    let handles: Vec<_> = (0..20).map(|x| pool.submit((talk, x))).collect();
+    for handle in handles {
+        handle.wait().unwrap();
+    }
+    let records = std::mem::take(&mut *seen());
+    assert_eq!(records.len(), 40, "two for each task");
+    for (worker, pid) in pids.iter().enumerate() {
+        let own: Vec<_> =
+            records.iter().filter(|record| record.fields["worker"] == worker.to_string()).collect();
+        assert!(own.iter().all(|record| record.fields["pid"] == pid.unwrap().to_string()));
+        for pair in own.chunks(2) {
+            let [begun, done] = pair else { panic!("{own:?}") };
+            let x: u64 = begun.fields["message"].strip_prefix("begun ").unwrap().parse().unwrap();
+            assert_eq!((begun.level, done.level), (Some(Level::INFO), Some(Level::WARN)));
+            assert_eq!(begun.fields["fields"], format!("x={x} twice={}", 2 * x));
+            assert_eq!(begun.fields["spans"], "outer:inner");
+            assert_eq!(begun.fields["origin"], "logs");
+            assert_eq!(done.fields["message"], format!("done {x}"));
+        }
+    }
+    // More at once than there is room for: some are left out, the worker doesn't wait, and it is said how
+    // many.
+    let pool = Pool::processes(1).unwrap();
+    assert_eq!(pool.submit((talk, 99)).wait_timeout(Duration::from_secs(60)).unwrap().unwrap(), 99);
+    pool.map(talk, 0..8).unwrap();
+    let records = std::mem::take(&mut *seen());
+    let lines = records.iter().filter(|record| record.fields["fields"].starts_with("line=")).count() as u64;
+    let left_out: u64 = records.iter().map(|record| record.fields["left_out"].parse::<u64>().unwrap()).sum();
+    assert_eq!(lines + left_out, 5000);
+    assert_eq!(pool.statistics().deaths, 0);
+}
