@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::elements::Elements;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+use crate::elements::shared::SharedMemory;
 
 /// The most that waits to be used again, of one kind: as many as there may be batches ahead, twice.
 const KEPT: usize = 32;
@@ -29,7 +31,12 @@ const LARGE: usize = 1 << 28;
 /// assert_eq!(pool.elements::<f32>(2, 1000).as_ptr(), place);
 /// ```
 #[derive(Clone, Default)]
-pub struct BufferPool(Arc<Mutex<Shelves>>);
+pub struct BufferPool {
+    shelves: Arc<Mutex<Shelves>>,
+    /// In a worker process: the memory for the batch that it makes.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    shared: Option<Arc<SharedMemory>>,
+}
 
 /// What was kept, by its type; each of the `Any`s is a vector of that type.
 type Shelves = HashMap<TypeId, Box<dyn Any + Send>>;
@@ -46,6 +53,9 @@ impl BufferPool {
         samples: usize,
         elements: usize,
     ) -> Elements<T> {
+        if let Some(shared) = samples.checked_mul(elements).and_then(|all| self.shared(all)) {
+            return shared;
+        }
         let values = match samples.checked_mul(elements) {
             // Of an earlier batch, so that there can be no more than that.
             Some(all) => self.take_memory(all).map(|mut used| {
@@ -55,6 +65,25 @@ impl BufferPool {
             None => None,
         };
         Elements::of_pool(values.unwrap_or_else(|| blank(samples, elements)), self)
+    }
+
+    /// Memory that other processes see, for elements that are numbers, if the batch is made in a worker
+    /// process. It may hold anything.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    pub(crate) fn shared<T: 'static>(&self, elements: usize) -> Option<Elements<T>> {
+        Some(Elements::of_part(self.shared.as_ref()?.part(elements)?))
+    }
+
+    /// Memory that other processes see: there are none.
+    #[cfg(not(all(feature = "processes", target_os = "linux")))]
+    pub(crate) fn shared<T>(&self, _: usize) -> Option<Elements<T>> {
+        None
+    }
+
+    /// The pool for a batch whose elements are written into memory that processes share.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    pub(crate) fn within(&self, shared: Arc<SharedMemory>) -> Self {
+        BufferPool { shared: Some(shared), ..self.clone() }
     }
 
     /// Something that was kept: the last that fits.
@@ -98,7 +127,7 @@ impl BufferPool {
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         // What panics under this lock, if anything, is a test of what fits, which changes nothing.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -43,8 +43,8 @@ pub trait Collate: Sized + Send + Sync + 'static {
     /// Whatever stands in the way.
     fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError>;
 
-    /// Whether a batch is as wide as its longest sample, so that all ranks must know the [width](BatchShape::width) of a
-    /// batch that is dealt to them.
+    /// Whether a batch is as wide as its longest sample, so that all ranks must know the
+    /// [width](BatchShape::width) of a batch that is dealt to them.
     fn pads(&self) -> bool {
         false
     }
@@ -151,7 +151,13 @@ pub(crate) fn product(shape: &[usize]) -> Option<usize> {
 /// Takes the parts of `length` elements at the places `holes`, which rise, out of a batch's elements: in one
 /// pass, however many there are.
 pub(crate) fn without<T>(values: &mut Vec<T>, length: usize, holes: &[usize]) {
-    let (Some(&first), true) = (holes.first(), length > 0) else { return };
+    let kept = move_out(values, length, holes);
+    values.truncate(kept);
+}
+
+/// Moves the parts at the places `holes` behind the others, and says how many elements the others have.
+fn move_out<T>(values: &mut [T], length: usize, holes: &[usize]) -> usize {
+    let (Some(&first), true) = (holes.first(), length > 0) else { return values.len() };
     // Those before the first hole stay where they are.
     let mut place = first * length;
     let mut holes = holes.iter().map(|hole| hole * length..(hole + 1) * length).peekable();
@@ -169,7 +175,7 @@ pub(crate) fn without<T>(values: &mut Vec<T>, length: usize, holes: &[usize]) {
             }
         }
     }
-    values.truncate(kept);
+    kept
 }
 
 impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R> {
@@ -191,7 +197,7 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Collate for Stack<T, R
     }
 
     fn close(&self, mut buffer: Stacked<T, R>, holes: &[usize]) -> Result<Stacked<T, R>, BoxError> {
-        buffer.values.keep(|values| without(values, self.elements(), holes));
+        buffer.values.keep(|values| move_out(values, self.elements(), holes));
         buffer.samples -= holes.len();
         Ok(buffer)
     }
@@ -266,7 +272,7 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
     }
 
     fn close(&self, mut buffer: Elements<T>, holes: &[usize]) -> Result<Elements<T>, BoxError> {
-        buffer.keep(|values| without(values, 1, holes));
+        buffer.keep(|values| move_out(values, 1, holes));
         Ok(buffer)
     }
 

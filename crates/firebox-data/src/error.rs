@@ -46,6 +46,8 @@ pub enum ErrorKind {
     Panic,
     /// A sample took longer than it may.
     TimedOut,
+    /// Worker processes died with a sample, again and again.
+    Died,
     /// A worker pool could not be made, or ended too early.
     Workers,
     /// Ranks could not agree on their next step.

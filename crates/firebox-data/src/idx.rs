@@ -8,6 +8,12 @@ use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
 use bytes::Bytes;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+use {
+    crate::dataset::FingerprintFields,
+    firebox_workers::sync::SealedArray,
+    serde::{Deserialize, Serialize},
+};
 
 use crate::collate::product;
 use crate::dataset::{Dataset, Fingerprint};
@@ -163,9 +169,69 @@ impl LabelledImages {
         }
     }
 
+    /// The same images in memory that all processes can have.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Workers`] if there is no room for it.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    pub fn seal(&self) -> Result<SealedImages, Error> {
+        let seal = |bytes: &Bytes| {
+            SealedArray::from_slice(bytes)
+                .map_err(|error| Error::new(ErrorKind::Workers, "images for all processes").caused_by(error))
+        };
+        Ok(SealedImages {
+            images: seal(&self.images)?,
+            labels: seal(&self.labels)?,
+            size: [self.height, self.width],
+            fingerprint: self.fingerprint.to_fields(),
+        })
+    }
+
     /// The height and width of every image.
     pub fn size(&self) -> [usize; 2] {
         [self.height, self.width]
+    }
+}
+
+/// Images in memory that all processes can have: settings of a [`Recipe`](crate::Recipe), that go to a worker
+/// process without being copied, or read and hashed again.
+///
+/// ```no_run
+/// use firebox_data::fashion_mnist;
+///
+/// let images = fashion_mnist::train("datasets/fashion-mnist")?.seal()?;
+/// // In this process and in any other that has `images`:
+/// let images = images.open();
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
+#[cfg(all(feature = "processes", target_os = "linux"))]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SealedImages {
+    images: SealedArray<u8>,
+    labels: SealedArray<u8>,
+    size: [usize; 2],
+    fingerprint: FingerprintFields,
+}
+
+#[cfg(all(feature = "processes", target_os = "linux"))]
+impl SealedImages {
+    /// The images, which are not copied.
+    pub fn open(&self) -> LabelledImages {
+        struct Bytewise(SealedArray<u8>);
+        impl AsRef<[u8]> for Bytewise {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let bytes = |array: &SealedArray<u8>| Bytes::from_owner(Bytewise(array.clone()));
+        let [height, width] = self.size;
+        LabelledImages {
+            images: bytes(&self.images),
+            labels: bytes(&self.labels),
+            height,
+            width,
+            fingerprint: Fingerprint::of_fields(self.fingerprint.clone()),
+        }
     }
 }
 

@@ -25,7 +25,7 @@
 //!
 //! for epoch in 0..3 {
 //!     for batch in loader.epoch(epoch) {
-//!         let (images, labels): (firebox_data::Stacked<f32, 3>, Vec<i64>) = batch?;
+//!         let (images, labels): (firebox_data::Stacked<f32, 3>, firebox_data::Elements<i64>) = batch?;
 //!         assert_eq!(images.samples, labels.len());
 //!     }
 //! }
@@ -61,6 +61,9 @@
 //!
 //! Data without random access are [`Shards`], such as the [`Lines`] of files; [`Loader::stream`] makes a
 //! loader of them with the same settings, the same stages and the same promises.
+//!
+//! A [`Recipe`] makes a loader from settings that are data, so that worker processes can make its batches:
+//! the same ones, whatever becomes of a process, in memory that they share with this one.
 //!
 //! # What else is here
 //!
@@ -123,6 +126,8 @@ pub use dataset::{FromBurn, IntoBurn};
 pub use elements::{Elements, Loan};
 pub use error::{BoxError, Error, ErrorKind, OutOfRange};
 pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
+#[cfg(all(feature = "processes", target_os = "linux"))]
+pub use loader::Recipe;
 pub use loader::{
     Action, BatchTask, Bottleneck, Data, Epoch, EpochReport, Epochs, FailureBudget, Indexed, Loader,
     LoaderBuilder, LoaderState, OnError, Repeatable, Retry, SampleFailure, SampleId, Stage, Start,

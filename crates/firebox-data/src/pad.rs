@@ -1,5 +1,7 @@
 //! Batches of sequences, padded to one width.
 
+use std::iter::zip;
+
 use crate::buffer_pool::BufferPool;
 use crate::collate::{BatchShape, Collate, Values, without};
 use crate::elements::Elements;
@@ -28,8 +30,8 @@ impl<T> Padded<T> {
 /// Pads sequences to the longest of their batch: slot `&mut Vec<T>`, batch [`Padded`].
 ///
 /// If a batch is dealt to several ranks, all of them pad to its width, which must be
-/// [known](crate::BatchSampler::width) or [set](Self::to). A sequence that is longer than a known width all the same
-/// is not cut: that rank's part of the batch is wider then.
+/// [known](crate::BatchSampler::width) or [set](Self::to). A sequence that is longer than a known width all
+/// the same is not cut: that rank's part of the batch is wider then.
 ///
 /// ```
 /// use firebox_data::{Loader, Pad};
@@ -56,7 +58,8 @@ impl<T> Pad<T> {
         Pad { padding, width: None }
     }
 
-    /// Gives every batch this width, on any number of ranks. A sequence that is longer is an error of its batch.
+    /// Gives every batch this width, on any number of ranks. A sequence that is longer is an error of its
+    /// batch.
     pub fn to(mut self, width: usize) -> Self {
         self.width = Some(width);
         self
@@ -104,9 +107,18 @@ impl<T: Clone + Send + Sync + 'static> Collate for Pad<T> {
             return Err(text.into());
         }
         let longest = lengths.iter().copied().fold(width, usize::max);
+        let samples = sequences.len();
+        if let Some(mut values) = longest.checked_mul(samples).and_then(|all| memory.shared::<T>(all)) {
+            for (row, sequence) in zip(values.chunks_exact_mut(longest), &sequences) {
+                let (sequence_of_row, padding) = row.split_at_mut(sequence.len());
+                sequence_of_row.clone_from_slice(sequence);
+                padding.fill(self.padding.clone());
+            }
+            memory.keep(sequences);
+            return Ok(Padded { values, lengths, longest });
+        }
         let mut values: Vec<T> = memory.take(|_| true).unwrap_or_default();
         values.clear();
-        let samples = sequences.len();
         let room = longest.checked_mul(samples).filter(|&all| values.try_reserve_exact(all).is_ok());
         if room.is_none() {
             return Err(format!(

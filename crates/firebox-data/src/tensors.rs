@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Bool, Device, Float, Int, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, Bool, Bytes, Device, Element, Float, Int, Tensor, TensorData};
 
 use firebox_workers::{Dispatch, Pool, WorkersExt as _};
 
@@ -21,7 +21,8 @@ use crate::sequence_batch::SequenceBatch;
 ///
 /// [`Stacked`] arrays of rank R become tensors of rank R + 1 with the samples first, [`Elements`] and a `Vec`
 /// one of rank 1, tuples tuples, [`Padded`] sequences a [`SequenceBatch`]; floats, integers and `bool` become
-/// tensors of their kind. The values move; on the CPU they are not copied.
+/// tensors of their kind. The values move; on the CPU they are not copied. What worker processes have made
+/// stays in the memory that they share, until the tensor is dropped or written.
 pub trait IntoTensors {
     /// The tensors.
     type Tensors;
@@ -29,6 +30,15 @@ pub trait IntoTensors {
     /// Puts the batch on a device. In Burn the device of a model's input decides whether BatchNorm and
     /// dropout train: pass an autodiff device for training, a plain one for evaluation.
     fn into_tensors(self, device: &Device) -> Self::Tensors;
+}
+
+/// Elements as Burn takes them: a vector, or memory of somebody else's.
+fn data<E: Element + bytemuck::NoUninit>(values: Elements<E>, shape: Vec<usize>) -> TensorData {
+    if values.is_vec() {
+        return TensorData::new(values.into_vec(), shape);
+    }
+    let bytes = Bytes::from_shared(values.into_bytes(), AllocationProperty::Other);
+    TensorData::from_bytes(bytes, shape, E::dtype())
 }
 
 macro_rules! stacked {
@@ -59,7 +69,7 @@ macro_rules! stacked {
             fn into_tensors(self, device: &Device) -> Self::Tensors {
                 let mut shape = vec![self.samples];
                 shape.extend(self.shape);
-                Tensor::from_data(TensorData::new(self.values.into_vec(), shape), device)
+                Tensor::from_data(data(self.values, shape), device)
             }
         }
     )+};
@@ -78,7 +88,7 @@ macro_rules! padded {
                 let shape = [self.lengths.len(), self.longest];
                 let mask = Tensor::from_data(TensorData::new(self.mask(), shape), device);
                 let lengths: Vec<i64> = self.lengths.into_iter().map(|length| length as i64).collect();
-                let values = Tensor::from_data(TensorData::new(self.values.into_vec(), shape), device);
+                let values = Tensor::from_data(data(self.values, shape.to_vec()), device);
                 SequenceBatch { values, lengths: lengths.into_tensors(device), mask }
             }
         }

@@ -541,7 +541,7 @@ fn a_record_whose_reading_hangs_is_skipped_as_the_policy_says() {
                 Loader::stream(Hanging { at, seekable, indexed, over: Arc::clone(&over) })
                     .batch_size(10)
                     .workers(2)
-                    .timeout(Duration::from_millis(100))
+                    .timeout(Duration::from_millis(400))
                     .on_error(OnError::Skip { at_most: FailureBudget::Count(at_most) })
                     .build(Scalar::<u64>::new(), |number, _, slot| {
                         *slot = number;
@@ -563,7 +563,7 @@ fn a_record_whose_reading_hangs_is_skipped_as_the_policy_says() {
                 assert_eq!((epoch.report().skipped(), failure.action), (1, Action::Skipped), "{case}");
                 assert_eq!(failure.error.kind(), &ErrorKind::TimedOut, "{case}");
                 let text = failure.error.to_string();
-                assert!(text.contains(&format!("shard 0, record {at}): took longer than 100ms")), "{text}");
+                assert!(text.contains(&format!("shard 0, record {at}): took longer than 400ms")), "{text}");
             } else {
                 let error = error.unwrap();
                 assert_eq!(error.kind(), &ErrorKind::Shard, "{case}");
@@ -598,7 +598,7 @@ fn a_batch_that_is_begun_again_still_tells_what_was_tried_again() {
     let (over, end) = mpsc::channel();
     let numbers =
         Numbers { fault: |n| if n == 3 { Fault::Once } else { Fault::None }, ..Numbers::new(&[20]) };
-    let limit = Duration::from_millis(100);
+    let limit = Duration::from_millis(400);
     let stream =
         Loader::stream(numbers).batch_size(10).workers(2).timeout(limit).retry(retry()).on_error(policy);
     let stream = stream.build(Scalar::<u64>::new(), hang(end)).unwrap();
@@ -633,7 +633,7 @@ fn a_batch_that_is_begun_again_still_fails_for_what_other_ranks_lack() {
         .rank(0, 2)
         .batch_size(10)
         .workers(2)
-        .timeout(Duration::from_millis(100))
+        .timeout(Duration::from_millis(400))
         .on_error(OnError::Skip { at_most: FailureBudget::Count(5) })
         .build(Scalar::<u64>::new(), move |number, _, slot| {
             let hangs = if number == 2 { over_again.lock().unwrap().take() } else { None };

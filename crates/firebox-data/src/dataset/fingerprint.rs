@@ -147,6 +147,19 @@ impl Fingerprint {
         (self != here).then(|| format!("data: saved {self}, here {here}"))
     }
 
+    /// Its fields, for a format without names.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    pub(crate) fn to_fields(&self) -> FingerprintFields {
+        let Fingerprint { len, description, files, bytes, hash } = self.clone();
+        (len, description, files, bytes, hash.map(|Hash(hash)| hash))
+    }
+
+    /// The fingerprint with these fields.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    pub(crate) fn of_fields((len, description, files, bytes, hash): FingerprintFields) -> Self {
+        Fingerprint { len, description, files, bytes, hash: hash.map(Hash) }
+    }
+
     /// Without what the files are told by.
     fn in_words(&self) -> String {
         match self.len {
@@ -155,6 +168,10 @@ impl Fingerprint {
         }
     }
 }
+
+/// The fields of a [`Fingerprint`].
+#[cfg(all(feature = "processes", target_os = "linux"))]
+pub(crate) type FingerprintFields = (Option<u64>, String, u64, u64, Option<u64>);
 
 /// Items whose files are looked at.
 const MOST_LOCATED: usize = 256;

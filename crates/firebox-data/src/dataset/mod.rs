@@ -15,6 +15,8 @@ pub(crate) mod many;
 mod map;
 mod mix;
 mod pointer;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod sealed;
 mod shards;
 mod slice;
 mod subset;
@@ -26,6 +28,8 @@ pub use concat::Concat;
 pub use described::Described;
 pub use filter::Filter;
 pub use fingerprint::Fingerprint;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+pub(crate) use fingerprint::FingerprintFields;
 pub use function::{FromFn, from_fn};
 pub use lineage::Lineage;
 pub use lines::Lines;

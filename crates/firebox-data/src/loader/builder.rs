@@ -238,7 +238,7 @@ impl<D, T> LoaderBuilder<D, T> {
     ///     *slot = number;
     ///     Ok(())
     /// })?;
-    /// let batches: Vec<Vec<i32>> = second.epoch(0).collect::<Result<_, _>>()?;
+    /// let batches: Vec<_> = second.epoch(0).collect::<Result<_, _>>()?;
     /// assert_eq!(batches, [vec![2, 3], vec![6, 7], vec![9]]);
     /// # Ok::<(), firebox_data::Error>(())
     /// ```
@@ -408,6 +408,7 @@ impl Settings {
             on_error: self.on_error,
             retry: self.retry,
             limits,
+            process: None,
         };
         let stages = match &*stages {
             [write] => format!("stage {write}"),
@@ -417,6 +418,8 @@ impl Settings {
             settings: executor.settings(&stages),
             executor: Arc::new(executor),
             pool: Arc::new(pool),
+            #[cfg(all(feature = "processes", target_os = "linux"))]
+            remote: None,
             prefetch: self.prefetch,
             prefetch_bytes: self.prefetch_bytes,
             as_completed: self.as_completed,

@@ -43,7 +43,8 @@ pub struct Epoch<'l, C: Collate> {
     report: EpochReport,
     /// Whether it has ended with an error.
     pub(super) failed: Arc<AtomicBool>,
-    /// What ranks agree on before each batch, if they can't know when others end. Dropped last, since it may wait.
+    /// What ranks agree on before each batch, if they can't know when others end. Dropped last, since it may
+    /// wait.
     agreement: Option<Agreement<'l>>,
 }
 
@@ -111,9 +112,10 @@ impl<'l, C: Collate> Epoch<'l, C> {
 
     /// What [`next`](Iterator::next) gives if it is there already, without waiting for it.
     ///
-    /// It waits for nothing, and gives up samples that are past their time limit as `next` does. Where a batch
-    /// comes to be only because `next` waits, there is none before: without workers, and where ranks [tell each
-    /// other](crate::LoaderBuilder::sum_over_ranks) whether they go on, which is to wait for the others.
+    /// It waits for nothing, and gives up samples that are past their time limit as `next` does. Where a
+    /// batch comes to be only because `next` waits, there is none before: without workers, and where ranks
+    /// [tell each other](crate::LoaderBuilder::sum_over_ranks) whether they go on, which is to wait for the
+    /// others.
     pub fn try_next(&mut self) -> Poll<Option<Result<C::Batch, Error>>> {
         match (&self.agreement, &self.window) {
             (Some(_), Some(_)) => Poll::Pending,
@@ -175,7 +177,8 @@ impl<'l, C: Collate> Epoch<'l, C> {
         if self.executor.items().has(*batch) { Turn::HasBatch } else { Turn::HasNone }
     }
 
-    /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is left.
+    /// Takes a batch over, or finds that the epoch ends with it. `None` for a batch of which no sample is
+    /// left.
     fn take(&mut self, batch: usize, built: BuiltBatch<C::Batch>) -> Option<Result<C::Batch, Error>> {
         let budget = self.budget;
         let mut faults = self.faults;
@@ -212,7 +215,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
                 self.executor.items().forget(self.delivered);
                 self.faults = faults;
                 self.skipped += skipped;
-                self.report.samples += built.samples;
+                self.report.samples = self.report.samples.saturating_add(built.samples);
                 self.report.batches += usize::from(values.is_some());
                 values.map(Ok)
             }
@@ -222,6 +225,8 @@ impl<'l, C: Collate> Epoch<'l, C> {
     /// Notes how the last batch went, and the work that was done for it.
     fn account(&mut self, before: Before, stints: &[Stint]) {
         let report = &mut self.report;
+        let (deaths, incidents) = self.loader.new_deaths();
+        report.note_deaths(deaths, incidents);
         stints.iter().for_each(|stint| report.busy.add(stint.busy));
         let busy = report.busy.less(before.busy);
         let queued = stints.iter().map(|stint| stint.queued).fold(Duration::ZERO, Duration::saturating_add);

@@ -10,6 +10,8 @@ mod epochs;
 mod fault;
 mod plan;
 mod rank_ends;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod recipe;
 mod report;
 mod slice;
 mod source;
@@ -20,12 +22,14 @@ mod work;
 use std::ops::RangeTo;
 use std::sync::Arc;
 
-use firebox_workers::{Pool, Work, Worker};
+use firebox_workers::{Pool, Work, Worker, WorkersExt as _};
 
 pub use builder::{LoaderBuilder, Repeatable};
 pub use epoch::{Epoch, WithStates};
 pub use epochs::{Epochs, Start};
 pub use fault::{Action, FailureBudget, OnError, Retry, SampleFailure};
+#[cfg(all(feature = "processes", target_os = "linux"))]
+pub use recipe::Recipe;
 pub use report::{Bottleneck, EpochReport, Stage, TimeSlice, Timeline, WorkerTime};
 pub use source::{Data, Indexed, StreamState, Streamed};
 pub use state::LoaderState;
@@ -36,6 +40,7 @@ use crate::dataset::Lineage;
 use crate::error::{Error, ErrorKind, check};
 use auto::{Auto, Span};
 use source::Source;
+use work::tasks::Tasks;
 use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 
 /// Batches of a data set or of shards, epoch after epoch.
@@ -58,7 +63,7 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 ///         Ok(())
 ///     })?;
 /// for batch in loader.epoch(0) {
-///     let batch: Vec<i64> = batch?;
+///     let batch: firebox_data::Elements<i64> = batch?;
 ///     assert!(batch.len() <= 32);
 /// }
 /// # Ok::<(), firebox_data::Error>(())
@@ -91,8 +96,10 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 /// ```
 pub struct Loader<C: Collate> {
     executor: Arc<Executor<C>>,
-    /// Shared with its slices.
+    /// Shared with its slices. It has no threads if worker processes make the batches.
     pool: Arc<Pool>,
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    remote: Option<Arc<dyn recipe::Remote<C>>>,
     /// Batches begun and not yet delivered, at most; `None` if it follows from the number of workers.
     prefetch: Option<usize>,
     /// What they may take together; one may always take what it needs.
@@ -155,10 +162,41 @@ impl<C: Collate> Loader<C> {
         self.executor.source.why_empty(epoch)
     }
 
-    /// The number of worker threads; 0 means that batches are made in the thread that asks for them. It grows
-    /// if it was left to the loader and more are of use: the [report](EpochReport::chosen) says why.
+    /// The number of worker threads, or processes; 0 means that batches are made in the thread that asks for
+    /// them. It grows if it was left to the loader and more are of use: the [report](EpochReport::chosen)
+    /// says why.
     pub fn workers(&self) -> usize {
+        #[cfg(all(feature = "processes", target_os = "linux"))]
+        if let Some(remote) = &self.remote {
+            return remote.workers();
+        }
         self.pool.workers()
+    }
+
+    /// Whether worker processes make its batches.
+    fn is_remote(&self) -> bool {
+        #[cfg(all(feature = "processes", target_os = "linux"))]
+        return self.remote.is_some();
+        #[cfg(not(all(feature = "processes", target_os = "linux")))]
+        false
+    }
+
+    /// Hands out the tasks of an epoch.
+    fn tasks<'l>(&'l self, executor: &Arc<EpochExecutor<C>>, most: usize) -> Box<dyn Tasks<C> + 'l> {
+        #[cfg(all(feature = "processes", target_os = "linux"))]
+        if let Some(remote) = &self.remote {
+            return remote.tasks(executor);
+        }
+        Box::new(self.pool.dispatch(Arc::clone(executor), most))
+    }
+
+    /// How many worker processes have died since this was last asked, and how, in words.
+    fn new_deaths(&self) -> (u64, Vec<String>) {
+        #[cfg(all(feature = "processes", target_os = "linux"))]
+        if let Some(remote) = &self.remote {
+            return remote.new_deaths();
+        }
+        Default::default()
     }
 
     /// Has the number of workers follow what the consumer saw, and says what was chosen, if it is not fixed.
@@ -279,6 +317,8 @@ impl<C: Collate> Loader<C> {
             settings: executor.settings(&self.stages),
             executor: Arc::new(executor),
             pool: Arc::clone(&self.pool),
+            #[cfg(all(feature = "processes", target_os = "linux"))]
+            remote: self.remote.clone(),
             prefetch: self.prefetch,
             prefetch_bytes: self.prefetch_bytes,
             as_completed: self.as_completed,

@@ -3,22 +3,25 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use firebox_workers::{Dispatch, Error as PoolError, ErrorKind as PoolErrorKind, WorkersExt as _};
+use firebox_workers::{Error as PoolError, ErrorKind as PoolErrorKind};
 
 use crate::collate::{BatchShape, Collate};
 use crate::error::{Error, ErrorKind};
 use crate::loader::Loader;
 use crate::loader::fault::OnError;
 use crate::loader::plan::{Plan, Planned, PlannedBatch};
-use crate::loader::work::{BatchBuild, BatchTask, BuiltBatch, ChunkResult, Earlier, EpochExecutor, not_made};
+use crate::loader::work::tasks::{Death, Order, Tasks};
+use crate::loader::work::{
+    BatchBuild, BatchTask, BuiltBatch, CLOSING_PART, ChunkResult, Earlier, EpochExecutor, SampleId, not_made,
+};
 use crate::sync::Arc;
 
 /// Runs handed out at the same time, at most: enough for every worker and some to wait. More wait in the
 /// window.
 const RUNS: usize = 1024;
 
-/// What a run should take: long enough that handing it out and hearing of it cost little, for which a thread is
-/// woken as a rule; short enough that workers share a batch.
+/// What a run should take: long enough that handing it out and hearing of it cost little, for which a thread
+/// is woken as a rule; short enough that workers share a batch.
 const TARGET: Duration = Duration::from_micros(200);
 
 /// Work that should lie ahead of each worker, if the prefetch depth was left to the loader: enough to do
@@ -28,8 +31,12 @@ const LEAD: Duration = Duration::from_millis(1);
 /// How far that may raise the depth.
 const DEEPEST: usize = 16;
 
-/// How many bytes the batches may take together if the depth is raised: to make batches in memory that no cache
-/// holds any more costs more than workers lose that run dry now and then.
+/// How often samples of a batch are run apart since workers died with them, and not there, before the batch
+/// fails: what dies with the whole of it only, such as for want of memory, does so every time.
+const MOST_APART: u32 = 4;
+
+/// How many bytes the batches may take together if the depth is raised: to make batches in memory that no
+/// cache holds any more costs more than workers lose that run dry now and then.
 const CACHED: usize = 4 << 20;
 
 /// How far delivery may run ahead of the first batch that is missing, at least, if batches come as they
@@ -47,12 +54,12 @@ pub(super) struct Window<'l, C: Collate> {
     /// The batch that comes next, if the plan has told and it wasn't begun yet.
     next: Option<PlannedBatch>,
     executor: Arc<EpochExecutor<C>>,
-    dispatch: Dispatch<'l, BatchTask, EpochExecutor<C>>,
+    tasks: Box<dyn Tasks<C> + 'l>,
     /// Batches begun and not yet delivered, in the order of the plan.
     open: VecDeque<Open<C::Batch>>,
     /// Tasks of open batches that the workers had no room for.
-    waiting: VecDeque<BatchTask>,
-    /// What each task of the dispatch is, by its index.
+    waiting: VecDeque<Order>,
+    /// What each task that is out is, by its number.
     out: HashMap<usize, Out>,
     /// What a sample took in the last runs, in seconds; `None` before the first.
     cost: Option<f64>,
@@ -76,6 +83,8 @@ struct Open<B> {
     batch: usize,
     /// How often it was begun before.
     attempt: u32,
+    /// How often a sample of it was run apart.
+    apart: u32,
     built: Option<Box<BuiltBatch<B>>>,
     /// The bytes that it counts for: before it is made, those of the largest so far.
     bytes: usize,
@@ -86,6 +95,8 @@ struct Out {
     batch: usize,
     attempt: u32,
     first: usize,
+    /// The position of the sample that is run apart, if it is one.
+    apart: Option<usize>,
 }
 
 impl<'l, C: Collate> Window<'l, C> {
@@ -101,7 +112,7 @@ impl<'l, C: Collate> Window<'l, C> {
             epoch,
             plan,
             next: None,
-            dispatch: loader.pool.dispatch(Arc::clone(&executor), RUNS),
+            tasks: loader.tasks(&executor, RUNS),
             executor,
             open: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -122,7 +133,7 @@ impl<'l, C: Collate> Window<'l, C> {
     /// The wait ends: each pass hears of a run, of which there is a finite number, or of the plan.
     pub(super) fn next(&mut self, wait: bool) -> Polled<C::Batch> {
         loop {
-            while let Some((task, result)) = self.dispatch.try_receive() {
+            while let Some((task, result)) = self.tasks.try_receive() {
                 self.hear(task, result);
             }
             self.hand_out();
@@ -142,7 +153,7 @@ impl<'l, C: Collate> Window<'l, C> {
                 }
             } else if !wait {
                 return Polled::Pending;
-            } else if let Some((task, result)) = self.dispatch.receive() {
+            } else if let Some((task, result)) = self.tasks.receive() {
                 self.hear(task, result);
             }
         }
@@ -164,11 +175,13 @@ impl<'l, C: Collate> Window<'l, C> {
 
     fn hand_out(&mut self) {
         loop {
-            while let Some(task) = self.waiting.pop_front() {
+            while let Some(order) = self.waiting.pop_front() {
+                let Order { task, apart } = &order;
                 let (batch, attempt, first) = (task.batch as usize, task.attempt, task.run.start as usize);
-                match self.dispatch.send(task) {
-                    Ok(task) => _ = self.out.insert(task, Out { batch, attempt, first }),
-                    Err(task) => return self.waiting.push_front(task),
+                let out = Out { batch, attempt, first, apart: *apart };
+                match self.tasks.send(order) {
+                    Ok(task) => _ = self.out.insert(task, out),
+                    Err(order) => return self.waiting.push_front(order),
                 }
             }
             if self.open.len() >= self.prefetch() {
@@ -187,7 +200,7 @@ impl<'l, C: Collate> Window<'l, C> {
             }
             let (batch, samples) = (planned.batch, planned.samples.len());
             let bytes = self.loader.executor.collate.fixed_bytes(samples).unwrap_or(self.largest);
-            self.open.push_back(Open { batch, attempt: 0, built: None, bytes });
+            self.open.push_back(Open { batch, attempt: 0, apart: 0, built: None, bytes });
             self.begin(planned, 0, Earlier::default());
         }
     }
@@ -195,10 +208,13 @@ impl<'l, C: Collate> Window<'l, C> {
     /// Batches begun and not yet delivered, at most.
     fn prefetch(&self) -> usize {
         let Loader { batch_size, prefetch, .. } = *self.loader;
+        // A process makes a whole batch, and should have the next one when it ends.
+        let batch_size = if self.loader.is_remote() { 2 } else { batch_size };
         match (self.loader.workers(), prefetch, self.cost) {
             (0, ..) => 1,
             (_, Some(prefetch), _) => prefetch,
-            // As many as give each worker two runs: the first batch is waited for, and to plan others takes a core.
+            // As many as give each worker two runs: the first batch is waited for, and to plan others takes a
+            // core.
             (workers, None, None) => (2 * workers).div_ceil(batch_size),
             (workers, None, Some(cost)) => {
                 let least = (4 * workers).div_ceil(batch_size).max(4);
@@ -241,7 +257,7 @@ impl<'l, C: Collate> Window<'l, C> {
             let (first, end) = (count * run / runs, samples.len());
             let samples = if first == 0 { std::mem::take(&mut samples) } else { samples.split_off(first) };
             let task = BatchTask { epoch, batch, attempt, run: first as u32..end as u32, samples };
-            self.waiting.push_back(task);
+            self.waiting.push_back(Order { task, apart: None });
         }
         self.waiting.make_contiguous()[queued..].reverse();
     }
@@ -250,7 +266,7 @@ impl<'l, C: Collate> Window<'l, C> {
     fn runs(&self, samples: usize) -> usize {
         let workers = self.loader.workers();
         let runs = match self.cost {
-            _ if workers == 0 => 1,
+            _ if workers == 0 || self.loader.is_remote() => 1,
             // As if samples were slow: the first batch is waited for.
             None => samples.min(2 * workers),
             Some(cost) => ((samples as f64 * cost / TARGET.as_secs_f64()).round() as usize).min(samples),
@@ -260,10 +276,18 @@ impl<'l, C: Collate> Window<'l, C> {
 
     /// Takes note of the result of a task.
     fn hear(&mut self, task: usize, result: Result<ChunkResult<C::Batch>, PoolError>) {
-        let Some(Out { batch, attempt, first }) = self.out.remove(&task) else { return };
+        let Some(out) = self.out.remove(&task) else { return };
+        let Out { batch, attempt, .. } = out;
         // A task of an attempt that was given up is of no interest.
         let open = self.open.iter().position(|open| open.batch == batch && open.attempt == attempt);
         match result {
+            Ok(_) if out.apart.is_some() => {
+                // It is not this sample alone that workers die with.
+                if let Some(open) = open {
+                    let earlier = self.executor.build(batch as u64, attempt).map(|build| build.left());
+                    self.begin_again(open, earlier.unwrap_or_default());
+                }
+            }
             Ok(ChunkResult { built, samples, took }) => {
                 self.learn(samples, took);
                 let (Some(built), Some(open)) = (built, open) else { return };
@@ -277,7 +301,7 @@ impl<'l, C: Collate> Window<'l, C> {
             }
             Err(error) => {
                 let Some(open) = open.filter(|&open| self.open[open].built.is_none()) else { return };
-                let error = self.fail(open, first, error);
+                let error = self.fail(open, &out, error);
                 if let Some(error) = error {
                     self.open[open].built = Some(Box::new(BuiltBatch::failed(error)));
                 }
@@ -293,48 +317,90 @@ impl<'l, C: Collate> Window<'l, C> {
         }
     }
 
+    /// Has a batch made again in another buffer: whoever had the first one may write to it at any time.
+    fn begin_again(&mut self, open: usize, earlier: Earlier) {
+        let Open { batch, attempt, .. } = self.open[open];
+        let planned = self.plan.again(batch);
+        self.executor.end(batch as u64, attempt);
+        self.open[open].attempt = attempt + 1;
+        self.begin(planned, attempt + 1, earlier);
+    }
+
+    /// The sample at a position, which may be one of another batch that was to take a place.
+    fn sample(&mut self, batch: usize, position: usize) -> Option<SampleId> {
+        let planned = self.plan.again(batch);
+        let place = position.checked_sub(planned.start);
+        let sample = place.and_then(|place| planned.samples.get(place).copied());
+        sample.or_else(|| self.loader.executor.source.sample(self.epoch, position))
+    }
+
     /// Deals with a task that the pool has no result of: has its batch begun again, or gives the batch's
     /// error.
-    fn fail(&mut self, open: usize, first: usize, error: PoolError) -> Option<Error> {
-        let Open { batch, attempt, .. } = self.open[open];
+    fn fail(&mut self, open: usize, out: &Out, error: PoolError) -> Option<Error> {
+        let Open { batch, attempt, apart, .. } = self.open[open];
         let build = self.executor.build(batch as u64, attempt)?;
         build.stop();
-        match error.kind() {
-            PoolErrorKind::TimedOut(limit) => {
-                let text = format!("took longer than {limit:?}");
-                let Some(position) = build.tries(first) else {
-                    let text = format!("collation of batch {batch} of epoch {} {text}", self.epoch);
-                    return Some(Error::new(ErrorKind::TimedOut, text).on_worker(error.worker()));
-                };
-                let planned = self.plan.again(batch);
-                let source = &self.loader.executor.source;
-                let place = position.checked_sub(planned.start);
-                let sample = place.and_then(|place| planned.samples.get(place).copied());
-                // A sample of another batch that was to take a place.
-                let sample = sample.or_else(|| source.sample(self.epoch, position));
-                let late_error = Error::new(ErrorKind::TimedOut, text).on_worker(error.worker());
-                let error = match sample {
-                    Some(sample) => source.name(late_error, sample, position),
-                    None => late_error,
-                };
-                let mut earlier = build.left();
-                earlier.late.push((position, error.clone()));
-                if self.loader.executor.on_error == OnError::Fail || earlier.late.len() > self.budget {
-                    return Some(error);
-                }
-                // Its thread may write to the buffer at any time: the batch is made again in another one.
-                self.executor.end(batch as u64, attempt);
-                self.open[open].attempt = attempt + 1;
-                self.begin(planned, attempt + 1, earlier);
-                None
+        let death = Death::of(&error);
+        let position = match &death {
+            Some(death) => out.apart.or(death.begun.filter(|&begun| begun < CLOSING_PART)),
+            None => build.tries(out.first),
+        };
+        let (kind, what) = match (error.kind(), &death) {
+            (PoolErrorKind::TimedOut(limit), _) => {
+                (ErrorKind::TimedOut, format!("took longer than {limit:?}"))
             }
-            PoolErrorKind::Panicked(message) => {
-                Some(not_made(batch as u64, self.epoch, message).on_worker(error.worker()))
+            (_, Some(death)) => {
+                (ErrorKind::Died, format!("workers died with it: the last one {}", death.cause))
             }
-            _ => {
+            (PoolErrorKind::Panicked(message), None) => {
+                return Some(not_made(batch as u64, self.epoch, message).on_worker(error.worker()));
+            }
+            (_, None) => {
                 let text = format!("batch {batch} of epoch {} was not made", self.epoch);
-                Some(Error::new(ErrorKind::Workers, text).caused_by(error))
+                return Some(Error::new(ErrorKind::Workers, text).caused_by(error));
             }
+        };
+        let process = death.as_ref().map(|death| death.process);
+        let named = |text: String| Error::new(kind, text).on_worker(error.worker()).on_process(process);
+        let sample = position.and_then(|position| Some((position, self.sample(batch, position)?)));
+        let (position, sample) = match (position, sample) {
+            (_, Some(found)) => found,
+            (Some(position), None) => return Some(named(format!("position {position}: {what}"))),
+            (None, _) if death.as_ref().is_some_and(|death| death.begun.is_none() && !death.timed_out) => {
+                // No sample was begun: it is for another worker to try.
+                if apart < MOST_APART {
+                    self.open[open].apart += 1;
+                    self.begin_again(open, build.left());
+                    return None;
+                }
+                return Some(named(format!("batch {batch} of epoch {} was not made: {what}", self.epoch)));
+            }
+            (None, _) => {
+                return Some(named(format!("collation of batch {batch} of epoch {} {what}", self.epoch)));
+            }
+        };
+        let may_be_another = out.apart.is_none() && death.as_ref().is_some_and(|death| !death.timed_out);
+        if may_be_another && apart < MOST_APART {
+            let run = out.first as u32..out.first as u32 + 1;
+            let task =
+                BatchTask { epoch: self.epoch, batch: batch as u64, attempt, run, samples: vec![sample] };
+            self.open[open].apart += 1;
+            self.waiting.push_front(Order { task, apart: Some(position) });
+            return None;
         }
+        let error = self.loader.executor.source.name(named(what), sample, position);
+        if may_be_another {
+            return Some(error.within(format!(
+                "batch {batch} of epoch {} was not made, though each sample is",
+                self.epoch
+            )));
+        }
+        let mut earlier = build.left();
+        earlier.late.push((position, error.clone()));
+        if self.loader.executor.on_error == OnError::Fail || earlier.late.len() > self.budget {
+            return Some(error);
+        }
+        self.begin_again(open, earlier);
+        None
     }
 }

@@ -18,6 +18,9 @@ use crate::loader::fault::{Action, SampleFailure};
 /// The failures that a report names; further ones are counted.
 pub(super) const NAMED: usize = 100;
 
+/// The deaths of worker processes that a report tells of.
+const INCIDENTS: usize = 1000;
+
 /// An account of an epoch so far, from [`Epoch::report`](crate::Epoch::report).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -47,6 +50,12 @@ pub struct EpochReport {
     /// Whether the consumer computes on these cores, too, so that each takes the other's time; `None` if
     /// nobody knows. Loaders whose batches are put on a device know it.
     pub on_cpu: Option<bool>,
+    /// The worker processes that ended before their time, and were replaced: each is in the report of the
+    /// epoch whose batch came next. None with threads.
+    pub deaths: u64,
+    /// How the last thousand of them ended, in words: which process, by which signal or status, with what
+    /// begun.
+    pub incidents: Vec<String>,
     /// How the number of workers was chosen, if that was left to the loader.
     pub chosen: Option<String>,
     /// How it went over time.
@@ -87,6 +96,14 @@ impl EpochReport {
             true => self.failures.push(failure),
             false => self.more_failures += 1,
         }
+    }
+
+    /// Takes note of workers that have died, with how they did.
+    pub(super) fn note_deaths(&mut self, deaths: u64, incidents: Vec<String>) {
+        self.deaths += deaths;
+        self.incidents.extend(incidents);
+        let earlier = self.incidents.len().saturating_sub(INCIDENTS);
+        self.incidents.drain(..earlier);
     }
 
     /// The number of samples that their batches went without.
@@ -177,7 +194,7 @@ pub(super) fn counted(number: usize, thing: &str) -> String {
 /// release.
 impl Serialize for EpochReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut report = serializer.serialize_struct("EpochReport", 20)?;
+        let mut report = serializer.serialize_struct("EpochReport", 21)?;
         report.serialize_field("epoch", &self.epoch)?;
         report.serialize_field("batches", &self.batches)?;
         report.serialize_field("samples", &self.samples)?;
@@ -202,6 +219,10 @@ impl Serialize for EpochReport {
         }
         report.serialize_field("timeline", &self.timeline.slices().collect::<Vec<_>>())?;
         report.serialize_field("verdict", &self.judgement())?;
+        match self.deaths {
+            0 => report.skip_field("worker_deaths")?,
+            _ => report.serialize_field("worker_deaths", &self.incidents)?,
+        }
         let failures: Vec<_> = self.failures.iter().map(SampleFailure::to_string).collect();
         report.serialize_field("incidents", &failures)?;
         report.serialize_field("more_incidents", &self.more_failures)?;
@@ -236,6 +257,12 @@ impl fmt::Display for EpochReport {
         }
         if let Some(chosen) = &self.chosen {
             write!(f, "\n  {chosen}")?;
+        }
+        if self.deaths > 0 {
+            write!(f, "\n  {} died", counted(self.deaths as usize, "worker"))?;
+        }
+        for incident in &self.incidents {
+            write!(f, "\n  {incident}")?;
         }
         for failure in &self.failures {
             write!(f, "\n  {failure}")?;

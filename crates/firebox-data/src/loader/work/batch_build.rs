@@ -36,7 +36,7 @@ pub(in crate::loader) struct Earlier {
     /// Positions whose samples took too long, and are not tried again.
     pub(in crate::loader) late: Vec<(usize, Error)>,
     /// What was wrong at first with samples that were made, by their places.
-    pub(super) retried: Vec<(usize, SampleFailure)>,
+    pub(in crate::loader) retried: Vec<(usize, SampleFailure)>,
 }
 
 /// Where a run is.
@@ -49,6 +49,9 @@ struct RunPlace {
 
 /// Where a run is when all samples are made and it closes the batch.
 const CLOSING: usize = usize::MAX;
+
+/// What a worker has begun when it closes a batch, and not a sample at a position.
+pub(in crate::loader) const CLOSING_PART: usize = usize::MAX >> 2;
 
 /// The memory of a batch. The first of its runs opens it: so it is in that worker's cache, and a batch that
 /// waits for a worker takes none.
@@ -113,6 +116,14 @@ impl<C: Collate> BatchBuild<C> {
             stopped: AtomicBool::new(false),
             problems: Mutex::new(Problems { error, ..Problems::default() }),
         }
+    }
+
+    /// What another process has to know of the attempt: the position of the first sample, the width, what
+    /// earlier attempts have left, and why there are no more samples.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    pub(in crate::loader) fn to_order(&self) -> (usize, Option<usize>, Earlier, Option<Error>) {
+        let error = self.problems().error.as_ref().map(|(_, error)| error.clone());
+        (self.start, self.shape.width, self.earlier.clone(), error)
     }
 
     /// The positions of the batch.

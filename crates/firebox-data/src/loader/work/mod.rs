@@ -6,6 +6,7 @@ mod chunk;
 mod concurrency_limit;
 mod sample_writer;
 mod stages;
+pub(super) mod tasks;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +16,7 @@ use std::time::Instant;
 use firebox_core::panic_message;
 use firebox_workers::{Work, Worker};
 
-pub(super) use batch_build::{BatchBuild, Earlier};
+pub(super) use batch_build::{BatchBuild, CLOSING_PART, Earlier};
 pub use batch_task::{BatchTask, SampleId};
 pub(super) use chunk::{BuiltBatch, ChunkResult};
 pub(super) use concurrency_limit::{ConcurrencyLimit, PATIENCE};
@@ -42,6 +43,8 @@ pub(super) struct Executor<C> {
     pub(super) on_error: OnError,
     pub(super) retry: Option<Retry>,
     pub(super) limits: Option<Arc<StageLimits>>,
+    /// The process that it is in, if that is a worker of another one.
+    pub(super) process: Option<u32>,
 }
 
 impl<C: Collate> Executor<C> {
@@ -52,14 +55,31 @@ impl<C: Collate> Executor<C> {
 
     /// The same for other data.
     pub(super) fn with_source(&self, source: Arc<dyn Source<C>>) -> Self {
+        Executor { source, ..self.shared() }
+    }
+
+    /// The same in a worker process, with memory that its parent sees.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    pub(super) fn in_process(&self, memory: Arc<crate::elements::shared::SharedMemory>) -> Self {
+        Executor { memory: self.memory.within(memory), process: Some(std::process::id()), ..self.shared() }
+    }
+
+    /// Names the worker that met an error.
+    pub(super) fn met_by(&self, worker: Worker<'_>, error: Error) -> Error {
+        error.on_worker(worker.id()).on_process(self.process)
+    }
+
+    /// The same, sharing all that it has.
+    pub(super) fn shared(&self) -> Self {
         Executor {
-            source,
+            source: Arc::clone(&self.source),
             collate: Arc::clone(&self.collate),
             memory: self.memory.clone(),
             seed: self.seed,
             on_error: self.on_error,
             retry: self.retry.clone(),
             limits: self.limits.clone(),
+            process: self.process,
         }
     }
 }
@@ -126,7 +146,7 @@ impl<C: Collate> Work<BatchTask> for EpochExecutor<C> {
             Ok(None) => return ChunkResult::none(),
             Err(message) => {
                 let error = not_made(task.batch, task.epoch, &message);
-                return ChunkResult::failed(error.on_worker(worker.id()));
+                return ChunkResult::failed(self.executor.met_by(worker, error));
             }
         };
         // The first run of a batch opens it, while the others wait for that.
@@ -181,6 +201,7 @@ impl<C: Collate> EpochExecutor<C> {
         holes.sort_unstable();
         // Closing has the time limit of a sample, and is none.
         build.close_now(run);
+        worker.begin(CLOSING_PART);
         if !worker.progress() {
             return None;
         }
@@ -197,7 +218,7 @@ impl<C: Collate> EpochExecutor<C> {
         let bytes = closed.as_ref().map_or(0, |(_, bytes)| *bytes);
         let batch = closed.map(|(batch, _)| Some(batch)).map_err(|source| {
             let text = format!("collation of batch {} of epoch {} failed", task.batch, task.epoch);
-            Error::new(ErrorKind::Collate, text).caused_by(source).on_worker(worker.id())
+            self.executor.met_by(worker, Error::new(ErrorKind::Collate, text).caused_by(source))
         });
         let samples = build.samples() - holes.len();
         Some(Box::new(BuiltBatch { batch, bytes, samples, failures, stints }))

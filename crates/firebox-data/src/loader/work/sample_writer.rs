@@ -77,10 +77,12 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
     ///
     /// What can't be read so is read by itself when its turn comes: so each error is a sample's own.
     pub(super) fn read_together(&mut self) -> Duration {
-        if !self.build.earlier.late.is_empty() || !self.items.reads_together() {
+        // After a failed attempt it shows which sample it is.
+        let first = self.build.earlier.late.is_empty() && self.task.attempt == 0;
+        if !first || !self.items.reads_together() {
             return Duration::ZERO;
         }
-        self.build.try_now(self.run, self.position(0));
+        self.try_now(self.position(0));
         let mut time = WorkerTime::default();
         let mut stages = Stages::new(self.executor.limits.as_deref(), self.worker, Some(&mut time));
         let items = &mut self.items;
@@ -94,6 +96,13 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
         self.build.positions().start + self.first + sample
     }
 
+    /// Notes which position is tried now, here and for whoever looks at a worker process.
+    #[inline]
+    fn try_now(&self, position: usize) {
+        self.build.try_now(self.run, position);
+        self.worker.begin(position);
+    }
+
     /// Makes the run's sample `sample`, unless the batch has failed before it.
     #[inline]
     pub(super) fn place(&mut self, sample: usize) -> Result<(), Cancelled> {
@@ -101,7 +110,7 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
             return Err(Cancelled);
         }
         let place = self.first + sample;
-        self.build.try_now(self.run, self.position(sample));
+        self.try_now(self.position(sample));
         if self.build.failed_before(place) {
             return Ok(());
         }
@@ -169,7 +178,7 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
             if self.build.late(position).is_some() || !self.worker.progress() {
                 return None;
             }
-            self.build.try_now(self.run, position);
+            self.try_now(position);
             let index = source.sample(epoch, position)?.index()?;
             let instead = SampleId::Item { index, position: global };
             (index != lost && self.tries(sample, instead).is_ok()).then_some(index)
@@ -243,6 +252,6 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
             _ => "was not made".to_owned(),
         };
         let error = self.executor.source.name(Error::new(kind, text), id, position);
-        TryError { error: error.caused_by(source).on_worker(self.worker.id()), is_final }
+        TryError { error: self.executor.met_by(self.worker, error.caused_by(source)), is_final }
     }
 }

@@ -154,7 +154,7 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     ///         });
     ///         scope.spawn(move || {
     ///             let loader = loader.build(Scalar::new(), |line: String, _, slot| Ok(*slot = line.len()))?;
-    ///             loader.epoch(0).collect::<Result<Vec<Vec<usize>>, _>>()
+    ///             loader.epoch(0).map(|batch| Ok(batch?.into_vec())).collect::<Result<Vec<_>, firebox_data::Error>>()
     ///         })
     ///     });
     ///     ranks.map(|rank| rank.join().expect("no panic"))

@@ -1,5 +1,10 @@
 //! The elements of a batch, in memory that comes back.
 
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod crossing;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+pub(crate) mod shared;
+
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,15 +14,18 @@ use bytemuck::NoUninit;
 use bytes::Bytes;
 
 use crate::buffer_pool::BufferPool;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+use shared::SharedPart;
 
 /// The elements of a batch: a slice that owns its memory, and gives it back to its loader when it is dropped.
 ///
 /// # Keep the memory for good
-/// [`into_vec`](Self::into_vec) makes it a vector of one's own, without a copy.
+/// [`into_vec`](Self::into_vec) makes it a vector of one's own, without a copy; with one if a worker process
+/// has made the batch, in memory that it shares with this one.
 ///
 /// # Lend the memory to another framework's tensor as a vector
 /// Where a tensor owns a vector, as candle's do, [`lend`](Self::lend) gives it one, and a [`Loan`] that takes
-/// it back.
+/// it back. What a worker process has made is copied for it, and not by the next way.
 ///
 /// # Lend the memory to another framework's tensor by reference
 /// A tensor that is made over memory of somebody else's holds whoever owns it. An `Arc` of the elements is
@@ -40,10 +48,15 @@ use crate::buffer_pool::BufferPool;
 /// assert_eq!(epoch.next().unwrap()?.values.as_ptr().cast(), place);
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
-pub struct Elements<T> {
-    values: Vec<T>,
-    /// Where the memory goes back to; `None` if it came from elsewhere.
-    home: Option<Home<T>>,
+pub struct Elements<T>(Backing<T>);
+
+/// Where elements are.
+enum Backing<T> {
+    /// In a vector, and where its memory goes back to; `None` if it came from elsewhere.
+    Heap(Vec<T>, Option<Home<T>>),
+    /// The first so many of a part of memory that processes share.
+    #[cfg(all(feature = "processes", target_os = "linux"))]
+    Shared(Box<dyn SharedPart<T>>, usize),
 }
 
 /// A pool, and how it takes memory of this type.
@@ -55,7 +68,25 @@ struct Home<T> {
 impl<T: Send + 'static> Elements<T> {
     /// Elements in memory that is to come back to a pool.
     pub(crate) fn of_pool(values: Vec<T>, pool: &BufferPool) -> Self {
-        Elements { values, home: Some(Home { pool: pool.clone(), give_back: BufferPool::keep_memory }) }
+        let home = Home { pool: pool.clone(), give_back: BufferPool::keep_memory };
+        Elements(Backing::Heap(values, Some(home)))
+    }
+}
+
+#[cfg(all(feature = "processes", target_os = "linux"))]
+impl<T> Elements<T> {
+    /// Elements in memory that processes share.
+    pub(crate) fn of_part(part: Box<dyn SharedPart<T>>) -> Self {
+        let length = part.elements().len();
+        Elements(Backing::Shared(part, length))
+    }
+
+    /// The memory that processes share, if the elements are in such, and how many of them count.
+    pub(crate) fn part(&self) -> Option<(&dyn SharedPart<T>, usize)> {
+        match &self.0 {
+            Backing::Shared(part, length) => Some((&**part, *length)),
+            Backing::Heap(..) => None,
+        }
     }
 }
 
@@ -77,8 +108,17 @@ impl<T> Elements<T> {
     /// # Ok::<(), firebox_data::Error>(())
     /// ```
     pub fn lend(mut self) -> (Vec<T>, Loan<T>) {
-        let home = self.home.take();
-        (std::mem::take(&mut self.values), Loan { home })
+        let (values, home) = self.take();
+        (values, Loan { home })
+    }
+
+    /// The elements in a vector, and where its memory goes back to.
+    fn take(&mut self) -> (Vec<T>, Option<Home<T>>) {
+        match &mut self.0 {
+            Backing::Heap(values, home) => (std::mem::take(values), home.take()),
+            #[cfg(all(feature = "processes", target_os = "linux"))]
+            Backing::Shared(part, length) => (part.to_vec(*length), None),
+        }
     }
 }
 
@@ -120,22 +160,35 @@ impl<T: NoUninit> AsRef<[u8]> for OwnedBytes<T> {
 }
 
 impl<T> Elements<T> {
-    /// The elements as a vector of the caller's own. They are not copied.
+    /// The elements as a vector of the caller's own. They are not copied, unless a worker process has made
+    /// them.
     pub fn into_vec(mut self) -> Vec<T> {
-        self.home = None;
-        std::mem::take(&mut self.values)
+        self.take().0
     }
 
-    /// Has some of the elements taken out.
-    pub(crate) fn keep(&mut self, some: impl FnOnce(&mut Vec<T>)) {
-        some(&mut self.values);
+    /// Whether the elements are in a vector, and not in memory that processes share.
+    #[cfg(feature = "burn")]
+    pub(crate) fn is_vec(&self) -> bool {
+        matches!(self.0, Backing::Heap(..))
+    }
+
+    /// Puts some of the elements first, and keeps so many as are said.
+    pub(crate) fn keep(&mut self, some: impl FnOnce(&mut [T]) -> usize) {
+        let kept = some(self);
+        match &mut self.0 {
+            Backing::Heap(values, _) => values.truncate(kept),
+            #[cfg(all(feature = "processes", target_os = "linux"))]
+            Backing::Shared(_, length) => *length = kept.min(*length),
+        }
     }
 }
 
 impl<T> Drop for Elements<T> {
     fn drop(&mut self) {
-        if let Some(Home { pool, give_back }) = self.home.take() {
-            give_back(&pool, std::mem::take(&mut self.values));
+        if let Backing::Heap(values, home) = &mut self.0
+            && let Some(Home { pool, give_back }) = home.take()
+        {
+            give_back(&pool, std::mem::take(values));
         }
     }
 }
@@ -144,37 +197,45 @@ impl<T> Deref for Elements<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.values
+        match &self.0 {
+            Backing::Heap(values, _) => values,
+            #[cfg(all(feature = "processes", target_os = "linux"))]
+            Backing::Shared(part, length) => &part.elements()[..*length],
+        }
     }
 }
 
 impl<T> DerefMut for Elements<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.values
+        match &mut self.0 {
+            Backing::Heap(values, _) => values,
+            #[cfg(all(feature = "processes", target_os = "linux"))]
+            Backing::Shared(part, length) => &mut part.elements_mut()[..*length],
+        }
     }
 }
 
 impl<T> From<Vec<T>> for Elements<T> {
     fn from(values: Vec<T>) -> Self {
-        Elements { values, home: None }
+        Elements(Backing::Heap(values, None))
     }
 }
 
 impl<T: Clone> Clone for Elements<T> {
     fn clone(&self) -> Self {
-        self.values.clone().into()
+        self.to_vec().into()
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for Elements<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.values.fmt(f)
+        (**self).fmt(f)
     }
 }
 
 impl<T: PartialEq> PartialEq for Elements<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.values == other.values
+        **self == **other
     }
 }
 
@@ -182,13 +243,13 @@ impl<T: Eq> Eq for Elements<T> {}
 
 impl<T: PartialOrd> PartialOrd for Elements<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        self.values.partial_cmp(&other.values)
+        (**self).partial_cmp(&**other)
     }
 }
 
 impl<T: Ord> Ord for Elements<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.values.cmp(&other.values)
+        (**self).cmp(&**other)
     }
 }
 
@@ -196,7 +257,7 @@ macro_rules! equal_to {
     ($(($($length:tt)*) $other:ty),+) => {$(
         impl<T: PartialEq, $($length)*> PartialEq<$other> for Elements<T> {
             fn eq(&self, other: &$other) -> bool {
-                self.values[..] == other[..]
+                self[..] == other[..]
             }
         }
     )+};
@@ -206,7 +267,7 @@ equal_to!(() [T], () &[T], () Vec<T>, (const N: usize) [T; N]);
 
 impl<T: PartialEq> PartialEq<Elements<T>> for Vec<T> {
     fn eq(&self, other: &Elements<T>) -> bool {
-        *self == other.values
+        **self == other[..]
     }
 }
 
