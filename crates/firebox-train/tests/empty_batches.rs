@@ -161,6 +161,7 @@ fn an_empty_batch_has_no_weight_in_any_task() {
 
 #[test]
 fn the_state_of_a_language_model_is_carried_over_an_empty_batch() {
+    let _alone = draws();
     let (mut with, mut without) = (language(), language());
     let first = step(&mut with, sequences, 0, &[4]);
     assert_eq!(step(&mut without, sequences, 0, &[4]), first);
@@ -177,6 +178,7 @@ fn the_state_of_a_language_model_is_carried_over_an_empty_batch() {
 
 #[test]
 fn a_learning_rate_that_is_none_is_refused_of_an_empty_batch_too() {
+    let _alone = draws();
     let mut task = classification();
     let error = task.train_step(classified(0, &training()), &StepContext::new(0, 0, f64::NAN)).unwrap_err();
     assert_eq!(error.to_string(), "learning rate: expected a number of at least 0, got NaN");
