@@ -64,8 +64,24 @@ pub(crate) struct Happened {
     pub(crate) end: bool,
 }
 
-/// How often one who waits for a worker to be there looks whether it was stopped.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often whoever waits for a worker looks after it: whether it is stopped, and whether anybody still waits
+/// for its task.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a worker is seen stopped before it is ended.
+const STOPPED: Duration = Duration::from_millis(100);
+
+/// Since when a worker was found stopped whenever somebody looked.
+#[derive(Default)]
+pub(crate) struct StoppedSince(Option<Instant>);
+
+impl StoppedSince {
+    /// Looks again, and tells whether it has been so for long enough to end the worker.
+    pub(crate) fn look(&mut self, child: &Child, now: Instant) -> bool {
+        self.0 = child.is_stopped().then(|| self.0.unwrap_or(now));
+        self.0.is_some_and(|since| now.saturating_duration_since(since) >= STOPPED)
+    }
+}
 
 impl Child {
     pub(super) fn new(process: std::process::Child, channel: Channel, control: Memory) -> io::Result<Self> {
@@ -125,7 +141,7 @@ impl Child {
     /// Why it doesn't, or that it took longer than `limit`. The process is ended then.
     pub(crate) fn until_ready(&mut self, limit: Duration, buffer: &mut FrameBuffer) -> Result<(), Ended> {
         let until = Instant::now() + limit;
-        let mut was_stopped = false;
+        let mut stopped = StoppedSince::default();
         loop {
             match self.channel.receive(buffer) {
                 Ok(frame) if frame.header.kind == Kind::Ready => return Ok(()),
@@ -146,11 +162,9 @@ impl Child {
             if happened.end && !happened.message {
                 return Err(self.end(None));
             }
-            let is_stopped = !happened.message && self.is_stopped();
-            if was_stopped && is_stopped {
+            if !happened.message && stopped.look(self, Instant::now()) {
                 return Err(self.end(Some(Cause::Stopped)));
             }
-            was_stopped = is_stopped;
         }
     }
 
@@ -219,7 +233,7 @@ impl Child {
     }
 
     /// Whether the process is stopped (by SIGSTOP, not by a debugger).
-    pub(crate) fn is_stopped(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())) else { return false };
         // The name, in parentheses, may have anything in it.
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))

@@ -13,14 +13,14 @@ use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::boxes::PayloadBox;
-use super::errand::{self, Errand, Next};
+use super::errand::{Errand, Next};
 use super::pool::{ProcessParcel, Shared};
 use super::serve::{From, now};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind};
 use crate::incident::{Cause, Incident};
 use crate::process::call::MOST_WORKS;
-use crate::process::child::{Child, Ended};
+use crate::process::child::{Child, Ended, LOOK, StoppedSince};
 use crate::process::control_page::Begun;
 use crate::process::entry;
 use crate::process::frame::{FrameBuffer, Header, INLINE, Kind, NoFrame};
@@ -39,13 +39,6 @@ const DEATHS_IN_A_ROW: u32 = 5;
 
 /// How long the second start in a row is put off. It doubles with each.
 const BACK_OFF: Duration = Duration::from_millis(10);
-
-/// How often an attendant looks after a task that is out: whether anybody waits for it, and whether its
-/// worker is stopped.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// How long a worker is seen stopped before it is ended.
-const STOPPED: Duration = Duration::from_millis(100);
 
 /// How long a worker has to end by itself.
 const END: Duration = Duration::from_secs(1);
@@ -277,7 +270,7 @@ impl Attendant {
             worker: self.id,
             pid,
             cause: ended.cause.clone(),
-            task: errand.map(Errand::task),
+            task: errand.map(|errand| errand.terms().index),
             part: begun.and_then(|begun| begun.part),
             last_line: ended.last_line.clone(),
             private_memory: self.shared.launch.private_memory,
@@ -339,7 +332,7 @@ impl Attendant {
 
     /// Sees a task to its answer. `false` if this place takes no tasks any more.
     fn carry(&mut self, mut errand: Box<dyn Errand>) -> bool {
-        let settings = match errand::settings(&*errand) {
+        let settings = match errand.terms().settings.clone() {
             Ok(settings) => settings,
             Err(error) => {
                 errand.fail(None, error);
@@ -523,10 +516,10 @@ impl Attendant {
             return Heard::Dead(ended.clone());
         }
         let sent_at = now();
-        let limit = errand.limit();
+        let limit = errand.terms().limit;
         let mut deadline = limit.and_then(|limit| sent.checked_add(limit));
         let mut look = sent + LOOK;
-        let mut stopped_since: Option<Instant> = None;
+        let mut stopped = StoppedSince::default();
         loop {
             let until = deadline.map_or(look, |deadline| deadline.min(look));
             let happened = child.wait(Some(until.saturating_duration_since(Instant::now())));
@@ -592,13 +585,8 @@ impl Attendant {
                 if !errand.is_wanted() {
                     child.control().cancel();
                 }
-                match (child.is_stopped(), stopped_since) {
-                    (false, _) => stopped_since = None,
-                    (true, None) => stopped_since = Some(time),
-                    (true, Some(since)) if time - since >= STOPPED => {
-                        return Heard::Dead(child.end(Some(Cause::Stopped)));
-                    }
-                    (true, Some(_)) => {}
+                if stopped.look(child, time) {
+                    return Heard::Dead(child.end(Some(Cause::Stopped)));
                 }
             }
         }

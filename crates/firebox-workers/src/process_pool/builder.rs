@@ -8,6 +8,7 @@ use firebox_core::check;
 use super::ProcessPool;
 use crate::error::Error;
 use crate::launch::Launch;
+use crate::pool::Pool;
 
 /// The most bytes of a task or a result, unless something else is asked for.
 const MOST_BYTES: usize = 1 << 30;
@@ -43,8 +44,29 @@ pub struct ProcessPoolBuilder {
     most_bytes: usize,
 }
 
+impl Pool {
+    /// So many worker processes: this program, started again.
+    ///
+    /// With 0 workers each task runs in the caller when its result is asked for, as for threads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoProcess`](crate::ErrorKind::NoProcess) if [`init`](crate::init) was not called, if this
+    /// is a worker itself, if the system gives no more processes, or if it is not Linux;
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
+    pub fn processes(workers: usize) -> Result<ProcessPool, Error> {
+        ProcessPool::builder(workers).build()
+    }
+}
+
+impl ProcessPool {
+    /// A pool of so many worker processes, with settings.
+    pub fn builder(workers: usize) -> ProcessPoolBuilder {
+        ProcessPoolBuilder::new(workers)
+    }
+}
+
 impl ProcessPoolBuilder {
-    pub(super) fn new(workers: usize) -> Self {
+    fn new(workers: usize) -> Self {
         let launch = Launch { name: "firebox".to_owned(), ends_with_thread: true, ..Launch::default() };
         ProcessPoolBuilder { workers, launch, limit: None, most_bytes: MOST_BYTES }
     }

@@ -3,11 +3,10 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::{Crosses, ProcessPoolBuilder, RemoteWork, Statistics};
+use super::{Crosses, RemoteWork, Statistics};
 use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind};
 use crate::job::Job;
-use crate::pool::Pool;
 use crate::workers::{Runs, Workers};
 
 /// Does nothing: on this system no program has worker processes.
@@ -26,22 +25,7 @@ pub struct ProcessParcel(Infallible);
 #[derive(Debug)]
 pub struct ProcessPool(Infallible);
 
-impl Pool {
-    /// An error: worker processes are of Linux. [`Pool::threads`] has the same methods.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoProcess`].
-    pub fn processes(workers: usize) -> Result<ProcessPool, Error> {
-        ProcessPool::builder(workers).build()
-    }
-}
-
 impl ProcessPool {
-    /// Settings of a pool that can't be made on this system.
-    pub fn builder(workers: usize) -> ProcessPoolBuilder {
-        ProcessPoolBuilder::new(workers)
-    }
-
     /// Why there is no such pool.
     pub(super) fn unavailable(_workers: usize, _limit: Option<Duration>, _most_bytes: usize) -> Error {
         let system = std::env::consts::OS;

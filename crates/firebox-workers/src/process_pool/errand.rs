@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::remote_work::{Crosses, RemoteWork};
 use super::serve::{self, From};
-use super::settings::{Checked, Settings};
+use super::settings::Checked;
 use crate::answer::Answer;
 use crate::chunk::ChunkResult;
 use crate::error::{Error, ErrorKind};
@@ -40,17 +39,11 @@ pub(super) trait Errand: Send {
     /// Whether anybody waits for it.
     fn is_wanted(&self) -> bool;
 
-    /// The task's index in its stream.
-    fn task(&self) -> usize;
-
-    /// The time that it may take.
-    fn limit(&self) -> Option<Duration>;
+    /// What it was handed out with.
+    fn terms(&self) -> &Terms;
 
     /// What runs it in a worker.
     fn entry(&self) -> Entry;
-
-    /// The settings of its work.
-    fn settings(&self) -> &Checked;
 
     /// Writes down what is to be run now.
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), WireError>;
@@ -68,14 +61,22 @@ pub(super) trait Errand: Send {
     fn fail(&mut self, worker: Option<usize>, error: Error);
 }
 
+/// What a task is handed out with, and keeps wherever it goes.
+pub(super) struct Terms {
+    /// The settings of its work.
+    pub(super) settings: Checked,
+    /// The time that it may take.
+    pub(super) limit: Option<Duration>,
+    /// Its index in its stream.
+    pub(super) index: usize,
+}
+
 /// One task.
 pub(super) struct TaskErrand<T, W: RemoteWork<T>> {
     task: T,
-    settings: Checked,
-    limit: Option<Duration>,
+    terms: Terms,
     /// How often workers died with the task, and with parts of it that it had begun.
     deaths: BTreeMap<Option<usize>, u32>,
-    index: usize,
     answer: Option<Answer<W::Output>>,
 }
 
@@ -86,8 +87,8 @@ impl<T, W: RemoteWork<T>> TaskErrand<T, W> {
         answer: Answer<W::Output>,
         limit: Option<Duration>,
     ) -> Self {
-        let index = answer.task();
-        TaskErrand { task, settings, limit, deaths: BTreeMap::new(), index, answer: Some(answer) }
+        let terms = Terms { settings, limit, index: answer.task() };
+        TaskErrand { task, terms, deaths: BTreeMap::new(), answer: Some(answer) }
     }
 }
 
@@ -101,20 +102,12 @@ where
         self.answer.as_ref().is_some_and(Answer::is_wanted)
     }
 
-    fn task(&self) -> usize {
-        self.index
-    }
-
-    fn limit(&self) -> Option<Duration> {
-        self.limit
+    fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     fn entry(&self) -> Entry {
         serve::serve::<T, W>
-    }
-
-    fn settings(&self) -> &Checked {
-        &self.settings
     }
 
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
@@ -164,11 +157,9 @@ pub(super) struct ChunkErrand<T, W: RemoteWork<T>> {
     out: Range<usize>,
     results: Vec<W::Output>,
     took: Duration,
-    settings: Checked,
-    limit: Option<Duration>,
+    terms: Terms,
     /// How often workers died with a task.
     deaths: BTreeMap<usize, u32>,
-    index: usize,
     answer: Option<Answer<ChunkResult<W::Output>>>,
 }
 
@@ -184,10 +175,8 @@ impl<T, W: RemoteWork<T>> ChunkErrand<T, W> {
             tasks,
             results: Vec::new(),
             took: Duration::ZERO,
-            settings,
-            limit,
+            terms: Terms { settings, limit, index: answer.task() },
             deaths: BTreeMap::new(),
-            index: answer.task(),
             answer: Some(answer),
         }
     }
@@ -221,20 +210,12 @@ where
         self.answer.as_ref().is_some_and(Answer::is_wanted)
     }
 
-    fn task(&self) -> usize {
-        self.index
-    }
-
-    fn limit(&self) -> Option<Duration> {
-        self.limit
+    fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     fn entry(&self) -> Entry {
         serve::serve_chunk::<T, W>
-    }
-
-    fn settings(&self) -> &Checked {
-        &self.settings
     }
 
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
@@ -277,9 +258,4 @@ where
         // As the first task of the chunk that has no result.
         self.answer(worker, Some(error.on_worker(worker)));
     }
-}
-
-/// The settings of an errand's work, which were checked before it went out.
-pub(super) fn settings(errand: &dyn Errand) -> Result<Arc<Settings>, Error> {
-    errand.settings().clone()
 }

@@ -10,11 +10,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use super::attendant::{Attendant, Places};
 use super::errand::{ChunkErrand, Errand, TaskErrand};
 use super::settings::{self, Registry};
-use super::{Crosses, ProcessPoolBuilder, RemoteWork, Statistics};
+use super::{Crosses, RemoteWork, Statistics};
 use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind};
 use crate::job::Job;
-use crate::pool::{self, Pool};
+use crate::pool;
 use crate::process::launch::Launch;
 use crate::process::role;
 use crate::workers::{Runs, Workers};
@@ -29,7 +29,7 @@ const CHUNK: Duration = Duration::from_millis(2);
 /// A task on its way to a worker process. Dropped, it answers that its task was lost.
 pub struct ProcessParcel(pub(super) Box<dyn Errand>);
 
-/// Worker processes: the program itself, started again. [`Pool::processes`] makes it.
+/// Worker processes: the program itself, started again. [`Pool::processes`](crate::Pool::processes) makes it.
 ///
 /// It has the methods of a pool of threads, those of [`WorkersExt`](crate::WorkersExt). A worker that dies,
 /// by a signal, by an abort, by running out of memory, is replaced, and its task goes out again; a task with
@@ -128,25 +128,7 @@ impl Shared {
     }
 }
 
-impl Pool {
-    /// So many worker processes: this program, started again.
-    ///
-    /// With 0 workers each task runs in the caller when its result is asked for, as for threads.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoProcess`] if [`init`](crate::init) was not called, if this is a worker itself, or if
-    /// the system gives no more processes; [`ErrorKind::OutOfRange`] beyond 16,384.
-    pub fn processes(workers: usize) -> Result<ProcessPool, Error> {
-        ProcessPool::builder(workers).build()
-    }
-}
-
 impl ProcessPool {
-    /// A pool of so many worker processes, with settings.
-    pub fn builder(workers: usize) -> ProcessPoolBuilder {
-        ProcessPoolBuilder::new(workers)
-    }
-
     pub(super) fn new(
         workers: usize,
         launch: Launch,
@@ -348,6 +330,7 @@ impl std::fmt::Debug for ProcessPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::Pool;
 
     /// This test binary has no worker in it.
     #[test]

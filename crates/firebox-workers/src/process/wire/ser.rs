@@ -216,59 +216,28 @@ impl<'s, 'w, 'm> serde_core::Serializer for &'s mut Serializer<'w, 'm> {
     }
 }
 
-impl SerializeSeq for Compound<'_, '_, '_> {
-    type Ok = ();
-    type Error = WireError;
+macro_rules! compounds {
+    ($($of:ident: $element:ident),*) => {$(
+        impl $of for Compound<'_, '_, '_> {
+            type Ok = ();
+            type Error = WireError;
 
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WireError> {
-        self.element(value)
-    }
+            #[inline]
+            fn $element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WireError> {
+                self.element(value)
+            }
 
-    fn end(self) -> Result<(), WireError> {
-        self.finish()
-    }
+            fn end(self) -> Result<(), WireError> {
+                self.finish()
+            }
+        }
+    )*};
 }
 
-impl SerializeTuple for Compound<'_, '_, '_> {
-    type Ok = ();
-    type Error = WireError;
-
-    #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WireError> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), WireError> {
-        self.finish()
-    }
-}
-
-impl SerializeTupleStruct for Compound<'_, '_, '_> {
-    type Ok = ();
-    type Error = WireError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WireError> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), WireError> {
-        self.finish()
-    }
-}
-
-impl SerializeTupleVariant for Compound<'_, '_, '_> {
-    type Ok = ();
-    type Error = WireError;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), WireError> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), WireError> {
-        self.finish()
-    }
-}
+compounds!(
+    SerializeSeq: serialize_element, SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field, SerializeTupleVariant: serialize_field
+);
 
 impl SerializeMap for Compound<'_, '_, '_> {
     type Ok = ();

@@ -45,7 +45,7 @@ impl Stage {
     /// Sends an errand, and gives the worker's view of the outbox, if it gets one.
     fn send(&mut self, errand: &dyn Errand, outbox: usize) -> Option<Memory> {
         self.attendant.outbox.grow("a result", outbox, MOST_BYTES).unwrap();
-        let settings = errand::settings(errand).unwrap();
+        let settings = errand.terms().settings.clone().unwrap();
         assert!(self.attendant.send(errand, &settings).is_ok());
         let frame = self.worker.receive(&mut self.buffer).unwrap();
         assert_eq!(frame.header.kind, Kind::Task);
@@ -174,7 +174,7 @@ fn what_is_no_answer_is_named() {
 fn a_worker_that_does_not_read_its_tasks_is_ended() {
     let mut stage = Stage::new();
     let (errand, answers) = one(row, 3);
-    let settings = errand::settings(&*errand).unwrap();
+    let settings = errand.terms().settings.clone().unwrap();
     let mut sent = 0;
     while stage.attendant.send(&*errand, &settings).is_ok() {
         sent += 1;
