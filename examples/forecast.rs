@@ -11,17 +11,18 @@ mod common;
 
 use std::f64::consts::TAU;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::{Args, Parser, ValueEnum};
 use common::{
-    Followers, Place, Settings, above_zero, at_least_one, depth, described, say, share, stopped, width,
+    Followers, Place, Settings, WorkerKind, above_zero, at_least_one, depth, described, say, share, stopped,
+    width,
 };
-use firebox::data::{BoxError, Dataset, OnDevice, Purpose, derive_seed};
+use firebox::data::{self, BoxError, Dataset, OnDevice, Purpose, derive_seed};
 use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
 use firebox::train::{Checkpoints, Interrupt, LiveReport, Regression, Report, TrainerConfig, peak_rss_bytes};
+use firebox::workers::sync::SealedArray;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -67,9 +68,13 @@ struct Recipe {
     /// Windows a step
     #[arg(long, default_value_t = 64, value_parser = at_least_one)]
     batch_size: usize,
-    /// Threads that prepare batches; 0 for none [default: half of the cores, at most 8]
+    /// Threads or processes that prepare batches; 0 for none [default: half of the cores, at most 8]
     #[arg(long)]
     workers: Option<usize>,
+    /// Where batches are prepared
+    #[arg(long, value_enum, default_value = "threads")]
+    #[serde(default)]
+    worker_kind: WorkerKind,
     /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -164,10 +169,10 @@ fn season(hour: usize) -> f64 {
 
 /// A part of the series as windows, one for each hour of it that has a whole day behind it: what the network reads, and
 /// the day that follows.
-#[derive(Clone)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Forecasts {
     /// With mean 0 and variance 1 over the training part.
-    values: Arc<[f32]>,
+    values: SealedArray<f32>,
     past: usize,
     /// The first hour of the first forecast.
     first: usize,
@@ -229,8 +234,7 @@ impl Data {
         let known = &series.values[..train];
         let mean = known.iter().sum::<f64>() / train as f64;
         let deviation = (known.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / train as f64).sqrt();
-        let values: Arc<[f32]> =
-            series.values.iter().map(|value| ((value - mean) / deviation) as f32).collect();
+        let values = SealedArray::from_fn(hours, |hour| ((series.values[hour] - mean) / deviation) as f32)?;
         let part =
             |first, end| Forecasts { values: values.clone(), past, first, windows: end - first - DAY + 1 };
         let (train, valid, test) = (part(begun, train), part(train, test), part(test, hours));
@@ -258,7 +262,7 @@ type Layout = (Stack<f32, 2>, Stack<f32, 1>);
 const TITLE: &str = "Forecasts of the next day";
 
 fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
-    let recipe = settings.read(&["workers", "threads"])?;
+    let recipe = settings.read(&["workers", "worker_kind", "threads"])?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
@@ -343,19 +347,44 @@ fn loader(
     threads: Threads,
     device: &Device,
 ) -> Result<OnDevice<Loader<Layout>>, BoxError> {
-    let builder = Loader::builder(part.clone()).batch_size(recipe.batch_size).seed(recipe.seed);
-    let builder = match threads.workers() {
-        Some(workers) => builder.workers(workers),
-        None => builder,
+    let kind = recipe.worker_kind;
+    let windows = Batched {
+        part: part.clone(),
+        shuffle,
+        batch_size: recipe.batch_size,
+        seed: recipe.seed,
+        threads: kind.threads(threads),
     };
-    let layout = (Stack::new([recipe.past, FEATURES]), Stack::new([DAY]));
-    let part = part.clone();
-    let loader = builder.shuffle(shuffle).build(layout, move |hour: usize, _, (past, day)| {
-        past.iter_mut().zip(part.read(hour)).for_each(|(to, value)| *to = value);
-        day.copy_from_slice(&part.values[hour..hour + DAY]);
-        Ok(())
-    })?;
-    Ok(loader.on_device(device)?)
+    Ok(kind.loader(windows, threads)?.on_device(device)?)
+}
+
+/// That loader as data, so that worker processes can make it, too.
+#[derive(Debug, Serialize, Deserialize)]
+struct Batched {
+    part: Forecasts,
+    shuffle: bool,
+    batch_size: usize,
+    seed: u64,
+    threads: Option<usize>,
+}
+
+impl data::Recipe for Batched {
+    type Layout = Layout;
+
+    fn loader(&self) -> Result<Loader<Layout>, data::Error> {
+        let builder = Loader::builder(self.part.clone()).batch_size(self.batch_size).seed(self.seed);
+        let builder = match self.threads {
+            Some(threads) => builder.workers(threads),
+            None => builder,
+        };
+        let layout = (Stack::new([self.part.past, FEATURES]), Stack::new([DAY]));
+        let part = self.part.clone();
+        builder.shuffle(self.shuffle).build(layout, move |hour: usize, _, (past, day)| {
+            past.iter_mut().zip(part.read(hour)).for_each(|(to, value)| *to = value);
+            day.copy_from_slice(&part.values[hour..hour + DAY]);
+            Ok(())
+        })
+    }
 }
 
 /// A network with the optimiser that trains it.

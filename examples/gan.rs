@@ -14,16 +14,18 @@ mod pictures;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::{Args, Parser, ValueEnum};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped, width,
+    Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, described, say, share,
+    stopped, width,
 };
-use firebox::data::idx::{LabelledImage, LabelledImages};
-use firebox::data::{BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
+use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
+use firebox::data::{
+    self, BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist,
+};
 use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::train::{
@@ -87,9 +89,13 @@ struct Recipe {
     /// Batches a step
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     accumulate: usize,
-    /// Threads that prepare batches; 0 for none [default: half of the cores, at most 8]
+    /// Threads or processes that prepare batches; 0 for none [default: half of the cores, at most 8]
     #[arg(long)]
     workers: Option<usize>,
+    /// Where batches are prepared
+    #[arg(long, value_enum, default_value = "threads")]
+    #[serde(default)]
+    worker_kind: WorkerKind,
     /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -145,45 +151,110 @@ impl Recipe {
 
 /// Images to learn from, to choose the best checkpoint by, and to measure it with at the end.
 struct Data {
-    train: Arc<Subset<Subset<LabelledImages>>>,
-    valid: Arc<Subset<Subset<LabelledImages>>>,
-    test: Arc<Subset<LabelledImages>>,
+    train: Images,
+    valid: Images,
+    test: Images,
+    kind: WorkerKind,
     threads: Threads,
 }
 
 impl Data {
     fn open(recipe: &Recipe, threads: Threads) -> Result<Self, BoxError> {
-        let all = fashion_mnist::train(&recipe.data_dir)?;
-        let twelfth = all.len() / 12;
-        let (train, valid) = random_split(all, twelfth, judge::SEED)?;
-        let (train, valid) = (first(train, recipe.limit_train), first(valid, recipe.limit_test));
-        let test = first(fashion_mnist::test(&recipe.data_dir)?, recipe.limit_test);
+        let all = fashion_mnist::train(&recipe.data_dir)?.seal()?;
+        let tests = fashion_mnist::test(&recipe.data_dir)?.seal()?;
+        let kind = recipe.worker_kind;
+        let part = |part, images: &SealedImages, limit: Option<usize>| Images {
+            part,
+            images: images.clone(),
+            limit: limit.unwrap_or(usize::MAX),
+            batch_size: recipe.batch_size,
+            seed: recipe.seed,
+            shuffle: false,
+            threads: kind.threads(threads),
+        };
+        let data = Data {
+            train: part(Part::Train, &all, recipe.limit_train),
+            valid: part(Part::Valid, &all, recipe.limit_test),
+            test: part(Part::Test, &tests, recipe.limit_test),
+            kind,
+            threads,
+        };
+        let [train, valid, test] = [&data.train, &data.valid, &data.test].map(Images::subset);
+        let [train, valid, test] = [train?.len(), valid?.len(), test?.len()];
         // A distance needs two of each.
-        if train.is_empty() || valid.len() < 2 || test.len() < 2 {
-            let (train, valid, test) = (train.len(), valid.len(), test.len());
+        if train == 0 || valid < 2 || test < 2 {
             let counts = format!("{train} to train, {valid} to validate and {test} to test");
             return Err(format!("{}: expected images, got {counts}", recipe.data_dir.display()).into());
         }
-        Ok(Data { train: Arc::new(train), valid: Arc::new(valid), test: Arc::new(test), threads })
+        Ok(data)
     }
 
-    /// A loader's settings for some of them.
-    fn loader<D>(&self, images: D, recipe: &Recipe) -> LoaderBuilder<Indexed<D>>
-    where
-        D: Dataset<Item = LabelledImage>,
-    {
-        let builder = Loader::builder(images).batch_size(recipe.batch_size).seed(recipe.seed);
-        match self.threads.workers() {
-            Some(workers) => builder.workers(workers),
-            None => builder,
-        }
+    /// A loader with this run's workers.
+    fn loader<R: data::Recipe>(&self, recipe: R) -> Result<Loader<R::Layout>, BoxError> {
+        self.kind.loader(recipe, self.threads)
     }
 }
 
-/// The first images of a data set. A `Subset` knows what it is a part of: the trainer looks whether images that it trains
-/// on are among those of the validation.
-fn first<D: Dataset<Item = LabelledImage>>(images: D, limit: Option<usize>) -> Subset<D> {
-    Subset::first(images, limit.unwrap_or(usize::MAX))
+/// The images that a loader has.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Part {
+    Train,
+    Valid,
+    Test,
+}
+
+/// Which images a loader has, and in what order, as data, so that worker processes can make it, too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Images {
+    part: Part,
+    images: SealedImages,
+    limit: usize,
+    batch_size: usize,
+    seed: u64,
+    shuffle: bool,
+    threads: Option<usize>,
+}
+
+impl Images {
+    /// A `Subset` knows what it is a part of: the trainer looks whether images that it trains on are among those of the
+    /// validation.
+    fn subset(&self) -> Result<Subset<Subset<LabelledImages>>, data::Error> {
+        let images = self.images.open();
+        let twelfth = images.len() / 12;
+        let part = match self.part {
+            Part::Train => random_split(images, twelfth, judge::SEED)?.0,
+            Part::Valid => random_split(images, twelfth, judge::SEED)?.1,
+            Part::Test => Subset::all(images),
+        };
+        Ok(Subset::first(part, self.limit))
+    }
+
+    fn builder(&self) -> Result<LoaderBuilder<Indexed<Subset<Subset<LabelledImages>>>>, data::Error> {
+        let builder = Loader::builder(self.subset()?).batch_size(self.batch_size).seed(self.seed);
+        let builder = builder.shuffle(self.shuffle);
+        Ok(match self.threads {
+            Some(threads) => builder.workers(threads),
+            None => builder,
+        })
+    }
+}
+
+/// Images as a generator makes them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Drawn<const K: usize> {
+    images: Images,
+    /// Those of an image.
+    dims: Vec<usize>,
+}
+
+impl<const K: usize> data::Recipe for Drawn<K> {
+    type Layout = Stack<f32, K>;
+
+    fn loader(&self) -> Result<Loader<Stack<f32, K>>, data::Error> {
+        let mut dims = [1; K];
+        dims.copy_from_slice(&self.dims);
+        self.images.builder()?.build(Stack::new(dims), draw)
+    }
 }
 
 /// Writes an image into its slot, from -1 for black to 1 for white, as a generator's tanh has it.
@@ -198,7 +269,7 @@ fn draw(image: LabelledImage, _: &mut SampleRng, pixels: &mut [f32]) -> Result<(
 const TITLE: &str = "Fashion-MNIST, generative adversarial network";
 
 fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
-    let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
+    let mut recipe = settings.read(&["workers", "worker_kind", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
     recipe.judge = recipe.judge.as_deref().map(absolute).transpose()?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
@@ -212,28 +283,14 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
             let generator = init(seed, &training, |device| GeneratorConfig::new(latent, 784).init(device))?;
             let config = DiscriminatorConfig::new(784);
             let discriminator = init(seed.wrapping_add(1), &training, |device| config.init(device))?;
-            fit(
-                settings,
-                followers,
-                &recipe,
-                &data,
-                Stack::new([784]),
-                task(&recipe, generator, discriminator)?,
-            )
+            fit(settings, followers, &recipe, &data, [784], task(&recipe, generator, discriminator)?)
         }
         Arch::Dcgan => {
             let config = DcganConfig::new().with_latent(latent);
             let generator = init(seed, &training, |device| config.init_generator(device))?;
             let discriminator =
                 init(seed.wrapping_add(1), &training, |device| config.init_discriminator(device))?;
-            fit(
-                settings,
-                followers,
-                &recipe,
-                &data,
-                Stack::new([1, 28, 28]),
-                task(&recipe, generator, discriminator)?,
-            )
+            fit(settings, followers, &recipe, &data, [1, 28, 28], task(&recipe, generator, discriminator)?)
         }
     }
 }
@@ -265,7 +322,7 @@ fn fit<G, D, const K: usize, const R: usize>(
     followers: &Followers,
     recipe: &Recipe,
     data: &Data,
-    layout: Stack<f32, K>,
+    dims: [usize; K],
     task: Adversarial<G, D, R>,
 ) -> Result<ExitCode, BoxError>
 where
@@ -274,9 +331,10 @@ where
     Stacked<f32, K>: IntoTensors<Tensors = Tensor<R>>,
 {
     let device = recipe.backend.parse::<Backend>()?.device()?;
-    let images = data.loader(data.train.clone(), recipe).shuffle(true).build(layout.clone(), draw)?;
+    let loader = |images| data.loader(Drawn::<K> { images, dims: dims.to_vec() });
+    let images = loader(Images { shuffle: true, ..data.train.clone() })?;
     let images = images.on_device(&device.clone().autodiff())?;
-    let valid = data.loader(data.valid.clone(), recipe).build(layout, draw)?.on_device(&device)?;
+    let valid = loader(data.valid.clone())?.on_device(&device)?;
     // Everything that can be wrong with the input is to be found before a folder is made, or overwritten.
     let given = match &recipe.judge {
         Some(path) if !judge::kept(settings)? => Some(judge::load(path, &device)?),
@@ -315,7 +373,7 @@ where
         return Ok(stopped(signal, &run, followers));
     }
 
-    let test = judge::labelled(data.test.clone(), recipe, data)?.on_device(&device)?;
+    let test = judge::labelled(&data.test, data)?.on_device(&device)?;
     let mut judged = |which: &str, split: &str| -> Result<(Score, f64), BoxError> {
         let (_, state) = Checkpoints::new(run.checkpoints()).load(which)?;
         task.load(&state)?;
@@ -329,8 +387,7 @@ where
     // The last weights, too, as one has them who doesn't choose by what the judge says of the validation.
     let (last, seconds_of_last) = judged("last", "test, last")?;
     let (score, seconds_of_best) = judged("best", "test")?;
-    let floor =
-        score.of_real(&judge::labelled(data.valid.clone(), recipe, data)?.on_device(&device)?, &test)?;
+    let floor = score.of_real(&judge::labelled(&data.valid, data)?.on_device(&device)?, &test)?;
     let seconds = outcome.seconds + seconds_of_last + seconds_of_best;
     let mut summary = score.summary();
     summary.extend([
@@ -409,15 +466,15 @@ fn drawn(report: Report, folder: &Path) -> Result<Report, BoxError> {
 /// Judges the samples in a file.
 fn score(settings: &Settings<'_, Recipe>, file: &Path) -> Result<ExitCode, BoxError> {
     let run = settings.existing()?;
-    settings.only("--score", &["backend", "threads", "workers", "data_dir"])?;
-    let recipe = settings.of_run(&["backend", "threads", "workers", "data_dir"])?;
+    settings.only("--score", &["backend", "threads", "workers", "worker_kind", "data_dir"])?;
+    let recipe = settings.of_run(&["backend", "threads", "workers", "worker_kind", "data_dir"])?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let data = Data::open(&recipe, threads)?;
     let mut score = Score::new(judge::load(run.path(), &device)?);
-    let test = judge::labelled(data.test.clone(), &recipe, &data)?.on_device(&device)?;
-    let samples = judge::samples(file, data.test.len(), &device)?;
+    let test = judge::labelled(&data.test, &data)?.on_device(&device)?;
+    let samples = judge::samples(file, data.test.subset()?.len(), &device)?;
     let mut place = 0;
     for batch in test.epoch(0) {
         let (real, classes) = batch?;

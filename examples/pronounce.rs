@@ -23,12 +23,12 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use clap::{Args, Parser};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, depth, described, say, share, stopped,
-    width,
+    Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, depth, described, say, share,
+    stopped, width,
 };
 use firebox::data::cmudict::{self, Split, Word};
 use firebox::data::{
-    BoxError, Bucketed, Dataset, Described, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled,
+    self, BoxError, Bucketed, Dataset, Described, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled,
 };
 use firebox::models::{Beam, Seq2SeqConfig};
 use firebox::prelude::*;
@@ -36,6 +36,7 @@ use firebox::train::{
     Checkpoints, Decode, Interrupt, LiveReport, Report, TeacherForcing, TrainerConfig, Translated,
     Translation, peak_rss_bytes, spearman,
 };
+use firebox::workers::sync::SealedArray;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use vocabulary::{PADDING, Sample, Vocabulary};
@@ -67,9 +68,13 @@ struct Recipe {
     /// Words a step
     #[arg(long, default_value_t = 128, value_parser = at_least_one)]
     batch_size: usize,
-    /// Threads that prepare batches; 0 for none [default: chosen by measurement]
+    /// Threads or processes that prepare batches; 0 for none [default: chosen by measurement]
     #[arg(long)]
     workers: Option<usize>,
+    /// Where batches are prepared
+    #[arg(long, value_enum, default_value = "threads")]
+    #[serde(default)]
+    worker_kind: WorkerKind,
     /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -153,7 +158,7 @@ const LONGEST: usize = 40;
 const TITLE: &str = "CMUdict, from spelling to phonemes";
 
 fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
-    let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
+    let mut recipe = settings.read(&["workers", "worker_kind", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
@@ -173,11 +178,11 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let references = vocabulary.references(words.valid.iter().chain(&words.test));
     // Every pronunciation is learned from; where none is, the first one stands for the loss.
     let train = vocabulary.samples(&words.train, usize::MAX);
-    let train = loader(train, &recipe, threads, Shuffled::new, recipe.batch_size)?;
+    let train = loader(&train, true, recipe.batch_size, &recipe, threads)?;
     let train = train.on_device(&device.clone().autodiff())?;
     let held_out = |words: &[Word]| -> Result<_, BoxError> {
         let samples = vocabulary.samples(words, 1);
-        Ok(loader(samples, &recipe, threads, |len, _| Sequential::new(len), 256)?.on_device(&device)?)
+        Ok(loader(&samples, false, 256, &recipe, threads)?.on_device(&device)?)
     };
     let (valid, tests) = (held_out(&words.valid)?, held_out(&words.test)?);
 
@@ -302,34 +307,61 @@ fn monotony(translated: &[Translated]) -> Option<f64> {
     (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
 }
 
-type Words = Loader<(Pad<i64>, Pad<i64>)>;
+type Layout = (Pad<i64>, Pad<i64>);
 
 /// Batches of words of similar length.
-fn loader<S: Sampler + 'static>(
-    samples: Vec<Sample>,
+fn loader(
+    samples: &[Sample],
+    shuffle: bool,
+    batch_size: usize,
     recipe: &Recipe,
     threads: Threads,
-    order: impl Fn(usize, u64) -> S,
-    size: usize,
-) -> Result<Words, BoxError> {
-    // Of words with as many letters those with as many phonemes are together.
-    let length = |sample: &Sample| (sample.letters.len() << 8 | sample.phonemes.len()) as u32;
-    let lengths: Vec<u32> = samples.iter().map(length).collect();
-    let batches = Bucketed::by_length(order(samples.len(), recipe.seed), lengths, size, recipe.seed)?;
-    // Other words are other data, also where there are as many.
-    let numbers = samples.iter().flat_map(|sample| sample.letters.iter().chain(&sample.phonemes));
-    let words = samples.fingerprint().with_words(numbers.map(|&number| number as u64));
-    let builder = Loader::builder(Described::new(samples, words)).batch_sampler(batches).seed(recipe.seed);
-    let builder = match threads.workers() {
-        Some(workers) => builder.workers(workers),
-        None => builder,
-    };
-    let layout = (Pad::with(PADDING), Pad::with(PADDING));
-    Ok(builder.build(layout, |sample, _, (letters, phonemes)| {
-        letters.extend(&sample.letters);
-        phonemes.extend(&sample.phonemes);
-        Ok(())
-    })?)
+) -> Result<Loader<Layout>, BoxError> {
+    let kind = recipe.worker_kind;
+    let tokens = SealedArray::from_slice(&Sample::write(samples))?;
+    kind.loader(
+        Words { tokens, shuffle, batch_size, seed: recipe.seed, threads: kind.threads(threads) },
+        threads,
+    )
+}
+
+/// A loader of words as data, so that worker processes can make it, too.
+#[derive(Debug, Serialize, Deserialize)]
+struct Words {
+    tokens: SealedArray<i64>,
+    shuffle: bool,
+    batch_size: usize,
+    seed: u64,
+    threads: Option<usize>,
+}
+
+impl data::Recipe for Words {
+    type Layout = Layout;
+
+    fn loader(&self) -> Result<Loader<Layout>, data::Error> {
+        let samples = Sample::read(&self.tokens);
+        let order: Box<dyn Sampler> = match self.shuffle {
+            true => Box::new(Shuffled::new(samples.len(), self.seed)),
+            false => Box::new(Sequential::new(samples.len())),
+        };
+        // Of words with as many letters those with as many phonemes are together.
+        let length = |sample: &Sample| (sample.letters.len() << 8 | sample.phonemes.len()) as u32;
+        let lengths: Vec<u32> = samples.iter().map(length).collect();
+        let batches = Bucketed::by_length(order, lengths, self.batch_size, self.seed)?;
+        // Other words are other data, also where there are as many.
+        let numbers = samples.iter().flat_map(|sample| sample.letters.iter().chain(&sample.phonemes));
+        let words = samples.fingerprint().with_words(numbers.map(|&number| number as u64));
+        let builder = Loader::builder(Described::new(samples, words)).batch_sampler(batches).seed(self.seed);
+        let builder = match self.threads {
+            Some(threads) => builder.workers(threads),
+            None => builder,
+        };
+        builder.build((Pad::with(PADDING), Pad::with(PADDING)), |sample, _, (letters, phonemes)| {
+            letters.extend(&sample.letters);
+            phonemes.extend(&sample.phonemes);
+            Ok(())
+        })
+    }
 }
 
 /// Prints how a word is pronounced.

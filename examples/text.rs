@@ -15,16 +15,17 @@ use burn::module::Module;
 use burn::tensor::Device;
 use clap::{Args, Parser, ValueEnum};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, depth, described, files_in, say, share,
-    stopped, width,
+    Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, depth, described, files_in,
+    say, share, stopped, width,
 };
-use firebox::data::{BoxError, Dataset, Described, OnDevice, Pad, Vocabulary, Windows, read_text};
+use firebox::data::{self, BoxError, Dataset, Described, Pad, Vocabulary, Windows, read_text};
 use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
 use firebox::prelude::*;
 use firebox::train::{
     Checkpoints, Event, Interrupt, LanguageModelling, LiveReport, Report, RunState, TaskState, TrainerConfig,
     peak_rss_bytes,
 };
+use firebox::workers::sync::SealedArray;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -86,9 +87,13 @@ struct Recipe {
     /// Characters of each stretch in a step: how far back gradients reach
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     window: usize,
-    /// Threads that prepare batches; 0 for none [default: half of the cores, at most 8]
+    /// Threads or processes that prepare batches; 0 for none [default: half of the cores, at most 8]
     #[arg(long)]
     workers: Option<usize>,
+    /// Where batches are prepared
+    #[arg(long, value_enum, default_value = "threads")]
+    #[serde(default)]
+    worker_kind: WorkerKind,
     /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -151,7 +156,7 @@ impl Recipe {
 const TITLE: &str = "A language model of characters";
 
 fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
-    let mut recipe = settings.read(&["workers", "threads", "data"])?;
+    let mut recipe = settings.read(&["workers", "worker_kind", "threads", "data"])?;
     recipe.data = absolute(&recipe.data)?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
@@ -167,14 +172,21 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let prompt = &valid[..valid.len().min(32)];
     let train = limited(train, recipe.limit_train);
     let (valid, test) = (limited(valid, recipe.limit_test), limited(test, recipe.limit_test));
-    let loader = |part: &str, windows: Result<Windows<i64>, firebox::data::Error>, device: &Device| {
-        let windows = windows.map_err(|error| format!("{}, the {part} part: {error}", recipe.data.display()));
-        in_windows(windows?, &recipe, threads, device)
+    let loader = |part: &str, tokens: Vec<i64>, [rows, window]: [usize; 2], device: &Device| {
+        Windows::new(&tokens[..], rows, window)
+            .map_err(|error| format!("{}, the {part} part: {error}", recipe.data.display()))?;
+        let windows = InWindows {
+            tokens: SealedArray::from_slice(&tokens)?,
+            rows,
+            window,
+            seed: recipe.seed,
+            threads: recipe.worker_kind.threads(threads),
+        };
+        Ok::<_, BoxError>(recipe.worker_kind.loader(windows, threads)?.on_device(device)?)
     };
-    let windows = Windows::new(train, recipe.batch_size, recipe.window);
-    let train = loader("training", windows, &device.clone().autodiff())?;
-    let valid = loader("validation", Windows::new(valid, JUDGED_ROWS, JUDGED_WINDOW), &device)?;
-    let tests = loader("test", Windows::new(test, JUDGED_ROWS, JUDGED_WINDOW), &device)?;
+    let train = loader("training", train, [recipe.batch_size, recipe.window], &device.clone().autodiff())?;
+    let valid = loader("validation", valid, JUDGED, &device)?;
+    let tests = loader("test", test, JUDGED, &device)?;
 
     let mut task = task(&recipe, &vocabulary, &device)?;
     let parameters = task.model().num_params();
@@ -241,35 +253,42 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
 }
 
 /// Evaluations read fewer and longer stretches: at the beginning of each the model knows nothing of what came before.
-const JUDGED_ROWS: usize = 16;
-const JUDGED_WINDOW: usize = 256;
+const JUDGED: [usize; 2] = [16, 256];
 
 /// The first characters of a part of the text.
 fn limited(text: &[usize], limit: Option<usize>) -> Vec<i64> {
     text.iter().take(limit.unwrap_or(usize::MAX)).map(|&token| token as i64).collect()
 }
 
-/// The loader of a part of the text.
-fn in_windows(
-    windows: Windows<i64>,
-    recipe: &Recipe,
-    threads: Threads,
-    device: &Device,
-) -> Result<OnDevice<Loader<Pad<i64>>>, BoxError> {
-    let batches = windows.batches().clone();
-    // Another text of the same length is another text.
-    let text = windows.fingerprint().with_words(windows.tokens().iter().map(|&token| token as u64));
-    let builder = Loader::builder(Described::new(windows, text)).batch_sampler(batches).seed(recipe.seed);
-    let builder = match threads.workers() {
-        Some(workers) => builder.workers(workers),
-        None => builder,
-    };
-    // All windows of a batch are of one length: nothing is padded.
-    let loader = builder.build(Pad::with(0), |window: Vec<i64>, _, slot| {
-        slot.extend(window);
-        Ok(())
-    })?;
-    Ok(loader.on_device(device)?)
+/// The loader of a part of the text as data, so that worker processes can make it, too.
+#[derive(Debug, Serialize, Deserialize)]
+struct InWindows {
+    tokens: SealedArray<i64>,
+    rows: usize,
+    window: usize,
+    seed: u64,
+    threads: Option<usize>,
+}
+
+impl data::Recipe for InWindows {
+    type Layout = Pad<i64>;
+
+    fn loader(&self) -> Result<Loader<Pad<i64>>, data::Error> {
+        let windows = Windows::new(&self.tokens[..], self.rows, self.window)?;
+        let batches = windows.batches().clone();
+        // Another text of the same length is another text.
+        let text = windows.fingerprint().with_words(windows.tokens().iter().map(|&token| token as u64));
+        let builder = Loader::builder(Described::new(windows, text)).batch_sampler(batches).seed(self.seed);
+        let builder = match self.threads {
+            Some(threads) => builder.workers(threads),
+            None => builder,
+        };
+        // All windows of a batch are of one length: nothing is padded.
+        builder.build(Pad::with(0), |window: Vec<i64>, _, slot| {
+            slot.extend(window);
+            Ok(())
+        })
+    }
 }
 
 /// A model with the optimiser that trains it.

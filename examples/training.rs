@@ -10,15 +10,15 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::{Args, Parser};
 use common::{
-    Followers, Place, Settings, above_zero, absolute, at_least_one, described, say, share, stopped,
+    Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, described, say, share,
+    stopped,
 };
-use firebox::data::idx::LabelledImage;
-use firebox::data::{BoxError, Dataset, Indexed, LoaderBuilder, Subset, fashion_mnist};
+use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
+use firebox::data::{self, BoxError, Dataset, Subset, fashion_mnist};
 use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
@@ -60,9 +60,13 @@ struct Recipe {
     /// Images a step
     #[arg(long, default_value_t = 64, value_parser = at_least_one)]
     batch_size: usize,
-    /// Threads that prepare batches; 0 for none [default: half of the cores, at most 8]
+    /// Threads or processes that prepare batches; 0 for none [default: half of the cores, at most 8]
     #[arg(long)]
     workers: Option<usize>,
+    /// Where batches are prepared
+    #[arg(long, value_enum, default_value = "threads")]
+    #[serde(default)]
+    worker_kind: WorkerKind,
     /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     threads: Option<usize>,
@@ -135,28 +139,27 @@ fn train(
     followers: &Followers,
     find_lr: bool,
 ) -> Result<ExitCode, BoxError> {
-    let mut recipe = settings.read(&["workers", "threads", "data_dir"])?;
+    let mut recipe = settings.read(&["workers", "worker_kind", "threads", "data_dir"])?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
     let threads = Threads::new(recipe.threads, recipe.workers)?;
     threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
 
-    // A twelfth of the training images, 5,000, decides which checkpoint is the best; the test images are seen once,
-    // at the end.
-    let all = fashion_mnist::train(&recipe.data_dir)?;
-    let twelfth = all.len() / 12;
-    let (train, valid) = random_split(all, twelfth, recipe.seed)?;
-    let (train, valid) = (first(train, recipe.limit_train), first(valid, recipe.limit_test));
-    let test = Arc::new(first(fashion_mnist::test(&recipe.data_dir)?, recipe.tested()));
-    if train.is_empty() || valid.is_empty() || test.is_empty() {
-        let counts =
-            format!("{} to train, {} to validate and {} to test", train.len(), valid.len(), test.len());
+    let all = fashion_mnist::train(&recipe.data_dir)?.seal()?;
+    let tests = fashion_mnist::test(&recipe.data_dir)?.seal()?;
+    let part = |part, images: &SealedImages| Images::new(part, images.clone(), &recipe, threads);
+    let (train, valid, tests) = (part(Part::Train, &all), part(Part::Valid, &all), part(Part::Test, &tests));
+    let test = tests.subset()?;
+    let counts = [train.subset()?.len(), valid.subset()?.len(), test.len()];
+    if counts.contains(&0) {
+        let [train, valid, test] = counts;
+        let counts = format!("{train} to train, {valid} to validate and {test} to test");
         return Err(format!("{}: expected images, got {counts}", recipe.data_dir.display()).into());
     }
-    let train = images(train, &recipe, threads).shuffle(true).build(layout(), sample(recipe.augment))?;
-    let train = train.on_device(&device.clone().autodiff())?;
-    let valid = images(valid, &recipe, threads).build(layout(), sample(false))?.on_device(&device)?;
-    let tests = images(test.clone(), &recipe, threads).build(layout(), sample(false))?.on_device(&device)?;
+    let loader = |images: Images| recipe.worker_kind.loader(images, threads);
+    let train = loader(train)?.on_device(&device.clone().autodiff())?;
+    let valid = loader(valid)?.on_device(&device)?;
+    let tests = loader(tests)?.on_device(&device)?;
 
     let mut task = task(&recipe, &device)?;
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
@@ -286,22 +289,70 @@ fn sample(augment: bool) -> impl for<'a> Fn(LabelledImage, &mut SampleRng, Slot<
 /// The slot of an image and its class.
 type Slot<'a> = (&'a mut [f32], &'a mut i64);
 
-/// A loader's settings for images.
-fn images<D>(images: D, recipe: &Recipe, threads: Threads) -> LoaderBuilder<Indexed<D>>
-where
-    D: Dataset<Item = LabelledImage>,
-{
-    let builder = Loader::builder(images).batch_size(recipe.batch_size).seed(recipe.seed);
-    match threads.workers() {
-        Some(workers) => builder.workers(workers),
-        None => builder,
+/// The images that a loader has: a twelfth of the training images, 5,000, decides which checkpoint is the best; the test
+/// images are seen once, at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Part {
+    Train,
+    Valid,
+    Test,
+}
+
+/// A loader of images as data, so that worker processes can make it, too.
+#[derive(Debug, Serialize, Deserialize)]
+struct Images {
+    part: Part,
+    images: SealedImages,
+    limit: Option<usize>,
+    batch_size: usize,
+    seed: u64,
+    augment: bool,
+    threads: Option<usize>,
+}
+
+impl Images {
+    fn new(part: Part, images: SealedImages, recipe: &Recipe, threads: Threads) -> Self {
+        let limit = match part {
+            Part::Train => recipe.limit_train,
+            Part::Valid => recipe.limit_test,
+            Part::Test => recipe.tested(),
+        };
+        Images {
+            part,
+            images,
+            limit,
+            batch_size: recipe.batch_size,
+            seed: recipe.seed,
+            augment: recipe.augment && part == Part::Train,
+            threads: recipe.worker_kind.threads(threads),
+        }
+    }
+
+    /// A `Subset` knows what it is a part of: the trainer looks whether images that it trains on are among those of the
+    /// validation.
+    fn subset(&self) -> Result<Subset<Subset<LabelledImages>>, data::Error> {
+        let images = self.images.open();
+        let twelfth = images.len() / 12;
+        let part = match self.part {
+            Part::Train => random_split(images, twelfth, self.seed)?.0,
+            Part::Valid => random_split(images, twelfth, self.seed)?.1,
+            Part::Test => Subset::all(images),
+        };
+        Ok(Subset::first(part, self.limit.unwrap_or(usize::MAX)))
     }
 }
 
-/// The first images of a data set. A `Subset` knows what it is a part of: the trainer looks whether images that it trains
-/// on are among those of the validation.
-fn first<D: Dataset<Item = LabelledImage>>(images: D, limit: Option<usize>) -> Subset<D> {
-    Subset::first(images, limit.unwrap_or(usize::MAX))
+impl data::Recipe for Images {
+    type Layout = Layout;
+
+    fn loader(&self) -> Result<Loader<Layout>, data::Error> {
+        let builder = Loader::builder(self.subset()?).batch_size(self.batch_size).seed(self.seed);
+        let builder = match self.threads {
+            Some(threads) => builder.workers(threads),
+            None => builder,
+        };
+        builder.shuffle(self.part == Part::Train).build(layout(), sample(self.augment))
+    }
 }
 
 /// Twelve images that the network took for what they are, or for something else.

@@ -8,20 +8,22 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 use std::{env, fs};
 
 use clap::error::ErrorKind as Refusal;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Parser, ValueEnum};
-use firebox::data::BoxError;
+use firebox::data::{BoxError, Loader, Recipe};
 #[cfg(feature = "tui")]
 use firebox::train::Dashboard;
 use firebox::train::{
-    Callback, CsvLog, ErrorKind, Event, Interrupt, LiveReport, Progress, RunDir, TensorBoard, Trainer,
-    layered,
+    Callback, CsvLog, ErrorKind, Event, Interrupt, LiveReport, Progress, RunDir, TensorBoard, Threads,
+    Trainer, layered,
 };
-use serde::Serialize;
+use firebox::workers::Pool;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Where a run has its folder, and how it begins.
@@ -39,6 +41,40 @@ pub(crate) struct Place {
     /// Begin anew in a folder that holds a run already
     #[arg(long, requires = "run_dir")]
     overwrite: bool,
+}
+
+/// Where batches are prepared. It decides no result.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WorkerKind {
+    /// In threads of the program
+    #[default]
+    Threads,
+    /// In processes, which may crash without a loss
+    Processes,
+}
+
+impl WorkerKind {
+    /// The threads for a loader's recipe; in worker processes one for each.
+    pub(crate) fn threads(self, threads: Threads) -> Option<usize> {
+        match (self, threads.workers()) {
+            (WorkerKind::Processes, Some(1..)) => None,
+            (_, workers) => workers,
+        }
+    }
+
+    /// The loader of a recipe, with workers of this kind.
+    pub(crate) fn loader<R: Recipe>(
+        self,
+        recipe: R,
+        threads: Threads,
+    ) -> Result<Loader<R::Layout>, BoxError> {
+        let half = || available_parallelism().map_or(1, usize::from).div_ceil(2).min(8);
+        match (self, threads.workers().unwrap_or_else(half)) {
+            (WorkerKind::Threads, _) | (_, 0) => Ok(recipe.loader()?),
+            (WorkerKind::Processes, workers) => Ok(recipe.workers(Pool::processes(workers)?)?),
+        }
+    }
 }
 
 /// Who follows a run. It decides no result, so that a resumed run may be followed by others. As a group of flags they are
@@ -114,8 +150,10 @@ impl Followers {
     }
 }
 
-/// Runs an example: parses its command line and says in one line what went wrong, if something did.
+/// Runs an example: parses its command line and says in one line what went wrong, if something did. A worker process, which is
+/// this program too, does its work in here.
 pub(crate) fn main<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCode, BoxError>) -> ExitCode {
+    firebox::workers::init();
     let parsed = C::command().try_get_matches().and_then(|given| Ok((C::from_arg_matches(&given)?, given)));
     match parsed {
         Ok((cli, given)) => run(cli, &given).unwrap_or_else(|error| {

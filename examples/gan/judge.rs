@@ -6,17 +6,18 @@ use std::{fs, io};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox::data::idx::LabelledImage;
-use firebox::data::{BoxError, Dataset, fashion_mnist};
+use firebox::data::{self, BoxError, fashion_mnist};
 use firebox::models::{Cnn, StateDict, Weights};
 use firebox::prelude::*;
 use firebox::train::{
     Checkpoints, Error, ErrorKind, FrechetDistance, Goal, Interrupt, Judge, Metrics, Quantity, RunDir,
     Signal, TrainerConfig, accuracy,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::common::{Settings, say};
-use crate::{Data, Recipe, draw};
+use crate::{Data, Images, Recipe, draw};
 
 /// The judge's weights in a run's folder.
 const WEIGHTS: &str = "judge.safetensors";
@@ -165,16 +166,38 @@ impl Score {
 }
 
 /// Real images as a generator makes them, with their classes.
-pub(crate) fn labelled<D>(images: D, recipe: &Recipe, data: &Data) -> Result<Labelled, BoxError>
-where
-    D: Dataset<Item = LabelledImage>,
-{
-    Ok(data.loader(images, recipe).build(layout(), classified)?)
+pub(crate) fn labelled(images: &Images, data: &Data) -> Result<Labelled, BoxError> {
+    data.loader(Classified(images.clone()))
 }
 
-type Labelled = Loader<(Stack<f32, 3>, Scalar<i64>)>;
+type Labelled = Loader<Layout>;
+type Layout = (Stack<f32, 3>, Scalar<i64>);
 
-fn layout() -> (Stack<f32, 3>, Scalar<i64>) {
+/// Images as a generator makes them, with their classes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Classified(Images);
+
+impl data::Recipe for Classified {
+    type Layout = Layout;
+
+    fn loader(&self) -> Result<Labelled, data::Error> {
+        self.0.builder()?.build(layout(), classified)
+    }
+}
+
+/// Images as the judge learns them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Learned(Images);
+
+impl data::Recipe for Learned {
+    type Layout = Layout;
+
+    fn loader(&self) -> Result<Labelled, data::Error> {
+        self.0.builder()?.build(layout(), learned)
+    }
+}
+
+fn layout() -> Layout {
     (Stack::new([1, 28, 28]), Scalar::new())
 }
 
@@ -261,10 +284,10 @@ fn trained(
 ) -> Result<Result<Cnn, Signal>, BoxError> {
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let training = device.clone().autodiff();
-    let builder = data.loader(data.train.clone(), recipe).batch_size(64).seed(SEED).shuffle(true);
-    let images = builder.build(layout(), learned)?.on_device(&training)?;
-    let builder = data.loader(data.valid.clone(), recipe).batch_size(64);
-    let valid = builder.build(layout(), learned)?.on_device(&device)?;
+    let images = Images { batch_size: 64, seed: SEED, shuffle: true, ..data.train.clone() };
+    let images = data.loader(Learned(images))?.on_device(&training)?;
+    let valid = Images { batch_size: 64, ..data.valid.clone() };
+    let valid = data.loader(Learned(valid))?.on_device(&device)?;
     let mut task = Classification::new(network(&training)?, Adam::new().init()?);
 
     let folder = run.path().join(TRAINING);

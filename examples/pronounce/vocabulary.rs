@@ -1,6 +1,7 @@
 //! The numbers that stand for letters and phonemes.
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::Arc;
 
 use firebox::data::cmudict::{LETTERS, Phoneme, Word};
@@ -23,6 +24,25 @@ pub(crate) struct Sample {
     pub(crate) letters: Vec<i64>,
     /// Between the tokens for begin and end.
     pub(crate) phonemes: Vec<i64>,
+}
+
+impl Sample {
+    /// All of them in one row of numbers, each of the two parts behind its length.
+    pub(crate) fn write(samples: &[Sample]) -> Vec<i64> {
+        let parts = samples.iter().flat_map(|sample| [&sample.letters, &sample.phonemes]);
+        parts.flat_map(|part| iter::once(part.len() as i64).chain(part.iter().copied())).collect()
+    }
+
+    /// Those that were written.
+    pub(crate) fn read(mut numbers: &[i64]) -> Vec<Sample> {
+        let mut part = || {
+            let (&length, rest) = numbers.split_first()?;
+            let (part, rest) = rest.split_at_checked(length as usize)?;
+            numbers = rest;
+            Some(part.to_vec())
+        };
+        iter::from_fn(|| Some(Sample { letters: part()?, phonemes: part()? })).collect()
+    }
 }
 
 impl Vocabulary {

@@ -16,7 +16,7 @@ use {
 };
 
 use crate::collate::product;
-use crate::dataset::{Dataset, Fingerprint};
+use crate::dataset::{Dataset, Fingerprint, Lineage};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::gzip::{open, undecodable};
 
@@ -127,6 +127,7 @@ pub struct LabelledImages {
     width: usize,
     /// Hashed once, for all loaders.
     fingerprint: Fingerprint,
+    lineage: Lineage,
 }
 
 impl LabelledImages {
@@ -164,6 +165,7 @@ impl LabelledImages {
                     height,
                     width,
                     fingerprint,
+                    lineage: Lineage::whole(),
                 })
             }
         }
@@ -184,6 +186,7 @@ impl LabelledImages {
             labels: seal(&self.labels)?,
             size: [self.height, self.width],
             fingerprint: self.fingerprint.to_fields(),
+            lineage: self.lineage.clone(),
         })
     }
 
@@ -211,6 +214,9 @@ pub struct SealedImages {
     labels: SealedArray<u8>,
     size: [usize; 2],
     fingerprint: FingerprintFields,
+    /// Within a process the images are the ones that were sealed: parts of them are found to overlap.
+    #[serde(skip, default = "Lineage::whole")]
+    lineage: Lineage,
 }
 
 #[cfg(all(feature = "processes", target_os = "linux"))]
@@ -231,6 +237,7 @@ impl SealedImages {
             height,
             width,
             fingerprint: Fingerprint::of_fields(self.fingerprint.clone()),
+            lineage: self.lineage.clone(),
         }
     }
 }
@@ -254,5 +261,9 @@ impl Dataset for LabelledImages {
     /// With a hash of all images and labels.
     fn fingerprint(&self) -> Fingerprint {
         self.fingerprint.clone()
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.lineage.clone()
     }
 }

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use firebox_data::idx::{Idx, LabelledImages};
-use firebox_data::{Dataset, ErrorKind, fashion_mnist};
+use firebox_data::{Dataset, ErrorKind, Loader, SampleSet, Subset, fashion_mnist, random_split};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -126,6 +126,27 @@ fn fashion_mnist_is_what_its_authors_published() {
     assert!((std - f64::from(fashion_mnist::STD)).abs() < 1e-4, "standard deviation {std}");
     let absent = fashion_mnist::train(folder.join("absent")).unwrap_err().to_string();
     assert!(absent.contains("train-images-idx3-ubyte: no such file, neither with .gz"), "{absent}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn parts_of_images_that_were_sealed_are_found_to_overlap() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = write(folder.path(), "images", &idx(&[12, 1, 1], &[7; 12]));
+    let labels = write(folder.path(), "labels", &idx(&[12], &[0; 12]));
+    let whole = LabelledImages::open(images, labels, 1).unwrap();
+    let sealed = whole.seal().unwrap();
+    // As two recipes open them, each for itself.
+    let [(train, valid), (again, _)] = [(); 2].map(|()| random_split(sealed.open(), 4, 42).unwrap());
+    let seen = |part| {
+        let loader = Loader::builder(part).workers(0).build((), |_, _, ()| Ok(())).unwrap();
+        SampleSet::of(&loader, 0).unwrap()
+    };
+    let [train, valid, again, all] = [train, valid, again, Subset::all(whole.clone())].map(seen);
+    assert_eq!(train.overlap(&again).unwrap().items, 8);
+    assert!(train.overlap(&valid).is_none());
+    assert_eq!(all.overlap(&valid).unwrap().items, 4);
+    assert_eq!(sealed.open().fingerprint(), whole.fingerprint());
 }
 
 #[test]
