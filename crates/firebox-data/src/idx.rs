@@ -13,6 +13,7 @@ use {
     crate::dataset::FingerprintFields,
     firebox_workers::sync::SealedArray,
     serde::{Deserialize, Serialize},
+    std::fmt,
 };
 
 use crate::collate::product;
@@ -208,7 +209,7 @@ impl LabelledImages {
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
 #[cfg(all(feature = "processes", target_os = "linux"))]
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct SealedImages {
     images: SealedArray<u8>,
     labels: SealedArray<u8>,
@@ -217,6 +218,19 @@ pub struct SealedImages {
     /// Within a process the images are the ones that were sealed: parts of them are found to overlap.
     #[serde(skip, default = "Lineage::whole")]
     lineage: Lineage,
+}
+
+/// The fields that cross: a recipe's settings are compared by it.
+#[cfg(all(feature = "processes", target_os = "linux"))]
+impl fmt::Debug for SealedImages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedImages")
+            .field("images", &self.images)
+            .field("labels", &self.labels)
+            .field("size", &self.size)
+            .field("fingerprint", &self.fingerprint)
+            .finish()
+    }
 }
 
 #[cfg(all(feature = "processes", target_os = "linux"))]
