@@ -1,10 +1,7 @@
 //! Burn's dashboard on a terminal whose screen a test can read: `script` of util-linux makes one. It needs a build with the
-//! feature: `cargo build --features tui --example training`, then `cargo test --features tui --test dashboard`.
+//! feature: `cargo build --features tui --example training`, then `cargo test --features tui --test it dashboard::`.
 
 #![cfg(all(feature = "tui", target_os = "linux"))]
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
-
-mod common;
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{losses, training};
+use super::{losses, training};
 
 /// The training example with the dashboard, whose keys come from standard input and whose screen goes to standard output.
 fn on_a_terminal(run: &Path, recipe: &str) -> Option<Child> {

@@ -1,7 +1,5 @@
 //! What the README shows is what is there.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs::read_to_string;
 use std::path::Path;
 

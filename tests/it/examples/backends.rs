@@ -1,15 +1,12 @@
 //! Other backends than the default one compute the same losses. Each test needs a build with the backend's feature:
 //! `cargo build --features ndarray,wgpu --example training`, then
-//! `cargo test --features ndarray,wgpu --test backends`.
+//! `cargo test --features ndarray,wgpu --test it backends::`.
 
 #![cfg(any(feature = "ndarray", feature = "wgpu"))]
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
-
-mod common;
 
 use std::process::Output;
 
-use common::training;
+use super::training;
 
 /// The losses of the first training steps, batches of 64.
 fn losses(backend: &str, steps: usize) -> Result<Vec<f64>, Output> {
@@ -19,7 +16,7 @@ fn losses(backend: &str, steps: usize) -> Result<Vec<f64>, Output> {
     let recipe = ["--epochs", "1", "--limit-train", &images, "--limit-test", "8", "--backend", backend];
     let output = training().args(recipe).arg("--run-dir").arg(&run).output().unwrap();
     match output.status.success() {
-        true => Ok(common::losses(&run).into_iter().map(|(_, loss)| loss).collect()),
+        true => Ok(super::losses(&run).into_iter().map(|(_, loss)| loss).collect()),
         false => Err(output),
     }
 }

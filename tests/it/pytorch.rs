@@ -1,8 +1,6 @@
 //! The blocks against values that PyTorch computed: outputs, gradients, and three training steps, tensor by tensor, on
 //! every backend of the build that is a CPU's.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};

@@ -1,7 +1,16 @@
 //! Examples as tests run them.
 
-// Each test is a program of its own, and none needs everything.
-#![allow(dead_code)]
+mod arguments;
+mod backends;
+mod dashboard;
+mod forecast;
+mod gan;
+mod kills;
+mod pronounce;
+mod recipe;
+mod text;
+mod training;
+mod worker_kind;
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +19,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// An example, built by the same `cargo test`.
-pub(crate) fn example(name: &str) -> Command {
+pub(super) fn example(name: &str) -> Command {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.set_file_name(format!("examples/{name}{}", std::env::consts::EXE_SUFFIX));
@@ -20,12 +29,12 @@ pub(crate) fn example(name: &str) -> Command {
     command
 }
 
-pub(crate) fn training() -> Command {
+pub(super) fn training() -> Command {
     example("training")
 }
 
 /// (step, loss) of every training step recorded.
-pub(crate) fn losses(run: &Path) -> Vec<(u64, f64)> {
+pub(super) fn losses(run: &Path) -> Vec<(u64, f64)> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let steps = records.filter(|record| record["kind"] == "step");
@@ -33,13 +42,13 @@ pub(crate) fn losses(run: &Path) -> Vec<(u64, f64)> {
 }
 
 /// All that is recorded, of steps, evaluations and epochs.
-pub(crate) fn records(run: &Path) -> Vec<Value> {
+pub(super) fn records(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// All that is recorded, except what time decides and what only one process has seen.
-pub(crate) fn course(run: &Path) -> Vec<Value> {
+pub(super) fn course(run: &Path) -> Vec<Value> {
     let keep = |mut record: Value| {
         for timed in ["seconds", "samples_per_s", "data_wait_s", "data"] {
             record.as_object_mut().unwrap().remove(timed);
@@ -50,7 +59,7 @@ pub(crate) fn course(run: &Path) -> Vec<Value> {
 }
 
 /// The state in the last checkpoint; null while there is none.
-pub(crate) fn last_state(run: &Path) -> Value {
+pub(super) fn last_state(run: &Path) -> Value {
     let text = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }

@@ -1,7 +1,5 @@
 //! Both ways with Burn: its data sets go in, ours come out, and its trainer takes the loader for one of its own.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::io;

@@ -1,12 +1,9 @@
 //! The training example killed at random moments, during saves too, and resumed: it ends where it would have ended.
 //!
-//! A few kills by default. The long form is `FIREBOX_KILLS=20 cargo test --workspace --test kills`, behind
+//! A few kills by default. The long form is `FIREBOX_KILLS=20 cargo test --test it kills::`, behind
 //! `cargo build --example training`, since naming a test doesn't build the examples.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(unix)]
-
-mod common;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -15,7 +12,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{course, losses, training};
+use super::{course, losses, training};
 use firebox::data::SampleRng;
 
 /// 150 steps an epoch, of two batches each, with all that draws, averages or schedules.

@@ -1,7 +1,5 @@
 //! Training steps of the five models that `benches/step.rs` times: the same bits with any number of threads, and again.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use burn::module::Module;
 use burn::nn::loss::BinaryCrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};

@@ -1,7 +1,5 @@
 //! The metrics beside burn-train's, and their values over uneven batches.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use burn::data::dataloader::Progress;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};

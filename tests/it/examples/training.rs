@@ -1,16 +1,12 @@
 //! The training example as a person runs it: what it leaves, what it says, and that it can be stopped anywhere.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{losses, training};
+use super::{losses, training};
 use image::GrayImage;
 use serde_json::Value;
 use tempfile::TempDir;

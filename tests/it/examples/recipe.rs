@@ -1,17 +1,13 @@
 //! The training example's settings: a run is repeated by its `config.json`, files and flags have an order, and a search for
 //! a learning rate or a quick check are runs too.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use common::{course, losses, training};
+use super::{course, losses, training};
 use serde_json::Value;
 use tempfile::TempDir;
 

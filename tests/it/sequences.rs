@@ -1,7 +1,5 @@
 //! Text from the loader to models: padding that changes nothing, search and sampling, training without glue.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;

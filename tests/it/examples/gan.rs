@@ -1,17 +1,13 @@
 //! The example `gan` as a person runs it: what it leaves, what it says, and that it goes on where it was.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::{course, example, last_state};
 use burn::tensor::TensorData;
-use common::{course, example, last_state};
 use firebox::models::StateDict;
 use serde_json::Value;
 use tempfile::TempDir;

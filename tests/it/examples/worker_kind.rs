@@ -1,9 +1,6 @@
 //! The examples with worker processes: the same bytes, killed workers, Ctrl-C for the whole group.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -12,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{course, example, losses, training};
+use super::{course, example, losses, training};
 use tempfile::TempDir;
 
 const LONG: [&str; 9] =

@@ -1,16 +1,12 @@
 //! The pronouncing example as a person runs it: what it leaves, what it says, and that it can be killed.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{example, last_state, losses, training};
+use super::{example, last_state, losses, training};
 use serde_json::Value;
 use tempfile::TempDir;
 

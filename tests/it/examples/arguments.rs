@@ -1,12 +1,8 @@
 //! What no example can do anything with: one line that names it, a code, and no folder left behind.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::fs;
 
-use common::example;
+use super::example;
 
 /// The examples, each with little data for what begins to train after all.
 const EXAMPLES: [(&str, &[&str]); 5] = [

@@ -1,9 +1,5 @@
 //! The forecasting example as a person runs it: what it leaves, what its forecasts are worth, and that it can be killed.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -14,7 +10,7 @@ use std::thread::sleep;
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
-use common::{example, losses, records};
+use super::{example, losses, records};
 use serde_json::Value;
 use tempfile::TempDir;
 
