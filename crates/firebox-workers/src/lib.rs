@@ -106,6 +106,7 @@ mod process;
 #[cfg(feature = "processes")]
 mod process_pool;
 mod seat;
+mod statistics;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub mod sync;
 mod work;
@@ -130,8 +131,9 @@ pub use process::init;
 pub use process_pool::init;
 #[cfg(feature = "processes")]
 pub use process_pool::{
-    Crosses, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork, Statistics,
+    Crosses, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork,
 };
+pub use statistics::Statistics;
 pub use work::{Work, Worker};
 pub use workers::{Runs, Workers};
 pub use workers_ext::WorkersExt;
