@@ -36,6 +36,7 @@ mod process;
 mod queue;
 #[doc(hidden)]
 pub mod region;
+mod room;
 mod rounds;
 mod semaphore;
 mod shared;
