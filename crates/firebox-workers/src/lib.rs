@@ -41,7 +41,7 @@
 //!
 //! Processes are the feature `processes` (on by default) and of Linux; elsewhere `Pool::processes` is an
 //! error, and `default-features = false` leaves threads. With the feature `tracing` what workers log arrives
-//! in the parent's subscriber, each record with its worker.
+//! in the parent's subscriber, each record with its worker and process; so does what a `sync::Process` logs.
 //!
 //! # What it guarantees
 //!
