@@ -56,9 +56,9 @@ impl<R> Handle<R> {
     /// Cancels the task, unless it was answered before; tells whether it is cancelled.
     ///
     /// The task is answered at once, with [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled). One that has
-    /// not begun never does; what it has captured is dropped when its turn comes. One that runs is left alone,
-    /// in a thread as in a process, for it may hold what others need: its result is dropped, and a task that
-    /// asks by [`Worker::progress`](crate::Worker::progress) hears that nobody waits for it.
+    /// not begun never does; what it has captured is dropped when its turn comes. One that runs is left
+    /// alone, in a thread as in a process, for it may hold what others need: its result is dropped, and a
+    /// task that asks by [`Worker::progress`](crate::Worker::progress) hears that nobody waits for it.
     pub fn cancel(&self) -> bool {
         self.mailbox.cancel_task()
     }

@@ -45,8 +45,8 @@ thread_local! {
 /// ```
 ///
 /// Dropping the pool ends it: what still waits in the queue is answered as lost, what runs is finished, and
-/// every thread is joined. [`join`](Pool::join) finishes what waits, too; [`terminate`](Pool::terminate) waits
-/// for nothing.
+/// every thread is joined. [`join`](Pool::join) finishes what waits, too; [`terminate`](Pool::terminate)
+/// waits for nothing.
 pub struct Pool {
     id: u64,
     name: String,

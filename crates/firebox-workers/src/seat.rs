@@ -13,7 +13,8 @@ use crate::error::ErrorKind;
 /// anybody who waits for something of the pool and finds that the task is too late, or who terminates it.
 pub(crate) struct Seat {
     worker: usize,
-    /// Cleared when another thread takes the worker's place, or nobody does: then this one ends after its task.
+    /// Cleared when another thread takes the worker's place, or the pool ends: then this one ends after its
+    /// task.
     employed: AtomicBool,
     /// `None` between tasks, and once the task was given up.
     running: Mutex<Option<Running>>,

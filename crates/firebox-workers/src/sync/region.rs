@@ -238,8 +238,8 @@ impl<T: Pod> Part<T> {
     /// A message, if the region doesn't have it, or another part is there.
     ///
     /// # Safety
-    /// The process that has sent the place has given up its part there, and no other process has a part of the
-    /// same bytes, or takes one, as long as this part lives.
+    /// The process that has sent the place has given up its part there, and no other process has a part of
+    /// the same bytes, or takes one, as long as this part lives.
     pub unsafe fn taken_over(region: &Region, (start, length): (u64, u64)) -> Result<Self, String> {
         region.claim(start, length)
     }

@@ -1,8 +1,8 @@
 //! How much memory this process can have.
 //!
 //! Two know: the system, and the control groups that the process is in, as those of a container, which may
-//! leave it less. Memory files count in both. What the system keeps of files, to be read again, is free as far
-//! as anybody needs it.
+//! leave it less. Memory files count in both. What the system keeps of files, to be read again, is free as
+//! far as anybody needs it.
 
 use std::path::{Path, PathBuf};
 

@@ -62,8 +62,8 @@ pub(crate) fn spared(folder: &Path, pid: u32) -> PathBuf {
 
 /// A step in a worker, which ends itself if somebody has asked for it.
 ///
-/// With which workers have died twice is not to be hit a third time: of hundreds that are killed at random, three
-/// would have the same step now and then, which would be given up, and rightly so.
+/// A step with which two workers have died is not to be hit a third time: of hundreds that are killed at
+/// random, three would have the same step now and then, which would be given up, and rightly so.
 pub(crate) fn step(step: Step) -> Vec<u64> {
     let own = step.folder.join(std::process::id().to_string());
     let begins = step.folder.join(format!("step-{}", step.number));

@@ -13,8 +13,8 @@ struct Compiler {
 }
 
 impl Compiler {
-    /// The newest library beside this program that a program compiles against, with the compiler that has made
-    /// it; `None` where there is none, as where tests run elsewhere than they were built.
+    /// The newest library beside this program that a program compiles against, with the compiler that has
+    /// made it; `None` where there is none, as where tests run elsewhere than they were built.
     fn find() -> Option<Compiler> {
         let folder = std::env::current_exe().unwrap().parent()?.to_owned();
         let mut libraries: Vec<PathBuf> = std::fs::read_dir(&folder)
@@ -91,8 +91,8 @@ fn a_closure_that_captures_is_told_why_it_does_not_compile() {
             "pool.map(move |x: u64| x * by, 0..10)",
             &[
                 "a closure that captures variables cannot run in another process, which does not have them",
-                "make them a part of the task, or settings of a type that implements `Work` and is registered by \
-                 `firebox_workers::remote_work!`",
+                "make them a part of the task, or settings of a type that implements `Work` and is \
+                 registered by `firebox_workers::remote_work!`",
                 "`Pool::threads` runs closures of any kind",
             ],
         ),
@@ -101,8 +101,9 @@ fn a_closure_that_captures_is_told_why_it_does_not_compile() {
             &[
                 "cannot run in another process",
                 "neither a function, nor registered work",
-                "a closure that captures variables is of this process: make them a part of the task, or settings \
-                 of a type that implements `Work` and is registered by `firebox_workers::remote_work!`",
+                "a closure that captures variables is of this process: make them a part of the task, or \
+                 settings of a type that implements `Work` and is registered by \
+                 `firebox_workers::remote_work!`",
                 "`Pool::threads` runs closures of any kind",
             ],
         ),
