@@ -6,7 +6,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`core`] | the shape of errors, seeds and generators |
-//! | [`workers`] | pools of worker threads: ordered, bounded, errors that come back |
+//! | [`workers`] | pools of threads and of processes: ordered, bounded, errors that come back |
 //! | [`data`] | samplers, layouts of batches, and the loader |
 //! | [`kernels`] | operations for the CPU with hand-written gradients, which the models use |
 //! | [`models`] | blocks and models with PyTorch's numbers |
@@ -18,6 +18,7 @@
 //!
 //! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
 //! time: [`train::Backend`]. `tui`: Burn's dashboard in the terminal, as the callback `train::Dashboard`.
+//! `tracing`: what worker processes log arrives in the subscriber of their parent.
 
 #![forbid(unsafe_code)]
 

@@ -44,7 +44,7 @@ impl<R> Answer<R> {
         self.task
     }
 
-    /// Whether anybody waits for the task: not once its stream is dropped.
+    /// Whether anybody waits for the task: not once its stream is dropped, or the task was cancelled.
     pub fn is_wanted(&self) -> bool {
         self.to.as_ref().is_some_and(|to| !to.cancelled.load(Ordering::Relaxed))
     }
@@ -66,7 +66,7 @@ impl<R> Answer<R> {
 
     fn send(&mut self, answered: impl FnOnce() -> Answered<R>) {
         if let Some(to) = self.to.take() {
-            to.send(answered());
+            let _ = to.send(answered());
         }
     }
 }
@@ -82,7 +82,7 @@ impl<R> Drop for Answer<R> {
 pub(crate) struct Mailbox<R> {
     /// It has a place for every task in flight, so that sending never blocks a worker.
     answers: Sender<Answered<R>>,
-    /// Set when the stream is dropped: a task that would start later does nothing.
+    /// Set when the stream is dropped, or its one task cancelled: a task that would start later does nothing.
     cancelled: AtomicBool,
 }
 
@@ -97,21 +97,33 @@ impl<R> Mailbox<R> {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// A failed send means that the stream is gone, and nobody minds.
-    fn send(&self, answered: Answered<R>) {
-        let _ = self.answers.send(answered);
+    /// Answers the one task of this mailbox as cancelled, unless it was answered before; tells whether it is
+    /// cancelled.
+    pub(crate) fn cancel_task(&self) -> bool {
+        let error = Error::from(ErrorKind::Cancelled).at_index(0);
+        // The mailbox has one place: of this and the task's own answer, the first one counts.
+        if self.send(Answered { task: 0, worker: None, result: Err(error) }) {
+            self.cancel();
+        }
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Puts an answer in, and tells whether it is there. Where it is not, the stream is gone, or its task was
+    /// cancelled, and nobody minds.
+    fn send(&self, answered: Answered<R>) -> bool {
+        self.answers.try_send(answered).is_ok()
     }
 }
 
-/// Giving up a task that is too late, whatever the type of its result.
+/// Giving up a task that still runs, whatever the type of its result.
 pub(crate) trait GiveUp: Send + Sync {
-    fn give_up(&self, task: usize, worker: usize, limit: Duration);
+    fn give_up(&self, task: usize, worker: usize, why: ErrorKind);
 }
 
 impl<R: Send> GiveUp for Mailbox<R> {
-    fn give_up(&self, task: usize, worker: usize, limit: Duration) {
-        let error = Error::from(ErrorKind::TimedOut(limit)).at_index(task).on_worker(worker);
-        self.send(Answered { task, worker: Some(worker), result: Err(error) });
+    fn give_up(&self, task: usize, worker: usize, why: ErrorKind) {
+        let error = Error::from(why).at_index(task).on_worker(worker);
+        let _ = self.send(Answered { task, worker: Some(worker), result: Err(error) });
     }
 }
 

@@ -36,8 +36,10 @@ pub enum ErrorKind {
     Failed,
     /// The task took longer than it was allowed to. Its worker was replaced.
     TimedOut(Duration),
-    /// The pool ended, or was closed, before the task ran.
+    /// The pool ended, or was closed, before the task ran; or it was terminated while the task ran.
     Lost,
+    /// The task was [cancelled](crate::Handle::cancel).
+    Cancelled,
     /// The operating system gave no thread: see [`source`](std::error::Error::source).
     Spawn,
     /// There can be no worker processes here, or the operating system gave none.
@@ -76,6 +78,7 @@ impl Kind for ErrorKind {
             ErrorKind::Failed => f.write_str("failed"),
             ErrorKind::TimedOut(limit) => write!(f, "took longer than {limit:?}"),
             ErrorKind::Lost => f.write_str("was lost: the pool ended before it ran"),
+            ErrorKind::Cancelled => f.write_str("was cancelled"),
             ErrorKind::Spawn => f.write_str("no thread"),
             ErrorKind::NoProcess => f.write_str("no worker process"),
             ErrorKind::Died(incident) => write!(f, "its worker died: {incident}"),

@@ -54,17 +54,21 @@ impl<T, W: Work<T>> Job<T, W> {
         answer.give(worker, result);
     }
 
-    /// [`run`](Self::run) in a thread's seat, where the task is given up if it takes too long.
+    /// [`run`](Self::run) in a thread's seat, where the task is given up if it takes too long, or if the pool
+    /// is terminated.
     pub(crate) fn run_in(self, seat: &Seat) {
-        let Some(limit) = self.limit else { return self.run(Some(seat.worker())) };
-        let Job { task, work, answer, .. } = self;
+        let Job { task, work, answer, limit } = self;
         let Some(mailbox) = answer.mailbox().filter(|_| answer.is_wanted()) else { return };
-        seat.begin(answer.task(), limit, Arc::clone(mailbox) as _);
+        if !seat.begin(answer.task(), limit, Arc::clone(mailbox) as _) {
+            return;
+        }
         let progress = || answer.is_wanted() && seat.renew();
         let result = run(&*work, task, answer.task(), Worker::new(seat.worker(), &progress));
-        match seat.end() {
-            true => answer.give(Some(seat.worker()), result),
-            false => answer.was_given(),
+        if seat.end() {
+            answer.give(Some(seat.worker()), result);
+            seat.count();
+        } else {
+            answer.was_given();
         }
     }
 }

@@ -41,7 +41,7 @@
 //!
 //! Processes are the feature `processes` (on by default) and of Linux; elsewhere `Pool::processes` is an
 //! error, and `default-features = false` leaves threads. With the feature `tracing` what workers log arrives
-//! in the parent's subscriber, each record with its worker.
+//! in the parent's subscriber, each record with its worker and process; so does what a `sync::Process` logs.
 //!
 //! # What it guarantees
 //!
@@ -106,6 +106,7 @@ mod process;
 #[cfg(feature = "processes")]
 mod process_pool;
 mod seat;
+mod statistics;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub mod sync;
 mod work;
@@ -130,8 +131,9 @@ pub use process::init;
 pub use process_pool::init;
 #[cfg(feature = "processes")]
 pub use process_pool::{
-    Crosses, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork, Statistics,
+    Crosses, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork,
 };
+pub use statistics::Statistics;
 pub use work::{Work, Worker};
 pub use workers::{Runs, Workers};
 pub use workers_ext::WorkersExt;

@@ -16,6 +16,7 @@ use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind, MOST_WORKERS};
 use crate::job::Job;
 use crate::seat::Seat;
+use crate::statistics::Statistics;
 use crate::work::Work;
 use crate::workers::{Runs, Workers};
 
@@ -44,7 +45,8 @@ thread_local! {
 /// ```
 ///
 /// Dropping the pool ends it: what still waits in the queue is answered as lost, what runs is finished, and
-/// every thread is joined. [`join`](Pool::join) finishes what waits, too.
+/// every thread is joined. [`join`](Pool::join) finishes what waits, too; [`terminate`](Pool::terminate)
+/// waits for nothing.
 pub struct Pool {
     id: u64,
     name: String,
@@ -58,6 +60,9 @@ pub struct Pool {
     closed: AtomicBool,
     /// The time that a task may take.
     limit: Option<Duration>,
+    /// Threads that were given up, and the tasks that they had answered before.
+    given_up: AtomicU64,
+    answered_before: AtomicU64,
 }
 
 /// A worker's thread.
@@ -96,6 +101,8 @@ impl Pool {
             places: Mutex::default(),
             closed: AtomicBool::new(false),
             limit: None,
+            given_up: AtomicU64::new(0),
+            answered_before: AtomicU64::new(0),
         };
         for worker in 0..workers {
             // Should one fail, dropping the pool ends those before it.
@@ -172,6 +179,9 @@ impl Pool {
                 && let Ok(successor) = self.spawn(place.seat.worker())
             {
                 place.seat.dismiss();
+                // It answers nothing any more.
+                self.answered_before.fetch_add(place.seat.answered(), Ordering::Relaxed);
+                self.given_up.fetch_add(1, Ordering::Relaxed);
                 *place = successor;
             }
         }
@@ -215,6 +225,41 @@ impl Pool {
     pub fn join(mut self) {
         drop(self.queue.take());
         self.join_all();
+    }
+
+    /// Ends the pool at once: what was handed out is answered as [lost](crate::ErrorKind::Lost).
+    ///
+    /// A thread that runs a task can't be stopped: it is left to itself, and ends when its task does, whose
+    /// result is dropped. A task that asks by [`Worker::progress`](crate::Worker::progress) hears that nobody
+    /// waits for it.
+    pub fn terminate(mut self) {
+        self.close();
+        drop(self.queue.take());
+        let places = std::mem::take(&mut *self.places());
+        // What is taken from the queue from now on is not begun, but dropped.
+        let idle: Vec<Place> = places.into_iter().filter(|place| !place.seat.terminate()).collect();
+        self.waiting.try_iter().for_each(drop);
+        let here = thread::current().id();
+        for place in idle.into_iter().filter(|place| place.thread.thread().id() != here) {
+            let _ = place.thread.join();
+        }
+    }
+
+    /// What was done so far.
+    ///
+    /// A thread that was given up for a time limit counts as a death and a replacement; there are no
+    /// incidents.
+    pub fn statistics(&self) -> Statistics {
+        let places = self.places();
+        let given_up = self.given_up.load(Ordering::Relaxed);
+        let answered: u64 = places.iter().map(|place| place.seat.answered()).sum();
+        Statistics {
+            workers: places.len(),
+            tasks: answered + self.answered_before.load(Ordering::Relaxed),
+            deaths: given_up,
+            replacements: given_up,
+            ..Statistics::default()
+        }
     }
 
     /// Waits for every thread, but for no task longer than its limit.

@@ -159,13 +159,15 @@ pub trait WorkersExt: Workers {
     {
         let (work, task) = call.split();
         let (mailbox, answers) = Mailbox::new(1);
-        let job = Job::new(task, Arc::new(work), Answer::new(0, mailbox), None);
+        let job = Job::new(task, Arc::new(work), Answer::new(0, Arc::clone(&mailbox)), None);
         if self.capacity() > 0 {
             self.send(self.pack(job));
         } else if !self.is_closed() {
             job.run(None);
+        } else {
+            drop(job);
         }
-        Handle::new(answers)
+        Handle::new(answers, mailbox)
     }
 }
 

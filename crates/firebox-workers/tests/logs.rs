@@ -1,16 +1,17 @@
-//! What workers log, as the parent's subscriber has it.
+//! What workers and other processes log, as the parent's subscriber has it.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
 
+use firebox_workers::sync::{Event, Process};
 use firebox_workers::{Pool, WorkersExt as _};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 
 firebox_workers::test_worker!();
 
@@ -51,7 +52,7 @@ impl Subscriber for Keeper {
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
-    fn event(&self, event: &Event<'_>) {
+    fn event(&self, event: &tracing::Event<'_>) {
         let mut record = Seen { level: Some(*event.metadata().level()), ..Seen::default() };
         event.record(&mut record);
         seen().push(record);
@@ -60,6 +61,16 @@ impl Subscriber for Keeper {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+/// Waits for the turn of a test, each of which has all records to itself.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    static KEEPER: Once = Once::new();
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    KEEPER.call_once(|| tracing::subscriber::set_global_default(Keeper).unwrap());
+    seen().clear();
+    turn
 }
 
 fn talk(x: u64) -> u64 {
@@ -79,7 +90,7 @@ fn talk(x: u64) -> u64 {
 
 #[test]
 fn records_of_workers_arrive_in_order_with_their_worker_and_bounded() {
-    tracing::subscriber::set_global_default(Keeper).unwrap();
+    let _turn = turn();
     let pool = Pool::processes(2).unwrap();
     let pids = pool.pids();
     let handles: Vec<_> = (0..20).map(|x| pool.submit((talk, x))).collect();
@@ -112,4 +123,54 @@ fn records_of_workers_arrive_in_order_with_their_worker_and_bounded() {
     let left_out: u64 = records.iter().map(|record| record.fields["left_out"].parse::<u64>().unwrap()).sum();
     assert_eq!(lines + left_out, 5000);
     assert_eq!(pool.statistics().deaths, 0);
+}
+
+fn tells((go_on, panics): (Event, bool)) {
+    let _within = tracing::info_span!("outer").entered();
+    tracing::info!(panics, "begun");
+    tracing::debug!("nobody wants to know");
+    go_on.wait();
+    for line in 0..20 {
+        tracing::warn!(line, "goes on");
+    }
+    assert!(!panics, "no");
+}
+
+#[test]
+fn records_of_a_process_arrive_as_they_come_with_its_id() {
+    let _turn = turn();
+    for panics in [false, true] {
+        let go_on = Event::new().unwrap();
+        let process = Process::spawn(tells, (go_on.clone(), panics)).unwrap();
+        let begun = Instant::now();
+        // While the process waits.
+        while seen().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "no record came");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(process.is_alive());
+        go_on.set();
+        let exit = process.join();
+        assert_eq!((exit.is_success(), exit.panic()), (!panics, panics.then_some("no")));
+        // All of them are there when its end is known.
+        let records = std::mem::take(&mut *seen());
+        assert_eq!(records.len(), 21);
+        let own = |record: &Seen| {
+            record.fields["pid"] == process.pid().to_string()
+                && record.fields["spans"] == "outer"
+                && !record.fields.contains_key("worker")
+        };
+        assert!(records.iter().all(own), "{records:?}");
+        assert_eq!(records[0].level, Some(Level::INFO));
+        assert_eq!(
+            (&*records[0].fields["message"], &*records[0].fields["fields"]),
+            ("begun", &*format!("panics={panics}"))
+        );
+        for (line, record) in records[1..].iter().enumerate() {
+            assert_eq!(
+                (record.level, &*record.fields["fields"]),
+                (Some(Level::WARN), &*format!("line={line}"))
+            );
+        }
+    }
 }

@@ -3,6 +3,12 @@
 //! A worker process writes a batch's elements into a [`Region`], and its parent takes them over there:
 //! nothing is copied. That is for elements of which every pattern of bits is a value, known by their type;
 //! others go by value.
+//!
+//! A region is with one process at a time. Its parent lends one in which nobody has a part, or the worker
+//! makes one; the worker writes its batch there, says which parts it hands over, and has dropped them before
+//! it takes another order; where it has kept a part, it says that the region isn't to be lent again.
+
+#![allow(unsafe_code, reason = "takes parts of what several processes have mapped; see above")]
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
@@ -92,15 +98,18 @@ impl SharedMemory {
         impl Had for Room<'_> {
             fn part<T: Pod + Send + Sync>(&self) -> Option<Part<T>> {
                 let Room(memory, length) = *self;
+                // SAFETY: this is the worker, and the regions are with it: the parent has no part of one that
+                // it lends, takes none until it has the answer, and knows nothing of one that was made here.
+                let part = |region: &Region| unsafe { region.part(length) };
                 let mut regions = memory.regions();
-                if let Some(part) = regions.iter().find_map(|region| region.part(length)) {
+                if let Some(part) = regions.iter().find_map(part) {
                     return Some(part);
                 }
                 let bytes = length.checked_mul(size_of::<T>())?;
                 let expected = if regions.is_empty() { memory.bytes } else { 0 };
                 match Region::new(bytes.max(expected).next_multiple_of(ALIGNMENT)) {
                     Ok(region) => {
-                        let part = region.part(length);
+                        let part = part(&region);
                         regions.push(region);
                         part
                     }
@@ -163,7 +172,11 @@ pub(crate) fn take_over<T: 'static>(
     struct Place<'r>(&'r Region, (u64, u64), RefCell<Option<String>>);
     impl Had for Place<'_> {
         fn part<T: Pod + Send + Sync>(&self) -> Option<Part<T>> {
-            Part::taken_over(self.0, self.1).map_err(|error| self.2.replace(Some(error))).ok()
+            // SAFETY: this is the parent, which reads a worker's answer. The worker has handed the place over
+            // by `crossing`, drops its part with the answer that it has written, and takes none there until
+            // the region is lent again, which it isn't as long as a part of it lives here.
+            let part = unsafe { Part::taken_over(self.0, self.1) };
+            part.map_err(|error| self.2.replace(Some(error))).ok()
         }
     }
     let known = CROSSING.with_borrow(|regions| Some(regions.as_ref()?.get(region as usize)?.0.clone()));

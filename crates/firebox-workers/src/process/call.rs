@@ -39,14 +39,21 @@ impl Outcome {
 /// How many pieces of work a worker keeps: their owner says which ones go.
 pub(crate) const MOST_WORKS: usize = 8;
 
+/// Work that a worker keeps.
+pub(super) enum Kept {
+    /// Its settings, as long as it could not be made of them.
+    Settings(Vec<u8>, Vec<OwnedFd>),
+    Made(Rc<dyn Any>),
+}
+
 /// What a worker process has for all of its tasks.
 pub(super) struct Desk {
     pub(super) id: usize,
     pub(super) channel: Channel,
     pub(super) control: Memory,
     pub(super) outbox: Option<Memory>,
-    /// Work that was made here, by its number.
-    pub(super) works: Vec<(u64, Rc<dyn Any>)>,
+    /// The work that tasks can be for, by its number: what was made here, or is still to be made.
+    pub(super) works: Vec<(u64, Kept)>,
     /// For an answer, and for what the parent says to one.
     pub(super) answer: Vec<u8>,
     pub(super) said: FrameBuffer,
@@ -86,7 +93,7 @@ impl Call<'_, '_> {
         self.control().begin(Begun { part, alone: false });
     }
 
-    /// The work that the task is for: made of its settings if they come along, or kept from a task before.
+    /// The work that the task is for: made of its settings, or kept from a task before.
     ///
     /// # Errors
     /// What `make` says, or that there is no such work.
@@ -94,19 +101,29 @@ impl Call<'_, '_> {
         &mut self,
         make: impl FnOnce(&[u8]) -> Result<W, WireError>,
     ) -> Result<Rc<W>, WireError> {
+        let none = || WireError::new(format!("work {}: expected it to be here, got none", self.work));
+        let works = &mut self.desk.works;
         if let Some((settings, files)) = self.settings.take() {
-            let made = Rc::new(crossing::supply(files, || make(&settings))?);
             // Work without settings is made of nothing, each time.
-            if self.work != 0 {
-                let works = &mut self.desk.works;
-                works.retain(|(number, _)| *number != self.work);
-                works.push((self.work, Rc::clone(&made) as Rc<dyn Any>));
+            if self.work == 0 {
+                return Ok(Rc::new(crossing::supply(files, || make(&settings))?));
             }
-            return Ok(made);
+            // Kept first: should the work not be made now, by an error or by a panic, the next task for it
+            // tries again, and settings that were sent don't come again.
+            works.retain(|(number, _)| *number != self.work);
+            works.push((self.work, Kept::Settings(settings, files)));
         }
-        let kept = self.desk.works.iter().find(|(number, _)| *number == self.work);
-        kept.and_then(|(_, work)| Rc::clone(work).downcast().ok())
-            .ok_or_else(|| WireError::new(format!("work {}: expected it to be here, got none", self.work)))
+        let (_, kept) = works.iter_mut().find(|(number, _)| *number == self.work).ok_or_else(none)?;
+        match kept {
+            Kept::Made(work) => Rc::clone(work).downcast().map_err(|_| none()),
+            Kept::Settings(settings, files) => {
+                let copies: Result<Vec<_>, _> = files.iter().map(OwnedFd::try_clone).collect();
+                let copies = copies.map_err(|error| WireError::new(error.to_string()))?;
+                let made = Rc::new(crossing::supply(copies, || make(settings))?);
+                *kept = Kept::Made(Rc::clone(&made) as Rc<dyn Any>);
+                Ok(made)
+            }
+        }
     }
 
     /// Answers with an outcome and what belongs to it. Once: what comes later is not said.

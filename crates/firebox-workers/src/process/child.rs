@@ -88,6 +88,7 @@ impl Child {
         let mut process = process;
         match launch::pidfd(process.id()) {
             Ok(pidfd) => {
+                crate::sync::note_child(process.id());
                 let process = Process::Started(process);
                 Ok(Child { process, pidfd, channel, control, watch: None, ended: None })
             }

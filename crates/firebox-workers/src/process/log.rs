@@ -1,4 +1,4 @@
-//! Records that a worker logs by `tracing`, on their way to the parent's subscriber.
+//! Records that a worker, or another process, logs by `tracing`, on their way to the parent's subscriber.
 //!
 //! A record goes as a message of its own, before the answer to the task that it was made for, and never
 //! waits: where the parent doesn't read for a while, as between two tasks, what finds no room is left out,
@@ -26,7 +26,7 @@ const MOST_TEXT: usize = 4096;
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
 /// What this process's subscriber wants, as a number: 0 is nothing.
-pub(super) fn wanted() -> u8 {
+pub(crate) fn wanted() -> u8 {
     LevelFilter::current().into_level().map_or(0, number)
 }
 
@@ -52,11 +52,11 @@ pub(super) fn forward(socket: OwnedFd, level: u8) {
     let _ = tracing::subscriber::set_global_default(forward);
 }
 
-/// Hands a worker's record to this process's subscriber.
+/// Hands a record of a worker, or of a process that is none, to this process's subscriber.
 ///
 /// # Errors
 /// If it is none.
-pub(crate) fn emit(worker: usize, pid: u32, body: &[u8]) -> Result<(), WireError> {
+pub(crate) fn emit(worker: Option<usize>, pid: u32, body: &[u8]) -> Result<(), WireError> {
     let (level, origin, message, fields, spans, left_out): Fields = wire::from_slice(body)?;
     macro_rules! event {
         ($level:expr) => {

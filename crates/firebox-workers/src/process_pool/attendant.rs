@@ -553,7 +553,7 @@ impl Attendant {
                     Kind::Log =>
                     {
                         #[cfg(feature = "tracing")]
-                        if let Err(error) = log::emit(self.id, child.pid(), frame.body) {
+                        if let Err(error) = log::emit(Some(self.id), child.pid(), frame.body) {
                             let what = format!("a record of its log: {error}");
                             return Heard::Dead(child.end(Some(Cause::Garbage(what))));
                         }

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::{Crosses, RemoteWork, Statistics};
+use super::{Crosses, RemoteWork};
 use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind};
 use crate::job::Job;
+use crate::statistics::Statistics;
 use crate::workers::{Runs, Workers};
 
 /// Does nothing: on this system no program has worker processes.

@@ -31,8 +31,6 @@ mod remote_work;
 mod serve;
 #[cfg(target_os = "linux")]
 mod settings;
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "what is made for processes only"))]
-mod statistics;
 
 pub use builder::ProcessPoolBuilder;
 #[cfg(not(target_os = "linux"))]
@@ -41,7 +39,6 @@ pub use elsewhere::{ProcessParcel, ProcessPool, init};
 pub use pool::{ProcessParcel, ProcessPool};
 pub use remote_error::{RemoteError, RemotePanic};
 pub use remote_work::{Crosses, RemoteWork};
-pub use statistics::Statistics;
 
 #[doc(hidden)]
 pub use remote_work::{described, read_settings, write_settings};

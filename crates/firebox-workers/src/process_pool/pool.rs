@@ -10,13 +10,14 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use super::attendant::{Attendant, Places};
 use super::errand::{ChunkErrand, Errand, TaskErrand};
 use super::settings::{self, Registry};
-use super::{Crosses, RemoteWork, Statistics};
+use super::{Crosses, RemoteWork};
 use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind};
 use crate::job::Job;
 use crate::pool;
 use crate::process::launch::Launch;
 use crate::process::role;
+use crate::statistics::Statistics;
 use crate::workers::{Runs, Workers};
 
 /// Places in a pool's queue, as for threads.

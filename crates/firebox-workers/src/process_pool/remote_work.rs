@@ -34,7 +34,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Crosses for T {}
 ///
 /// # A closure that captures is no such work
 ///
-/// What it captures is in this process:
+/// What it captures is in this process. The compiler says so, and what to do instead:
 ///
 /// ```compile_fail
 /// use firebox_workers::{Pool, WorkersExt as _};

@@ -8,9 +8,10 @@ use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing;
 use super::members::Members;
-use super::mending::{self, Mend};
+use super::mending::{self, Sweep};
 use super::monitor::{Inside, Monitor, WORDS_OF_A_PAGE, after, kind};
 use super::rounds::Rounds;
+use super::shared::Shared;
 use crate::error::{Error, ErrorKind};
 
 const KIND: u32 = kind(b"barr");
@@ -36,7 +37,9 @@ const MOST_PARTIES: usize = (1 << ARRIVED) - 1;
 ///
 /// A clone is the same barrier, and so is what a process receives of it. If a process ends while it has the
 /// barrier, or a party waits longer than it wants to, the barrier is broken: all who wait and all who come
-/// get [`Broken`](ErrorKind::Broken), until somebody [resets](Self::reset) it.
+/// get [`Broken`](ErrorKind::Broken), until somebody [resets](Self::reset) it. The parent need not keep the
+/// barrier for that, if it once had it; but one that it sends through a queue or a pipe it has to keep until
+/// it was taken there.
 ///
 /// # Pass together
 /// ```
@@ -60,6 +63,7 @@ pub struct Barrier {
 #[derive(Debug)]
 struct Point {
     monitor: Monitor<KIND>,
+    _sweep: Sweep,
 }
 
 impl Barrier {
@@ -81,9 +85,8 @@ impl Barrier {
     }
 
     fn of(monitor: Monitor<KIND>) -> Self {
-        let point = Arc::new(Point { monitor });
-        mending::watch(&point);
-        Barrier { point }
+        mending::watch(monitor.shared(), mend);
+        Barrier { point: Arc::new(Point { monitor, _sweep: Sweep }) }
     }
 
     /// Waits until all parties have come, and tells as which of them this one did, from 0.
@@ -177,14 +180,12 @@ fn change<R>(inside: &mut Inside, change: impl FnOnce(&mut Rounds) -> R) -> R {
     result
 }
 
-impl Mend for Point {
-    fn mend(&self, process: u32, deadline: Option<Instant>) -> Result<bool, Error> {
-        mending::within(&self.monitor, deadline, |inside| {
-            if MEMBERS.forget(inside, process) > 0 {
-                change(inside, Rounds::break_now);
-            }
-        })
-    }
+fn mend(shared: Shared, process: u32, deadline: Option<Instant>) -> Result<bool, Error> {
+    mending::within(&Monitor::<KIND>::of(shared), deadline, |inside| {
+        if MEMBERS.forget(inside, process) > 0 {
+            change(inside, Rounds::break_now);
+        }
+    })
 }
 
 impl Drop for Point {
@@ -205,6 +206,7 @@ impl Serialize for Barrier {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let receiver = crossing::receiver();
         if let Some(process) = receiver {
+            mending::give(self.point.monitor.shared(), process);
             let add = |inside| MEMBERS.add(&inside, process);
             self.point.monitor.enter().and_then(add).map_err(serde_core::ser::Error::custom)?;
         }

@@ -21,10 +21,10 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 
+use super::room;
 use crate::error::{Error, ErrorKind};
 
-/// What asks the system how much memory it has before it takes some: beyond this, too much is everybody's
-/// misfortune.
+/// What asks how much memory is left before it takes some: beyond this, too much is everybody's misfortune.
 const LARGE: usize = 16 << 20;
 
 /// The seals of all memory here.
@@ -344,22 +344,12 @@ fn check_room(name: &str, bytes: usize) -> Result<(), Error> {
     if bytes < LARGE {
         return Ok(());
     }
-    match available() {
-        Some(left) if left < bytes as u64 => {
-            Err(no_memory(name, bytes).within(format!("the system has {left} bytes left")))
+    match room::left() {
+        Some((left, who)) if left < bytes as u64 => {
+            Err(no_memory(name, bytes).within(format!("{who} has {left} bytes left")))
         }
         _ => Ok(()),
     }
-}
-
-/// How much memory the system can give, as it says itself.
-fn available() -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let of = |name: &str| -> Option<u64> {
-        let line = table.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
-    };
-    Some(of("MemAvailable:")? + of("SwapFree:").unwrap_or(0))
 }
 
 /// An error that has the bytes asked for.

@@ -36,6 +36,7 @@ mod process;
 mod queue;
 #[doc(hidden)]
 pub mod region;
+mod room;
 mod rounds;
 mod semaphore;
 mod shared;
@@ -47,7 +48,7 @@ pub use array::{ArrayGuard, SealedArray, SharedArray, Unsealed};
 pub use barrier::Barrier;
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
-pub(crate) use mending::mend;
+pub(crate) use mending::{mend, note_child};
 pub use pipe::{Connection, pipe};
 pub use process::{Exit, Process};
 pub use queue::Queue;

@@ -31,7 +31,7 @@ pub(super) const PAGE: usize = 4096;
 pub(super) const WORDS_OF_A_PAGE: usize = (PAGE - WORDS) / 8;
 
 /// Who waits looks again so often. Whoever was woken and died before it did anything has woken nobody in its
-/// place; the parent that reaps it does, if it still has the object.
+/// place; the parent that reaps it does, if it knows the object.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A critical section takes less than this, unless its process is stopped.
@@ -50,6 +50,15 @@ impl<const KIND: u32> Monitor<KIND> {
         mutex::create(&mut memory)?;
         memory.words32(0, 1)[0].store(KIND, SeqCst);
         Ok(Monitor { shared: Shared::new(memory)? })
+    }
+
+    /// The monitor in shared memory that is known to have one.
+    pub(super) fn of(shared: Shared) -> Self {
+        Monitor { shared }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     pub(super) fn memory(&self) -> &Arc<Memory> {

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -25,10 +26,16 @@ use super::monitor::after;
 use crate::error::{Error, ErrorKind};
 use crate::incident::Cause;
 use crate::process::call::{Call, Outcome};
+#[cfg(feature = "tracing")]
+use crate::process::child;
 use crate::process::child::Child;
 use crate::process::entry::{self, Entry};
-use crate::process::frame::{FrameBuffer, Header, INLINE, Kind};
+#[cfg(feature = "tracing")]
+use crate::process::frame::{Channel, NoFrame};
+use crate::process::frame::{Frame, FrameBuffer, Header, INLINE, Kind};
 use crate::process::launch::Launch;
+#[cfg(feature = "tracing")]
+use crate::process::log;
 use crate::process::task::TaskHead;
 use crate::process::{wire, worker};
 
@@ -116,6 +123,9 @@ struct State {
     has_ended: bool,
     /// How it ended, once it was reaped.
     exit: Option<Exit>,
+    /// The thread that hands on what it logs, if anybody wants that.
+    #[cfg(feature = "tracing")]
+    listening: Option<JoinHandle<Option<String>>>,
 }
 
 impl Process {
@@ -148,7 +158,14 @@ impl Process {
         // What was shared by the argument alone is now the process' alone.
         drop((message, argument));
         running.pid.store(child.pid(), Relaxed);
-        running.state().child = Some(child);
+        {
+            let mut state = running.state();
+            #[cfg(feature = "tracing")]
+            {
+                state.listening = listen(&child)?;
+            }
+            state.child = Some(child);
+        }
         running.reap(false);
         Ok(Process { running })
     }
@@ -234,9 +251,15 @@ impl Running {
             return;
         }
         let Some(child) = state.child.take() else { return };
+        #[cfg(feature = "tracing")]
+        let listening = state.listening.take();
+        #[cfg(not(feature = "tracing"))]
+        let listening: Option<JoinHandle<Option<String>>> = None;
         // Not under the lock: what it held is given back to others, which may take its time.
         drop(state);
-        let exit = Exit::of(child);
+        // It ends with the process; nobody hears of that before all of its records are handed on.
+        let panic = listening.and_then(|thread| thread.join().ok().flatten());
+        let exit = Exit::of(child, panic);
         self.state().exit = Some(exit);
         self.ended.notify_all();
     }
@@ -251,17 +274,11 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// Reaps a process that has ended.
-    fn of(mut child: Child) -> Self {
-        let mut panic = None;
+    /// Reaps a process that has ended, and of whose panic was heard before, or not.
+    fn of(mut child: Child, mut panic: Option<String>) -> Self {
         let mut buffer = FrameBuffer::new();
         while let Ok(frame) = child.channel().receive(&mut buffer) {
-            if let (Kind::Reply, Some((&outcome, message))) = (frame.header.kind, frame.body.split_first())
-                && Outcome::of(outcome) == Some(Outcome::Panicked)
-            {
-                panic =
-                    wire::from_slice::<(String, Option<String>)>(message).ok().map(|(message, _)| message);
-            }
+            panic = hear(&frame, child.pid()).or(panic);
         }
         let ended = child.end(None);
         Exit { cause: ended.cause, panic, last_line: ended.last_line }
@@ -310,6 +327,48 @@ impl fmt::Display for Exit {
             (None, None) => Ok(()),
         }
     }
+}
+
+/// Takes what a process says: the message of its panic, or a record that it logs.
+#[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "whose record it is"))]
+fn hear(frame: &Frame<'_>, pid: u32) -> Option<String> {
+    match (frame.header.kind, frame.body.split_first()) {
+        #[cfg(feature = "tracing")]
+        (Kind::Log, _) => {
+            // What is no record is of no interest to anybody.
+            let _ = log::emit(None, pid, frame.body);
+            None
+        }
+        (Kind::Reply, Some((&outcome, message))) if Outcome::of(outcome) == Some(Outcome::Panicked) => {
+            wire::from_slice::<(String, Option<String>)>(message).ok().map(|(message, _)| message)
+        }
+        _ => None,
+    }
+}
+
+/// Begins a thread that hands on what a process logs, as it comes, if anybody wants that. It ends with the
+/// process, and gives the message of its panic, if there was one.
+#[cfg(feature = "tracing")]
+fn listen(child: &Child) -> Result<Option<JoinHandle<Option<String>>>, Error> {
+    if log::wanted() == 0 {
+        return Ok(None);
+    }
+    let pid = child.pid();
+    let no_process = |error| Error::new(ErrorKind::NoProcess, "the log of a process").caused_by(error);
+    let channel = child.channel().as_fd().try_clone_to_owned().map(Channel::new).map_err(no_process)?;
+    let pidfd = child.pidfd().try_clone_to_owned().map_err(no_process)?;
+    let thread = std::thread::Builder::new().name(format!("firebox-log-{pid}")).spawn(move || {
+        let (mut panic, mut buffer) = (None, FrameBuffer::new());
+        loop {
+            let happened = child::wait(&channel, &pidfd, None);
+            match channel.receive(&mut buffer) {
+                Ok(frame) => panic = hear(&frame, pid).or(panic),
+                Err(NoFrame::NotYet) if !happened.end => {}
+                Err(_) => return panic,
+            }
+        }
+    });
+    thread.map(Some).map_err(no_process)
 }
 
 /// Hands a process the one thing that it has to do.

@@ -19,10 +19,11 @@ use firebox_core::check;
 use serde_core::de::{DeserializeOwned, Error as _};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::crossing::File;
+use super::crossing::{self, File};
 use super::letter::Letter;
-use super::mending::{self, Mend};
+use super::mending::{self, Sweep};
 use super::monitor::{Inside, Monitor, PAGE, after, kind};
+use super::shared::Shared;
 use super::socket::{self, NotReceived, Unsent};
 use crate::error::{Error, ErrorKind};
 
@@ -97,6 +98,7 @@ struct Ring {
     inline: usize,
     /// Where files go in, and where they come out.
     files: (File, File),
+    _sweep: Sweep,
 }
 
 impl<T> Queue<T> {
@@ -133,9 +135,9 @@ impl<T> Queue<T> {
                 format!("a queue: expected {capacity} places of {inline} bytes, got memory of {bytes}");
             return Err(Error::new(ErrorKind::Crossing, message));
         }
-        let ring = Arc::new(Ring { monitor, capacity, inline: inline as usize, files });
-        mending::watch(&ring);
-        Ok(Queue { ring, _values: PhantomData })
+        mending::watch(monitor.shared(), mend);
+        let ring = Ring { monitor, capacity, inline: inline as usize, files, _sweep: Sweep };
+        Ok(Queue { ring: Arc::new(ring), _values: PhantomData })
     }
 
     /// How many values the queue may have.
@@ -360,14 +362,12 @@ impl Ring {
     }
 }
 
-impl Mend for Ring {
-    fn mend(&self, _: u32, deadline: Option<Instant>) -> Result<bool, Error> {
-        mending::within(&self.monitor, deadline, |inside| {
-            // It may have been the one that was woken.
-            inside.tell_all(FILLED);
-            inside.tell_all(EMPTIED);
-        })
-    }
+fn mend(shared: Shared, _: u32, deadline: Option<Instant>) -> Result<bool, Error> {
+    mending::within(&Monitor::<KIND>::of(shared), deadline, |inside| {
+        // It may have been the one that was woken.
+        inside.tell_all(FILLED);
+        inside.tell_all(EMPTIED);
+    })
 }
 
 impl<T> Clone for Queue<T> {
@@ -385,6 +385,9 @@ impl<T> fmt::Debug for Queue<T> {
 
 impl<T> Serialize for Queue<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if let Some(process) = crossing::receiver() {
+            mending::give(self.ring.monitor.shared(), process);
+        }
         (&self.ring.monitor, &self.ring.files.0, &self.ring.files.1).serialize(to)
     }
 }

@@ -5,9 +5,9 @@
 //! mapped a second time.
 //!
 //! Within a process a table says which bytes have an owner, so that no two parts overlap, also if another
-//! process sends places that do. Between processes the word of whoever sends a part counts: it drops the part
-//! and doesn't touch it again. That is why this module is hidden: `firebox-data` keeps that word, and gives
-//! its users other types.
+//! process sends places that do. Between processes there is no such table: that a process touches no bytes of
+//! which another one has a part is for those to see to who take parts, which is `unsafe` for that reason. So
+//! this module is hidden, too: `firebox-data` gives its users other types.
 
 #![allow(unsafe_code, reason = "makes slices of shared memory; each place has its argument")]
 
@@ -100,7 +100,11 @@ impl Region {
     }
 
     /// A part of so many elements that nobody has here; `None` if there is no room for it.
-    pub fn part<T: Pod>(&self, length: usize) -> Option<Part<T>> {
+    ///
+    /// # Safety
+    /// No other process has a part of the same bytes, or takes one, as long as this part lives: as a rule
+    /// because the region is with one process at a time.
+    pub unsafe fn part<T: Pod>(&self, length: usize) -> Option<Part<T>> {
         let bytes = length.checked_mul(size_of::<T>())?;
         let mut parts = self.0.parts();
         let mut start = 0;
@@ -232,7 +236,11 @@ impl<T: Pod> Part<T> {
     ///
     /// # Errors
     /// A message, if the region doesn't have it, or another part is there.
-    pub fn taken_over(region: &Region, (start, length): (u64, u64)) -> Result<Self, String> {
+    ///
+    /// # Safety
+    /// The process that has sent the place has given up its part there, and no other process has a part of
+    /// the same bytes, or takes one, as long as this part lives.
+    pub unsafe fn taken_over(region: &Region, (start, length): (u64, u64)) -> Result<Self, String> {
         region.claim(start, length)
     }
 }
@@ -243,9 +251,8 @@ impl<T: Pod> Deref for Part<T> {
     fn deref(&self) -> &[T] {
         const { assert!(align_of::<T>() <= ALIGNMENT) };
         // SAFETY: the region's table says that the bytes are this part's alone in this process, and who wants
-        // to write them borrows the part mutably. Another process that has had them has sent the part and
-        // doesn't touch it any more; one that breaks its word changes values, of which each pattern of bits
-        // is one.
+        // to write them borrows the part mutably. That no other process has them is the word of whoever took
+        // the part; one that breaks it changes values, of which each pattern of bits is one.
         let bytes = unsafe { self.region.0.memory.bytes(self.range()) };
         // SAFETY: the bytes are those of so many elements, aligned since a mapping begins on a page and the
         // part on a multiple of the alignment, and all bits are a value.
@@ -291,26 +298,37 @@ mod tests {
         files.iter().map(|file| file.as_fd().try_clone_to_owned().unwrap()).collect()
     }
 
+    fn part<T: Pod>(region: &Region, length: usize) -> Option<Part<T>> {
+        // SAFETY: no other process has the region.
+        unsafe { region.part(length) }
+    }
+
+    fn taken_over(region: &Region, place: (u64, u64)) -> Result<Part<u32>, String> {
+        // SAFETY: no other process has the region; where two mappings of it are tested the one part is not
+        // touched while the other one is.
+        unsafe { Part::taken_over(region, place) }
+    }
+
     #[test]
     fn parts_are_apart_and_their_room_comes_back() {
         let region = Region::new(1000).unwrap();
-        let mut first = region.part::<u8>(3).unwrap();
-        let mut second = region.part::<f64>(10).unwrap();
+        let mut first = part::<u8>(&region, 3).unwrap();
+        let mut second = part::<f64>(&region, 10).unwrap();
         first.fill(1);
         second.fill(2.0);
         assert_eq!((first.place(), second.place(), region.parts()), ((0, 3), (64, 10), 2));
         assert_eq!((&*first, second.iter().sum::<f64>()), (&[1; 3][..], 20.0));
-        assert!(region.part::<u64>(105).is_none(), "it would end after 1,032 bytes");
-        let third = region.part::<u64>(101).unwrap();
+        assert!(part::<u64>(&region, 105).is_none(), "it would end after 1,032 bytes");
+        let third = part::<u64>(&region, 101).unwrap();
         assert_eq!(third.place(), (192, 101));
         drop(second);
-        assert_eq!(region.part::<u8>(129).map(|part| part.place()), None, "no gap is so large");
-        assert_eq!(region.part::<u8>(128).unwrap().place(), (64, 128));
-        let empty = region.part::<f32>(0).unwrap();
+        assert_eq!(part::<u8>(&region, 129).map(|part| part.place()), None, "no gap is so large");
+        assert_eq!(part::<u8>(&region, 128).unwrap().place(), (64, 128));
+        let empty = part::<f32>(&region, 0).unwrap();
         assert_eq!((empty.len(), region.parts(), region.is_free()), (0, 2, false));
         drop((first, third, empty));
         assert_eq!((region.parts(), region.is_free()), (0, true));
-        assert!(region.part::<u64>(usize::MAX).is_none());
+        assert!(part::<u64>(&region, usize::MAX).is_none());
     }
 
     #[test]
@@ -333,8 +351,8 @@ mod tests {
         let error = supply(received(&files), || wire::from_slice::<Region>(&longer)).unwrap_err();
         assert!(error.to_string().contains("bytes, got"), "{error}");
         // As another process would see it.
-        let part = region.part::<u32>(4).unwrap();
-        let mut there = Part::<u32>::taken_over(&other, part.place()).unwrap();
+        let part = part::<u32>(&region, 4).unwrap();
+        let mut there = taken_over(&other, part.place()).unwrap();
         there.copy_from_slice(&[1, 2, 3, 4]);
         assert_eq!(&*part, &[1, 2, 3, 4]);
     }
@@ -342,7 +360,7 @@ mod tests {
     #[test]
     fn places_that_are_none_are_refused() {
         let region = Region::new(1024).unwrap();
-        let held = Part::<u32>::taken_over(&region, (128, 40)).unwrap();
+        let held = taken_over(&region, (128, 40)).unwrap();
         for (start, length) in [
             (128, 40),
             (64, 17),
@@ -355,12 +373,12 @@ mod tests {
             (0, u64::MAX),
             (64, u64::MAX / 4),
         ] {
-            assert!(Part::<u32>::taken_over(&region, (start, length)).is_err(), "{length} from {start}");
+            assert!(taken_over(&region, (start, length)).is_err(), "{length} from {start}");
         }
         for (start, length) in [(0, 32), (320, 176), (1024, 0)] {
-            assert!(Part::<u32>::taken_over(&region, (start, length)).is_ok(), "{length} from {start}");
+            assert!(taken_over(&region, (start, length)).is_ok(), "{length} from {start}");
         }
         drop(held);
-        assert!(Part::<u32>::taken_over(&region, (0, 256)).is_ok());
+        assert!(taken_over(&region, (0, 256)).is_ok());
     }
 }

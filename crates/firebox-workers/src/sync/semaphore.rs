@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use firebox_core::check;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::crossing;
 use super::members::Members;
-use super::mending::{self, Mend};
+use super::mending::{self, Sweep};
 use super::monitor::{Monitor, WORDS_OF_A_PAGE, after, kind};
+use super::shared::Shared;
 use crate::error::Error;
 
 const KIND: u32 = kind(b"sema");
@@ -24,7 +26,8 @@ const RETURNED: usize = 0;
 /// A number of permits, of which each process takes some and gives them back.
 ///
 /// A clone is the same semaphore, and so is what a process receives of it. What a process has when it ends
-/// comes back, as soon as its parent reaps it, if the parent has the semaphore, too.
+/// comes back as soon as its parent reaps it. The parent need not keep the semaphore for that, if it once had
+/// it; but one that it sends through a queue or a pipe it has to keep until it was taken there.
 ///
 /// # Two at a time
 /// ```
@@ -57,6 +60,7 @@ pub struct Semaphore {
 #[derive(Debug)]
 struct Permits {
     monitor: Monitor<KIND>,
+    _sweep: Sweep,
 }
 
 impl Semaphore {
@@ -73,9 +77,8 @@ impl Semaphore {
     }
 
     fn of(monitor: Monitor<KIND>) -> Self {
-        let permits = Arc::new(Permits { monitor });
-        mending::watch(&permits);
-        Semaphore { permits }
+        mending::watch(monitor.shared(), mend);
+        Semaphore { permits: Arc::new(Permits { monitor, _sweep: Sweep }) }
     }
 
     /// Waits for a permit.
@@ -156,6 +159,11 @@ impl Semaphore {
         HOLDERS.add(&self.permits.monitor.enter().unwrap(), process).unwrap();
     }
 
+    /// The number of its memory's file.
+    pub(super) fn inode(&self) -> u64 {
+        self.permits.monitor.shared().inode()
+    }
+
     /// Does something while the semaphore's numbers are locked.
     pub(super) fn with_lock(&self, then: impl FnOnce()) {
         let _inside = self.permits.monitor.enter().unwrap();
@@ -163,18 +171,19 @@ impl Semaphore {
     }
 }
 
-impl Mend for Permits {
-    fn mend(&self, process: u32, deadline: Option<Instant>) -> Result<bool, Error> {
-        mending::within(&self.monitor, deadline, |inside| {
-            HOLDERS.forget(inside, process);
-            // Also if it had none: it may have been the one that was woken for a permit.
-            inside.tell_all(RETURNED);
-        })
-    }
+fn mend(shared: Shared, process: u32, deadline: Option<Instant>) -> Result<bool, Error> {
+    mending::within(&Monitor::<KIND>::of(shared), deadline, |inside| {
+        HOLDERS.forget(inside, process);
+        // Also if it had none: it may have been the one that was woken for a permit.
+        inside.tell_all(RETURNED);
+    })
 }
 
 impl Serialize for Semaphore {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if let Some(process) = crossing::receiver() {
+            mending::give(self.permits.monitor.shared(), process);
+        }
         self.permits.monitor.serialize(to)
     }
 }

@@ -66,6 +66,11 @@ impl Shared {
         &self.memory
     }
 
+    /// The number of the memory's file.
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// The memory alone, if nobody else in this process has it.
     pub(super) fn into_memory(self) -> Result<Memory, Self> {
         let Shared { memory, inode, drawn } = self;

@@ -9,7 +9,7 @@ use firebox_workers::{ErrorKind, Pool, WorkersExt as _};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::kills::send;
-use crate::leftovers::{alone, is_alive, within};
+use crate::leftovers::{PATIENCE, alone, is_alive, soon, within};
 
 fn endless(_: u64) -> u64 {
     loop {
@@ -64,13 +64,15 @@ fn start(what: &str) -> (Child, Vec<u32>) {
 fn workers_end_within_a_second_when_their_parent_does() {
     let alone = alone();
     for what in ["idle", "busy", "writing", "stopped", "exits"] {
-        let (mut program, pids) = start(what);
-        thread::sleep(Duration::from_millis(100));
-        assert!(what == "exits" || pids.iter().all(|&pid| is_alive(pid)));
-        let _ = program.kill();
-        program.wait().unwrap();
-        // Their memory goes with them: nobody else has it.
-        within(Duration::from_secs(1), what, || !pids.iter().any(|&pid| is_alive(pid)));
+        soon(Duration::from_secs(1), what, || {
+            let (mut program, pids) = start(what);
+            thread::sleep(Duration::from_millis(100));
+            assert!(what == "exits" || pids.iter().all(|&pid| is_alive(pid)));
+            let _ = program.kill();
+            program.wait().unwrap();
+            // Their memory goes with them: nobody else has it.
+            within(PATIENCE, what, || !pids.iter().any(|&pid| is_alive(pid)))
+        });
     }
     alone.nothing_is_left();
 }
@@ -78,32 +80,41 @@ fn workers_end_within_a_second_when_their_parent_does() {
 #[test]
 fn a_signal_to_the_group_of_a_program_reaches_its_workers_by_its_end_only() {
     let alone = alone();
-    let (mut program, pids) = start("idle");
-    let group_of = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.split(' ').nth(2).unwrap().parse::<u32>().unwrap()
-    };
-    assert_eq!(group_of(program.id()), program.id());
-    assert!(pids.iter().all(|&pid| group_of(pid) == pid), "what a terminal sends is for the parent to hear");
-    // As the signal of Ctrl-C, which a program that was begun in the background may have been told to ignore.
-    kill_process_group(Pid::from_raw(program.id() as i32).unwrap(), Signal::TERM).unwrap();
-    program.wait().unwrap();
-    within(Duration::from_secs(1), "the workers' end", || !pids.iter().any(|&pid| is_alive(pid)));
+    soon(Duration::from_secs(1), "the workers' end", || {
+        let (mut program, pids) = start("idle");
+        let group_of = |pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.split(' ').nth(2).unwrap().parse::<u32>().unwrap()
+        };
+        assert_eq!(group_of(program.id()), program.id());
+        assert!(
+            pids.iter().all(|&pid| group_of(pid) == pid),
+            "what a terminal sends is for the parent to hear"
+        );
+        // As the signal of Ctrl-C, which a program that was begun in the background may have been told to
+        // ignore.
+        kill_process_group(Pid::from_raw(program.id() as i32).unwrap(), Signal::TERM).unwrap();
+        program.wait().unwrap();
+        within(PATIENCE, "the workers' end", || !pids.iter().any(|&pid| is_alive(pid)))
+    });
     alone.nothing_is_left();
 }
 
 #[test]
 fn terminating_answers_what_is_out_as_lost_at_once() {
     let alone = alone();
-    let pool = Pool::processes(2).unwrap();
-    let handles: Vec<_> = (0..10).map(|x| pool.submit((endless, x))).collect();
-    thread::sleep(Duration::from_millis(50));
-    let begun = Instant::now();
-    pool.terminate();
-    assert!(begun.elapsed() < Duration::from_secs(1));
-    for handle in handles {
-        assert_eq!(handle.wait().unwrap_err().kind(), &ErrorKind::Lost);
-    }
+    soon(Duration::from_secs(1), "the end of a pool", || {
+        let pool = Pool::processes(2).unwrap();
+        let handles: Vec<_> = (0..10).map(|x| pool.submit((endless, x))).collect();
+        thread::sleep(Duration::from_millis(50));
+        let begun = Instant::now();
+        pool.terminate();
+        let took = begun.elapsed();
+        for handle in handles {
+            assert_eq!(handle.wait().unwrap_err().kind(), &ErrorKind::Lost);
+        }
+        took
+    });
     alone.nothing_is_left();
 }
 

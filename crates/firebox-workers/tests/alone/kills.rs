@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::leftovers::{alone, is_alive, within};
-use crate::work::{Folder, Random, Step, result_of, step, steps};
+use crate::work::{Folder, Random, Step, result_of, spared, step, steps};
 
 /// How many workers are killed: `FIREBOX_KILLS` of them.
 fn kills() -> usize {
@@ -31,7 +31,8 @@ fn killer(pool: &ProcessPool, folder: &Path, seed: u64, most: usize, is_over: &A
     let mut killed = BTreeSet::new();
     while killed.len() < most && !is_over.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(50));
-        let alive: Vec<u32> = pool.pids().into_iter().flatten().filter(|pid| !killed.contains(pid)).collect();
+        let is_fit = |pid: &u32| !killed.contains(pid) && !spared(folder, *pid).exists();
+        let alive: Vec<u32> = pool.pids().into_iter().flatten().filter(is_fit).collect();
         // Were the others all waiting for their end, one and the same task would be hit again and again.
         if alive.len() < 3 {
             continue;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use firebox_workers::sync::{
     Barrier, Connection, Event, Lock, Process, Queue, SealedArray, Semaphore, SharedArray, SharedValue, pipe,
 };
+use firebox_workers::{Pool, WorkersExt as _};
 
-use crate::leftovers::alone;
+use crate::leftovers::{alone, within};
 
 type Everything = (
     (Lock, Event, Semaphore, Barrier, SharedValue<u64>),
@@ -97,4 +98,22 @@ fn nothing_is_left_of_what_killed_processes_shared() {
         "files, memory, children: {after:?} after {before} files"
     );
     drop(alone);
+}
+
+#[test]
+fn semaphores_and_barriers_that_went_with_tasks_are_forgotten_after_them() {
+    fn uses((semaphore, barrier): (Semaphore, Barrier)) -> usize {
+        let _permit = semaphore.acquire().unwrap();
+        barrier.wait().unwrap()
+    }
+    let alone = alone();
+    let pool = Pool::processes(2).unwrap();
+    let new = |_| (Semaphore::new(1).unwrap(), Barrier::new(1).unwrap());
+    assert!(pool.imap(uses, (0..100).map(new), 8).all(|place| place.unwrap() == 0));
+    // The workers live on, and have none of them.
+    let maps = || fs::read_to_string("/proc/self/maps").unwrap();
+    let none = || !maps().contains("firebox-semaphore") && !maps().contains("firebox-barrier");
+    within(Duration::from_secs(10), "they are forgotten", none);
+    drop(pool);
+    alone.nothing_is_left();
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bytes;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod closures;
 mod conformance;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod control_page;

@@ -158,6 +158,62 @@ impl Work<u64> for Forgets {
 
 remote_work!(Forgets);
 
+/// Work that can't be made while there is a file in its folder, which says how.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Moody {
+    folder: PathBuf,
+}
+
+impl<'de> Deserialize<'de> for Moody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let folder = PathBuf::deserialize(deserializer)?;
+        match fs::read_to_string(folder.join("mood")).as_deref() {
+            Ok("panic") => panic!("a bad mood"),
+            Ok(mood) => Err(serde::de::Error::custom(mood)),
+            Err(_) => Ok(Moody { folder }),
+        }
+    }
+}
+
+impl Work<u64> for Moody {
+    type Output = u64;
+
+    fn run(&self, x: u64, _: Worker<'_>) -> u64 {
+        x + 1
+    }
+}
+
+remote_work!(Moody);
+
+#[test]
+fn work_that_could_not_be_made_once_is_made_for_a_later_task() {
+    let (pool, stage) = (Pool::processes(1).unwrap(), Stage::new());
+    let mood = stage.folder().join("mood");
+    let mut dispatch = pool.dispatch(Arc::new(Moody { folder: stage.folder() }), 1);
+    let mut result_of = |x| {
+        assert!(dispatch.send(x).is_ok());
+        dispatch.receive().unwrap().1
+    };
+    // The parent makes it when the first task is packed, and the worker after this one knows nothing of it.
+    assert_eq!(result_of(1).unwrap(), 2);
+    pool.map(|_: u64| -> u64 { std::process::exit(0) }, [0]).unwrap_err();
+    for round in 0..3 {
+        fs::write(&mood, "no mood").unwrap();
+        let error = result_of(2).unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Crossing, "in round {round}");
+        assert!(error.to_string().contains("the work: ") && error.to_string().contains("no mood"), "{error}");
+        fs::write(&mood, "panic").unwrap();
+        let error = result_of(3).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Panicked(text) if text == "a bad mood"), "{error}");
+    }
+    fs::remove_file(&mood).unwrap();
+    assert_eq!(result_of(4).unwrap(), 5);
+    // It is made by now, and stays.
+    fs::write(&mood, "no mood").unwrap();
+    assert_eq!(result_of(5).unwrap(), 6);
+}
+
 #[test]
 fn settings_that_do_not_survive_are_named_by_field() {
     let pool = Pool::processes(1).unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use firebox_workers::{Pool, ProcessPool};
+use firebox_workers::{Pool, ProcessPool, Statistics};
 
-use crate::conformance::Subject;
+use crate::conformance::{PoolSubject, Subject};
 
 struct Processes;
 
@@ -21,14 +21,26 @@ impl Subject for Processes {
     }
 }
 
+impl PoolSubject for Processes {
+    fn terminate(workers: ProcessPool) {
+        workers.terminate();
+    }
+
+    fn statistics(workers: &ProcessPool) -> Statistics {
+        workers.statistics()
+    }
+}
+
 mod no_worker {
     crate::conformance::conformance!(super::Processes, 0);
 }
 
 mod one_worker {
     crate::conformance::conformance!(super::Processes, 1);
+    crate::conformance::behaviors_of_pools!(conformance_tests, super::Processes, 1);
 }
 
 mod two_workers {
     crate::conformance::conformance!(super::Processes, 2);
+    crate::conformance::behaviors_of_pools!(conformance_tests, super::Processes, 2);
 }

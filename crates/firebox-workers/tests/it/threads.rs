@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use firebox_workers::Pool;
+use firebox_workers::{Pool, Statistics};
 
-use crate::conformance::Subject;
+use crate::conformance::{PoolSubject, Subject};
 
 struct Threads;
 
@@ -21,21 +21,34 @@ impl Subject for Threads {
     }
 }
 
+impl PoolSubject for Threads {
+    fn terminate(workers: Pool) {
+        workers.terminate();
+    }
+
+    fn statistics(workers: &Pool) -> Statistics {
+        workers.statistics()
+    }
+}
+
 mod no_worker {
     crate::conformance::conformance!(super::Threads, 0);
 }
 
 mod one_worker {
     crate::conformance::conformance!(super::Threads, 1);
+    crate::conformance::behaviors_of_pools!(conformance_tests, super::Threads, 1);
     crate::conformance::behaviors_in_one_process!(conformance_tests, super::Threads, 1);
 }
 
 mod two_workers {
     crate::conformance::conformance!(super::Threads, 2);
+    crate::conformance::behaviors_of_pools!(conformance_tests, super::Threads, 2);
     crate::conformance::behaviors_in_one_process!(conformance_tests, super::Threads, 2);
 }
 
 mod four_workers {
     crate::conformance::conformance!(super::Threads, 4);
+    crate::conformance::behaviors_of_pools!(conformance_tests, super::Threads, 4);
     crate::conformance::behaviors_in_one_process!(conformance_tests, super::Threads, 4);
 }

@@ -59,7 +59,9 @@ mod tests {
     fn regions_are_given_out_when_nobody_has_them() {
         let regions = Regions::default();
         let [small, large] = [100, 1000].map(|bytes| Region::new(bytes).unwrap());
-        let part = small.part::<u8>(1).unwrap();
+        #[allow(unsafe_code, reason = "takes a part")]
+        // SAFETY: no other process has the region.
+        let part = unsafe { small.part::<u8>(1) }.unwrap();
         let (small_id, large_id) = (small.id(), large.id());
         regions.keep(small.clone());
         regions.keep(small);

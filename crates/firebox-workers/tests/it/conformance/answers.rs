@@ -6,7 +6,7 @@ use std::time::Duration;
 use firebox_workers::{ErrorKind, WorkersExt as _};
 
 use super::act::Odd;
-use super::{AGES, Act, Checked, Double, Play, Stage, Subject};
+use super::{AGES, Act, Checked, Double, Play, PoolSubject, Stage, Subject, ends, wait_until};
 
 pub(crate) fn every_task_is_answered_once_however_it_ends<S: Subject>(workers: usize) {
     let pool = S::new(workers);
@@ -102,4 +102,61 @@ pub(crate) fn a_handle_can_be_waited_for_with_a_limit<S: Subject>(workers: usize
     let handle = handle.wait_timeout(Duration::from_millis(20)).unwrap_err();
     stage.open(0);
     assert_eq!(handle.wait_timeout(AGES).unwrap().unwrap().value, 5);
+}
+
+pub(crate) fn a_cancelled_task_never_begins_and_is_answered_at_once<S: Subject>(workers: usize) {
+    let (pool, stage, handles) = ends::held_up::<S>(workers);
+    for handle in &handles {
+        assert!(handle.cancel());
+        assert!(handle.cancel(), "and is so for whoever asks again");
+    }
+    // The workers are still held up.
+    for handle in handles {
+        let error = handle.wait().unwrap_err();
+        assert_eq!((error.kind(), error.index(), error.worker()), (&ErrorKind::Cancelled, Some(0), None));
+    }
+    let after = pool.submit((Play, Act::Mark { folder: stage.folder(), name: 200 }));
+    stage.open(0);
+    assert_eq!(after.wait().unwrap().value, 200, "those behind it have their turn");
+    assert_eq!(stage.marks(), workers + 1, "no other one began");
+}
+
+pub(crate) fn a_task_that_is_cancelled_while_it_runs_is_answered_at_once_and_hears_of_it<S: Subject>(
+    workers: usize,
+) {
+    let (pool, stage) = (S::new(workers), Stage::new());
+    let handle = pool.submit((Play, Act::WhileWanted { folder: stage.folder() }));
+    stage.wait_for_marks(1);
+    assert!(handle.cancel());
+    assert_eq!(handle.wait().unwrap_err().kind(), &ErrorKind::Cancelled);
+    stage.wait_for_marks(2);
+    // One that does not ask goes on, and nobody waits for it.
+    let held = Stage::new();
+    let handle = pool.submit((Play, Act::Wait { folder: held.folder(), name: 0, gate: 0 }));
+    held.wait_for_marks(1);
+    assert!(handle.cancel());
+    assert_eq!(handle.try_wait().unwrap().unwrap_err().kind(), &ErrorKind::Cancelled);
+    held.open(0);
+    assert_eq!(pool.map(Double, [1, 2]).unwrap(), [2, 4], "its worker lives on");
+}
+
+pub(crate) fn a_task_that_was_answered_is_not_cancelled<S: PoolSubject>(workers: usize) {
+    let pool = S::new(workers);
+    let handle = pool.submit((Double, 4));
+    // What is counted was answered.
+    wait_until(|| S::statistics(&pool).tasks == 1);
+    assert!(!handle.cancel());
+    assert_eq!(handle.wait().unwrap(), 8);
+}
+
+pub(crate) fn statistics_count_what_was_answered<S: PoolSubject>(workers: usize) {
+    let pool = S::new(workers);
+    assert_eq!(S::statistics(&pool).workers, workers);
+    assert_eq!(S::statistics(&pool).tasks, 0);
+    assert_eq!(pool.imap(Double, 0..40, 8).map(Result::unwrap).sum::<u64>(), 39 * 40);
+    assert!(pool.submit((Play, Act::Panic("no".into()))).wait().is_err());
+    // A worker counts a task beside its answer.
+    wait_until(|| S::statistics(&pool).tasks == 41);
+    let statistics = S::statistics(&pool);
+    assert_eq!((statistics.deaths, statistics.replacements, statistics.quarantined), (0, 0, 0));
 }

@@ -5,7 +5,7 @@ use std::thread;
 
 use firebox_workers::{Error, ErrorKind, Handle, Workers as _, WorkersExt as _};
 
-use super::{Act, Double, Play, Played, Stage, Subject};
+use super::{Act, Double, Play, Played, PoolSubject, Stage, Subject};
 
 pub(crate) fn closed_workers_answer_every_task_as_lost<S: Subject>(workers: usize) {
     let pool = S::new(workers);
@@ -72,7 +72,7 @@ pub(crate) fn a_submitted_task_runs_although_its_handle_is_dropped<S: Subject>(w
 
 /// Workers that are all held up at gate 0, ten tasks that wait for them, and the stage where those leave
 /// marks.
-fn held_up<S: Subject>(workers: usize) -> (S::Workers, Stage, Vec<Handle<Played>>) {
+pub(super) fn held_up<S: Subject>(workers: usize) -> (S::Workers, Stage, Vec<Handle<Played>>) {
     let (pool, stage) = (S::new(workers), Stage::new());
     for name in 0..workers as u64 {
         drop(pool.submit((Play, Act::Wait { folder: stage.folder(), name, gate: 0 })));
@@ -104,6 +104,23 @@ pub(crate) fn dropping_answers_what_waits_as_lost<S: Subject>(workers: usize) {
     stage.open(0);
     ending.join().unwrap();
     assert_eq!(stage.marks(), workers);
+}
+
+pub(crate) fn terminating_answers_all_that_is_out_as_lost_at_once<S: PoolSubject>(workers: usize) {
+    for limit in [None, Some(super::AGES)] {
+        let (pool, stage) = (S::with_limit(workers, limit), Stage::new());
+        let wait = |name| pool.submit((Play, Act::Wait { folder: stage.folder(), name, gate: 0 }));
+        let running: Vec<_> = (0..workers as u64).map(wait).collect();
+        stage.wait_for_marks(workers);
+        let mark = |name| pool.submit((Play, Act::Mark { folder: stage.folder(), name }));
+        let waiting: Vec<_> = (100..110).map(mark).collect();
+        // Nobody opens the gate.
+        S::terminate(pool);
+        for handle in running.into_iter().chain(waiting) {
+            assert_eq!(handle.wait().unwrap_err().kind(), &ErrorKind::Lost);
+        }
+        assert_eq!(stage.marks(), workers);
+    }
 }
 
 pub(crate) fn a_dropped_stream_starts_nothing_more<S: Subject>(workers: usize) {

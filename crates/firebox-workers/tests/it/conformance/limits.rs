@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use firebox_workers::{ErrorKind, WorkersExt as _};
 
-use super::{AGES, Act, Double, Play, Stage, Subject};
+use super::{AGES, Act, Double, Play, PoolSubject, Stage, Subject, wait_until};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
@@ -128,4 +128,15 @@ pub(crate) fn an_end_waits_for_no_task_longer_than_its_limit<S: Subject>(workers
         ending.join().unwrap();
         assert!(begun.elapsed() < AGES, "the stage still holds up the tasks");
     }
+}
+
+pub(crate) fn statistics_count_the_workers_that_were_given_up<S: PoolSubject>(workers: usize) {
+    let (pool, stage) = (S::with_limit(workers, Some(LIMIT)), Stage::new());
+    let hang = Act::Wait { folder: stage.folder(), name: 0, gate: 0 };
+    let error = pool.imap(Play, [hang], 1).next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::TimedOut(LIMIT));
+    assert_eq!(pool.map(Double, [1, 2]).unwrap(), [2, 4]);
+    wait_until(|| S::statistics(&pool).workers == workers && S::statistics(&pool).replacements == 1);
+    assert_eq!(S::statistics(&pool).deaths, 1);
+    wait_until(|| S::statistics(&pool).tasks == 2);
 }

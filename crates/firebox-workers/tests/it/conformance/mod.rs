@@ -23,7 +23,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Runs, Workers};
+use firebox_workers::{Runs, Statistics, Workers};
 
 pub(crate) use act::{Act, Checked, Double, Play, Played};
 pub(crate) use stage::Stage;
@@ -41,6 +41,15 @@ pub(crate) trait Subject {
     fn new(workers: usize) -> Self::Workers {
         Self::with_limit(workers, None)
     }
+}
+
+/// A kind of workers that has what this crate's own pools have.
+pub(crate) trait PoolSubject: Subject {
+    /// Ends the workers at once.
+    fn terminate(workers: Self::Workers);
+
+    /// What the workers have done.
+    fn statistics(workers: &Self::Workers) -> Statistics;
 }
 
 /// Long enough for anything that is not held up by what the test itself holds up.
@@ -106,6 +115,7 @@ macro_rules! behaviors_without_workers {
         $crate::conformance::$then! { $($with)*;
             numbers::tasks_run_in_the_caller_and_only_when_their_result_is_asked_for,
             numbers::no_workers_stay_none,
+            numbers::a_task_that_ran_in_the_caller_is_not_cancelled,
         }
     };
 }
@@ -118,6 +128,8 @@ macro_rules! behaviors_with_workers {
             numbers::workers_that_are_added_take_tasks_and_none_is_taken_away,
             numbers::a_worker_that_is_added_takes_what_waits,
             answers::a_handle_can_be_waited_for_with_a_limit,
+            answers::a_cancelled_task_never_begins_and_is_answered_at_once,
+            answers::a_task_that_is_cancelled_while_it_runs_is_answered_at_once_and_hears_of_it,
             bounds::a_full_queue_gives_tasks_back_and_loses_none,
             streams::a_full_queue_holds_up_nobody_who_only_looks,
             ends::joining_finishes_what_was_handed_out,
@@ -131,6 +143,18 @@ macro_rules! behaviors_with_workers {
             limits::a_task_that_hangs_holds_up_no_other_stream,
             limits::every_place_has_a_worker_after_tasks_were_given_up,
             limits::an_end_waits_for_no_task_longer_than_its_limit,
+        }
+    };
+}
+
+/// What holds of a pool of this crate that has a worker.
+macro_rules! behaviors_of_pools {
+    ($then:ident, $($with:tt)*) => {
+        $crate::conformance::$then! { $($with)*;
+            answers::a_task_that_was_answered_is_not_cancelled,
+            answers::statistics_count_what_was_answered,
+            ends::terminating_answers_all_that_is_out_as_lost_at_once,
+            limits::statistics_count_the_workers_that_were_given_up,
         }
     };
 }
@@ -181,6 +205,6 @@ macro_rules! conformance_tests {
 }
 
 pub(crate) use {
-    behaviors, behaviors_in_one_process, behaviors_with_several_workers, behaviors_with_workers,
-    behaviors_without_workers, conformance, conformance_tests,
+    behaviors, behaviors_in_one_process, behaviors_of_pools, behaviors_with_several_workers,
+    behaviors_with_workers, behaviors_without_workers, conformance, conformance_tests,
 };

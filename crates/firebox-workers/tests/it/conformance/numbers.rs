@@ -81,3 +81,10 @@ pub(crate) fn a_worker_that_is_added_takes_what_waits<S: Subject>(workers: usize
     stage.open(0);
     assert_eq!(std::iter::from_fn(|| dispatch.receive()).count(), workers);
 }
+
+pub(crate) fn a_task_that_ran_in_the_caller_is_not_cancelled<S: Subject>(workers: usize) {
+    let pool = S::new(workers);
+    let handle = pool.submit((Double, 5));
+    assert!(!handle.cancel());
+    assert_eq!(handle.wait().unwrap(), 10);
+}

@@ -92,6 +92,27 @@ fn a_party_that_panics_breaks_the_barrier() {
 }
 
 #[test]
+fn a_party_that_is_killed_breaks_the_barrier_although_the_parent_has_no_handle() {
+    /// Comes with others, and one is missing.
+    fn waits((barrier, coming): (Barrier, Queue<()>)) {
+        coming.put(&()).unwrap();
+        assert_eq!(barrier.wait_timeout(PATIENCE).unwrap_err().kind(), &ErrorKind::Broken);
+        assert!(barrier.is_broken());
+    }
+    let (barrier, coming) = (Barrier::new(3).unwrap(), Queue::new(2).unwrap());
+    let victim = Process::spawn(stays, (barrier.clone(), coming.clone())).unwrap();
+    let other = Process::spawn(waits, (barrier, coming.clone())).unwrap();
+    for _ in 0..2 {
+        coming.take_timeout(PATIENCE).unwrap().unwrap();
+    }
+    let killed = Instant::now();
+    victim.kill();
+    let exit = other.join_timeout(PATIENCE * 2).unwrap();
+    assert!(exit.is_success(), "{exit}");
+    assert!(killed.elapsed() < PATIENCE / 2, "by its death, and not since somebody lost patience");
+}
+
+#[test]
 fn a_party_that_ends_well_after_its_round_breaks_nothing() {
     fn passes(barrier: Barrier) {
         barrier.wait().unwrap();

@@ -1,7 +1,9 @@
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
-use firebox_workers::ErrorKind;
 use firebox_workers::sync::{Event, Process, Queue, Semaphore, SharedArray};
+use firebox_workers::{ErrorKind, Pool, WorkersExt as _};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{MOMENT, PATIENCE, stay};
 
@@ -53,6 +55,80 @@ fn the_permits_of_a_killed_process_come_back() {
     });
     assert_eq!(holder.join().signal(), Some(9));
     assert_eq!(semaphore.available().unwrap(), 2);
+}
+
+/// Takes a permit once another process has one.
+fn takes_after((semaphore, has_one): (Semaphore, Event)) {
+    assert!(has_one.wait_timeout(PATIENCE));
+    assert!(semaphore.acquire_timeout(PATIENCE).unwrap().is_some());
+}
+
+#[test]
+fn the_permits_of_a_killed_process_come_back_although_its_parent_has_no_handle() {
+    fn holds((semaphore, has_one): (Semaphore, Event)) {
+        let _permit = semaphore.acquire().unwrap();
+        has_one.set();
+        stay();
+    }
+    let (semaphore, has_one) = (Semaphore::new(1).unwrap(), Event::new().unwrap());
+    let holder = Process::spawn(holds, (semaphore.clone(), has_one.clone())).unwrap();
+    // The last handle here goes before any of the two has read its argument, as a rule.
+    let other = Process::spawn(takes_after, (semaphore, has_one.clone())).unwrap();
+    assert!(has_one.wait_timeout(PATIENCE));
+    holder.kill();
+    assert_eq!(holder.join().signal(), Some(9));
+    let exit = other.join_timeout(PATIENCE * 2).unwrap();
+    assert!(exit.is_success(), "{exit}");
+}
+
+/// The semaphore that a worker of a pool has kept.
+static KEPT: OnceLock<Semaphore> = OnceLock::new();
+
+#[test]
+fn the_permits_of_a_killed_worker_come_back_although_nobody_but_workers_has_a_handle() {
+    /// Goes when the other task of the two has come, so that each worker has one.
+    fn meets((mine, other): (Event, Event)) {
+        mine.set();
+        assert!(other.wait_timeout(PATIENCE));
+    }
+    /// Keeps the semaphore, and a permit if told so.
+    fn keeps((semaphore, holds, both): (Semaphore, bool, (Event, Event))) -> u32 {
+        let semaphore = KEPT.get_or_init(|| semaphore);
+        if holds {
+            std::mem::forget(semaphore.acquire().unwrap());
+        }
+        meets(both);
+        std::process::id()
+    }
+    /// Whether a permit was to be had by a worker that has kept the semaphore.
+    fn takes((): ()) -> Option<bool> {
+        KEPT.get().map(|semaphore| semaphore.acquire_timeout(PATIENCE).unwrap().is_some())
+    }
+    let pool = Pool::processes(2).unwrap();
+    let pair = || {
+        let (one, other) = (Event::new().unwrap(), Event::new().unwrap());
+        ((one.clone(), other.clone()), (other, one))
+    };
+    let semaphore = Semaphore::new(1).unwrap();
+    let (first, second) = pair();
+    let holder = pool.submit((keeps, (semaphore.clone(), true, first)));
+    let second = pool.submit((keeps, (semaphore, false, second)));
+    let holder = holder.wait().unwrap();
+    assert_ne!(second.wait().unwrap(), holder);
+    // Once others have begun, the tasks before them are gone here, and with them the last handles.
+    let (first, second) = pair();
+    let both = [first, second].map(|events| pool.submit((meets, events)));
+    both.into_iter().for_each(|handle| handle.wait().unwrap());
+    kill_process(Pid::from_raw(holder as i32).unwrap(), Signal::KILL).unwrap();
+    let begun = Instant::now();
+    let taken = loop {
+        if let Some(taken) = pool.submit((takes, ())).wait().unwrap() {
+            break taken;
+        }
+        // It was the new worker's turn, which has kept nothing.
+        assert!(begun.elapsed() < PATIENCE);
+    };
+    assert!(taken);
 }
 
 #[test]
