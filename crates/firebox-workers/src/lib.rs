@@ -109,6 +109,9 @@ mod seat;
 mod statistics;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub mod sync;
+#[cfg(all(feature = "processes", not(target_os = "linux")))]
+#[path = "sync/elsewhere.rs"]
+pub mod sync;
 mod work;
 mod workers;
 mod workers_ext;
