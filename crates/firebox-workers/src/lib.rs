@@ -108,6 +108,9 @@ mod process_pool;
 mod seat;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub mod sync;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+#[doc(hidden)]
+pub mod testing;
 mod work;
 mod workers;
 mod workers_ext;
