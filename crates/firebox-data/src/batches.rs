@@ -24,15 +24,24 @@ pub trait Batches {
     /// 10,000 epochs are counted; those behind them are taken to have as many as the last of these. At most
     /// `usize::MAX`.
     fn steps(&self, epochs: u64) -> usize {
+        self.steps_by(epochs, usize::MAX, &|batches| batches)
+    }
+
+    /// The [`steps`](Self::steps) of a run that takes so many in an epoch of so many batches, and `most` in
+    /// all.
+    fn steps_by(&self, epochs: u64, most: usize, of_epoch: &dyn Fn(usize) -> usize) -> usize {
         const COUNTED: u64 = 10_000;
         let counted = epochs.min(COUNTED);
         let (mut sum, mut last) = (0usize, 0);
         for epoch in 0..counted {
-            last = self.batches(epoch);
+            last = of_epoch(self.batches(epoch));
             sum = sum.saturating_add(last);
+            if sum >= most {
+                return most;
+            }
         }
         let more = usize::try_from(epochs - counted).unwrap_or(usize::MAX);
-        sum.saturating_add(last.saturating_mul(more))
+        sum.saturating_add(last.saturating_mul(more)).min(most)
     }
 
     /// The position before the first batch of an epoch.
@@ -168,5 +177,30 @@ impl<C: Collate> BatchStream<C::Batch> for Epoch<'_, C> {
 
     fn report(&self) -> EpochReport {
         self.report().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FixedSize, Scalar, Shuffled};
+
+    #[test]
+    fn steps_are_counted_over_epochs_up_to_a_most() {
+        let order = FixedSize::new(Shuffled::new(25, 1), 10, false).unwrap();
+        let builder = Loader::builder((0..25).collect::<Vec<u32>>()).batch_sampler(order).workers(0);
+        let loader = builder.build(Scalar::new(), |number, _, slot| {
+            *slot = number;
+            Ok(())
+        });
+        let loader = loader.unwrap();
+        assert_eq!([0, 1, 4, 20_000].map(|epochs| Batches::steps(&loader, epochs)), [0, 3, 12, 60_000]);
+        assert_eq!(Batches::steps(&loader, u64::MAX), usize::MAX);
+        let two_a_step = |batches: usize| batches.div_ceil(2);
+        for (epochs, most, steps) in
+            [(4, usize::MAX, 8), (4, 8, 8), (4, 7, 7), (u64::MAX, 50_001, 50_001), (3, 0, 0)]
+        {
+            assert_eq!(loader.steps_by(epochs, most, &two_a_step), steps, "{epochs} epochs, at most {most}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
 use bytes::Bytes;
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 use {
     crate::dataset::FingerprintFields,
     firebox_workers::sync::SealedArray,
@@ -176,7 +176,7 @@ impl LabelledImages {
     ///
     /// # Errors
     /// [`ErrorKind::Workers`] if there is no room for it.
-    #[cfg(all(feature = "processes", target_os = "linux"))]
+    #[cfg(feature = "processes")]
     pub fn seal(&self) -> Result<SealedImages, Error> {
         let seal = |bytes: &Bytes| {
             SealedArray::from_slice(bytes)
@@ -208,7 +208,7 @@ impl LabelledImages {
 /// let images = images.open();
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 #[derive(Clone, Serialize, Deserialize)]
 pub struct SealedImages {
     images: SealedArray<u8>,
@@ -221,7 +221,7 @@ pub struct SealedImages {
 }
 
 /// The fields that cross: a recipe's settings are compared by it.
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 impl fmt::Debug for SealedImages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SealedImages")
@@ -233,7 +233,7 @@ impl fmt::Debug for SealedImages {
     }
 }
 
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 impl SealedImages {
     /// The images, which are not copied.
     pub fn open(&self) -> LabelledImages {

@@ -126,7 +126,7 @@ pub use dataset::{FromBurn, IntoBurn};
 pub use elements::{Elements, Loan};
 pub use error::{BoxError, Error, ErrorKind, OutOfRange};
 pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 pub use loader::Recipe;
 pub use loader::{
     Action, BatchTask, Bottleneck, Data, Epoch, EpochReport, Epochs, FailureBudget, Indexed, Loader,

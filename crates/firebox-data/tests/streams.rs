@@ -564,6 +564,8 @@ fn a_record_whose_reading_hangs_is_skipped_as_the_policy_says() {
                 assert_eq!(failure.error.kind(), &ErrorKind::TimedOut, "{case}");
                 let text = failure.error.to_string();
                 assert!(text.contains(&format!("shard 0, record {at}): took longer than 400ms")), "{text}");
+                assert!(failure.error.worker().is_some(), "{text}");
+                assert_eq!(text.matches("(worker ").count(), 1, "{text}");
             } else {
                 let error = error.unwrap();
                 assert_eq!(error.kind(), &ErrorKind::Shard, "{case}");

@@ -112,6 +112,9 @@ pub mod sync;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
 #[path = "sync/elsewhere.rs"]
 pub mod sync;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+#[doc(hidden)]
+pub mod testing;
 mod work;
 mod workers;
 mod workers_ext;

@@ -8,6 +8,13 @@ use bytemuck::Pod;
 use serde_core::de::{Error, SeqAccess, Visitor};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
+#[cfg(target_os = "linux")]
+use crate::error::ErrorKind;
+#[cfg(target_os = "linux")]
+use crate::process_pool::Crosses;
+#[cfg(target_os = "linux")]
+use crate::sync::crossing::{decode, encode};
+
 /// A vector of plain data that goes to another process in one piece.
 ///
 /// serde hands the elements of a `Vec` on one by one, which takes some nanoseconds for each. A megabyte of this is
@@ -63,6 +70,42 @@ impl<T: Pod> Serialize for Packed<T> {
 impl<'de, T: Pod> Deserialize<'de> for Packed<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_byte_buf(Bytes(PhantomData))
+    }
+}
+
+/// Values of any type, written down before they are sent, and read after they have come: by somebody who doesn't
+/// know their type, or at another time.
+///
+/// ```
+/// use firebox_workers::Packed;
+///
+/// let packed = Packed::encode(&("spark", 0.5))?;
+/// assert_eq!(Packed::decode::<(String, f64)>(&packed)?, ("spark".to_owned(), 0.5));
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
+#[cfg(target_os = "linux")]
+impl Packed<u8> {
+    /// Writes a value down.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Crossing`] with what its `Serialize` says, and if it has handles of what processes share.
+    pub fn encode<T: serde_core::Serialize + ?Sized>(value: &T) -> Result<Self, crate::Error> {
+        let message = encode(value)?;
+        match message.files.len() {
+            0 => Ok(Packed(message.bytes)),
+            handles => {
+                let text = format!("expected a value without handles of what processes share, got {handles}");
+                Err(crate::Error::new(ErrorKind::Crossing, text))
+            }
+        }
+    }
+
+    /// Reads the value that bytes stand for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Crossing`] if they stand for no value of this type.
+    pub fn decode<T: Crosses>(bytes: &[u8]) -> Result<T, crate::Error> {
+        decode(bytes, Vec::new())
     }
 }
 
@@ -124,6 +167,18 @@ mod tests {
     #[test]
     fn they_take_as_many_bytes_as_in_memory() {
         assert_eq!(to_vec(&Packed(vec![7_u32; 1000])).unwrap().len(), 8 + 4000);
+    }
+
+    #[test]
+    fn values_are_written_down_and_read_later() {
+        let value = (3_u8, "fire".to_owned(), vec![Some(1.5)]);
+        let packed = Packed::encode(&value).unwrap();
+        assert_eq!(Packed::decode::<(u8, String, Vec<Option<f64>>)>(&packed).unwrap(), value);
+        assert!(Packed::decode::<u64>(&packed).is_err(), "more than that");
+        assert!(Packed::decode::<u64>(&[]).is_err());
+        let handle = crate::sync::Event::new().unwrap();
+        let error = Packed::encode(&handle).unwrap_err();
+        assert!(error.to_string().contains("without handles of what processes share, got 1"), "{error}");
     }
 
     #[test]

@@ -148,14 +148,14 @@ impl Fingerprint {
     }
 
     /// Its fields, for a format without names.
-    #[cfg(all(feature = "processes", target_os = "linux"))]
+    #[cfg(feature = "processes")]
     pub(crate) fn to_fields(&self) -> FingerprintFields {
         let Fingerprint { len, description, files, bytes, hash } = self.clone();
         (len, description, files, bytes, hash.map(|Hash(hash)| hash))
     }
 
     /// The fingerprint with these fields.
-    #[cfg(all(feature = "processes", target_os = "linux"))]
+    #[cfg(feature = "processes")]
     pub(crate) fn of_fields((len, description, files, bytes, hash): FingerprintFields) -> Self {
         Fingerprint { len, description, files, bytes, hash: hash.map(Hash) }
     }
@@ -170,7 +170,7 @@ impl Fingerprint {
 }
 
 /// The fields of a [`Fingerprint`].
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 pub(crate) type FingerprintFields = (Option<u64>, String, u64, u64, Option<u64>);
 
 /// Items whose files are looked at.

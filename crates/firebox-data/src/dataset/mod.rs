@@ -15,7 +15,7 @@ pub(crate) mod many;
 mod map;
 mod mix;
 mod pointer;
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 mod sealed;
 mod shards;
 mod slice;
@@ -28,7 +28,7 @@ pub use concat::Concat;
 pub use described::Described;
 pub use filter::Filter;
 pub use fingerprint::Fingerprint;
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 pub(crate) use fingerprint::FingerprintFields;
 pub use function::{FromFn, from_fn};
 pub use lineage::Lineage;

@@ -46,7 +46,8 @@ pub trait Shards: Send + Sync + 'static {
     /// [`open`](Self::open) takes.
     ///
     /// A worker that wants this one record, or those after one that hung, opens the shard there; otherwise at
-    /// its beginning.
+    /// its beginning, or where it knows another one before it. Worker processes want some records of each
+    /// shard, and have to read those before them if this is not known.
     fn offset_of(&self, shard: usize, record: u64) -> Option<u64> {
         let _ = (shard, record);
         None

@@ -12,8 +12,15 @@ mod plan;
 mod rank_ends;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod recipe;
+#[cfg(all(feature = "processes", not(target_os = "linux")))]
+#[path = "recipe/elsewhere.rs"]
+mod recipe;
 mod report;
 mod slice;
+#[cfg_attr(
+    not(all(feature = "processes", target_os = "linux")),
+    allow(dead_code, reason = "what goes to worker processes is of use where there are some")
+)]
 mod source;
 mod state;
 mod window;
@@ -28,7 +35,7 @@ pub use builder::{LoaderBuilder, Repeatable};
 pub use epoch::{Epoch, WithStates};
 pub use epochs::{Epochs, Start};
 pub use fault::{Action, FailureBudget, OnError, Retry, SampleFailure};
-#[cfg(all(feature = "processes", target_os = "linux"))]
+#[cfg(feature = "processes")]
 pub use recipe::Recipe;
 pub use report::{Bottleneck, EpochReport, Stage, TimeSlice, Timeline, WorkerTime};
 pub use source::{Data, Indexed, StreamState, Streamed};
@@ -260,7 +267,7 @@ impl<C: Collate> Loader<C> {
     /// middle](crate::Shards::is_seekable): what they have is not known before they are read.
     pub fn task(&self, epoch: u64, batch: usize) -> Result<BatchTask, Error> {
         let source = &self.executor.source;
-        source.alone()?;
+        source.alone(&self.executor)?;
         self.check_batch(epoch, batch as u64)?;
         let planned = source.planned(epoch, batch);
         if let Some(error) = planned.error {
@@ -281,7 +288,7 @@ impl<C: Collate> Loader<C> {
     /// loader's, [`ErrorKind::Config`] as for [`task`](Self::task).
     pub fn run(&self, task: BatchTask) -> Result<Option<C::Batch>, Error> {
         let source = &self.executor.source;
-        let items = source.alone()?;
+        let items = source.alone(&self.executor)?;
         let batch = self.check_batch(task.epoch, task.batch)?;
         let (start, width) = source.place(task.epoch, batch);
         let samples = task.samples.len();

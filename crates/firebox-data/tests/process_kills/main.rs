@@ -10,6 +10,9 @@ firebox_workers::test_worker!();
 #[path = "../processes/recipes.rs"]
 #[allow(dead_code, reason = "not all of them are of use here")]
 mod recipes;
+#[path = "../processes/shards.rs"]
+#[allow(dead_code, reason = "not all of them are of use here")]
+mod shards;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,6 +28,7 @@ use firebox_workers::ProcessPool;
 use recipes::{Plan, Stacks};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+use shards::{Known, Stream};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -296,5 +300,40 @@ fn workers_end_with_their_parent() {
     while pids.iter().any(is_there) {
         assert!(begun.elapsed() < Duration::from_secs(20), "workers without a parent");
         sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn loaders_in_two_pools_lose_nothing_while_workers_of_both_are_killed() {
+    let _turn = turn();
+    for (one, other) in [(Known::All, Known::Nothing), (Known::Counts, Known::CountsForward)] {
+        let lengths = vec![90, 99, 80, 95, 98, 99];
+        let plan = Plan { batch_size: 7, cost: Duration::from_millis(1), ..Plan::default() };
+        let stream =
+            |known| Stream { plan: plan.clone(), lengths: lengths.clone(), ..Stream::new(known) }.shuffled();
+        let images = Plan { samples: 561, ..plan.clone() };
+        let expected: Vec<_> = stream(one).loader().unwrap().epoch(0).map(Result::unwrap).collect();
+        let expected_items: Vec<_> =
+            Stacks(images.clone()).loader().unwrap().epoch(0).map(Result::unwrap).collect();
+        let pool = |name| ProcessPool::builder(2).name(name).build().unwrap();
+        let first = stream(one).workers(pool("first-pool")).unwrap();
+        let second = stream(other).workers(pool("second-pool")).unwrap();
+        let third = Stacks(images).workers(pool("third-pool")).unwrap();
+        let (mut firsts, mut seconds, mut thirds) = (first.epoch(0), second.epoch(0), third.epoch(0));
+        for (number, expected) in expected.iter().enumerate() {
+            if number % 20 == 10 {
+                let names = ["first-pool", "second-pool", "third-pool"];
+                for pid in names.into_iter().flat_map(children) {
+                    let _ = kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL);
+                }
+            }
+            assert!(firsts.next().unwrap().unwrap() == *expected, "batch {number} of {one:?}");
+            assert!(seconds.next().unwrap().unwrap() == *expected, "batch {number} of {other:?}");
+            assert!(thirds.next().unwrap().unwrap() == expected_items[number], "batch {number} of items");
+        }
+        assert!(firsts.next().is_none() && seconds.next().is_none());
+        for report in [firsts.report(), seconds.report(), thirds.report()] {
+            assert_eq!((report.deaths, report.failures.len()), (8, 0), "{report}");
+        }
     }
 }

@@ -7,3 +7,6 @@ firebox_workers::test_worker!();
 mod deaths;
 mod recipes;
 mod same;
+mod sealed;
+mod shards;
+mod streams;

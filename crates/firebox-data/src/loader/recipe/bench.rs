@@ -82,6 +82,7 @@ impl<C: Collate> Bench<C> {
             region,
             bytes,
             known,
+            along,
         } = order;
         self.forget(&known);
         if let Some(region) = &region {
@@ -101,10 +102,7 @@ impl<C: Collate> Bench<C> {
             here = worker.id().map_or(worker, |id| Worker::new(id, &progress));
             (start, task.run, executor.on_error) = (position, 0..1, OnError::Fail);
         }
-        let items = match executor.source.indexed() {
-            Some(indexed) => indexed.items(),
-            None => return Err(super::no_stream()),
-        };
+        let items = executor.source.received(&executor, &task, along)?;
         let samples = task.samples.len();
         let shape = BatchShape::from(samples).with_width(width);
         let runs = if self.threads > 1 { (RUNS_A_THREAD * self.threads).min(samples).max(1) } else { 1 };
@@ -112,7 +110,7 @@ impl<C: Collate> Bench<C> {
         let firsts = (0..runs).map(|run| samples * run / runs);
         let earlier = Earlier { late, retried };
         let build = BatchBuild::new(start, shape, firsts, earlier, error.map(|error| error.0));
-        let executor = EpochExecutor::new(Arc::new(executor), items);
+        let executor = EpochExecutor::new(Arc::new(executor), Arc::clone(&items));
         executor.begin(task.batch, task.attempt, build);
         let built = match runs {
             1 => executor.run(task, here).built,
@@ -121,7 +119,7 @@ impl<C: Collate> Bench<C> {
         drop(executor);
         let regions = memory.list();
         regions.iter().for_each(|region| self.remember(region));
-        Ok(BatchReply { built, samples, took: begun.elapsed(), regions })
+        Ok(BatchReply { built, samples, took: begun.elapsed(), regions, starts: items.found() })
     }
 
     /// Has several threads make the runs of a batch.

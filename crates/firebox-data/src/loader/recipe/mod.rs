@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A task is a whole batch. All that a worker needs to know of it beside the recipe are numbers, so that the
-//! batch is the same wherever it is made.
+//! batch is the same wherever it is made; and the records of shards that one reader alone can find, which go
+//! along.
 
 mod bench;
 mod order;
@@ -25,6 +26,7 @@ use firebox_workers::{Crosses, Pool, ProcessPool};
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
 use crate::loader::Loader;
+use crate::loader::source::ForProcesses;
 use crate::loader::work::EpochExecutor;
 use crate::loader::work::tasks::Tasks;
 use crate::sync::Arc;
@@ -124,17 +126,19 @@ pub trait Recipe: Crosses + Debug + Sync {
     /// The loader owns the processes, and ends them when it is dropped. Its [time
     /// limit](crate::LoaderBuilder::timeout) becomes theirs.
     ///
+    /// Shards that know their [`records`](crate::Shards::records) and can be [opened in their
+    /// middle](crate::Shards::is_seekable) are read by the workers, others by this process, which sends their
+    /// [records](crate::LoaderBuilder::send_records).
+    ///
     /// # Errors
     /// That of [`loader`](Self::loader); [`ErrorKind::Config`] if settings don't come back from another
-    /// process as they were, or the data are a stream; [`ErrorKind::Workers`] if there are no processes to be
-    /// had.
+    /// process as they were, or the data are shards that workers can't read and whose records aren't sent;
+    /// [`ErrorKind::Workers`] if there are no processes to be had.
     fn workers(self, mut pool: ProcessPool) -> Result<Loader<Self::Layout>, Error>
     where
         Self: Sized,
     {
         let mut loader = self.loader()?;
-        let Some(indexed) = loader.executor.source.indexed() else { return Err(no_stream()) };
-        let items = indexed.cuts.range.clone();
         if loader.remote.is_some() {
             let text = "recipe: expected a loader with threads for workers, got one with processes";
             return Err(Error::new(ErrorKind::Config, text));
@@ -144,7 +148,18 @@ pub trait Recipe: Crosses + Debug + Sync {
         }
         let work = Arc::new(RecipeWork::new(self, &loader));
         pool.check_work(&*work).map_err(|error| Error::new(ErrorKind::Config, "recipe").caused_by(error))?;
-        (loader.pool, loader.auto) = (Arc::new(no_threads()?), None);
+        let mut reading = no_threads()?;
+        if let Some(ForProcesses { source, readers }) =
+            loader.executor.source.for_processes(pool.workers())?
+        {
+            reading = threads(readers)?;
+            if let Some(limit) = loader.pool.limit().filter(|_| readers > 0) {
+                reading = reading.with_timeout(limit);
+            }
+            loader = loader.of_source(source);
+        }
+        let items = loader.executor.source.indexed().map_or(0..0, |indexed| indexed.cuts.range.clone());
+        (loader.pool, loader.auto) = (Arc::new(reading), None);
         loader.remote = Some(Arc::new(Processes {
             pool,
             work,
@@ -169,11 +184,11 @@ pub(super) trait Remote<C: Collate>: Send + Sync {
 }
 
 fn no_threads() -> Result<Pool, Error> {
-    Pool::threads(0).map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))
+    threads(0)
 }
 
-fn no_stream() -> Error {
-    let text =
-        "recipe: expected data with random access for worker processes, got a stream, which threads read";
-    Error::new(ErrorKind::Config, text)
+/// Threads of this process, which read for the worker processes what these can't.
+fn threads(readers: usize) -> Result<Pool, Error> {
+    Pool::named("firebox-read", readers)
+        .map_err(|error| Error::new(ErrorKind::Workers, "no worker threads").caused_by(error))
 }

@@ -95,7 +95,8 @@ impl<R: Recipe> RemoteTasks<'_, R> {
 
     fn hear(&mut self, (task, replied): (usize, Replied<R::Layout>)) -> Heard<R::Layout> {
         let region = self.out.remove(&task).flatten();
-        let heard = replied.map(|BatchReply { mut built, samples, took, regions }| {
+        let heard = replied.map(|BatchReply { mut built, samples, took, regions, starts }| {
+            self.executor.items().learn(&starts);
             if let Some(built) = &mut built {
                 // What is counted with is measured here, whatever the worker says.
                 let batch = built.batch.as_ref().ok().and_then(Option::as_ref);
@@ -119,6 +120,7 @@ impl<R: Recipe> Tasks<R::Layout> for RemoteTasks<'_, R> {
         let (start, width, earlier, error) = build.as_ref().map(|build| build.to_order()).unwrap_or_default();
         let bytes = self.bytes(task.samples.len());
         let region = self.processes.regions.take(bytes);
+        let along = self.executor.items().along(&task);
         let order = BatchOrder {
             task,
             start,
@@ -131,6 +133,7 @@ impl<R: Recipe> Tasks<R::Layout> for RemoteTasks<'_, R> {
             region: region.clone(),
             bytes,
             known: self.processes.regions.ids(),
+            along,
         };
         match self.dispatch.send(order) {
             Ok(task) => {

@@ -75,7 +75,7 @@ impl<R: Recipe> Work<BatchOrder> for RecipeWork<R> {
         made.unwrap_or_else(|error| {
             let error = error.on_worker(worker.id()).on_process(std::process::id());
             let built = Some(Box::new(BuiltBatch::failed(error)));
-            BatchReply { built, samples: 0, took: Duration::ZERO, regions: Vec::new() }
+            BatchReply { built, samples: 0, took: Duration::ZERO, regions: Vec::new(), starts: Vec::new() }
         })
     }
 }

@@ -202,7 +202,7 @@ impl<C: Collate> Source<C> for IndexedSource<C> {
         (Box::new(plan), self.items())
     }
 
-    fn alone(&self) -> Result<Arc<dyn Items<C>>, Error> {
+    fn alone(&self, _: &Executor<C>) -> Result<Arc<dyn Items<C>>, Error> {
         Ok(self.items())
     }
 
@@ -318,7 +318,7 @@ where
         self.items.reads_many && self.task.samples.len() > 1
     }
 
-    fn read_together(&mut self, stages: &mut Stages<'_>) -> Result<(), Failure> {
+    fn read_together(&mut self, _: &dyn Fn(usize) -> bool, stages: &mut Stages<'_>) -> Result<(), Failure> {
         let (dataset, samples) = (&self.items.dataset, &self.task.samples);
         let len = dataset.len();
         let indices: Vec<usize> = samples.iter().filter_map(|sample| sample.index()).collect();

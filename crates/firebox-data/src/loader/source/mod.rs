@@ -7,6 +7,7 @@ mod shards;
 use std::ops::Range;
 
 use firebox_workers::Pool;
+use serde::{Deserialize, Serialize};
 
 pub use indexed::Indexed;
 pub(super) use indexed::IndexedSource;
@@ -17,6 +18,7 @@ use crate::dataset::Fingerprint;
 use crate::error::{Error, ErrorKind};
 use crate::loader::LoaderState;
 use crate::loader::builder::Settings;
+use crate::loader::fault::SampleFailure;
 use crate::loader::plan::{Plan, PlannedBatch};
 use crate::loader::rank_ends::RankEnds;
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
@@ -79,7 +81,30 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] of data whose samples aren't known before they are read.
-    fn alone(&self) -> Result<Arc<dyn Items<C>>, Error>;
+    fn alone(&self, executor: &Executor<C>) -> Result<Arc<dyn Items<C>>, Error>;
+
+    /// The same data for a loader whose batches so many worker processes make, if that is another thing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] of data that no other process can have.
+    fn for_processes(&self, processes: usize) -> Result<Option<ForProcesses<C>>, Error> {
+        let _ = processes;
+        Ok(None)
+    }
+
+    /// The items of a task in a worker process, with what has come along with it.
+    ///
+    /// # Errors
+    /// If that is not what belongs to the task.
+    fn received(
+        &self,
+        executor: &Executor<C>,
+        task: &BatchTask,
+        along: Along,
+    ) -> Result<Arc<dyn Items<C>>, Error> {
+        let _ = (task, along);
+        self.alone(executor)
+    }
 
     /// The samples of a batch, of data that have such items.
     fn planned(&self, epoch: u64, batch: usize) -> PlannedBatch;
@@ -140,10 +165,61 @@ pub(super) trait Items<C: Collate>: Send + Sync {
         true
     }
 
+    /// What has to go with a task to another process.
+    fn along(&self, task: &BatchTask) -> Along {
+        let _ = task;
+        Along::default()
+    }
+
+    /// Where records begin, of those that were asked for, as far as that was found.
+    fn found(&self) -> Vec<RecordStart> {
+        Vec::new()
+    }
+
+    /// Hears where records begin that were asked for.
+    fn learn(&self, starts: &[RecordStart]) {
+        let _ = starts;
+    }
+
     /// Forgets what is needed for positions before so many batches.
     fn forget(&self, delivered: usize) {
         let _ = delivered;
     }
+}
+
+/// Data for a loader whose batches worker processes make.
+pub(super) struct ForProcesses<C> {
+    pub(super) source: Arc<dyn Source<C>>,
+    /// How many threads read them in this process.
+    pub(super) readers: usize,
+}
+
+/// What goes with the task of a batch of records to another process.
+#[derive(Default)]
+pub(super) struct Along {
+    /// The records, if they were read ahead.
+    pub(super) records: Option<Vec<SentRecord>>,
+    /// Where some records of the shards begin.
+    pub(super) starts: Vec<RecordStart>,
+    /// The records whose beginnings are to be told, by the shard and the record.
+    pub(super) wanted: Vec<(usize, u64)>,
+}
+
+/// A record on its way to another process.
+pub(super) struct SentRecord {
+    /// Written down.
+    pub(super) record: Result<Arc<Vec<u8>>, Error>,
+    /// What was wrong before it could be read.
+    pub(super) reread: Option<SampleFailure>,
+}
+
+/// Where a record begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RecordStart {
+    pub(super) shard: usize,
+    pub(super) record: u64,
+    /// In its shard.
+    pub(super) offset: u64,
 }
 
 /// The items of one task.
@@ -153,9 +229,14 @@ pub(super) trait RunItems<C: Collate> {
         false
     }
 
-    /// Reads them together.
-    fn read_together(&mut self, stages: &mut Stages<'_>) -> Result<(), Failure> {
-        let _ = stages;
+    /// Reads them together. If it reads one after the other, it says which it begins, by its place, and ends if
+    /// nobody waits for it.
+    fn read_together(
+        &mut self,
+        begin: &dyn Fn(usize) -> bool,
+        stages: &mut Stages<'_>,
+    ) -> Result<(), Failure> {
+        let _ = (begin, stages);
         Ok(())
     }
 

@@ -62,6 +62,14 @@ pub enum SampleId {
 }
 
 impl SampleId {
+    /// The shard and the record's place in it; `None` of an item of a data set.
+    pub(in crate::loader) fn record(self) -> Option<(usize, u64)> {
+        match self {
+            SampleId::Item { .. } => None,
+            SampleId::Record { shard, record, .. } => Some((shard, record)),
+        }
+    }
+
     /// The index in the data set; `None` of a record.
     pub fn index(self) -> Option<usize> {
         match self {

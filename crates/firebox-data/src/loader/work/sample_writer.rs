@@ -85,9 +85,16 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
         self.try_now(self.position(0));
         let mut time = WorkerTime::default();
         let mut stages = Stages::new(self.executor.limits.as_deref(), self.worker, Some(&mut time));
-        let items = &mut self.items;
-        // Unwind safety: what was read so far is dropped.
-        let _ = catch_unwind(AssertUnwindSafe(|| items.read_together(&mut stages))).map_err(panic_message);
+        let (items, build, run, worker) = (&mut self.items, self.build, self.run, self.worker);
+        let start = build.positions().start + self.first;
+        let begin = |place| {
+            build.try_now(run, start + place);
+            worker.begin(start + place);
+            worker.progress() && !build.is_stopped()
+        };
+        // Unwind safety: what was read so far is dropped, or is whole.
+        let read = catch_unwind(AssertUnwindSafe(|| items.read_together(&begin, &mut stages)));
+        let _ = read.map_err(panic_message);
         time.reading
     }
 
@@ -242,7 +249,7 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
     /// The error of a try, in words.
     #[cold]
     fn failed(&self, Failure(why): Failure, id: SampleId, position: usize) -> TryError {
-        let Why { kind, stage, source, is_final } = *why;
+        let Why { kind, stage, source, is_final, reader } = *why;
         let text = match (&kind, stage) {
             (ErrorKind::Dataset | ErrorKind::Shard, _) => "the data set failed".to_owned(),
             (ErrorKind::Transform, Some(stage)) => format!("the stage {stage} failed"),
@@ -252,6 +259,11 @@ impl<'e, C: Collate> SampleWriter<'e, C> {
             _ => "was not made".to_owned(),
         };
         let error = self.executor.source.name(Error::new(kind, text), id, position);
-        TryError { error: self.executor.met_by(self.worker, error.caused_by(source)), is_final }
+        let error = error.caused_by(source);
+        let error = match reader {
+            Some(reader) => error.on_worker(reader),
+            None => self.executor.met_by(self.worker, error),
+        };
+        TryError { error, is_final }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use firebox_workers::Worker;
 
-use crate::error::{BoxError, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::fault::SampleFailure;
 use crate::loader::report::WorkerTime;
 use crate::loader::work::concurrency_limit::ConcurrencyLimit;
@@ -26,22 +26,33 @@ pub(in crate::loader) struct Why {
     pub(in crate::loader) source: BoxError,
     /// Whether another try could end otherwise.
     pub(in crate::loader) is_final: bool,
+    /// The worker that met it when it read ahead, if another one has.
+    pub(in crate::loader) reader: Option<usize>,
 }
 
 impl Failure {
     pub(in crate::loader) fn new(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
-        Failure(Box::new(Why { kind, stage: None, source: source.into(), is_final: false }))
+        Failure(Box::new(Why { kind, stage: None, source: source.into(), is_final: false, reader: None }))
     }
 
     /// A failure of a stage with a name.
     pub(in crate::loader) fn of_stage(stage: String, source: BoxError) -> Self {
-        let why = Why { kind: ErrorKind::Transform, stage: Some(stage), source, is_final: false };
+        let why =
+            Why { kind: ErrorKind::Transform, stage: Some(stage), source, is_final: false, reader: None };
         Failure(Box::new(why))
     }
 
     /// A failure that was tried again as often as is worth it.
     pub(in crate::loader) fn last(kind: ErrorKind, source: impl Into<BoxError>) -> Self {
-        Failure(Box::new(Why { kind, stage: None, source: source.into(), is_final: true }))
+        Failure(Box::new(Why { kind, stage: None, source: source.into(), is_final: true, reader: None }))
+    }
+
+    /// That of a record which can't be read. It was tried again as often as is worth it.
+    pub(in crate::loader) fn of_reading(error: Error) -> Self {
+        let (kind, reader) = (error.kind().clone(), error.worker());
+        // It is named once, by who hears of it.
+        let source = error.on_worker(None).into();
+        Failure(Box::new(Why { kind, stage: None, source, is_final: true, reader }))
     }
 }
 
@@ -69,6 +80,16 @@ impl<'r> Stages<'r> {
     #[inline]
     pub(in crate::loader) fn read<R>(&mut self, read: impl FnOnce() -> R) -> Result<R, Failure> {
         self.stage(|limits| &limits.reading, |time| &mut time.reading, read)
+    }
+
+    /// Has an item read by something that keeps to the limits itself.
+    pub(in crate::loader) fn time_reading<R>(&mut self, read: impl FnOnce(Worker<'r>) -> R) -> R {
+        let begun = self.time.is_some().then(Instant::now);
+        let result = read(self.worker);
+        if let (Some(time), Some(begun)) = (&mut self.time, begun) {
+            time.reading += begun.elapsed();
+        }
+        result
     }
 
     /// Transforms an item into its slot.

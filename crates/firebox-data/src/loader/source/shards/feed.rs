@@ -9,18 +9,57 @@ use firebox_core::panic_message;
 use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, WorkersExt as _};
 
 use crate::dataset::Shards;
-use crate::error::{Error, ErrorKind};
-use crate::loader::fault::{Retry, Tried, TryError, tries};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::report::{Stint, WorkerTime};
 use crate::loader::source::shards::cursor::{Lane, Next};
 use crate::loader::source::shards::order::Pass;
 use crate::loader::source::shards::reader::{Entry, Reader};
-use crate::loader::source::shards::record_store::Kept;
-use crate::loader::work::{SampleId, StageLimits, Stages};
+use crate::loader::source::shards::record_reader::{RecordReader, Way, ends};
+use crate::loader::source::shards::record_store::{Held, Kept};
+use crate::loader::work::SampleId;
 use crate::sync::Arc;
 
 /// Records that are read in one task, and of a shard before its turn.
 pub(super) const CHUNK: usize = 64;
+
+/// How a record is written down for another process.
+pub(super) type WriteRecord<R> = fn(&R) -> Result<Vec<u8>, BoxError>;
+
+/// Where the records of a plan come from.
+pub(super) enum Supply<'l, S: Shards> {
+    /// They are read ahead.
+    Read(Box<Feeds<'l, S>>),
+    /// They are known by their numbers, and read by whoever makes their batch.
+    Numbered(Arc<S>),
+}
+
+impl<S: Shards> Supply<'_, S> {
+    /// The next record of a pass.
+    pub(super) fn take(&mut self, Pass { shard, repeat }: Pass, lane: Lane) -> Next<Kept<S::Record>> {
+        match self {
+            Supply::Read(feeds) => feeds.take(lane.shard),
+            Supply::Numbered(shards) if lane.record < shards.records(shard).unwrap_or(0) => {
+                Next::Record(Kept::unread(SampleId::Record { shard, record: lane.record, repeat }), None)
+            }
+            Supply::Numbered(_) => Next::End,
+        }
+    }
+
+    /// Waits until something was read; at once if nothing is being read.
+    pub(super) fn wait(&mut self) {
+        if let Supply::Read(feeds) = self {
+            feeds.wait();
+        }
+    }
+
+    /// What was done to read.
+    pub(super) fn stints(&mut self) -> Vec<Stint> {
+        match self {
+            Supply::Read(feeds) => std::mem::take(&mut feeds.stints),
+            Supply::Numbered(_) => Vec::new(),
+        }
+    }
+}
 
 /// The shards that are being read, by their place in the epoch's order. Each is read by one task at a time,
 /// several shards by several workers.
@@ -31,7 +70,7 @@ pub(super) struct Feeds<'l, S: Shards> {
     /// What each task reads, by the task's index.
     out: HashMap<usize, ReadTask>,
     /// What has been read, and nobody has asked for yet.
-    pub(super) stints: Vec<Stint>,
+    stints: Vec<Stint>,
 }
 
 struct Feed<R> {
@@ -146,11 +185,11 @@ impl<'l, S: Shards> Feeds<'l, S> {
 
 /// Reads shards: what all workers of an epoch share.
 pub(super) struct ChunkReader<S: Shards> {
-    pub(super) shards: Arc<S>,
-    pub(super) retry: Option<Retry>,
-    pub(super) limits: Option<Arc<StageLimits>>,
+    reader: RecordReader<S>,
+    /// How records are written down at once, if they go to other processes.
+    write: Option<WriteRecord<S::Record>>,
     /// Whether an epoch may go on without a record.
-    pub(super) may_skip: bool,
+    may_skip: bool,
     /// Records in a task.
     chunk: usize,
     /// The readers that wait for their next task, by the place of the shard, each with its next record.
@@ -159,19 +198,18 @@ pub(super) struct ChunkReader<S: Shards> {
 
 impl<S: Shards> ChunkReader<S> {
     pub(super) fn new(
-        shards: Arc<S>,
-        retry: Option<Retry>,
-        limits: Option<Arc<StageLimits>>,
+        reader: RecordReader<S>,
+        write: Option<WriteRecord<S::Record>>,
         (may_skip, has_time_limit): (bool, bool),
     ) -> Self {
         // What a task that is given up has read is lost: with a time limit it reads one record at a time.
         let chunk = if has_time_limit { 1 } else { CHUNK };
-        ChunkReader { shards, retry, limits, may_skip, chunk, readers: Mutex::default() }
+        ChunkReader { reader, write, may_skip, chunk, readers: Mutex::default() }
     }
 
     /// The task that reads from a place on; `before` is a known one before it.
     fn task(&self, pass: Pass, lane: Lane, before: Entry) -> ReadTask {
-        let entry = Entry::at(&*self.shards, pass.shard, lane.record, lane.offset).unwrap_or(before);
+        let entry = Entry::at(&*self.reader.shards, pass.shard, lane.record, lane.offset).unwrap_or(before);
         ReadTask { pass, lane, entry, is_open: false }
     }
 
@@ -200,6 +238,22 @@ impl<S: Shards> ChunkReader<S> {
         (Error::new(ErrorKind::Shard, text).on_worker(error.worker()), None)
     }
 
+    /// Keeps a record for its batch: as it is, or written down.
+    fn hold(&self, id: SampleId, record: S::Record) -> Result<Held<S::Record>, Error> {
+        let Some(write) = self.write else { return Ok(Held::Record(record)) };
+        let error = match catch_unwind(AssertUnwindSafe(|| write(&record))) {
+            Ok(Ok(bytes)) => return Ok(Held::Written(Arc::new(bytes))),
+            Ok(Err(error)) => Error::new(ErrorKind::Dataset, "").caused_by(error),
+            Err(payload) => Error::new(ErrorKind::Panic, "panicked").caused_by(panic_message(payload)),
+        };
+        Err(match id {
+            SampleId::Record { shard, record, .. } => {
+                error.within(format!("shard {shard}, record {record}: not sent to another process"))
+            }
+            SampleId::Item { .. } => error,
+        })
+    }
+
     fn readers(&self) -> MutexGuard<'_, HashMap<usize, (u64, Reader<S>)>> {
         // Nothing panics under this lock.
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,7 +266,7 @@ impl<S: Shards> Work<ReadTask> for ChunkReader<S> {
     fn run(&self, mut task: ReadTask, worker: Worker<'_>) -> Chunk<S::Record> {
         let (begun, shard, place) = (Instant::now(), task.pass.shard, task.lane.shard);
         let left = self.readers().remove(&place);
-        let mut reader = left.filter(|(record, _)| *record == task.lane.record).map(|(_, reader)| reader);
+        let mut standing = left.filter(|(record, _)| *record == task.lane.record);
         let mut records = Vec::with_capacity(self.chunk);
         let ended = |records| {
             let time = WorkerTime { reading: begun.elapsed(), ..WorkerTime::default() };
@@ -220,19 +274,19 @@ impl<S: Shards> Work<ReadTask> for ChunkReader<S> {
         };
         while records.len() < self.chunk && worker.progress() {
             let id = task.id();
-            let (tried, after) = self.read(&task, reader.take(), worker);
+            let way = Way { entry: task.entry, standing: standing.take() };
+            let (tried, after) = self.reader.read((shard, task.lane.record), way, worker, &|_, _| ());
             let (record, reread, after) = match (tried, after) {
-                (Ok((Some((record, after)), reread)), _) => (Ok(record), reread, after),
-                (Ok((None, _)), _) => {
-                    if let Some(error) = self.miscounted(shard, task.lane.record) {
+                (Ok((Ok((record, after)), reread)), _) => (self.hold(id, record), reread, after),
+                (Ok((Err(count), _)), _) => {
+                    if let Some(error) = self.reader.miscounted(shard, count) {
                         records.push((Kept::new(id, Err(error), None), None));
                     }
                     return ended(records);
                 }
                 (Err(error), Some(after)) => (Err(error.on_worker(worker.id())), None, after),
                 (Err(error), None) => {
-                    let text = format!("shard {shard}: the rest of it is not read");
-                    let error = Error::new(ErrorKind::Shard, text).caused_by(error).on_worker(worker.id());
+                    let error = ends(shard, error).on_worker(worker.id());
                     records.push((Kept::new(id, Err(error), None), None));
                     return ended(records);
                 }
@@ -240,89 +294,12 @@ impl<S: Shards> Work<ReadTask> for ChunkReader<S> {
             let lane = Lane { record: task.lane.record + 1, offset: after.offset(), ..task.lane };
             task = self.task(task.pass, lane, task.entry);
             records.push((Kept::new(id, record, reread), lane.offset));
-            reader = Some(after);
+            standing = Some((task.lane.record, after));
         }
-        if let Some(reader) = reader.filter(|_| worker.progress()) {
-            self.readers().insert(place, (task.lane.record, reader));
+        if let Some(standing) = standing.filter(|_| worker.progress()) {
+            self.readers().insert(place, standing);
             task.is_open = true;
         }
         Chunk { next: Some(task), ..ended(records) }
     }
-}
-
-/// A record and the reader after it, or `None` at the shard's end.
-type ReadOne<S> = Option<(<S as Shards>::Record, Reader<S>)>;
-
-impl<S: Shards> ChunkReader<S> {
-    /// Reads the record at a place. With an error there is the reader if it can go on after the record.
-    fn read(
-        &self,
-        task: &ReadTask,
-        mut reader: Option<Reader<S>>,
-        worker: Worker<'_>,
-    ) -> (Tried<ReadOne<S>>, Option<Reader<S>>) {
-        let mut after = None;
-        let tried = tries(self.retry.as_ref(), worker, || {
-            // After a failed try the shard is opened anew: nobody knows what the error did to the reader.
-            let (read, left) = match self.attempt(task, reader.take(), worker) {
-                Ok(read) => (Ok(read), None),
-                Err((error, left)) => (Err(TryError { error, is_final: false }), left),
-            };
-            after = left;
-            read
-        });
-        (tried, after)
-    }
-
-    fn attempt(
-        &self,
-        task: &ReadTask,
-        reader: Option<Reader<S>>,
-        worker: Worker<'_>,
-    ) -> Result<ReadOne<S>, (Error, Option<Reader<S>>)> {
-        let (shard, record) = (task.pass.shard, task.lane.record);
-        let mut stages = Stages::new(self.limits.as_deref(), worker, None);
-        // Unwind safety: a reader that panicked is not used again.
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            stages.read(|| {
-                let mut reader = match reader {
-                    Some(reader) => reader,
-                    None => {
-                        let opened = task.entry.open(&*self.shards, shard, record, || worker.progress());
-                        opened.map_err(|error| (failed(shard, record, error), None))?
-                    }
-                };
-                match reader.next() {
-                    None => Ok(None),
-                    Some(Ok(record)) => Ok(Some((record, reader))),
-                    Some(Err(error)) => Err((failed(shard, record, error), Some(reader))),
-                }
-            })
-        }));
-        match read {
-            Ok(Ok(read)) => read,
-            // Nobody waits for the record any more, so that nobody takes this for the shard's end.
-            Ok(Err(_)) => Ok(None),
-            Err(payload) => {
-                let text = format!("shard {shard}, record {record}: panicked");
-                Err((Error::new(ErrorKind::Panic, text).caused_by(panic_message(payload)), None))
-            }
-        }
-    }
-
-    /// What is wrong if a shard ends after so many records.
-    fn miscounted(&self, shard: usize, records: u64) -> Option<Error> {
-        let expected = self.shards.records(shard).filter(|&expected| expected != records)?;
-        let text = format!("shard {shard}: expected {expected} records, got {records}");
-        Some(Error::new(ErrorKind::Shard, text))
-    }
-}
-
-/// The error of a record that can't be read.
-pub(super) fn failed(
-    shard: usize,
-    record: u64,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> Error {
-    Error::new(ErrorKind::Dataset, format!("shard {shard}, record {record}")).caused_by(error)
 }

@@ -8,19 +8,21 @@
 mod cursor;
 mod deal;
 mod feed;
+mod open_shards;
 mod order;
 mod plan;
 mod reader;
+mod record_items;
 mod record_order;
+mod record_reader;
 mod record_store;
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use firebox_workers::Pool;
 use serde::{Deserialize, Serialize};
 
-use crate::collate::{Collate, SlotOf};
+use crate::collate::Collate;
 use crate::dataset::{Fingerprint, Shards};
 use crate::error::{BoxError, Error, ErrorKind, check};
 use crate::loader::builder::{LoaderBuilder, Settings};
@@ -28,23 +30,49 @@ use crate::loader::fault::OnError;
 use crate::loader::plan::{Plan, PlannedBatch};
 use crate::loader::rank_ends::{RankEnds, SumOverRanks};
 use crate::loader::report::counted;
-use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
-use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::loader::source::{Along, Data, ForProcesses, Items, Source, SourceOf, Steps};
+use crate::loader::work::{BatchTask, Executor, SampleId};
 use crate::loader::{Loader, LoaderState};
 use crate::sampler::{Ranks, UnevenRanks};
 use crate::sync::Arc;
 use cursor::Cursor;
 use deal::{ShardDeal, uncounted, why_not_by_record};
-use feed::{ChunkReader, Feeds, failed};
-use firebox_core::SampleSeed;
+use feed::{ChunkReader, Feeds, Supply, WriteRecord};
+use open_shards::OpenShards;
 use order::ShardOrder;
 use plan::ShardPlan;
-use reader::{Entry, Reader};
+use record_items::{Noting, RecordItems};
 use record_order::RecordOrder;
-use record_store::{Kept, RecordStore};
+use record_reader::RecordReader;
+use record_store::{Having, ReadRecord};
 
 /// Makes another record like one.
 type CopyOf<R> = fn(&R) -> R;
+
+/// How records go to other processes.
+struct Crossing<R> {
+    write: WriteRecord<R>,
+    read: ReadRecord<R>,
+}
+
+impl<R> Clone for Crossing<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Crossing<R> {}
+
+/// Who reads the records of an epoch, and where.
+#[derive(Clone, Copy, PartialEq)]
+enum Reading {
+    /// Workers ahead of their turn, for batches that are made here.
+    Here,
+    /// Workers ahead of their turn, for batches that other processes make.
+    ForOthers,
+    /// The processes that make the batches.
+    There,
+}
 
 /// Data without random access: shards, in an order.
 pub struct Streamed<S: Shards> {
@@ -55,6 +83,7 @@ pub struct Streamed<S: Shards> {
     sum: Option<Arc<SumOverRanks>>,
     /// How a record is had for another try, if there may be any.
     copy: Option<CopyOf<S::Record>>,
+    crossing: Option<Crossing<S::Record>>,
 }
 
 impl Loader<()> {
@@ -90,7 +119,15 @@ impl Loader<()> {
     /// the number of shards that take turns is 0, or the rank is not below the world; [`ErrorKind::Config`]
     /// for [`OnError::Replace`], which a stream has no substitutes for.
     pub fn stream<S: Shards>(shards: S) -> LoaderBuilder<Streamed<S>> {
-        LoaderBuilder::new(Streamed { shards, shuffle: None, lanes: 1, repeats: 1, sum: None, copy: None })
+        LoaderBuilder::new(Streamed {
+            shards,
+            shuffle: None,
+            lanes: 1,
+            repeats: 1,
+            sum: None,
+            copy: None,
+            crossing: None,
+        })
     }
 }
 
@@ -172,6 +209,62 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     }
 }
 
+#[cfg(all(feature = "processes", target_os = "linux"))]
+impl<S: Shards<Record: firebox_workers::Crosses>, T> LoaderBuilder<Streamed<S>, T> {
+    /// Lets worker processes have records that they can't read themselves: the parent reads them, and sends
+    /// each along with its batch.
+    ///
+    /// Shards that know their [`records`](Shards::records) and can be [opened in their
+    /// middle](Shards::is_seekable) are read by the workers of a [`Recipe`](crate::Recipe), and don't need it.
+    /// Records of others cross, as many threads reading as shards take turns, and at most as many as there are
+    /// processes; stages and writing are the workers'. A record is written down once, by the thread that has
+    /// read it. [`Packed`](firebox_workers::Packed) bytes cross in one piece, other vectors element by element.
+    /// With threads for workers it changes nothing.
+    ///
+    /// ```
+    /// use firebox_data::{Error, Lines, Loader, Pad, Recipe};
+    /// use firebox_workers::Pool;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Debug, Serialize, Deserialize)]
+    /// struct Letters {
+    ///     file: std::path::PathBuf,
+    /// }
+    ///
+    /// impl Recipe for Letters {
+    ///     type Layout = Pad<i64>;
+    ///
+    ///     fn loader(&self) -> Result<Loader<Pad<i64>>, Error> {
+    ///         // How many lines a file has nobody knows before it is read.
+    ///         Loader::stream(Lines::new([&self.file])).send_records().batch_size(2).build(
+    ///             Pad::with(0),
+    ///             |line: String, _, letters| Ok(letters.extend(line.bytes().map(i64::from))),
+    ///         )
+    ///     }
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     firebox_workers::init();
+    ///     # let folder = tempfile::tempdir()?;
+    ///     # let file = folder.path().join("a.txt");
+    ///     # std::fs::write(&file, "one\ntwo\nthree\n")?;
+    ///     let loader = Letters { file }.workers(Pool::processes(1)?)?;
+    ///     let lengths: Vec<_> = loader.epoch(0).map(|batch| Ok(batch?.lengths)).collect::<Result<_, Error>>()?;
+    ///     assert_eq!(lengths, [vec![3, 3], vec![5]]);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn send_records(mut self) -> Self {
+        use firebox_workers::Packed;
+
+        self.data.crossing = Some(Crossing {
+            write: |record| Ok(Packed::encode(record)?.0),
+            read: |bytes| Ok(Packed::decode(bytes)?),
+        });
+        self
+    }
+}
+
 impl<S: Shards<Record: Clone>> Streamed<S> {
     /// Has records be kept until their batch is delivered.
     pub(in crate::loader) fn keep_records(&mut self) {
@@ -187,7 +280,7 @@ impl<S: Shards> Data for Streamed<S> {
         C: Collate,
         P: Steps<Self::Item, C>,
     {
-        let Streamed { shards, shuffle, lanes, repeats, sum, copy } = self;
+        let Streamed { shards, shuffle, lanes, repeats, sum, copy, crossing } = self;
         let Settings { seed, batch_size, drop_last, on_error, .. } = *settings;
         check(batch_size > 0, "batch size", "at least 1", batch_size)?;
         check(shuffle != Some(0), "shuffle window", "at least 1", 0)?;
@@ -232,8 +325,11 @@ impl<S: Shards> Data for Streamed<S> {
             shards: Arc::new(shards),
             order: Arc::new(order),
             steps: Arc::new(steps),
-            rank_ends,
+            rank_ends: rank_ends.map(Arc::new),
             copy,
+            crossing,
+            reading: Reading::Here,
+            open: Arc::default(),
             may_skip: on_error != OnError::Fail,
         })))
     }
@@ -264,8 +360,12 @@ struct ShardSource<S: Shards, P> {
     description: String,
     fingerprint: Fingerprint,
     steps: Arc<P>,
-    rank_ends: Option<RankEnds>,
+    rank_ends: Option<Arc<RankEnds>>,
     copy: Option<CopyOf<S::Record>>,
+    crossing: Option<Crossing<S::Record>>,
+    reading: Reading,
+    /// What those share who read records by their numbers.
+    open: Arc<OpenShards<S>>,
     may_skip: bool,
 }
 
@@ -290,6 +390,51 @@ impl<S: Shards, P> ShardSource<S, P> {
 
     fn rank(&self) -> usize {
         self.order.deal.ranks.rank()
+    }
+
+    /// The same shards, read otherwise.
+    fn read_by(&self, reading: Reading) -> Self {
+        ShardSource {
+            shards: Arc::clone(&self.shards),
+            order: Arc::clone(&self.order),
+            description: self.description.clone(),
+            fingerprint: self.fingerprint.clone(),
+            steps: Arc::clone(&self.steps),
+            rank_ends: self.rank_ends.clone(),
+            copy: self.copy,
+            crossing: self.crossing,
+            reading,
+            open: Arc::clone(&self.open),
+            may_skip: self.may_skip,
+        }
+    }
+
+    fn reader<C: Collate>(&self, executor: &Executor<C>, looks_behind: bool) -> RecordReader<S> {
+        RecordReader {
+            shards: Arc::clone(&self.shards),
+            retry: executor.retry.clone(),
+            limits: executor.limits.clone(),
+            looks_behind,
+        }
+    }
+
+    /// The records of an epoch, or of any, none of which was read.
+    fn items<C: Collate>(
+        &self,
+        executor: &Executor<C>,
+        epoch: Option<u64>,
+        noting: Noting,
+    ) -> RecordItems<S, P> {
+        RecordItems {
+            records: Arc::default(),
+            order: Arc::clone(&self.order),
+            passes: epoch.map(|epoch| self.order.of_epoch(self.rank(), epoch)),
+            steps: Arc::clone(&self.steps),
+            having: Having { copy: self.copy, read: self.crossing.map(|crossing| crossing.read) },
+            reader: self.reader(executor, true),
+            open: Arc::clone(&self.open),
+            noting,
+        }
     }
 
     /// The number of batches in an epoch, the same on all ranks.
@@ -398,35 +543,71 @@ where
         executor: &Executor<C>,
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>) {
-        let items = self.items();
-        let (shards, has_time_limit) = (Arc::clone(&self.shards), pool.limit().is_some());
-        let reader = ChunkReader::new(
-            shards,
-            executor.retry.clone(),
-            executor.limits.clone(),
-            (self.may_skip, has_time_limit),
-        );
+        let items = self.items(executor, Some(state.epoch), Noting::default());
+        let supply = match self.reading {
+            Reading::There => Supply::Numbered(Arc::clone(&self.shards)),
+            reading => {
+                let write = self.crossing.filter(|_| reading == Reading::ForOthers);
+                let reader = ChunkReader::new(
+                    self.reader(executor, false),
+                    write.map(|crossing| crossing.write),
+                    (self.may_skip, pool.limit().is_some()),
+                );
+                Supply::Read(Box::new(Feeds::new(pool, reader)))
+            }
+        };
         let batches = match (&self.rank_ends, self.order.deal.whole) {
             // It shows when all have ended.
             (Some(_), Some(UnevenRanks::Pad)) => Some(usize::MAX),
             (_, Some(_)) => self.batches(state.epoch),
             (_, None) => None,
         };
-        let (feeds, order) = (Feeds::new(pool, reader), Arc::clone(&self.order));
-        let records = Arc::clone(&items.records);
-        let plan = ShardPlan::new(feeds, pool.workers(), batches, order, state, records);
+        let (order, records) = (Arc::clone(&self.order), Arc::clone(&items.records));
+        let plan = ShardPlan::new(supply, pool.workers(), batches, order, state, records);
         (Box::new(plan), Arc::new(items))
     }
 
-    fn alone(&self) -> Result<Arc<dyn Items<C>>, Error> {
+    fn alone(&self, executor: &Executor<C>) -> Result<Arc<dyn Items<C>>, Error> {
         match why_not_by_record(&*self.shards) {
-            None => Ok(Arc::new(self.items())),
+            None => Ok(Arc::new(self.items(executor, None, Noting::default()))),
             Some(why) => {
                 let text =
                     format!("task: expected samples that are known without reading, got shards: {why}");
                 Err(Error::new(ErrorKind::Config, text))
             }
         }
+    }
+
+    fn for_processes(&self, processes: usize) -> Result<Option<ForProcesses<C>>, Error> {
+        let (reading, readers) = match (why_not_by_record(&*self.shards), &self.crossing) {
+            (None, _) => (Reading::There, 0),
+            (Some(_), Some(_)) => (Reading::ForOthers, self.order.lanes.min(processes)),
+            (Some(why), None) => {
+                let text = format!(
+                    "recipe: expected shards that worker processes can read, or LoaderBuilder::send_records, \
+                     got shards whose records only one reader can find: {why}"
+                );
+                return Err(Error::new(ErrorKind::Config, text));
+            }
+        };
+        Ok(Some(ForProcesses { source: Arc::new(self.read_by(reading)), readers }))
+    }
+
+    fn received(
+        &self,
+        executor: &Executor<C>,
+        task: &BatchTask,
+        along: Along,
+    ) -> Result<Arc<dyn Items<C>>, Error> {
+        let Along { records, starts, wanted } = along;
+        let Some(records) = records else {
+            self.alone(executor)?;
+            starts.into_iter().for_each(|start| self.open.keep(start.shard, start.record, start.offset));
+            return Ok(Arc::new(self.items(executor, None, Noting::of(wanted))));
+        };
+        let items = self.items(executor, None, Noting::default());
+        items.have(task, records)?;
+        Ok(Arc::new(items))
     }
 
     fn place(&self, epoch: u64, batch: usize) -> (usize, Option<usize>) {
@@ -456,7 +637,7 @@ where
     }
 
     fn rank_ends(&self) -> Option<&RankEnds> {
-        self.rank_ends.as_ref()
+        self.rank_ends.as_deref()
     }
 
     fn sample(&self, _: u64, _: usize) -> Option<SampleId> {
@@ -477,139 +658,5 @@ where
 
     fn describe(&self, _: usize) -> Option<String> {
         None
-    }
-}
-
-/// The records of an epoch, and what is done with them.
-struct RecordItems<S: Shards, P> {
-    records: Arc<RecordStore<S::Record>>,
-    shards: Arc<S>,
-    order: Arc<ShardOrder>,
-    steps: Arc<P>,
-    copy: Option<CopyOf<S::Record>>,
-}
-
-impl<S: Shards, P> ShardSource<S, P> {
-    /// The records of an epoch, none of which was read.
-    fn items(&self) -> RecordItems<S, P> {
-        RecordItems {
-            records: Arc::default(),
-            shards: Arc::clone(&self.shards),
-            order: Arc::clone(&self.order),
-            steps: Arc::clone(&self.steps),
-            copy: self.copy,
-        }
-    }
-}
-
-impl<C, S, P> Items<C> for RecordItems<S, P>
-where
-    C: Collate,
-    S: Shards,
-    P: Steps<S::Record, C>,
-{
-    fn run<'r>(&'r self, task: &'r BatchTask) -> Box<dyn RunItems<C> + 'r> {
-        let batch = self.records.batch(task.batch as usize).map(|(_, records)| records);
-        let first = task.run.start as usize;
-        Box::new(RunOfRecords { items: self, batch, first, told: None, readers: HashMap::new() })
-    }
-
-    fn stream_state(&self, delivered: usize) -> Option<StreamState> {
-        let position = (delivered * self.order.batch_size) as u64;
-        let (window, cursor) = self.records.window(self.order.window as u64, position)?;
-        let rank = self.order.deal.state_rank();
-        Some(StreamState { window, cursor, rank })
-    }
-
-    fn has(&self, batch: usize) -> bool {
-        self.records.has(batch)
-    }
-
-    fn forget(&self, delivered: usize) {
-        self.records.forget(self.order.window as u64, (delivered * self.order.batch_size) as u64);
-    }
-}
-
-/// The records of one run.
-struct RunOfRecords<'r, S: Shards, P> {
-    items: &'r RecordItems<S, P>,
-    /// Those of the whole batch, if they were read ahead; otherwise the run reads its own.
-    batch: Option<Arc<[Kept<S::Record>]>>,
-    /// The place of the run's first one in the batch.
-    first: usize,
-    /// The place in the run of the last record whose first failure was told.
-    told: Option<usize>,
-    /// What the run reads its records by: of each shard a reader, and the record before which it stands.
-    readers: HashMap<usize, (u64, Reader<S>)>,
-}
-
-impl<S: Shards, P> RunOfRecords<'_, S, P> {
-    /// Reads a record from its shard.
-    fn read(&mut self, shard: usize, record: u64) -> Result<S::Record, Error> {
-        let shards = &*self.items.shards;
-        let all = shards.shards();
-        check(shard < all, "task", format_args!("a shard below {all}"), shard)?;
-        // A reader that failed, or panicked, is not used again.
-        let left = self.readers.remove(&shard).filter(|(next, _)| *next == record);
-        let named = |error| failed(shard, record, error);
-        let mut reader = match left {
-            Some((_, reader)) => reader,
-            None => {
-                let entry = Entry::at(shards, shard, record, None).unwrap_or(Entry::BEGINNING);
-                entry.open(shards, shard, record, || true).map_err(named)?
-            }
-        };
-        match reader.next() {
-            Some(read) => {
-                let read = read.map_err(named)?;
-                self.readers.insert(shard, (record + 1, reader));
-                Ok(read)
-            }
-            None => {
-                let text = format!("shard {shard}: expected a record {record}, got its end before");
-                Err(Error::new(ErrorKind::Shard, text))
-            }
-        }
-    }
-}
-
-impl<C, S, P> RunItems<C> for RunOfRecords<'_, S, P>
-where
-    C: Collate,
-    S: Shards,
-    P: Steps<S::Record, C>,
-{
-    fn write(
-        &mut self,
-        (place, sample): (usize, SampleId),
-        seed: SampleSeed,
-        slot: SlotOf<'_, C>,
-        stages: &mut Stages<'_>,
-    ) -> Result<(), Failure> {
-        let SampleId::Record { shard, record, .. } = sample else {
-            return Err(Failure::last(
-                ErrorKind::Dataset,
-                "expected a record of a shard, got an item of a data set",
-            ));
-        };
-        let record = match &self.batch {
-            Some(batch) => {
-                let kept = batch.get(self.first + place).filter(|kept| kept.id == sample);
-                let Some(kept) = kept else {
-                    return Err(Failure::last(ErrorKind::Workers, "the record is not there"));
-                };
-                if self.told != Some(place) {
-                    self.told = Some(place);
-                    stages.reread = kept.reread();
-                }
-                kept.take(self.items.copy).map_err(|error| Failure::last(error.kind().clone(), error))?
-            }
-            None => {
-                let read = stages.read(|| self.read(shard, record))?;
-                read.map_err(|error| Failure::new(error.kind().clone(), error))?
-            }
-        };
-        let steps = &self.items.steps;
-        stages.transform(|| steps.run(record, seed, slot))?
     }
 }

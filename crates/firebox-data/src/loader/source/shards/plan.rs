@@ -8,7 +8,7 @@ use crate::loader::LoaderState;
 use crate::loader::plan::{Plan, Planned, PlannedBatch};
 use crate::loader::report::Stint;
 use crate::loader::source::shards::cursor::Cursor;
-use crate::loader::source::shards::feed::{CHUNK, Feeds};
+use crate::loader::source::shards::feed::{CHUNK, Supply};
 use crate::loader::source::shards::order::{EpochPasses, ShardOrder};
 use crate::loader::source::shards::record_order::RecordOrder;
 use crate::loader::source::shards::record_store::{Kept, RecordStore};
@@ -19,7 +19,7 @@ use crate::sync::Arc;
 pub(super) struct ShardPlan<'l, S: Shards> {
     order: Arc<ShardOrder>,
     passes: EpochPasses,
-    feeds: Feeds<'l, S>,
+    supply: Supply<'l, S>,
     /// Shards that are read before the cursor gets to them.
     early: usize,
     ahead: RecordOrder<Kept<S::Record>>,
@@ -40,7 +40,7 @@ pub(super) struct ShardPlan<'l, S: Shards> {
 impl<'l, S: Shards> ShardPlan<'l, S> {
     /// From a state on, which must have been checked.
     pub(super) fn new(
-        feeds: Feeds<'l, S>,
+        supply: Supply<'l, S>,
         early: usize,
         agreed: Option<usize>,
         order: Arc<ShardOrder>,
@@ -56,7 +56,7 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
         records.begin_window(window, cursor.clone());
         ShardPlan {
             passes: order.of_epoch(order.deal.ranks.rank(), state.epoch),
-            feeds,
+            supply,
             early: order.lanes + early,
             ahead: RecordOrder::new(Arc::clone(&order), state.epoch, window, cursor),
             passed: (state.batch * order.batch_size) as u64 - window * order.window as u64,
@@ -72,13 +72,14 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
 
     /// Keeps the readers busy: with the shards of the cursor, and with those that come next.
     fn read_ahead(&mut self) {
-        self.feeds.poll();
+        let Supply::Read(feeds) = &mut self.supply else { return };
+        feeds.poll();
         // The next window, and of the shards that come later a first piece: they are many.
         let room = (self.order.window / self.order.lanes).max(CHUNK);
         let (now, early) = self.ahead.lanes(self.early);
         let early = early.map(|lane| (lane, CHUNK));
         for (lane, room) in now.into_iter().map(|lane| (lane, room)).chain(early) {
-            self.feeds.want(self.passes.pass(lane.shard), lane, room);
+            feeds.want(self.passes.pass(lane.shard), lane, room);
         }
     }
 
@@ -115,10 +116,17 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
         let run = self.order.deal.run(batch, records.len());
         // What a shard lacks from some record on, all ranks lack, whoever has that record.
         let others = records[..run.start].iter().chain(&records[run.end..]);
-        let error = others.into_iter().find_map(Kept::ends_its_shard);
+        let mut error = others.into_iter().find_map(Kept::ends_its_shard);
         records.truncate(run.end);
         records.drain(..run.start);
         let start = batch * self.order.batch_size + run.start;
+        if let Supply::Numbered(_) = self.supply
+            && let Some(place) = records.iter().position(|record| record.ends_its_shard().is_some())
+        {
+            // Whoever makes the batch knows its records by their numbers alone.
+            error = records[place].ends_its_shard();
+            records.truncate(place);
+        }
         if let Some(error) = &error {
             self.broken.insert(batch, error.clone());
         }
@@ -156,8 +164,8 @@ impl<S: Shards> Plan for ShardPlan<'_, S> {
                 return Planned::End;
             }
             self.read_ahead();
-            let feeds = &mut self.feeds;
-            let full = self.ahead.fill(|lane| feeds.take(lane.shard));
+            let (supply, passes) = (&mut self.supply, &self.passes);
+            let full = self.ahead.fill(|lane| supply.take(passes.pass(lane.shard), lane));
             let wanted = self.order.batch_size - self.forming.len();
             self.forming.extend(self.ahead.shuffled().take(wanted));
             if self.forming.len() == self.order.batch_size {
@@ -195,11 +203,11 @@ impl<S: Shards> Plan for ShardPlan<'_, S> {
     }
 
     fn wait(&mut self) {
-        self.feeds.wait();
+        self.supply.wait();
     }
 
     fn reading(&mut self) -> Vec<Stint> {
-        std::mem::take(&mut self.feeds.stints)
+        self.supply.stints()
     }
 
     fn delivered(&mut self, batch: usize) {

@@ -20,22 +20,4 @@ impl Entry {
         let offset = offset.or_else(|| shards.offset_of(shard, record))?;
         Some(Entry { record, offset })
     }
-
-    /// Opens a shard here and passes over the records before `record`, as long as it may go on.
-    pub(super) fn open<S: Shards>(
-        self,
-        shards: &S,
-        shard: usize,
-        record: u64,
-        mut may_go_on: impl FnMut() -> bool,
-    ) -> Result<Reader<S>, S::Error> {
-        let mut reader = shards.open(shard, self.offset)?;
-        for _ in self.record..record {
-            // Errors in these records are past, as the records are.
-            if !may_go_on() || reader.next().is_none() {
-                break;
-            }
-        }
-        Ok(reader)
-    }
 }

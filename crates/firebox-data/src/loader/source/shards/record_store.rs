@@ -1,28 +1,58 @@
 //! The records between their reading and their batch.
 
 use std::collections::{HashMap, VecDeque};
+use std::iter::zip;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::fault::SampleFailure;
-use crate::loader::source::shards::cursor::Cursor;
+use crate::loader::source::shards::cursor::{Cursor, Lane};
 use crate::loader::work::SampleId;
 use crate::sync::Arc;
 
-/// A record that was read.
+/// A record of a batch, as it was read.
 pub(super) struct Kept<R> {
     pub(super) id: SampleId,
     /// Until it is taken.
-    record: Mutex<Option<Result<R, Error>>>,
+    record: Mutex<Option<Result<Held<R>, Error>>>,
     /// What was wrong before it could be read.
     reread: Option<Box<SampleFailure>>,
+    /// Whether it is read by whoever makes its batch.
+    is_unread: bool,
+}
+
+/// What is kept of a record.
+pub(super) enum Held<R> {
+    Record(R),
+    /// As it goes to another process, or has come from one.
+    Written(Arc<Vec<u8>>),
+}
+
+/// How a record is read that another process has written down.
+pub(super) type ReadRecord<R> = fn(&[u8]) -> Result<R, BoxError>;
+
+/// How a record is had again.
+pub(super) struct Having<R> {
+    /// Makes another record like one.
+    pub(super) copy: Option<fn(&R) -> R>,
+    /// Reads what was written down.
+    pub(super) read: Option<ReadRecord<R>>,
 }
 
 impl<R> Kept<R> {
     /// A record with its place, and the failure that came before if it was read after one.
-    pub(super) fn new(id: SampleId, read: Result<R, Error>, reread: Option<Box<SampleFailure>>) -> Self {
-        Kept { id, record: Mutex::new(Some(read)), reread }
+    pub(super) fn new(
+        id: SampleId,
+        read: Result<Held<R>, Error>,
+        reread: Option<Box<SampleFailure>>,
+    ) -> Self {
+        Kept { id, record: Mutex::new(Some(read)), reread, is_unread: false }
+    }
+
+    /// A record of which the number is known, and no more.
+    pub(super) fn unread(id: SampleId) -> Self {
+        Kept { id, record: Mutex::new(None), reread: None, is_unread: true }
     }
 
     /// The error of a record after which its shard has no more.
@@ -39,15 +69,42 @@ impl<R> Kept<R> {
     }
 
     /// The record: by value, or a copy of it if it may be wanted again.
-    pub(super) fn take(&self, copy: Option<fn(&R) -> R>) -> Result<R, Error> {
+    pub(super) fn take(&self, having: &Having<R>) -> Result<R, Error> {
         let mut waiting = lock(&self.record);
-        match (&*waiting, copy) {
-            (Some(Ok(record)), Some(copy)) => Ok(copy(record)),
-            (Some(Err(error)), _) => Err(error.clone()),
-            _ => match waiting.take() {
-                Some(record) => record,
-                None => Err(Error::new(ErrorKind::Workers, "the record was used already")),
-            },
+        let written = match (&*waiting, having.copy) {
+            (Some(Ok(Held::Record(record))), Some(copy)) => return Ok(copy(record)),
+            (Some(Ok(Held::Written(written))), _) => Arc::clone(written),
+            (Some(Err(error)), _) => return Err(error.clone()),
+            _ => {
+                return match waiting.take() {
+                    Some(Ok(Held::Record(record))) => Ok(record),
+                    _ => Err(Error::new(ErrorKind::Workers, "the record was used already")),
+                };
+            }
+        };
+        drop(waiting);
+        let read = having.read.ok_or_else(|| Error::new(ErrorKind::Workers, "the record can't be read"))?;
+        read(&written).map_err(|error| {
+            let place = match self.id {
+                SampleId::Record { shard, record, .. } => format!("shard {shard}, record {record}"),
+                SampleId::Item { .. } => String::new(),
+            };
+            Error::new(ErrorKind::Dataset, place).caused_by(error)
+        })
+    }
+
+    /// Whether it was read, or could not be.
+    pub(super) fn was_read(&self) -> bool {
+        // What was taken was read before.
+        !self.is_unread
+    }
+
+    /// What another process needs of it to make the batch, if the record was read here.
+    pub(super) fn to_other(&self) -> Option<Result<Arc<Vec<u8>>, Error>> {
+        match &*lock(&self.record) {
+            Some(Ok(Held::Written(written))) => Some(Ok(Arc::clone(written))),
+            Some(Err(error)) => Some(Err(error.clone())),
+            Some(Ok(Held::Record(_))) | None => None,
         }
     }
 }
@@ -102,8 +159,33 @@ impl<R> RecordStore<R> {
     }
 
     /// Hears where a window begins.
-    pub(super) fn begin_window(&self, window: u64, cursor: Cursor) {
-        lock(&self.windows).push_back((window, cursor));
+    pub(super) fn begin_window(&self, window: u64, mut cursor: Cursor) {
+        let mut windows = lock(&self.windows);
+        if let Some((_, before)) = windows.back() {
+            // A lane that has not moved stands where it stood.
+            for (lane, before) in zip(&mut cursor.lanes, &before.lanes) {
+                if let (Some(lane), Some(before)) = (lane, before)
+                    && (lane.shard, lane.record) == (before.shard, before.record)
+                {
+                    lane.offset = lane.offset.or(before.offset);
+                }
+            }
+        }
+        windows.push_back((window, cursor));
+    }
+
+    /// What is known and what is not of the places at which the windows begin.
+    pub(super) fn lanes(&self) -> Vec<Lane> {
+        lock(&self.windows).iter().flat_map(|(_, cursor)| cursor.reading()).collect()
+    }
+
+    /// Hears where records begin: `offset` tells it of those that are the next ones of lanes.
+    pub(super) fn learn(&self, offset: impl Fn(Lane) -> Option<u64>) {
+        for (_, cursor) in lock(&self.windows).iter_mut() {
+            for lane in cursor.lanes.iter_mut().flatten().filter(|lane| lane.offset.is_none()) {
+                lane.offset = offset(*lane);
+            }
+        }
     }
 
     /// Where the window of the record at a position begins, or the last one before it, with its number; those
