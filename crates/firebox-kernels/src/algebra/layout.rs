@@ -1,6 +1,6 @@
 //! From channels first to channels last and back.
 
-use crate::simd::vectorised;
+use crate::machine::simd::vectorised;
 
 /// Rows and columns of a square that vectors hold.
 const SIDE: usize = 16;
@@ -23,7 +23,8 @@ pub(crate) fn transpose(from: &[f32], to: &mut [f32], rows: usize, columns: usiz
                             _ => values[..width].copy_from_slice(from),
                         }
                     }
-                    // Each time the upper half's elements go between those of the lower half: four times is a turn.
+                    // Each time the upper half's elements go between those of the lower half: four times is a
+                    // turn.
                     for _ in 0..SIDE.ilog2() {
                         let mut shuffled = square;
                         for y in 0..SIDE / 2 {

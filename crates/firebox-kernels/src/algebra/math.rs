@@ -1,5 +1,5 @@
-//! Functions that the compiler can make vectors of, unlike those of the standard library. They are within a few units in
-//! the last place, give the same on every CPU, and what is no number stays none.
+//! Functions that the compiler can make vectors of, unlike those of the standard library. They are within a
+//! few units in the last place, give the same on every CPU, and NaN stays NaN.
 
 /// eˣ: to within 2 units in the last place; 0 below −103.9, infinite above 88.8.
 #[inline(always)]

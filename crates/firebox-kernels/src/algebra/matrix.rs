@@ -37,18 +37,18 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What becomes of the values that the product's place has.
+/// The way in which a product is written to its place.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Into {
+pub(crate) enum Accumulate {
     /// They are replaced.
     Replace,
     /// The product is added to them.
     Add,
 }
 
-/// to ← left · right, or to ← to + left · right; `to` has its rows one after the other. In this thread alone: a sum's
-/// order depends on the shapes only, never on how many threads there are.
-pub(crate) fn product(to: &mut [f32], into: Into, left: Matrix<'_>, right: Matrix<'_>) {
+/// to ← left · right, or to ← to + left · right; `to` has its rows one after the other. In this thread alone:
+/// a sum's order depends on the shapes only, never on how many threads there are.
+pub(crate) fn product(to: &mut [f32], accumulate: Accumulate, left: Matrix<'_>, right: Matrix<'_>) {
     let (rows, depth, columns) = (left.rows, left.columns, right.columns);
     assert_eq!(depth, right.rows, "the inner sizes of a product");
     assert_eq!(to.len(), rows * columns, "the place of a product of {rows} × {columns}");
@@ -56,17 +56,18 @@ pub(crate) fn product(to: &mut [f32], into: Into, left: Matrix<'_>, right: Matri
         return;
     }
     if depth == 0 {
-        if into == Into::Replace {
+        if accumulate == Accumulate::Replace {
             to.fill(0.0);
         }
         return;
     }
     let strides = |matrix: &Matrix<'_>| (matrix.column_stride as isize, matrix.row_stride as isize);
     let ((left_cs, left_rs), (right_cs, right_rs)) = (strides(&left), strides(&right));
-    // SAFETY: `to` has rows · columns elements and is borrowed alone. A `Matrix` can only be made (`new`) of a slice of
-    // rows · columns elements with strides that stay within it; transposing swaps sizes and strides alike; `columns` lets
-    // the slice begin where the first of them does and lets no more of them through than there were behind it. So every
-    // element that these sizes and strides reach is within its slice. f32 is a type that gemm knows.
+    // SAFETY: `to` has rows · columns elements and is borrowed alone. A `Matrix` can only be made (`new`) of
+    // a slice of rows · columns elements with strides that stay within it; transposing swaps sizes and
+    // strides alike; `columns` lets the slice begin where the first of them does and lets no more of them
+    // through than there were after it. So every element that these sizes and strides reach is within its
+    // slice. f32 is a type that gemm knows.
     unsafe {
         gemm::gemm(
             rows,
@@ -75,7 +76,7 @@ pub(crate) fn product(to: &mut [f32], into: Into, left: Matrix<'_>, right: Matri
             to.as_mut_ptr(),
             1,
             columns as isize,
-            into == Into::Add,
+            accumulate == Accumulate::Add,
             left.data.as_ptr(),
             left_cs,
             left_rs,
@@ -104,7 +105,7 @@ mod tests {
             // Its columns as rows, and some of its rows, by way of the transposed one.
             let ones = [1.0; 5];
             let mut sums = vec![0.0; range.len()];
-            product(&mut sums, Into::Replace, Matrix::new(&ones, 1, 5), whole.columns(range.clone()));
+            product(&mut sums, Accumulate::Replace, Matrix::new(&ones, 1, 5), whole.columns(range.clone()));
             let expected: Vec<f32> =
                 range.map(|column| (0..5).map(|row| values[row * 7 + column]).sum()).collect();
             assert_eq!(sums, expected);
@@ -112,7 +113,7 @@ mod tests {
         let mut rows = vec![0.0; 14];
         let identity: Vec<f32> = (0..49).map(|at| if at % 8 == 0 { 1.0 } else { 0.0 }).collect();
         let some = whole.transposed().columns(2..4).transposed();
-        product(&mut rows, Into::Replace, some, Matrix::new(&identity, 7, 7));
+        product(&mut rows, Accumulate::Replace, some, Matrix::new(&identity, 7, 7));
         assert_eq!(rows, values[14..28]);
     }
 
@@ -135,11 +136,11 @@ mod tests {
                     false => Matrix::new(&right, depth, columns),
                     true => Matrix::new(&right_t, columns, depth).transposed(),
                 };
-                for into in [Into::Replace, Into::Add] {
+                for accumulate in [Accumulate::Replace, Accumulate::Add] {
                     let mut to = vec![1.0; rows * columns];
-                    product(&mut to, into, Matrix::new(&left, rows, depth), right);
+                    product(&mut to, accumulate, Matrix::new(&left, rows, depth), right);
                     for (at, &got) in to.iter().enumerate() {
-                        let before = if into == Into::Add { 1.0 } else { 0.0 };
+                        let before = if accumulate == Accumulate::Add { 1.0 } else { 0.0 };
                         assert_eq!(got, before + expected(at / columns, at % columns));
                     }
                 }

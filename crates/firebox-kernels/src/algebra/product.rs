@@ -1,23 +1,25 @@
 //! Products whose left factor is packed once and whose right one is read where it lies.
 //!
 //! `gemm` and its kin take matrices with strides and pack them at each call. Here the left factor, such as a
-//! convolution's weight or the weight of a recurrent layer, is packed once for a whole pass; and an element of the right
-//! one is at `row(n) + column(k)`, whatever these two functions are: the windows of an image, for one, need no copy.
+//! convolution's weight or the weight of a recurrent layer, is packed once for a whole pass; and an element
+//! of the right one is at `row(n) + column(k)`, whatever these two functions are: the windows of an image,
+//! for one, need no copy.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::matrix::Into;
-use crate::memory::{any, give_back};
-use crate::simd::dispatch;
-use crate::tasks::share;
+use crate::algebra::matrix::Accumulate;
+use crate::machine::memory::{give_back, recycled};
+use crate::machine::simd::dispatch;
+use crate::machine::tasks::share;
 
-/// Outputs side by side that a tile has: two vectors of AVX-512, four of AVX2, eight of NEON. Layouts don't depend on the
-/// CPU.
+/// Outputs side by side that a tile has: two vectors of AVX-512, four of AVX2, eight of NEON. Layouts don't
+/// depend on the CPU.
 pub(crate) const WIDTH: usize = 32;
 
-/// Steps of the sum in one go: so much of a panel stays in the cache, and rounding errors of long sums stay small.
+/// Steps of the sum in one go: so much of a panel stays in the cache, and rounding errors of long sums stay
+/// small.
 const DEPTH: usize = 512;
 
 /// A matrix of `depth` × `width`, cut into columns of [`WIDTH`], filled up with zeros.
@@ -43,7 +45,7 @@ impl<'a> From<&'a Panels> for Part<'a> {
 
 /// One panel that is to be filled.
 pub(crate) struct Panel<'a> {
-    /// Row by row, `lanes` each; those behind the columns are zeros.
+    /// Row by row, `lanes` each; those after the columns are zeros.
     pub(crate) values: &'a mut [f32],
     /// Which columns of the matrix it has.
     pub(crate) columns: Range<usize>,
@@ -108,7 +110,7 @@ impl Panels {
     fn make_room(&mut self, length: usize) {
         if self.values.len() != length {
             give_back(std::mem::take(&mut self.values));
-            self.values = any(length);
+            self.values = recycled(length);
         }
     }
 }
@@ -141,30 +143,30 @@ impl Drop for Panels {
 pub(crate) fn multiply<'a>(
     to: &mut [f32],
     stride: usize,
-    into: Into,
-    left: impl std::convert::Into<Part<'a>>,
+    accumulate: Accumulate,
+    left: impl Into<Part<'a>>,
     right: &[f32],
     rows: usize,
     row: impl Fn(usize) -> usize,
     column: impl Fn(usize) -> usize,
 ) {
     let Part { panels: left, depth } = left.into();
-    if depth.is_empty() && into == Into::Replace {
+    if depth.is_empty() && accumulate == Accumulate::Replace {
         for n in 0..rows {
             to[n * stride..][..left.width].fill(0.0);
         }
     }
     for start in depth.clone().step_by(DEPTH) {
-        let into = if start == depth.start { into } else { Into::Add };
+        let accumulate = if start == depth.start { accumulate } else { Accumulate::Add };
         let depth = start..(start + DEPTH).min(depth.end);
-        dispatch(Multiply { to, stride, into, left, right, rows, row: &row, column: &column, depth });
+        dispatch(Multiply { to, stride, accumulate, left, right, rows, row: &row, column: &column, depth });
     }
 }
 
 struct Multiply<'a, R, C> {
     to: &'a mut [f32],
     stride: usize,
-    into: Into,
+    accumulate: Accumulate,
     left: &'a Panels,
     right: &'a [f32],
     rows: usize,
@@ -245,10 +247,12 @@ impl<R: Fn(usize) -> usize, C: Fn(usize) -> usize> Multiply<'_, R, C> {
             let full = whole.len();
             for (v, sum) in sums.iter().enumerate() {
                 if v < full {
-                    whole[v] = if self.into == Into::Add { simd.add_f32s(whole[v], *sum) } else { *sum };
+                    whole[v] =
+                        if self.accumulate == Accumulate::Add { simd.add_f32s(whole[v], *sum) } else { *sum };
                 } else if v == full && !rest.is_empty() {
                     let before = simd.partial_load_f32s(rest);
-                    let sum = if self.into == Into::Add { simd.add_f32s(before, *sum) } else { *sum };
+                    let sum =
+                        if self.accumulate == Accumulate::Add { simd.add_f32s(before, *sum) } else { *sum };
                     simd.partial_store_f32s(rest, sum);
                 }
             }

@@ -1,25 +1,40 @@
-//! Additive attention, as Burn's tensors see it.
+//! Additive attention, and softmax under a mask.
 
-use burn::tensor::activation::{softmax, tanh};
-use burn::tensor::{Bool, DType, Tensor};
+use burn::tensor::activation::tanh;
+use burn::tensor::{Bool, Tensor};
 
-#[cfg(feature = "flex")]
-use crate::fused::fused;
 use crate::linear::plain;
-use crate::shape::expect_shape;
 #[cfg(feature = "flex")]
-use crate::switch::eligible;
+use crate::operation::fused::fused;
+use crate::operation::shape::expect_shape;
+#[cfg(feature = "flex")]
+use crate::operation::switch::eligible;
 
 #[cfg(feature = "flex")]
 pub(crate) mod kernel;
+mod masked;
 
-/// Where additive attention looks, and what it sees there (Bahdanau, Cho, Bengio 2015): weights softmax(v·tanh(mapped +
-/// query) + b) over time, and what the encoder gave by these weights.
+pub use masked::masked_softmax;
+
+/// Additive attention (Bahdanau, Cho, Bengio 2015): the context, and the weights that it is made by.
 ///
-/// `mapped` `[batch, time, hidden]` is the map of the `encoder`'s outputs `[batch, time, features]`, `query`
-/// `[batch, 1, hidden]` (or `[1, 1, hidden]` for all) who asks, `v` `[1, hidden]` and its bias `[1]` make a score of them. With a `mask` `[batch, time]`
-/// only the places that it names have a weight; where it names none, all weights and the context are zero. Gives the
-/// context `[batch, 1, features]` and the weights `[batch, time, 1]`.
+/// The weights are softmax(v·tanh(mapped + query) + b) over time, the context is the encoder's outputs by
+/// these weights. `mapped` `[batch, time, hidden]` is the map of the `encoder`'s outputs
+/// `[batch, time, features]`, `query` `[batch, 1, hidden]` (or `[1, 1, hidden]` for all) who asks, `v`
+/// `[1, hidden]` and its bias `[1]` make a score of them. With a `mask` `[batch, time]` only the places that
+/// it names have a weight; where it names none, all weights and the context are zero. Gives the context
+/// `[batch, 1, features]` and the weights `[batch, time, 1]`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_kernels::additive_attention;
+///
+/// let device = Device::default();
+/// let (mapped, query) = (Tensor::zeros([2, 5, 4], &device), Tensor::zeros([2, 1, 4], &device));
+/// let (v, encoder) = (Tensor::ones([1, 4], &device), Tensor::ones([2, 5, 3], &device));
+/// let (context, weights) = additive_attention(mapped, query, v, None, encoder, None);
+/// assert_eq!((context.dims(), weights.dims()), ([2, 1, 3], [2, 5, 1]));
+/// ```
 ///
 /// # Panics
 /// If shapes don't fit.
@@ -53,7 +68,8 @@ pub fn additive_attention(
     }
     let [batch, time, features] = encoder.dims();
     if time == 0 {
-        // As where a mask names nothing. Burn's reshapes take a size of 0 for that which the tensor has there.
+        // As where a mask names nothing. Burn's reshapes take a size of 0 for that which the tensor has
+        // there.
         let options = (&encoder.device(), encoder.dtype());
         return (Tensor::zeros([batch, 1, features], options), Tensor::zeros([batch, 0, 1], options));
     }
@@ -102,20 +118,4 @@ fn takes(
         let ([batch, time, hidden], [_, _, features]) = (mapped.dims(), encoder.dims());
         query.dims() == [batch, 1, hidden] && [batch, time, hidden, features].iter().all(|&size| size > 0)
     })
-}
-
-/// What stands for the score of a place that the mask doesn't name: so low that its exponential is zero beside any score,
-/// and finite, so that a row without a place is no NaN.
-const LOW: f32 = -1e38;
-
-/// Softmax over the last dimension among the places that the mask names; the others, and all places of a row that has
-/// none, have the weight zero.
-///
-/// # Panics
-/// If the shapes differ.
-pub fn masked_softmax<const D: usize>(scores: Tensor<D>, mask: Tensor<D, Bool>) -> Tensor<D> {
-    expect_shape("masked_softmax", "a mask", mask.dims(), scores.dims());
-    let low = if scores.dtype() == DType::F16 { -6e4 } else { LOW };
-    let weights = softmax(scores.mask_fill(mask.clone().bool_not(), low), D - 1);
-    weights.mask_fill(mask.bool_not(), 0.0)
 }

@@ -1,19 +1,21 @@
-//! An LSTM that attends, over whole sequences, as Burn's tensors see it.
+//! An LSTM that attends, over whole sequences.
 
 use burn::tensor::{Bool, Tensor};
 
 use crate::attention::additive_attention;
 #[cfg(feature = "flex")]
-use crate::fused::fused;
-use crate::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
-use crate::shape::expect_shape;
+use crate::operation::fused::fused;
+use crate::operation::shape::expect_shape;
 #[cfg(feature = "flex")]
-use crate::switch::eligible;
+use crate::operation::switch::eligible;
+use crate::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
 
 #[cfg(feature = "flex")]
 mod kernel;
 
-/// What an LSTM attends to, by [`additive_attention`].
+/// The sequences that an LSTM attends to, by [`additive_attention`].
+///
+/// The page of [`attentive_lstm`] has an example.
 #[derive(Clone, Debug)]
 pub struct Attended {
     /// The map of the encoder's outputs, `[batch, places, hidden]`.
@@ -43,11 +45,35 @@ impl Attended {
     }
 }
 
-/// An LSTM whose state asks, before each step, where to look (Bahdanau, Cho, Bengio 2015): it reads the input of the step,
-/// `[batch, time, inputs]`, and beside it the context that its state h before the step attends to. Gives h after each step,
-/// and beside it that context: `[batch, time, hidden + features]`.
+/// An LSTM whose state asks, before each step, where to look (Bahdanau, Cho, Bengio 2015): it reads the input
+/// of the step, `[batch, time, inputs]`, and beside it the context that its state h before the step attends
+/// to. Gives h after each step, and beside it that context: `[batch, time, hidden + features]`.
 ///
 /// `weight_ih` is `[4·hidden, inputs + features]`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_kernels::attentive_lstm::{Attended, attentive_lstm};
+/// use firebox_kernels::recurrent::{CellState, RecurrentWeights};
+///
+/// let device = Device::default();
+/// let attended = Attended {
+///     mapped: Tensor::ones([2, 5, 4], &device),
+///     encoder: Tensor::ones([2, 5, 3], &device),
+///     v: Tensor::ones([1, 4], &device),
+///     bias: None,
+///     mask: None,
+/// };
+/// let weights = RecurrentWeights {
+///     weight_ih: Tensor::ones([16, 6 + 3], &device),
+///     weight_hh: Tensor::ones([16, 4], &device),
+///     bias_ih: Tensor::zeros([16], &device),
+///     bias_hh: Tensor::zeros([16], &device),
+/// };
+/// let first = CellState { hidden: Tensor::zeros([2, 4], &device), cell: None };
+/// let output = attentive_lstm(Tensor::ones([2, 7, 6], &device), attended, weights, first);
+/// assert_eq!(output.dims(), [2, 7, 4 + 3]);
+/// ```
 ///
 /// # Panics
 /// If shapes don't fit, or there is no step.
@@ -83,8 +109,11 @@ pub fn attentive_lstm(
         ];
         let [output] = match attended.bias {
             Some(bias) => {
-                let [a, b, c, d, e, f, g, h, i] = tensors;
-                fused(operation, [a, b, c, d, e, f, g, h, i, bias.into_dispatch()])
+                let [input, mapped, v, encoder, weight_ih, weight_hh, bias_ih, bias_hh, first] = tensors;
+                let bias = bias.into_dispatch();
+                let tensors =
+                    [input, mapped, v, encoder, weight_ih, weight_hh, bias_ih, bias_hh, first, bias];
+                fused(operation, tensors)
             }
             None => fused(operation, tensors),
         };

@@ -1,4 +1,4 @@
-//! Convolution, batch normalisation, ReLU and pooling, as Burn's tensors see them.
+//! Convolution, batch normalisation, ReLU and pooling in one operation.
 
 #[cfg(feature = "flex")]
 use burn::tensor::Device;
@@ -10,15 +10,22 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 #[cfg(feature = "flex")]
 use crate::convolution::kernel::{ConvBlock, Geometry, Normalisation};
 #[cfg(feature = "flex")]
-use crate::fused::{Order, fused};
-use crate::shape::expect_shape;
+use crate::operation::fused::{Order, fused};
+use crate::operation::shape::expect_shape;
 #[cfg(feature = "flex")]
-use crate::switch::eligible;
+use crate::operation::switch::eligible;
 
 #[cfg(feature = "flex")]
 mod kernel;
 
 /// The sizes of a [`conv_block`].
+///
+/// ```
+/// use firebox_kernels::convolution::ConvBlockSettings;
+///
+/// let settings = ConvBlockSettings { padding: [1, 1], pool: true, ..ConvBlockSettings::default() };
+/// assert_eq!((settings.stride, settings.groups), ([1, 1], 1));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ConvBlockSettings {
     /// Step of the kernel in both directions; at least 1.
@@ -29,14 +36,15 @@ pub struct ConvBlockSettings {
     pub dilation: [usize; 2],
     /// Groups of channels that don't mix; at least 1. There is no kernel for more than one.
     pub groups: usize,
-    /// Whether 2×2 max pooling with a step of 2 follows.
+    /// Adds 2×2 max pooling with a step of 2.
     pub pool: bool,
-    /// Whether the kernel leaves the output's channels side by side in memory, which is what the next convolution's likes
-    /// best. It changes no value.
+    /// Has the kernel leave the output's channels side by side in memory.
+    ///
+    /// It changes no value. The next convolution's kernel likes it best.
     pub channels_last: bool,
 }
 
-/// What a [`conv_block`] gives.
+/// The result of a [`conv_block`], whose page has an example.
 #[derive(Clone, Debug)]
 pub struct ConvBlockOutput {
     /// `[batch, filters, height, width]`
@@ -45,6 +53,20 @@ pub struct ConvBlockOutput {
     pub mean: Tensor<1>,
     /// Its biased variance, `[filters]`, which has no gradient.
     pub variance: Tensor<1>,
+}
+
+impl Default for ConvBlockSettings {
+    /// A step of 1, and nothing else.
+    fn default() -> Self {
+        ConvBlockSettings {
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            groups: 1,
+            pool: false,
+            channels_last: false,
+        }
+    }
 }
 
 impl ConvBlockSettings {
@@ -89,9 +111,26 @@ impl ConvBlockSettings {
     }
 }
 
-/// Conv2d → BatchNorm2d with the batch's statistics → ReLU → 2×2 max pooling, if wanted: images
-/// `[batch, channels, height, width]`, weight `[filters, channels / groups, kernel height, kernel width]`, and `[filters]`
-/// for bias, γ and β. `epsilon` is added to the variance before the root is taken.
+/// Conv2d → BatchNorm2d with the batch's statistics → ReLU → 2×2 max pooling, if wanted.
+///
+/// Images are `[batch, channels, height, width]`, the weight
+/// `[filters, channels / groups, kernel height, kernel width]`, bias, γ and β `[filters]`. `epsilon` is added
+/// to the variance before the root is taken.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_kernels::conv_block;
+/// use firebox_kernels::convolution::ConvBlockSettings;
+///
+/// let device = Device::default();
+/// let (images, weight) = (Tensor::ones([2, 1, 4, 4], &device), Tensor::ones([3, 1, 3, 3], &device));
+/// let [bias, gamma, beta] = [0.0, 1.0, 0.5].map(|x| Tensor::<1>::full([3], x, &device));
+/// let settings = ConvBlockSettings { padding: [1, 1], pool: true, ..ConvBlockSettings::default() };
+/// let block = conv_block(images, weight, bias, gamma, beta, 1e-5, settings);
+/// assert_eq!(block.output.dims(), [2, 3, 2, 2]);
+/// // Sums of 4, 6 and 9 ones: 4 corners, 8 places at borders and 4 inside.
+/// assert_eq!(block.mean.into_data().try_to_vec::<f32>().unwrap(), [6.25; 3]);
+/// ```
 ///
 /// # Panics
 /// If shapes don't fit.
@@ -134,9 +173,10 @@ pub fn conv_block(
     }
 }
 
-/// Conv2d → ReLU → 2×2 max pooling, if wanted: what remains of a [`conv_block`] for inference, with the normalisation by
-/// running statistics folded into weight and bias. The kernel has no gradient: where one may be wanted, the plain
-/// operations run.
+/// Conv2d → ReLU → 2×2 max pooling, if wanted.
+///
+/// It is what remains of a [`conv_block`] for inference, with the normalisation by running statistics folded
+/// into weight and bias. The kernel has no gradient: where one may be wanted, the plain operations run.
 ///
 /// # Panics
 /// If shapes don't fit.

@@ -7,20 +7,20 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
 #[cfg(feature = "flex")]
-use crate::fused::fused;
-use crate::shape::expect_shape;
+use crate::operation::fused::fused;
+use crate::operation::shape::expect_shape;
 #[cfg(feature = "flex")]
-use crate::switch::eligible;
+use crate::operation::switch::eligible;
 
 #[cfg(feature = "flex")]
 mod kernel;
 
-/// A target that is no class.
+/// A target that is no class; the page of [`check_classes`] has an example.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ClassError {
     /// The target's index among the targets: the first that is no class.
     pub row: usize,
-    /// What it is.
+    /// The target itself.
     pub target: i64,
     /// How many classes there are, from 0.
     pub classes: usize,
@@ -42,7 +42,7 @@ impl fmt::Debug for ClassError {
 
 impl Error for ClassError {}
 
-/// Looks whether all targets `[samples]` are classes, from 0, below `classes`.
+/// Checks that all targets `[samples]` are classes, from 0, below `classes`.
 ///
 /// The targets are read once. Elsewhere than on the CPU that is a transfer, and waits for the device.
 ///
@@ -51,7 +51,7 @@ impl Error for ClassError {}
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
-/// use firebox_kernels::check_classes;
+/// use firebox_kernels::cross_entropy::check_classes;
 ///
 /// let targets = Tensor::<1, Int>::from_data([0i64, 2, 3], &Device::default());
 /// assert!(check_classes(&targets, 4).is_ok());
@@ -72,7 +72,19 @@ fn read(targets: Tensor<1, Int>, classes: usize) -> Result<Vec<usize>, ClassErro
     data.iter::<i64>().enumerate().map(class).collect()
 }
 
-/// The mean over samples of −log softmax(logits)\[target\], `[1]`, for logits `[samples, classes]` and targets `[samples]`.
+/// The mean over samples of −log softmax(logits)\[target\].
+///
+/// It is `[1]`, for logits `[samples, classes]` and targets `[samples]`.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_kernels::cross_entropy;
+///
+/// let device = Device::default();
+/// let logits = Tensor::zeros([2, 4], &device);
+/// let loss = cross_entropy(logits, Tensor::<1, Int>::from_data([0i64, 3], &device));
+/// assert!((loss.into_scalar::<f32>() - 4f32.ln()).abs() < 1e-6);
+/// ```
 ///
 /// Of no samples it is NaN, as PyTorch's is, and so it is if a row's logits are all −∞ or one is NaN or +∞.
 ///
@@ -84,9 +96,9 @@ pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
 
 /// [`cross_entropy`] that refuses targets which are no class.
 ///
-/// The targets are read once, by the kernel and by the plain operations alike, which on other devices than the CPU would
-/// take a wrong target for some other number of theirs. Elsewhere than on the CPU that is a transfer, and waits for the
-/// device.
+/// The targets are read once, by the kernel and by the plain operations alike, which on other devices than
+/// the CPU would take a wrong target for some other number of theirs. Elsewhere than on the CPU that is a
+/// transfer, and waits for the device.
 ///
 /// # Errors
 /// [`ClassError`] names the first target that is none.

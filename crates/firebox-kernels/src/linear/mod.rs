@@ -1,12 +1,12 @@
-//! A linear map and its activation, as Burn's tensors see them.
+//! A linear map and its activation.
 
 use burn::tensor::{Tensor, module};
 
 #[cfg(feature = "flex")]
-use crate::fused::fused;
-use crate::shape::expect_shape;
+use crate::operation::fused::fused;
+use crate::operation::shape::expect_shape;
 #[cfg(feature = "flex")]
-use crate::switch::eligible;
+use crate::operation::switch::eligible;
 
 mod activation;
 #[cfg(feature = "flex")]
@@ -14,8 +14,10 @@ mod kernel;
 
 pub use activation::Activation;
 
-/// activation(x·Wᵀ + b): `input` `[…, features in]` to `[…, features out]` by a weight `[features out, features in]`, which
-/// is PyTorch's layout, and a bias `[features out]`.
+/// A linear map and its activation: activation(x·Wᵀ + b).
+///
+/// It takes `input` `[…, features in]` to `[…, features out]` by a weight
+/// `[features out, features in]`, which is PyTorch's layout, and a bias `[features out]`.
 ///
 /// # Panics
 /// If shapes don't fit.
@@ -44,7 +46,8 @@ pub fn linear<const D: usize>(
     activation.plain(plain(input, weight, bias))
 }
 
-/// By Burn's operation, but for a batch without rows, which flex multiplies as if there were one: those are a matrix first.
+/// By Burn's operation, but for a batch without rows, which flex multiplies as if there were one: those are a
+/// matrix first.
 pub(crate) fn plain<const D: usize>(
     input: Tensor<D>,
     weight: Tensor<2>,

@@ -3,24 +3,27 @@
 use std::error::Error;
 use std::sync::OnceLock;
 
-use crate::allocator::keep_memory;
+use crate::machine::allocator::keep_memory;
 
 /// How many were started here.
 static STARTED: OnceLock<usize> = OnceLock::new();
 
-/// Starts so many threads, called `compute-0`, `compute-1` and so on, which end with the process. Nothing happens if the same
-/// number was started before.
+/// Starts so many threads that compute, which end with the process.
 ///
-/// If there are several, the calling thread is the first of them: where it gives out work, it does its share without waking
-/// another one and waiting for it, which costs a step of many small operations a tenth of its time. One thread alone is not
-/// the caller: who computes on another thread than this one would wait for it for ever.
+/// They are called `compute-0`, `compute-1` and so on. Nothing happens if the same number was started before.
 ///
-/// The caller should therefore be a thread that trains, and lives as long as the process computes: one that ends takes its
-/// place in the pool with it. With the threads, glibc's allocator is asked to keep memory between steps.
+/// If there are several, the calling thread is the first of them: where it gives out work, it does its share
+/// without waking another one and waiting for it, which costs a step of many small operations a tenth of its
+/// time. One thread alone is not the caller: who computes on another thread than this one would wait for it
+/// for ever.
+///
+/// The caller should therefore be a thread that trains, and lives as long as the process computes: one that
+/// ends takes its place in the pool with it. With the threads, glibc's allocator is asked to keep memory
+/// between steps.
 ///
 /// # Errors
-/// If another number was started before, also by computing something; if the system gives no threads; if there are to be
-/// none; or on a thread of another pool.
+/// If another number was started before, also by computing something; if the system gives no threads; if
+/// there are to be none; or on a thread of another pool.
 pub fn start_compute_threads(threads: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
     if threads == 0 {
         return Err("at least one is needed".into());

@@ -1,46 +1,10 @@
 //! Memory that is used again.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{AllocationProperty, Bytes};
-
-use crate::product::Panels;
-
-/// What a thread works with. What was written there before is still there.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    values: Vec<Vec<f32>>,
-    pub(crate) panels: Panels,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Runs something with the thread's memory. It must not come here again.
-pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
-    SCRATCH.with_borrow_mut(work)
-}
-
-impl Scratch {
-    /// Places of so many elements each, and the panels.
-    pub(crate) fn take<const N: usize>(&mut self, sizes: [usize; N]) -> ([&mut [f32]; N], &mut Panels) {
-        if self.values.len() < N {
-            self.values.resize_with(N, Vec::new);
-        }
-        for (memory, size) in self.values.iter_mut().zip(sizes) {
-            if memory.len() < size {
-                memory.resize(size, 0.0);
-            }
-        }
-        let mut memory = self.values.iter_mut();
-        let places = sizes.map(|size| memory.next().map_or(&mut [][..], |memory| &mut memory[..size]));
-        (places, &mut self.panels)
-    }
-}
 
 /// Memory that nobody uses.
 static FREE: Mutex<Free> = Mutex::new(Free { pieces: Vec::new(), clock: 0 });
@@ -55,15 +19,16 @@ struct Free {
 /// No more pieces wait than this.
 const MOST: usize = 32;
 
-/// A piece that nobody wanted while so many others came, which are several steps of a model, goes back to the system.
+/// A piece that nobody wanted while so many others came, which are several steps of a model, goes back to the
+/// system.
 const PATIENCE: u64 = 256;
 
 /// Fewer elements are left to the allocator, which has them at hand.
 const FEWEST: usize = 1 << 14;
 
-/// So many elements, with any values, in memory that an earlier pass has left if there is such: to ask the system for it
-/// anew costs a page fault for every 4 KiB.
-pub(crate) fn any(length: usize) -> Vec<f32> {
+/// So many elements, with any values, in memory that an earlier pass has left if there is such: to ask the
+/// system for it anew costs a page fault for every 4 KiB.
+pub(crate) fn recycled(length: usize) -> Vec<f32> {
     if length < FEWEST {
         return vec![0.0; length];
     }
@@ -79,7 +44,7 @@ pub(crate) fn any(length: usize) -> Vec<f32> {
 
 /// So many zeros, likewise.
 pub(crate) fn zeros(length: usize) -> Vec<f32> {
-    let mut values = any(length);
+    let mut values = recycled(length);
     values.fill(0.0);
     values
 }
@@ -130,7 +95,7 @@ pub(crate) struct Recycled {
 impl Recycled {
     /// So many elements, with any values.
     pub(crate) fn new(length: usize) -> Self {
-        Recycled { values: any(length) }
+        Recycled { values: recycled(length) }
     }
 
     /// The values, for good.

@@ -1,4 +1,4 @@
-//! Which vector instructions are used: the best that the CPU has, found out at run time.
+//! The vector instructions that are used: the best that the CPU has, found out at run time.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -9,10 +9,16 @@ use pulp::x86::{V3, V4};
 use pulp::{Scalar, Simd, WithSimd};
 
 /// Vector instructions that kernels are compiled for.
+///
+/// ```
+/// use firebox_kernels::machine::{Instructions, instructions};
+///
+/// assert!(instructions() >= Instructions::Baseline);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Instructions {
-    /// What every CPU of the target has.
+    /// The instructions that every CPU of the target has.
     Baseline,
     /// Four numbers at a time, on ARM.
     Neon,
@@ -41,8 +47,10 @@ pub fn instructions() -> Instructions {
     }
 }
 
-/// Has kernels use no more than these from now on, in all threads, to compare or to test; says which they use. What the
-/// CPU doesn't have is never used. Products that gemm computes, and Burn's own operations, make a choice of their own.
+/// Has kernels use no more than these from now on, and says which they use.
+///
+/// It is for comparisons and tests, and for all threads. What the CPU doesn't have is never used. Products
+/// that gemm computes, and Burn's own operations, make a choice of their own.
 pub fn limit_instructions(most: Instructions) -> Instructions {
     let best = best(most);
     USED.store(best as u8, Ordering::Relaxed);
@@ -53,7 +61,7 @@ fn best(most: Instructions) -> Instructions {
     available().into_iter().filter(|&each| each <= most).max().unwrap_or(Instructions::Baseline)
 }
 
-/// What this CPU has.
+/// The instructions of this CPU.
 fn available() -> Vec<Instructions> {
     let mut available = vec![Instructions::Baseline];
     #[cfg(target_arch = "x86_64")]
@@ -66,14 +74,15 @@ fn available() -> Vec<Instructions> {
     available
 }
 
-/// Runs a closure compiled for these instructions: the compiler makes vectors of its loops. It must be marked as
-/// `#[inline(always)]`, and so must be what it calls: what isn't inlined is compiled for the baseline.
+/// Runs a closure compiled for these instructions: the compiler makes vectors of its loops. It must be marked
+/// as `#[inline(always)]`, and so must be what it calls: what isn't inlined is compiled for the baseline.
 #[inline]
 pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     dispatch(Vectorised(work))
 }
 
-/// pulp takes closures as they are, but of one that isn't known to be called once it calls a shim that isn't inlined.
+/// pulp takes closures as they are, but of one that isn't known to be called once it calls a shim that isn't
+/// inlined.
 struct Vectorised<F>(F);
 
 impl<R, F: FnOnce() -> R> WithSimd for Vectorised<F> {
@@ -114,7 +123,7 @@ pub(crate) fn dispatch<O: WithSimd>(operation: O) -> O::Output {
     Simd::vectorize(Scalar, operation)
 }
 
-/// Vector `v` of a slice; what is behind the slice's end is zero.
+/// Vector `v` of a slice; what is after the slice's end is zero.
 #[inline(always)]
 pub(crate) fn load<S: Simd>(simd: S, values: &[f32], v: usize) -> S::f32s {
     let (vectors, rest) = S::as_simd_f32s(values);

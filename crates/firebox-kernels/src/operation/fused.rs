@@ -15,7 +15,7 @@ use burn::backend::{
 };
 use burn::tensor::{DType, Shape, TensorData};
 
-use crate::memory::lend;
+use crate::machine::memory::lend;
 
 /// How the elements of a tensor lie. Only tensors of four dimensions, such as images, have the second order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,36 +26,36 @@ pub(crate) enum Order {
     ChannelsLast,
 }
 
-/// An operation on `N` inputs of `f32`, whose elements lie in order, with a gradient of its own. The operation itself
-/// holds the sizes.
+/// An operation on `N` inputs of `f32`, whose elements lie in order, with a gradient of its own. The
+/// operation itself holds the sizes.
 pub(crate) trait Fused<const N: usize>: Clone + Debug + Send + Sync + 'static {
-    /// What the backward pass takes from the forward pass, besides the inputs.
-    type Kept: Clone + Debug + Send + Sync + 'static;
+    /// The forward pass's results that the backward pass needs, besides the inputs.
+    type SavedForBackward: Clone + Debug + Send + Sync + 'static;
 
-    /// Whether the backward pass takes the output.
+    /// Hands the output to the backward pass.
     const KEEPS_OUTPUT: bool;
 
-    /// An input that the operation takes in any [`Order`], as it then does the output's gradient. The input's own gradient
-    /// has the order of the input.
+    /// An input that the operation takes in any [`Order`], as it then does the output's gradient. The input's
+    /// own gradient has the order of the input.
     const ANY_ORDER: Option<usize> = None;
 
     /// Takes note of that input's order.
     fn set_order(&mut self, _order: Order) {}
 
-    /// The outputs, and what is kept. Where nothing is `tracked` there will be no backward pass.
-    fn forward(&self, inputs: [&[f32]; N], tracked: bool) -> Computed<Self::Kept>;
+    /// The outputs, and what is saved. Where nothing is `tracked` there will be no backward pass.
+    fn forward(&self, inputs: [&[f32]; N], tracked: bool) -> Computed<Self::SavedForBackward>;
 
     /// The gradients of those inputs that are wanted.
-    fn backward(&self, pass: Pass<'_, Self::Kept, N>) -> [Option<Vec<f32>>; N];
+    fn backward(&self, pass: Pass<'_, Self::SavedForBackward, N>) -> [Option<Vec<f32>>; N];
 }
 
-/// What a forward pass gives.
+/// The results of a forward pass.
 pub(crate) struct Computed<K> {
     /// The output that has a gradient.
     pub(crate) output: Array,
     /// Outputs that have none.
     pub(crate) beside: Vec<Array>,
-    pub(crate) kept: K,
+    pub(crate) saved: K,
 }
 
 /// Elements, their shape, and how they lie.
@@ -65,12 +65,12 @@ pub(crate) struct Array {
     order: Order,
 }
 
-/// What a backward pass has.
+/// The inputs of a backward pass.
 pub(crate) struct Pass<'a, K, const N: usize> {
     pub(crate) inputs: [&'a [f32]; N],
     /// Empty unless [`Fused::KEEPS_OUTPUT`].
     pub(crate) output: &'a [f32],
-    pub(crate) kept: K,
+    pub(crate) saved: K,
     /// The output's gradient.
     pub(crate) gradient: &'a [f32],
     pub(crate) order: Order,
@@ -193,7 +193,7 @@ trait Runs: Backend {
         operation: &O,
         inputs: &[FloatTensor<Self>; N],
         tracked: bool,
-    ) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>, O::Kept);
+    ) -> (FloatTensor<Self>, Vec<FloatTensor<Self>>, O::SavedForBackward);
 
     fn run_backward<O: Fused<N>, const N: usize>(
         state: State<Self, O, N>,
@@ -226,9 +226,9 @@ impl Runs for Flex {
         operation: &O,
         inputs: &[FlexTensor; N],
         tracked: bool,
-    ) -> (FlexTensor, Vec<FlexTensor>, O::Kept) {
-        let Computed { output, beside, kept } = operation.forward(inputs.each_ref().map(values), tracked);
-        (output.tensor(), beside.into_iter().map(Array::tensor).collect(), kept)
+    ) -> (FlexTensor, Vec<FlexTensor>, O::SavedForBackward) {
+        let Computed { output, beside, saved } = operation.forward(inputs.each_ref().map(values), tracked);
+        (output.tensor(), beside.into_iter().map(Array::tensor).collect(), saved)
     }
 
     fn run_backward<O: Fused<N>, const N: usize>(
@@ -236,13 +236,13 @@ impl Runs for Flex {
         gradient: FlexTensor,
         wanted: [bool; N],
     ) -> [Option<FlexTensor>; N] {
-        let State { operation, inputs, output, kept } = state;
+        let State { operation, inputs, output, saved } = state;
         let (gradient, gradient_order) = in_order(gradient, O::ANY_ORDER.is_some());
         let output = output.map(|tensor| tensor.to_contiguous());
         let mut gradients = operation.backward(Pass {
             inputs: inputs.each_ref().map(values),
             output: output.as_ref().map_or(&[], values),
-            kept,
+            saved,
             gradient: values(&gradient),
             order: gradient_order,
             wanted,
@@ -255,13 +255,13 @@ impl Runs for Flex {
     }
 }
 
-/// What waits for the backward pass.
+/// The values that wait for the backward pass.
 #[derive(Clone, Debug)]
 struct State<B: Backend, O: Fused<N>, const N: usize> {
     operation: O,
     inputs: [FloatTensor<B>; N],
     output: Option<FloatTensor<B>>,
-    kept: O::Kept,
+    saved: O::SavedForBackward,
 }
 
 #[derive(Debug)]
@@ -289,9 +289,9 @@ impl<B: Runs, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         let inputs = B::arrange(&mut operation, inputs.map(|tensor| tensor.into_primitive()));
         let (output, beside) = match Node::<O>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (output, beside, kept) = B::run(&operation, &inputs, true);
+                let (output, beside, saved) = B::run(&operation, &inputs, true);
                 let keeps = O::KEEPS_OUTPUT.then(|| output.clone());
-                (prep.finish(State { operation, inputs, output: keeps, kept }, output), beside)
+                (prep.finish(State { operation, inputs, output: keeps, saved }, output), beside)
             }
             OpsKind::UnTracked(prep) => {
                 let (output, beside, _) = B::run(&operation, &inputs, false);

@@ -1,4 +1,4 @@
-//! What operations say of shapes that don't fit.
+//! The message for shapes that don't fit.
 
 /// Panics unless a tensor has a shape: names the operation, the tensor, what was expected and what came.
 #[track_caller]

@@ -1,4 +1,4 @@
-//! Whether kernels are used.
+//! The switch that turns kernels on and off.
 
 #[cfg(feature = "flex")]
 use burn::tensor::{DType, Device};
@@ -20,8 +20,9 @@ fn switch() -> &'static AtomicBool {
     })
 }
 
-/// Whether operations use the kernels of this crate where they can: unless `FIREBOX_KERNELS=off` is in the environment or
-/// they were turned off.
+/// Tells if operations use the kernels of this crate where they can.
+///
+/// They do unless `FIREBOX_KERNELS=off` is in the environment or they were turned off.
 ///
 /// # Panics
 /// If `FIREBOX_KERNELS` is neither `on` nor `off`.
@@ -34,8 +35,9 @@ pub fn set_enabled(enabled: bool) {
     switch().store(enabled, Ordering::Relaxed);
 }
 
-/// How many operations on flex went to plain Burn operations so far although kernels are enabled: because of the number
-/// type, or of a shape that no kernel takes.
+/// The operations on flex that went to plain Burn operations so far although kernels are enabled.
+///
+/// The reason is the number type, or a shape that no kernel takes.
 pub fn fallbacks() -> usize {
     FALLBACKS.load(Ordering::Relaxed)
 }
@@ -45,8 +47,10 @@ pub(crate) fn count_fallback() {
     FALLBACKS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Whether a kernel runs on these tensors: if kernels are enabled, the tensors are on flex and have `f32`, and the kernel
-/// `takes` them. If it is only the last two that fail, that is a fallback.
+/// Tells if a kernel runs on these tensors.
+///
+/// It does if kernels are enabled, the tensors are on flex and have `f32`, and the kernel `takes` them. If it
+/// is only the last two that fail, that is a fallback.
 #[cfg(feature = "flex")]
 pub(crate) fn eligible(tensors: &[(Device, DType)], takes: impl FnOnce() -> bool) -> bool {
     if !enabled() || !tensors.iter().all(|(device, _)| device.clone().without_autodiff() == Device::flex()) {

@@ -1,15 +1,15 @@
-//! One direction of one recurrent layer over whole sequences, as Burn's tensors see it.
+//! One direction of one recurrent layer over whole sequences.
 
 use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor};
 
 #[cfg(feature = "flex")]
-use crate::fused::fused;
+use crate::operation::fused::fused;
+use crate::operation::shape::expect_shape;
+#[cfg(feature = "flex")]
+use crate::operation::switch::eligible;
 #[cfg(feature = "flex")]
 use crate::recurrent::kernel::{Ends, LastStates, Recurrence};
-use crate::shape::expect_shape;
-#[cfg(feature = "flex")]
-use crate::switch::eligible;
 
 mod cell;
 #[cfg(feature = "flex")]
@@ -20,6 +20,8 @@ pub use cell::{Cell, CellState};
 pub use sequence::Sequence;
 
 /// The weights of one direction of one recurrent layer, the gates in PyTorch's order.
+///
+/// The page of [`recurrent`](recurrent()) has an example.
 #[derive(Clone, Debug)]
 pub struct RecurrentWeights {
     /// `[gates·hidden, input]`
@@ -56,14 +58,31 @@ impl RecurrentWeights {
     }
 }
 
-/// The outputs `[batch, time, hidden]` and the state after each sequence's last step, of one direction of one recurrent
-/// layer that begins with the state `first`.
+/// One direction of one recurrent layer that begins with the state `first`.
 ///
-/// A single step of a single row is left to plain operations.
+/// It gives the outputs `[batch, time, hidden]` and the state after each sequence's last step. A single step
+/// of a single row is left to plain operations.
 ///
-/// With `lengths` `[batch]` each sequence ends there; in `reverse` it begins there and ends with its first step. Behind its
-/// end the output is zero. A sequence of length 0 leaves its state as it is, and one that is said to be longer than the
-/// batch ends with it.
+/// With `lengths` `[batch]` each sequence ends there; in `reverse` it begins there and ends with its first
+/// step. After its end the output is zero. A sequence of length 0 leaves its state as it is, and one that is
+/// said to be longer than the batch ends with it.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_kernels::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
+///
+/// let device = Device::default();
+/// let weights = RecurrentWeights {
+///     weight_ih: Tensor::ones([Cell::Gru.gates() * 4, 3], &device),
+///     weight_hh: Tensor::ones([Cell::Gru.gates() * 4, 4], &device),
+///     bias_ih: Tensor::zeros([12], &device),
+///     bias_hh: Tensor::zeros([12], &device),
+/// };
+/// let first = CellState { hidden: Tensor::zeros([2, 4], &device), cell: None };
+/// let input = Sequence::Whole(Tensor::ones([2, 7, 3], &device));
+/// let (outputs, last) = recurrent(Cell::Gru, input, weights, first, None, false);
+/// assert_eq!((outputs.dims(), last.hidden.dims()), ([2, 7, 4], [2, 4]));
+/// ```
 ///
 /// # Panics
 /// If shapes don't fit, or there is no step.
@@ -183,8 +202,8 @@ fn step_by_step(
         let input = match &valid {
             // Where no sequence is, there may be anything: of NaN the gradients would be NaN.
             Some(valid) => {
-                let behind = valid.clone().bool_not().expand(steps[step].shape());
-                steps[step].clone().mask_fill(behind, 0.0)
+                let after = valid.clone().bool_not().expand(steps[step].shape());
+                steps[step].clone().mask_fill(after, 0.0)
             }
             None => steps[step].clone(),
         };
@@ -196,8 +215,8 @@ fn step_by_step(
             state = next;
             continue;
         };
-        // What lies behind the end of a sequence changes nothing: read backwards, it still begins with its first state at
-        // its last step.
+        // What lies after the end of a sequence changes nothing: read backwards, it still begins with its
+        // first state at its last step.
         let valid = valid.expand(next.hidden.shape());
         outputs.push(next.hidden.clone().mask_fill(valid.clone().bool_not(), 0.0));
         state = CellState {

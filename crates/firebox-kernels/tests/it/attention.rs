@@ -1,11 +1,10 @@
 //! Additive attention against the plain operations that it stands for.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
+use crate::common::{
+    Results, alone, assert_near, assert_same_kinds, bits, central_differences, instruction_sets, threads,
+    wide,
+};
 use burn::tensor::{Bool, DType, Device, Distribution, Tensor, TensorData};
-use common::{Results, alone, assert_near, bits, central_differences, instruction_sets, threads, wide};
 use firebox_kernels::{additive_attention, fallbacks, set_enabled};
 
 #[derive(Clone)]
@@ -233,14 +232,14 @@ fn what_is_no_number_or_infinite_does_what_it_does_in_the_plain_operations() {
             ];
             for (which, inputs) in spoil.iter().enumerate() {
                 let [kernel, plain] = [true, false].map(|on| inputs.run(DType::F32, on, [true; 5]));
-                common::assert_same_kinds(&format!("{bad} in {which} at {place}"), &kernel, &plain);
+                assert_same_kinds(&format!("{bad} in {which} at {place}"), &kernel, &plain);
             }
         }
     }
 }
 
-/// Differences of a sum of about 10 by steps of 1/64 have a rounding error of 10·2⁻²⁴·64 ≈ 4e-5; the curvature's is some
-/// (1/64)²/3 for each of some places.
+/// Differences of a sum of about 10 by steps of 1/64 have a rounding error of 10·2⁻²⁴·64 ≈ 4e-5; the
+/// curvature's is some (1/64)²/3 for each of some places.
 #[test]
 fn the_gradient_is_the_slope() {
     let _alone = alone();
@@ -268,7 +267,7 @@ fn the_gradient_is_the_slope() {
         }),
     ];
     for ((name, got), expected) in results[2..].iter().zip(&expected) {
-        let apart = common::apart(got, expected);
+        let apart = crate::common::apart(got, expected);
         assert!(apart < 2e-3, "{name}: {apart}");
     }
 }

@@ -1,12 +1,12 @@
 //! An LSTM that attends, over whole sequences, against the operations for each step that it stands for.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
+use crate::common::{
+    Results, alone, assert_near, bits, central_differences, instruction_sets, threads, wide,
+};
 use burn::tensor::{Bool, DType, Device, Distribution, Tensor, TensorData};
-use common::{Results, alone, assert_near, bits, central_differences, instruction_sets, threads, wide};
-use firebox_kernels::{Attended, CellState, RecurrentWeights, attentive_lstm, fallbacks, set_enabled};
+use firebox_kernels::attentive_lstm::{Attended, attentive_lstm};
+use firebox_kernels::recurrent::{CellState, RecurrentWeights};
+use firebox_kernels::{fallbacks, set_enabled};
 
 /// Batch, time, inputs, places, hidden, features.
 type Sizes = [usize; 6];
@@ -60,7 +60,8 @@ impl Inputs {
         Inputs { input: normal([batch, time, inputs], 1.0), attended, weights, first }
     }
 
-    /// Leaves of a graph with elements of that type; those of which a bit of `tracked` says so have a gradient.
+    /// Leaves of a graph with elements of that type; those of which a bit of `tracked` says so have a
+    /// gradient.
     fn leaves(&self, dtype: DType, tracked: u32) -> Self {
         fn leaf<const D: usize>(tensor: &Tensor<D>, dtype: DType, tracked: bool) -> Tensor<D> {
             tensor.clone().detach().cast(dtype).detach().set_require_grad(tracked)
@@ -189,7 +190,7 @@ fn what_no_kernel_takes_goes_step_by_step() {
     let before = fallbacks();
     let exact = inputs.leaves(DType::F64, 0).output();
     assert!(fallbacks() > before);
-    let apart = common::apart(&wide(exact), &wide(inputs.output()));
+    let apart = crate::common::apart(&wide(exact), &wide(inputs.output()));
     assert!(apart < 1e-5, "{apart}");
 }
 
@@ -228,7 +229,7 @@ fn the_gradient_is_the_slope() {
         }),
     ];
     for ((name, got), expected) in results[1..].iter().zip(&expected) {
-        let apart = common::apart(got, expected);
+        let apart = crate::common::apart(got, expected);
         assert!(apart < 2e-3, "{name}: {apart}");
     }
 }

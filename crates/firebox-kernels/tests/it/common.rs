@@ -1,33 +1,31 @@
 //! What the kernels' tests share.
 
-#![allow(dead_code, unreachable_pub, reason = "no test uses all of it")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::{DType, Tensor, TensorData};
-use firebox_kernels::{Instructions, instructions, limit_instructions};
+use firebox_kernels::machine::{Instructions, instructions, limit_instructions};
 
 /// The switch belongs to the process, and so does Burn's generator.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// What an operation gave, by name.
-pub type Results = Vec<(&'static str, Vec<f64>)>;
+pub(crate) type Results = Vec<(&'static str, Vec<f64>)>;
 
-pub fn wide<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+pub(crate) fn wide<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.cast(DType::F64).into_data().try_to_vec().unwrap()
 }
 
-pub fn apart(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn apart(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     std::iter::zip(a, b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// A kernel is as near to what 64 bits give as the plain operations are, or within some rounding of the largest value.
-pub fn assert_near(what: &str, kernel: &Results, plain: &Results, exact: &Results) {
+/// A kernel is as near to what 64 bits give as the plain operations are, or within some rounding of the
+/// largest value.
+pub(crate) fn assert_near(what: &str, kernel: &Results, plain: &Results, exact: &Results) {
     let size = |values: &[f64]| values.iter().fold(0f64, |max, x| max.max(x.abs()));
     // A gradient that almost cancels has the rounding of what cancels.
     let slack = 3e-6 * exact.iter().map(|(_, values)| size(values)).fold(1.0, f64::max);
@@ -43,7 +41,7 @@ pub fn assert_near(what: &str, kernel: &Results, plain: &Results, exact: &Result
 }
 
 /// The same bits from run to run and with any number of threads.
-pub fn threads(run: impl Fn() -> Vec<u64> + Sync) {
+pub(crate) fn threads(run: impl Fn() -> Vec<u64> + Sync) {
     let expected = run();
     for threads in [1, 2, 3, 5, 16] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -53,12 +51,12 @@ pub fn threads(run: impl Fn() -> Vec<u64> + Sync) {
     }
 }
 
-pub fn bits(results: &Results) -> Vec<u64> {
+pub(crate) fn bits(results: &Results) -> Vec<u64> {
     results.iter().flat_map(|(_, values)| values.iter().map(|value| value.to_bits())).collect()
 }
 
 /// With each set of vector instructions that there is.
-pub fn instruction_sets(run: impl Fn(&str)) {
+pub(crate) fn instruction_sets(run: impl Fn(&str)) {
     let best = instructions();
     for most in [Instructions::Baseline, Instructions::Neon, Instructions::Avx2, Instructions::Avx512] {
         let used = limit_instructions(most);
@@ -68,7 +66,7 @@ pub fn instruction_sets(run: impl Fn(&str)) {
 }
 
 /// Numbers where there are numbers, and what is none or infinite where that is.
-pub fn assert_same_kinds(what: &str, kernel: &Results, plain: &Results) {
+pub(crate) fn assert_same_kinds(what: &str, kernel: &Results, plain: &Results) {
     for ((name, kernel), (_, plain)) in std::iter::zip(kernel, plain) {
         for (at, (kernel, plain)) in std::iter::zip(kernel, plain).enumerate() {
             let near = (kernel - plain).abs() <= 1e-4 * (1.0 + plain.abs());
@@ -79,7 +77,7 @@ pub fn assert_same_kinds(what: &str, kernel: &Results, plain: &Results) {
 }
 
 /// (f(x + step) − f(x − step)) / 2·step for each element of x.
-pub fn central_differences<const D: usize>(
+pub(crate) fn central_differences<const D: usize>(
     x: &Tensor<D>,
     step: f32,
     f: impl Fn(Tensor<D>) -> f64,

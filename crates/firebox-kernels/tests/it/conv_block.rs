@@ -1,15 +1,12 @@
 //! The convolution block against the plain operations that it stands for.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
-use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
-use common::{
+use crate::common::{
     Results, alone, assert_near, assert_same_kinds, bits, central_differences, instruction_sets, threads,
     wide,
 };
-use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu, fallbacks, set_enabled};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use firebox_kernels::convolution::{ConvBlockSettings, conv_block, conv_relu};
+use firebox_kernels::{fallbacks, set_enabled};
 
 struct Case {
     batch: usize,
@@ -161,13 +158,15 @@ fn any_number_of_channels_and_filters_is_the_plain_operations() {
     }
 }
 
-/// 3×3 with a step of 1 and whole vectors of channels and filters: by tiles of 2×2 outputs, some of them half empty.
+/// 3×3 with a step of 1 and whole vectors of channels and filters: by tiles of 2×2 outputs, some of them half
+/// empty.
 #[test]
 fn tiles_are_the_plain_operations() {
     let _alone = alone();
     Device::flex().seed(11);
     for (channels, filters) in [(16, 16), (16, 48), (32, 16), (80, 32)] {
-        // Images enough for tiles to pay; more would only find values that rounding takes across ReLU's corner.
+        // Images enough for tiles to pay; more would only find values that rounding takes across ReLU's
+        // corner.
         for (batch, size) in [(33, [3, 4]), (33, [4, 4]), (17, [5, 7]), (9, [6, 9]), (3, [14, 14])] {
             for padding in [[0, 0], [1, 1], [2, 0], [1, 2]] {
                 for pool in [false, true] {
@@ -202,7 +201,7 @@ fn tiles_and_windows_add_up() {
     }
 }
 
-/// What is infinite, no number or huge is in those outputs whose windows have it, and in no others.
+/// NaN and what is infinite or huge are in those outputs whose windows have it, and in no others.
 #[test]
 fn what_is_no_number_stays_in_its_windows() {
     let _alone = alone();
@@ -264,8 +263,8 @@ fn every_set_of_vector_instructions_gives_the_plain_operations() {
     });
 }
 
-/// Two blocks in a row, the first of which leaves its output with channels last: in the second one's image, its gradient,
-/// and with strides, whose pixels have classes.
+/// Two blocks in a row, the first of which leaves its output with channels last: in the second one's image,
+/// its gradient, and with strides, whose pixels have classes.
 #[test]
 fn the_order_in_memory_changes_no_value() {
     let _alone = alone();
@@ -469,7 +468,8 @@ fn gradients_are_those_of_small_differences() {
     let settings = ConvBlockSettings { padding: [1, 1], stride: [2, 1], ..PLAIN };
     let sum = |images: Tensor<4>, weight: Tensor<4>| {
         let out = conv_block(images, weight, filters(0.1), filters(0.5), filters(4.0), 1e-3, settings).output;
-        // Each place counts for something else: the sum of normalised values, and of their squares, is always the same.
+        // Each place counts for something else: the sum of normalised values, and of their squares, is always
+        // the same.
         let places = out.shape().num_elements() as i64;
         let slopes = Tensor::<1, Int>::arange(0..places, &out.device()).remainder_scalar(7).float() - 2.5;
         (out.clone() * slopes.reshape(out.dims())).sum()
@@ -488,7 +488,7 @@ fn gradients_are_those_of_small_differences() {
     }
 }
 
-/// Which values and gradients are no numbers, with and without the kernel.
+/// Values and gradients are NaN at the same places with and without the kernel.
 #[test]
 fn what_is_no_number_goes_where_the_plain_operations_take_it() {
     let _alone = alone();

@@ -1,13 +1,12 @@
 //! Cross-entropy against the plain operations that it stands for.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::panic::catch_unwind;
 
+use crate::common::{
+    Results, alone, assert_near, assert_same_kinds, bits, central_differences, instruction_sets, threads,
+    wide,
+};
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
-use common::{Results, alone, assert_near, bits, central_differences, instruction_sets, threads, wide};
 use firebox_kernels::{cross_entropy, fallbacks, set_enabled};
 
 fn targets(samples: usize, classes: usize) -> Tensor<1, Int> {
@@ -94,12 +93,12 @@ fn what_is_no_number_or_infinite_does_what_it_does_in_the_plain_operations() {
         values[place] = bad;
         let logits = Tensor::<2>::from_data(TensorData::new(values, [3, 5]), &Device::flex().autodiff());
         let [kernel, plain] = [true, false].map(|on| run(&logits, DType::F32, on));
-        common::assert_same_kinds(&format!("{bad} at {place}"), &kernel, &plain);
+        assert_same_kinds(&format!("{bad} at {place}"), &kernel, &plain);
     }
 }
 
-/// Differences of a loss of about 2 by steps of 1/64 have a rounding error of 2·2⁻²⁴·64 ≈ 1e-5 and a curvature's of
-/// (1/64)²/6 ≈ 4e-5.
+/// Differences of a loss of about 2 by steps of 1/64 have a rounding error of 2·2⁻²⁴·64 ≈ 1e-5 and a
+/// curvature's of (1/64)²/6 ≈ 4e-5.
 #[test]
 fn the_gradient_is_the_slope() {
     let _alone = alone();

@@ -1,12 +1,12 @@
 //! The linear map against the plain operations that it stands for.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
+use crate::common::{
+    Results, alone, assert_near, assert_same_kinds, bits, central_differences, instruction_sets, threads,
+    wide,
+};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
-use common::{Results, alone, assert_near, bits, central_differences, instruction_sets, threads, wide};
-use firebox_kernels::{Activation, fallbacks, linear, set_enabled};
+use firebox_kernels::linear::{Activation, linear};
+use firebox_kernels::{fallbacks, set_enabled};
 
 const ACTIVATIONS: [Activation; 5] = [
     Activation::None,
@@ -235,15 +235,15 @@ fn what_is_no_number_or_infinite_does_what_it_does_in_the_plain_operations() {
                 for (input, weight) in changed.into_iter().zip(weights) {
                     (inputs.input, inputs.weight) = (input, weight);
                     let [kernel, plain] = [true, false].map(|on| inputs.run(DType::F32, on, [true; 3]));
-                    common::assert_same_kinds(&format!("{bad}, {activation:?}"), &kernel, &plain);
+                    assert_same_kinds(&format!("{bad}, {activation:?}"), &kernel, &plain);
                 }
             }
         }
     }
 }
 
-/// Differences of a sum of about 10 by steps of 1/64 have a rounding error of 10·2⁻²⁴·64 ≈ 4e-5; the curvature's is at most
-/// (1/64)²/3 times a slope of 1 for each of some outputs.
+/// Differences of a sum of about 10 by steps of 1/64 have a rounding error of 10·2⁻²⁴·64 ≈ 4e-5; the
+/// curvature's is at most (1/64)²/3 times a slope of 1 for each of some outputs.
 #[test]
 fn the_gradient_is_the_slope() {
     let _alone = alone();
@@ -262,7 +262,7 @@ fn the_gradient_is_the_slope() {
         central_differences(&bias, 1.0 / 64.0, |bias| loss(x.clone(), w.clone(), bias)),
     ];
     for ((name, got), expected) in results[1..].iter().zip(&expected) {
-        let apart = common::apart(got, expected);
+        let apart = crate::common::apart(got, expected);
         assert!(apart < 1e-3, "{name}: {apart}");
     }
 }

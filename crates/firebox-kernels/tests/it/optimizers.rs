@@ -1,18 +1,10 @@
-//! The steps of optimisers and the norm of gradients: against plain operations and 64 bits, the same bits with any number of
-//! threads, and what is no number stays none.
+//! The steps of optimisers and the norm of gradients: against plain operations and 64 bits, the same bits
+//! with any number of threads, and NaN stays NaN.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-use std::sync::{Mutex, MutexGuard};
-
+use crate::common::alone;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
-use firebox_kernels::{AdamMoments, AdamStep, Norm, SgdStep, adam, fallbacks, set_enabled, sgd};
-
-/// The switch, the count of fallbacks and the seed belong to the process.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use firebox_kernels::optimizer::{AdamMoments, AdamStep, Norm, SgdStep, adam, sgd};
+use firebox_kernels::{fallbacks, set_enabled};
 
 const LENGTHS: [usize; 9] = [0, 1, 7, 17, 33, 16_383, 16_384, 16_385, 100_000];
 

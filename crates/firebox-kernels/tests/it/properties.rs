@@ -1,16 +1,14 @@
-//! Operations of random sizes against their plain operations. `FIREBOX_CASES` sets how many of each; a failure names the
-//! case, and `FIREBOX_FIRST_CASE` begins there.
+//! Operations of random sizes against their plain operations. `FIREBOX_CASES` sets how many of each; a
+//! failure names the case, and `FIREBOX_FIRST_CASE` begins there.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
+use crate::common::{Results, alone, assert_near, wide};
 use burn::tensor::{Bool, DType, Device, Distribution, Int, Tensor, TensorData};
-use common::{Results, alone, assert_near, wide};
-use firebox_kernels::{
-    Activation, Cell, CellState, ConvBlockSettings, RecurrentWeights, Sequence, additive_attention,
-    conv_block, cross_entropy, fallbacks, linear, recurrent, set_enabled,
-};
+use firebox_kernels::convolution::{ConvBlockSettings, conv_block};
+use firebox_kernels::linear::{Activation, linear};
+use firebox_kernels::pooling::PoolSettings;
+use firebox_kernels::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
+use firebox_kernels::{additive_attention, cross_entropy, fallbacks, set_enabled};
+use firebox_kernels::{avg_pool2d, max_pool2d};
 
 /// The random numbers of one case (SplitMix64; Steele, Lea, Flood 2014).
 struct Case(u64);
@@ -33,7 +31,8 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-/// Runs an operation of each case with kernels, without, and without in 64 bits: the first two see the same numbers.
+/// Runs an operation of each case with kernels, without, and without in 64 bits: the first two see the same
+/// numbers.
 fn check(operation: &str, run: impl Fn(&mut Case, DType) -> (String, Results)) {
     let _alone = alone();
     let first = setting("FIREBOX_FIRST_CASE").unwrap_or(0);
@@ -122,6 +121,35 @@ fn convolutions() {
             format!("{batch} × {channels} × {size:?}, {filters} of {kernel:?}, {settings:?}"),
             results(out.output, &gradients),
         )
+    });
+}
+
+#[test]
+fn poolings() {
+    check("pooling", |case, dtype| {
+        let [batch, channels] = [case.number(1..=5), case.number(1..=40)];
+        let [kernel_size, stride, padding, size] = {
+            let kernel = [case.number(1..=4), case.number(1..=4)];
+            let stride = [case.number(1..=3), case.number(1..=3)];
+            let padding = kernel.map(|kernel| case.number(0..=kernel / 2));
+            [kernel, stride, padding, kernel.map(|kernel| kernel + case.number(0..=9))]
+        };
+        let settings = PoolSettings { kernel_size, stride, padding };
+        // The images come in one order or the other.
+        let images = match case.yes() {
+            true => normal([batch, channels, size[0], size[1]], dtype),
+            false => {
+                let images = normal([batch, size[0], size[1], channels], dtype).permute([0, 3, 1, 2]);
+                images.detach().require_grad()
+            }
+        };
+        let (max, count_include_pad) = (case.yes(), case.yes());
+        let output = match max {
+            true => max_pool2d(images.clone(), settings),
+            false => avg_pool2d(images.clone(), settings, count_include_pad),
+        };
+        let what = format!("{batch} × {channels} × {size:?}, {settings:?}, max {max}, {count_include_pad}");
+        (what, results(output, &[("images", &of(&images))]))
     });
 }
 

@@ -1,15 +1,10 @@
 //! Recurrent layers over whole sequences against the plain operations, step by step, that they stand for.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
+use crate::common::{Results, alone, assert_near, wide};
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
-use common::{Results, alone, assert_near, wide};
-use firebox_kernels::{
-    Cell, CellState, Instructions, RecurrentWeights, Sequence, fallbacks, limit_instructions, recurrent,
-    set_enabled,
-};
+use firebox_kernels::machine::{Instructions, limit_instructions};
+use firebox_kernels::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
+use firebox_kernels::{fallbacks, set_enabled};
 
 const CELLS: [Cell; 4] = [Cell::Tanh, Cell::Relu, Cell::Lstm, Cell::Gru];
 
@@ -190,8 +185,8 @@ fn older_instructions_give_the_same_up_to_rounding() {
     }
 }
 
-/// Central differences in 32 bits, along the gradient: rounding errors of the loss, some 1e-7 of a sum of a few hundred
-/// terms, are divided by a step of 1e-2, and the third derivative is left out.
+/// Central differences in 32 bits, along the gradient: rounding errors of the loss, some 1e-7 of a sum of a
+/// few hundred terms, are divided by a step of 1e-2, and the third derivative is left out.
 #[test]
 fn the_gradient_is_what_differences_say() {
     let _alone = alone();
@@ -275,7 +270,7 @@ fn bits_depend_on_no_thread() {
     }
 }
 
-/// What is no number in one row stays there, in its outputs as with plain operations.
+/// NaN in one row stays there, in its outputs as with plain operations.
 #[test]
 fn what_is_no_number_stays_none() {
     let _alone = alone();

@@ -1,19 +1,20 @@
 //! Shapes that don't fit, tensors without elements, and several threads at once.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
+use crate::common::{alone, wide};
 use burn::tensor::{Bool, DType, Device, Distribution, Int, Tensor, TensorData};
-use common::{alone, wide};
-use firebox_kernels::{
-    Activation, AdamMoments, AdamStep, Attended, Cell, CellState, ClassError, ConvBlockSettings, Norm,
-    RecurrentWeights, Sequence, SgdStep, adam, additive_attention, attentive_lstm, check_classes, conv_block,
-    conv_relu, cross_entropy, linear, masked_softmax, recurrent, set_enabled, sgd, try_cross_entropy,
-};
+use firebox_kernels::attention::{additive_attention, masked_softmax};
+use firebox_kernels::attentive_lstm::{Attended, attentive_lstm};
+use firebox_kernels::convolution::{ConvBlockSettings, conv_block, conv_relu};
+use firebox_kernels::cross_entropy::{ClassError, check_classes, cross_entropy, try_cross_entropy};
+use firebox_kernels::linear::{Activation, linear};
+use firebox_kernels::optimizer::{AdamMoments, AdamStep, Norm, SgdStep, adam, sgd};
+use firebox_kernels::pooling::PoolSettings;
+use firebox_kernels::recurrent::{Cell, CellState, RecurrentWeights, Sequence, recurrent};
+use firebox_kernels::set_enabled;
+use firebox_kernels::{avg_pool2d, max_pool2d};
 
 fn zeros<const D: usize>(shape: [usize; D]) -> Tensor<D> {
     Tensor::zeros(shape, &Device::flex())
@@ -182,6 +183,32 @@ fn shapes_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
     });
 }
 
+#[test]
+fn poolings_that_do_not_fit_name_the_operation_what_it_wants_and_what_came() {
+    let _alone = alone();
+    let window = PoolSettings::new;
+    let large = PoolSettings { kernel_size: [usize::MAX; 2], stride: [1; 2], padding: [usize::MAX / 2; 2] };
+    for (settings, expected) in [
+        (window([0, 2]), "kernel_size of at least 1, got [0, 2]"),
+        (window([2, 2]).with_stride([1, 0]), "stride of at least 1, got [1, 0]"),
+        (window([3, 2]).with_padding([1, 2]), "padding of at most [1, 1], got [1, 2]"),
+        (
+            window([5, 2]).with_padding([1, 0]),
+            "images in which a window [5, 2] with padding [1, 0] has a place, got [1, 2, 2, 9]",
+        ),
+        (
+            large,
+            "images in which a window [18446744073709551615, 18446744073709551615] with padding \
+             [9223372036854775807, 9223372036854775807] has a place, got [1, 2, 2, 9]",
+        ),
+    ] {
+        refused(&format!("max_pool2d: expected {expected}"), || max_pool2d(zeros([1, 2, 2, 9]), settings));
+        refused(&format!("avg_pool2d: expected {expected}"), || {
+            avg_pool2d(zeros([1, 2, 2, 9]), settings, true)
+        });
+    }
+}
+
 fn descent(momentum: f64) -> SgdStep {
     SgdStep { scale: 1.0, decay: 0.0, momentum, dampening: 0.0, nesterov: false, rate: 0.1 }
 }
@@ -217,8 +244,8 @@ fn targets_that_are_no_class_are_an_error_that_names_the_first() {
     });
 }
 
-/// The mean of nothing, and of a row without a finite logit, is NaN in PyTorch, too; the loss of a class that cannot come
-/// is infinite.
+/// The mean of nothing, and of a row without a finite logit, is NaN in PyTorch, too; the loss of a class that
+/// cannot come is infinite.
 #[test]
 fn a_loss_that_has_no_value_is_nan() {
     let _alone = alone();
@@ -282,7 +309,7 @@ fn tensors_without_elements_give_tensors_without_elements() {
     }
 }
 
-/// Neither outputs nor gradients know what lies behind the end of a sequence.
+/// Neither outputs nor gradients know what lies after the end of a sequence.
 #[test]
 fn padding_that_is_no_number_is_not_looked_at() {
     let _alone = alone();

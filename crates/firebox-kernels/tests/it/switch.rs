@@ -1,13 +1,11 @@
 //! `FIREBOX_KERNELS`, which is read once by a process.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::process::{Command, Output};
 
 /// Runs this program's other test with a value of the variable.
 fn child(value: Option<&str>) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child_says_whether_kernels_are_on", "--ignored", "--nocapture"]);
+    command.args(["--exact", "switch::child_says_whether_kernels_are_on", "--ignored", "--nocapture"]);
     command.env_remove("FIREBOX_KERNELS");
     command.envs(value.map(|value| ("FIREBOX_KERNELS", value)));
     command.output().unwrap()

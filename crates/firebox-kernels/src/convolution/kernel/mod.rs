@@ -1,25 +1,27 @@
 //! Convolution, batch normalisation, ReLU and 2×2 max pooling as one operation, and its gradients.
 //!
-//! Inside, channels come last: a place of the convolution's output has its filters side by side, so that all passes go
-//! over whole vectors. The batch is cut into a fixed number of chunks, which threads take; each chunk's sums are its own
-//! and are put together in the order of the chunks. So results don't depend on the number of threads.
-
-use std::ops::Range;
+//! Inside, channels come last: a place of the convolution's output has its filters side by side, so that all
+//! passes go over whole vectors. The batch is cut into a fixed number of chunks, which threads take; each
+//! chunk's sums are its own and are put together in the order of the chunks. So results don't depend on the
+//! number of threads.
 
 use rayon::prelude::*;
 
-use crate::convolution::kernel::activation::{Activation, Affine};
+use crate::algebra::layout::transpose;
+use crate::algebra::scratch::with_scratch;
+use crate::convolution::kernel::activation::Affine;
 use crate::convolution::kernel::backward::Backward;
+use crate::convolution::kernel::block::SavedForBackward;
 use crate::convolution::kernel::forward::Forward;
 use crate::convolution::kernel::moments::{Moments, observe};
-use crate::fused::{Array, Computed, Fused, Order, Pass};
-use crate::layout::transpose;
-use crate::memory::{Recycled, any, with_scratch};
-use crate::simd::vectorised;
-use crate::tasks::spread;
+use crate::machine::memory::{Recycled, recycled};
+use crate::machine::simd::vectorised;
+use crate::machine::tasks::spread;
+use crate::operation::fused::{Array, Computed, Fused, Order, Pass};
 
 mod activation;
 mod backward;
+mod block;
 mod forward;
 mod geometry;
 mod gradients;
@@ -28,78 +30,10 @@ mod moments;
 mod route;
 mod winograd;
 
+pub(crate) use block::{ConvBlock, Normalisation};
 pub(crate) use geometry::Geometry;
 
-/// Into how many chunks a batch is cut, if it is that large.
-const CHUNKS: usize = 16;
-
-/// The operation on images `[batch, channels, height, width]`, a weight `[filters, channels, kernel height, kernel width]`
-/// and a bias, γ and β of `[filters]`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ConvBlock {
-    pub(crate) batch: usize,
-    pub(crate) filters: usize,
-    pub(crate) geometry: Geometry,
-    /// Whether 2×2 max pooling follows.
-    pub(crate) pool: bool,
-    pub(crate) normalisation: Normalisation,
-    /// Of the images.
-    pub(crate) order: Order,
-    /// Of the output.
-    pub(crate) output_order: Order,
-}
-
-/// What comes between convolution and ReLU.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Normalisation {
-    /// γ, β and the batch's own statistics, which are given beside: mean and biased variance of the convolution's output
-    /// without its bias, `[2, filters]`. With what is added to the variance.
-    OfBatch(f64),
-    /// The bias alone, for a weight that has the normalisation in it. γ and β are not used; there is no gradient.
-    Folded,
-}
-
-/// What the forward pass leaves.
-#[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    /// The convolution's output `[batch, places, filters]`, without its bias.
-    inner: Recycled,
-    statistics: Vec<Moments>,
-    affine: Affine,
-    /// What the pooling has chosen, less the filter's center: `[batch, out places, filters]`.
-    peaks: Option<Recycled>,
-}
-
 impl ConvBlock {
-    /// Images in a chunk; the last one may have fewer.
-    fn chunk(&self) -> usize {
-        self.batch.div_ceil(CHUNKS).max(1)
-    }
-
-    fn chunks(&self) -> usize {
-        self.batch.div_ceil(self.chunk())
-    }
-
-    fn images_of(&self, chunk: usize) -> Range<usize> {
-        chunk * self.chunk()..((chunk + 1) * self.chunk()).min(self.batch)
-    }
-
-    /// What is done with each image behind the convolution.
-    fn activation(&self) -> Activation {
-        Activation { size: self.geometry.out(), filters: self.filters, pool: self.pool }
-    }
-
-    /// Elements of the convolution's output for one image.
-    fn inner(&self) -> usize {
-        self.filters * self.geometry.places()
-    }
-
-    /// Elements of the output for one image.
-    fn outer(&self) -> usize {
-        let [height, width] = self.activation().out();
-        self.filters * height * width
-    }
-
     /// The convolution's output `[batch, places, filters]`, without its bias, and its statistics.
     fn convolve(&self, images: &[f32], weight: &[f32]) -> (Recycled, Vec<Moments>) {
         let forward = Forward::new(self.geometry, self.filters, weight, self.order, self.batch);
@@ -111,15 +45,12 @@ impl ConvBlock {
             .zip(images.par_chunks(chunk * self.geometry.image()))
             .zip(moments.par_chunks_mut(self.filters))
             .for_each(|((inner, images), moments)| {
-                with_scratch(|scratch| {
-                    let [a, b, c, d, e] = forward.sizes();
-                    let sizes = [self.filters, self.filters, a, b, c, d, e];
-                    let ([sums, centers, memory @ ..], _) = scratch.take(sizes);
-                    let mut memory = memory;
-                    memory[..2].iter_mut().for_each(|memory| memory.fill(0.0));
+                with_scratch(|mut pieces, _| {
+                    let [sums, centers] = [(); 2].map(|()| pieces.take(self.filters));
+                    let mut scratch = forward.scratch(&mut pieces);
                     let images = images.chunks_exact(self.geometry.image());
                     for (inner, image) in inner.chunks_exact_mut(self.inner()).zip(images) {
-                        forward.image(inner, image, &mut memory);
+                        forward.image(inner, image, &mut scratch);
                         vectorised(
                             #[inline(always)]
                             || observe(moments, inner, sums, centers),
@@ -134,8 +65,9 @@ impl ConvBlock {
         (inner, (0..self.filters).map(whole).collect())
     }
 
-    /// What comes behind the convolution of one image: `[places, filters]` to the output in its order; `memory` has as many
-    /// elements.
+    /// Takes the convolution of one image, `[places, filters]`, to the output in its order.
+    ///
+    /// `memory` has as many elements as that.
     fn activate(
         &self,
         output: &mut [f32],
@@ -159,13 +91,10 @@ impl ConvBlock {
         let affine = Affine::folded(bias);
         output.par_chunks_mut(self.outer().max(1)).zip(images.par_chunks(self.geometry.image())).for_each(
             |(output, image)| {
-                with_scratch(|scratch| {
-                    let [a, b, c, d, e] = forward.sizes();
-                    let sizes = [self.inner(), self.outer(), a, b, c, d, e];
-                    let ([inner, behind, memory @ ..], _) = scratch.take(sizes);
-                    let mut memory = memory;
-                    memory[..2].iter_mut().for_each(|memory| memory.fill(0.0));
-                    forward.image(inner, image, &mut memory);
+                with_scratch(|mut pieces, _| {
+                    let (inner, behind) = (pieces.take(self.inner()), pieces.take(self.outer()));
+                    let mut scratch = forward.scratch(&mut pieces);
+                    forward.image(inner, image, &mut scratch);
                     self.activate(output, inner, &affine, behind, None);
                 });
             },
@@ -174,7 +103,7 @@ impl ConvBlock {
 }
 
 impl Fused<5> for ConvBlock {
-    type Kept = Option<Kept>;
+    type SavedForBackward = Option<SavedForBackward>;
     const KEEPS_OUTPUT: bool = false;
     const ANY_ORDER: Option<usize> = Some(0);
 
@@ -186,17 +115,18 @@ impl Fused<5> for ConvBlock {
         &self,
         [images, weight, bias, gamma, beta]: [&[f32]; 5],
         tracked: bool,
-    ) -> Computed<Option<Kept>> {
+    ) -> Computed<Option<SavedForBackward>> {
         let [height, width] = self.activation().out();
-        let mut output = any(self.batch * self.outer());
+        let mut output = recycled(self.batch * self.outer());
         let shape = [self.batch, self.filters, height, width];
         let Normalisation::OfBatch(epsilon) = self.normalisation else {
             self.folded(&mut output, images, weight, bias);
             let output = Array::new(output, shape).with_order(self.output_order);
-            return Computed { output, beside: vec![], kept: None };
+            return Computed { output, beside: vec![], saved: None };
         };
         let (inner, mut statistics) = self.convolve(images, weight);
-        // The bias moves mean and output alike and is left out of both; where it is no number, so are variance and output.
+        // The bias moves mean and output alike and is left out of both; where it is NaN, so are variance and
+        // output.
         statistics.iter_mut().zip(bias).for_each(|(moments, &bias)| *moments = moments.beside(bias));
         let affine = Affine::of_batch(&statistics, epsilon, [gamma, beta]);
         let mut peaks = (self.pool && tracked).then(|| Recycled::new(output.len()));
@@ -207,8 +137,8 @@ impl Fused<5> for ConvBlock {
             .map(|(output, inner)| (output, inner, of_images.as_mut().and_then(Iterator::next)))
             .collect();
         spread(tasks, |(output, inner, peaks)| {
-            with_scratch(|scratch| {
-                let ([memory, ..], _) = scratch.take([self.outer(), 0, 0, 0]);
+            with_scratch(|mut pieces, _| {
+                let memory = pieces.take(self.outer());
                 self.activate(output, inner, &affine, memory, peaks);
             });
         });
@@ -217,16 +147,16 @@ impl Fused<5> for ConvBlock {
         Computed {
             output: Array::new(output, shape).with_order(self.output_order),
             beside: vec![Array::new(beside, [2, self.filters])],
-            kept: Some(Kept { inner, statistics, affine, peaks }),
+            saved: Some(SavedForBackward { inner, statistics, affine, peaks }),
         }
     }
 
-    fn backward(&self, pass: Pass<'_, Option<Kept>, 5>) -> [Option<Vec<f32>>; 5] {
-        let Pass { inputs: [images, weight, _, gamma, _], kept, gradient, order, wanted, .. } = pass;
-        let (Some(kept), Normalisation::OfBatch(epsilon)) = (kept, self.normalisation) else {
+    fn backward(&self, pass: Pass<'_, Option<SavedForBackward>, 5>) -> [Option<Vec<f32>>; 5] {
+        let Pass { inputs: [images, weight, _, gamma, _], saved, gradient, order, wanted, .. } = pass;
+        let (Some(saved), Normalisation::OfBatch(epsilon)) = (saved, self.normalisation) else {
             unreachable!("a folded block has no gradient")
         };
-        let backward = Backward { block: self, kept: &kept, epsilon, gradient, order };
+        let backward = Backward { block: self, saved: &saved, epsilon, gradient, order };
         let sums = backward.sums();
         let slopes = backward.slopes(gamma, &sums);
         let [images, weight] = backward.products(&slopes, images, weight, [wanted[0], wanted[1]]);
