@@ -15,7 +15,7 @@ pub enum Cell {
     Gru,
 }
 
-impl From<Cell> for firebox_kernels::Cell {
+impl From<Cell> for firebox_kernels::recurrent::Cell {
     fn from(cell: Cell) -> Self {
         match cell {
             Cell::Tanh => Self::Tanh,

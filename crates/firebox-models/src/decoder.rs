@@ -4,7 +4,8 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
-use firebox_kernels::{Attended, CellState, attentive_lstm};
+use firebox_kernels::attentive_lstm::{Attended, attentive_lstm};
+use firebox_kernels::recurrent::CellState;
 
 use crate::attention_block::{AttentionBlock, AttentionBlockConfig};
 use crate::cell::Cell;

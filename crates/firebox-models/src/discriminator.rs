@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::Activation;
+use firebox_kernels::linear::Activation;
 
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;

@@ -18,7 +18,7 @@
 //!
 //! | for | blocks and models |
 //! |---|---|
-//! | images | [`ConvBlock`], [`BatchNorm2d`], [`MaxPooling`], [`AvgPooling`], [`LinearBlock`], [`Cnn`] |
+//! | images | [`ConvBlock`], [`BatchNorm2d`], [`MaxPooling`], [`AvgPooling`], [`LinearBlock`], [`Cnn`]; [`Sequential`], [`Flatten`] |
 //! | sequences | [`RnnBlock`], [`LstmBlock`], [`GruBlock`] on [`Recurrent`]; [`Embedding`] |
 //! | attention | [`AttentionBlock`] (additive), [`MultiHeadAttention`] (scaled dot product) |
 //! | text | [`Seq2Seq`] of [`Encoder`] and [`Decoder`], with greedy and beam search; [`LanguageModel`]; [`SequenceClassifier`] |
@@ -153,6 +153,7 @@ pub use sampling::Sampling;
 pub use seq2seq::{Seq2Seq, Seq2SeqConfig};
 pub use sequence_classifier::{SequenceClassifier, SequenceClassifierConfig};
 pub use sequence_regressor::{SequenceRegressor, SequenceRegressorConfig};
+pub use sequential::{Flatten, Sequential};
 pub use state_dict::StateDict;
 pub use tied::Ties;
 pub use weights::Weights;

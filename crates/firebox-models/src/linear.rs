@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::{Activation, linear};
+use firebox_kernels::linear::{Activation, linear};
 
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::forward::Forward;

@@ -3,13 +3,21 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::Activation;
+use firebox_kernels::linear::Activation;
 
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::linear::{Linear, LinearConfig};
 
 /// Settings of [`LinearBlock`].
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::LinearBlockConfig;
+///
+/// let error = LinearBlockConfig::new(3, 0).init(&Device::default()).unwrap_err();
+/// assert_eq!(error.to_string(), "LinearBlockConfig.features_out: expected at least 1, got 0");
+/// ```
 #[derive(Config, Debug)]
 pub struct LinearBlockConfig {
     /// Features of the input; at least 1.
@@ -20,7 +28,18 @@ pub struct LinearBlockConfig {
 
 /// Linear → ReLU.
 ///
-/// State: `linear.weight`, `linear.bias`.
+/// State: `linear.weight`, `linear.bias`. On the CPU both are one operation.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::{Forward, LinearBlockConfig};
+///
+/// let device = Device::default();
+/// let block = LinearBlockConfig::new(3, 4).init(&device)?;
+/// let features = block.forward(Tensor::<2>::ones([2, 3], &device));
+/// assert_eq!(features.dims(), [2, 4]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct LinearBlock {
     /// The map, initialised uniformly within ±1/√features_in, bias included.

@@ -4,7 +4,8 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Tensor};
-use firebox_kernels::{Activation, linear, masked_softmax};
+use firebox_kernels::attention::masked_softmax;
+use firebox_kernels::linear::{Activation, linear};
 
 use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;

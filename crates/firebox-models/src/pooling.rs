@@ -3,14 +3,21 @@
 use burn::config::Config;
 use burn::module::{DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::Tensor;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use firebox_kernels::pooling::PoolSettings;
+use firebox_kernels::{avg_pool2d, max_pool2d};
 
 use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::shape::{Window, windowed};
 
 /// Settings of [`MaxPooling`].
+///
+/// ```
+/// use firebox_models::MaxPoolingConfig;
+///
+/// assert!(MaxPoolingConfig::new(3).with_stride(Some(2)).init().is_ok());
+/// assert!(MaxPoolingConfig::new(0).init().is_err());
+/// ```
 #[derive(Config, Debug)]
 pub struct MaxPoolingConfig {
     /// Height and width of the window; at least 1.
@@ -19,8 +26,21 @@ pub struct MaxPoolingConfig {
     pub stride: Option<usize>,
 }
 
-/// The maximum of each window, as `torch.nn.MaxPool2d` without padding: a window that would reach over the
-/// border is left out.
+/// The maximum of each window, as `torch.nn.MaxPool2d` without padding.
+///
+/// A window that would reach over the border is left out. After a [`ConvBlock`](crate::ConvBlock) pooling of
+/// 2×2 costs least as a part of it: `ConvBlockConfig::with_pooling`, or both in a
+/// [`Sequential`](crate::Sequential).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::{MaxPoolingConfig, Forward};
+///
+/// let image = Tensor::<4>::from_data([[[[1.0, 5.0, 2.0], [3.0, 4.0, 0.0]]]], &Device::default());
+/// let pooled = MaxPoolingConfig::new(2).init()?.forward(image);
+/// assert_eq!(pooled.into_data().try_to_vec::<f32>().unwrap(), [5.0]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct MaxPooling {
@@ -45,7 +65,7 @@ impl MaxPoolingConfig {
 }
 
 impl MaxPooling {
-    /// Whether it is the 2×2 pooling that halves an image.
+    /// Tells if it is the 2×2 pooling that halves an image.
     pub(crate) fn halves(&self) -> bool {
         (self.kernel_size, self.stride) == (2, 2)
     }
@@ -63,9 +83,7 @@ impl Forward<Tensor<4>> for MaxPooling {
     /// height' = ⌊(height − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         fitting(self.check_input(&input));
-        let mut options = MaxPoolOptions::new([self.kernel_size; 2]);
-        options.stride = [self.stride; 2];
-        max_pool2d(input, options)
+        max_pool2d(input, windows(self.kernel_size, self.stride))
     }
 
     fn check_input(&self, input: &Tensor<4>) -> Result<(), Error> {
@@ -74,6 +92,13 @@ impl Forward<Tensor<4>> for MaxPooling {
 }
 
 /// Settings of [`AvgPooling`].
+///
+/// ```
+/// use firebox_models::AvgPoolingConfig;
+///
+/// assert!(AvgPoolingConfig::new(3).with_stride(Some(2)).init().is_ok());
+/// assert!(AvgPoolingConfig::new(0).init().is_err());
+/// ```
 #[derive(Config, Debug)]
 pub struct AvgPoolingConfig {
     /// Height and width of the window; at least 1.
@@ -82,8 +107,19 @@ pub struct AvgPoolingConfig {
     pub stride: Option<usize>,
 }
 
-/// The mean of each window, as `torch.nn.AvgPool2d` without padding: a window that would reach over the border is left
-/// out.
+/// The mean of each window, as `torch.nn.AvgPool2d` without padding.
+///
+/// A window that would reach over the border is left out.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::{AvgPoolingConfig, Forward};
+///
+/// let image = Tensor::<4>::from_data([[[[1.0, 5.0, 2.0], [3.0, 4.0, 0.0]]]], &Device::default());
+/// let pooled = AvgPoolingConfig::new(2).init()?.forward(image);
+/// assert_eq!(pooled.into_data().try_to_vec::<f32>().unwrap(), [3.25]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct AvgPooling {
@@ -114,14 +150,16 @@ impl Forward<Tensor<4>> for AvgPooling {
     /// height' = ⌊(height − kernel_size) / stride⌋ + 1, likewise the width.
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         fitting(self.check_input(&input));
-        let mut options = AvgPoolOptions::new([self.kernel_size; 2]);
-        options.stride = [self.stride; 2];
-        avg_pool2d(input, options)
+        avg_pool2d(input, windows(self.kernel_size, self.stride), true)
     }
 
     fn check_input(&self, input: &Tensor<4>) -> Result<(), Error> {
         pooled("AvgPooling", self.kernel_size, self.stride, input.dims()).map(drop)
     }
+}
+
+fn windows(kernel_size: usize, stride: usize) -> PoolSettings {
+    PoolSettings::new([kernel_size; 2]).with_stride([stride; 2])
 }
 
 fn pooled(layer: &str, size: usize, stride: usize, input: [usize; 4]) -> Result<[usize; 4], Error> {

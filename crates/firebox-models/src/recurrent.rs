@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor};
-use firebox_kernels::{CellState, Sequence, recurrent};
+use firebox_kernels::recurrent::{CellState, Sequence, recurrent};
 
 use crate::cell::Cell;
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
@@ -71,7 +71,7 @@ impl RecurrentConfig {
         check((0.0..1.0).contains(&dropout), "RecurrentConfig.dropout", "0 ≤ p < 1", dropout)?;
         check_sizes("RecurrentConfig", ("features_in", features_in), hidden, num_layers)?;
         let directions = if bidirectional { 2 } else { 1 };
-        let (within, rows) = (uniform(hidden), firebox_kernels::Cell::from(cell).gates() * hidden);
+        let (within, rows) = (uniform(hidden), firebox_kernels::recurrent::Cell::from(cell).gates() * hidden);
         let direction = |input| Direction {
             weight_ih: within.init([rows, input], device),
             weight_hh: within.init([rows, hidden], device),

@@ -6,7 +6,7 @@ use burn::module::{
     Content, DisplaySettings, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
 };
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::RecurrentWeights;
+use firebox_kernels::recurrent::RecurrentWeights;
 
 use crate::recurrent::Recurrent;
 

@@ -7,13 +7,15 @@ use std::sync::{Mutex, MutexGuard};
 
 use burn::config::{Config, config_to_json};
 use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
+use burn::nn::Relu;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use firebox_models::{
-    AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Beam, Cell, Cnn, CnnConfig, ConvBlockConfig,
-    DcganConfig, DecoderConfig, DiscriminatorConfig, EmbeddingConfig, EncoderConfig, Error, ErrorKind,
-    Forward, GeneratorConfig, GruBlockConfig, LanguageModelConfig, LinearBlockConfig, LinearConfig,
-    LstmBlockConfig, MaxPoolingConfig, MultiHeadAttentionConfig, Nonlinearity, RecurrentConfig,
-    RnnBlockConfig, Sampling, Seq2SeqConfig, SequenceClassifierConfig, StateDict, init,
+    AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Beam, Cell, Cnn, CnnConfig, ConvBlock,
+    ConvBlockConfig, DcganConfig, DecoderConfig, DiscriminatorConfig, EmbeddingConfig, EncoderConfig, Error,
+    ErrorKind, Flatten, Forward, GeneratorConfig, GruBlockConfig, LanguageModelConfig, Linear, LinearBlock,
+    LinearBlockConfig, LinearConfig, LstmBlockConfig, MaxPooling, MaxPoolingConfig, MultiHeadAttentionConfig,
+    Nonlinearity, RecurrentConfig, RnnBlockConfig, Sampling, Seq2SeqConfig, SequenceClassifierConfig,
+    Sequential, StateDict, init,
 };
 use serde_json::{Value, json};
 
@@ -92,9 +94,9 @@ fn configs_of_layers_survive_json_and_name_field_value_and_range() {
     );
     check_config(
         "ConvBlockConfig",
-        ConvBlockConfig::new(3, 8, 5).with_stride(2).with_padding(1),
-        &["padding"],
-        &[zero("channels_in"), zero("channels_out"), zero("kernel_size"), zero("stride")],
+        ConvBlockConfig::new(3, 8, 5).with_stride(2).with_padding(1).with_pooling(MaxPoolingConfig::new(2)),
+        &["padding", "pooling", "channels_last"],
+        &[zero("in_channels"), zero("out_channels"), zero("kernel_size"), zero("stride")],
         |config| config.init(d),
     );
     check_config(
@@ -552,4 +554,145 @@ fn the_features_of_a_cnn_are_what_its_last_map_makes_classes_of() {
         assert_eq!(logits.len(), expected.len());
         assert!(logits.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{logits:?}, {expected:?}");
     }
+}
+
+/// A struct of the public blocks, as a user has it.
+#[derive(Module, Debug)]
+struct OwnNet {
+    conv1: ConvBlock,
+    conv2: ConvBlock,
+    fc1: LinearBlock,
+    fc2: Linear,
+}
+
+fn own_block(from: usize, to: usize) -> ConvBlockConfig {
+    ConvBlockConfig::new(from, to, 3).with_padding(1)
+}
+
+fn own_net(device: &Device) -> Result<OwnNet, Error> {
+    let pooling = MaxPoolingConfig::new(2);
+    Ok(OwnNet {
+        conv1: own_block(1, 32).with_pooling(pooling.clone()).init(device)?,
+        conv2: own_block(32, 64).with_pooling(pooling).init(device)?,
+        fc1: LinearBlockConfig::new(64 * 7 * 7, 128).init(device)?,
+        fc2: LinearConfig::new(128, 10).init(device)?,
+    })
+}
+
+type OwnChain = Sequential<(ConvBlock, MaxPooling, ConvBlock, MaxPooling, Flatten, LinearBlock, Linear)>;
+
+fn own_chain(device: &Device) -> Result<OwnChain, Error> {
+    let pooling = MaxPoolingConfig::new(2).init()?;
+    Ok(Sequential::new((
+        own_block(1, 32).init(device)?,
+        pooling.clone(),
+        own_block(32, 64).init(device)?,
+        pooling,
+        Flatten::new(),
+        LinearBlockConfig::new(64 * 7 * 7, 128).init(device)?,
+        LinearConfig::new(128, 10).init(device)?,
+    )))
+}
+
+impl Forward<Tensor<4>> for OwnNet {
+    type Output = Tensor<2>;
+
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let maps = self.conv2.forward(self.conv1.forward(images));
+        self.fc2.forward(self.fc1.forward(maps.flatten::<2>(1, 3)))
+    }
+}
+
+/// Output, running statistics and gradients of a network for a batch, as bits, by the tensors' order.
+fn pass<M: Module + Forward<Tensor<4>, Output = Tensor<2>>>(model: &M, images: Tensor<4>) -> Vec<Vec<u32>> {
+    let bits = |data: TensorData| data.iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
+    let output = model.forward(images);
+    let [rows, columns] = output.dims();
+    let slopes = (0..rows * columns).map(|at| (at % 5) as f32 - 1.5).collect::<Vec<_>>();
+    let slopes = Tensor::<2>::from_data(TensorData::new(slopes, [rows, columns]), &output.device());
+    let gradients = (output.clone() * slopes).sum().backward();
+    let mut all = vec![bits(output.into_data())];
+    all.extend(StateDict::of(model).iter().map(|(_, data)| bits(data.clone())));
+    struct Visit<'a>(&'a burn::tensor::Gradients, Vec<TensorData>);
+    impl ModuleVisitor for Visit<'_> {
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+            self.1.extend(parameter.val().grad(self.0).map(Tensor::into_data));
+        }
+    }
+    let mut visit = Visit(&gradients, vec![]);
+    model.visit(&mut visit);
+    assert_eq!(visit.1.len(), 12, "all parameters learn");
+    all.extend(visit.1.into_iter().map(bits));
+    all
+}
+
+#[test]
+fn own_networks_of_public_blocks_are_the_cnn_bit_for_bit() {
+    let _alone = draws();
+    let device = Device::default().autodiff();
+    let cnn = init(3, &device, |d| CnnConfig::new(10).with_channels(1).init(d)).unwrap();
+    let own = init(3, &device, own_net).unwrap();
+    let chain = init(3, &device, own_chain).unwrap();
+    let keys = |dict: StateDict| dict.iter().map(|(key, _)| key.to_owned()).collect::<Vec<_>>();
+    assert_eq!(StateDict::of(&cnn), StateDict::of(&own));
+    let numbered = keys(StateDict::of(&cnn)).into_iter().map(|key| {
+        let places = [("conv1.", "0."), ("conv2.", "2."), ("fc1.", "5."), ("fc2.", "6.")];
+        let (name, place) = places.into_iter().find(|(name, _)| key.starts_with(name)).unwrap();
+        key.replacen(name, place, 1)
+    });
+    assert_eq!(keys(StateDict::of(&chain)), numbered.collect::<Vec<_>>());
+    let images = Tensor::<4>::random([5, 1, 28, 28], Distribution::Normal(0.0, 1.0), &device);
+    let expected = pass(&cnn, images.clone());
+    assert!(pass(&own, images.clone()) == expected, "a struct");
+    assert!(pass(&chain, images.clone()) == expected, "a sequence");
+    // For inference, too.
+    let images = images.inner();
+    let bits = |logits: Tensor<2>| logits.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
+    let expected = bits(cnn.valid().forward(images.clone()));
+    assert_eq!(bits(own.valid().forward(images.clone())), expected);
+    assert_eq!(bits(chain.valid().forward(images)), expected);
+}
+
+/// What a sequence puts together gives what its layers give one after the other.
+#[test]
+fn sequences_are_their_layers_one_after_the_other() {
+    let _alone = draws();
+    let d = &Device::default().autodiff();
+    let images = || Tensor::<4>::random([4, 3, 13, 11], Distribution::Normal(0.0, 1.0), d);
+    let bits = |maps: Tensor<4>| maps.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
+    let block = |from, to| ConvBlockConfig::new(from, to, 3).init(d).unwrap();
+    let max = |size, stride| MaxPoolingConfig::new(size).with_stride(Some(stride)).init().unwrap();
+    // A pooling that no block takes over, one after another, and one after a block that pools already.
+    let (a, b, c) = (block(3, 5), block(5, 4), block(4, 6));
+    let x = images();
+    let whole = Sequential::new((a.clone(), max(3, 1), b.clone(), max(2, 2), max(2, 1), c.clone()));
+    let apart = max(2, 1).forward(max(2, 2).forward(b.forward(max(3, 1).forward(a.forward(x.clone())))));
+    assert!(bits(whole.forward(x.clone())) == bits(c.forward(apart)));
+    let pooling = own_block(3, 4).with_pooling(MaxPoolingConfig::new(2)).init(d).unwrap();
+    let whole = Sequential::new((pooling.clone(), max(2, 2)));
+    assert!(bits(whole.forward(x.clone())) == bits(max(2, 2).forward(pooling.forward(x.clone()))));
+    // Sequences in a sequence, and Burn's layers.
+    let inner = Sequential::new((a.clone(), max(2, 2)));
+    let whole = Sequential::new((inner, AvgPoolingConfig::new(2).init().unwrap(), Relu::new()));
+    let apart = AvgPoolingConfig::new(2).init().unwrap().forward(max(2, 2).forward(a.forward(x.clone())));
+    assert!(bits(whole.forward(x.clone())) == bits(apart));
+    assert_eq!(keys_of(&whole)[0], "0.0.conv.weight");
+    // An input that does not fit names the layer.
+    let error = whole.check_input(&Tensor::zeros([1, 2, 9, 9], d)).unwrap_err();
+    assert_eq!(error.to_string(), "Sequential.0.0.conv: expected [.., 3, .., ..], got [1, 2, 9, 9]");
+    check_display(whole);
+}
+
+fn keys_of<M: Module>(model: &M) -> Vec<String> {
+    StateDict::of(model).iter().map(|(key, _)| key.to_owned()).collect()
+}
+
+/// A config that was saved before it had pooling, under the names that it had then.
+#[test]
+fn a_block_saved_under_its_old_names_is_read() {
+    let old = r#"{"channels_in": 3, "channels_out": 8, "kernel_size": 5, "stride": 2, "padding": 1}"#;
+    let read = ConvBlockConfig::load_binary(old.as_bytes()).unwrap();
+    let expected = ConvBlockConfig::new(3, 8, 5).with_stride(2).with_padding(1);
+    assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+    assert!(expected.to_string().contains("\"in_channels\": 3"), "{expected}");
 }

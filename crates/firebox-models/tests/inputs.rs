@@ -81,7 +81,7 @@ fn images_that_do_not_fit_name_the_layer_what_it_wants_and_what_came() {
         ),
         (
             [2, 1, 1, 28],
-            "Cnn.pool: expected a height of at least 2 and a width of at least 2, got [2, 32, 1, 28], \
+            "Cnn.conv1.pooling: expected a height of at least 2 and a width of at least 2, got [2, 32, 1, 28], \
              from images [2, 1, 1, 28]; the model is for 28×28",
         ),
     ] {

@@ -5,7 +5,7 @@
 
 use burn::tensor::{Int, Tensor, Transaction};
 use firebox_data::SequenceBatch;
-use firebox_kernels::try_cross_entropy;
+use firebox_kernels::cross_entropy::try_cross_entropy;
 use firebox_models::Forward;
 
 use crate::error::{Error, ErrorKind};

@@ -30,7 +30,7 @@ impl Origin {
             burn: BURN.to_owned(),
             build: build().to_owned(),
             cpu: cpu(),
-            instructions: format!("{:?}", firebox_kernels::instructions()),
+            instructions: format!("{:?}", firebox_kernels::machine::instructions()),
             kernels: firebox_kernels::enabled(),
         }
     }

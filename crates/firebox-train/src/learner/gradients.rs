@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use firebox_kernels::Norm;
+use firebox_kernels::optimizer::Norm;
 
 use super::state::Paths;
 

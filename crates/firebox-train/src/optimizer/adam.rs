@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::optim::{AdamState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::{AdamMoments, AdamStep, adam};
+use firebox_kernels::optimizer::{AdamMoments, AdamStep, adam};
 
 use super::{check_not_negative, check_weight, scale};
 use crate::error::Error;

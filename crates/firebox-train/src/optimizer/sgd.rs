@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::{SgdStep, sgd};
+use firebox_kernels::optimizer::{SgdStep, sgd};
 
 use super::{check_not_negative, scale};
 use crate::error::{Error, check};
