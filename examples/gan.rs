@@ -24,7 +24,7 @@ use common::{
 };
 use firebox::data::idx::{LabelledImage, LabelledImages};
 use firebox::data::{BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
-use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
+use firebox::models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::train::{
     Adversarial, AdversarialLoss, Checkpoints, Event, Interrupt, Learner, LiveReport, Report, RunDir,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::TensorData;
 use common::{course, example, last_state};
-use firebox::models::StateDict;
+use firebox::weights::StateDict;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -9,14 +9,17 @@ use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use firebox_models::{
-    DcganConfig, DcganDiscriminator, DcganGenerator, Discriminator, DiscriminatorConfig, Forward, Generator,
-    GeneratorConfig, Linear, LinearConfig, Logits, StateDict, init,
+use firebox_models::gan::{
+    DcganConfig, DcganDiscriminator, DcganGenerator, Discriminator, DiscriminatorConfig, Generator,
+    GeneratorConfig, Logits,
 };
+use firebox_models::layers::{Linear, LinearConfig};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Adam, Adversarial, AdversarialLoss, Error, ErrorKind, Goal, Judge, Learner, Metrics, Sgd, StepContext,
     Task, TaskState,
 };
+use firebox_weights::StateDict;
 use serde::Deserialize;
 
 /// Burn's generator belongs to the process: tests that seed it take turns.
@@ -87,8 +90,7 @@ fn part<'a>(state: &'a TaskState, name: &str) -> &'a StateDict {
 fn assert_near(one: &StateDict, other: &StateDict, most: f32) {
     assert_eq!(one.iter().count(), other.iter().count());
     for (key, values) in one.iter() {
-        let [values, others] =
-            [values, other.get(key).unwrap()].map(|data| data.try_to_vec::<f32>().unwrap());
+        let [values, others] = [values, other.get(key).unwrap()].map(|data| data.to_vec::<f32>().unwrap());
         for (a, b) in values.iter().zip(&others) {
             assert!((a - b).abs() <= most, "{key}: {a}, {b}");
         }

@@ -10,11 +10,12 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
-use firebox_models::{Forward, StateDict, init};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Adam, Checkpoints, Classification, End, ErrorKind, Event, Interrupt, OneCycle, Outcome, Record,
     RecordKind, RunDir, Signal, StepContext, Task, TaskState, Trainer, TrainerConfig,
 };
+use firebox_weights::StateDict;
 use serde_json::Value;
 
 /// Burn's generator belongs to the process: tests that seed it take turns.

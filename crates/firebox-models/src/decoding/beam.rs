@@ -4,11 +4,27 @@ use burn::config::Config;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::decoder::Decoding;
+use crate::decoding::finite::{check_logits, floats};
 use crate::error::{Error, ErrorKind, check};
-use crate::finite::{check_logits, floats};
+use crate::text::decoder::Decoding;
 
-/// Settings of a beam search.
+/// Settings of a beam search, which [`Seq2Seq::beam`](crate::text::Seq2Seq::beam) makes.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::decoding::Beam;
+/// use firebox_models::text::Seq2SeqConfig;
+///
+/// let device = Device::default();
+/// let model = Seq2SeqConfig::new(9, 7, 4, 6).init(&device)?;
+/// let tokens = Tensor::<2, Int>::from_data([[3, 4, 5], [6, 0, 0]], &device);
+/// let lengths = Tensor::<1, Int>::from_data([3, 1], &device);
+/// let found = model.beam((tokens, lengths), &Beam::new(8).with_width(3).with_length_penalty(0.6))?;
+/// let best = &found[0][0];
+/// assert!(best.tokens.len() <= 8 && best.log_probability <= 0.0);
+/// assert!(found[0].iter().all(|other| other.score <= best.score));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Config, Debug)]
 pub struct Beam {
     /// The most tokens that a sequence may have, its end token included; at least 1.
@@ -16,22 +32,23 @@ pub struct Beam {
     /// Sequences that are followed at the same time; at least 1.
     #[config(default = 5)]
     pub width: usize,
-    /// How much longer sequences are preferred: α in ((5 + length)/6)^α, by which the log-probability is divided (Wu et
-    /// al. 2016); at least 0, which prefers none.
+    /// The preference for longer sequences; at least 0, which prefers none.
+    ///
+    /// It is α in ((5 + length)/6)^α, by which the log-probability is divided (Wu et al. 2016).
     #[config(default = 0.0)]
     pub length_penalty: f64,
 }
 
-/// A sequence that was found.
+/// A sequence that a search has found; [`Beam`] shows some.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypothesis {
     /// Without begin and end token.
     pub tokens: Vec<usize>,
-    /// Whether its end token was found; without it, it was cut at the greatest length.
+    /// True if its end token was found; else it was cut at the greatest length.
     pub ended: bool,
     /// ln p of its tokens, the end token included.
     pub log_probability: f64,
-    /// What hypotheses are ordered by: the log-probability by the length penalty.
+    /// The log-probability divided by the length penalty, which hypotheses are ordered by.
     pub score: f64,
     /// For each token, and for the end token, the attention's weights over the source, `[time]`.
     pub attention: Vec<Vec<f32>>,
@@ -74,8 +91,10 @@ struct Sentence {
     found: Vec<Hypothesis>,
 }
 
-/// For each sentence of the decoder's batch the best sequences. Of equals, the one found first comes first: the shorter, of
-/// the better beginning, with the smaller token. A token that cannot come, whose logit is −∞, is in none.
+/// The best sequences for each sentence of the decoder's batch.
+///
+/// Of equals, the one found first comes first: the shorter, of the better beginning, with the smaller token.
+/// A token that cannot come, whose logit is −∞, is in none.
 pub(crate) fn search(
     mut decoding: Decoding<'_>,
     sentences: usize,
@@ -133,7 +152,8 @@ pub(crate) fn search(
                     break;
                 }
                 let ends = token == end;
-                // An end counts if it is among the best: else a search of width 1 would not be the greedy one.
+                // An end counts if it is among the best: else a search of width 1 would not be the greedy
+                // one.
                 if ends && rank >= beam.width {
                     continue;
                 }
@@ -148,7 +168,8 @@ pub(crate) fn search(
             }
             sentence.found.sort_by(|a, b| b.score.total_cmp(&a.score));
             sentence.found.truncate(beam.width);
-            // The best that could come of what goes on: no token more lowers it, the greatest length divides it.
+            // The best that could come of what goes on: no token more lowers it, the greatest length divides
+            // it.
             let could = sentence.live.first().map(|live| beam.score(live.log_probability, beam.max_length));
             let enough = sentence.found.len() == beam.width;
             if enough && could.is_some_and(|could| sentence.found[beam.width - 1].score >= could) {

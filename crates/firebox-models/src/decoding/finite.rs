@@ -10,8 +10,9 @@ pub(crate) fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     values.unwrap_or_else(|error| unreachable!("a tensor cast to f32: {error:?}"))
 }
 
-/// Fails unless a token can be chosen by these logits: none is NaN or +∞, and not all are −∞, which is the logit of a token
-/// that cannot come.
+/// Fails unless a token can be chosen by these logits.
+///
+/// None may be NaN or +∞, and not all −∞, which is the logit of a token that cannot come.
 pub(crate) fn check_logits(logits: &[f32]) -> Result<(), Error> {
     let error = |text: String| Err(Error::new(ErrorKind::Value, text));
     let bad = |&(_, logit): &(usize, &f32)| logit.is_nan() || *logit == f32::INFINITY;

@@ -4,20 +4,35 @@ use burn::config::Config;
 use burn::tensor::Tensor;
 use firebox_core::SampleRng;
 
+use crate::decoding::finite::{check_logits, floats};
 use crate::error::{Error, check};
-use crate::finite::{check_logits, floats};
 
-/// How tokens are drawn.
+/// Settings of a text that is drawn token by token.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::decoding::Sampling;
+/// use firebox_models::text::LanguageModelConfig;
+///
+/// let model = LanguageModelConfig::new(10, 4, 8).init(&Device::default())?;
+/// let sampling = Sampling::new().with_temperature(0.7).with_top_p(0.9).with_seed(42);
+/// let text = model.generate(&[1, 2], 5, &sampling)?;
+/// assert_eq!(text, model.generate(&[1, 2], 5, &sampling)?);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Config, Debug)]
 pub struct Sampling {
-    /// What logits are divided by: below 1 the likely tokens become likelier; 0 always takes the likeliest. At least 0.
+    /// The divisor of the logits; at least 0.
+    ///
+    /// Below 1 the likely tokens become likelier; 0 always takes the likeliest.
     #[config(default = 1.0)]
     pub temperature: f64,
-    /// Only the likeliest tokens that together have this probability are drawn from (Holtzman et al. 2020); above 0, up
-    /// to 1.
+    /// The probability that the tokens to draw from have together; above 0, up to 1.
+    ///
+    /// They are the likeliest ones (Holtzman et al. 2020).
     #[config(default = 1.0)]
     pub top_p: f64,
-    /// What the draws follow from.
+    /// The seed that the draws follow from.
     #[config(default = 0)]
     pub seed: u64,
 }
@@ -38,8 +53,8 @@ impl Sampling {
 /// One token, from the logits of all.
 ///
 /// # Errors
-/// [`ErrorKind::Value`](crate::ErrorKind::Value) if a logit is NaN or +∞, as those of a model are that has diverged, or all
-/// are −∞, which is the logit of a token that cannot come.
+/// [`ErrorKind::Value`](crate::ErrorKind::Value) if a logit is NaN or +∞, as those of a model are that has
+/// diverged, or all are −∞, which is the logit of a token that cannot come.
 pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut SampleRng) -> Result<usize, Error> {
     let logits = floats(logits);
     check_logits(&logits)?;
@@ -67,7 +82,8 @@ pub(crate) fn draw(logits: Tensor<1>, sampling: &Sampling, rng: &mut SampleRng) 
             return Ok(order[place]);
         }
     }
-    // Rounding has used up the sum. The best token has a weight of 1, so that there is a last one with a weight.
+    // Rounding has used up the sum. The best token has a weight of 1, so that there is a last one with a
+    // weight.
     let last = nucleus.iter().rposition(|&weight| weight > 0.0).unwrap_or(0);
     Ok(order[last])
 }

@@ -7,11 +7,11 @@ use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfi
 use burn::tensor::activation::{leaky_relu, relu, sigmoid, tanh};
 use burn::tensor::{Device, Tensor};
 
-use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::logits::Logits;
-use crate::sequential::sequential;
+use crate::gan::logits::Logits;
+use crate::layers::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
+use crate::layers::sequential::sequential;
 use crate::shape::check_shape;
 
 /// Settings of [`DcganGenerator`] and [`DcganDiscriminator`], which they share.
@@ -26,16 +26,33 @@ pub struct DcganConfig {
     /// Height and width of the images; a multiple of 4.
     #[config(default = 28)]
     pub size: usize,
-    /// Channels of the layer next to the image; the one before has twice as many; at least 1.
+    /// Channels of the layer next to the image; at least 1.
+    ///
+    /// The layer before has twice as many.
     #[config(default = 64)]
     pub features: usize,
 }
 
-/// The generator of a deep convolutional GAN (Radford, Metz, Chintala 2016): noise → a quarter of the size → half → the
-/// image, each step a transposed convolution, with BatchNorm and ReLU between and tanh at the end.
+/// The generator of a deep convolutional GAN (Radford, Metz, Chintala 2016).
 ///
-/// State: the convolutions `main.0.weight`, `main.3.weight`, `main.6.weight`, which have no bias, and the normalisations
-/// `main.1` and `main.4`.
+/// Noise → a quarter of the size → half → the image, each step a transposed convolution, with BatchNorm and
+/// ReLU between and tanh at the end.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::Forward;
+/// use firebox_models::gan::DcganConfig;
+///
+/// let device = Device::default();
+/// let config = DcganConfig::new().with_latent(16).with_features(4).with_size(8);
+/// let images = config.init_generator(&device)?.forward(Tensor::zeros([2, 16], &device));
+/// assert_eq!(images.dims(), [2, 1, 8, 8]);
+/// assert_eq!(config.init_discriminator(&device)?.logits(images).dims(), [2, 1]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
+///
+/// State: the convolutions `main.0.weight`, `main.3.weight`, `main.6.weight`, which have no bias, and the
+/// normalizations `main.1` and `main.4`.
 #[derive(Module, Debug)]
 pub struct DcganGenerator {
     main: GeneratorLayers,
@@ -51,11 +68,13 @@ sequential! {
     }
 }
 
-/// The discriminator of a deep convolutional GAN: the image → half the size → a quarter → one number, each step a
-/// convolution, with LeakyReLU of slope 0.2 and BatchNorm between, none at the image.
+/// The discriminator of a deep convolutional GAN; [`DcganGenerator`] shows it at work.
 ///
-/// State: the convolutions `main.0.weight`, `main.2.weight`, `main.5.weight`, which have no bias, and the normalisation
-/// `main.3`.
+/// The image → half the size → a quarter → one number, each step a convolution, with LeakyReLU of slope 0.2
+/// and BatchNorm between, none at the image.
+///
+/// State: the convolutions `main.0.weight`, `main.2.weight`, `main.5.weight`, which have no bias, and the
+/// normalization `main.3`.
 #[derive(Module, Debug)]
 pub struct DcganDiscriminator {
     main: DiscriminatorLayers,
@@ -96,7 +115,7 @@ impl DcganConfig {
         check_product("DcganConfig", 1, &[("channels", channels), side, side])
     }
 
-    /// The generator with the paper's initialisation: weights normal with a standard deviation of 0.02.
+    /// The generator with the paper's initialization: weights normal with a standard deviation of 0.02.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -122,7 +141,7 @@ impl DcganConfig {
         })
     }
 
-    /// The discriminator with the paper's initialisation: weights normal with a standard deviation of 0.02.
+    /// The discriminator with the paper's initialization: weights normal with a standard deviation of 0.02.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.

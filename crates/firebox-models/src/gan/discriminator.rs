@@ -8,9 +8,9 @@ use firebox_kernels::Activation;
 
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
-use crate::logits::Logits;
-use crate::sequential::sequential;
+use crate::gan::logits::Logits;
+use crate::layers::linear::{Linear, LinearConfig};
+use crate::layers::sequential::sequential;
 
 /// Settings of [`Discriminator`].
 #[derive(Config, Debug)]
@@ -22,8 +22,9 @@ pub struct DiscriminatorConfig {
     pub negative_slope: f64,
 }
 
-/// The discriminator of a generative adversarial network (Goodfellow et al. 2014): sample → 512 → 256 → 1, with LeakyReLU
-/// between.
+/// The discriminator of a generative adversarial network (Goodfellow et al. 2014).
+///
+/// Sample → 512 → 256 → 1, with LeakyReLU between. [`Generator`](crate::gan::Generator) shows it at work.
 ///
 /// State: `main.0`, `main.2` and `main.4`, each with `weight` and `bias`.
 #[derive(Module, Debug)]
@@ -37,7 +38,7 @@ sequential! {
 }
 
 impl DiscriminatorConfig {
-    /// The model with PyTorch's initialisation.
+    /// The model with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -59,8 +60,10 @@ impl DiscriminatorConfig {
 }
 
 impl Discriminator {
-    /// Samples `[batch, features_in]` to the logits `[batch, 1]` of being real: what a loss should be computed from, for
-    /// a probability close to 0 or 1 has lost the digits that its logarithm needs.
+    /// Samples `[batch, features_in]` to the logits `[batch, 1]` of being real.
+    ///
+    /// A loss should be computed from them, for a probability close to 0 or 1 has lost the digits that its
+    /// logarithm needs.
     pub fn logits(&self, samples: Tensor<2>) -> Tensor<2> {
         fitting(self.check_samples(&samples));
         let activation = Activation::LeakyRelu(self.negative_slope);

@@ -7,8 +7,8 @@ use firebox_kernels::Activation;
 
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
-use crate::sequential::sequential;
+use crate::layers::linear::{Linear, LinearConfig};
+use crate::layers::sequential::sequential;
 
 /// Settings of [`Generator`].
 #[derive(Config, Debug)]
@@ -19,8 +19,21 @@ pub struct GeneratorConfig {
     pub features_out: usize,
 }
 
-/// The generator of a generative adversarial network (Goodfellow et al. 2014): noise → 256 → 512 → sample, with ReLU
-/// between and tanh at the end, so that samples lie in (−1, 1).
+/// The generator of a generative adversarial network (Goodfellow et al. 2014).
+///
+/// Noise → 256 → 512 → sample, with ReLU between and tanh at the end, so that samples lie in (−1, 1).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::Forward;
+/// use firebox_models::gan::{DiscriminatorConfig, GeneratorConfig};
+///
+/// let device = Device::default();
+/// let samples = GeneratorConfig::new(16, 784).init(&device)?.forward(Tensor::zeros([2, 16], &device));
+/// assert_eq!(samples.dims(), [2, 784]);
+/// assert_eq!(DiscriminatorConfig::new(784).init(&device)?.logits(samples).dims(), [2, 1]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 ///
 /// State: `main.0`, `main.2` and `main.4`, each with `weight` and `bias`.
 #[derive(Module, Debug)]
@@ -33,7 +46,7 @@ sequential! {
 }
 
 impl GeneratorConfig {
-    /// The model with PyTorch's initialisation.
+    /// The model with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.

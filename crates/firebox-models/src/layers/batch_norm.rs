@@ -1,20 +1,20 @@
-//! Batch normalisation of images with PyTorch's running statistics.
+//! Batch normalization of images with PyTorch's running statistics.
 
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Flag, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 
-use crate::buffer::Buffer;
-use crate::counter::Counter;
 use crate::error::{Error, check, check_product, fitting, input_error};
+use crate::layers::buffer::Buffer;
+use crate::layers::counter::Counter;
 
 /// Settings of [`BatchNorm2d`].
 #[derive(Config, Debug)]
 pub struct BatchNorm2dConfig {
     /// The number of channels; at least 1.
     pub channels: usize,
-    /// Added to the variance before the root is taken; above 0.
+    /// The number that is added to the variance before the root is taken; above 0.
     #[config(default = 1e-5)]
     pub epsilon: f64,
     /// The weight of the current batch in the running statistics, from 0 to 1.
@@ -22,11 +22,24 @@ pub struct BatchNorm2dConfig {
     pub momentum: f64,
 }
 
-/// Batch normalisation over `[batch, channels, height, width]`, as `torch.nn.BatchNorm2d`
+/// Batch normalization over `[batch, channels, height, width]`, as `torch.nn.BatchNorm2d`
 /// (Ioffe, Szegedy 2015).
 ///
 /// Burn's own BatchNorm differs in two ways that matter here. It keeps the biased variance of the batch as
 /// running variance, where PyTorch keeps the unbiased one; and its clones share their running statistics.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::Forward;
+/// use firebox_models::layers::BatchNorm2dConfig;
+///
+/// let device = Device::default();
+/// let norm = BatchNorm2dConfig::new(3).init(&device.clone().autodiff())?;
+/// norm.forward(Tensor::ones([2, 3, 4, 4], &device.clone().autodiff()));
+/// assert_eq!(norm.num_batches_tracked.value(), 1);
+/// assert_eq!(norm.running_mean.value().into_data().try_to_vec::<f32>()?, [0.1; 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct BatchNorm2d {
@@ -40,7 +53,9 @@ pub struct BatchNorm2d {
     pub running_var: Buffer<1>,
     /// The batches that the running statistics have seen.
     pub num_batches_tracked: Counter,
-    /// Cleared by `freeze`: a frozen layer uses its running statistics and leaves them as they are.
+    /// A flag that `freeze` clears.
+    ///
+    /// A frozen layer uses its running statistics and leaves them as they are.
     pub training: Param<Flag>,
     epsilon: f64,
     momentum: f64,
@@ -78,7 +93,7 @@ impl BatchNorm2dConfig {
 impl BatchNorm2d {
     /// `[batch, channels, height, width]` to the same shape.
     ///
-    /// On an autodiff device it normalises with the batch's statistics and updates the running ones; else it
+    /// On an autodiff device it normalizes with the batch's statistics and updates the running ones; else it
     /// uses the running ones.
     ///
     /// # Panics
@@ -93,7 +108,9 @@ impl BatchNorm2d {
         }
     }
 
-    /// Looks whether an input fits: its channels, and on an autodiff device more than one value a channel.
+    /// Looks whether an input has the channels, and in training a variance.
+    ///
+    /// On an autodiff device it needs more than one value a channel.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
@@ -101,7 +118,7 @@ impl BatchNorm2d {
         self.check_shape(input.dims(), self.trains(input))
     }
 
-    /// The same for an input of this shape; a batch that is normalised by itself needs a variance.
+    /// The same for an input of this shape, which is in training or not.
     pub(crate) fn check_shape(&self, input: [usize; 4], trains: bool) -> Result<(), Error> {
         const LAYER: &str = "BatchNorm2d";
         let ([batch, got, height, width], [channels]) = (input, self.weight.dims());
@@ -124,7 +141,7 @@ impl BatchNorm2d {
         result.output
     }
 
-    /// Whether it normalises with the batch's statistics.
+    /// True if it normalizes with the batch's statistics.
     pub(crate) fn trains(&self, input: &Tensor<4>) -> bool {
         input.device().is_autodiff() && self.training.is_enabled()
     }
@@ -133,8 +150,7 @@ impl BatchNorm2d {
         self.epsilon
     }
 
-    /// Weight `[channels, …]` and bias `[channels]` of a convolution with the normalisation by the running statistics in
-    /// them.
+    /// Weight and bias of a convolution with the normalization by running statistics in them.
     pub(crate) fn fold(&self, weight: Tensor<4>, bias: Tensor<1>) -> (Tensor<4>, Tensor<1>) {
         let (mean, var) = (self.running_mean.value(), self.running_var.value());
         let scale = self.weight.val() / var.add_scalar(self.epsilon).sqrt();

@@ -1,16 +1,18 @@
-//! Where a module normalises by its batch.
+//! The layers of a module that normalize by their batch.
 
 use burn::module::{Flag, Module, ModuleVisitor, Param};
 
-/// The paths of all layers of a module that would normalise by their batch in training, in the module's order.
+/// The paths of a module's layers that would normalize by their batch in training.
 ///
-/// They are [`BatchNorm2d`](crate::BatchNorm2d) and Burn's `BatchNorm`, and only those that are not frozen. A module that is
-/// one itself has the path "". A batch of one sample may have a single value per channel, which has no variance: who trains
-/// a model with such layers leaves a last batch of one out.
+/// They are [`BatchNorm2d`](crate::layers::BatchNorm2d) and Burn's `BatchNorm`, and only those that are not
+/// frozen, in the module's order. A module that is one itself has the path "". A batch of one sample may have
+/// a single value per channel, which has no variance: who trains a model with such layers leaves a last batch
+/// of one out.
 ///
 /// ```
 /// use burn::tensor::Device;
-/// use firebox_models::{CnnConfig, LinearConfig, batch_norms};
+/// use firebox_models::layers::{LinearConfig, batch_norms};
+/// use firebox_models::vision::CnnConfig;
 ///
 /// let device = Device::default();
 /// assert_eq!(batch_norms(&CnnConfig::new(10).init(&device)?), ["conv1.bn", "conv2.bn"]);

@@ -12,7 +12,19 @@ use burn::tensor::{Device, Tensor};
 ///
 /// Unlike Burn's `RunningState`, a clone has a value of its own (a copy made for an average of weights cannot
 /// change the live model), and an update is seen at once by everything that reads it: a checkpoint is never
-/// one step behind.
+/// one step late.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::Buffer;
+///
+/// let mean = Buffer::new(Tensor::<1>::zeros([2], &Device::default()));
+/// let copy = mean.clone();
+/// mean.update(|old| old + 1.0);
+/// assert_eq!(mean.value().into_data().try_to_vec::<f32>()?, [1.0, 1.0]);
+/// assert_eq!(copy.value().into_data().try_to_vec::<f32>()?, [0.0, 0.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Buffer<const D: usize> {
     id: ParamId,
     /// Never tracked by autodiff. The forward pass has `&self` only, hence the lock.
@@ -40,7 +52,7 @@ impl<const D: usize> Buffer<D> {
         *value = next(value.clone()).detach();
     }
 
-    /// A panic in `next` leaves the old value, which is whole: poison is no news here.
+    /// The lock; a panic in `next` leaves the old value, which is whole.
     fn lock(&self) -> MutexGuard<'_, Tensor<D>> {
         self.value.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -50,7 +62,7 @@ impl<const D: usize> Buffer<D> {
     }
 }
 
-/// A clone has a value of its own, and so an identifier: it is not tied to what it was cloned from.
+/// A clone has a value and an identifier of its own: it is not tied.
 impl<const D: usize> Clone for Buffer<D> {
     fn clone(&self) -> Self {
         Self::new(self.value())

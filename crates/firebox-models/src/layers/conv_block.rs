@@ -8,10 +8,10 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::{ConvBlockSettings, conv_block, conv_relu};
 
-use crate::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::pooling::MaxPooling;
+use crate::layers::batch_norm::{BatchNorm2d, BatchNorm2dConfig};
+use crate::layers::pooling::MaxPooling;
 use crate::shape::{Window, windowed};
 
 /// Settings of [`ConvBlock`].

@@ -10,9 +10,20 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// A number that a module counts up in its forward pass, such as `num_batches_tracked`.
 ///
-/// Like a [`Buffer`](crate::Buffer), it is saved and not trained, and a clone has its own. It is kept on the
-/// host: counting starts no kernel, and a mapper that leaves it alone, such as an optimiser's, costs no
-/// transfer. Visitors and mappers see an int tensor `[1]`, of 64 bits where the device has them, else of 32.
+/// Like a [`Buffer`](crate::layers::Buffer), it is saved and not trained, and a clone has its own. It is kept
+/// on the host: counting starts no kernel, and a mapper that leaves it alone, such as an optimizer's, costs
+/// no transfer. Visitors and mappers see an int tensor `[1]`, of 64 bits where the device has them, else of
+/// 32.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::layers::Counter;
+///
+/// let counter = Counter::new(&Device::default());
+/// let copy = counter.clone();
+/// counter.increment();
+/// assert_eq!((counter.value(), copy.value()), (1, 0));
+/// ```
 pub struct Counter {
     id: ParamId,
     value: AtomicI64,
@@ -50,7 +61,7 @@ impl Counter {
     }
 }
 
-/// A clone counts for itself, and so has its own identifier: it is not tied to what it was cloned from.
+/// A clone counts for itself, under an identifier of its own: it is not tied.
 impl Clone for Counter {
     fn clone(&self) -> Self {
         Counter { id: ParamId::new(), ..self.on(self.device.clone()) }

@@ -21,16 +21,28 @@ pub struct EmbeddingConfig {
 /// A trained vector for each token, as `torch.nn.Embedding` with its `padding_idx`.
 ///
 /// State: `weight` `[tokens, features]`.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::layers::EmbeddingConfig;
+///
+/// let device = Device::default();
+/// let embedding = EmbeddingConfig::new(50, 8).with_padding(Some(0)).init(&device)?;
+/// let tokens = Tensor::<2, Int>::from_data([[3, 4, 0], [7, 0, 0]], &device);
+/// assert_eq!(embedding.forward(tokens).dims(), [2, 3, 8]);
+/// assert!(embedding.check_tokens(&Tensor::from_data([[50]], &device)).is_err());
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Embedding {
-    /// The vectors, initialised from the standard normal distribution.
+    /// The vectors, initialized from the standard normal distribution.
     pub weight: Param<Tensor<2>>,
     padding: Option<usize>,
 }
 
 impl EmbeddingConfig {
-    /// The layer with PyTorch's initialisation.
+    /// The layer with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -52,7 +64,7 @@ impl EmbeddingConfig {
     }
 }
 
-/// Checks the fields `tokens`, `embedding` and `padding` of a config that has an embedding made of them.
+/// Checks the fields of a config that has an embedding made of them.
 pub(crate) fn check_fields(
     config: &str,
     tokens: usize,

@@ -16,25 +16,38 @@ pub struct LinearConfig {
     pub features_in: usize,
     /// Features of the output; at least 1.
     pub features_out: usize,
-    /// Whether a bias is added.
+    /// True if a bias is added.
     #[config(default = true)]
     pub bias: bool,
 }
 
 /// y = x·Wᵀ + b, as `torch.nn.Linear`.
 ///
-/// State: `weight` `[features_out, features_in]`, `bias` `[features_out]`. Burn's own layer keeps the weight transposed.
+/// State: `weight` `[features_out, features_in]`, `bias` `[features_out]`. Burn's own layer keeps the weight
+/// transposed.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::Forward;
+/// use firebox_models::layers::LinearConfig;
+///
+/// let device = Device::default();
+/// let linear = LinearConfig::new(3, 2).with_bias(false).init(&device)?;
+/// assert_eq!(linear.weight.dims(), [2, 3]);
+/// assert_eq!(linear.forward(Tensor::<2>::zeros([5, 3], &device)).dims(), [5, 2]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Linear {
-    /// W, initialised uniformly within ±1/√features_in.
+    /// W, initialized uniformly within ±1/√features_in.
     pub weight: Param<Tensor<2>>,
-    /// b, initialised as the weight is.
+    /// b, initialized as the weight is.
     pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl LinearConfig {
-    /// The layer with PyTorch's initialisation.
+    /// The layer with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -57,7 +70,7 @@ impl Linear {
         self.weight.dims()
     }
 
-    /// Whether a tensor of this shape can be mapped.
+    /// Fails unless a tensor of this shape can be mapped.
     pub(crate) fn check_shape(&self, input: &[usize]) -> Result<(), Error> {
         let [features_out, features_in] = self.sizes();
         match input.last() == Some(&features_in) {

@@ -7,7 +7,7 @@ use firebox_kernels::Activation;
 
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
+use crate::layers::linear::{Linear, LinearConfig};
 
 /// Settings of [`LinearBlock`].
 #[derive(Config, Debug)]

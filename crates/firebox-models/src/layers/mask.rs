@@ -1,10 +1,18 @@
-//! Which places of a padded batch hold something.
+//! The places of a padded batch that hold something.
 
 use burn::tensor::{Bool, Int, Tensor};
 
-/// For each place whether it belongs to its sequence and is no padding: lengths `[batch]` to `[batch, time]`.
+/// The places that are no padding: lengths `[batch]` to `[batch, time]`.
 ///
 /// All masks of firebox say which places take part. PyTorch's `key_padding_mask` says the opposite.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor, TensorData};
+/// use firebox_models::layers::sequence_mask;
+///
+/// let mask = sequence_mask(Tensor::from_data([3, 1], &Device::default()), 3);
+/// assert_eq!(mask.into_data(), TensorData::from([[true, true, true], [true, false, false]]));
+/// ```
 pub fn sequence_mask(lengths: Tensor<1, Int>, time: usize) -> Tensor<2, Bool> {
     let [batch] = lengths.dims();
     if batch == 0 || time == 0 {

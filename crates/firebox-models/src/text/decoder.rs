@@ -6,15 +6,15 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use firebox_kernels::{Attended, CellState, attentive_lstm};
 
-use crate::attention_block::{AttentionBlock, AttentionBlockConfig};
-use crate::cell::Cell;
-use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
-use crate::encoder::Encoded;
 use crate::error::{Error, OfPart, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
+use crate::layers::attention::attention_block::{AttentionBlock, AttentionBlockConfig};
+use crate::layers::embedding::{Embedding, EmbeddingConfig, check_fields};
+use crate::layers::linear::{Linear, LinearConfig};
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
 use crate::shape::check_shape;
+use crate::text::encoder::Encoded;
 
 /// Settings of [`Decoder`].
 #[derive(Config, Debug)]
@@ -28,8 +28,9 @@ pub struct DecoderConfig {
     /// Layers of the LSTM, as many as the encoder's; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped behind the embedding, between layers and before the last map in training; from 0,
-    /// below 1.
+    /// The share of features dropped in training; from 0, below 1.
+    ///
+    /// They are dropped after the embedding, between layers and before the last map.
     #[config(default = 0.0)]
     pub dropout: f64,
     /// The token that fills short sequences up.
@@ -37,16 +38,33 @@ pub struct DecoderConfig {
     pub padding: usize,
 }
 
-/// An LSTM that reads, at each step, the token before and what it attends to in the encoder's outputs (Bahdanau, Cho,
-/// Bengio 2015); its output and the context give the next token.
+/// An LSTM with attention that writes token by token (Bahdanau, Cho, Bengio 2015).
 ///
-/// State: `embedding.weight`, `attention.…` as in [`AttentionBlock`], `rnn.…` as in [`Recurrent`], `fc.weight`
-/// `[tokens, 2·hidden]`, `fc.bias`.
+/// At each step it reads the token before, and what it attends to in the encoder's outputs; its output and
+/// the context give the next token.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::text::{DecoderConfig, EncoderConfig};
+///
+/// let device = Device::default();
+/// let encoder = EncoderConfig::new(9, 4, 6).init(&device)?;
+/// let decoder = DecoderConfig::new(7, 4, 6).init(&device)?;
+/// let tokens = Tensor::<2, Int>::from_data([[3, 4, 5], [6, 0, 0]], &device);
+/// let encoded = encoder.forward((tokens, Tensor::from_data([3, 1], &device)));
+/// let mut decoding = decoder.begin(encoded);
+/// let (logits, weights) = decoding.step(Tensor::from_data([1, 1], &device));
+/// assert_eq!((logits.dims(), weights.dims()), ([2, 7], [2, 3]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
+///
+/// State: `embedding.weight`, `attention.…` as in [`AttentionBlock`], `rnn.…` as in [`Recurrent`],
+/// `fc.weight` `[tokens, 2·hidden]`, `fc.bias`.
 #[derive(Module, Debug)]
 pub struct Decoder {
     /// The tokens' vectors.
     pub embedding: Embedding,
-    /// Where to look.
+    /// The attention over the encoder's outputs.
     pub attention: AttentionBlock,
     /// The LSTM over a token's vector and the context.
     pub rnn: Recurrent,
@@ -56,7 +74,7 @@ pub struct Decoder {
 }
 
 impl DecoderConfig {
-    /// The decoder with PyTorch's initialisation.
+    /// The decoder with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -83,6 +101,8 @@ impl DecoderConfig {
 }
 
 /// A [`Decoder`] at work on one batch: what it attends to, and its state.
+///
+/// The decoder's page shows it.
 #[derive(Clone, Debug)]
 pub struct Decoding<'d> {
     decoder: &'d Decoder,
@@ -121,7 +141,7 @@ impl Decoder {
 }
 
 impl Decoding<'_> {
-    /// Whether there is a token for each row of the batch.
+    /// Fails unless there is a token for each row of the batch.
     fn check_rows(&self, tokens: &[usize]) -> Result<(), Error> {
         let ([batch, ..], mut expected) = (self.outputs.dims(), tokens.to_vec());
         expected[0] = batch;
@@ -132,8 +152,9 @@ impl Decoding<'_> {
         self.outputs.device()
     }
 
-    /// One step: the tokens before `[batch]` to the logits of the next `[batch, tokens]` and the attention's weights
-    /// `[batch, time]`.
+    /// One step: the tokens before to the logits of the next, and the attention's weights.
+    ///
+    /// `[batch]` to `[batch, tokens]` and `[batch, time]`.
     ///
     /// # Panics
     /// If there is not a token for each row.
@@ -144,9 +165,10 @@ impl Decoding<'_> {
         (logits.squeeze_dim(1), weights.squeeze_dim(2))
     }
 
-    /// As many steps as there are tokens, the last ones: those before, `[batch, steps]`, to the logits of the next
-    /// `[batch, steps, tokens]`. With one layer this is one operation; what no step waits for, the last map, is in any case
-    /// that of all steps at once.
+    /// All remaining steps at once: the tokens before each to the logits of the next.
+    ///
+    /// `[batch, steps]` to `[batch, steps, tokens]`. With one layer this is one operation; what no step waits
+    /// for, the last map, is in any case that of all steps at once.
     ///
     /// # Panics
     /// If there is no step, or not a token for each row.
@@ -180,8 +202,10 @@ impl Decoding<'_> {
         self.logits(both)
     }
 
-    /// The state after the tokens before `[batch]`: the LSTM's output and the context that it read, `[batch, 1, hidden]`
-    /// each, and the attention's weights `[batch, time, 1]`.
+    /// One step of the state: the LSTM's output, the context, and the attention's weights.
+    ///
+    /// The tokens before are `[batch]`, output and context `[batch, 1, hidden]`, the weights `[batch, time,
+    /// 1]`.
     fn advance(&mut self, tokens: Tensor<1, Int>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
         let Decoder { embedding, attention, rnn, dropout, .. } = self.decoder;
         let vectors = dropout.forward(embedding.forward(tokens.unsqueeze_dim(1)));
@@ -201,7 +225,9 @@ impl Decoding<'_> {
         self.decoder.fc.forward(self.decoder.dropout.forward(both))
     }
 
-    /// Goes on with these rows of the batch, in this order; a row may come several times: `[new batch]`.
+    /// Goes on with these rows of the batch, in this order: `[new batch]`.
+    ///
+    /// A row may come several times.
     pub fn select(&mut self, rows: Tensor<1, Int>) {
         let Self { outputs, mapped, mask, state, .. } = self;
         *outputs = outputs.clone().select(0, rows.clone());

@@ -5,11 +5,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-use crate::cell::Cell;
-use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
 use crate::error::{Error, OfPart, check};
-use crate::mask::sequence_mask;
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
+use crate::layers::embedding::{Embedding, EmbeddingConfig, check_fields};
+use crate::layers::mask::sequence_mask;
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
 use crate::shape::sequences;
 
 /// Settings of [`Encoder`].
@@ -19,15 +19,19 @@ pub struct EncoderConfig {
     pub tokens: usize,
     /// Features of a token's vector; at least 1.
     pub embedding: usize,
-    /// Features of an output; at least 1, and even if `bidirectional`, for each direction has half of them.
+    /// Features of an output; at least 1.
+    ///
+    /// If `bidirectional` they are even, for each direction has half of them.
     pub hidden: usize,
     /// Layers of the LSTM; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped behind the embedding and between layers in training; from 0, below 1.
+    /// The share of features dropped in training; from 0, below 1.
+    ///
+    /// They are dropped after the embedding and between layers.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether the text is also read backwards.
+    /// True if the text is also read backwards.
     #[config(default = true)]
     pub bidirectional: bool,
     /// The token that fills short sequences up.
@@ -35,7 +39,7 @@ pub struct EncoderConfig {
     pub padding: usize,
 }
 
-/// Embedding → LSTM.
+/// An embedding and an LSTM that read a text; [`Decoder`](crate::text::Decoder) shows them at work.
 ///
 /// State: `embedding.weight`, `rnn.…` as in [`Recurrent`].
 #[derive(Module, Debug)]
@@ -47,10 +51,10 @@ pub struct Encoder {
     dropout: Dropout,
 }
 
-/// What an [`Encoder`] has read.
+/// The outputs and the last state of an [`Encoder`].
 #[derive(Clone, Debug)]
 pub struct Encoded {
-    /// `[batch, time, hidden]`, zero behind the end of a sequence.
+    /// `[batch, time, hidden]`, zero after the end of a sequence.
     pub outputs: Tensor<3>,
     /// The LSTM's last state, the directions side by side: `[num_layers, batch, hidden]`.
     pub state: RecurrentState,
@@ -59,7 +63,7 @@ pub struct Encoded {
 }
 
 impl EncoderConfig {
-    /// The encoder with PyTorch's initialisation.
+    /// The encoder with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -84,8 +88,9 @@ impl EncoderConfig {
 }
 
 impl Encoder {
-    /// Tokens `[batch, time]` and the lengths of the sequences `[batch]`, or what stands for both, to what the decoder
-    /// needs.
+    /// Tokens and the lengths of the sequences to what the decoder needs.
+    ///
+    /// They are `[batch, time]` and `[batch]`, or what stands for both.
     ///
     /// # Panics
     /// If shapes don't fit.

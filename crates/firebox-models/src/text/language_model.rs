@@ -5,13 +5,13 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::cell::Cell;
-use crate::embedding::{Embedding, EmbeddingConfig};
+use crate::decoding::sampling::{Sampling, draw};
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
-use crate::sampling::{Sampling, draw};
+use crate::layers::embedding::{Embedding, EmbeddingConfig};
+use crate::layers::linear::{Linear, LinearConfig};
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
 
 /// Settings of [`LanguageModel`].
 #[derive(Config, Debug)]
@@ -28,13 +28,28 @@ pub struct LanguageModelConfig {
     /// Recurrent layers on top of each other; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped behind the embedding, between layers and before the last map in training; from 0,
-    /// below 1.
+    /// The share of features dropped in training; from 0, below 1.
+    ///
+    /// They are dropped after the embedding, between layers and before the last map.
     #[config(default = 0.0)]
     pub dropout: f64,
 }
 
 /// Embedding → recurrent layers → a map to the next token's logits.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::text::LanguageModelConfig;
+///
+/// let device = Device::default();
+/// let model = LanguageModelConfig::new(10, 4, 8).init(&device)?;
+/// let text = Tensor::<2, Int>::from_data([[1, 2, 3], [4, 5, 6]], &device);
+/// let (logits, state) = model.forward(text, None);
+/// // The texts' continuation.
+/// let (next, _) = model.forward(Tensor::from_data([[7], [8]], &device), Some(state));
+/// assert_eq!((logits.dims(), next.dims()), ([2, 3, 10], [2, 1, 10]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 ///
 /// State: `embedding.weight`, `rnn.…` as in [`Recurrent`], `fc.weight` `[tokens, hidden]`, `fc.bias`.
 #[derive(Module, Debug)]
@@ -49,7 +64,7 @@ pub struct LanguageModel {
 }
 
 impl LanguageModelConfig {
-    /// The model with PyTorch's initialisation.
+    /// The model with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -73,9 +88,10 @@ impl LanguageModelConfig {
 }
 
 impl LanguageModel {
-    /// Tokens `[batch, time]` to the logits of the token behind each, `[batch, time, tokens]`, and the state behind the
-    /// last. Given back as `state` with the text's continuation, it goes on where it stood; without, it begins with
-    /// zeros.
+    /// Tokens to the logits of the token after each, and the state after the last.
+    ///
+    /// Tokens are `[batch, time]`, logits `[batch, time, tokens]`. Given back as `state` with the text's
+    /// continuation, the model goes on where it stood; without, it begins with zeros.
     ///
     /// The rows are stretches of text without padding, of which the state would take note.
     ///
@@ -110,13 +126,16 @@ impl LanguageModel {
         known.map_err(|error| error.in_layer("LanguageModel.embedding"))
     }
 
-    /// Goes on with a text, by `length` tokens drawn one after the other. The same settings and seed give the same text.
-    /// In evaluation mode, whatever the model's device.
+    /// Goes on with a text, by `length` tokens drawn one after the other.
+    ///
+    /// The same settings and seed give the same text. In evaluation mode, whatever the model's device.
+    /// [`Sampling`] has an example.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the prompt is empty or has an unknown token, or for a setting
-    /// out of its range; [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's logit is NaN or infinite: it names the
-    /// step. A logit of −∞ is one of a token that cannot come, unless all are.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the prompt is empty or has an unknown
+    /// token, or for a setting out of its range; [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's
+    /// logit is NaN or infinite: it names the step. A logit of −∞ is one of a token that cannot come, unless
+    /// all are.
     pub fn generate(
         &self,
         prompt: &[usize],

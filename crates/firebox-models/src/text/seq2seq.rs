@@ -4,13 +4,13 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 
-use crate::beam::{Beam, Hypothesis, search};
-use crate::decoder::{Decoder, DecoderConfig};
-use crate::embedding::check_fields;
-use crate::encoder::{Encoder, EncoderConfig};
+use crate::decoding::beam::{Beam, Hypothesis, search};
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
-use crate::recurrent::check_sizes;
+use crate::layers::embedding::check_fields;
+use crate::layers::recurrent::layer::check_sizes;
 use crate::shape::{check_lengths, check_shape};
+use crate::text::decoder::{Decoder, DecoderConfig};
+use crate::text::encoder::{Encoder, EncoderConfig};
 
 /// Settings of [`Seq2Seq`].
 #[derive(Config, Debug)]
@@ -21,15 +21,18 @@ pub struct Seq2SeqConfig {
     pub tokens: usize,
     /// Features of a token's vector; at least 1.
     pub embedding: usize,
-    /// Features of the encoder's outputs and of the decoder's state; at least 1, and even if `bidirectional`.
+    /// Features of the encoder's outputs and of the decoder's state; at least 1.
+    ///
+    /// If `bidirectional` they are even.
     pub hidden: usize,
     /// Layers of both LSTMs; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped in training: see [`EncoderConfig`] and [`DecoderConfig`]; from 0, below 1.
+    /// The share of features dropped in training: see [`EncoderConfig`] and [`DecoderConfig`]; from 0, below
+    /// 1.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether the source is also read backwards.
+    /// True if the source is also read backwards.
     #[config(default = true)]
     pub bidirectional: bool,
     /// The token that fills short sequences up, of source and target.
@@ -43,7 +46,24 @@ pub struct Seq2SeqConfig {
     pub end: usize,
 }
 
-/// An [`Encoder`] and a [`Decoder`] (Sutskever, Vinyals, Le 2014) with additive attention (Bahdanau, Cho, Bengio 2015).
+/// An [`Encoder`] and a [`Decoder`] with additive attention.
+///
+/// (Sutskever, Vinyals, Le 2014; Bahdanau, Cho, Bengio 2015.)
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::text::Seq2SeqConfig;
+///
+/// let device = Device::default();
+/// let model = Seq2SeqConfig::new(9, 7, 4, 6).init(&device)?;
+/// let tokens = Tensor::<2, Int>::from_data([[3, 4, 5], [6, 0, 0]], &device);
+/// let source = (tokens, Tensor::<1, Int>::from_data([3, 1], &device));
+/// // With the begin and end tokens 1 and 2, and filled up with 0.
+/// let target = Tensor::<2, Int>::from_data([[1, 3, 4, 2], [1, 5, 2, 0]], &device);
+/// assert_eq!(model.forward(source.clone(), target, 1.0).dims(), [2, 3, 7]);
+/// assert_eq!(model.greedy(source, 5)?.len(), 2);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 ///
 /// State: `encoder.…` and `decoder.…` as in these.
 #[derive(Module, Debug)]
@@ -57,7 +77,7 @@ pub struct Seq2Seq {
 }
 
 impl Seq2SeqConfig {
-    /// The model with PyTorch's initialisation.
+    /// The model with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -101,11 +121,14 @@ impl Seq2SeqConfig {
 }
 
 impl Seq2Seq {
-    /// Logits for training: source tokens `[batch, time]` with their lengths `[batch]`, or what stands for both, and target
-    /// `[batch, target time]`, which begins with its begin token, to `[batch, target time − 1, tokens]`: place t is about the target's place t + 1.
+    /// Logits for training: place t is about the target's place t + 1.
     ///
-    /// At each step the decoder reads the target's token with the probability `teacher_forcing`, for each row by itself,
-    /// else the one that it held for the most likely (Bengio et al. 2015). The draws come from the device's generator.
+    /// Source tokens `[batch, time]` with their lengths `[batch]`, or what stands for both, and target
+    /// `[batch, target time]`, which begins with its begin token, to `[batch, target time − 1, tokens]`.
+    ///
+    /// At each step the decoder reads the target's token with the probability `teacher_forcing`, for each row
+    /// by itself, else the one that it held for the most likely (Bengio et al. 2015). The draws come from the
+    /// device's generator.
     ///
     /// # Panics
     /// If shapes don't fit, the target has fewer than two places, or `teacher_forcing` is not from 0 to 1.
@@ -143,8 +166,10 @@ impl Seq2Seq {
         Tensor::stack(logits, 1)
     }
 
-    /// Looks whether the shapes of sources and target fit together, without computing anything: source tokens
-    /// `[batch, time]` with their lengths `[batch]`, or what stands for both, and target `[batch, target time]`.
+    /// Looks whether the shapes of sources and target fit together, without computing anything.
+    ///
+    /// Source tokens are `[batch, time]` with their lengths `[batch]`, or what stands for both, the target
+    /// `[batch, target time]`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
@@ -168,10 +193,11 @@ impl Seq2Seq {
         if time > 1 { Ok(()) } else { Err(input_error("Seq2Seq", places, format!("{:?}", target.dims()))) }
     }
 
-    /// Looks whether all tokens of sources and target are in their vocabularies: [`Embedding::check_tokens`] of both, which
-    /// reads each once.
+    /// Looks whether all tokens of sources and target are in their vocabularies.
     ///
-    /// [`Embedding::check_tokens`]: crate::Embedding::check_tokens
+    /// That is [`Embedding::check_tokens`] of both, which reads each once.
+    ///
+    /// [`Embedding::check_tokens`]: crate::layers::Embedding::check_tokens
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) names the first token that is not, and its place.
@@ -190,11 +216,14 @@ impl Seq2Seq {
         known.map_err(|error| error.in_layer("Seq2Seq.encoder.embedding"))
     }
 
-    /// The likeliest token at each step, up to `max_length` tokens: source tokens `[batch, time]` with their lengths
-    /// `[batch]`, or what stands for both, to a target for each row. In evaluation mode, whatever the model's device.
+    /// A target for each source, with the likeliest token at each step, up to `max_length`.
+    ///
+    /// Source tokens are `[batch, time]` with their lengths `[batch]`, or what stands for both. In evaluation
+    /// mode, whatever the model's device.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if `max_length` is 0; and those of [`beam`](Self::beam).
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if `max_length` is 0; and those of
+    /// [`beam`](Self::beam).
     pub fn greedy(
         &self,
         source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,
@@ -204,16 +233,17 @@ impl Seq2Seq {
         Ok(found.into_iter().filter_map(|found| found.into_iter().next()).collect())
     }
 
-    /// The best targets that a beam search finds, the best first: source tokens `[batch, time]` with their lengths
-    /// `[batch]`, or what stands for both, to up to `beam.width` targets for each row. In evaluation mode, whatever the
-    /// model's device.
+    /// The best targets that a beam search finds for each source, the best first.
+    ///
+    /// Source tokens are `[batch, time]` with their lengths `[batch]`, or what stands for both; targets are
+    /// up to `beam.width` a row. In evaluation mode, whatever the model's device. [`Beam`] has an example.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a setting out of its range;
-    /// [`ErrorKind::Input`](crate::ErrorKind::Input) if shapes don't fit or a source's token is not in the vocabulary;
-    /// [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's logit is NaN or infinite, as those of a model are that has
-    /// diverged: it names the row of the batch and the step. A logit of −∞ is one of a token that cannot come, unless all
-    /// are.
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) if shapes don't fit or a source's token is not in the
+    /// vocabulary; [`ErrorKind::Value`](crate::ErrorKind::Value) if a token's logit is NaN or infinite, as
+    /// those of a model are that has diverged: it names the row of the batch and the step. A logit of −∞ is
+    /// one of a token that cannot come, unless all are.
     pub fn beam(
         &self,
         source: impl Into<(Tensor<2, Int>, Tensor<1, Int>)>,

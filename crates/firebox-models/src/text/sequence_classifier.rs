@@ -5,12 +5,12 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::cell::Cell;
-use crate::embedding::{Embedding, EmbeddingConfig, check_fields};
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig, check_sizes};
+use crate::layers::embedding::{Embedding, EmbeddingConfig, check_fields};
+use crate::layers::linear::{Linear, LinearConfig};
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, check_sizes};
 use crate::shape::check_lengths;
 
 /// Settings of [`SequenceClassifier`].
@@ -30,11 +30,12 @@ pub struct SequenceClassifierConfig {
     /// Recurrent layers on top of each other; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped behind the embedding, between layers and before the last map in training; from 0,
-    /// below 1.
+    /// The share of features dropped in training; from 0, below 1.
+    ///
+    /// They are dropped after the embedding, between layers and before the last map.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether the text is also read backwards.
+    /// True if the text is also read backwards.
     #[config(default = true)]
     pub bidirectional: bool,
     /// The token that fills short sequences up.
@@ -42,9 +43,25 @@ pub struct SequenceClassifierConfig {
     pub padding: usize,
 }
 
-/// Embedding → recurrent layers → a map of the last layer's last state, both directions side by side, to the classes.
+/// Embedding → recurrent layers → a map of the last state to the classes.
 ///
-/// State: `embedding.weight`, `rnn.…` as in [`Recurrent`], `fc.weight` `[classes, directions·hidden]`, `fc.bias`.
+/// The state is the last layer's, both directions side by side.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::Forward;
+/// use firebox_models::text::SequenceClassifierConfig;
+///
+/// let device = Device::default();
+/// let model = SequenceClassifierConfig::new(2, 9, 4, 6).init(&device)?;
+/// let tokens = Tensor::<2, Int>::from_data([[3, 4, 5], [6, 0, 0]], &device);
+/// let lengths = Tensor::<1, Int>::from_data([3, 1], &device);
+/// assert_eq!(model.forward((tokens, lengths)).dims(), [2, 2]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
+///
+/// State: `embedding.weight`, `rnn.…` as in [`Recurrent`], `fc.weight` `[classes, directions·hidden]`,
+/// `fc.bias`.
 #[derive(Module, Debug)]
 pub struct SequenceClassifier {
     /// The tokens' vectors.
@@ -57,7 +74,7 @@ pub struct SequenceClassifier {
 }
 
 impl SequenceClassifierConfig {
-    /// The model with PyTorch's initialisation.
+    /// The model with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -84,8 +101,9 @@ impl SequenceClassifierConfig {
 impl<S: Clone + Into<(Tensor<2, Int>, Tensor<1, Int>)>> Forward<S> for SequenceClassifier {
     type Output = Tensor<2>;
 
-    /// Tokens `[batch, time]` and the lengths of the sequences `[batch]`, or what stands for them, to logits
-    /// `[batch, classes]`.
+    /// Tokens and the lengths of the sequences, or what stands for them, to logits.
+    ///
+    /// `[batch, time]` and `[batch]` to `[batch, classes]`.
     fn forward(&self, sequences: S) -> Tensor<2> {
         fitting(self.check_input(&sequences));
         let (tokens, lengths) = sequences.into();

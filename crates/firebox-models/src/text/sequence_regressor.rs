@@ -5,11 +5,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::cell::Cell;
 use crate::error::{Error, OfPart, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
-use crate::recurrent::{Recurrent, RecurrentConfig, check_sizes};
+use crate::layers::linear::{Linear, LinearConfig};
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, check_sizes};
 
 /// Settings of [`SequenceRegressor`].
 #[derive(Config, Debug)]
@@ -26,15 +26,31 @@ pub struct SequenceRegressorConfig {
     /// Recurrent layers on top of each other; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped between layers and before the last map in training; from 0, below 1.
+    /// The share of features dropped in training; from 0, below 1.
+    ///
+    /// They are dropped between layers and before the last map.
     #[config(default = 0.0)]
     pub dropout: f64,
 }
 
-/// Recurrent layers → a map of the last layer's last state to some numbers: a forecast of a series from its past.
+/// Recurrent layers → a map of the last state to some numbers.
 ///
-/// With [`Cell::Tanh`] and [`Cell::Relu`] its layers are those of [`RnnBlock`](crate::RnnBlock), with the others those of
-/// [`LstmBlock`](crate::LstmBlock) and [`GruBlock`](crate::GruBlock).
+/// It forecasts a series from its past:
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::Forward;
+/// use firebox_models::text::SequenceRegressorConfig;
+///
+/// let device = Device::default();
+/// // 24 hours of 3 measurements, and one number that is to come.
+/// let model = SequenceRegressorConfig::new(3, 16, 1).init(&device)?;
+/// assert_eq!(model.forward(Tensor::zeros([5, 24, 3], &device)).dims(), [5, 1]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
+///
+/// With [`Cell::Tanh`] and [`Cell::Relu`] its layers are those of [`RnnBlock`](crate::layers::RnnBlock), with
+/// the others those of [`LstmBlock`](crate::layers::LstmBlock) and [`GruBlock`](crate::layers::GruBlock).
 ///
 /// State: `rnn.…` as in [`Recurrent`], `fc.weight` `[outputs, hidden]`, `fc.bias`.
 #[derive(Module, Debug)]
@@ -47,7 +63,7 @@ pub struct SequenceRegressor {
 }
 
 impl SequenceRegressorConfig {
-    /// The model with PyTorch's initialisation.
+    /// The model with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.

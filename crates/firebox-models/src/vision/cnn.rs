@@ -5,12 +5,12 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::conv_block::{ConvBlock, ConvBlockConfig};
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
-use crate::linear_block::{LinearBlock, LinearBlockConfig};
-use crate::pooling::{MaxPooling, MaxPoolingConfig};
+use crate::layers::conv_block::{ConvBlock, ConvBlockConfig};
+use crate::layers::linear::{Linear, LinearConfig};
+use crate::layers::linear_block::{LinearBlock, LinearBlockConfig};
+use crate::layers::pooling::{MaxPooling, MaxPoolingConfig};
 
 /// Settings of [`Cnn`].
 #[derive(Config, Debug)]

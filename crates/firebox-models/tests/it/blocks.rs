@@ -1,39 +1,38 @@
 //! Blocks: configs that are checked, initialisation under a seed, state that is one's own.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard};
 
 use burn::config::{Config, config_to_json};
 use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use firebox_models::{
-    AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Beam, Cell, Cnn, CnnConfig, ConvBlockConfig,
-    DcganConfig, DecoderConfig, DiscriminatorConfig, EmbeddingConfig, EncoderConfig, Error, ErrorKind,
-    Forward, GeneratorConfig, GruBlockConfig, LanguageModelConfig, LinearBlockConfig, LinearConfig,
-    LstmBlockConfig, MaxPoolingConfig, MultiHeadAttentionConfig, Nonlinearity, RecurrentConfig,
-    RnnBlockConfig, Sampling, Seq2SeqConfig, SequenceClassifierConfig, StateDict, init,
+use firebox_models::decoding::{Beam, Sampling};
+use firebox_models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig};
+use firebox_models::layers::{
+    AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Cell, ConvBlockConfig, EmbeddingConfig,
+    GruBlockConfig, LinearBlockConfig, LinearConfig, LstmBlockConfig, MaxPoolingConfig,
+    MultiHeadAttentionConfig, Nonlinearity, RecurrentConfig, RnnBlockConfig,
 };
+use firebox_models::text::{
+    DecoderConfig, EncoderConfig, LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig,
+};
+use firebox_models::vision::{Cnn, CnnConfig};
+use firebox_models::{Error, ErrorKind, Forward, init};
+use firebox_weights::StateDict;
 use serde_json::{Value, json};
+
+use crate::common::{alone, beside_others};
 
 fn cnn(seed: u64) -> Cnn {
     let device = Device::default().autodiff();
     init(seed, &device, |device| CnnConfig::new(10).with_channels(1).with_dropout(0.5).init(device)).unwrap()
 }
 
-/// Burn's generator belongs to the process: what draws from it, as dropout does, must not run beside a test
-/// that counts on a seed.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// What is wrong with a config: the field, a value, and what its error calls allowed.
 type Wrong = (&'static str, Value, &'static str);
 
-/// A config is made as it is, comes back from its JSON, and with any of the wrong values names itself, the field, what is
-/// allowed and the value. Each of its fields is among the wrong ones or among those that can have any value.
+/// A config is made as it is, comes back from its JSON, and with any of the wrong values names itself, the
+/// field, what is allowed and the value. Each of its fields is among the wrong ones or among those that can
+/// have any value.
 fn check_config<C: Config, T>(
     name: &str,
     config: C,
@@ -76,7 +75,7 @@ fn dropout() -> Wrong {
 
 #[test]
 fn configs_of_layers_survive_json_and_name_field_value_and_range() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default();
     check_config(
         "CnnConfig",
@@ -158,7 +157,7 @@ fn configs_of_layers_survive_json_and_name_field_value_and_range() {
 
 #[test]
 fn configs_of_recurrent_blocks_survive_json_and_name_field_value_and_range() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default();
     let config = RnnBlockConfig::new(3, 4).with_nonlinearity(Nonlinearity::Relu).with_num_layers(2);
     let any = ["nonlinearity", "bidirectional"];
@@ -176,7 +175,7 @@ fn configs_of_recurrent_blocks_survive_json_and_name_field_value_and_range() {
 
 #[test]
 fn configs_of_models_survive_json_and_name_field_value_and_range() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default();
     let tokens = [zero("tokens"), zero("embedding"), zero("num_layers"), dropout()];
     let with = |rest: &[Wrong]| [&tokens[..], rest].concat();
@@ -237,7 +236,7 @@ fn configs_of_models_survive_json_and_name_field_value_and_range() {
 
 #[test]
 fn settings_of_searches_and_samples_survive_json_and_name_field_value_and_range() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default();
     let model = Seq2SeqConfig::new(5, 5, 3, 4).init(d).unwrap();
     check_config(
@@ -263,7 +262,7 @@ fn settings_of_searches_and_samples_survive_json_and_name_field_value_and_range(
 
 #[test]
 fn parameters_follow_from_the_seed_alone() {
-    let _alone = draws();
+    let _alone = alone();
     let first = StateDict::of(&cnn(1));
     // Draws of others, between and at the same time, change nothing.
     let device = Device::default();
@@ -274,7 +273,7 @@ fn parameters_follow_from_the_seed_alone() {
 
 #[test]
 fn shapes_follow_from_the_config() {
-    let _alone = draws();
+    let _alone = alone();
     let device = Device::default();
     for (channels, [height, width], classes) in [(1, [28, 28], 10), (3, [33, 18], 4), (2, [4, 7], 1)] {
         let config = CnnConfig::new(classes).with_channels(channels).with_size([height, width]);
@@ -292,7 +291,7 @@ fn batch(device: &Device) -> Tensor<4> {
 
 #[test]
 fn a_clone_has_running_statistics_of_its_own() {
-    let _alone = draws();
+    let _alone = alone();
     let live = cnn(4);
     let copy = live.clone();
     let before = StateDict::of(&live);
@@ -317,7 +316,8 @@ impl ModuleMapper for Less {
     }
 }
 
-/// Copies, changed copies and copies for evaluation stay apart from the model that is trained, in both directions.
+/// Copies, changed copies and copies for evaluation stay apart from the model that is trained, in both
+/// directions.
 fn check_copies<M: Module>(name: &str, live: M, train: impl Fn(&M)) {
     let before = StateDict::of(&live);
     let (copy, changed, evaluated) = (live.clone(), live.clone().map(&mut Less), live.valid());
@@ -343,7 +343,7 @@ fn check_copies<M: Module>(name: &str, live: M, train: impl Fn(&M)) {
 
 #[test]
 fn copies_are_independent_and_a_checkpoint_is_never_behind() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default().autodiff();
     let image = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(1.0, 2.0), d);
     let block = ConvBlockConfig::new(1, 2, 3).init(d).unwrap();
@@ -384,7 +384,7 @@ fn check_flags<M: Module>(model: M) {
 
 #[test]
 fn all_layers_of_a_model_change_to_evaluation_and_back() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default().autodiff();
     check_flags(cnn(13));
     check_flags(LstmBlockConfig::new(3, 4).with_num_layers(2).with_dropout(0.5).init(d).unwrap());
@@ -402,7 +402,7 @@ fn check_display<M: Module + Display>(model: M) {
     let buffers = ["running_mean", "running_var", "num_batches_tracked"];
     let dict = StateDict::of(&model);
     let trained = dict.iter().filter(|(key, _)| !buffers.iter().any(|buffer| key.ends_with(buffer)));
-    let expected: usize = trained.map(|(_, data)| data.num_elements()).sum();
+    let expected: usize = trained.map(|(_, data)| data.shape().iter().product::<usize>()).sum();
     let last = text.trim_end_matches(['\n', '}']);
     assert!(last.ends_with(&format!(" params: {expected}")), "not {expected}:\n{text}");
     assert_eq!(model.num_params(), expected);
@@ -410,7 +410,7 @@ fn check_display<M: Module + Display>(model: M) {
 
 #[test]
 fn a_printed_model_shows_its_number_of_parameters() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default();
     check_display(LinearConfig::new(3, 4).init(d).unwrap());
     check_display(LinearBlockConfig::new(3, 4).init(d).unwrap());
@@ -438,7 +438,7 @@ fn a_printed_model_shows_its_number_of_parameters() {
 
 #[test]
 fn a_printed_layer_takes_a_line() {
-    let _alone = draws();
+    let _alone = alone();
     let d = &Device::default();
     let lstm = LstmBlockConfig::new(3, 4).with_num_layers(2).with_bidirectional(true).init(d).unwrap();
     assert_eq!(
@@ -471,7 +471,7 @@ fn a_printed_layer_takes_a_line() {
 
 #[test]
 fn evaluation_neither_updates_nor_drops() {
-    let _alone = draws();
+    let _alone = alone();
     let device = Device::default();
     let model = cnn(6).valid();
     let before = StateDict::of(&model);
@@ -483,7 +483,7 @@ fn evaluation_neither_updates_nor_drops() {
 
 #[test]
 fn a_frozen_block_keeps_its_statistics_in_training() {
-    let _alone = draws();
+    let _alone = alone();
     let model = cnn(7).freeze();
     let before = StateDict::of(&model);
     model.forward(batch(&Device::default().autodiff()));
@@ -492,6 +492,7 @@ fn a_frozen_block_keeps_its_statistics_in_training() {
 
 #[test]
 fn running_variance_is_unbiased() {
+    let _turn = beside_others();
     let device = Device::default().autodiff();
     let layer = BatchNorm2dConfig::new(1).init(&device).unwrap();
     layer.forward(Tensor::from_data([[[[1.0f32, 3.0]]]], &device));
@@ -502,7 +503,7 @@ fn running_variance_is_unbiased() {
 
 #[test]
 fn weights_that_do_not_fit_are_all_named() {
-    let _alone = draws();
+    let _alone = alone();
     let mut dict = StateDict::default();
     for (key, data) in StateDict::of(&cnn(8)).iter().filter(|(key, _)| *key != "fc2.bias") {
         dict.insert(key, data.clone());
@@ -511,7 +512,7 @@ fn weights_that_do_not_fit_are_all_named() {
     dict.insert("conv1.bn.bias", TensorData::from([1i64; 32]));
     dict.insert("extra", TensorData::from([1f32]));
     let error = dict.apply(cnn(9)).unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Mismatch);
+    assert_eq!(error.kind(), &firebox_weights::ErrorKind::Mismatch);
     assert_eq!(
         error.to_string(),
         "the weights don't fit the module: conv1.bn.weight: expected shape [32], got [2]; \
@@ -521,20 +522,20 @@ fn weights_that_do_not_fit_are_all_named() {
 
 #[test]
 fn weights_survive_a_file() {
-    let _alone = draws();
+    let _alone = alone();
     let dict = StateDict::of(&cnn(10));
     let bytes = dict.to_safetensors().unwrap();
     assert_eq!(StateDict::from_safetensors(&bytes).unwrap(), dict);
     assert_eq!(bytes, StateDict::of(&cnn(10)).to_safetensors().unwrap(), "equal models, equal bytes");
     let error = StateDict::from_safetensors(&bytes[..bytes.len() - 1]).unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Format);
+    assert_eq!(error.kind(), &firebox_weights::ErrorKind::Format);
     let error = StateDict::read("/nowhere/model.safetensors").unwrap_err();
     assert!(error.to_string().starts_with("/nowhere/model.safetensors: cannot be read: "), "{error}");
 }
 
 #[test]
 fn the_features_of_a_cnn_are_what_its_last_map_makes_classes_of() {
-    let _turn = draws();
+    let _turn = alone();
     let cnn = cnn(6).valid();
     let device = Device::default();
     let images = Tensor::<4>::random([5, 1, 28, 28], Distribution::Normal(0.0, 1.0), &device);

@@ -1,28 +1,33 @@
 //! The gradients of every block against central differences, in f64.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Mutex;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use firebox_models::{
-    AttentionBlockConfig, AttentionMask, AvgPoolingConfig, BatchNorm2dConfig, Cell, CnnConfig,
-    ConvBlockConfig, DcganConfig, DiscriminatorConfig, EmbeddingConfig, Error, Forward, GeneratorConfig,
-    GruBlockConfig, LanguageModelConfig, LinearBlockConfig, LinearConfig, LstmBlockConfig, LstmState,
-    MaxPoolingConfig, MultiHeadAttentionConfig, Nonlinearity, RecurrentState, RnnBlockConfig, Seq2SeqConfig,
-    SequenceClassifierConfig, StateDict, init, sequence_mask,
+use firebox_models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig};
+use firebox_models::layers::{
+    AttentionBlockConfig, AttentionMask, AvgPoolingConfig, BatchNorm2dConfig, Cell, ConvBlockConfig,
+    EmbeddingConfig, GruBlockConfig, LinearBlockConfig, LinearConfig, LstmBlockConfig, LstmState,
+    MaxPoolingConfig, MultiHeadAttentionConfig, Nonlinearity, RecurrentState, RnnBlockConfig, sequence_mask,
 };
+use firebox_models::text::{LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig};
+use firebox_models::vision::CnnConfig;
+use firebox_models::{Error, Forward, init};
+use firebox_weights::paths::{self, PathVisitor};
+use firebox_weights::{RawTensor, StateDict};
 
-/// The step of the differences. They are off by step²/6 times the third derivative, about 1e-11, and by the rounding of
-/// the loss divided by the step, about as much. A kink, such as relu's at zero, is seldom so near.
+use crate::common::alone;
+
+/// The step of the differences. They are off by step²/6 times the third derivative, about 1e-11, and by the
+/// rounding of the loss divided by the step, about as much. A kink, such as relu's at zero, is seldom so
+/// near.
 const STEP: f64 = 1e-5;
 /// Relative to the largest entry of the gradient's tensor, or to the norm for a direction.
 const TOLERANCE: f64 = 1e-6;
-/// Relative to the loss: what is left of a gradient that is zero, such as that of a bias before a normalisation.
+/// Relative to the loss: what is left of a gradient that is zero, such as that of a bias before a
+/// normalisation.
 const SLACK: f64 = 1e-9;
 /// Entries of each tensor that are looked at, besides a direction.
 const ENTRIES: usize = 4;
@@ -75,25 +80,15 @@ impl ModuleMapper for Double {
 /// The gradient of each trained parameter, by path.
 struct Gradients<'g> {
     of: &'g GradientsParams,
-    path: Vec<String>,
     found: BTreeMap<String, Vec<f64>>,
 }
 
-impl ModuleVisitor for Gradients<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let key = self.path.join(".");
+impl PathVisitor for Gradients<'_> {
+    fn visit_float<const D: usize>(&mut self, key: &str, param: &Param<Tensor<D>>) {
         assert_eq!(param.val().dtype(), DType::F64, "{key}");
         if param.val().is_require_grad() {
             let gradient = self.of.get::<D>(param.id).unwrap_or_else(|| panic!("no gradient for {key}"));
-            self.found.insert(key, doubles(&gradient.into_data()));
+            self.found.insert(key.to_owned(), doubles(&gradient.into_data()));
         }
     }
 }
@@ -104,7 +99,8 @@ fn doubles(data: &TensorData) -> Vec<f64> {
     data.try_to_vec::<f64>().unwrap()
 }
 
-/// What a block gave, weighted by fixed numbers of either sign and summed: no block's gradient vanishes by it.
+/// What a block gave, weighted by fixed numbers of either sign and summed: no block's gradient vanishes by
+/// it.
 #[derive(Default)]
 struct Loss(Option<Tensor<1>>);
 
@@ -129,9 +125,6 @@ impl Loss {
     }
 }
 
-/// Burn's generator belongs to the process, and some of the losses draw from it.
-static DRAWS: Mutex<()> = Mutex::new(());
-
 /// Compares the gradients of `run`, for the block's parameters and for the inputs, with differences.
 fn check<M: Module + Debug + Send, const D: usize>(
     name: &str,
@@ -139,7 +132,8 @@ fn check<M: Module + Debug + Send, const D: usize>(
     inputs: Vec<Tensor<D>>,
     run: impl Fn(&M, &[Tensor<D>]) -> Tensor<1>,
 ) {
-    let _alone = DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // Some of the losses draw.
+    let _alone = alone();
     let block = init(7, &device(), make).unwrap();
     // The inputs are looked at as if they were parameters.
     let inputs: Vec<_> = inputs.into_iter().map(Param::from_tensor).collect();
@@ -151,20 +145,20 @@ fn check<M: Module + Debug + Send, const D: usize>(
     let value = loss(&both);
     let size = 1.0 + doubles(&value.to_data())[0].abs();
     let gradients = GradientsParams::from_grads(value.backward(), &both);
-    let mut visit = Gradients { of: &gradients, path: Vec::new(), found: BTreeMap::new() };
-    both.visit(&mut visit);
+    let mut visit = Gradients { of: &gradients, found: BTreeMap::new() };
+    paths::visit(&both, &mut visit);
     assert!(!visit.found.is_empty(), "{name}: nothing to look at");
     let dict = StateDict::of(&both);
     let mut draws = Draws(3);
     for (key, gradient) in visit.found {
         let data = dict.get(&key).unwrap();
-        let values = doubles(data);
+        let values = data.to_vec::<f64>().unwrap();
         // How the loss changes along a direction.
         let slope = |direction: &[f64]| {
             let at = |step: f64| {
-                let moved = std::iter::zip(&values, direction).map(|(x, d)| x + step * d).collect();
+                let moved: Vec<_> = std::iter::zip(&values, direction).map(|(x, d)| x + step * d).collect();
                 let mut dict = dict.clone();
-                dict.insert(key.as_str(), TensorData::new(moved, data.shape().clone()));
+                dict.insert(key.as_str(), RawTensor::new(&moved, data.shape()).unwrap());
                 doubles(&loss(&dict.apply(both.clone()).unwrap()).into_data())[0]
             };
             (at(STEP) - at(-STEP)) / (2.0 * STEP)

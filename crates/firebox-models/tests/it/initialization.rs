@@ -1,18 +1,24 @@
 //! Every initial value of every block against the distribution that PyTorch states for it.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeMap;
 use std::f64::consts::{PI, SQRT_2};
 
 use burn::module::Module;
-use burn::tensor::{DType, Device};
-use firebox_models::{
-    AttentionBlockConfig, BatchNorm2dConfig, Cell, CnnConfig, ConvBlockConfig, DcganConfig, DecoderConfig,
-    DiscriminatorConfig, EmbeddingConfig, EncoderConfig, Error, GeneratorConfig, GruBlockConfig,
-    LanguageModelConfig, LinearBlockConfig, LinearConfig, LstmBlockConfig, MultiHeadAttentionConfig,
-    Nonlinearity, RecurrentConfig, RnnBlockConfig, Seq2SeqConfig, SequenceClassifierConfig, StateDict, init,
+use burn::tensor::Device;
+use firebox_models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig};
+use firebox_models::layers::{
+    AttentionBlockConfig, BatchNorm2dConfig, Cell, ConvBlockConfig, EmbeddingConfig, GruBlockConfig,
+    LinearBlockConfig, LinearConfig, LstmBlockConfig, MultiHeadAttentionConfig, Nonlinearity,
+    RecurrentConfig, RnnBlockConfig,
 };
+use firebox_models::text::{
+    DecoderConfig, EncoderConfig, LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig,
+};
+use firebox_models::vision::CnnConfig;
+use firebox_models::{Error, init};
+use firebox_weights::{DType, StateDict};
+
+use crate::common::alone;
 
 /// The distribution of initial values.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +77,8 @@ fn phi(x: f64) -> f64 {
     if x > 0.0 { 1.0 - above } else { above }
 }
 
-/// The two-sided one-sample test of Kolmogorov and Smirnov: the probability that values of this distribution lie as far
-/// from it as these do. With Stephens' correction for few values.
+/// The two-sided one-sample test of Kolmogorov and Smirnov: the probability that values of this distribution
+/// lie as far from it as these do. With Stephens' correction for few values.
 fn kolmogorov_smirnov(values: &[f64], law: Law) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -112,9 +118,9 @@ fn check<M: Module>(module: &str, table: &[Row], make: impl Fn(&Device) -> Resul
             used[row] = true;
             let law = table[row].1;
             assert_eq!(data.dtype(), DType::F32, "{module} {key}");
-            let values: Vec<f64> = data.iter::<f64>().collect();
+            let values: Vec<f64> = data.to_f64_vec();
             let values = match law {
-                NormalBut(zero) => without_zeros(&values, data.shape().to_vec()[1], zero),
+                NormalBut(zero) => without_zeros(&values, data.shape()[1], zero),
                 _ => values,
             };
             let wrong = values.iter().find(|&&value| !law.allows(value));
@@ -212,6 +218,7 @@ fn two() -> Vec<&'static str> {
 
 #[test]
 fn layers_and_convolutions_begin_as_pytorchs() {
+    let _turn = alone();
     check("Linear", &[("weight", within(7)), ("bias", within(7))], |d| LinearConfig::new(7, 30).init(d));
     check("Linear without bias", &[("weight", within(7))], |d| {
         LinearConfig::new(7, 30).with_bias(false).init(d)
@@ -244,6 +251,7 @@ fn layers_and_convolutions_begin_as_pytorchs() {
 
 #[test]
 fn recurrent_blocks_begin_as_pytorchs() {
+    let _turn = alone();
     for nonlinearity in [Nonlinearity::Tanh, Nonlinearity::Relu] {
         check("RnnBlock", &recurrent(one(), 6), |d| {
             RnnBlockConfig::new(40, 6).with_nonlinearity(nonlinearity).init(d)
@@ -264,6 +272,7 @@ fn recurrent_blocks_begin_as_pytorchs() {
 
 #[test]
 fn attention_begins_as_pytorchs() {
+    let _turn = alone();
     let rows =
         [("W.weight", within(9)), ("W.bias", within(9)), ("V.weight", within(9)), ("V.bias", within(9))];
     check("AttentionBlock", &rows, |d| AttentionBlockConfig::new(9).init(d));
@@ -279,6 +288,7 @@ fn attention_begins_as_pytorchs() {
 
 #[test]
 fn models_of_sequences_begin_as_pytorchs() {
+    let _turn = alone();
     let normal = Normal(0.0, 1.0);
     let with =
         |rows: &[Row], layers: &[&'static str], hidden| [rows, &recurrent(layers, hidden)[..]].concat();
@@ -321,6 +331,7 @@ fn models_of_sequences_begin_as_pytorchs() {
 
 #[test]
 fn generators_and_discriminators_begin_as_pytorchs() {
+    let _turn = alone();
     let rows = |[first, second, last]: [usize; 3]| {
         [
             ("main.0.weight", within(first)),
@@ -349,7 +360,8 @@ fn generators_and_discriminators_begin_as_pytorchs() {
 
 #[test]
 fn the_test_of_distributions_rejects_wrong_ones() {
-    let values = |dict: &StateDict, key: &str| dict.get(key).unwrap().iter::<f64>().collect::<Vec<f64>>();
+    let _turn = alone();
+    let values = |dict: &StateDict, key: &str| dict.get(key).unwrap().to_f64_vec();
     let linear = init(1, &Device::default(), |d| LinearConfig::new(20, 30).init(d)).unwrap();
     let weight = values(&StateDict::of(&linear), "weight");
     assert!(kolmogorov_smirnov(&weight, within(20)) > ACCEPTED);
@@ -380,6 +392,7 @@ fn the_test_of_distributions_rejects_wrong_ones() {
 
 #[test]
 fn a_repeated_draw_is_found() {
+    let _turn = alone();
     assert!(repeats(&[0.1, 0.2, 0.3, 0.4], &[0.1, 0.2, 0.3]));
     assert!(!repeats(&[0.1, 0.2, 0.3], &[0.1, 0.2, 0.4]));
 }

@@ -1,6 +1,5 @@
-//! Inputs and configs that don't fit: each is an error, or where there is no error a panic, that says what was expected.
-
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+//! Inputs and configs that don't fit: each is an error, or where there is no error a panic, that says what
+//! was expected.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,15 +8,23 @@ use burn::config::{Config, config_to_json};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::BatchNormConfig;
 use burn::tensor::{Bool, Device, Distribution, Gradients, Int, Tensor, TensorData};
-use firebox_models::{
-    AttentionBlockConfig, AttentionMask, AvgPoolingConfig, BatchNorm2d, BatchNorm2dConfig, Beam, Cell,
-    CnnConfig, ConvBlockConfig, DcganConfig, DecoderConfig, DiscriminatorConfig, EmbeddingConfig,
-    EncoderConfig, Error, ErrorKind, Forward, GeneratorConfig, GruBlockConfig, LanguageModel,
-    LanguageModelConfig, LinearBlockConfig, LinearConfig, Logits, LstmBlockConfig, LstmState,
-    MaxPoolingConfig, MultiHeadAttentionConfig, RecurrentConfig, RecurrentState, RnnBlockConfig, Sampling,
-    Seq2Seq, Seq2SeqConfig, SequenceClassifierConfig, SequenceRegressorConfig, batch_norms, init,
+use firebox_models::decoding::{Beam, Sampling};
+use firebox_models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
+use firebox_models::layers::{
+    AttentionBlockConfig, AttentionMask, AvgPoolingConfig, BatchNorm2d, BatchNorm2dConfig, Cell,
+    ConvBlockConfig, EmbeddingConfig, GruBlockConfig, LinearBlockConfig, LinearConfig, LstmBlockConfig,
+    LstmState, MaxPoolingConfig, MultiHeadAttentionConfig, RecurrentConfig, RecurrentState, RnnBlockConfig,
+    batch_norms,
 };
+use firebox_models::text::{
+    DecoderConfig, EncoderConfig, LanguageModel, LanguageModelConfig, Seq2Seq, Seq2SeqConfig,
+    SequenceClassifierConfig, SequenceRegressorConfig,
+};
+use firebox_models::vision::CnnConfig;
+use firebox_models::{Error, ErrorKind, Forward, init};
 use serde_json::{Value, json};
+
+use crate::common::{alone, beside_others};
 
 fn device() -> Device {
     Device::default()
@@ -47,6 +54,7 @@ fn refused<T>(expected: &str, check: Result<(), Error>, compute: impl FnOnce() -
 
 #[test]
 fn images_that_do_not_fit_name_the_layer_what_it_wants_and_what_came() {
+    let _turn = beside_others();
     let d = &device();
     let linear = LinearConfig::new(3136, 128).init(d).unwrap();
     let x = zeros([32, 4096]);
@@ -116,6 +124,7 @@ fn images_that_do_not_fit_name_the_layer_what_it_wants_and_what_came() {
 
 #[test]
 fn samples_and_noise_that_do_not_fit_are_refused() {
+    let _turn = beside_others();
     let d = &device();
     let generator = GeneratorConfig::new(5, 6).init(d).unwrap();
     let x = zeros([2, 4]);
@@ -141,6 +150,7 @@ fn samples_and_noise_that_do_not_fit_are_refused() {
 
 #[test]
 fn sequences_states_and_masks_that_do_not_fit_are_refused() {
+    let _turn = beside_others();
     let d = &device();
     let two = ints(&[4, 2], [2]);
     let state = |hidden, cell| RecurrentState { hidden, cell };
@@ -221,6 +231,7 @@ fn seq2seq() -> Seq2Seq {
 
 #[test]
 fn texts_that_do_not_fit_are_refused() {
+    let _turn = beside_others();
     let d = &device();
     let (tokens, lengths) = (ints(&[3, 4, 5, 6], [2, 2]), ints(&[2, 1], [2]));
     let classifier = SequenceClassifierConfig::new(3, 9, 4, 5).init(d).unwrap();
@@ -267,6 +278,7 @@ fn texts_that_do_not_fit_are_refused() {
 
 #[test]
 fn tokens_beyond_the_vocabulary_name_their_place() {
+    let _turn = beside_others();
     let d = &device();
     let input = |result: Result<(), Error>| {
         let error = result.unwrap_err();
@@ -321,6 +333,7 @@ fn tokens_beyond_the_vocabulary_name_their_place() {
 
 #[test]
 fn one_value_per_channel_in_training_is_refused_by_name() {
+    let _turn = beside_others();
     let (plain, trains) = (device(), device().autodiff());
     let norm = BatchNorm2dConfig::new(8).init(&trains).unwrap();
     let one = Tensor::<4>::zeros([1, 8, 1, 1], &trains);
@@ -331,7 +344,8 @@ fn one_value_per_channel_in_training_is_refused_by_name() {
     let expected =
         "BatchNorm2d: expected more than one value per channel in training, got input [0, 8, 3, 3]";
     refused(expected, norm.check_input(&none), || norm.forward(none.clone()));
-    // Nothing was counted, and what has two values passes; so does one in evaluation, or if the layer is frozen.
+    // Nothing was counted, and what has two values passes; so does one in evaluation, or if the layer is
+    // frozen.
     assert_eq!(norm.num_batches_tracked.value(), 0);
     norm.forward(Tensor::zeros([1, 8, 2, 1], &trains));
     assert!(norm.valid().check_input(&Tensor::zeros([1, 8, 1, 1], &plain)).is_ok());
@@ -364,6 +378,7 @@ struct Nested {
 
 #[test]
 fn batch_norms_are_found_wherever_they_are() {
+    let _turn = beside_others();
     let d = &device().autodiff();
     let config = DcganConfig::new();
     assert_eq!(batch_norms(&config.init_generator(d).unwrap()), ["main.1", "main.4"]);
@@ -397,6 +412,7 @@ fn no_value<T: Debug>(expected: &str, result: Result<T, Error>) {
 
 #[test]
 fn decoding_refuses_what_is_no_number_and_names_sentence_and_step() {
+    let _turn = beside_others();
     let source = || (ints(&[3, 4, 5, 7, 8, 0], [2, 3]), ints(&[3, 2], [2]));
     // Token 7 of the sources, which only the second sentence has.
     let mut model = seq2seq();
@@ -434,6 +450,7 @@ fn decoding_refuses_what_is_no_number_and_names_sentence_and_step() {
 
 #[test]
 fn a_token_whose_logit_is_minus_infinity_cannot_come() {
+    let _turn = beside_others();
     let source = (ints(&[3, 4, 5, 7, 8, 0], [2, 3]), ints(&[3, 2], [2]));
     let mut model = seq2seq();
     // Two tokens and the end are left.
@@ -463,6 +480,7 @@ fn language_model() -> LanguageModel {
 
 #[test]
 fn text_is_not_drawn_from_what_is_no_number() {
+    let _turn = beside_others();
     let with_bias = |at: &dyn Fn(usize) -> bool, value: f32| {
         let mut model = language_model();
         set(model.fc.bias.as_mut().unwrap(), at, value);
@@ -491,6 +509,7 @@ fn text_is_not_drawn_from_what_is_no_number() {
 
 #[test]
 fn searches_and_samples_of_settings_that_are_no_numbers_are_refused() {
+    let _turn = beside_others();
     let source = (ints(&[3, 4], [1, 2]), ints(&[2], [1]));
     let error = |result: Result<(), Error>| {
         let error = result.unwrap_err();
@@ -526,6 +545,7 @@ fn searches_and_samples_of_settings_that_are_no_numbers_are_refused() {
 
 #[test]
 fn batches_without_rows_or_steps_give_outputs_without_them() {
+    let _turn = beside_others();
     let d = &device();
     let (none, short) = (Tensor::<2, Int>::zeros([0, 3], d), Tensor::<2, Int>::zeros([2, 0], d));
     let lengths = |rows: usize| Tensor::<1, Int>::zeros([rows], d);
@@ -576,6 +596,7 @@ impl ModuleVisitor for Slopes {
 
 #[test]
 fn what_lies_behind_the_end_of_a_sequence_is_not_looked_at_even_if_it_is_no_number() {
+    let _turn = beside_others();
     let trains = device().autodiff();
     for cell in [Cell::Tanh, Cell::Relu, Cell::Lstm, Cell::Gru] {
         let config = RecurrentConfig::new(cell, 3, 4).with_num_layers(2).with_bidirectional(true);
@@ -607,7 +628,8 @@ fn what_lies_behind_the_end_of_a_sequence_is_not_looked_at_even_if_it_is_no_numb
     }
 }
 
-/// The fields that are whole numbers, or lists of them, each with the largest there is; and all of them large together.
+/// The fields that are whole numbers, or lists of them, each with the largest there is; and all of them large
+/// together.
 fn check_sizes<C: Config, T>(name: &str, config: C, any: &[&str], make: impl Fn(&C) -> Result<T, Error>) {
     let whole: Value = serde_json::from_str(&config_to_json(&config)).unwrap();
     let with = |field: &str, size: u64| {
@@ -657,6 +679,7 @@ fn check_sizes<C: Config, T>(name: &str, config: C, any: &[&str], make: impl Fn(
 
 #[test]
 fn configs_that_no_memory_could_hold_name_the_field() {
+    let _turn = beside_others();
     let d = &device();
     check_sizes("LinearConfig", LinearConfig::new(3, 4), &[], |config| config.init(d));
     check_sizes("LinearBlockConfig", LinearBlockConfig::new(3, 4), &[], |config| config.init(d));
@@ -716,6 +739,7 @@ fn configs_that_no_memory_could_hold_name_the_field() {
 
 #[test]
 fn shares_that_are_none_are_refused() {
+    let _turn = beside_others();
     let d = &device();
     for bad in [f64::NAN, f64::INFINITY, 1.0, -1.0] {
         let expected = |name: &str| format!("{name}.dropout: expected 0 ≤ p < 1, got {bad}");
@@ -754,6 +778,7 @@ fn shares_that_are_none_are_refused() {
 /// `torch.nn.functional.max_pool2d` passes NaN on.
 #[test]
 fn pooling_of_odd_sizes_leaves_the_rest_out_and_passes_nan_on() {
+    let _turn = beside_others();
     let values: Vec<f32> = (0..15).map(|at| if at == 1 { f32::NAN } else { at as f32 }).collect();
     let image = Tensor::<4>::from_data(TensorData::new(values, [1, 1, 3, 5]), &device());
     let of = |pooled: Tensor<4>| pooled.into_data().try_to_vec::<f32>().unwrap();
@@ -768,6 +793,7 @@ fn pooling_of_odd_sizes_leaves_the_rest_out_and_passes_nan_on() {
 
 #[test]
 fn views_give_what_their_copies_give() {
+    let _turn = alone();
     let d = &device();
     d.seed(3);
     let same = |what: &str, view: TensorData, copy: TensorData| {

@@ -3,14 +3,16 @@
 use std::any::Any;
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
+
+use super::paths::{self, PathVisitor};
 
 /// The places of a module that hold one parameter: tied weights.
 ///
 /// A clone of a [`Param`] is the same parameter, with the same identifier, as in PyTorch a tensor that is
 /// assigned to two modules is the same tensor: `model.fc.weight = model.embedding.weight.clone()` ties them.
-/// But Burn's optimisers, mappers and moves between devices treat each place alone, and leave the others
+/// But Burn's optimizers, mappers and moves between devices treat each place alone, and leave the others
 /// behind. [`retie`](Self::retie) puts them together again; a `Learner` of `firebox-train` does that by
 /// itself.
 ///
@@ -20,19 +22,27 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 ///
 /// ```
 /// use burn::module::Module;
+/// use burn::nn::{Linear, LinearConfig};
 /// use burn::tensor::Device;
-/// use firebox_models::{LanguageModelConfig, StateDict, Ties};
+/// use firebox_weights::{StateDict, Ties};
 ///
-/// let mut model = LanguageModelConfig::new(50, 16, 16).init(&Device::default())?;
-/// model.fc.weight = model.embedding.weight.clone();
+/// #[derive(Module, Debug)]
+/// struct Autoencoder {
+///     encode: Linear,
+///     decode: Linear,
+/// }
+///
+/// let layer = || LinearConfig::new(16, 16).init(&Device::default());
+/// let mut model = Autoencoder { encode: layer(), decode: layer() };
+/// model.decode.weight = model.encode.weight.clone();
 /// let ties = Ties::of(&model);
-/// assert_eq!(ties.groups().collect::<Vec<_>>(), [["embedding.weight", "fc.weight"]]);
+/// assert_eq!(ties.groups().collect::<Vec<_>>(), [["encode.weight", "decode.weight"]]);
 ///
 /// // A file needs only one of the names, and what it has for both must be equal.
 /// let weights = StateDict::of(&model);
 /// let model = ties.retie(weights.apply(model)?);
-/// assert_eq!(ties.num_params(&model), model.num_params() - 50 * 16);
-/// # Ok::<(), firebox_models::Error>(())
+/// assert_eq!(ties.num_params(&model), model.num_params() - 16 * 16);
+/// # Ok::<(), firebox_weights::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Ties {
@@ -56,14 +66,13 @@ impl Ties {
         Ties { groups: groups.collect() }
     }
 
-    /// The module, and its ties, with an identifier for each parameter that differs from the one that it was
-    /// cloned from.
+    /// The module with an identifier for each parameter that differs, and its ties.
     ///
     /// Two places with one identifier and different numbers are no longer one parameter, such as a layer that
     /// was cloned and then changed, or of which one is frozen and the other trained. The later one gets an
-    /// identifier of its own, so that each is trained by its own gradient, or not at all. Nothing is looked at
-    /// on a device without autodiff. If an identifier stands in several places, their numbers are read from
-    /// the device.
+    /// identifier of its own, so that each is trained by its own gradient, or not at all. Nothing is looked
+    /// at on a device without autodiff. If an identifier stands in several places, their numbers are read
+    /// from the device.
     pub fn settled<M: Module>(module: M) -> (M, Self) {
         let mut places: HashMap<ParamId, usize> = HashMap::new();
         for group in Collect::of(&module) {
@@ -79,7 +88,7 @@ impl Ties {
         (ties.retie(module), ties)
     }
 
-    /// Whether each parameter stands in one place only.
+    /// True if each parameter stands in one place only.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
@@ -89,11 +98,11 @@ impl Ties {
         self.groups.iter().map(|group| group.paths.as_slice())
     }
 
-    /// The module with the first place's tensor in all places, bit for bit and as one node of the graph of
-    /// gradients.
+    /// The module with the first place's tensor in all places of each tie.
     ///
+    /// It is the same bit for bit, and one node of the graph of gradients.
     /// Only float parameters that are trained are touched: the others don't move. To be called after whatever
-    /// treats the places one by one: a step of an optimiser, a move to another device, [`Module::train`].
+    /// treats the places one by one: a step of an optimizer, a move to another device, [`Module::train`].
     pub fn retie<M: Module>(&self, module: M) -> M {
         if self.is_empty() {
             return module;
@@ -101,8 +110,7 @@ impl Ties {
         module.map(&mut Retie { firsts: self.groups.iter().map(|group| (group.id, None)).collect() })
     }
 
-    /// [`Module::num_params`], with what stands in several places counted once, as PyTorch's `parameters()`
-    /// has it.
+    /// [`Module::num_params`] with tied parameters counted once, as PyTorch's `parameters()` has it.
     pub fn num_params<M: Module>(&self, module: &M) -> usize {
         let again: usize = self.groups.iter().map(|group| (group.paths.len() - 1) * group.elements).sum();
         module.num_params().saturating_sub(again)
@@ -111,7 +119,6 @@ impl Ties {
 
 #[derive(Default)]
 struct Collect {
-    path: Vec<String>,
     groups: Vec<Group>,
     /// The group of an identifier, apart for places that are frozen.
     place: HashMap<(ParamId, bool), usize>,
@@ -121,12 +128,12 @@ impl Collect {
     /// Each parameter of a module, also one that stands in one place.
     fn of<M: Module>(module: &M) -> Vec<Group> {
         let mut collect = Collect::default();
-        module.visit(&mut collect);
+        paths::visit(module, &mut collect);
         collect.groups
     }
 
-    fn add(&mut self, id: ParamId, frozen: bool, elements: usize) {
-        let path = self.path.join(".");
+    fn add(&mut self, path: &str, id: ParamId, frozen: bool, elements: usize) {
+        let path = path.to_owned();
         let place = *self.place.entry((id, frozen)).or_insert(self.groups.len());
         match self.groups.get_mut(place) {
             Some(group) => group.paths.push(path),
@@ -135,35 +142,28 @@ impl Collect {
     }
 }
 
-impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
+impl PathVisitor for Collect {
+    fn visit_float<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        self.add(path, param.id, is_frozen(param), param.lazy_shape().num_elements());
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn visit_int<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D, Int>>) {
+        self.add(path, param.id, false, 0);
     }
 
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.add(param.id, is_frozen(param), param.lazy_shape().num_elements());
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.add(param.id, false, 0);
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        self.add(param.id, false, 0);
+    fn visit_bool<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D, Bool>>) {
+        self.add(path, param.id, false, 0);
     }
 }
 
-/// Whether an optimiser would move a parameter. One that was never used has one value for all its clones,
-/// which nobody need make.
+/// True if an optimizer would move a parameter.
+///
+/// One that was never used has one value for all its clones, which nobody need make.
 fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.is_initialized() && param.is_require_grad()
 }
 
-/// Whether no optimiser would move a parameter that could be trained where it is.
+/// True if no optimizer would move a parameter that could be trained where it is.
 fn is_frozen<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.is_initialized() && param.device().is_autodiff() && !param.is_tracked()
 }

@@ -7,22 +7,24 @@ use burn::module::Module;
 use crate::error::Error;
 use crate::state_dict::StateDict;
 
-/// Loading and saving for every module; [`StateDict`] has the steps in between, for weights under other names.
+/// Loading and saving for every module.
 ///
-/// The file's names, shapes and layout must be the module's. Those of firebox's blocks are PyTorch's, and so are those of
-/// Burn's convolutions; but Burn's own `Linear` keeps its weight transposed, its normalisations call theirs `gamma` and
-/// `beta`, and its recurrent layers keep gates apart: a module with these has no counterpart in PyTorch.
+/// [`StateDict`] has the steps in between, for weights under other names. The file's names, shapes and layout
+/// must be the module's. Those of firebox's blocks are PyTorch's, and so are those of Burn's convolutions;
+/// but Burn's own `Linear` keeps its weight transposed, its normalizations call theirs `gamma` and `beta`,
+/// and its recurrent layers keep gates apart: a module with these has no counterpart in PyTorch.
 ///
 /// ```
+/// use burn::nn::conv::Conv2dConfig;
 /// use burn::tensor::Device;
-/// use firebox_models::{ConvBlockConfig, Weights};
+/// use firebox_weights::Weights;
 ///
 /// # let folder = std::env::temp_dir().join(format!("firebox-weights-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;
-/// # let path = folder.join("block.safetensors");
-/// let block = ConvBlockConfig::new(3, 8, 3).init(&Device::default())?;
-/// block.save_safetensors(&path)?;
-/// let block = block.load_safetensors(&path)?;
+/// # let path = folder.join("conv.safetensors");
+/// let conv = Conv2dConfig::new([3, 8], [3, 3]).init(&Device::default());
+/// conv.save_safetensors(&path)?;
+/// let conv = conv.load_safetensors(&path)?;
 /// # std::fs::remove_dir_all(&folder)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

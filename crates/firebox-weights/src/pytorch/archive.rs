@@ -8,10 +8,10 @@ use zip::read::ZipReadOptions;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::pickle::short;
 use crate::error::{Error, ErrorKind};
-use crate::pickle::short;
 
-/// A zip archive of which every entry is stored as it is, so that none is larger than the file.
+/// A zip archive of stored entries, none of which is larger than the file.
 pub(crate) struct Archive {
     zip: ZipArchive<BufReader<File>>,
     /// The folder that holds everything, called as the file was when it was written.
@@ -93,7 +93,7 @@ impl Archive {
         Ok(Some(bytes))
     }
 
-    /// The number of an entry, if there is one, with its size and how it is read.
+    /// The number, size and options of an entry, if there is one.
     fn find(&self, name: &str) -> Result<Option<(usize, usize, ZipReadOptions<'static>)>, Error> {
         let Some(index) = self.zip.index_for_name(&format!("{}/{name}", self.folder)) else {
             return Ok(None);
@@ -129,7 +129,7 @@ fn not_pytorch(error: ZipError) -> Error {
     }
 }
 
-/// What a file is that begins with these bytes and is no zip archive, if that can be told.
+/// The format of a file with these first bytes, if it is known.
 fn other_format(start: &[u8]) -> Option<&'static str> {
     // The number that PyTorch's older format begins with, as a pickle.
     const MAGIC: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";

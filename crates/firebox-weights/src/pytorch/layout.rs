@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::{Bytes, DType, TensorData};
+use bytes::Bytes;
 
-use crate::safetensors_file::checked;
+use crate::dtype::DType;
+use crate::raw_tensor::RawTensor;
 
 /// A tensor's place in a storage; checked to lie within it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +61,7 @@ impl Layout {
         &self.shape
     }
 
-    /// What the tensor takes on its own, in bytes.
+    /// The bytes that the tensor takes on its own.
     fn bytes(&self) -> u64 {
         (self.elements as u64).saturating_mul(self.dtype.size() as u64)
     }
@@ -72,7 +73,7 @@ impl Layout {
             .filter(|(length, _)| *length != 1)
     }
 
-    /// Whether the tensor is a piece of the storage as it is. Bools are not, since each is looked at.
+    /// True if the tensor is a piece of the storage as it is. Bools are not, since each is looked at.
     fn is_piece(&self) -> bool {
         let mut next = 1usize;
         let in_order = self.elements == 0
@@ -82,7 +83,7 @@ impl Layout {
                 next *= length;
                 step == expected
             });
-        in_order && !self.negated && !self.dtype.is_bool()
+        in_order && !self.negated && self.dtype != DType::Bool
     }
 
     /// The tensor's bytes, in order, out of its storage's.
@@ -134,8 +135,9 @@ impl Stored {
         Stored { bytes, layouts: Vec::new(), places: HashMap::new() }
     }
 
-    /// Adds a tensor of a storage of `bytes`. What it takes more in memory is returned, in bytes: something
-    /// for a name, and once the storage, and each layout that is no piece of it.
+    /// Adds a tensor of a storage of `bytes`, and returns the memory that it adds.
+    ///
+    /// That is something for each name, the storage once, and once each layout that is no piece of it.
     pub(crate) fn add(&mut self, name: String, layout: Layout, bytes: usize) -> Result<u64, String> {
         if bytes != self.bytes {
             return Err(format!("expected a storage of {} bytes, got {bytes}", self.bytes));
@@ -157,42 +159,27 @@ impl Stored {
         Ok(cost)
     }
 
-    /// The tensors by name, out of the storage's bytes.
-    pub(crate) fn tensors(self, bytes: Vec<u8>) -> Result<Vec<(String, TensorData)>, String> {
+    /// The tensors by name, out of the storage's bytes, which its pieces share.
+    pub(crate) fn tensors(self, bytes: Vec<u8>) -> Result<Vec<(String, RawTensor)>, String> {
         let first = self.layouts.first().and_then(|(_, names)| names.first());
         if bytes.len() != self.bytes {
             let name = first.map_or("", String::as_str);
             return Err(format!("{name}: expected a storage of {} bytes, got {}", self.bytes, bytes.len()));
         }
-        let whole = Bytes::from_bytes_vec(bytes);
-        // All there is, and nobody else's.
-        if let [(layout, names)] = &self.layouts[..]
-            && let [name] = &names[..]
-            && layout.is_piece()
-            && layout.bytes() == self.bytes as u64
-        {
-            let data = checked(whole, layout.shape.clone(), layout.dtype)?;
-            return Ok(vec![(name.clone(), data)]);
-        }
-        let whole = whole.shared();
+        let whole = Bytes::from(bytes);
         let mut tensors = Vec::new();
-        for (layout, mut names) in self.layouts {
-            let Some(last) = names.pop() else { continue };
-            let wrong = |error: String| format!("{last}: {error}");
+        for (layout, names) in self.layouts {
             let bytes = match layout.is_piece() {
                 true => {
                     let start = layout.offset * layout.dtype.size();
-                    let end = start + layout.elements * layout.dtype.size();
-                    whole.view(start, end).map_err(|error| wrong(format!("{error:?}")))?
+                    whole.slice(start..start + layout.elements * layout.dtype.size())
                 }
-                false => {
-                    let bytes = Bytes::from_bytes_vec(layout.gather(&whole));
-                    if names.is_empty() { bytes } else { bytes.shared() }
-                }
+                false => Bytes::from(layout.gather(&whole)),
             };
-            let data = checked(bytes, layout.shape, layout.dtype).map_err(wrong)?;
-            tensors.extend(names.into_iter().map(|name| (name, data.clone())));
-            tensors.push((last, data));
+            let last = names.last().map_or("", String::as_str);
+            let tensor = RawTensor::checked(bytes, layout.shape, layout.dtype)
+                .map_err(|error| format!("{last}: {error}"))?;
+            tensors.extend(names.into_iter().map(|name| (name, tensor.clone())));
         }
         Ok(tensors)
     }

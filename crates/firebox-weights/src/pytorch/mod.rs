@@ -26,22 +26,25 @@
 //! | a tensor's storage, offset, size, stride, dtype | read |
 //! | its `requires_grad`, hooks and Python state, its storage's location | passed over: they change no number |
 //! | the negative bit | read for floats |
-//! | the conjugate bit, other metadata, types of numbers that Burn lacks | the tensor is unsupported |
+//! | the conjugate bit, other metadata, types of numbers that [`DType`] lacks | the tensor is unsupported |
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::DType;
-
+use self::archive::{Archive, refused};
+use self::layout::{Layout, Stored};
+use self::pickle::{Id, Pickle, Role, Storage, Tensor, Value, short};
+use crate::dtype::DType;
 use crate::error::Error;
-use crate::pickle::{Id, Pickle, Role, Storage, Tensor, Value, short};
-use crate::pytorch_archive::{Archive, refused};
 use crate::state_dict::StateDict;
-use crate::tensor_layout::{Layout, Stored};
 
-/// How many times the file's bytes its tensors may have.
+mod archive;
+mod layout;
+mod pickle;
+
+/// The most bytes of a file's tensors, in times the file's own.
 const EXPANSION: u64 = 8;
-/// What a small file may have beyond that: bytes of tensors, and values in its pickle.
+/// The bytes of tensors, and values in its pickle, that any file may have.
 const ALLOWANCE: u64 = 1 << 16;
 /// Dimensions of a tensor; PyTorch's own kernels take no more.
 const MAX_RANK: usize = 64;
@@ -50,7 +53,7 @@ const MAX_RANK: usize = 64;
 const MAX_NAME: usize = 1 << 12;
 
 impl StateDict {
-    /// Reads the file that `torch.save(model.state_dict(), path)` wrote. No code in it is run.
+    /// Reads the file that `torch.save(model.state_dict(), path)` wrote; no code in it is run.
     ///
     /// The tensors have the file's names, shapes and types and are contiguous; those that share a storage
     /// share memory. The modules' versions, which PyTorch adds to the dict, are left out. Everything else in
@@ -121,7 +124,7 @@ fn read(path: &Path, keys: &[&str]) -> Result<StateDict, Error> {
     Ok(dict)
 }
 
-/// What a file may still take in memory.
+/// The memory that a file may still take.
 struct Budget {
     left: u64,
     file: u64,
@@ -163,7 +166,7 @@ fn find(pickle: &Pickle<'_>, keys: &[&str]) -> Result<Id, Error> {
     })
 }
 
-/// What is in the dict at `id`.
+/// The keys and values of the dict at `id`.
 fn items<'p>(pickle: &'p Pickle<'_>, id: Id, keys: &[&str]) -> Result<&'p [(Id, Id)], Error> {
     match pickle.get(id) {
         Value::Dict(items) => Ok(items),
@@ -234,7 +237,7 @@ fn list(pickle: &Pickle<'_>, items: &[(Id, Id)]) -> String {
     }
 }
 
-/// Why a value is not read as a tensor.
+/// The reason that a value is not read as a tensor.
 enum Unread {
     /// It is none, or one of a kind that is unknown here: what it is.
     Unsupported(String),
@@ -254,7 +257,7 @@ struct Place<'p> {
     bytes: usize,
 }
 
-/// Where the numbers of the tensor at `id` are, field by field.
+/// The place of the numbers of the tensor at `id`, field by field.
 fn place<'p>(pickle: &Pickle<'p>, id: Id) -> Result<(Place<'p>, Layout), Unread> {
     let Value::Tensor(tensor) = pickle.get(id) else {
         return Err(Unread::Unsupported(pickle.type_of(id)));
@@ -306,8 +309,9 @@ fn numbers_of(pickle: &Pickle<'_>, id: Id, role: Role) -> Result<Option<DType>, 
     }
 }
 
-/// Whether a tensor's numbers are the negatives of those in its storage. Its other metadata make it another
-/// kind of tensor.
+/// True if a tensor's numbers are the negatives of those in its storage.
+///
+/// Other metadata make it another kind of tensor.
 fn is_negated(pickle: &Pickle<'_>, tensor: &Tensor) -> Result<bool, Unread> {
     let unsupported = |what: String| Err(Unread::Unsupported(format!("a tensor with the metadata {what}")));
     let Some(metadata) = tensor.metadata else { return Ok(false) };

@@ -9,9 +9,9 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::{BoolStore, DType};
+use crate::dtype::DType;
 
-/// Where a value lies in a [`Pickle`].
+/// The place of a value in a [`Pickle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(u32);
 
@@ -22,12 +22,12 @@ pub(crate) enum Value<'p> {
     Int(i64),
     Text(&'p str),
     Tuple(Box<[Id]>),
-    /// In the order of its insertions, of which a later one for the same key wins.
+    /// In the order of its insertions; the last one for a key wins.
     Dict(Vec<(Id, Id)>),
     Global(Global<'p>),
     Storage(Storage<'p>),
     Tensor(Tensor),
-    /// What only Python could make, by calling this [`Global`].
+    /// A value that only Python could make, by calling this [`Global`].
     Object(Id),
     /// A value of which nothing but its type is of use here.
     Opaque(&'static str),
@@ -66,7 +66,7 @@ pub(crate) struct Global<'p> {
     pub(crate) role: Role,
 }
 
-/// What a Python name is for.
+/// The use of a Python name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     OrderedDict,
@@ -131,7 +131,7 @@ impl<'p> Global<'p> {
     }
 }
 
-/// The beginning of a text: a file may have one of any length, and any number of times.
+/// The beginning of a text, of which a file may have one of any length.
 pub(crate) fn short(text: &str) -> &str {
     &text[..text.floor_char_boundary(100)]
 }
@@ -150,7 +150,7 @@ const DTYPES: [(&str, &str, DType); 13] = [
     ("UInt32Storage", "uint32", DType::U32),
     ("UInt16Storage", "uint16", DType::U16),
     ("ByteStorage", "uint8", DType::U8),
-    ("BoolStorage", "bool", DType::Bool(BoolStore::Native)),
+    ("BoolStorage", "bool", DType::Bool),
 ];
 
 /// The values of a pickle.
@@ -210,8 +210,7 @@ impl<'p> Pickle<'p> {
     }
 }
 
-/// The values that every pickle may use without their being counted: `None`, the bools, and the ints of a
-/// byte.
+/// The values that are not counted: `None`, the bools, and the ints of a byte.
 fn common() -> Vec<Value<'static>> {
     let constants = [Value::Opaque("None"), Value::Bool(false), Value::Bool(true)];
     constants.into_iter().chain((0..256).map(Value::Int)).collect()
@@ -234,7 +233,7 @@ struct Machine<'p> {
     /// Heights of the stack.
     marks: Vec<u32>,
     memo: HashMap<u32, Id>,
-    /// Values from here on are in no memo, so that each of them is referred to from one place.
+    /// Values from here on are in no memo, so each has one reference.
     kept: usize,
 }
 
@@ -444,7 +443,7 @@ impl<'p> Machine<'p> {
         format!("more than {} values, too many for the file's size", self.limit - COMMON)
     }
 
-    /// Forgets values that nothing has kept, as far as they are the latest ones: a long list costs nothing.
+    /// Forgets the latest values, if nothing has kept them: a long list costs nothing.
     fn discard(&mut self, ids: &[Id]) {
         for id in ids.iter().rev() {
             let at = id.0 as usize;
@@ -457,7 +456,7 @@ impl<'p> Machine<'p> {
         }
     }
 
-    /// What an instruction may take from the stack begins at the latest mark.
+    /// The latest mark, where that begins which an instruction may take from the stack.
     fn floor(&self) -> usize {
         self.marks.last().map_or(0, |&mark| mark as usize)
     }
@@ -561,7 +560,7 @@ impl<'p> Machine<'p> {
         self.push(made)
     }
 
-    /// The tensor that a call has as its argument and gives a class, if it is one that changes no number.
+    /// The tensor that a call gives back, if it only gives it a class.
     fn rebuilt(&self, callee: Id, args: &[Id]) -> Option<Id> {
         match (self.role(callee)?, args) {
             // With requires_grad, hooks, and the state that Python code has put beside it.
@@ -570,7 +569,7 @@ impl<'p> Machine<'p> {
         }
     }
 
-    /// What a call of a known name makes.
+    /// The value that a call of a known name makes.
     fn made(&self, callee: Id, args: &[Id]) -> Option<Value<'p>> {
         let tensor = |[storage, offset, shape, stride]: [Id; 4], dtype, metadata| {
             Value::Tensor(Tensor { storage, offset, shape, stride, dtype, metadata })
@@ -610,7 +609,7 @@ impl<'p> Machine<'p> {
         }
     }
 
-    /// What only Python could make by calling `callee`.
+    /// A value that only Python could make, by calling `callee`.
     fn object(&self, callee: Id) -> Result<Value<'p>, String> {
         match *self.value(callee) {
             Value::Global(_) => Ok(Value::Object(callee)),

@@ -10,14 +10,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::safetensors_file::METADATA;
-
+/// The header's key that is no tensor's.
+pub(crate) const METADATA: &str = "__metadata__";
 /// Bytes of a header; the format's own limit.
 const MAX_HEADER: usize = 100_000_000;
 /// Dimensions of a tensor; PyTorch's own kernels take no more.
 const MAX_RANK: usize = 64;
 
-/// A tensor as the header has it; its data are within the file, and of its shape if `bits` knows the type.
+/// A tensor as the header has it, with data within the file.
+///
+/// They are of its shape if `bits` knows the type.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) dtype: String,
@@ -43,7 +45,7 @@ pub(crate) fn read(file: &[u8]) -> Result<(BTreeMap<String, Entry>, &[u8]), Stri
     Ok((entries, data))
 }
 
-/// Fails unless the tensors' data follow on each other, from the first byte to the last.
+/// Fails unless the tensors' data follow on each other and fill the file.
 fn check(entries: &BTreeMap<String, Entry>, length: usize) -> Result<(), String> {
     let mut in_order: Vec<_> = entries.iter().collect();
     in_order.sort_by_key(|(_, entry)| (entry.data.start, entry.data.end));
@@ -71,7 +73,7 @@ fn check(entries: &BTreeMap<String, Entry>, length: usize) -> Result<(), String>
     }
 }
 
-/// How many bits a number of this type has, of the types that the format names.
+/// The bits of a number of this type, if the format names it.
 fn bits(dtype: &str) -> Option<usize> {
     Some(match dtype {
         "F64" | "I64" | "U64" | "C64" => 64,
@@ -122,7 +124,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What nobody here asks for: where the file comes from.
+    /// Reads past the metadata, such as where the file comes from.
     fn texts(&mut self) -> Result<(), String> {
         self.members(|parser, _| parser.string().map(drop))
     }

@@ -1,18 +1,16 @@
-//! Weights from and to files: what PyTorch writes, what nobody should write, and what doesn't fit.
-
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+//! Files that PyTorch writes, and files that nobody should write.
+//!
+//! `fixtures/pt` was written by its `make_pt.py`.
 
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, Param};
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
-use firebox_models::{
-    BatchNorm2dConfig, ConvBlock, ConvBlockConfig, ErrorKind, Forward, Partial, StateDict, Weights,
-};
+use firebox_weights::{DType, ErrorKind, RawTensor, StateDict};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+
+use crate::common::{keys, tensor};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/pt/{name}.pt"))
@@ -30,10 +28,6 @@ fn refusal(path: &Path, keys: &[&str]) -> String {
     error.to_string().strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
 }
 
-fn block() -> ConvBlock {
-    ConvBlockConfig::new(2, 3, 2).init(&Device::default()).unwrap()
-}
-
 /// The numbers that the fixtures' script put into the block.
 fn block_state() -> StateDict {
     let mut dict = StateDict::default();
@@ -47,15 +41,12 @@ fn block_state() -> StateDict {
         ("bn.running_var", vec![3]),
     ] {
         let end = start + shape.iter().product::<usize>();
-        dict.insert(key, TensorData::new((start..end).map(|i| i as f32 / 8.0).collect(), shape));
+        let values: Vec<_> = (start..end).map(|i| i as f32 / 8.0).collect();
+        dict.insert(key, tensor(&values, &shape));
         start = end;
     }
-    dict.insert("bn.num_batches_tracked", TensorData::new(vec![5i64], [0usize; 0]));
+    dict.insert("bn.num_batches_tracked", tensor(&[5i64], &[]));
     dict
-}
-
-fn keys(dict: &StateDict) -> Vec<&str> {
-    dict.iter().map(|(key, _)| key).collect()
 }
 
 #[test]
@@ -63,35 +54,20 @@ fn a_state_dict_of_pytorch_is_read_as_it_is() {
     for name in ["block", "block_protocol_4", "block_without_sums"] {
         assert_eq!(read(name), block_state(), "{name}");
     }
-    assert_eq!(StateDict::of(&block().load_pytorch(fixture("block")).unwrap()), block_state());
 }
 
 #[test]
-fn a_saved_module_has_all_of_pytorchs_keys_and_shapes() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("block.safetensors");
-    let module = block().load_pytorch(fixture("block")).unwrap();
-    module.save_safetensors(&path).unwrap();
-    assert_eq!(StateDict::read(&path).unwrap(), block_state());
-    let again = block().load_safetensors(&path).unwrap();
-    assert_eq!(StateDict::of(&again), block_state());
-    assert_eq!(again.bn.num_batches_tracked.value(), 5);
-    // Written again, nothing of the first file or of the writing is left.
-    block().save_safetensors(&path).unwrap();
-    assert_eq!(StateDict::read(&path).unwrap(), StateDict::of(&block().load_safetensors(&path).unwrap()));
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    let error = block().save_safetensors("/nowhere/block.safetensors").unwrap_err();
-    assert!(error.to_string().starts_with("/nowhere/block.safetensors: cannot be written: "), "{error}");
-    assert_eq!(error.kind(), &ErrorKind::Io);
-}
-
-#[test]
-fn other_widths_of_floats_become_the_modules() {
-    for name in ["block_float64", "block_float16", "block_bfloat16"] {
-        let module = block().load_pytorch(fixture(name)).unwrap();
-        assert_eq!(StateDict::of(&module), block_state(), "{name}");
+fn floats_of_any_width_keep_it() {
+    for (name, dtype) in
+        [("block_float64", DType::F64), ("block_float16", DType::F16), ("block_bfloat16", DType::BF16)]
+    {
+        let dict = read(name);
+        for (key, expected) in block_state().iter() {
+            let got = dict.get(key).unwrap();
+            assert_eq!(got.to_f64_vec(), expected.to_f64_vec(), "{name} {key}");
+            assert_eq!(got.dtype() == dtype, key != "bn.num_batches_tracked", "{name} {key}");
+        }
     }
-    assert_eq!(read("block_float16").get("bn.bias").unwrap().dtype(), DType::F16);
 }
 
 #[test]
@@ -102,22 +78,22 @@ fn every_type_of_numbers_is_read() {
     {
         let data = dict.get(key).unwrap();
         assert_eq!(data.dtype(), dtype);
-        assert_eq!(data.iter::<f64>().collect::<Vec<_>>(), [1.5, -2.0], "{key}");
+        assert_eq!(data.to_f64_vec(), [1.5, -2.0], "{key}");
     }
     let expected = [
-        ("int64", TensorData::from([1, -(1i64 << 40)])),
-        ("int32", TensorData::from([1, -(1i32 << 20)])),
-        ("int16", TensorData::from([1i16, -300])),
-        ("int8", TensorData::from([1i8, -2])),
-        ("uint8", TensorData::from([1u8, 200])),
-        ("uint16", TensorData::from([1u16, 60000])),
-        ("uint32", TensorData::from([1, u32::MAX])),
-        ("uint64", TensorData::from([1, (1u64 << 63) + 1])),
-        ("bool", TensorData::from([true, false, true])),
-        ("scalar", TensorData::new(vec![2.5f32], [0usize; 0])),
-        ("count", TensorData::new(vec![7i64], [0usize; 0])),
-        ("empty", TensorData::new(Vec::<f32>::new(), [0, 3])),
-        ("parameter", TensorData::from([3f32])),
+        ("int64", RawTensor::from([1, -(1i64 << 40)])),
+        ("int32", RawTensor::from([1, -(1i32 << 20)])),
+        ("int16", RawTensor::from([1i16, -300])),
+        ("int8", RawTensor::from([1i8, -2])),
+        ("uint8", RawTensor::from([1u8, 200])),
+        ("uint16", RawTensor::from([1u16, 60000])),
+        ("uint32", RawTensor::from([1, u32::MAX])),
+        ("uint64", RawTensor::from([1, (1u64 << 63) + 1])),
+        ("bool", RawTensor::from([true, false, true])),
+        ("scalar", tensor(&[2.5f32], &[])),
+        ("count", tensor(&[7i64], &[])),
+        ("empty", tensor::<f32>(&[], &[0, 3])),
+        ("parameter", RawTensor::from([3f32])),
     ];
     assert_eq!(dict.iter().count(), 4 + expected.len());
     for (key, expected) in expected {
@@ -148,7 +124,7 @@ fn views_become_contiguous() {
         ("element", vec![], vec![7.0]),
         ("channels_last", vec![1, 2, 2, 4], (0..16).map(|i| i as f32).collect()),
     ] {
-        assert_eq!(dict.get(key), Some(&TensorData::new(values, shape)), "{key}");
+        assert_eq!(dict.get(key), Some(&tensor::<f32>(&values, &shape)), "{key}");
     }
     assert_eq!(dict.iter().count(), 9);
 }
@@ -180,131 +156,14 @@ fn a_dict_inside_a_checkpoint_is_chosen_by_its_keys() {
 #[test]
 fn a_prefix_is_on_every_key_or_an_error() {
     let mut dict = StateDict::default();
-    dict.insert("module.a", TensorData::from([1f32]));
-    dict.insert("module.module.b", TensorData::from([2f32]));
+    dict.insert("module.a", RawTensor::from([1f32]));
+    dict.insert("module.module.b", RawTensor::from([2f32]));
     assert_eq!(keys(&dict.clone().strip_prefix("module.").unwrap()), ["a", "module.b"]);
-    dict.insert("head.weight", TensorData::from([1f32]));
-    dict.insert("module.", TensorData::from([1f32]));
+    dict.insert("head.weight", RawTensor::from([1f32]));
+    dict.insert("module.", RawTensor::from([1f32]));
     let error = dict.strip_prefix("module.").unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Mismatch);
     assert_eq!(error.to_string(), "expected keys that begin with \"module.\", got head.weight, module.");
-}
-
-#[test]
-fn weights_that_do_not_fit_are_named_with_their_file() {
-    let path = fixture("block");
-    let error =
-        ConvBlockConfig::new(1, 3, 2).init(&Device::default()).unwrap().load_pytorch(&path).unwrap_err();
-    assert_eq!(error.kind(), &ErrorKind::Mismatch);
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "{}: the weights don't fit the module: conv.weight: expected shape [3, 1, 2, 2], got [3, 2, 2, 2]",
-            path.display()
-        )
-    );
-}
-
-#[test]
-fn a_part_is_loaded_only_if_asked_for() {
-    let mut dict = block_state();
-    dict.insert("head.bias", TensorData::from([1f32]));
-    let layer = BatchNorm2dConfig::new(3).init(&Device::default()).unwrap();
-    let (loaded, partial) = dict.apply_partly(block()).unwrap();
-    assert_eq!(StateDict::of(&loaded), block_state());
-    assert_eq!(partial, Partial { unused: vec!["head.bias".to_owned()], ..Partial::default() });
-
-    let mut part = StateDict::default();
-    part.insert("weight", TensorData::from([7f32, 8.0, 9.0]));
-    let (loaded, partial) = part.apply_partly(layer.clone()).unwrap();
-    assert_eq!(partial.missing, ["bias", "running_mean", "running_var", "num_batches_tracked"]);
-    assert!(partial.unused.is_empty());
-    assert_eq!(loaded.weight.val().into_data(), TensorData::from([7f32, 8.0, 9.0]));
-    assert_eq!(loaded.bias.val().into_data(), TensorData::from([0f32; 3]));
-
-    part.insert("bias", TensorData::from([7f32]));
-    let error = part.apply_partly(layer).unwrap_err();
-    assert_eq!(error.to_string(), "the weights don't fit the module: bias: expected shape [3], got [1]");
-}
-
-#[derive(Module, Debug)]
-struct Kinds {
-    float: Param<Tensor<1>>,
-    int: Param<Tensor<1, Int>>,
-    flag: Param<Tensor<1, Bool>>,
-}
-
-fn kinds() -> Kinds {
-    let device = Device::default();
-    Kinds {
-        float: Param::from_tensor(Tensor::zeros([1], (&device, DType::F16))),
-        int: Param::initialized(Default::default(), Tensor::zeros([1], (&device, DType::I32))),
-        flag: Param::initialized(Default::default(), Tensor::from_data([false], &device)),
-    }
-}
-
-#[test]
-fn numbers_are_converted_only_to_what_can_hold_them() {
-    let dict = |float: TensorData, int: TensorData, flag: TensorData| {
-        let mut dict = StateDict::default();
-        dict.insert("float", float);
-        dict.insert("int", int);
-        dict.insert("flag", flag);
-        dict
-    };
-    let wide = dict([0.1f64].into(), [-(1i64 << 31)].into(), [true].into());
-    let loaded = StateDict::of(&wide.apply(kinds()).unwrap());
-    assert_eq!(loaded.get("float").unwrap().iter::<f32>().collect::<Vec<_>>(), [0.099975586]);
-    assert_eq!(loaded.get("int").unwrap(), &TensorData::from([i32::MIN]));
-    assert_eq!(loaded.get("flag").unwrap(), &TensorData::from([true]));
-    // What is infinite stays so, and an unsigned number may fit.
-    let edge = dict([f32::INFINITY].into(), [(1u64 << 31) - 1].into(), [true].into());
-    let loaded = StateDict::of(&edge.apply(kinds()).unwrap());
-    assert_eq!(loaded.get("float").unwrap().iter::<f32>().collect::<Vec<_>>(), [f32::INFINITY]);
-    assert_eq!(loaded.get("int").unwrap(), &TensorData::from([i32::MAX]));
-
-    let error = dict([7e4f32].into(), [1i64 << 31].into(), [1u8].into()).apply(kinds()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the weights don't fit the module: float: 7e4 is too large for F16; int: 2147483648 does not fit in I32; \
-         flag: expected Bool(Native), got U8"
-    );
-    let error = dict([1i64].into(), [1f32].into(), [true].into()).apply(kinds()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the weights don't fit the module: float: expected F16, got I64; int: expected I32, got F32"
-    );
-}
-
-#[test]
-fn a_tensor_without_dimensions_fits_one_of_one_element() {
-    let mut dict = StateDict::default();
-    dict.insert("float", TensorData::new(vec![2f32], [0usize; 0]));
-    dict.insert("int", TensorData::new(vec![3i64], [0usize; 0]));
-    dict.insert("flag", TensorData::new(vec![true], [0usize; 0]));
-    let loaded = StateDict::of(&dict.apply(kinds()).unwrap());
-    assert_eq!(loaded.get("int").unwrap(), &TensorData::from([3i32]), "only the counter loses its dimension");
-}
-
-#[test]
-fn batches_are_counted_in_training_by_each_clone_for_itself() {
-    let device = Device::default();
-    let layer = BatchNorm2dConfig::new(2).init(&device.clone().autodiff()).unwrap();
-    let input = Tensor::ones([2, 2, 1, 1], &device.clone().autodiff());
-    layer.forward(input.clone());
-    let copy = layer.clone();
-    copy.forward(input.clone());
-    copy.forward(input.clone());
-    copy.valid().forward(input.clone().without_autodiff());
-    copy.clone().freeze().forward(input);
-    assert_eq!((layer.num_batches_tracked.value(), copy.num_batches_tracked.value()), (1, 3));
-    let count = TensorData::new(vec![3i64], [0usize; 0]);
-    for module in [copy.clone(), copy.valid(), copy.valid().train(), copy.clone().to_device(&device)] {
-        assert_eq!(StateDict::of(&module).get("num_batches_tracked"), Some(&count));
-        assert_eq!(module.devices().len(), 1);
-    }
-    let loaded = StateDict::of(&layer).apply(copy).unwrap();
-    assert_eq!(loaded.num_batches_tracked.value(), 1);
 }
 
 #[test]
@@ -429,140 +288,4 @@ fn a_pickle_costs_neither_stack_nor_a_multiple_of_memory() {
     ] {
         assert_eq!(refusal(bytes), expected);
     }
-}
-
-#[test]
-fn damage_is_an_error_or_harmless_and_never_a_panic() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("damaged.pt");
-    let whole = fs::read(fixture("views")).unwrap();
-    let expected = read("views");
-    let check = |bytes: &[u8], what: &str, at: usize| {
-        fs::write(&path, bytes).unwrap();
-        if let Ok(dict) = StateDict::read_pytorch(&path) {
-            assert_eq!(dict, expected, "{what} at {at} changed numbers in silence");
-        }
-    };
-    for at in 0..whole.len() {
-        let mut damaged = whole.clone();
-        damaged[at] ^= 1 << (at % 8);
-        check(&damaged, "a flipped bit", at);
-    }
-    for at in (0..whole.len()).step_by(16) {
-        check(&whole[..at], "a cut", at);
-    }
-}
-
-#[test]
-fn a_file_of_safetensors_with_broken_bools_is_refused() {
-    let mut dict = StateDict::default();
-    dict.insert("mask", TensorData::from([true, false]));
-    let mut bytes = dict.to_safetensors().unwrap();
-    *bytes.last_mut().unwrap() = 2;
-    let error = StateDict::from_safetensors(&bytes).unwrap_err();
-    assert_eq!(error.to_string(), "mask: expected bools of 0 or 1, got 2");
-}
-
-#[test]
-fn a_loaded_block_computes_with_what_was_loaded() {
-    let module = block().load_pytorch(fixture("block")).unwrap();
-    let output = module.forward(Tensor::ones([1, 2, 2, 2], &Device::default())).into_data();
-    // Sums of eight weights and a bias, normalised and shifted.
-    let expected = (0..3).map(|c| {
-        let conv = (0..8).map(|i| (8 * c + i) as f32 / 8.0).sum::<f32>() + (24 + c) as f32 / 8.0;
-        let [weight, bias, mean, var] = [27, 30, 33, 36].map(|start| (start + c) as f32 / 8.0);
-        ((conv - mean) / (var + 1e-5).sqrt() * weight + bias).max(0.0)
-    });
-    for (got, expected) in std::iter::zip(output.iter::<f32>(), expected) {
-        assert!((got - expected).abs() < 1e-5 * expected, "{got} {expected}");
-    }
-}
-
-/// A weight in two places, a layer in two places, and something beside them.
-#[derive(Module, Debug)]
-struct Shared {
-    embedding: firebox_models::Embedding,
-    fc: firebox_models::Linear,
-    first: ConvBlock,
-    second: ConvBlock,
-}
-
-fn shared(device: &Device) -> Shared {
-    let mut fc = firebox_models::LinearConfig::new(4, 5).init(device).unwrap();
-    let embedding = firebox_models::EmbeddingConfig::new(5, 4).init(device).unwrap();
-    fc.weight = embedding.weight.clone();
-    let first = ConvBlockConfig::new(2, 2, 2).init(device).unwrap();
-    Shared { embedding, fc, second: first.clone(), first }
-}
-
-const TIED: [&str; 2] = ["embedding.weight", "fc.weight"];
-
-#[test]
-fn a_parameter_in_two_places_has_both_names_and_needs_one() {
-    for device in [Device::default(), Device::default().autodiff()] {
-        let dict = StateDict::of(&shared(&device));
-        assert_eq!(dict.get(TIED[0]), dict.get(TIED[1]));
-        for gone in TIED {
-            let mut one = StateDict::default();
-            dict.iter().filter(|(key, _)| *key != gone).for_each(|(key, data)| one.insert(key, data.clone()));
-            let model = one.apply(shared(&device)).unwrap();
-            assert_eq!(StateDict::of(&model), dict, "without {gone}");
-            let (model, partial) = one.apply_partly(shared(&device)).unwrap();
-            assert_eq!((StateDict::of(&model), partial), (dict.clone(), Partial::default()));
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tied.safetensors");
-        shared(&device).save_safetensors(&path).unwrap();
-        let names = StateDict::read(&path).unwrap();
-        assert!(TIED.iter().all(|name| names.get(name).is_some()));
-        let mut neither = StateDict::default();
-        let others = dict.iter().filter(|(key, _)| !TIED.contains(key));
-        others.for_each(|(key, data)| neither.insert(key, data.clone()));
-        let (_, partial) = neither.apply_partly(shared(&device)).unwrap();
-        assert_eq!(partial.missing, TIED);
-        let error = neither.apply(shared(&device)).unwrap_err();
-        let text = "the weights don't fit the module: missing embedding.weight; missing fc.weight";
-        assert_eq!(error.to_string(), text);
-    }
-}
-
-#[test]
-fn two_weights_for_one_parameter_are_refused() {
-    let model = shared(&Device::default());
-    let mut dict = StateDict::of(&model);
-    dict.insert("fc.weight", TensorData::new(vec![0.5f32; 20], [5, 4]));
-    dict.insert("second.conv.bias", TensorData::new(vec![7f32; 2], [2]));
-    let one = "are one parameter of the module: expected equal tensors, got different ones";
-    let expected = format!(
-        "the weights don't fit the module: embedding.weight and fc.weight {one}; \
-         first.conv.bias and second.conv.bias {one}"
-    );
-    for error in [
-        dict.apply(shared(&Device::default())).unwrap_err(),
-        dict.apply_partly(shared(&Device::default())).map(drop).unwrap_err(),
-    ] {
-        assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Mismatch, expected.clone()));
-    }
-}
-
-/// A layer in two places is one, but for what each place has seen.
-#[test]
-fn buffers_are_each_places_own() {
-    let device = Device::default().autodiff();
-    let model = shared(&device);
-    let tied: Vec<_> = firebox_models::Ties::of(&model).groups().map(|paths| paths.join(" ")).collect();
-    let expected = [
-        "embedding.weight fc.weight",
-        "first.conv.weight second.conv.weight",
-        "first.conv.bias second.conv.bias",
-        "first.bn.weight second.bn.weight",
-        "first.bn.bias second.bn.bias",
-    ];
-    assert_eq!(tied, expected);
-    model.first.forward(Tensor::ones([2, 2, 4, 4], &device));
-    let dict = StateDict::of(&model);
-    assert_ne!(dict.get("first.bn.running_mean"), dict.get("second.bn.running_mean"));
-    assert_ne!(dict.get("first.bn.num_batches_tracked"), dict.get("second.bn.num_batches_tracked"));
-    let loaded = dict.apply(shared(&device)).unwrap();
-    assert_eq!(StateDict::of(&loaded), dict);
 }

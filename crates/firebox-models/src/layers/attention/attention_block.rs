@@ -8,7 +8,7 @@ use firebox_kernels::additive_attention;
 
 use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
+use crate::layers::linear::{Linear, LinearConfig};
 use crate::shape::check_shape;
 
 /// Settings of [`AttentionBlock`].
@@ -18,8 +18,22 @@ pub struct AttentionBlockConfig {
     pub hidden: usize,
 }
 
-/// Additive attention (Bahdanau, Cho, Bengio 2015): weights softmax(V·tanh(W·encoder + decoder)) over time, and the
-/// encoder's outputs by these weights.
+/// Additive attention over time (Bahdanau, Cho, Bengio 2015).
+///
+/// The weights are softmax(V·tanh(W·encoder + decoder)), and the context is the encoder's outputs by these
+/// weights.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::AttentionBlockConfig;
+///
+/// let device = Device::default();
+/// let attention = AttentionBlockConfig::new(8).init(&device)?;
+/// let (outputs, state) = (Tensor::zeros([2, 5, 8], &device), Tensor::zeros([2, 1, 8], &device));
+/// let (context, weights) = attention.forward(outputs, state, None);
+/// assert_eq!((context.dims(), weights.dims()), ([2, 1, 8], [2, 5, 1]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 ///
 /// State: `W.weight`, `W.bias`, `V.weight`, `V.bias`.
 #[derive(Module, Debug)]
@@ -31,7 +45,7 @@ pub struct AttentionBlock {
 }
 
 impl AttentionBlockConfig {
-    /// The block with PyTorch's initialisation.
+    /// The block with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -47,11 +61,13 @@ impl AttentionBlockConfig {
 }
 
 impl AttentionBlock {
-    /// The encoder's outputs `[batch, time, hidden]` and the decoder's state `[batch, 1, hidden]` to the context
-    /// `[batch, 1, hidden]` and the weights `[batch, time, 1]`.
+    /// The encoder's outputs and the decoder's state to the context and the weights.
     ///
-    /// With a `mask` `[batch, time]` only the places that it names have a weight. Where it names none, all weights and
-    /// the context are zero.
+    /// Outputs are `[batch, time, hidden]`, state and context `[batch, 1, hidden]`, the weights `[batch,
+    /// time, 1]`.
+    ///
+    /// With a `mask` `[batch, time]` only the places that it names have a weight. Where it names none, all
+    /// weights and the context are zero.
     pub fn forward(
         &self,
         encoder_outputs: Tensor<3>,
@@ -81,7 +97,8 @@ impl AttentionBlock {
         mask.map_or(Ok(()), |mask| check_shape(LAYER, "a mask", &mask.dims(), &[batch, time]))
     }
 
-    /// [`forward`](Self::forward) with W·encoder, which a decoder needs at each of its steps and computes once.
+    /// [`forward`](Self::forward) with W·encoder, which a decoder needs at each of its steps and computes
+    /// once.
     pub(crate) fn attend(
         &self,
         encoder_outputs: Tensor<3>,

@@ -8,7 +8,7 @@ use firebox_kernels::{Activation, linear, masked_softmax};
 
 use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
-use crate::linear::{Linear, LinearConfig};
+use crate::layers::linear::{Linear, LinearConfig};
 use crate::shape::check_shape;
 
 /// Settings of [`MultiHeadAttention`].
@@ -23,10 +23,24 @@ pub struct MultiHeadAttentionConfig {
     pub dropout: f64,
 }
 
-/// `torch.nn.MultiheadAttention` with `batch_first=True` (Vaswani et al. 2017): softmax(q·kᵀ/√d)·v for each head.
+/// Attention by scaled dot products, `torch.nn.MultiheadAttention` with `batch_first=True`.
 ///
-/// State: `in_proj_weight` `[3·features, features]` and `in_proj_bias` `[3·features]`, for queries, keys and values, one
-/// after the other; `out_proj.weight`, `out_proj.bias`.
+/// Each head computes softmax(q·kᵀ/√d)·v (Vaswani et al. 2017).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::{AttentionMask, MultiHeadAttentionConfig};
+///
+/// let device = Device::default();
+/// let attention = MultiHeadAttentionConfig::new(8, 2).init(&device)?;
+/// let x = Tensor::zeros([3, 5, 8], &device);
+/// let (output, weights) = attention.forward(x.clone(), x.clone(), x, AttentionMask::causal(5, &device));
+/// assert_eq!((output.dims(), weights.dims()), ([3, 5, 8], [3, 5, 5]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
+///
+/// State: `in_proj_weight` `[3·features, features]` and `in_proj_bias` `[3·features]`, for queries, keys and
+/// values, one after the other; `out_proj.weight`, `out_proj.bias`.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct MultiHeadAttention {
@@ -41,7 +55,7 @@ pub struct MultiHeadAttention {
 }
 
 impl MultiHeadAttentionConfig {
-    /// The block with PyTorch's initialisation.
+    /// The block with PyTorch's initialization.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -75,18 +89,21 @@ impl MultiHeadAttentionConfig {
     }
 }
 
-/// Which places each query may look at; with both, those that both name.
+/// The places that each query may look at; with both, those that both name.
+///
+/// [`MultiHeadAttention`] shows a causal one.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionMask {
-    /// `[batch, keys]`: the places that hold something, such as [`sequence_mask`](crate::sequence_mask) gives them.
-    /// PyTorch's `key_padding_mask` names the others.
+    /// `[batch, keys]`: the places that hold something, such as
+    /// [`sequence_mask`](crate::layers::sequence_mask) gives them. PyTorch's `key_padding_mask` names the
+    /// others.
     pub keys: Option<Tensor<2, Bool>>,
     /// `[queries, keys]`: the places that each query may look at. PyTorch's `attn_mask` names the others.
     pub pairs: Option<Tensor<2, Bool>>,
 }
 
 impl AttentionMask {
-    /// Each of `time` places looks at itself and those before it.
+    /// A mask with which each of `time` places looks at itself and those before it.
     pub fn causal(time: usize, device: &Device) -> Self {
         AttentionMask {
             pairs: Some(Tensor::tril_mask([time, time], 0, device).bool_not()),
@@ -96,8 +113,10 @@ impl AttentionMask {
 }
 
 impl MultiHeadAttention {
-    /// Queries `[batch, queries, features]` over keys and values `[batch, keys, features]` to the output
-    /// `[batch, queries, features]` and the weights, averaged over the heads, `[batch, queries, keys]`.
+    /// Queries, keys and values to the output, and the weights averaged over the heads.
+    ///
+    /// Queries and output are `[batch, queries, features]`, keys and values `[batch, keys, features]`, the
+    /// weights `[batch, queries, keys]`.
     ///
     /// A query that may look nowhere has the weights zero.
     pub fn forward(

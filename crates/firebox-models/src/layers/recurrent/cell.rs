@@ -1,8 +1,9 @@
-//! What a recurrent layer computes at each step.
+//! The kinds of recurrent cells.
 
 use serde::{Deserialize, Serialize};
 
-/// The kinds of recurrent cells, each with PyTorch's formula.
+/// The kinds of recurrent cells, each with PyTorch's formula; [`Recurrent`](crate::layers::Recurrent) takes
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cell {
     /// h' = tanh(W·x + U·h) (Elman 1990).
@@ -11,7 +12,8 @@ pub enum Cell {
     Relu,
     /// Long short-term memory (Hochreiter, Schmidhuber 1997), with the gates i, f, g, o.
     Lstm,
-    /// Gated recurrent unit (Cho et al. 2014), with the gates r, z, n; the reset gate acts on U·h, as cuDNN has it.
+    /// Gated recurrent unit (Cho et al. 2014), with the gates r, z, n; the reset gate acts on U·h, as cuDNN
+    /// has it.
     Gru,
 }
 

@@ -4,9 +4,9 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::cell::Cell;
 use crate::error::{Error, OfPart, fitting};
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState};
 
 /// Settings of [`GruBlock`].
 #[derive(Config, Debug)]
@@ -18,18 +18,33 @@ pub struct GruBlockConfig {
     /// Layers on top of each other; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped between layers in training, not behind the last; from 0, below 1.
+    /// The share of features dropped between layers in training; from 0, below 1.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether each layer also reads backwards; its output then has both directions side by side.
+    /// True if each layer also reads backwards.
+    ///
+    /// Its output then has both directions side by side.
     #[config(default = false)]
     pub bidirectional: bool,
 }
 
-/// `torch.nn.GRU` with `batch_first=True` (Cho et al. 2014), with the gates r, z, n; the reset gate acts on U·h, as cuDNN
-/// has it.
+/// Gated recurrent units (Cho et al. 2014), `torch.nn.GRU` with `batch_first=True`.
 ///
-/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see [`Recurrent`].
+/// The gates are r, z, n; the reset gate acts on U·h, as cuDNN has it.
+///
+/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see
+/// [`Recurrent`].
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::GruBlockConfig;
+///
+/// let device = Device::default();
+/// let block = GruBlockConfig::new(3, 8).with_num_layers(2).with_bidirectional(true).init(&device)?;
+/// let (outputs, state) = block.forward(Tensor::zeros([4, 5, 3], &device), None, None);
+/// assert_eq!((outputs.dims(), state.dims()), ([4, 5, 16], [4, 4, 8]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct GruBlock {
     /// The layers.
@@ -37,7 +52,7 @@ pub struct GruBlock {
 }
 
 impl GruBlockConfig {
-    /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
+    /// The block with PyTorch's initialization: everything uniform within ±1/√hidden.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -57,10 +72,14 @@ impl GruBlockConfig {
 }
 
 impl GruBlock {
-    /// Input `[batch, time, features_in]` to outputs `[batch, time, directions · hidden]` and the last state `[num_layers · directions, batch, hidden]`.
+    /// Input `[batch, time, features_in]` to outputs and the last state.
     ///
-    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its backward direction
-    /// begins there, and its outputs behind are zero, as with PyTorch's `pack_padded_sequence`.
+    /// Outputs are `[batch, time, directions · hidden]`, the state is `[num_layers · directions, batch,
+    /// hidden]`.
+    ///
+    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its
+    /// backward direction begins there, and its outputs after it are zero, as with PyTorch's
+    /// `pack_padded_sequence`.
     ///
     /// # Panics
     /// If shapes don't fit.

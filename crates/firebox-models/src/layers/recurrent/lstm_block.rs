@@ -4,9 +4,9 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::cell::Cell;
 use crate::error::{Error, OfPart, fitting};
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState};
 
 /// The state of an [`LstmBlock`] between two steps: `[num_layers · directions, batch, hidden]` each.
 #[derive(Clone, Debug)]
@@ -27,17 +27,33 @@ pub struct LstmBlockConfig {
     /// Layers on top of each other; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped between layers in training, not behind the last; from 0, below 1.
+    /// The share of features dropped between layers in training; from 0, below 1.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether each layer also reads backwards; its output then has both directions side by side.
+    /// True if each layer also reads backwards.
+    ///
+    /// Its output then has both directions side by side.
     #[config(default = false)]
     pub bidirectional: bool,
 }
 
-/// `torch.nn.LSTM` with `batch_first=True` (Hochreiter, Schmidhuber 1997), with the gates i, f, g, o.
+/// Long short-term memory (Hochreiter, Schmidhuber 1997), `torch.nn.LSTM` with `batch_first=True`.
 ///
-/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see [`Recurrent`].
+/// Its gates are i, f, g, o.
+///
+/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see
+/// [`Recurrent`].
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::LstmBlockConfig;
+///
+/// let device = Device::default();
+/// let block = LstmBlockConfig::new(3, 8).with_num_layers(2).with_bidirectional(true).init(&device)?;
+/// let (outputs, state) = block.forward(Tensor::zeros([4, 5, 3], &device), None, None);
+/// assert_eq!((outputs.dims(), state.hidden.dims()), ([4, 5, 16], [4, 4, 8]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct LstmBlock {
     /// The layers.
@@ -45,7 +61,7 @@ pub struct LstmBlock {
 }
 
 impl LstmBlockConfig {
-    /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
+    /// The block with PyTorch's initialization: everything uniform within ±1/√hidden.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -67,8 +83,9 @@ impl LstmBlockConfig {
 impl LstmBlock {
     /// Input `[batch, time, features_in]` to outputs `[batch, time, directions · hidden]` and the last state.
     ///
-    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its backward direction
-    /// begins there, and its outputs behind are zero, as with PyTorch's `pack_padded_sequence`.
+    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its
+    /// backward direction begins there, and its outputs after it are zero, as with PyTorch's
+    /// `pack_padded_sequence`.
     ///
     /// # Panics
     /// If shapes don't fit.

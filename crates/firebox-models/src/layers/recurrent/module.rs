@@ -3,36 +3,12 @@
 use std::fmt;
 
 use burn::module::{
-    Content, DisplaySettings, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
+    Content, DisplaySettings, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
 };
-use burn::tensor::{Device, Tensor};
-use firebox_kernels::RecurrentWeights;
+use burn::tensor::Device;
 
-use crate::recurrent::Recurrent;
-
-/// The weights of one direction of one layer.
-#[derive(Module, Debug)]
-pub(crate) struct Direction {
-    /// `[gates·hidden, input]`
-    pub(crate) weight_ih: Param<Tensor<2>>,
-    /// `[gates·hidden, hidden]`
-    pub(crate) weight_hh: Param<Tensor<2>>,
-    /// `[gates·hidden]`
-    pub(crate) bias_ih: Param<Tensor<1>>,
-    /// `[gates·hidden]`
-    pub(crate) bias_hh: Param<Tensor<1>>,
-}
-
-impl Direction {
-    pub(crate) fn values(&self) -> RecurrentWeights {
-        RecurrentWeights {
-            weight_ih: self.weight_ih.val(),
-            weight_hh: self.weight_hh.val(),
-            bias_ih: self.bias_ih.val(),
-            bias_hh: self.bias_hh.val(),
-        }
-    }
-}
+use crate::layers::recurrent::direction::Direction;
+use crate::layers::recurrent::layer::Recurrent;
 
 /// The path of a parameter, such as `weight_ih_l1_reverse`.
 fn name(parameter: &str, layer: usize, direction: usize) -> String {

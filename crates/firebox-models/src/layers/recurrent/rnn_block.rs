@@ -4,12 +4,12 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::cell::Cell;
 use crate::error::{Error, OfPart, fitting};
-use crate::recurrent::{Recurrent, RecurrentConfig, RecurrentState};
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState};
 use serde::{Deserialize, Serialize};
 
-/// What an [`RnnBlock`] applies to its sums.
+/// The function that an [`RnnBlock`] applies to its sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nonlinearity {
     /// The hyperbolic tangent.
@@ -25,23 +25,39 @@ pub struct RnnBlockConfig {
     pub features_in: usize,
     /// Features of the state; at least 1.
     pub hidden: usize,
-    /// What is applied to the sum of both maps.
+    /// The function that is applied to the sum of both maps.
     #[config(default = "Nonlinearity::Tanh")]
     pub nonlinearity: Nonlinearity,
     /// Layers on top of each other; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped between layers in training, not behind the last; from 0, below 1.
+    /// The share of features dropped between layers in training; from 0, below 1.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether each layer also reads backwards; its output then has both directions side by side.
+    /// True if each layer also reads backwards.
+    ///
+    /// Its output then has both directions side by side.
     #[config(default = false)]
     pub bidirectional: bool,
 }
 
-/// `torch.nn.RNN` with `batch_first=True` (Elman 1990): h' = tanh(W·x + b + U·h + c), or ReLU in its place.
+/// Elman's recurrent layers (1990), `torch.nn.RNN` with `batch_first=True`.
 ///
-/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see [`Recurrent`].
+/// h' = tanh(W·x + b + U·h + c), or ReLU in its place.
+///
+/// State: `rnn.weight_ih_l0`, `rnn.weight_hh_l0`, `rnn.bias_ih_l0`, `rnn.bias_hh_l0` and so on: see
+/// [`Recurrent`].
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::RnnBlockConfig;
+///
+/// let device = Device::default();
+/// let block = RnnBlockConfig::new(3, 8).with_num_layers(2).with_bidirectional(true).init(&device)?;
+/// let (outputs, state) = block.forward(Tensor::zeros([4, 5, 3], &device), None, None);
+/// assert_eq!((outputs.dims(), state.dims()), ([4, 5, 16], [4, 4, 8]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct RnnBlock {
     /// The layers.
@@ -49,7 +65,7 @@ pub struct RnnBlock {
 }
 
 impl RnnBlockConfig {
-    /// The block with PyTorch's initialisation: everything uniform within ±1/√hidden.
+    /// The block with PyTorch's initialization: everything uniform within ±1/√hidden.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -72,10 +88,14 @@ impl RnnBlockConfig {
 }
 
 impl RnnBlock {
-    /// Input `[batch, time, features_in]` to outputs `[batch, time, directions · hidden]` and the last state `[num_layers · directions, batch, hidden]`.
+    /// Input `[batch, time, features_in]` to outputs and the last state.
     ///
-    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its backward direction
-    /// begins there, and its outputs behind are zero, as with PyTorch's `pack_padded_sequence`.
+    /// Outputs are `[batch, time, directions · hidden]`, the state is `[num_layers · directions, batch,
+    /// hidden]`.
+    ///
+    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its
+    /// backward direction begins there, and its outputs after it are zero, as with PyTorch's
+    /// `pack_padded_sequence`.
     ///
     /// # Panics
     /// If shapes don't fit.

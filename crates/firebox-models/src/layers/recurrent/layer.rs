@@ -5,16 +5,16 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor};
 use firebox_kernels::{CellState, Sequence, recurrent};
 
-use crate::cell::Cell;
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::init::uniform;
-use crate::recurrent_module::Direction;
+use crate::layers::recurrent::cell::Cell;
+use crate::layers::recurrent::direction::Direction;
 use crate::shape::check_shape;
 
 /// Settings of [`Recurrent`].
 #[derive(Config, Debug)]
 pub struct RecurrentConfig {
-    /// What is computed at each step.
+    /// The cell, which is computed at each step.
     pub cell: Cell,
     /// Features of the input; at least 1.
     pub features_in: usize,
@@ -23,22 +23,38 @@ pub struct RecurrentConfig {
     /// Layers on top of each other; at least 1.
     #[config(default = 1)]
     pub num_layers: usize,
-    /// The share of features dropped between layers in training, not behind the last; from 0, below 1.
+    /// The share of features dropped between layers in training; from 0, below 1.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether each layer also reads backwards; its output then has both directions side by side.
+    /// True if each layer also reads backwards.
+    ///
+    /// Its output then has both directions side by side.
     #[config(default = false)]
     pub bidirectional: bool,
 }
 
 /// `torch.nn.RNN`, `LSTM` or `GRU` with `batch_first=True`, by its [`Cell`].
 ///
-/// The blocks [`RnnBlock`](crate::RnnBlock), [`LstmBlock`](crate::LstmBlock) and [`GruBlock`](crate::GruBlock) are made
-/// of it; models that leave the cell to their config use it as it is.
+/// The blocks [`RnnBlock`](crate::layers::RnnBlock), [`LstmBlock`](crate::layers::LstmBlock) and
+/// [`GruBlock`](crate::layers::GruBlock) are made of it; models that leave the cell to their config use it as
+/// it is.
 ///
 /// State, for each layer k, and again with the suffix `_reverse` for its backward direction: `weight_ih_lk`
-/// `[gates·hidden, input]`, `weight_hh_lk` `[gates·hidden, hidden]`, `bias_ih_lk` and `bias_hh_lk` `[gates·hidden]`, the
-/// gates in PyTorch's order.
+/// `[gates·hidden, input]`, `weight_hh_lk` `[gates·hidden, hidden]`, `bias_ih_lk` and `bias_hh_lk`
+/// `[gates·hidden]`, the gates in PyTorch's order.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::{Cell, RecurrentConfig};
+///
+/// let device = Device::default();
+/// let layer = RecurrentConfig::new(Cell::Gru, 3, 8).init(&device)?;
+/// let (first, state) = layer.forward(Tensor::zeros([4, 5, 3], &device), None, None);
+/// // The next steps of the same sequences.
+/// let (next, _) = layer.forward(Tensor::zeros([4, 2, 3], &device), None, Some(state));
+/// assert_eq!((first.dims(), next.dims()), ([4, 5, 8], [4, 2, 8]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Recurrent {
     /// From below; in each the forward direction, and the backward one if there is.
@@ -48,8 +64,10 @@ pub struct Recurrent {
     pub(crate) hidden: usize,
 }
 
-/// The state of a [`Recurrent`] layer between two steps: `[num_layers · directions, batch, hidden]` each, the layers from
-/// below, in each the forward direction first.
+/// The state of a [`Recurrent`] layer between two steps.
+///
+/// `[num_layers · directions, batch, hidden]` each, the layers from below, in each the forward direction
+/// first.
 #[derive(Clone, Debug)]
 pub struct RecurrentState {
     /// h, which is also the output.
@@ -59,7 +77,7 @@ pub struct RecurrentState {
 }
 
 impl RecurrentConfig {
-    /// The layer with PyTorch's initialisation: everything uniform within ±1/√hidden.
+    /// The layer with PyTorch's initialization: everything uniform within ±1/√hidden.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
@@ -91,8 +109,9 @@ impl RecurrentConfig {
     }
 }
 
-/// Checks that layers of these sizes fit into memory, whatever their cell and directions; the config calls the features of
-/// the input as it likes.
+/// Checks that layers of these sizes fit into memory, whatever their cell and directions.
+///
+/// The config calls the features of the input as it likes.
 pub(crate) fn check_sizes(
     config: &str,
     features_in: (&str, usize),
@@ -118,12 +137,14 @@ impl Recurrent {
         [self.layers.len() * self.directions(), batch, self.hidden]
     }
 
-    /// The whole sequence: input `[batch, time, features_in]` to the last layer's outputs
-    /// `[batch, time, directions · hidden]` and the state after each sequence's last step.
+    /// The whole sequence to the last layer's outputs, and the state after each last step.
     ///
-    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, and its backward
-    /// direction begins there, as with PyTorch's `pack_padded_sequence`; behind its end the output is zero. A sequence of
-    /// length 0 leaves its state as it is, and one that is said to be longer than the batch ends with it.
+    /// Input is `[batch, time, features_in]`, outputs are `[batch, time, directions · hidden]`.
+    ///
+    /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, and its
+    /// backward direction begins there, as with PyTorch's `pack_padded_sequence`; after its end the output is
+    /// zero. A sequence of length 0 leaves its state as it is, and one that is said to be longer than the
+    /// batch ends with it.
     ///
     /// # Panics
     /// If shapes don't fit.
@@ -180,7 +201,7 @@ impl Recurrent {
         (sequence.whole(), RecurrentState { hidden: Tensor::stack(hidden, 0), cell })
     }
 
-    /// Looks whether the shapes of an input, of lengths and of a state fit, without computing anything.
+    /// Looks whether an input, lengths and a state have shapes that fit, without computing anything.
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) says what it wants and what came.
@@ -230,7 +251,7 @@ impl Recurrent {
         }
     }
 
-    /// What goes from one layer to the next.
+    /// Drops features of what goes from one layer to the next.
     fn drop(&self, sequence: Sequence) -> Sequence {
         let (device, dtype) = sequence.options();
         if self.dropout.prob == 0.0 || !device.is_autodiff() {
