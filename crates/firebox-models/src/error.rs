@@ -14,7 +14,7 @@ pub(crate) use firebox_core::check;
 /// use firebox_models::layers::LinearConfig;
 ///
 /// let error = LinearConfig::new(0, 2).init(&Device::default()).unwrap_err();
-/// assert_eq!(error.to_string(), "LinearConfig.features_in: expected at least 1, got 0");
+/// assert_eq!(error.to_string(), "LinearConfig.in_features: expected at least 1, got 0");
 /// assert!(matches!(error.kind(), ErrorKind::OutOfRange(setting) if setting.got == "0"));
 /// ```
 pub type Error = firebox_core::Error<ErrorKind>;

@@ -72,6 +72,7 @@
 
 #![forbid(unsafe_code)]
 
+mod config;
 pub mod decoding;
 mod error;
 mod forward;

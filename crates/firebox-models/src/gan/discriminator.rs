@@ -1,11 +1,12 @@
 //! A judge of samples.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::Activation;
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::gan::logits::Logits;
@@ -13,13 +14,21 @@ use crate::layers::linear::{Linear, LinearConfig};
 use crate::layers::sequential::sequential;
 
 /// Settings of [`Discriminator`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiscriminatorConfig {
     /// Features of a sample; at least 1.
-    pub features_in: usize,
+    #[serde(alias = "features_in")]
+    pub in_features: usize,
     /// The slope of LeakyReLU below zero; a finite number.
-    #[config(default = 0.2)]
     pub negative_slope: f64,
+}
+
+config! {
+    DiscriminatorConfig {
+        in_features: usize
+        ;
+        negative_slope: f64 = 0.2, with_negative_slope;
+    }
 }
 
 /// The discriminator of a generative adversarial network (Goodfellow et al. 2014).
@@ -43,24 +52,24 @@ impl DiscriminatorConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Discriminator, Error> {
-        let Self { features_in, negative_slope } = *self;
-        check(features_in > 0, "DiscriminatorConfig.features_in", "at least 1", features_in)?;
+        let Self { in_features, negative_slope } = *self;
+        check(in_features > 0, "DiscriminatorConfig.in_features", "at least 1", in_features)?;
         check(
             negative_slope.is_finite(),
             "DiscriminatorConfig.negative_slope",
             "a finite number",
             negative_slope,
         )?;
-        check_product("DiscriminatorConfig", 512, &[("features_in", features_in)])?;
+        check_product("DiscriminatorConfig", 512, &[("in_features", in_features)])?;
         let linear = |from, to| LinearConfig::new(from, to).init(device);
         let main =
-            Layers { first: linear(features_in, 512)?, second: linear(512, 256)?, last: linear(256, 1)? };
+            Layers { first: linear(in_features, 512)?, second: linear(512, 256)?, last: linear(256, 1)? };
         Ok(Discriminator { main, negative_slope })
     }
 }
 
 impl Discriminator {
-    /// Samples `[batch, features_in]` to the logits `[batch, 1]` of being real.
+    /// Samples `[batch, in_features]` to the logits `[batch, 1]` of being real.
     ///
     /// A loss should be computed from them, for a probability close to 0 or 1 has lost the digits that its
     /// logarithm needs.
@@ -86,7 +95,7 @@ impl Logits<Tensor<2>> for Discriminator {
 impl Forward<Tensor<2>> for Discriminator {
     type Output = Tensor<2>;
 
-    /// Samples `[batch, features_in]` to the probabilities `[batch, 1]` of being real.
+    /// Samples `[batch, in_features]` to the probabilities `[batch, 1]` of being real.
     fn forward(&self, samples: Tensor<2>) -> Tensor<2> {
         sigmoid(self.logits(samples))
     }

@@ -1,22 +1,31 @@
 //! A generator of samples from noise.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::Activation;
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::layers::linear::{Linear, LinearConfig};
 use crate::layers::sequential::sequential;
 
 /// Settings of [`Generator`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GeneratorConfig {
     /// Features of the noise; at least 1.
     pub latent: usize,
     /// Features of a sample, such as the pixels of an image; at least 1.
-    pub features_out: usize,
+    #[serde(alias = "features_out")]
+    pub out_features: usize,
+}
+
+config! {
+    GeneratorConfig {
+        latent: usize, out_features: usize
+        ;
+    }
 }
 
 /// The generator of a generative adversarial network (Goodfellow et al. 2014).
@@ -51,16 +60,16 @@ impl GeneratorConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Generator, Error> {
-        let Self { latent, features_out } = *self;
+        let Self { latent, out_features } = *self;
         check(latent > 0, "GeneratorConfig.latent", "at least 1", latent)?;
-        check(features_out > 0, "GeneratorConfig.features_out", "at least 1", features_out)?;
+        check(out_features > 0, "GeneratorConfig.out_features", "at least 1", out_features)?;
         check_product("GeneratorConfig", 256, &[("latent", latent)])?;
-        check_product("GeneratorConfig", 512, &[("features_out", features_out)])?;
+        check_product("GeneratorConfig", 512, &[("out_features", out_features)])?;
         let linear = |from, to| LinearConfig::new(from, to).init(device);
         let main = Layers {
             first: linear(latent, 256)?,
             second: linear(256, 512)?,
-            last: linear(512, features_out)?,
+            last: linear(512, out_features)?,
         };
         Ok(Generator { main })
     }
@@ -69,7 +78,7 @@ impl GeneratorConfig {
 impl Forward<Tensor<2>> for Generator {
     type Output = Tensor<2>;
 
-    /// Noise `[batch, latent]` to samples `[batch, features_out]` in (−1, 1).
+    /// Noise `[batch, latent]` to samples `[batch, out_features]` in (−1, 1).
     fn forward(&self, noise: Tensor<2>) -> Tensor<2> {
         fitting(self.check_input(&noise));
         let x = self.main.first.activated(noise, Activation::Relu);

@@ -1,25 +1,34 @@
 //! Batch normalization of images with PyTorch's running statistics.
 
-use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Flag, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, check, check_product, fitting, input_error};
 use crate::layers::buffer::Buffer;
 use crate::layers::counter::Counter;
 
 /// Settings of [`BatchNorm2d`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BatchNorm2dConfig {
     /// The number of channels; at least 1.
     pub channels: usize,
     /// The number that is added to the variance before the root is taken; above 0.
-    #[config(default = 1e-5)]
-    pub epsilon: f64,
+    #[serde(alias = "epsilon")]
+    pub eps: f64,
     /// The weight of the current batch in the running statistics, from 0 to 1.
-    #[config(default = 0.1)]
     pub momentum: f64,
+}
+
+config! {
+    BatchNorm2dConfig {
+        channels: usize
+        ;
+        eps: f64 = 1e-5, with_eps;
+        momentum: f64 = 0.1, with_momentum;
+    }
 }
 
 /// Batch normalization over `[batch, channels, height, width]`, as `torch.nn.BatchNorm2d`
@@ -57,7 +66,7 @@ pub struct BatchNorm2d {
     ///
     /// A frozen layer uses its running statistics and leaves them as they are.
     pub training: Param<Flag>,
-    epsilon: f64,
+    eps: f64,
     momentum: f64,
 }
 
@@ -67,15 +76,10 @@ impl BatchNorm2dConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<BatchNorm2d, Error> {
-        let Self { channels, epsilon, momentum } = *self;
+        let Self { channels, eps, momentum } = *self;
         check(channels > 0, "BatchNorm2dConfig.channels", "at least 1", channels)?;
         check_product("BatchNorm2dConfig", 1, &[("channels", channels)])?;
-        check(
-            epsilon > 0.0 && epsilon.is_finite(),
-            "BatchNorm2dConfig.epsilon",
-            "a number above 0",
-            epsilon,
-        )?;
+        check(eps > 0.0 && eps.is_finite(), "BatchNorm2dConfig.eps", "a number above 0", eps)?;
         check((0.0..=1.0).contains(&momentum), "BatchNorm2dConfig.momentum", "0 to 1", momentum)?;
         Ok(BatchNorm2d {
             weight: Initializer::Ones.init([channels], device),
@@ -84,7 +88,7 @@ impl BatchNorm2dConfig {
             running_var: Buffer::new(Tensor::ones([channels], device)),
             num_batches_tracked: Counter::new(device),
             training: Param::from_bool(true),
-            epsilon,
+            eps,
             momentum,
         })
     }
@@ -104,7 +108,7 @@ impl BatchNorm2d {
             self.forward_train(input)
         } else {
             let (mean, var) = (self.running_mean.value(), self.running_var.value());
-            batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.epsilon)
+            batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.eps)
         }
     }
 
@@ -136,7 +140,7 @@ impl BatchNorm2d {
     fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
         let [batch, _, height, width] = input.dims();
         let values = batch * height * width;
-        let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
+        let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.eps);
         self.observe(result.mean, result.variance, values);
         result.output
     }
@@ -147,13 +151,13 @@ impl BatchNorm2d {
     }
 
     pub(crate) fn epsilon(&self) -> f64 {
-        self.epsilon
+        self.eps
     }
 
     /// Weight and bias of a convolution with the normalization by running statistics in them.
     pub(crate) fn fold(&self, weight: Tensor<4>, bias: Tensor<1>) -> (Tensor<4>, Tensor<1>) {
         let (mean, var) = (self.running_mean.value(), self.running_var.value());
-        let scale = self.weight.val() / var.add_scalar(self.epsilon).sqrt();
+        let scale = self.weight.val() / var.add_scalar(self.eps).sqrt();
         let bias = (bias - mean) * scale.clone() + self.bias.val();
         let [channels] = scale.dims();
         (weight * scale.reshape([channels, 1, 1, 1]), bias)
@@ -178,10 +182,6 @@ impl ModuleDisplay for BatchNorm2d {
 
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [channels] = self.weight.dims();
-        content
-            .add("channels", &channels)
-            .add("epsilon", &self.epsilon)
-            .add("momentum", &self.momentum)
-            .optional()
+        content.add("channels", &channels).add("eps", &self.eps).add("momentum", &self.momentum).optional()
     }
 }

@@ -1,33 +1,45 @@
 //! Vectors for tokens.
 
-use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Distribution, Int, Tensor, s};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, ErrorKind, check, check_product};
 
 /// Settings of [`Embedding`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EmbeddingConfig {
     /// The number of tokens; at least 1.
-    pub tokens: usize,
+    #[serde(alias = "tokens")]
+    pub vocab_size: usize,
     /// The size of a token's vector; at least 1.
-    pub features: usize,
-    /// A token whose vector is zero at the beginning and is not trained; below `tokens`.
-    pub padding: Option<usize>,
+    #[serde(alias = "features")]
+    pub embedding_dim: usize,
+    /// A token whose vector is zero at the beginning and is not trained; below `vocab_size`.
+    #[serde(alias = "padding")]
+    pub padding_idx: Option<usize>,
+}
+
+config! {
+    EmbeddingConfig {
+        vocab_size: usize, embedding_dim: usize
+        ;
+        padding_idx: Option<usize> = None, with_padding_idx;
+    }
 }
 
 /// A trained vector for each token, as `torch.nn.Embedding` with its `padding_idx`.
 ///
-/// State: `weight` `[tokens, features]`.
+/// State: `weight` `[vocab_size, embedding_dim]`.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
 /// use firebox_models::layers::EmbeddingConfig;
 ///
 /// let device = Device::default();
-/// let embedding = EmbeddingConfig::new(50, 8).with_padding(Some(0)).init(&device)?;
+/// let embedding = EmbeddingConfig::new(50, 8).with_padding_idx(Some(0)).init(&device)?;
 /// let tokens = Tensor::<2, Int>::from_data([[3, 4, 0], [7, 0, 0]], &device);
 /// assert_eq!(embedding.forward(tokens).dims(), [2, 3, 8]);
 /// assert!(embedding.check_tokens(&Tensor::from_data([[50]], &device)).is_err());
@@ -47,14 +59,19 @@ impl EmbeddingConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Embedding, Error> {
-        let Self { tokens, features, padding } = *self;
-        check(tokens > 0, "EmbeddingConfig.tokens", "at least 1", tokens)?;
-        check(features > 0, "EmbeddingConfig.features", "at least 1", features)?;
-        check_product("EmbeddingConfig", 1, &[("tokens", tokens), ("features", features)])?;
+        let Self { vocab_size: tokens, embedding_dim: features, padding_idx: padding } = *self;
+        check(tokens > 0, "EmbeddingConfig.vocab_size", "at least 1", tokens)?;
+        check(features > 0, "EmbeddingConfig.embedding_dim", "at least 1", features)?;
+        check_product("EmbeddingConfig", 1, &[("vocab_size", tokens), ("embedding_dim", features)])?;
         let weight = match padding {
             None => Initializer::Normal { mean: 0.0, std: 1.0 }.init([tokens, features], device),
             Some(padding) => {
-                check(padding < tokens, "EmbeddingConfig.padding", format_args!("below {tokens}"), padding)?;
+                check(
+                    padding < tokens,
+                    "EmbeddingConfig.padding_idx",
+                    format_args!("below {tokens}"),
+                    padding,
+                )?;
                 let drawn = Tensor::<2>::random([tokens, features], Distribution::Normal(0.0, 1.0), device);
                 let zero = Tensor::zeros([1, features], device);
                 Param::from_tensor(drawn.slice_assign(s![padding..padding + 1, ..], zero))
@@ -71,14 +88,14 @@ pub(crate) fn check_fields(
     embedding: usize,
     padding: usize,
 ) -> Result<(), Error> {
-    check(tokens > 0, format_args!("{config}.tokens"), "at least 1", tokens)?;
-    check(embedding > 0, format_args!("{config}.embedding"), "at least 1", embedding)?;
-    check(padding < tokens, format_args!("{config}.padding"), format_args!("below {tokens}"), padding)?;
-    check_product(config, 1, &[("tokens", tokens), ("embedding", embedding)])
+    check(tokens > 0, format_args!("{config}.vocab_size"), "at least 1", tokens)?;
+    check(embedding > 0, format_args!("{config}.embedding_dim"), "at least 1", embedding)?;
+    check(padding < tokens, format_args!("{config}.padding_idx"), format_args!("below {tokens}"), padding)?;
+    check_product(config, 1, &[("vocab_size", tokens), ("embedding_dim", embedding)])
 }
 
 impl Embedding {
-    /// Tokens `[batch, time]` to vectors `[batch, time, features]`.
+    /// Tokens `[batch, time]` to vectors `[batch, time, embedding_dim]`.
     ///
     /// A token beyond the vocabulary is a panic on the CPU, and unnoticed on some other devices:
     /// [`check_tokens`](Self::check_tokens) finds it.
@@ -127,9 +144,9 @@ impl ModuleDisplay for Embedding {
 
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [tokens, features] = self.weight.dims();
-        let content = content.add("tokens", &tokens).add("features", &features);
+        let content = content.add("vocab_size", &tokens).add("embedding_dim", &features);
         match &self.padding {
-            Some(padding) => content.add("padding", padding).optional(),
+            Some(padding) => content.add("padding_idx", padding).optional(),
             None => content.optional(),
         }
     }

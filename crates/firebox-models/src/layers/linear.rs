@@ -1,29 +1,39 @@
 //! A linear map whose weight has PyTorch's layout.
 
-use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
 use firebox_kernels::{Activation, linear};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::forward::Forward;
 use crate::init::uniform;
 
 /// Settings of [`Linear`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinearConfig {
     /// Features of the input; at least 1.
-    pub features_in: usize,
+    #[serde(alias = "features_in")]
+    pub in_features: usize,
     /// Features of the output; at least 1.
-    pub features_out: usize,
+    #[serde(alias = "features_out")]
+    pub out_features: usize,
     /// True if a bias is added.
-    #[config(default = true)]
     pub bias: bool,
+}
+
+config! {
+    LinearConfig {
+        in_features: usize, out_features: usize
+        ;
+        bias: bool = true, with_bias;
+    }
 }
 
 /// y = x·Wᵀ + b, as `torch.nn.Linear`.
 ///
-/// State: `weight` `[features_out, features_in]`, `bias` `[features_out]`. Burn's own layer keeps the weight
+/// State: `weight` `[out_features, in_features]`, `bias` `[out_features]`. Burn's own layer keeps the weight
 /// transposed.
 ///
 /// ```
@@ -40,7 +50,7 @@ pub struct LinearConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Linear {
-    /// W, initialized uniformly within ±1/√features_in.
+    /// W, initialized uniformly within ±1/√in_features.
     pub weight: Param<Tensor<2>>,
     /// b, initialized as the weight is.
     pub bias: Option<Param<Tensor<1>>>,
@@ -52,34 +62,34 @@ impl LinearConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Linear, Error> {
-        let Self { features_in, features_out, bias } = *self;
-        check(features_in > 0, "LinearConfig.features_in", "at least 1", features_in)?;
-        check(features_out > 0, "LinearConfig.features_out", "at least 1", features_out)?;
-        check_product("LinearConfig", 1, &[("features_in", features_in), ("features_out", features_out)])?;
-        let within = uniform(features_in);
+        let Self { in_features, out_features, bias } = *self;
+        check(in_features > 0, "LinearConfig.in_features", "at least 1", in_features)?;
+        check(out_features > 0, "LinearConfig.out_features", "at least 1", out_features)?;
+        check_product("LinearConfig", 1, &[("in_features", in_features), ("out_features", out_features)])?;
+        let within = uniform(in_features);
         Ok(Linear {
-            weight: within.init([features_out, features_in], device),
-            bias: bias.then(|| within.init([features_out], device)),
+            weight: within.init([out_features, in_features], device),
+            bias: bias.then(|| within.init([out_features], device)),
         })
     }
 }
 
 impl Linear {
-    /// `[features_out, features_in]`
+    /// `[out_features, in_features]`
     pub(crate) fn sizes(&self) -> [usize; 2] {
         self.weight.dims()
     }
 
     /// Fails unless a tensor of this shape can be mapped.
     pub(crate) fn check_shape(&self, input: &[usize]) -> Result<(), Error> {
-        let [features_out, features_in] = self.sizes();
-        match input.last() == Some(&features_in) {
+        let [out_features, in_features] = self.sizes();
+        match input.last() == Some(&in_features) {
             true => Ok(()),
             false => {
                 let front = if input.len() > 1 { ".., " } else { "" };
-                let weight = format!(" (weight [{features_out}, {features_in}])");
+                let weight = format!(" (weight [{out_features}, {in_features}])");
                 let got = format!("{input:?}");
-                Err(input_error("Linear", format!("[{front}{features_in}]"), got).with_note(weight))
+                Err(input_error("Linear", format!("[{front}{in_features}]"), got).with_note(weight))
             }
         }
     }
@@ -93,7 +103,7 @@ impl Linear {
 impl<const D: usize> Forward<Tensor<D>> for Linear {
     type Output = Tensor<D>;
 
-    /// `[…, features_in]` to `[…, features_out]`.
+    /// `[…, in_features]` to `[…, out_features]`.
     fn forward(&self, input: Tensor<D>) -> Tensor<D> {
         fitting(self.check_shape(&input.dims()));
         self.activated(input, Activation::None)
@@ -110,10 +120,10 @@ impl ModuleDisplay for Linear {
     }
 
     fn custom_content(&self, content: Content) -> Option<Content> {
-        let [features_out, features_in] = self.weight.dims();
+        let [out_features, in_features] = self.weight.dims();
         content
-            .add("features_in", &features_in)
-            .add("features_out", &features_out)
+            .add("in_features", &in_features)
+            .add("out_features", &out_features)
             .add("bias", &self.bias.is_some())
             .optional()
     }

@@ -1,11 +1,12 @@
 //! The writing half of a sequence-to-sequence model.
 
-use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use firebox_kernels::{Attended, CellState, attentive_lstm};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check_product, fitting};
 use crate::forward::Forward;
 use crate::layers::attention::attention_block::{AttentionBlock, AttentionBlockConfig};
@@ -17,25 +18,36 @@ use crate::shape::check_shape;
 use crate::text::encoder::Encoded;
 
 /// Settings of [`Decoder`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DecoderConfig {
     /// The number of tokens; at least 1.
-    pub tokens: usize,
+    #[serde(alias = "tokens")]
+    pub vocab_size: usize,
     /// Features of a token's vector; at least 1.
-    pub embedding: usize,
+    #[serde(alias = "embedding")]
+    pub embedding_dim: usize,
     /// Features of the encoder's outputs and of the state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// Layers of the LSTM, as many as the encoder's; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped in training; from 0, below 1.
     ///
     /// They are dropped after the embedding, between layers and before the last map.
-    #[config(default = 0.0)]
     pub dropout: f64,
     /// The token that fills short sequences up.
-    #[config(default = 0)]
-    pub padding: usize,
+    #[serde(alias = "padding")]
+    pub padding_idx: usize,
+}
+
+config! {
+    DecoderConfig {
+        vocab_size: usize, embedding_dim: usize, hidden_size: usize
+        ;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+        padding_idx: usize = 0, with_padding_idx;
+    }
 }
 
 /// An LSTM with attention that writes token by token (Bahdanau, Cho, Bengio 2015).
@@ -79,13 +91,16 @@ impl DecoderConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Decoder, Error> {
-        let Self { tokens, embedding, hidden, num_layers, dropout, padding } = *self;
+        let Self { vocab_size: tokens, embedding_dim: embedding, hidden_size: hidden, .. } = *self;
+        let Self { num_layers, dropout, padding_idx: padding, .. } = *self;
         check_fields("DecoderConfig", tokens, embedding, padding)?;
-        check_product("DecoderConfig", 2, &[("tokens", tokens), ("hidden", hidden)])?;
-        check_sizes("DecoderConfig", ("embedding", embedding), hidden, num_layers)?;
+        check_product("DecoderConfig", 2, &[("vocab_size", tokens), ("hidden_size", hidden)])?;
+        check_sizes("DecoderConfig", ("embedding_dim", embedding), hidden, num_layers)?;
         let ours = |made| move |error: Error| error.in_config(made, "DecoderConfig");
         Ok(Decoder {
-            embedding: EmbeddingConfig::new(tokens, embedding).with_padding(Some(padding)).init(device)?,
+            embedding: EmbeddingConfig::new(tokens, embedding)
+                .with_padding_idx(Some(padding))
+                .init(device)?,
             attention: AttentionBlockConfig::new(hidden)
                 .init(device)
                 .map_err(ours("AttentionBlockConfig"))?,

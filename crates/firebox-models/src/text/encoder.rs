@@ -1,10 +1,11 @@
 //! The reading half of a sequence-to-sequence model.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check};
 use crate::layers::embedding::{Embedding, EmbeddingConfig, check_fields};
 use crate::layers::mask::sequence_mask;
@@ -13,30 +14,41 @@ use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState
 use crate::shape::sequences;
 
 /// Settings of [`Encoder`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EncoderConfig {
     /// The number of tokens; at least 1.
-    pub tokens: usize,
+    #[serde(alias = "tokens")]
+    pub vocab_size: usize,
     /// Features of a token's vector; at least 1.
-    pub embedding: usize,
+    #[serde(alias = "embedding")]
+    pub embedding_dim: usize,
     /// Features of an output; at least 1.
     ///
     /// If `bidirectional` they are even, for each direction has half of them.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// Layers of the LSTM; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped in training; from 0, below 1.
     ///
     /// They are dropped after the embedding and between layers.
-    #[config(default = 0.0)]
     pub dropout: f64,
     /// True if the text is also read backwards.
-    #[config(default = true)]
     pub bidirectional: bool,
     /// The token that fills short sequences up.
-    #[config(default = 0)]
-    pub padding: usize,
+    #[serde(alias = "padding")]
+    pub padding_idx: usize,
+}
+
+config! {
+    EncoderConfig {
+        vocab_size: usize, embedding_dim: usize, hidden_size: usize
+        ;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+        bidirectional: bool = true, with_bidirectional;
+        padding_idx: usize = 0, with_padding_idx;
+    }
 }
 
 /// An embedding and an LSTM that read a text; [`Decoder`](crate::text::Decoder) shows them at work.
@@ -68,14 +80,20 @@ impl EncoderConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Encoder, Error> {
-        check_fields("EncoderConfig", self.tokens, self.embedding, self.padding)?;
+        check_fields("EncoderConfig", self.vocab_size, self.embedding_dim, self.padding_idx)?;
         let directions = if self.bidirectional { 2 } else { 1 };
-        let even = self.hidden > 0 && self.hidden.is_multiple_of(directions);
+        let even = self.hidden_size > 0 && self.hidden_size.is_multiple_of(directions);
         let allowed = if self.bidirectional { "an even number above 0" } else { "at least 1" };
-        check(even, "EncoderConfig.hidden", allowed, self.hidden)?;
-        check_sizes("EncoderConfig", ("embedding", self.embedding), self.hidden, self.num_layers)?;
-        let embedding = EmbeddingConfig::new(self.tokens, self.embedding).with_padding(Some(self.padding));
-        let rnn = RecurrentConfig::new(Cell::Lstm, self.embedding, self.hidden / directions)
+        check(even, "EncoderConfig.hidden_size", allowed, self.hidden_size)?;
+        check_sizes(
+            "EncoderConfig",
+            ("embedding_dim", self.embedding_dim),
+            self.hidden_size,
+            self.num_layers,
+        )?;
+        let embedding = EmbeddingConfig::new(self.vocab_size, self.embedding_dim)
+            .with_padding_idx(Some(self.padding_idx));
+        let rnn = RecurrentConfig::new(Cell::Lstm, self.embedding_dim, self.hidden_size / directions)
             .with_num_layers(self.num_layers)
             .with_dropout(self.dropout)
             .with_bidirectional(self.bidirectional);

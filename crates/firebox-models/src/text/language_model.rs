@@ -1,10 +1,11 @@
 //! A model of text, token by token.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::decoding::sampling::{Sampling, draw};
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
@@ -14,25 +15,35 @@ use crate::layers::recurrent::cell::Cell;
 use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
 
 /// Settings of [`LanguageModel`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LanguageModelConfig {
     /// The number of tokens; at least 1.
-    pub tokens: usize,
+    #[serde(alias = "tokens")]
+    pub vocab_size: usize,
     /// Features of a token's vector; at least 1.
-    pub embedding: usize,
+    #[serde(alias = "embedding")]
+    pub embedding_dim: usize,
     /// Features of the recurrent layers' state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// The recurrent layers' cell.
-    #[config(default = "Cell::Lstm")]
     pub cell: Cell,
     /// Recurrent layers on top of each other; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped in training; from 0, below 1.
     ///
     /// They are dropped after the embedding, between layers and before the last map.
-    #[config(default = 0.0)]
     pub dropout: f64,
+}
+
+config! {
+    LanguageModelConfig {
+        vocab_size: usize, embedding_dim: usize, hidden_size: usize
+        ;
+        cell: Cell = Cell::Lstm, with_cell;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+    }
 }
 
 /// Embedding → recurrent layers → a map to the next token's logits.
@@ -69,13 +80,14 @@ impl LanguageModelConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<LanguageModel, Error> {
-        let Self { tokens, embedding, hidden, cell, num_layers, dropout } = *self;
+        let Self { vocab_size: tokens, embedding_dim: embedding, hidden_size: hidden, .. } = *self;
+        let Self { cell, num_layers, dropout, .. } = *self;
         const NAME: &str = "LanguageModelConfig";
-        check(tokens > 0, "LanguageModelConfig.tokens", "at least 1", tokens)?;
-        check(embedding > 0, "LanguageModelConfig.embedding", "at least 1", embedding)?;
-        check_product(NAME, 1, &[("tokens", tokens), ("embedding", embedding)])?;
-        check_product(NAME, 1, &[("tokens", tokens), ("hidden", hidden)])?;
-        check_sizes(NAME, ("embedding", embedding), hidden, num_layers)?;
+        check(tokens > 0, "LanguageModelConfig.vocab_size", "at least 1", tokens)?;
+        check(embedding > 0, "LanguageModelConfig.embedding_dim", "at least 1", embedding)?;
+        check_product(NAME, 1, &[("vocab_size", tokens), ("embedding_dim", embedding)])?;
+        check_product(NAME, 1, &[("vocab_size", tokens), ("hidden_size", hidden)])?;
+        check_sizes(NAME, ("embedding_dim", embedding), hidden, num_layers)?;
         let rnn =
             RecurrentConfig::new(cell, embedding, hidden).with_num_layers(num_layers).with_dropout(dropout);
         Ok(LanguageModel {

@@ -1,9 +1,10 @@
 //! From one sequence to another.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::decoding::beam::{Beam, Hypothesis, search};
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::layers::embedding::check_fields;
@@ -13,37 +14,49 @@ use crate::text::decoder::{Decoder, DecoderConfig};
 use crate::text::encoder::{Encoder, EncoderConfig};
 
 /// Settings of [`Seq2Seq`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seq2SeqConfig {
     /// The number of tokens of the source; at least 1.
-    pub source_tokens: usize,
+    #[serde(alias = "source_tokens")]
+    pub source_vocab_size: usize,
     /// The number of tokens of the target, the three below among them; at least 3.
-    pub tokens: usize,
+    #[serde(alias = "tokens")]
+    pub vocab_size: usize,
     /// Features of a token's vector; at least 1.
-    pub embedding: usize,
+    #[serde(alias = "embedding")]
+    pub embedding_dim: usize,
     /// Features of the encoder's outputs and of the decoder's state; at least 1.
     ///
     /// If `bidirectional` they are even.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// Layers of both LSTMs; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped in training: see [`EncoderConfig`] and [`DecoderConfig`]; from 0, below
     /// 1.
-    #[config(default = 0.0)]
     pub dropout: f64,
     /// True if the source is also read backwards.
-    #[config(default = true)]
     pub bidirectional: bool,
     /// The token that fills short sequences up, of source and target.
-    #[config(default = 0)]
-    pub padding: usize,
+    #[serde(alias = "padding")]
+    pub padding_idx: usize,
     /// The token that each target begins with.
-    #[config(default = 1)]
     pub begin: usize,
     /// The token that each target ends with.
-    #[config(default = 2)]
     pub end: usize,
+}
+
+config! {
+    Seq2SeqConfig {
+        source_vocab_size: usize, vocab_size: usize, embedding_dim: usize, hidden_size: usize
+        ;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+        bidirectional: bool = true, with_bidirectional;
+        padding_idx: usize = 0, with_padding_idx;
+        begin: usize = 1, with_begin;
+        end: usize = 2, with_end;
+    }
 }
 
 /// An [`Encoder`] and a [`Decoder`] with additive attention.
@@ -82,34 +95,42 @@ impl Seq2SeqConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Seq2Seq, Error> {
-        let Self { source_tokens, tokens, embedding, hidden, num_layers, dropout, .. } = *self;
-        let Self { bidirectional, padding, begin, end, .. } = *self;
+        let Self { source_vocab_size: source_tokens, vocab_size: tokens, .. } = *self;
+        let Self { embedding_dim: embedding, hidden_size: hidden, num_layers, dropout, .. } = *self;
+        let Self { bidirectional, padding_idx: padding, begin, end, .. } = *self;
         const NAME: &str = "Seq2SeqConfig";
         check(
             source_tokens > padding,
-            "Seq2SeqConfig.source_tokens",
+            "Seq2SeqConfig.source_vocab_size",
             format_args!("above {padding}"),
             source_tokens,
         )?;
-        check(tokens >= 3, "Seq2SeqConfig.tokens", "at least 3", tokens)?;
+        check(tokens >= 3, "Seq2SeqConfig.vocab_size", "at least 3", tokens)?;
         check_fields("Seq2SeqConfig", tokens, embedding, padding)?;
         let other = format!("below {tokens} and not the padding {padding}");
         check(begin < tokens && begin != padding, "Seq2SeqConfig.begin", &other, begin)?;
         let other = format!("below {tokens}, not the padding {padding} and not the begin {begin}");
         check(end < tokens && end != padding && end != begin, "Seq2SeqConfig.end", &other, end)?;
-        check_product(NAME, 1, &[("source_tokens", source_tokens), ("embedding", embedding)])?;
-        check_product(NAME, 2, &[("tokens", tokens), ("hidden", hidden)])?;
-        check_sizes(NAME, ("embedding", embedding), hidden, num_layers)?;
+        check_product(NAME, 1, &[("source_vocab_size", source_tokens), ("embedding_dim", embedding)])?;
+        check_product(NAME, 2, &[("vocab_size", tokens), ("hidden_size", hidden)])?;
+        check_sizes(NAME, ("embedding_dim", embedding), hidden, num_layers)?;
         let encoder = EncoderConfig {
-            tokens: source_tokens,
-            embedding,
-            hidden,
+            vocab_size: source_tokens,
+            embedding_dim: embedding,
+            hidden_size: hidden,
             num_layers,
             dropout,
             bidirectional,
-            padding,
+            padding_idx: padding,
         };
-        let decoder = DecoderConfig { tokens, embedding, hidden, num_layers, dropout, padding };
+        let decoder = DecoderConfig {
+            vocab_size: tokens,
+            embedding_dim: embedding,
+            hidden_size: hidden,
+            num_layers,
+            dropout,
+            padding_idx: padding,
+        };
         let ours = |made| move |error: Error| error.in_config(made, "Seq2SeqConfig");
         Ok(Seq2Seq {
             encoder: encoder.init(device).map_err(ours("EncoderConfig"))?,

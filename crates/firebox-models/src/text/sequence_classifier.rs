@@ -1,10 +1,11 @@
 //! Classes for sequences.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::layers::embedding::{Embedding, EmbeddingConfig, check_fields};
@@ -14,33 +15,44 @@ use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, check_sizes};
 use crate::shape::check_lengths;
 
 /// Settings of [`SequenceClassifier`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SequenceClassifierConfig {
     /// The number of classes; at least 1.
     pub classes: usize,
     /// The number of tokens; at least 1.
-    pub tokens: usize,
+    #[serde(alias = "tokens")]
+    pub vocab_size: usize,
     /// Features of a token's vector; at least 1.
-    pub embedding: usize,
+    #[serde(alias = "embedding")]
+    pub embedding_dim: usize,
     /// Features of each direction's state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// The recurrent layers' cell.
-    #[config(default = "Cell::Lstm")]
     pub cell: Cell,
     /// Recurrent layers on top of each other; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped in training; from 0, below 1.
     ///
     /// They are dropped after the embedding, between layers and before the last map.
-    #[config(default = 0.0)]
     pub dropout: f64,
     /// True if the text is also read backwards.
-    #[config(default = true)]
     pub bidirectional: bool,
     /// The token that fills short sequences up.
-    #[config(default = 0)]
-    pub padding: usize,
+    #[serde(alias = "padding")]
+    pub padding_idx: usize,
+}
+
+config! {
+    SequenceClassifierConfig {
+        classes: usize, vocab_size: usize, embedding_dim: usize, hidden_size: usize
+        ;
+        cell: Cell = Cell::Lstm, with_cell;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+        bidirectional: bool = true, with_bidirectional;
+        padding_idx: usize = 0, with_padding_idx;
+    }
 }
 
 /// Embedding → recurrent layers → a map of the last state to the classes.
@@ -79,18 +91,26 @@ impl SequenceClassifierConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<SequenceClassifier, Error> {
-        let Self { classes, tokens, embedding, hidden, cell, .. } = *self;
-        let Self { num_layers, dropout, bidirectional, padding, .. } = *self;
+        let Self { vocab_size: tokens, embedding_dim: embedding, hidden_size: hidden, .. } = *self;
+        let Self { classes, cell, num_layers, dropout, bidirectional, padding_idx: padding, .. } = *self;
         const NAME: &str = "SequenceClassifierConfig";
         check(classes > 0, "SequenceClassifierConfig.classes", "at least 1", classes)?;
         check_fields(NAME, tokens, embedding, padding)?;
-        check_product(NAME, 2, &[("classes", classes), ("hidden", hidden)])?;
-        check_sizes(NAME, ("embedding", embedding), hidden, num_layers)?;
-        let rnn =
-            RecurrentConfig { cell, features_in: embedding, hidden, num_layers, dropout, bidirectional };
+        check_product(NAME, 2, &[("classes", classes), ("hidden_size", hidden)])?;
+        check_sizes(NAME, ("embedding_dim", embedding), hidden, num_layers)?;
+        let rnn = RecurrentConfig {
+            cell,
+            input_size: embedding,
+            hidden_size: hidden,
+            num_layers,
+            dropout,
+            bidirectional,
+        };
         let rnn = rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", NAME))?;
         Ok(SequenceClassifier {
-            embedding: EmbeddingConfig::new(tokens, embedding).with_padding(Some(padding)).init(device)?,
+            embedding: EmbeddingConfig::new(tokens, embedding)
+                .with_padding_idx(Some(padding))
+                .init(device)?,
             fc: LinearConfig::new(rnn.directions() * hidden, classes).init(device)?,
             rnn,
             dropout: DropoutConfig::new(dropout).init(),

@@ -1,10 +1,11 @@
 //! Numbers for sequences of numbers.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check_product, fitting};
 use crate::forward::Forward;
 use crate::layers::linear::{Linear, LinearConfig};
@@ -12,25 +13,34 @@ use crate::layers::recurrent::cell::Cell;
 use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, check_sizes};
 
 /// Settings of [`SequenceRegressor`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SequenceRegressorConfig {
     /// Features of the input at each step; at least 1.
-    pub features_in: usize,
+    #[serde(alias = "features_in")]
+    pub input_size: usize,
     /// Features of the state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// The numbers that are made of a sequence; at least 1.
     pub outputs: usize,
     /// The recurrent layers' cell.
-    #[config(default = "Cell::Tanh")]
     pub cell: Cell,
     /// Recurrent layers on top of each other; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped in training; from 0, below 1.
     ///
     /// They are dropped between layers and before the last map.
-    #[config(default = 0.0)]
     pub dropout: f64,
+}
+
+config! {
+    SequenceRegressorConfig {
+        input_size: usize, hidden_size: usize, outputs: usize
+        ;
+        cell: Cell = Cell::Tanh, with_cell;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+    }
 }
 
 /// Recurrent layers → a map of the last state to some numbers.
@@ -69,16 +79,16 @@ impl SequenceRegressorConfig {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<SequenceRegressor, Error> {
         const NAME: &str = "SequenceRegressorConfig";
-        let Self { features_in, hidden, outputs, cell, num_layers, dropout } = *self;
-        check_product(NAME, 1, &[("outputs", outputs), ("hidden", hidden)])?;
-        check_sizes(NAME, ("features_in", features_in), hidden, num_layers)?;
+        let Self { input_size, hidden_size: hidden, outputs, cell, num_layers, dropout } = *self;
+        check_product(NAME, 1, &[("outputs", outputs), ("hidden_size", hidden)])?;
+        check_sizes(NAME, ("input_size", input_size), hidden, num_layers)?;
         let rnn =
-            RecurrentConfig::new(cell, features_in, hidden).with_num_layers(num_layers).with_dropout(dropout);
+            RecurrentConfig::new(cell, input_size, hidden).with_num_layers(num_layers).with_dropout(dropout);
         Ok(SequenceRegressor {
             rnn: rnn.init(device).map_err(|error| error.in_config("RecurrentConfig", NAME))?,
             fc: LinearConfig::new(hidden, outputs)
                 .init(device)
-                .map_err(|error| error.in_config("LinearConfig.features_out", &format!("{NAME}.outputs")))?,
+                .map_err(|error| error.in_config("LinearConfig.out_features", &format!("{NAME}.outputs")))?,
             dropout: DropoutConfig::new(dropout).init(),
         })
     }
@@ -87,7 +97,7 @@ impl SequenceRegressorConfig {
 impl Forward<Tensor<3>> for SequenceRegressor {
     type Output = Tensor<2>;
 
-    /// Sequences `[batch, time, features_in]` of one length to numbers `[batch, outputs]`.
+    /// Sequences `[batch, time, input_size]` of one length to numbers `[batch, outputs]`.
     fn forward(&self, sequences: Tensor<3>) -> Tensor<2> {
         fitting(self.check_input(&sequences));
         let (_, state) = self.rnn.forward(sequences, None, None);

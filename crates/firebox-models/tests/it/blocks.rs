@@ -14,6 +14,7 @@ use firebox_models::layers::{
 };
 use firebox_models::text::{
     DecoderConfig, EncoderConfig, LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig,
+    SequenceRegressorConfig,
 };
 use firebox_models::vision::{Cnn, CnnConfig};
 use firebox_models::{Error, ErrorKind, Forward, init};
@@ -66,7 +67,7 @@ fn zero(field: &'static str) -> Wrong {
 
 /// The wrong values that all recurrent layers share.
 fn recurrent() -> [Wrong; 4] {
-    [zero("features_in"), zero("hidden"), zero("num_layers"), dropout()]
+    [zero("input_size"), zero("hidden_size"), zero("num_layers"), dropout()]
 }
 
 fn dropout() -> Wrong {
@@ -98,11 +99,11 @@ fn configs_of_layers_survive_json_and_name_field_value_and_range() {
     );
     check_config(
         "BatchNorm2dConfig",
-        BatchNorm2dConfig::new(3).with_epsilon(1e-3).with_momentum(0.5),
+        BatchNorm2dConfig::new(3).with_eps(1e-3).with_momentum(0.5),
         &[],
         &[
             zero("channels"),
-            ("epsilon", json!(-0.5), "a number above 0"),
+            ("eps", json!(-0.5), "a number above 0"),
             ("momentum", json!(1.5), "0 to 1"),
             ("momentum", json!(-0.5), "0 to 1"),
         ],
@@ -113,28 +114,33 @@ fn configs_of_layers_survive_json_and_name_field_value_and_range() {
     check_config("MaxPoolingConfig", config, &[], &pooling, |config| config.init());
     let config = AvgPoolingConfig::new(3).with_stride(Some(2));
     check_config("AvgPoolingConfig", config, &[], &pooling, |config| config.init());
-    let linear = [zero("features_in"), zero("features_out")];
+    let linear = [zero("in_features"), zero("out_features")];
     let config = LinearConfig::new(3, 4).with_bias(false);
     check_config("LinearConfig", config, &["bias"], &linear, |config| config.init(d));
+    let linear = [zero("features_in"), zero("features_out")];
     check_config("LinearBlockConfig", LinearBlockConfig::new(3, 4), &[], &linear, |config| config.init(d));
     check_config(
         "EmbeddingConfig",
-        EmbeddingConfig::new(7, 4).with_padding(Some(6)),
+        EmbeddingConfig::new(7, 4).with_padding_idx(Some(6)),
         &[],
-        &[zero("tokens"), zero("features"), ("padding", json!(7), "below 7")],
+        &[zero("vocab_size"), zero("embedding_dim"), ("padding_idx", json!(7), "below 7")],
         |config| config.init(d),
     );
-    check_config("AttentionBlockConfig", AttentionBlockConfig::new(4), &[], &[zero("hidden")], |config| {
-        config.init(d)
-    });
+    check_config(
+        "AttentionBlockConfig",
+        AttentionBlockConfig::new(4),
+        &[],
+        &[zero("hidden_size")],
+        |config| config.init(d),
+    );
     check_config(
         "MultiHeadAttentionConfig",
         MultiHeadAttentionConfig::new(6, 2).with_dropout(0.5),
         &[],
         &[
-            zero("features"),
-            ("heads", json!(0), "a divisor of 6 features"),
-            ("heads", json!(4), "a divisor of 6 features"),
+            zero("embed_dim"),
+            ("num_heads", json!(0), "a divisor of 6 features"),
+            ("num_heads", json!(4), "a divisor of 6 features"),
             dropout(),
         ],
         |config| config.init(d),
@@ -143,14 +149,14 @@ fn configs_of_layers_survive_json_and_name_field_value_and_range() {
     let errors = [
         CnnConfig::new(10).with_dropout(f64::NAN).init(d).unwrap_err(),
         DiscriminatorConfig::new(3).with_negative_slope(f64::INFINITY).init(d).unwrap_err(),
-        BatchNorm2dConfig::new(3).with_epsilon(f64::INFINITY).init(d).unwrap_err(),
+        BatchNorm2dConfig::new(3).with_eps(f64::INFINITY).init(d).unwrap_err(),
     ];
     assert_eq!(
         errors.map(|error| error.to_string()),
         [
             "CnnConfig.dropout: expected 0 ≤ p < 1, got NaN",
             "DiscriminatorConfig.negative_slope: expected a finite number, got inf",
-            "BatchNorm2dConfig.epsilon: expected a number above 0, got inf",
+            "BatchNorm2dConfig.eps: expected a number above 0, got inf",
         ]
     );
 }
@@ -177,37 +183,39 @@ fn configs_of_recurrent_blocks_survive_json_and_name_field_value_and_range() {
 fn configs_of_models_survive_json_and_name_field_value_and_range() {
     let _alone = alone();
     let d = &Device::default();
-    let tokens = [zero("tokens"), zero("embedding"), zero("num_layers"), dropout()];
+    let tokens = [zero("vocab_size"), zero("embedding_dim"), zero("num_layers"), dropout()];
     let with = |rest: &[Wrong]| [&tokens[..], rest].concat();
-    let padding = ("padding", json!(9), "below 9");
-    let even = [padding.clone(), ("hidden", json!(7), "an even number above 0")];
-    let config = EncoderConfig::new(9, 4, 6).with_num_layers(2).with_dropout(0.5).with_padding(8);
+    let padding = ("padding_idx", json!(9), "below 9");
+    let even = [padding.clone(), ("hidden_size", json!(7), "an even number above 0")];
+    let config = EncoderConfig::new(9, 4, 6).with_num_layers(2).with_dropout(0.5).with_padding_idx(8);
     check_config("EncoderConfig", config, &["bidirectional"], &with(&even), |config| config.init(d));
-    let hidden = with(&[padding.clone(), zero("hidden")]);
+    let hidden = with(&[padding.clone(), zero("hidden_size")]);
     let config = EncoderConfig::new(9, 4, 5).with_bidirectional(false);
     check_config("EncoderConfig", config, &["bidirectional"], &hidden, |config| config.init(d));
-    let config = DecoderConfig::new(9, 4, 5).with_num_layers(2).with_dropout(0.5).with_padding(8);
+    let config = DecoderConfig::new(9, 4, 5).with_num_layers(2).with_dropout(0.5).with_padding_idx(8);
     check_config("DecoderConfig", config, &[], &hidden, |config| config.init(d));
-    let config = SequenceClassifierConfig::new(3, 9, 4, 5).with_cell(Cell::Gru).with_padding(8);
+    let config = SequenceClassifierConfig::new(3, 9, 4, 5).with_cell(Cell::Gru).with_padding_idx(8);
     let classifier = [&hidden[..], &[zero("classes")]].concat();
     let any = ["cell", "bidirectional"];
     check_config("SequenceClassifierConfig", config, &any, &classifier, |config| config.init(d));
     let config = LanguageModelConfig::new(9, 4, 5).with_cell(Cell::Gru).with_dropout(0.5);
-    check_config("LanguageModelConfig", config, &["cell"], &with(&[zero("hidden")]), |config| config.init(d));
-    let config = Seq2SeqConfig::new(12, 9, 4, 6).with_padding(3).with_begin(4).with_end(5);
+    check_config("LanguageModelConfig", config, &["cell"], &with(&[zero("hidden_size")]), |config| {
+        config.init(d)
+    });
+    let config = Seq2SeqConfig::new(12, 9, 4, 6).with_padding_idx(3).with_begin(4).with_end(5);
     check_config(
         "Seq2SeqConfig",
         config,
         &["bidirectional"],
         &[
-            ("source_tokens", json!(3), "above 3"),
-            ("tokens", json!(2), "at least 3"),
-            zero("embedding"),
-            ("hidden", json!(7), "an even number above 0"),
-            ("hidden", json!(0), "an even number above 0"),
+            ("source_vocab_size", json!(3), "above 3"),
+            ("vocab_size", json!(2), "at least 3"),
+            zero("embedding_dim"),
+            ("hidden_size", json!(7), "an even number above 0"),
+            ("hidden_size", json!(0), "an even number above 0"),
             zero("num_layers"),
             dropout(),
-            ("padding", json!(9), "below 9"),
+            ("padding_idx", json!(9), "below 9"),
             ("begin", json!(3), "below 9 and not the padding 3"),
             ("begin", json!(9), "below 9 and not the padding 3"),
             ("end", json!(4), "below 9, not the padding 3 and not the begin 4"),
@@ -215,11 +223,11 @@ fn configs_of_models_survive_json_and_name_field_value_and_range() {
         |config| config.init(d),
     );
     let config = GeneratorConfig::new(3, 4);
-    check_config("GeneratorConfig", config, &[], &[zero("latent"), zero("features_out")], |config| {
+    check_config("GeneratorConfig", config, &[], &[zero("latent"), zero("out_features")], |config| {
         config.init(d)
     });
     let config = DiscriminatorConfig::new(4).with_negative_slope(0.1);
-    check_config("DiscriminatorConfig", config, &["negative_slope"], &[zero("features_in")], |config| {
+    check_config("DiscriminatorConfig", config, &["negative_slope"], &[zero("in_features")], |config| {
         config.init(d)
     });
     let config = DcganConfig::new().with_latent(3).with_channels(2).with_size(8).with_features(4);
@@ -232,6 +240,74 @@ fn configs_of_models_survive_json_and_name_field_value_and_range() {
     ];
     check_config("DcganConfig", config.clone(), &[], &dcgan, |config| config.init_generator(d));
     check_config("DcganConfig", config, &[], &dcgan, |config| config.init_discriminator(d));
+}
+
+/// As they were written before settings had PyTorch's names.
+#[test]
+fn settings_are_read_under_their_old_names() {
+    fn check<C: Config>(old: Value, new: C) {
+        let read: C = serde_json::from_value(old.clone()).unwrap_or_else(|error| panic!("{old}: {error}"));
+        assert_eq!(config_to_json(&read), config_to_json(&new));
+    }
+    check(
+        json!({"features_in": 3, "features_out": 4, "bias": false}),
+        LinearConfig::new(3, 4).with_bias(false),
+    );
+    check(json!({"channels": 3, "epsilon": 0.5, "momentum": 0.25}), {
+        BatchNorm2dConfig::new(3).with_eps(0.5).with_momentum(0.25)
+    });
+    check(json!({"tokens": 7, "features": 4}), EmbeddingConfig::new(7, 4));
+    let padded = EmbeddingConfig::new(7, 4).with_padding_idx(Some(6));
+    check(json!({"tokens": 7, "features": 4, "padding": 6}), padded);
+    check(json!({"hidden": 4}), AttentionBlockConfig::new(4));
+    let heads = MultiHeadAttentionConfig::new(6, 2).with_dropout(0.5);
+    check(json!({"features": 6, "heads": 2, "dropout": 0.5}), heads);
+    let recurrent = json!({
+        "features_in": 3, "hidden": 4, "num_layers": 2, "dropout": 0.5, "bidirectional": true,
+        "nonlinearity": "Relu", "cell": "Gru", "outputs": 5,
+    });
+    check(recurrent.clone(), {
+        let config = RnnBlockConfig::new(3, 4).with_nonlinearity(Nonlinearity::Relu).with_num_layers(2);
+        config.with_dropout(0.5).with_bidirectional(true)
+    });
+    check(recurrent.clone(), {
+        LstmBlockConfig::new(3, 4).with_num_layers(2).with_dropout(0.5).with_bidirectional(true)
+    });
+    check(recurrent.clone(), {
+        GruBlockConfig::new(3, 4).with_num_layers(2).with_dropout(0.5).with_bidirectional(true)
+    });
+    check(recurrent.clone(), {
+        RecurrentConfig::new(Cell::Gru, 3, 4).with_num_layers(2).with_dropout(0.5).with_bidirectional(true)
+    });
+    check(recurrent, {
+        SequenceRegressorConfig::new(3, 4, 5).with_cell(Cell::Gru).with_num_layers(2).with_dropout(0.5)
+    });
+    let text = json!({
+        "tokens": 9, "embedding": 4, "hidden": 6, "num_layers": 2, "dropout": 0.5, "bidirectional": false,
+        "padding": 8, "cell": "Tanh", "classes": 3, "source_tokens": 12, "begin": 4, "end": 5,
+    });
+    check(text.clone(), {
+        let config = EncoderConfig::new(9, 4, 6).with_num_layers(2).with_dropout(0.5);
+        config.with_bidirectional(false).with_padding_idx(8)
+    });
+    check(text.clone(), {
+        DecoderConfig::new(9, 4, 6).with_num_layers(2).with_dropout(0.5).with_padding_idx(8)
+    });
+    check(text.clone(), {
+        LanguageModelConfig::new(9, 4, 6).with_cell(Cell::Tanh).with_num_layers(2).with_dropout(0.5)
+    });
+    check(text.clone(), {
+        let config = SequenceClassifierConfig::new(3, 9, 4, 6).with_cell(Cell::Tanh).with_num_layers(2);
+        config.with_dropout(0.5).with_bidirectional(false).with_padding_idx(8)
+    });
+    check(text, {
+        let config = Seq2SeqConfig::new(12, 9, 4, 6).with_num_layers(2).with_dropout(0.5);
+        config.with_bidirectional(false).with_padding_idx(8).with_begin(4).with_end(5)
+    });
+    check(json!({"latent": 3, "features_out": 4}), GeneratorConfig::new(3, 4));
+    check(json!({"features_in": 4, "negative_slope": 0.5}), {
+        DiscriminatorConfig::new(4).with_negative_slope(0.5)
+    });
 }
 
 #[test]
@@ -443,22 +519,28 @@ fn a_printed_layer_takes_a_line() {
     let lstm = LstmBlockConfig::new(3, 4).with_num_layers(2).with_bidirectional(true).init(d).unwrap();
     assert_eq!(
         lstm.to_string(),
-        "LstmBlock {\n  rnn: Recurrent {cell: Lstm, features_in: 3, hidden: 4, num_layers: 2, dropout: 0, \
+        "LstmBlock {\n  rnn: Recurrent {cell: Lstm, input_size: 3, hidden_size: 4, num_layers: 2, dropout: 0, \
          bidirectional: true, params: 736}\n  params: 736\n}"
     );
     let discriminator = DiscriminatorConfig::new(3).init(d).unwrap();
     assert_eq!(
         discriminator.to_string(),
         "Discriminator {\n  main: Sequential {\n    \
-         0: Linear {features_in: 3, features_out: 512, bias: true, params: 2048}\n    \
-         2: Linear {features_in: 512, features_out: 256, bias: true, params: 131328}\n    \
-         4: Linear {features_in: 256, features_out: 1, bias: true, params: 257}\n    \
+         0: Linear {in_features: 3, out_features: 512, bias: true, params: 2048}\n    \
+         2: Linear {in_features: 512, out_features: 256, bias: true, params: 131328}\n    \
+         4: Linear {in_features: 256, out_features: 1, bias: true, params: 257}\n    \
          params: 133633\n  }\n  negative_slope: 0.2\n  params: 133633\n}"
     );
     let attention = MultiHeadAttentionConfig::new(4, 2).init(d).unwrap();
-    assert_eq!(attention.to_string(), "MultiHeadAttention {features: 4, heads: 2, dropout: 0, params: 80}");
-    let embedding = EmbeddingConfig::new(5, 4).with_padding(Some(0)).init(d).unwrap();
-    assert_eq!(embedding.to_string(), "Embedding {tokens: 5, features: 4, padding: 0, params: 20}");
+    assert_eq!(
+        attention.to_string(),
+        "MultiHeadAttention {embed_dim: 4, num_heads: 2, dropout: 0, params: 80}"
+    );
+    let embedding = EmbeddingConfig::new(5, 4).with_padding_idx(Some(0)).init(d).unwrap();
+    assert_eq!(
+        embedding.to_string(),
+        "Embedding {vocab_size: 5, embedding_dim: 4, padding_idx: 0, params: 20}"
+    );
     assert_eq!(
         MaxPoolingConfig::new(2).init().unwrap().to_string(),
         "MaxPooling {kernel_size: 2, stride: 2}"

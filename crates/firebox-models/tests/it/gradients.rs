@@ -356,12 +356,12 @@ fn embeddings_have_the_gradients_of_their_values_and_none_for_padding() {
     for padding in [None, Some(0)] {
         check(
             "Embedding",
-            |d| EmbeddingConfig::new(6, 4).with_padding(padding).init(d),
+            |d| EmbeddingConfig::new(6, 4).with_padding_idx(padding).init(d),
             NO_INPUTS,
             |block, _| Loss::of(block.forward(tokens())),
         );
     }
-    let block = init(7, &device(), |d| EmbeddingConfig::new(6, 4).with_padding(Some(4)).init(d)).unwrap();
+    let block = init(7, &device(), |d| EmbeddingConfig::new(6, 4).with_padding_idx(Some(4)).init(d)).unwrap();
     let gradients = block.forward(tokens()).sum().backward();
     let gradient = block.weight.val().grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
     let rows = [0f32, 2.0, 1.0, 1.0, 0.0, 0.0];

@@ -245,7 +245,7 @@ fn layers_and_convolutions_begin_as_pytorchs() {
     let normal = Normal(0.0, 1.0);
     check("Embedding", &[("weight", normal)], |d| EmbeddingConfig::new(50, 60).init(d));
     check("Embedding with padding", &[("weight", NormalBut(3))], |d| {
-        EmbeddingConfig::new(50, 60).with_padding(Some(3)).init(d)
+        EmbeddingConfig::new(50, 60).with_padding_idx(Some(3)).init(d)
     });
 }
 
@@ -295,7 +295,7 @@ fn models_of_sequences_begin_as_pytorchs() {
     let embedding = ("embedding.weight", NormalBut(1));
     // Each direction has half of the encoder's features.
     check("Encoder", &with(&[embedding], both(), 4), |d| {
-        EncoderConfig::new(20, 5, 8).with_padding(1).init(d)
+        EncoderConfig::new(20, 5, 8).with_padding_idx(1).init(d)
     });
     let decoder: Vec<Row> =
         [("fc.weight", 16), ("fc.bias", 16), ("W.weight", 8), ("W.bias", 8), ("V.weight", 8)]
@@ -305,7 +305,7 @@ fn models_of_sequences_begin_as_pytorchs() {
             .chain([embedding])
             .collect();
     check("Decoder", &with(&decoder, &two(), 8), |d| {
-        DecoderConfig::new(20, 5, 8).with_num_layers(2).with_padding(1).init(d)
+        DecoderConfig::new(20, 5, 8).with_num_layers(2).with_padding_idx(1).init(d)
     });
     let halves = [("encoder.embedding.weight", NormalBut(0)), ("decoder.embedding.weight", NormalBut(0))];
     let layers = |part: &str| {
@@ -325,7 +325,7 @@ fn models_of_sequences_begin_as_pytorchs() {
     }
     let rows = [("embedding.weight", NormalBut(2)), ("fc.weight", within(14)), ("fc.bias", within(14))];
     check("SequenceClassifier", &with(&rows, both(), 7), |d| {
-        SequenceClassifierConfig::new(3, 20, 5, 7).with_padding(2).init(d)
+        SequenceClassifierConfig::new(3, 20, 5, 7).with_padding_idx(2).init(d)
     });
 }
 

@@ -286,7 +286,7 @@ fn tokens_beyond_the_vocabulary_name_their_place() {
         error.to_string()
     };
     // The padding token is one of the vocabulary.
-    let embedding = EmbeddingConfig::new(9, 4).with_padding(Some(0)).init(d).unwrap();
+    let embedding = EmbeddingConfig::new(9, 4).with_padding_idx(Some(0)).init(d).unwrap();
     let known = ints(&[0, 8, 3, 0], [2, 2]);
     assert!(embedding.check_tokens(&known).is_ok());
     for (bad, value) in [(9, "9"), (-1, "-1"), (i64::from(i32::MAX), "2147483647")] {
@@ -683,7 +683,7 @@ fn configs_that_no_memory_could_hold_name_the_field() {
     let d = &device();
     check_sizes("LinearConfig", LinearConfig::new(3, 4), &[], |config| config.init(d));
     check_sizes("LinearBlockConfig", LinearBlockConfig::new(3, 4), &[], |config| config.init(d));
-    check_sizes("EmbeddingConfig", EmbeddingConfig::new(3, 4).with_padding(Some(1)), &[], |config| {
+    check_sizes("EmbeddingConfig", EmbeddingConfig::new(3, 4).with_padding_idx(Some(1)), &[], |config| {
         config.init(d)
     });
     check_sizes("ConvBlockConfig", ConvBlockConfig::new(3, 4, 3), &[], |config| config.init(d));
@@ -707,7 +707,7 @@ fn configs_that_no_memory_could_hold_name_the_field() {
     check_sizes("EncoderConfig", odd, &[], |config| config.init(d));
     check_sizes("DecoderConfig", DecoderConfig::new(9, 4, 6), &[], |config| config.init(d));
     let model = Seq2SeqConfig::new(9, 8, 4, 6).with_bidirectional(false);
-    check_sizes("Seq2SeqConfig", model, &["padding", "begin", "end"], |config| config.init(d));
+    check_sizes("Seq2SeqConfig", model, &["padding_idx", "begin", "end"], |config| config.init(d));
     check_sizes("LanguageModelConfig", LanguageModelConfig::new(9, 4, 6), &[], |config| config.init(d));
     let classifier = SequenceClassifierConfig::new(3, 9, 4, 6);
     check_sizes("SequenceClassifierConfig", classifier, &[], |config| config.init(d));
@@ -729,9 +729,9 @@ fn configs_that_no_memory_could_hold_name_the_field() {
     assert_eq!(
         errors,
         [
-            "LinearConfig.features_out: expected at most 536870911, for its tensors have to fit into memory, \
+            "LinearConfig.out_features: expected at most 536870911, for its tensors have to fit into memory, \
              got 1073741824",
-            "MultiHeadAttentionConfig.features: expected at most 384307168202282325, for its tensors have to fit \
+            "MultiHeadAttentionConfig.embed_dim: expected at most 384307168202282325, for its tensors have to fit \
              into memory, got 18446744073709551615",
         ]
     );
@@ -771,8 +771,8 @@ fn shares_that_are_none_are_refused() {
         let error = BatchNorm2dConfig::new(3).with_momentum(bad).init(d).unwrap_err().to_string();
         assert_eq!(error, format!("BatchNorm2dConfig.momentum: expected 0 to 1, got {bad}"));
     }
-    let error = BatchNorm2dConfig::new(3).with_epsilon(f64::NAN).init(d).unwrap_err().to_string();
-    assert_eq!(error, "BatchNorm2dConfig.epsilon: expected a number above 0, got NaN");
+    let error = BatchNorm2dConfig::new(3).with_eps(f64::NAN).init(d).unwrap_err().to_string();
+    assert_eq!(error, "BatchNorm2dConfig.eps: expected a number above 0, got NaN");
 }
 
 /// `torch.nn.functional.max_pool2d` passes NaN on.

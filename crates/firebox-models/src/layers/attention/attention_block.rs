@@ -1,21 +1,30 @@
 //! Additive attention.
 #![allow(non_snake_case, reason = "W and V are the paper's names and the keys of the state")]
 
-use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Bool, Device, Tensor};
 use firebox_kernels::additive_attention;
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::layers::linear::{Linear, LinearConfig};
 use crate::shape::check_shape;
 
 /// Settings of [`AttentionBlock`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttentionBlockConfig {
     /// Features of the encoder's outputs and of the decoder's state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
+}
+
+config! {
+    AttentionBlockConfig {
+        hidden_size: usize
+        ;
+    }
 }
 
 /// Additive attention over time (Bahdanau, Cho, Bengio 2015).
@@ -50,9 +59,9 @@ impl AttentionBlockConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<AttentionBlock, Error> {
-        let hidden = self.hidden;
-        check(hidden > 0, "AttentionBlockConfig.hidden", "at least 1", hidden)?;
-        check_product("AttentionBlockConfig", 1, &[("hidden", hidden); 2])?;
+        let hidden = self.hidden_size;
+        check(hidden > 0, "AttentionBlockConfig.hidden_size", "at least 1", hidden)?;
+        check_product("AttentionBlockConfig", 1, &[("hidden_size", hidden); 2])?;
         Ok(AttentionBlock {
             W: LinearConfig::new(hidden, hidden).init(device)?,
             V: LinearConfig::new(hidden, 1).init(device)?,

@@ -1,26 +1,36 @@
 //! Scaled dot-product attention with several heads.
 
-use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Bool, Device, Tensor};
 use firebox_kernels::{Activation, linear, masked_softmax};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, check, check_product, fitting};
 use crate::forward::Forward;
 use crate::layers::linear::{Linear, LinearConfig};
 use crate::shape::check_shape;
 
 /// Settings of [`MultiHeadAttention`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MultiHeadAttentionConfig {
     /// Features of queries, keys, values and the output; at least 1.
-    pub features: usize,
-    /// Heads, each of `features / heads` features; a divisor of `features`.
-    pub heads: usize,
+    #[serde(alias = "features")]
+    pub embed_dim: usize,
+    /// Heads, each of `embed_dim / num_heads` features; a divisor of `embed_dim`.
+    #[serde(alias = "heads")]
+    pub num_heads: usize,
     /// The share of weights dropped in training; from 0, below 1.
-    #[config(default = 0.0)]
     pub dropout: f64,
+}
+
+config! {
+    MultiHeadAttentionConfig {
+        embed_dim: usize, num_heads: usize
+        ;
+        dropout: f64 = 0.0, with_dropout;
+    }
 }
 
 /// Attention by scaled dot products, `torch.nn.MultiheadAttention` with `batch_first=True`.
@@ -39,7 +49,7 @@ pub struct MultiHeadAttentionConfig {
 /// # Ok::<(), firebox_models::Error>(())
 /// ```
 ///
-/// State: `in_proj_weight` `[3·features, features]` and `in_proj_bias` `[3·features]`, for queries, keys and
+/// State: `in_proj_weight` `[3·embed_dim, embed_dim]` and `in_proj_bias` `[3·embed_dim]`, for queries, keys and
 /// values, one after the other; `out_proj.weight`, `out_proj.bias`.
 #[derive(Module, Debug)]
 #[module(custom_display)]
@@ -60,17 +70,17 @@ impl MultiHeadAttentionConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<MultiHeadAttention, Error> {
-        let Self { features, heads, dropout } = *self;
-        check(features > 0, "MultiHeadAttentionConfig.features", "at least 1", features)?;
+        let Self { embed_dim: features, num_heads: heads, dropout } = *self;
+        check(features > 0, "MultiHeadAttentionConfig.embed_dim", "at least 1", features)?;
         let divides = heads > 0 && features.is_multiple_of(heads);
         check(
             divides,
-            "MultiHeadAttentionConfig.heads",
+            "MultiHeadAttentionConfig.num_heads",
             format_args!("a divisor of {features} features"),
             heads,
         )?;
         check((0.0..1.0).contains(&dropout), "MultiHeadAttentionConfig.dropout", "0 ≤ p < 1", dropout)?;
-        check_product("MultiHeadAttentionConfig", 3, &[("features", features); 2])?;
+        check_product("MultiHeadAttentionConfig", 3, &[("embed_dim", features); 2])?;
         let xavier = Initializer::XavierUniform { gain: 1.0 };
         let mut out_proj = LinearConfig::new(features, features).init(device)?;
         out_proj.bias = Some(Initializer::Zeros.init([features], device));
@@ -188,8 +198,8 @@ impl ModuleDisplay for MultiHeadAttention {
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [_, features] = self.in_proj_weight.dims();
         content
-            .add("features", &features)
-            .add("heads", &self.heads)
+            .add("embed_dim", &features)
+            .add("num_heads", &self.heads)
             .add("dropout", &self.dropout.prob)
             .optional()
     }

@@ -1,31 +1,41 @@
 //! Gated recurrent units.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, fitting};
 use crate::layers::recurrent::cell::Cell;
 use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState};
 
 /// Settings of [`GruBlock`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GruBlockConfig {
     /// Features of the input; at least 1.
-    pub features_in: usize,
+    #[serde(alias = "features_in")]
+    pub input_size: usize,
     /// Features of the state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// Layers on top of each other; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped between layers in training; from 0, below 1.
-    #[config(default = 0.0)]
     pub dropout: f64,
     /// True if each layer also reads backwards.
     ///
     /// Its output then has both directions side by side.
-    #[config(default = false)]
     pub bidirectional: bool,
+}
+
+config! {
+    GruBlockConfig {
+        input_size: usize, hidden_size: usize
+        ;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+        bidirectional: bool = false, with_bidirectional;
+    }
 }
 
 /// Gated recurrent units (Cho et al. 2014), `torch.nn.GRU` with `batch_first=True`.
@@ -59,8 +69,8 @@ impl GruBlockConfig {
     pub fn init(&self, device: &Device) -> Result<GruBlock, Error> {
         let rnn = RecurrentConfig {
             cell: Cell::Gru,
-            features_in: self.features_in,
-            hidden: self.hidden,
+            input_size: self.input_size,
+            hidden_size: self.hidden_size,
             num_layers: self.num_layers,
             dropout: self.dropout,
             bidirectional: self.bidirectional,
@@ -72,7 +82,7 @@ impl GruBlockConfig {
 }
 
 impl GruBlock {
-    /// Input `[batch, time, features_in]` to outputs and the last state.
+    /// Input `[batch, time, input_size]` to outputs and the last state.
     ///
     /// Outputs are `[batch, time, directions · hidden]`, the state is `[num_layers · directions, batch,
     /// hidden]`.

@@ -1,10 +1,11 @@
 //! The recurrent layers' common core: any cell, any number of layers, one direction or two.
 
-use burn::config::Config;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor};
 use firebox_kernels::{CellState, Sequence, recurrent};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, check, check_product, fitting, input_error};
 use crate::init::uniform;
 use crate::layers::recurrent::cell::Cell;
@@ -12,25 +13,34 @@ use crate::layers::recurrent::direction::Direction;
 use crate::shape::check_shape;
 
 /// Settings of [`Recurrent`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RecurrentConfig {
     /// The cell, which is computed at each step.
     pub cell: Cell,
     /// Features of the input; at least 1.
-    pub features_in: usize,
+    #[serde(alias = "features_in")]
+    pub input_size: usize,
     /// Features of the state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// Layers on top of each other; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped between layers in training; from 0, below 1.
-    #[config(default = 0.0)]
     pub dropout: f64,
     /// True if each layer also reads backwards.
     ///
     /// Its output then has both directions side by side.
-    #[config(default = false)]
     pub bidirectional: bool,
+}
+
+config! {
+    RecurrentConfig {
+        cell: Cell, input_size: usize, hidden_size: usize
+        ;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+        bidirectional: bool = false, with_bidirectional;
+    }
 }
 
 /// `torch.nn.RNN`, `LSTM` or `GRU` with `batch_first=True`, by its [`Cell`].
@@ -61,7 +71,7 @@ pub struct Recurrent {
     pub(crate) layers: Vec<Vec<Direction>>,
     pub(crate) dropout: Dropout,
     pub(crate) cell: Cell,
-    pub(crate) hidden: usize,
+    pub(crate) hidden_size: usize,
 }
 
 /// The state of a [`Recurrent`] layer between two steps.
@@ -82,12 +92,12 @@ impl RecurrentConfig {
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self, device: &Device) -> Result<Recurrent, Error> {
-        let Self { cell, features_in, hidden, num_layers, dropout, bidirectional } = *self;
-        check(features_in > 0, "RecurrentConfig.features_in", "at least 1", features_in)?;
-        check(hidden > 0, "RecurrentConfig.hidden", "at least 1", hidden)?;
+        let Self { cell, input_size, hidden_size: hidden, num_layers, dropout, bidirectional } = *self;
+        check(input_size > 0, "RecurrentConfig.input_size", "at least 1", input_size)?;
+        check(hidden > 0, "RecurrentConfig.hidden_size", "at least 1", hidden)?;
         check(num_layers > 0, "RecurrentConfig.num_layers", "at least 1", num_layers)?;
         check((0.0..1.0).contains(&dropout), "RecurrentConfig.dropout", "0 ≤ p < 1", dropout)?;
-        check_sizes("RecurrentConfig", ("features_in", features_in), hidden, num_layers)?;
+        check_sizes("RecurrentConfig", ("input_size", input_size), hidden, num_layers)?;
         let directions = if bidirectional { 2 } else { 1 };
         let (within, rows) = (uniform(hidden), firebox_kernels::Cell::from(cell).gates() * hidden);
         let direction = |input| Direction {
@@ -97,14 +107,14 @@ impl RecurrentConfig {
             bias_hh: within.init([rows], device),
         };
         let layer = |layer| {
-            let input = if layer == 0 { features_in } else { directions * hidden };
+            let input = if layer == 0 { input_size } else { directions * hidden };
             (0..directions).map(|_| direction(input)).collect()
         };
         Ok(Recurrent {
             layers: (0..num_layers).map(layer).collect(),
             dropout: DropoutConfig::new(dropout).init(),
             cell,
-            hidden,
+            hidden_size: hidden,
         })
     }
 }
@@ -114,17 +124,17 @@ impl RecurrentConfig {
 /// The config calls the features of the input as it likes.
 pub(crate) fn check_sizes(
     config: &str,
-    features_in: (&str, usize),
-    hidden: usize,
+    input_size: (&str, usize),
+    hidden_size: usize,
     num_layers: usize,
 ) -> Result<(), Error> {
-    let hidden = ("hidden", hidden);
-    check_product(config, 4 * 2, &[features_in, hidden])?;
+    let hidden = ("hidden_size", hidden_size);
+    check_product(config, 4 * 2, &[input_size, hidden])?;
     check_product(config, 4 * 2 * 2, &[hidden, hidden, ("num_layers", num_layers)])
 }
 
 impl Recurrent {
-    pub(crate) fn features_in(&self) -> usize {
+    pub(crate) fn input_size(&self) -> usize {
         self.layers[0][0].weight_ih.dims()[1]
     }
 
@@ -134,12 +144,12 @@ impl Recurrent {
 
     /// The shape of a state of `batch` sequences: `[num_layers · directions, batch, hidden]`.
     pub fn state_dims(&self, batch: usize) -> [usize; 3] {
-        [self.layers.len() * self.directions(), batch, self.hidden]
+        [self.layers.len() * self.directions(), batch, self.hidden_size]
     }
 
     /// The whole sequence to the last layer's outputs, and the state after each last step.
     ///
-    /// Input is `[batch, time, features_in]`, outputs are `[batch, time, directions · hidden]`.
+    /// Input is `[batch, time, input_size]`, outputs are `[batch, time, directions · hidden]`.
     ///
     /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, and its
     /// backward direction begins there, as with PyTorch's `pack_padded_sequence`; after its end the output is
@@ -165,7 +175,7 @@ impl Recurrent {
         let cell = (self.cell == Cell::Lstm).then(|| state.cell.unwrap_or_else(|| state.hidden.zeros_like()));
         let state = RecurrentState { hidden: state.hidden, cell };
         if time == 0 {
-            let features = self.directions() * self.hidden;
+            let features = self.directions() * self.hidden_size;
             return (Tensor::zeros([batch, 0, features], (&input.device(), input.dtype())), state);
         }
         let mut sequence = Sequence::Whole(input);
@@ -212,7 +222,7 @@ impl Recurrent {
         state: Option<&RecurrentState>,
     ) -> Result<(), Error> {
         const LAYER: &str = "Recurrent";
-        let ([batch, time, features], expected) = (input.dims(), self.features_in());
+        let ([batch, time, features], expected) = (input.dims(), self.input_size());
         if features != expected {
             let got = format!("{:?}", [batch, time, features]);
             return Err(input_error(LAYER, format!("[batch, time, {expected}]"), got));

@@ -1,9 +1,10 @@
 //! Long short-term memory.
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
 
+use crate::config::config;
 use crate::error::{Error, OfPart, fitting};
 use crate::layers::recurrent::cell::Cell;
 use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState};
@@ -18,23 +19,32 @@ pub struct LstmState {
 }
 
 /// Settings of [`LstmBlock`].
-#[derive(Config, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LstmBlockConfig {
     /// Features of the input; at least 1.
-    pub features_in: usize,
+    #[serde(alias = "features_in")]
+    pub input_size: usize,
     /// Features of the state; at least 1.
-    pub hidden: usize,
+    #[serde(alias = "hidden")]
+    pub hidden_size: usize,
     /// Layers on top of each other; at least 1.
-    #[config(default = 1)]
     pub num_layers: usize,
     /// The share of features dropped between layers in training; from 0, below 1.
-    #[config(default = 0.0)]
     pub dropout: f64,
     /// True if each layer also reads backwards.
     ///
     /// Its output then has both directions side by side.
-    #[config(default = false)]
     pub bidirectional: bool,
+}
+
+config! {
+    LstmBlockConfig {
+        input_size: usize, hidden_size: usize
+        ;
+        num_layers: usize = 1, with_num_layers;
+        dropout: f64 = 0.0, with_dropout;
+        bidirectional: bool = false, with_bidirectional;
+    }
 }
 
 /// Long short-term memory (Hochreiter, Schmidhuber 1997), `torch.nn.LSTM` with `batch_first=True`.
@@ -68,8 +78,8 @@ impl LstmBlockConfig {
     pub fn init(&self, device: &Device) -> Result<LstmBlock, Error> {
         let rnn = RecurrentConfig {
             cell: Cell::Lstm,
-            features_in: self.features_in,
-            hidden: self.hidden,
+            input_size: self.input_size,
+            hidden_size: self.hidden_size,
             num_layers: self.num_layers,
             dropout: self.dropout,
             bidirectional: self.bidirectional,
@@ -81,7 +91,7 @@ impl LstmBlockConfig {
 }
 
 impl LstmBlock {
-    /// Input `[batch, time, features_in]` to outputs `[batch, time, directions · hidden]` and the last state.
+    /// Input `[batch, time, input_size]` to outputs `[batch, time, directions · hidden]` and the last state.
     ///
     /// Without a `state` it begins with zeros. With `lengths` `[batch]` each sequence ends there, its
     /// backward direction begins there, and its outputs after it are zero, as with PyTorch's

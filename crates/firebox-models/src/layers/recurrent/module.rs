@@ -98,8 +98,8 @@ impl ModuleDisplayDefault for Recurrent {
         content
             .set_top_level_type("Recurrent")
             .add_debug_attribute("cell", &self.cell)
-            .add("features_in", &self.features_in())
-            .add("hidden", &self.hidden)
+            .add("input_size", &self.input_size())
+            .add("hidden_size", &self.hidden_size)
             .add("num_layers", &self.layers.len())
             .add("dropout", &self.dropout.prob)
             .add("bidirectional", &(self.directions() == 2))
