@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::log_sigmoid;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use firebox::models::Forward;
 use firebox::models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig};
 use firebox::models::layers::{
@@ -20,7 +20,8 @@ use firebox::models::layers::{
 use firebox::models::text::{LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig};
 use firebox::models::vision::CnnConfig;
 use firebox::train::{Adam, AdamW, RmsProp, Sgd};
-use firebox::weights::StateDict;
+use firebox::weights::paths::{self, PathVisitor};
+use firebox::weights::{RawTensor, StateDict};
 
 /// What PyTorch computed, read for one backend.
 struct Fixture {

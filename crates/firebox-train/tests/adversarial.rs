@@ -285,9 +285,7 @@ fn the_generator_learns_in_every_nth_step_of_the_run() {
     let counts = |name: &str| {
         let state = part(&generators[7], name);
         let times = state.iter().filter(|(key, _)| key.ends_with("time"));
-        times
-            .map(|(_, data)| data.clone().convert::<i64>().try_to_vec::<i64>().unwrap()[0])
-            .collect::<Vec<_>>()
+        times.map(|(_, data)| data.to_f64_vec()[0] as i64).collect::<Vec<_>>()
     };
     assert_eq!(counts("generator.optimizer"), [2; 6]);
     assert_eq!(counts("discriminator.optimizer"), [7; 6]);
@@ -408,7 +406,7 @@ fn samples_are_of_the_moving_average() {
     // Half of the way that the generator went.
     for (key, average) in part(&state, "generator.ema").iter() {
         let ends = [&before, &state].map(|state| part(state, "generator").get(key).unwrap());
-        let [from, to, average] = [ends[0], ends[1], average].map(|data| data.try_to_vec::<f32>().unwrap());
+        let [from, to, average] = [ends[0], ends[1], average].map(|data| data.to_vec::<f32>().unwrap());
         for ((from, to), average) in from.iter().zip(&to).zip(&average) {
             assert!((average - (from + to) / 2.0).abs() < 1e-6, "{key}");
         }

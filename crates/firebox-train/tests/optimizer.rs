@@ -10,7 +10,7 @@ use std::path::Path;
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::optim::{ModuleOptimizer, SgdConfig};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use firebox_train::{Adam, AdamW, Checkpoints, Error, ErrorKind, Learner, RmsProp, RunState, Sgd, TaskState};
 use firebox_weights::{RawTensor, StateDict};
 use serde_json::{Map, Value, json};

@@ -410,7 +410,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
             let got = parts.get("model").unwrap().get(key).unwrap();
             let before = StateDict::of(&model);
             assert_ne!(before.get(key), Some(expected), "{key} did not move");
-            for (a, b) in std::iter::zip(got.iter::<f64>(), expected.iter::<f64>()) {
+            for (a, b) in std::iter::zip(got.to_f64_vec(), expected.to_f64_vec()) {
                 assert!((a - b).abs() <= 1e-6, "{sizes:?}, {key}: {a}, expected {b}");
             }
         }
@@ -544,12 +544,7 @@ fn groups_clips_and_averages_are_what_they_say() {
                    part: &str|
      -> std::collections::BTreeMap<String, Vec<f64>> {
         let state = task.state().unwrap();
-        state
-            .get(part)
-            .unwrap()
-            .iter()
-            .map(|(key, data)| (key.to_owned(), data.iter::<f64>().collect()))
-            .collect()
+        state.get(part).unwrap().iter().map(|(key, data)| (key.to_owned(), data.to_f64_vec())).collect()
     };
     let step = |task: &mut Classification<Points, Tensor<2>>, lr: f64| {
         device.seed(5);

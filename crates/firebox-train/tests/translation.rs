@@ -85,7 +85,7 @@ fn padding_changes_nothing() {
             }
             for ((name, a), (_, b)) in weights.iter().zip(other.iter()) {
                 let [a, b] = [a, b].map(|x| x.to_f64_vec());
-                let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
                 // Where a gradient is nearly 0, Adam's first steps are its sign; the sum of a bias that moves all scores.
                 let allowed = if name.ends_with("attention.V.bias") { 0.03 } else { 2e-4 };
                 assert!(apart < allowed, "{name}: {apart}");
