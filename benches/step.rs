@@ -28,10 +28,10 @@ use burn::nn::loss::BinaryCrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Shape, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use firebox::kernels;
-use firebox::models::{
-    AttentionBlockConfig, CnnConfig, DiscriminatorConfig, Error, Forward, GeneratorConfig, LstmBlockConfig,
-    RnnBlockConfig, init,
-};
+use firebox::models::gan::{DiscriminatorConfig, GeneratorConfig};
+use firebox::models::layers::{AttentionBlockConfig, LstmBlockConfig, RnnBlockConfig};
+use firebox::models::vision::CnnConfig;
+use firebox::models::{Error, Forward, init};
 use firebox::train::{Adam, Learner, Threads};
 use serde::{Deserialize, Serialize};
 

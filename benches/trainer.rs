@@ -25,7 +25,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use firebox::data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox::kernels;
-use firebox::models::{CnnConfig, Forward, Linear, LinearConfig, init};
+use firebox::models::layers::{Linear, LinearConfig};
+use firebox::models::vision::CnnConfig;
+use firebox::models::{Forward, init};
 use firebox::train::{
     Adam, Callback, Checkpoints, Classification, Event, Learner, LiveReport, Progress, RunDir, StepContext,
     Task, Threads, Trainer, TrainerConfig,
@@ -105,7 +107,7 @@ fn images(batch: usize, batches: usize, device: &Device) -> Images {
     loader.build((Stack::new([1, 28, 28]), Scalar::new()), fill).unwrap().on_device(device).unwrap()
 }
 
-fn cnn(device: &Device) -> firebox::models::Cnn {
+fn cnn(device: &Device) -> firebox::models::vision::Cnn {
     let config = CnnConfig::new(CLASSES).with_channels(1);
     init(1, device, |device| config.init(device)).unwrap()
 }

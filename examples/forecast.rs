@@ -19,7 +19,8 @@ use common::{
     width,
 };
 use firebox::data::{self, BoxError, Dataset, OnDevice, Purpose, derive_seed};
-use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
+use firebox::models::layers::Cell;
+use firebox::models::text::{SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
 use firebox::train::{Checkpoints, Interrupt, LiveReport, Regression, Report, TrainerConfig, peak_rss_bytes};
 use firebox::workers::sync::SealedArray;

@@ -26,7 +26,7 @@ use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
 use firebox::data::{
     self, BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist,
 };
-use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
+use firebox::models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::train::{
     Adversarial, AdversarialLoss, Checkpoints, Event, Interrupt, Learner, LiveReport, Report, RunDir,

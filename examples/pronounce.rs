@@ -30,7 +30,8 @@ use firebox::data::cmudict::{self, Split, Word};
 use firebox::data::{
     self, BoxError, Bucketed, Dataset, Described, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled,
 };
-use firebox::models::{Beam, Seq2SeqConfig};
+use firebox::models::decoding::Beam;
+use firebox::models::text::Seq2SeqConfig;
 use firebox::prelude::*;
 use firebox::train::{
     Checkpoints, Decode, Interrupt, LiveReport, Report, TeacherForcing, TrainerConfig, Translated,

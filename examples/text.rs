@@ -19,7 +19,9 @@ use common::{
     say, share, stopped, width,
 };
 use firebox::data::{self, BoxError, Dataset, Described, Pad, Vocabulary, Windows, read_text};
-use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
+use firebox::models::decoding::Sampling;
+use firebox::models::layers::Cell;
+use firebox::models::text::{LanguageModel, LanguageModelConfig};
 use firebox::prelude::*;
 use firebox::train::{
     Checkpoints, Event, Interrupt, LanguageModelling, LiveReport, Report, RunState, TaskState, TrainerConfig,

@@ -19,7 +19,7 @@ use common::{
 };
 use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
 use firebox::data::{self, BoxError, Dataset, Subset, fashion_mnist};
-use firebox::models::Cnn;
+use firebox::models::vision::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
     Checkpoints, Interrupt, LiveReport, LrCurve, LrFinder, Picture, Predictions, Report, TrainerConfig,

@@ -9,6 +9,7 @@
 //! | [`workers`] | pools of threads and of processes: ordered, bounded, errors that come back |
 //! | [`data`] | samplers, layouts of batches, and the loader |
 //! | [`kernels`] | operations for the CPU with hand-written gradients, which the models use |
+//! | [`weights`] | state dictionaries, files of PyTorch and safetensors |
 //! | [`models`] | blocks and models with PyTorch's numbers |
 //! | [`train`] | tasks, schedules, checkpoints, the trainer, reports |
 //!
@@ -24,13 +25,14 @@
 
 pub use {
     firebox_core as core, firebox_data as data, firebox_kernels as kernels, firebox_models as models,
-    firebox_train as train, firebox_workers as workers,
+    firebox_train as train, firebox_weights as weights, firebox_workers as workers,
 };
 
 /// What most programs need.
 pub mod prelude {
     pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
-    pub use firebox_models::{CnnConfig, Forward, init};
+    pub use firebox_models::vision::CnnConfig;
+    pub use firebox_models::{Forward, init};
     pub use firebox_train::{
         Adam, AdamW, Backend, Classification, OneCycle, Progress, RmsProp, RunDir, Sgd, Task, Threads,
         Trainer,

@@ -7,13 +7,14 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox::data::idx::LabelledImage;
 use firebox::data::{self, BoxError, fashion_mnist};
-use firebox::models::{Cnn, StateDict, Weights};
+use firebox::models::vision::Cnn;
 use firebox::prelude::*;
 use firebox::train::{
     Checkpoints, Error, ErrorKind, FrechetDistance, Goal, Interrupt, Judge, Metrics, Quantity, RunDir,
     Signal, TrainerConfig, accuracy,
 };
 use serde::{Deserialize, Serialize};
+use firebox::weights::{StateDict, Weights};
 use serde_json::{Map, Value, json};
 
 use crate::common::{Settings, say};
@@ -336,8 +337,7 @@ pub(crate) fn samples(file: &Path, expected: usize, device: &Device) -> Result<T
     if shape.first() != Some(&expected) || shape.iter().product::<usize>() != expected * 784 {
         return Err(refused(format!("samples: expected shape [{expected}, 1, 28, 28], got {shape:?}")).into());
     }
-    let values = data.clone().convert::<f32>().try_to_vec::<f32>();
-    let values = values.map_err(|error| refused(format!("samples: expected numbers: {error}")))?;
+    let values: Vec<_> = data.to_f64_vec().into_iter().map(|value| value as f32).collect();
     if let Some(wrong) = values.iter().find(|value| !(-1.0..=1.0).contains(*value)) {
         return Err(refused(format!("samples: expected numbers from -1 to 1, got {wrong}")).into());
     }

@@ -5,11 +5,15 @@ use std::sync::{Mutex, MutexGuard};
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use firebox::data::{Batches, Loader, Pad, Scalar};
-use firebox::models::{
-    AttentionBlockConfig, AttentionMask, Beam, Cell, EncoderConfig, Forward, Hypothesis, LanguageModelConfig,
-    MultiHeadAttentionConfig, RecurrentConfig, RecurrentState, Sampling, Seq2Seq, Seq2SeqConfig,
-    SequenceClassifierConfig, init, sequence_mask,
+use firebox::models::decoding::{Beam, Hypothesis, Sampling};
+use firebox::models::layers::{
+    AttentionBlockConfig, AttentionMask, Cell, MultiHeadAttentionConfig, RecurrentConfig, RecurrentState,
+    sequence_mask,
 };
+use firebox::models::text::{
+    EncoderConfig, LanguageModelConfig, Seq2Seq, Seq2SeqConfig, SequenceClassifierConfig,
+};
+use firebox::models::{Forward, init};
 use firebox::train::{Adam, Classification, Metrics, StepContext, Task};
 
 /// Burn's generator belongs to the process: tests that draw take turns.

@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::nn::loss::BinaryCrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use firebox::kernels::{cross_entropy, fallbacks};
-use firebox::models::{
-    AttentionBlockConfig, CnnConfig, DiscriminatorConfig, Error, Forward, GeneratorConfig, LstmBlockConfig,
-    RnnBlockConfig, StateDict, init,
-};
+use firebox::models::gan::{DiscriminatorConfig, GeneratorConfig};
+use firebox::models::layers::{AttentionBlockConfig, LstmBlockConfig, RnnBlockConfig};
+use firebox::models::vision::CnnConfig;
+use firebox::models::{Error, Forward, init};
 use firebox::train::{Adam, Learner};
+use firebox::weights::StateDict;
 
 const STEPS: usize = 3;
 

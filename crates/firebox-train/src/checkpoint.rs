@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use firebox_data::LoaderState;
-use firebox_models::StateDict;
+use firebox_weights::StateDict;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
-use firebox_models::{Forward, batch_norms};
+use firebox_models::Forward;
+use firebox_models::layers::batch_norms;
 
 use crate::batch::{cross_entropy_of, forwarded, is_empty};
 use crate::error::Error;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use firebox_models::{Beam, Hypothesis};
+use firebox_models::decoding::{Beam, Hypothesis};
 
 use crate::error::{Error, ErrorKind};
 use crate::metrics::{ErrorRate, Mean, Metrics, Quantity, edit_distance};

@@ -64,7 +64,7 @@ impl Kind for ErrorKind {
     fn path_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Path> {
         path_in::<Self>(error)
             .or_else(|| path_in::<firebox_data::ErrorKind>(error))
-            .or_else(|| path_in::<firebox_models::ErrorKind>(error))
+            .or_else(|| path_in::<firebox_weights::ErrorKind>(error))
     }
 }
 

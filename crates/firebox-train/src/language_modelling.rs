@@ -2,10 +2,12 @@
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{SequenceBatch, Vocabulary};
 use firebox_kernels::cross_entropy;
-use firebox_models::{LanguageModel, RecurrentState, StateDict};
+use firebox_models::layers::RecurrentState;
+use firebox_models::text::LanguageModel;
+use firebox_weights::{RawTensor, StateDict};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{is_empty, lengths_of};
@@ -268,15 +270,13 @@ fn detached(state: RecurrentState) -> RecurrentState {
 fn restored(model: &LanguageModel, saved: &StateDict) -> Result<RecurrentState, Error> {
     let device = model.devices().into_iter().next().unwrap_or_default();
     let wrong = |text: String| Error::new(ErrorKind::Checkpoint, format!("{CARRIED}: {text}"));
-    let tensor = |name: &str, data: &TensorData| {
+    let tensor = |name: &str, data: &RawTensor| {
         // Any number of rows.
         let rows = data.shape().get(1).copied().unwrap_or(0);
         let expected = model.rnn.state_dims(rows);
-        match data.shape().to_vec() == expected {
-            true => Ok(Tensor::<3>::from_data(data.clone(), &device)),
-            false => {
-                Err(wrong(format!("{name}: expected shape {expected:?}, got {:?}", data.shape().to_vec())))
-            }
+        match data.shape() == expected {
+            true => Ok(Tensor::<3>::from_data(data, &device)),
+            false => Err(wrong(format!("{name}: expected shape {expected:?}, got {:?}", data.shape()))),
         }
     };
     let hidden = saved.get("hidden").ok_or_else(|| wrong("missing hidden".to_owned()))?;

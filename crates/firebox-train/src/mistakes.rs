@@ -6,7 +6,7 @@ macro_rules! program {
         #[doc = concat!("```", $kind)]
         /// use burn::tensor::{Device, Tensor};
         /// use firebox_data::{Loader, Scalar, Stack};
-        /// use firebox_models::{Cnn, CnnConfig};
+        /// use firebox_models::vision::{Cnn, CnnConfig};
         /// use firebox_train::{Adam, BoxError, Classification, RunDir, Trainer};
         ///
         /// fn main() -> Result<(), BoxError> {

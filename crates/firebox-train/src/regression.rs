@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
-use firebox_models::{Forward, batch_norms};
+use firebox_models::Forward;
+use firebox_models::layers::batch_norms;
 
 use crate::batch::{check, forwarded, is_empty};
 use crate::error::{Error, ErrorKind};

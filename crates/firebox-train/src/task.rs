@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use burn::tensor::Device;
-use firebox_models::StateDict;
+use firebox_weights::StateDict;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -97,7 +97,7 @@ pub trait Task {
 
     /// The paths of the BatchNorms that normalise by the batch in training, for a warning before the run.
     ///
-    /// None of them is known by default; `firebox_models::batch_norms` finds those of a module.
+    /// None of them is known by default; `firebox_models::layers::batch_norms` finds those of a module.
     fn batch_norms(&self) -> Vec<String> {
         Vec::new()
     }

@@ -4,7 +4,8 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::SequenceBatch;
 use firebox_kernels::cross_entropy;
-use firebox_models::{Beam, Hypothesis, Seq2Seq};
+use firebox_models::decoding::{Beam, Hypothesis};
+use firebox_models::text::Seq2Seq;
 
 use crate::batch::lengths_of;
 use crate::decode::{Decode, Translated};

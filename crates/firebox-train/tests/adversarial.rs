@@ -9,14 +9,17 @@ use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use firebox_models::{
-    DcganConfig, DcganDiscriminator, DcganGenerator, Discriminator, DiscriminatorConfig, Forward, Generator,
-    GeneratorConfig, Linear, LinearConfig, Logits, StateDict, init,
+use firebox_models::gan::{
+    DcganConfig, DcganDiscriminator, DcganGenerator, Discriminator, DiscriminatorConfig, Generator,
+    GeneratorConfig, Logits,
 };
+use firebox_models::layers::{Linear, LinearConfig};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Adam, Adversarial, AdversarialLoss, Error, ErrorKind, Goal, Judge, Learner, Metrics, Sgd, StepContext,
     Task, TaskState,
 };
+use firebox_weights::StateDict;
 use serde::Deserialize;
 
 /// Burn's generator belongs to the process: tests that seed it take turns.
@@ -87,8 +90,7 @@ fn part<'a>(state: &'a TaskState, name: &str) -> &'a StateDict {
 fn assert_near(one: &StateDict, other: &StateDict, most: f32) {
     assert_eq!(one.iter().count(), other.iter().count());
     for (key, values) in one.iter() {
-        let [values, others] =
-            [values, other.get(key).unwrap()].map(|data| data.try_to_vec::<f32>().unwrap());
+        let [values, others] = [values, other.get(key).unwrap()].map(|data| data.to_vec::<f32>().unwrap());
         for (a, b) in values.iter().zip(&others) {
             assert!((a - b).abs() <= most, "{key}: {a}, {b}");
         }
@@ -283,9 +285,7 @@ fn the_generator_learns_in_every_nth_step_of_the_run() {
     let counts = |name: &str| {
         let state = part(&generators[7], name);
         let times = state.iter().filter(|(key, _)| key.ends_with("time"));
-        times
-            .map(|(_, data)| data.clone().convert::<i64>().try_to_vec::<i64>().unwrap()[0])
-            .collect::<Vec<_>>()
+        times.map(|(_, data)| data.to_f64_vec()[0] as i64).collect::<Vec<_>>()
     };
     assert_eq!(counts("generator.optimizer"), [2; 6]);
     assert_eq!(counts("discriminator.optimizer"), [7; 6]);
@@ -406,7 +406,7 @@ fn samples_are_of_the_moving_average() {
     // Half of the way that the generator went.
     for (key, average) in part(&state, "generator.ema").iter() {
         let ends = [&before, &state].map(|state| part(state, "generator").get(key).unwrap());
-        let [from, to, average] = [ends[0], ends[1], average].map(|data| data.try_to_vec::<f32>().unwrap());
+        let [from, to, average] = [ends[0], ends[1], average].map(|data| data.to_vec::<f32>().unwrap());
         for ((from, to), average) in from.iter().zip(&to).zip(&average) {
             assert!((average - (from + to) / 2.0).abs() < 1e-6, "{key}");
         }

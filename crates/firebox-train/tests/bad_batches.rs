@@ -9,14 +9,15 @@ use burn::module::{Module, Param};
 use burn::optim::{LearningRate, Optimizer, SgdState};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use firebox_data::SequenceBatch;
-use firebox_models::{
-    BatchNorm2d, BatchNorm2dConfig, Forward, LanguageModelConfig, Linear, LinearConfig, Logits,
-    Seq2SeqConfig, StateDict, init,
-};
+use firebox_models::gan::Logits;
+use firebox_models::layers::{BatchNorm2d, BatchNorm2dConfig, Linear, LinearConfig};
+use firebox_models::text::{LanguageModelConfig, Seq2SeqConfig};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Adversarial, AdversarialLoss, Classification, Error, ErrorKind, LanguageModelling, Learner, Metrics,
     Predictions, Regression, Sgd, StepContext, Task, TaskState, Translation,
 };
+use firebox_weights::{RawTensor, StateDict};
 
 fn training() -> Device {
     Device::default().autodiff()
@@ -515,10 +516,10 @@ fn optimizers_that_cannot_be() {
         let mut learner = Learner::new(linear(2, 3), Adam::new().with_eps(eps).init().unwrap());
         let zero = loss(learner.model()).mul_scalar(0.0);
         learner.learn(zero, 1.0, &at(0)).unwrap();
-        StateDict::of(learner.model()).get("bias").unwrap().try_to_vec::<f32>().unwrap()
+        StateDict::of(learner.model()).get("bias").unwrap().to_vec::<f32>().unwrap()
     };
     assert!(step(0.0).iter().all(|value| value.is_nan()));
-    assert_eq!(step(1e-8), StateDict::of(&linear(2, 3)).get("bias").unwrap().try_to_vec::<f32>().unwrap());
+    assert_eq!(step(1e-8), StateDict::of(&linear(2, 3)).get("bias").unwrap().to_vec::<f32>().unwrap());
 }
 
 #[test]
@@ -558,6 +559,6 @@ fn a_parameter_that_the_loss_does_not_know_stays() {
     let loss = learner.model().used.val().square().sum();
     learner.learn(loss, 1.0, &at(0)).unwrap();
     let after = StateDict::of(learner.model());
-    assert_eq!(after.get("unused").unwrap(), &TensorData::from([1f32, 2.0]));
-    assert_eq!(after.get("used").unwrap(), &TensorData::from([0.8f32, 1.6]));
+    assert_eq!(after.get("unused").unwrap(), &RawTensor::from([1f32, 2.0]));
+    assert_eq!(after.get("used").unwrap(), &RawTensor::from([0.8f32, 1.6]));
 }

@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use burn::tensor::TensorData;
-use firebox_models::StateDict;
 use firebox_train::{Best, Checkpoints, ErrorKind, Metrics, RunState, TaskState};
+use firebox_weights::StateDict;
 use sha2::{Digest, Sha256};
 
 fn state(step: usize) -> RunState {

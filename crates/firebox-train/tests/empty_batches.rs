@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, SequenceBatch, Stack};
-use firebox_models::{Forward, LanguageModelConfig, Linear, LinearConfig, Logits, Seq2SeqConfig, init};
+use firebox_models::gan::Logits;
+use firebox_models::layers::{Linear, LinearConfig};
+use firebox_models::text::{LanguageModelConfig, Seq2SeqConfig};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Adam, Adversarial, Classification, Decode, End, ErrorKind, Event, LanguageModelling, Learner, LrFinder,
     Metrics, Record, RecordKind, Regression, RunDir, Sgd, StepContext, Task, Trainer, TrainerConfig,

@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
-use firebox_models::StateDict;
 use firebox_train::{
     Checkpoints, Error, ErrorKind, Goal, Metrics, RunDir, StepContext, Task, TaskState, Trainer,
     TrainerConfig,
 };
+use firebox_weights::StateDict;
 use serde_json::Value;
 
 /// A sum of what it sees, and a memory that it has from a step on, as optimisers have one from their first.
@@ -55,7 +55,7 @@ impl Task for Sum {
     }
 
     fn load(&mut self, state: &TaskState) -> Result<(), Error> {
-        let memory = state.get("sum")?.get("memory").map(|memory| memory.iter().collect());
+        let memory = state.get("sum")?.get("memory").and_then(|memory| memory.to_vec().ok());
         self.memory = memory.ok_or_else(|| Error::new(ErrorKind::Checkpoint, "no memory"))?;
         self.sum = state.value("sum")?;
         Ok(())

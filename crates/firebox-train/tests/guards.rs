@@ -10,11 +10,13 @@ use firebox_data::{
     BatchStream, Batches, Dataset, Elements, Filter, Lineage, Loader, LoaderState, Map, SampleSet, Scalar,
     Subset, SubsetSampler, random_split,
 };
-use firebox_models::{Forward, Linear, LinearConfig, StateDict, init};
+use firebox_models::layers::{Linear, LinearConfig};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Auroc, Checkpoints, End, Error, ErrorKind, Event, Goal, Learner, Metrics, Outcome, Quantity, RunDir,
     RunState, Sgd, StepContext, Task, TaskState, Trainer, TrainerConfig,
 };
+use firebox_weights::StateDict;
 
 /// Burn's generator belongs to the process: tests that seed it take turns.
 fn draws() -> MutexGuard<'static, ()> {

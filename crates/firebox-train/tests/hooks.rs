@@ -25,7 +25,7 @@ fn listener(heard: &Heard) -> impl Callback + 'static {
             Event::Started { done, steps, epochs } => format!("started {done}/{steps} of {epochs}"),
             Event::Resumed { path, state, task } => {
                 let weights =
-                    task.get("model").unwrap().get("layer.weight").unwrap().as_slice::<f32>().unwrap();
+                    task.get("model").unwrap().get("layer.weight").unwrap().to_vec::<f32>().unwrap();
                 assert!(path.ends_with(format!("step-{}", state.step)) && weights.len() == 3);
                 format!("resumed {}", state.step)
             }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{IntoTensors, Padded, SequenceBatch, Vocabulary};
-use firebox_models::{Cell, LanguageModelConfig, init};
+use firebox_models::init;
+use firebox_models::layers::Cell;
+use firebox_models::text::LanguageModelConfig;
 use firebox_train::{
     Checkpoints, ErrorKind, Goal, LanguageModelling, Metrics, RunState, Sgd, StepContext, Task, TaskState,
 };

@@ -12,7 +12,9 @@ use firebox_data::{
     BatchStream, Batches, BoxError, Dataset, Indexed, Loader, LoaderBuilder, LoaderState, OnDevice, Scalar,
     Stack, Subset,
 };
-use firebox_models::{Cnn, CnnConfig, Forward, Linear, LinearConfig, init};
+use firebox_models::layers::{Linear, LinearConfig};
+use firebox_models::vision::{Cnn, CnnConfig};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Adam, Checkpoints, Classification, End, Error, ErrorKind, Event, Goal, LiveReport, Metrics, OneCycle,
     Outcome, RunDir, StepContext, TaskState, Trainer, TrainerConfig,

@@ -10,9 +10,9 @@ use std::path::Path;
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::optim::{ModuleOptimizer, SgdConfig};
-use burn::tensor::{Device, Tensor, TensorData};
-use firebox_models::StateDict;
+use burn::tensor::{Device, Tensor};
 use firebox_train::{Adam, AdamW, Checkpoints, Error, ErrorKind, Learner, RmsProp, RunState, Sgd, TaskState};
+use firebox_weights::{RawTensor, StateDict};
 use serde_json::{Map, Value, json};
 
 const STEPS: usize = 20;
@@ -37,10 +37,10 @@ struct Model {
 const PARAMS: [&str; 3] = ["matrix", "vector", "cube"];
 
 /// One step of the fixture's tensors, which have the step as their first dimension.
-fn at_step(data: &TensorData, step: usize) -> TensorData {
-    let shape = data.shape().as_slice()[1..].to_vec();
+fn at_step(data: &RawTensor, step: usize) -> RawTensor {
+    let shape = data.shape()[1..].to_vec();
     let size: usize = shape.iter().product();
-    TensorData::new(data.try_to_vec::<f32>().unwrap()[step * size..][..size].to_vec(), shape)
+    RawTensor::new(&data.to_vec::<f32>().unwrap()[step * size..][..size], shape).unwrap()
 }
 
 /// A learner that goes the fixture's way.
@@ -59,7 +59,7 @@ impl<'f> Walk<'f> {
             vector: Param::from_data(start("vector"), &device),
             cube: Param::from_data(start("cube"), &device),
         };
-        let rates = fixture.get("lr").unwrap().try_to_vec().unwrap();
+        let rates = fixture.get("lr").unwrap().to_vec().unwrap();
         Walk { fixture, rates, learner: Learner::new(model, optimizer) }
     }
 
@@ -132,9 +132,9 @@ fn combinations(fixture: &StateDict) -> Vec<(String, String)> {
     unique.into_iter().collect()
 }
 
-fn assert_close(what: &str, got: &TensorData, expected: &TensorData) {
+fn assert_close(what: &str, got: &RawTensor, expected: &RawTensor) {
     assert_eq!(got.shape(), expected.shape(), "{what}");
-    let (got, expected) = (got.try_to_vec::<f32>().unwrap(), expected.try_to_vec::<f32>().unwrap());
+    let (got, expected) = (got.to_vec::<f32>().unwrap(), expected.to_vec::<f32>().unwrap());
     let largest = expected.iter().fold(0f32, |max, x| max.max(x.abs()));
     let limit = 1e-5 * largest + 1e-7;
     for (place, (a, b)) in std::iter::zip(got, expected).enumerate() {
@@ -204,7 +204,7 @@ fn defaults_are_pytorchs() {
                 Value::Array(values) => values.iter().map(|value| value.as_f64().unwrap()).collect(),
                 other => panic!("{name}.{option} is {other}"),
             };
-            assert_eq!(got, expected.try_to_vec::<f64>().unwrap(), "{name}.{option}");
+            assert_eq!(got, expected.to_vec::<f64>().unwrap(), "{name}.{option}");
         }
     }
     let fixture = fixture();
@@ -320,7 +320,7 @@ fn a_weight_near_1_is_a_weight() {
         walk.step(0);
         let moved = walk.model();
         assert!(PARAMS.iter().all(|param| {
-            let values = moved.get(param).unwrap().try_to_vec::<f32>().unwrap();
+            let values = moved.get(param).unwrap().to_vec::<f32>().unwrap();
             values.iter().all(|value| value.is_finite())
         }));
     }
@@ -329,8 +329,8 @@ fn a_weight_near_1_is_a_weight() {
 #[test]
 fn clipped_trajectories_are_pytorchs() {
     let fixture = read("clipping");
-    let max_norm = fixture.get("max_norm").unwrap().try_to_vec::<f64>().unwrap()[0];
-    let norms = fixture.get("norm").unwrap().try_to_vec::<f32>().unwrap();
+    let max_norm = fixture.get("max_norm").unwrap().to_vec::<f64>().unwrap()[0];
+    let norms = fixture.get("norm").unwrap().to_vec::<f32>().unwrap();
     assert!(norms.iter().any(|&norm| f64::from(norm) > max_norm));
     let mut walks: Vec<_> = combinations(&fixture)
         .into_iter()
@@ -386,7 +386,7 @@ fn gradients_that_are_no_numbers() {
         walk.step(0);
         let loss = walk.loss(1) + walk.learner.model().vector.val().mul_scalar(bad).sum();
         walk.learner.step(loss, 0.1);
-        let after = walk.model().get("vector").unwrap().try_to_vec::<f32>().unwrap();
+        let after = walk.model().get("vector").unwrap().to_vec::<f32>().unwrap();
         assert!(after.iter().all(|value| value.is_nan()), "{after:?}");
     }
 }

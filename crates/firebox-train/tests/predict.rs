@@ -4,7 +4,8 @@
 
 use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
-use firebox_models::{Linear, LinearConfig, init};
+use firebox_models::init;
+use firebox_models::layers::{Linear, LinearConfig};
 use firebox_train::{
     Adam, Average, Classification, Confusion, Error, ErrorKind, Predictions, Report, RunDir, Score, Trainer,
 };

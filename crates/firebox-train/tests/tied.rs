@@ -15,10 +15,12 @@ use burn::module::{Module, Param};
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use firebox_models::{Embedding, EmbeddingConfig, Linear, LinearConfig, StateDict, Ties, init};
+use firebox_models::init;
+use firebox_models::layers::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use firebox_train::{
     Adam, AdamW, Checkpoints, ErrorKind, Learner, RmsProp, RunState, Sgd, StepContext, TaskState,
 };
+use firebox_weights::{RawTensor, StateDict, Ties};
 
 const PLACES: [&str; 2] = ["embedding.weight", "fc.weight"];
 
@@ -81,7 +83,7 @@ fn scale() -> Param<Tensor<1>> {
 }
 
 fn start() -> TensorData {
-    fixture().get("weight.0").unwrap().clone()
+    fixture().get("weight.0").unwrap().into()
 }
 
 /// Made as a user makes it.
@@ -105,8 +107,8 @@ fn single() -> Single {
     Single { weight: param(start()), scale: scale() }
 }
 
-fn bits(data: &TensorData) -> Vec<u32> {
-    data.try_to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
+fn bits(data: &RawTensor) -> Vec<u32> {
+    data.to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
 }
 
 /// The tied weight's bits, which are the same in both places.
@@ -131,11 +133,10 @@ fn three_steps_are_pytorchs() {
         learner.step(learner.model().loss(&[1, 2, 3, 4]), 0.1);
         let got = StateDict::of(learner.model());
         weight_of(&got, &format!("step {step}"));
-        let expected = fixture.get(&format!("weight.{step}")).unwrap();
+        let expected = TensorData::from(fixture.get(&format!("weight.{step}")).unwrap());
         for place in PLACES {
-            got.get(place)
-                .unwrap()
-                .assert_approx_eq::<f32>(expected, burn::tensor::Tolerance::absolute(1e-6));
+            TensorData::from(got.get(place).unwrap())
+                .assert_approx_eq::<f32>(&expected, burn::tensor::Tolerance::absolute(1e-6));
         }
     }
 }
@@ -231,7 +232,7 @@ fn a_tied_weight_moves_as_one_tensor_does() {
                 assert_same(&StateDict::of(&two.averaged()), &StateDict::of(&one.averaged()), &what);
             }
             assert_ne!(
-                bits(&start()),
+                bits(&start().into()),
                 weight_of(&StateDict::of(two.model()), &what),
                 "{what}: nothing moved"
             );
@@ -241,11 +242,11 @@ fn a_tied_weight_moves_as_one_tensor_does() {
             let renamed: Vec<_> =
                 one.iter().map(|(key, data)| (key.replace("weight", PLACES[0]), data)).collect();
             let got: Vec<_> = two.iter().map(|(key, data)| (key.to_owned(), data)).collect();
-            let sorted = |mut all: Vec<(String, TensorData)>| {
+            let sorted = |mut all: Vec<(String, RawTensor)>| {
                 all.sort_by(|a, b| a.0.cmp(&b.0));
                 all
             };
-            let owned = |all: Vec<(String, &TensorData)>| {
+            let owned = |all: Vec<(String, &RawTensor)>| {
                 sorted(all.into_iter().map(|(k, d)| (k, d.clone())).collect())
             };
             assert_eq!(owned(got), owned(renamed), "{what}");
@@ -411,9 +412,9 @@ fn a_frozen_tied_weight_stays() {
     for step in 0..2 {
         learn(&mut learner, step, 1);
         let dict = StateDict::of(learner.model());
-        assert_eq!(weight_of(&dict, "frozen"), bits(&start()));
-        assert_eq!(weight_of(&StateDict::of(&learner.averaged()), "frozen"), bits(&start()));
-        assert_ne!(dict.get("scale").unwrap(), &TensorData::from([1f32; 8]));
+        assert_eq!(weight_of(&dict, "frozen"), bits(&start().into()));
+        assert_eq!(weight_of(&StateDict::of(&learner.averaged()), "frozen"), bits(&start().into()));
+        assert_ne!(dict.get("scale").unwrap(), &RawTensor::from([1f32; 8]));
     }
 }
 
@@ -453,8 +454,8 @@ fn a_frozen_clone_of_a_trained_parameter_is_one_of_its_own() {
                 learner.try_step((model.teacher.val() + model.student.val()).square().mean(), 0.1).unwrap();
                 for model in [learner.model().clone(), learner.averaged()] {
                     let dict = StateDict::of(&model);
-                    assert_eq!(bits(dict.get(frozen).unwrap()), bits(&start()), "{teacher_first}");
-                    assert_ne!(bits(dict.get(trained).unwrap()), bits(&start()), "{teacher_first}");
+                    assert_eq!(bits(dict.get(frozen).unwrap()), bits(&start().into()), "{teacher_first}");
+                    assert_ne!(bits(dict.get(trained).unwrap()), bits(&start().into()), "{teacher_first}");
                 }
             }
             let saved = state(&learner);

@@ -10,11 +10,12 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
-use firebox_models::{Forward, StateDict, init};
+use firebox_models::{Forward, init};
 use firebox_train::{
     Adam, Checkpoints, Classification, End, ErrorKind, Event, Interrupt, OneCycle, Outcome, Record,
     RecordKind, RunDir, Signal, StepContext, Task, TaskState, Trainer, TrainerConfig,
 };
+use firebox_weights::StateDict;
 use serde_json::Value;
 
 /// Burn's generator belongs to the process: tests that seed it take turns.
@@ -409,7 +410,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
             let got = parts.get("model").unwrap().get(key).unwrap();
             let before = StateDict::of(&model);
             assert_ne!(before.get(key), Some(expected), "{key} did not move");
-            for (a, b) in std::iter::zip(got.iter::<f64>(), expected.iter::<f64>()) {
+            for (a, b) in std::iter::zip(got.to_f64_vec(), expected.to_f64_vec()) {
                 assert!((a - b).abs() <= 1e-6, "{sizes:?}, {key}: {a}, expected {b}");
             }
         }
@@ -543,12 +544,7 @@ fn groups_clips_and_averages_are_what_they_say() {
                    part: &str|
      -> std::collections::BTreeMap<String, Vec<f64>> {
         let state = task.state().unwrap();
-        state
-            .get(part)
-            .unwrap()
-            .iter()
-            .map(|(key, data)| (key.to_owned(), data.iter::<f64>().collect()))
-            .collect()
+        state.get(part).unwrap().iter().map(|(key, data)| (key.to_owned(), data.to_f64_vec())).collect()
     };
     let step = |task: &mut Classification<Points, Tensor<2>>, lr: f64| {
         device.seed(5);

@@ -5,7 +5,9 @@ mod loss;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
-use firebox_models::{Forward, Logits, batch_norms};
+use firebox_models::Forward;
+use firebox_models::gan::Logits;
+use firebox_models::layers::batch_norms;
 
 pub use judge::Judge;
 pub use loss::AdversarialLoss;

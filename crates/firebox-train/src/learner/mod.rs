@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
-use firebox_models::{StateDict, Ties};
+use firebox_weights::{StateDict, Ties};
 
 use self::average::Average;
 use self::gradients::{Clamped, GradientNorm, Scaled, Sum, by_factor, factors, lies_in, map, not_finite};
@@ -31,7 +31,7 @@ use crate::task::{StepContext, TaskState};
 ///
 /// ```
 /// use burn::tensor::Device;
-/// use firebox_models::LanguageModelConfig;
+/// use firebox_models::text::LanguageModelConfig;
 /// use firebox_train::{Learner, Sgd};
 ///
 /// let mut model = LanguageModelConfig::new(50, 16, 16).init(&Device::default().autodiff())?;

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, Param, ParamId};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{Bytes, DType, Element, Tensor, TensorData};
+use burn::tensor::{Bytes, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
-use firebox_models::StateDict;
+use firebox_weights::paths::{self, PathVisitor};
+use firebox_weights::{DType, Element, RawTensor, StateDict};
 
 use crate::error::{Error, ErrorKind};
 
@@ -61,7 +62,7 @@ pub(super) fn restored<M: Module>(
         match (known, key.contains(SCALAR), tensor_to_scalar(data)) {
             (Some((_, field)), true, Some(scalar)) => scalars.push((field, scalar)),
             (Some((id, field)), false, _) => {
-                let (bytes, shape, dtype) = data.clone().into_parts();
+                let (bytes, shape, dtype) = TensorData::from(data).into_parts();
                 tensors.push(burn_pack::Tensor::new(field, dtype, shape, Some(id), bytes));
             }
             _ => strangers.push(format!("unexpected {key}")),
@@ -99,18 +100,18 @@ const TENSOR: char = '/';
 const SCALAR: char = '#';
 
 /// A single number is a tensor of one element, of a type of its own for each kind.
-fn scalar_to_tensor(scalar: Scalar) -> TensorData {
+fn scalar_to_tensor(scalar: Scalar) -> RawTensor {
     match scalar {
-        Scalar::Int(value) => TensorData::new(vec![value], [1]),
-        Scalar::UInt(value) => TensorData::new(vec![value], [1]),
-        Scalar::Float(value) => TensorData::new(vec![value], [1]),
-        Scalar::Bool(value) => TensorData::new(vec![u8::from(value)], [1]),
+        Scalar::Int(value) => [value].into(),
+        Scalar::UInt(value) => [value].into(),
+        Scalar::Float(value) => [value].into(),
+        Scalar::Bool(value) => [u8::from(value)].into(),
     }
 }
 
-fn tensor_to_scalar(data: &TensorData) -> Option<Scalar> {
-    fn one<E: Element>(data: &TensorData) -> Option<E> {
-        data.try_to_vec().ok().filter(|values| values.len() == 1)?.pop()
+fn tensor_to_scalar(data: &RawTensor) -> Option<Scalar> {
+    fn one<E: Element>(data: &RawTensor) -> Option<E> {
+        data.to_vec().ok().filter(|values| values.len() == 1)?.pop()
     }
     match data.dtype() {
         DType::I64 => one(data).map(Scalar::Int),
@@ -127,9 +128,9 @@ pub(super) struct Paths(pub(super) Vec<(ParamId, String)>);
 
 impl Paths {
     pub(super) fn of<M: Module>(model: &M) -> Self {
-        let mut visit = PathVisitor::default();
-        model.visit(&mut visit);
-        visit.paths
+        let mut all = Paths::default();
+        paths::visit(model, &mut all);
+        all
     }
 
     /// The path of each parameter: of one that stands in several places, the first.
@@ -138,22 +139,8 @@ impl Paths {
     }
 }
 
-#[derive(Default)]
-struct PathVisitor {
-    path: Vec<String>,
-    paths: Paths,
-}
-
-impl ModuleVisitor for PathVisitor {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.paths.0.push((param.id, self.path.join(".")));
+impl PathVisitor for Paths {
+    fn visit_float<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        self.0.push((param.id, path.to_owned()));
     }
 }

@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::tensor::{DType, TensorData};
+use firebox_weights::{DType, RawTensor};
 use image::{DynamicImage, ImageFormat};
 
 use self::event_file::{EventFile, now};
@@ -180,12 +180,10 @@ impl Board {
 }
 
 /// `None` for tensors of something else than floats, and those without a finite one.
-fn distribution(data: &TensorData) -> Option<Histogram> {
+fn distribution(data: &RawTensor) -> Option<Histogram> {
     match data.dtype() {
-        DType::F32 => Histogram::of(data.as_slice::<f32>().ok()?.iter().copied().map(f64::from)),
-        DType::F64 | DType::F16 | DType::BF16 => {
-            Histogram::of(data.iter::<f64>().collect::<Vec<_>>().into_iter())
-        }
+        DType::F32 => Histogram::of(data.to_vec::<f32>().ok()?.into_iter().map(f64::from)),
+        dtype if dtype.is_float() => Histogram::of(data.to_f64_vec().into_iter()),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
-use firebox_models::StateDict;
+use firebox_weights::StateDict;
 use rustix::io::Errno;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -55,7 +55,7 @@ impl Task for Walk {
     }
 
     fn load(&mut self, state: &TaskState) -> Result<(), Error> {
-        let place = state.get("walk")?.get("place").map(|place| place.iter().collect());
+        let place = state.get("walk")?.get("place").and_then(|place| place.to_vec().ok());
         self.place = place.ok_or_else(|| Error::new(ErrorKind::Checkpoint, "no place"))?;
         self.steps = state.value("steps")?;
         Ok(())

@@ -8,10 +8,10 @@ use std::process::Command;
 
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
-use firebox_models::StateDict;
 use firebox_train::{
     Error, ErrorKind, Goal, Metrics, Outcome, RunDir, StepContext, Task, TaskState, Trainer, TrainerConfig,
 };
+use firebox_weights::StateDict;
 
 /// Samples, in batches of 4: an epoch has 5 steps.
 pub(crate) const SAMPLES: usize = 20;
@@ -83,7 +83,7 @@ impl Task for Pulled {
 
     fn load(&mut self, state: &TaskState) -> Result<(), Error> {
         let weights = state.get("model")?.get("layer.weight").unwrap();
-        self.weights.copy_from_slice(weights.as_slice::<f32>().unwrap());
+        self.weights.copy_from_slice(&weights.to_vec::<f32>().unwrap());
         Ok(())
     }
 }
