@@ -658,7 +658,7 @@ fn own_networks_of_public_blocks_are_the_cnn_bit_for_bit() {
 fn sequences_are_their_layers_one_after_the_other() {
     let _alone = draws();
     let d = &Device::default().autodiff();
-    let images = || Tensor::<4>::random([4, 3, 13, 11], Distribution::Normal(0.0, 1.0), d);
+    let images = || Tensor::<4>::random([4, 3, 16, 15], Distribution::Normal(0.0, 1.0), d);
     let bits = |maps: Tensor<4>| maps.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<_>>();
     let block = |from, to| ConvBlockConfig::new(from, to, 3).init(d).unwrap();
     let max = |size, stride| MaxPoolingConfig::new(size).with_stride(Some(stride)).init().unwrap();
