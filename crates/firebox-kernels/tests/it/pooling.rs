@@ -179,10 +179,9 @@ fn the_gradient_is_the_slope() {
         for kind in KINDS {
             let loss = |images: Tensor<4>| {
                 let output = pool(kind, images, settings);
-                let number = output.shape().num_elements();
-                let slopes = (0..number).map(|at| (at % 7) as f32 - 2.5).collect::<Vec<_>>();
-                let slopes =
-                    Tensor::<4>::from_data(TensorData::new(slopes, output.shape()), &output.device());
+                let slopes = (0..output.shape().num_elements()).map(|at| (at % 7) as f32 - 2.5);
+                let slopes = TensorData::new(slopes.collect::<Vec<_>>(), output.shape());
+                let slopes = Tensor::<4>::from_data(slopes, &output.device()).cast(output.dtype());
                 (output * slopes).sum()
             };
             let tracked = Tensor::<4>::from_data(images.to_data(), &device()).require_grad();

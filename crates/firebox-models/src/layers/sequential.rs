@@ -65,7 +65,14 @@ impl<L> Sequential<L> {
     }
 }
 
-impl<L: Module> Module for Sequential<L> {
+/// A tuple of layers. Nobody else can implement it.
+#[allow(unreachable_pub, reason = "a bound of a public type that has no name outside")]
+pub trait Layers: Module {
+    /// The parameters of all layers: a tuple's own number has buffers, too, a module's has none.
+    fn parameters(&self) -> usize;
+}
+
+impl<L: Layers> Module for Sequential<L> {
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
         self.layers.collect_devices(devices)
     }
@@ -91,7 +98,7 @@ impl<L: Module> Module for Sequential<L> {
     }
 
     fn num_params(&self) -> usize {
-        self.layers.num_params()
+        self.layers.parameters()
     }
 
     // The tuple's own paths: its numbers, and nothing before them.
@@ -104,7 +111,7 @@ impl<L: Module> Module for Sequential<L> {
     }
 }
 
-impl<L: Module + ModuleDisplayDefault> ModuleDisplayDefault for Sequential<L> {
+impl<L: Layers + ModuleDisplayDefault> ModuleDisplayDefault for Sequential<L> {
     fn content(&self, content: Content) -> Option<Content> {
         self.layers.content(content).map(|content| content.set_top_level_type("Sequential"))
     }
@@ -114,9 +121,9 @@ impl<L: Module + ModuleDisplayDefault> ModuleDisplayDefault for Sequential<L> {
     }
 }
 
-impl<L: Module + ModuleDisplayDefault> ModuleDisplay for Sequential<L> {}
+impl<L: Layers + ModuleDisplayDefault> ModuleDisplay for Sequential<L> {}
 
-impl<L: Module + ModuleDisplayDefault> fmt::Display for Sequential<L> {
+impl<L: Layers + ModuleDisplayDefault> fmt::Display for Sequential<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.format(DisplaySettings::default()))
     }
@@ -162,6 +169,12 @@ fn same<X: 'static, Y: 'static>(value: X) -> Y {
 /// [`Forward`] for a tuple of layers: each with its number, its input and its output.
 macro_rules! forward {
     ($($layer:ident $number:tt $input:ident $output:ident),+; $first:ident $last:ident) => {
+        impl<$($layer: Module),+> Layers for ($($layer,)+) {
+            fn parameters(&self) -> usize {
+                0 $(+ self.$number.num_params())+
+            }
+        }
+
         impl<$($layer,)+ $first, $($output),+> Forward<$first> for Sequential<($($layer,)+)>
         where
             $($layer: Forward<$input, Output = $output> + 'static,)+
