@@ -26,10 +26,12 @@ use firebox::data::idx::{LabelledImage, LabelledImages};
 use firebox::data::{BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist};
 use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
-use firebox::train::{
-    Adversarial, AdversarialLoss, Checkpoints, Event, Interrupt, Learner, LiveReport, Report, RunDir,
-    TrainerConfig, peak_rss_bytes,
-};
+use firebox::report::{LiveReport, Report};
+use firebox::train::{Learner, RunDir, TrainerConfig};
+use firebox::train::checkpoint::Checkpoints;
+use firebox::train::event::Event;
+use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::tasks::{Adversarial, AdversarialLoss};
 use judge::{ByFeatures, Score};
 use pictures::{Grids, grid, interpolation, save};
 use serde::{Deserialize, Serialize};
@@ -248,7 +250,7 @@ where
     G: Module + Forward<Tensor<2>, Output = Tensor<R>>,
     D: Module + Logits<Tensor<R>>,
 {
-    let adam = || Adam::new().with_betas([0.5, 0.999]).init();
+    let adam = || AdamConfig::new().with_betas([0.5, 0.999]).init();
     let mut generator = Learner::new(generator, adam()?);
     if recipe.ema > 0.0 {
         generator = generator.with_ema(recipe.ema)?;
@@ -297,7 +299,7 @@ where
     let grids = Grids::new(run.clone(), noise(80, recipe, &device));
     let like = task.averaged_generator();
     // A run that was killed while its judge learned has no checkpoint of its own yet.
-    let begun = settings.resumes() && !Checkpoints::new(run.checkpoints()).is_empty();
+    let begun = settings.resumes() && !run.checkpoints().is_empty();
     let folder = run.samples();
     let live = LiveReport::new(&run, TITLE).with(move |report| drawn(report, &folder));
     let trainer = followers.follow(trainer.resume(begun), display, &run, live);
@@ -317,7 +319,7 @@ where
 
     let test = judge::labelled(data.test.clone(), recipe, data)?.on_device(&device)?;
     let mut judged = |which: &str, split: &str| -> Result<(Score, f64), BoxError> {
-        let (_, state) = Checkpoints::new(run.checkpoints()).load(which)?;
+        let (_, state) = run.checkpoints().load(which)?;
         task.load(&state)?;
         let mut score = Score::new(judge.clone());
         let result = trainer.evaluate(&test, split, |(real, classes)| {

@@ -32,10 +32,12 @@ use firebox::data::{
 };
 use firebox::models::{Beam, Seq2SeqConfig};
 use firebox::prelude::*;
-use firebox::train::{
-    Checkpoints, Decode, Interrupt, LiveReport, Report, TeacherForcing, TrainerConfig, Translated,
-    Translation, peak_rss_bytes, spearman,
-};
+use firebox::report::{LiveReport, Report};
+use firebox::train::TrainerConfig;
+use firebox::train::checkpoint::Checkpoints;
+use firebox::train::metrics::spearman;
+use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::tasks::{Decode, TeacherForcing, Translated, Translation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use vocabulary::{PADDING, Sample, Vocabulary};
@@ -206,7 +208,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
         return Ok(stopped(signal, &run, followers));
     }
 
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    let (_, best) = run.checkpoints().best()?;
     task.load(&best)?;
     // A beam of 1 is greedy: once is enough.
     let plain = match recipe.beam {
@@ -278,13 +280,11 @@ fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<Tra
     );
     let config = config.with_num_layers(recipe.layers).with_dropout(recipe.dropout);
     let model = init(recipe.seed, &training, |device| config.init(device))?;
-    let mut task = Translation::new(model, Adam::new().init()?)
-        .with_label_smoothing(recipe.label_smoothing)?
-        .with_clip_norm(recipe.clip_norm)?;
+    let mut learner = Learner::new(model, AdamConfig::new().init()?).with_clip_norm(recipe.clip_norm)?;
     if let Some(decay) = recipe.ema {
-        task = task.with_ema(decay)?;
+        learner = learner.with_ema(decay)?;
     }
-    Ok(task)
+    Ok(Translation::new(learner).with_label_smoothing(recipe.label_smoothing)?)
 }
 
 /// How steadily the attention moves on: the rank correlation of a phoneme's place with the mean place of the letters
@@ -343,8 +343,8 @@ fn say_word(settings: &Settings<'_, Recipe>, word: &str) -> Result<ExitCode, Box
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let vocabulary = Vocabulary::new(recipe.stress);
     let mut task = task(&recipe, &vocabulary, &device)?;
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
-    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().join("best").display()))?;
+    let (_, best) = run.checkpoints().best()?;
+    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
     let letters = vocabulary.letters(&word);
     let longest = letters.len();
     let source = Padded { values: letters.into(), lengths: vec![longest], longest }.into_tensors(&device);

@@ -10,13 +10,14 @@ use firebox::models::{
     AttentionBlockConfig, CnnConfig, DiscriminatorConfig, Error, Forward, GeneratorConfig, LstmBlockConfig,
     RnnBlockConfig, StateDict, init,
 };
-use firebox::train::{Adam, Learner};
+use firebox::train::Learner;
+use firebox::train::optimizer::AdamConfig;
 
 const STEPS: usize = 3;
 
 fn learner<M: Module>(model: impl FnOnce(&Device) -> Result<M, Error>) -> Learner<M> {
     let model = init(7, &Device::flex().autodiff(), model).unwrap();
-    Learner::new(model, Adam::new().init().unwrap())
+    Learner::new(model, AdamConfig::new().init().unwrap())
 }
 
 fn normal<const D: usize>(shape: [usize; D]) -> Tensor<D> {

@@ -9,10 +9,12 @@ use firebox::data::idx::LabelledImage;
 use firebox::data::{BoxError, Dataset, fashion_mnist};
 use firebox::models::{Cnn, StateDict, Weights};
 use firebox::prelude::*;
-use firebox::train::{
-    Checkpoints, Error, ErrorKind, FrechetDistance, Goal, Interrupt, Judge, Metrics, Quantity, RunDir,
-    Signal, TrainerConfig, accuracy,
-};
+use firebox::train::{Error, ErrorKind, RunDir, TrainerConfig};
+use firebox::train::checkpoint::Checkpoints;
+use firebox::train::metrics::{FrechetDistance, Metrics, Quantity, accuracy};
+use firebox::train::run::{Interrupt, Signal};
+use firebox::train::task::Goal;
+use firebox::train::tasks::Judge;
 use serde_json::{Map, Value, json};
 
 use crate::common::{Settings, say};
@@ -36,7 +38,7 @@ impl<const R: usize> Judge<R> for ByFeatures {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("frechet_distance", Goal::Minimise)
+        ("frechet_distance", Goal::Minimize)
     }
 }
 
@@ -203,7 +205,7 @@ pub(crate) fn load(path: &Path, device: &Device) -> Result<Cnn, BoxError> {
         return Ok(cnn.load_safetensors(file)?);
     }
     let run = RunDir::open(path)?;
-    let (_, state) = Checkpoints::new(run.checkpoints()).load("best")?;
+    let (_, state) = run.checkpoints().best()?;
     // What its accuracy was measured with.
     let part = state.get("model.ema").or_else(|_| state.get("model"));
     let weights = part.map_err(|error| format!("{}: no judge: {error}", path.display()))?;
@@ -265,7 +267,7 @@ fn trained(
     let images = builder.build(layout(), learned)?.on_device(&training)?;
     let builder = data.loader(data.valid.clone(), recipe).batch_size(64);
     let valid = builder.build(layout(), learned)?.on_device(&device)?;
-    let mut task = Classification::new(network(&training)?, Adam::new().init()?);
+    let mut task = Classification::new(Learner::new(network(&training)?, AdamConfig::new().init()?));
 
     let folder = run.path().join(TRAINING);
     let goes_on = resumes && !Checkpoints::new(folder.join("checkpoints")).is_empty();

@@ -7,23 +7,44 @@ use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, ErrorKind, io_error};
+use firebox_train::{Error, ErrorKind};
 
-/// `defaults`, with the settings of a file in their place, and `flags` in the place of those.
+/// Merges settings: those of a file in the place of the defaults, and flags in the place of those.
 ///
 /// The file is TOML if its name ends so, else JSON, such as the `config.json` of a run. It may leave settings out, but must
 /// not have others than `defaults` has.
 ///
+/// ```
+/// use firebox_cli::merge_config;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// struct Recipe {
+///     lr: f64,
+///     epochs: u64,
+/// }
+///
+/// # let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("mine.toml");
+/// std::fs::write(&file, "lr = 0.5\n")?;
+/// let flags = [("epochs".to_owned(), 9.into())];
+/// let merged = merge_config(&Recipe { lr: 0.1, epochs: 3 }, &file, flags)?;
+/// assert_eq!(merged, Recipe { lr: 0.5, epochs: 9 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Io`] if the file can't be read, [`ErrorKind::Config`] if it is of another form, or has a setting that is
 /// unknown or can't have its value.
-pub fn layered<T: Serialize + DeserializeOwned>(
+pub fn merge_config<T: Serialize + DeserializeOwned>(
     defaults: &T,
     file: &Path,
     flags: impl IntoIterator<Item = (String, Value)>,
 ) -> Result<T, Error> {
     let bad = |text: String| Error::new(ErrorKind::Config, text).at_path(file);
-    let text = fs::read_to_string(file).map_err(|error| io_error(file, "cannot be read", error))?;
+    let text = fs::read_to_string(file).map_err(|error| {
+        Error::new(ErrorKind::Io, "cannot be read").at_path(file).caused_by(error)
+    })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let is_toml = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     let mut settings = match is_toml {
@@ -148,14 +169,14 @@ mod tests {
         let toml = folder.path().join("run.toml");
         fs::write(&toml, "epochs = 5\nname = \"first\"\n").unwrap();
         let expected = Settings { lr: 0.1, epochs: 5, name: Some("first".to_owned()) };
-        assert_eq!(layered(&defaults, &toml, []).unwrap(), expected);
+        assert_eq!(merge_config(&defaults, &toml, []).unwrap(), expected);
         let flags = [("epochs".to_owned(), json!(7)), ("lr".to_owned(), json!(0.3))];
         let expected = Settings { lr: 0.3, epochs: 7, name: Some("first".to_owned()) };
-        assert_eq!(layered(&defaults, &toml, flags).unwrap(), expected);
+        assert_eq!(merge_config(&defaults, &toml, flags).unwrap(), expected);
         let json = folder.path().join("config.json");
         fs::write(&json, r#"{"format_version": 2, "lr": 0.30000000000000004, "name": null}"#).unwrap();
         let expected = Settings { lr: 0.1 + 0.2, epochs: 3, name: None };
-        assert_eq!(layered(&defaults, &json, []).unwrap(), expected);
+        assert_eq!(merge_config(&defaults, &json, []).unwrap(), expected);
     }
 
     #[test]
@@ -170,12 +191,12 @@ mod tests {
         ] {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
-            let error = layered(&defaults, &path, []).unwrap_err();
+            let error = merge_config(&defaults, &path, []).unwrap_err();
             assert_eq!(error.kind(), &ErrorKind::Config);
             let said = error.to_string();
             assert!(said.contains(name) && said.contains(expected), "{said}");
         }
-        let error = layered(&defaults, &folder.path().join("none.toml"), []).unwrap_err();
+        let error = merge_config(&defaults, &folder.path().join("none.toml"), []).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::Io);
     }
 
@@ -204,7 +225,7 @@ mod tests {
         ] {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
-            let error = layered(&defaults(), &path, []).unwrap_err();
+            let error = merge_config(&defaults(), &path, []).unwrap_err();
             let said = error.to_string();
             assert!(*error.kind() == ErrorKind::Config && said.contains(expected), "{text}: {said}");
             assert_eq!(said.lines().count(), 1, "{said}");
@@ -217,11 +238,11 @@ mod tests {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
             let expected = Nested { inner: Settings { lr: 0.5, epochs: 7, name: None }, clip: Some(2.0) };
-            assert_eq!(layered(&defaults(), &path, []).unwrap(), expected, "{text}");
+            assert_eq!(merge_config(&defaults(), &path, []).unwrap(), expected, "{text}");
         }
         // Not UTF-8.
         let path = folder.path().join("a.toml");
         fs::write(&path, b"clip = 1 # \xff").unwrap();
-        assert_eq!(layered(&defaults(), &path, []).unwrap_err().kind(), &ErrorKind::Io);
+        assert_eq!(merge_config(&defaults(), &path, []).unwrap_err().kind(), &ErrorKind::Io);
     }
 }

@@ -8,9 +8,9 @@ use csv::{QuoteStyle, WriterBuilder};
 use serde_json::{Map, Value};
 
 use crate::error::{BoxError, Error, io_error};
-use crate::event::{Callback, Event};
-use crate::metrics_log::Records;
-use crate::run_dir::RunDir;
+use firebox_train::event::{Callback, Event};
+use firebox_train::run::Records;
+use firebox_train::RunDir;
 use firebox_core::files;
 
 /// Writes `metrics.csv` beside `metrics.jsonl`: a row a record, a column a field, as spreadsheets and pandas read it

@@ -15,13 +15,13 @@ use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::renderer::{MetricState, MetricsRenderer, MetricsRendererTraining};
 
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::event::{Callback, Event, Record, RecordKind};
-use crate::interrupt::{Interrupt, Signal};
-use crate::progress;
+use firebox_train::event::{Callback, Event, Record, RecordKind};
+use firebox_train::run::{Interrupt, Signal};
+use crate::lines;
 
 /// Shows a run on Burn's own dashboard (`burn_train::renderer::tui`): curves of the metrics, and how far it is.
 ///
-/// It takes the whole terminal, standard output, for as long as [`fit`](crate::Trainer::fit) goes on: there is no place for
+/// It takes the whole terminal, standard output, for as long as [`fit`](firebox_train::Trainer::fit) goes on: there is no place for
 /// [`Progress`](crate::Progress) beside it. What that would have said of epochs and evaluations, and warnings, is written to
 /// standard error when the terminal is free again. Ctrl-C is a key to it, as any other: the key q asks whether to stop, which
 /// is a request to the run's [`Interrupt`], with a checkpoint as after SIGINT.
@@ -76,7 +76,7 @@ impl Dashboard {
         match event {
             Event::Warning(text) => self.later(format!("warning: {text}")),
             Event::Recorded(record) if record.kind != RecordKind::Step => {
-                self.later(progress::pass(record, epochs));
+                self.later(lines::pass(record, epochs));
             }
             Event::Interrupted { signal, step, path, .. } => self.later(format!(
                 "stopped by {} after step {step}; checkpoint saved: {}",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::report::escape;
+use crate::escape::escape;
 
 /// A matrix of shares as a picture, darker where one is larger: an attention's weights, source by target.
 #[derive(Clone, Debug)]

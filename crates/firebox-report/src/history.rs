@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::curve::Curve;
 use crate::error::{Error, io_error};
-use crate::event::FIELDS;
-use crate::metrics_log::Records;
+use firebox_train::event::Record;
+use firebox_train::run::Records;
 
 /// Curves of all numbers, and the account of the epochs.
 #[derive(Clone, Debug, Default)]
@@ -144,7 +144,7 @@ impl History {
     /// The names of all metrics, in the order of the alphabet.
     pub(crate) fn metrics(&self) -> Vec<String> {
         let names = self.series.iter().flat_map(|(_, _, fields)| fields.keys());
-        let names: BTreeSet<_> = names.filter(|name| !FIELDS.contains(&name.as_str())).collect();
+        let names: BTreeSet<_> = names.filter(|name| !Record::FIELDS.contains(&name.as_str())).collect();
         names.into_iter().cloned().collect()
     }
 
@@ -182,11 +182,11 @@ impl Follower {
             // Cut back to a checkpoint: what is behind it comes again.
             *self = Self::new(&self.path);
         }
-        let mut records = Records::behind(&self.path, self.bytes, self.lines)?;
+        let mut records = Records::after(&self.path, (self.bytes, self.lines))?;
         let history = Arc::make_mut(&mut self.history);
         while let Some(record) = records.next() {
             history.add(&record?);
-            (self.bytes, self.lines) = records.read();
+            (self.bytes, self.lines) = records.position();
         }
         Ok(Arc::clone(&self.history))
     }

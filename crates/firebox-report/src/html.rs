@@ -13,10 +13,11 @@ use jiff::Zoned;
 
 use crate::chart::{FIRST, FOURTH, Line, SECOND, THIN, THIRD, bounded, draw, thinned};
 use crate::error::{Error, ErrorKind, io_error};
+use crate::escape::escape;
 use crate::heat_map::HeatMap;
 use crate::history::{EpochRow, History};
-use crate::metrics::Confusion;
-use crate::metrics_log::Records;
+use firebox_train::metrics::Confusion;
+use firebox_train::run::Records;
 use firebox_core::files;
 
 /// A picture with a line below it.
@@ -172,7 +173,7 @@ impl Report {
         }
         lines.retain(|(_, _, points)| !points.is_empty());
         let chart = draw(&lines, "step", metric).map_err(|text| self.undrawn(metric, text))?;
-        let _ = write!(self.body, "<h2>{}</h2>{chart}", escape(&capitalised(metric)));
+        let _ = write!(self.body, "<h2>{}</h2>{chart}", escape(&capitalized(metric)));
         Ok(self)
     }
 
@@ -343,12 +344,8 @@ figure img{width:104px;image-rendering:pixelated;border:1px solid #ddd}.maps fig
 .wide figure,.wide figure img{width:auto;max-width:100%}";
 
 /// A metric's name as a title.
-fn capitalised(name: &str) -> String {
+fn capitalized(name: &str) -> String {
     let text = name.replace('_', " ");
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
-}
-
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use jiff::Zoned;
 
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::event::{Callback, Event, RecordKind};
+use firebox_train::event::{Callback, Event, RecordKind};
 use crate::history::Follower;
-use crate::report::Report;
-use crate::run_dir::RunDir;
-use crate::trainer::End;
+use crate::html::Report;
+use firebox_train::RunDir;
+use firebox_train::event::End;
 
 /// Writes a run's `report.html` from its records when it begins or goes on, after each evaluation, and now and then between:
 /// how far it is, its metrics, and where the time went. A browser that shows the page asks for it again by itself. At the end

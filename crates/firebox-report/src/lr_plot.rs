@@ -2,10 +2,10 @@
 
 use plotters::prelude::*;
 
-use super::LrCurve;
+use firebox_train::trainer::LrCurve;
 use crate::chart::{FIRST, SECOND, THIN, THIRD, legend};
 use crate::error::{Error, ErrorKind};
-use crate::report::Report;
+use crate::html::Report;
 
 impl Report {
     /// The loss by learning rate, with the rates that it suggests.
@@ -45,7 +45,7 @@ fn draw(curve: &LrCurve) -> Result<String, String> {
     if !(high - low).is_finite() {
         return Ok("<p>The losses are too far apart to be drawn.</p>".to_owned());
     }
-    let series = |of: fn(&super::LrPoint) -> f64| {
+    let series = |of: fn(&firebox_train::trainer::LrPoint) -> f64| {
         points.iter().map(move |point| (point.lr, of(point).min(high))).collect::<Vec<_>>()
     };
     let smoothed_at = |lr: f64| points.iter().find(|point| point.lr >= lr).map(|point| point.smoothed);
@@ -105,7 +105,7 @@ fn draw(curve: &LrCurve) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lr_finder::LrFinder;
+    use firebox_train::trainer::LrFinder;
 
     #[test]
     fn any_curve_is_drawn() {

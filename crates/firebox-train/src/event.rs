@@ -8,11 +8,10 @@ use serde::{Serialize, Serializer};
 
 use crate::checkpoint::RunState;
 use crate::error::{BoxError, Error};
-use crate::interrupt::Signal;
+use crate::run::signal::Signal;
 use crate::metrics::Metrics;
-use crate::run_dir::FORMAT_VERSION;
+use crate::run::json::FORMAT_VERSION;
 use crate::task::{StepContext, TaskState};
-use crate::trainer::End;
 
 /// The kinds of [`Record`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,21 +55,23 @@ pub struct Record {
     pub data: Option<EpochReport>,
 }
 
-/// What a record says beside its metrics, which have other names.
-pub(crate) const FIELDS: [&str; 12] = [
-    "format_version",
-    "kind",
-    "step",
-    "epoch",
-    "split",
-    "seconds",
-    "lr",
-    "gradient_norm",
-    "not_finite",
-    "samples_per_s",
-    "data_wait_s",
-    "data",
-];
+impl Record {
+    /// The names of the fields that a record has beside its metrics, which have other names.
+    pub const FIELDS: [&str; 12] = [
+        "format_version",
+        "kind",
+        "step",
+        "epoch",
+        "split",
+        "seconds",
+        "lr",
+        "gradient_norm",
+        "not_finite",
+        "samples_per_s",
+        "data_wait_s",
+        "data",
+    ];
+}
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -240,6 +241,20 @@ pub enum Event<'e> {
         /// The error that the run ends with.
         error: &'e Error,
     },
+}
+
+/// What ended a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// All epochs, or all steps, are done.
+    Complete,
+    /// The monitored metric was not better for as many evaluations as [`patience`](crate::trainer::TrainerConfig::patience) says.
+    Stale,
+    /// A signal asked to stop. A resume goes on.
+    Interrupted(Signal),
+    /// [`max_seconds`](crate::trainer::TrainerConfig::max_seconds) have passed. A resume with more goes on.
+    OutOfTime,
 }
 
 /// Something that is told what happens in a run. An error ends the run, and is its error.

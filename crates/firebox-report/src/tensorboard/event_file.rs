@@ -60,17 +60,6 @@ pub(super) fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }
 
-/// Removes the event files of a folder, and the folder if nothing else is in it.
-pub(crate) fn remove_all(folder: &Path) -> Result<(), Error> {
-    for name in names(folder)? {
-        let path = folder.join(name);
-        files::remove_file(&path).map_err(|error| io_error(&path, "cannot be removed", error))?;
-    }
-    // One that holds something else stays.
-    let _ = fs::remove_dir(folder);
-    Ok(())
-}
-
 /// The names of the event files in a folder that may be there.
 fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let failed =
@@ -164,13 +153,5 @@ mod tests {
         fs::write(&far, "").unwrap();
         let paths: Vec<_> = (0..3).map(|_| EventFile::create(folder.path()).unwrap().path).collect();
         assert!(far < paths[0] && paths.is_sorted() && paths[1] < paths[2], "{paths:?}");
-        fs::write(folder.path().join("notes"), "").unwrap();
-        remove_all(folder.path()).unwrap();
-        let left: Vec<_> =
-            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["notes"]);
-        fs::remove_file(folder.path().join("notes")).unwrap();
-        remove_all(folder.path()).unwrap();
-        assert!(!folder.path().exists());
     }
 }

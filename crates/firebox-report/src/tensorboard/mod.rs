@@ -1,23 +1,21 @@
 //! The course of a run for TensorBoard.
 
-pub(crate) mod event_file;
+mod event_file;
 mod histogram;
 mod message;
 
-use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{DType, TensorData};
-use image::{DynamicImage, ImageFormat};
 
 use self::event_file::{EventFile, now};
 use self::histogram::Histogram;
 use self::message::Value;
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::event::{Callback, Event, Record, RecordKind};
-use crate::run_dir::RunDir;
-use crate::task::TaskState;
+use firebox_train::event::{Callback, Event, Record, RecordKind};
+use firebox_train::RunDir;
+use firebox_train::task::TaskState;
 
 /// Writes event files into a run's folder: `tensorboard --logdir runs` shows them, also while the run goes on.
 ///
@@ -29,7 +27,8 @@ use crate::task::TaskState;
 ///   the run.
 ///
 /// ```no_run
-/// # use firebox_train::*;
+/// # use firebox_report::TensorBoard;
+/// # use firebox_train::{Error, RunDir, Trainer};
 /// # fn example(run: &RunDir, trainer: Trainer, confusion: image::RgbImage) -> Result<(), Error> {
 /// let board = TensorBoard::new(run);
 /// let trainer = trainer.callback(board.clone());
@@ -80,11 +79,12 @@ impl TensorBoard {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if it cannot be written, [`ErrorKind::RunDir`] if it cannot be a PNG file.
-    pub fn image(&self, tag: &str, image: impl Into<DynamicImage>) -> Result<(), Error> {
+    #[cfg(feature = "charts")]
+    pub fn image(&self, tag: &str, image: impl Into<image::DynamicImage>) -> Result<(), Error> {
         let image = image.into();
-        let mut png = Cursor::new(Vec::new());
+        let mut png = std::io::Cursor::new(Vec::new());
         image
-            .write_to(&mut png, ImageFormat::Png)
+            .write_to(&mut png, image::ImageFormat::Png)
             .map_err(|error| Error::new(ErrorKind::RunDir, format!("picture {tag}")).caused_by(error))?;
         let value = Value::Image {
             width: image.width(),

@@ -9,9 +9,10 @@ use std::process::Command;
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
-use firebox_train::{
-    Error, ErrorKind, Goal, Metrics, Outcome, RunDir, StepContext, Task, TaskState, Trainer, TrainerConfig,
-};
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::metrics::Metrics;
+use firebox_train::task::{Goal, TaskState};
+use firebox_train::trainer::Outcome;
 
 /// Samples, in batches of 4: an epoch has 5 steps.
 pub(crate) const SAMPLES: usize = 20;
@@ -61,7 +62,7 @@ impl Task for Pulled {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn gradient_norm(&self) -> Option<f64> {

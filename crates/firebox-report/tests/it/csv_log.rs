@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Pulled, STEPS, fit, folder, numbers, python};
-use firebox_train::{CsvLog, ErrorKind, RunDir, Trainer};
+use crate::common::{Pulled, STEPS, fit, folder, numbers, python};
+use firebox_report::CsvLog;
+use firebox_train::{ErrorKind, RunDir, Trainer};
 use serde_json::Value;
 
 const LATE: &str = "a \"quoted\", late one";
@@ -58,7 +57,7 @@ fn logged(
     run: &RunDir,
     resume: bool,
     task: &mut Pulled,
-) -> Result<firebox_train::Outcome, firebox_train::Error> {
+) -> Result<firebox_train::trainer::Outcome, firebox_train::Error> {
     fit(run, resume, task, |trainer| trainer.callback(CsvLog::new(run)))
 }
 

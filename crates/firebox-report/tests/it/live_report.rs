@@ -2,16 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it measures")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Pulled, fit, folder};
+use crate::common::{Pulled, fit, folder};
 use firebox_data::Elements;
-use firebox_train::{ErrorKind, Event, Interrupt, LiveReport, Report, RunDir, Signal, Trainer};
+use firebox_report::{LiveReport, Report};
+use firebox_train::{ErrorKind, RunDir, Trainer};
+use firebox_train::event::Event;
+use firebox_train::run::{Interrupt, Signal};
 
 const REFRESH: &str = "<meta http-equiv=\"refresh\" content=\"1\">";
 
@@ -42,7 +43,7 @@ fn watched(
     resume: bool,
     task: &mut Pulled,
     mut look: impl FnMut(usize, &Path) + 'static,
-) -> Result<firebox_train::Outcome, firebox_train::Error> {
+) -> Result<firebox_train::trainer::Outcome, firebox_train::Error> {
     let path = run.path().to_owned();
     fit(run, resume, task, |trainer| {
         trainer.callback(report(run)).callback(move |event: &Event<'_>| {
@@ -118,8 +119,8 @@ fn a_test_of_a_killed_run_is_recorded_behind_its_last_whole_line() {
     fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
     let text = fs::read_to_string(run.metrics()).unwrap();
     fs::write(run.metrics(), text.clone() + "{\"kind\":\"st").unwrap();
-    let judge = |numbers: Elements<i64>| Ok(firebox_train::Metrics::of(numbers.len()).with_mean("loss", 1.0));
-    Trainer::new(&run, &Default::default()).evaluate(&common::numbers(8), "test", judge).unwrap();
+    let judge = |numbers: Elements<i64>| Ok(firebox_train::metrics::Metrics::of(numbers.len()).with_mean("loss", 1.0));
+    Trainer::new(&run, &Default::default()).evaluate(&crate::common::numbers(8), "test", judge).unwrap();
     let after = fs::read_to_string(run.metrics()).unwrap();
     assert!(after.starts_with(&text) && after[text.len()..].starts_with('{') && after.ends_with("}\n"));
     assert_eq!(after.lines().count(), text.lines().count() + 1);
@@ -202,14 +203,14 @@ fn training_does_not_wait_for_a_page_and_pages_are_a_fiftieth_of_the_time() {
 }
 
 /// One step's.
-fn record() -> firebox_train::Record {
-    firebox_train::Record {
-        kind: firebox_train::RecordKind::Step,
+fn record() -> firebox_train::event::Record {
+    firebox_train::event::Record {
+        kind: firebox_train::event::RecordKind::Step,
         step: 5_000,
         epoch: 0,
         split: "train".to_owned(),
         seconds: 1.0,
-        metrics: firebox_train::Metrics::of(4).with_mean("loss", 1.0),
+        metrics: firebox_train::metrics::Metrics::of(4).with_mean("loss", 1.0),
         lr: Some(0.1),
         gradient_norm: None,
         samples_per_s: 1.0,

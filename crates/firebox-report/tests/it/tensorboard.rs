@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{Pulled, STEPS, fit, folder, numbers, python};
-use firebox_train::{Error, ErrorKind, Event, Outcome, RunDir, TensorBoard, Trainer};
+use crate::common::{Pulled, STEPS, fit, folder, numbers, python};
+use firebox_report::TensorBoard;
+use firebox_train::{Error, ErrorKind, RunDir, Trainer};
+use firebox_train::event::Event;
+use firebox_train::trainer::Outcome;
 use image::{GrayImage, RgbImage};
 use serde_json::Value;
 

@@ -14,6 +14,10 @@
 //! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed. One that
 //! can't be removed, a file of it being open on a server perhaps, is a warning.
 
+mod notices;
+pub(crate) mod provenance;
+pub(crate) mod saver;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -26,11 +30,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use self::notices::Notices;
+use self::provenance::{Provenance, hex};
 use crate::error::{Error, ErrorKind, io_error};
 use crate::metrics::{Metrics, lossless};
-use crate::notices::Notices;
-use crate::origin::{Origin, hex};
-use crate::run_dir::{from_json, to_json};
+use crate::run::json::{from_json, to_json};
 use crate::task::TaskState;
 use firebox_core::files;
 
@@ -62,7 +66,7 @@ pub struct RunState {
     pub best: Vec<Best>,
     /// Evaluations since the one of `reference`.
     pub stale: usize,
-    /// The last evaluation that counted as better, by [`min_delta`](crate::TrainerConfig::min_delta), than the one that did
+    /// The last evaluation that counted as better, by [`min_delta`](crate::trainer::TrainerConfig::min_delta), than the one that did
     /// before it.
     #[serde(default)]
     pub reference: Option<Best>,
@@ -177,7 +181,7 @@ struct Values<'a> {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     /// What made it: a resume somewhere else warns.
-    origin: Origin,
+    origin: Provenance,
     /// The run's settings.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     config: Value,
@@ -255,7 +259,7 @@ pub struct Checkpoints {
 pub(crate) struct Loaded {
     pub(crate) state: RunState,
     pub(crate) task: TaskState,
-    pub(crate) origin: Origin,
+    pub(crate) origin: Provenance,
 }
 
 impl Checkpoints {
@@ -268,7 +272,8 @@ impl Checkpoints {
     ///
     /// ```no_run
     /// # fn main() -> Result<(), firebox_train::Error> {
-    /// # use firebox_train::{Checkpoints, RunDir};
+    /// # use firebox_train::RunDir;
+    /// # use firebox_train::checkpoint::Checkpoints;
     /// let run = match Checkpoints::new("runs/first/checkpoints").is_empty() {
     ///     true => RunDir::overwrite("runs/first")?,
     ///     false => RunDir::open("runs/first")?.resume()?,
@@ -392,7 +397,7 @@ impl Checkpoints {
         let (path, contents) = (folder.join(STATE), json(state)?);
         files::write_synced(&path, &contents).map_err(|error| cannot(&path, "be written", error))?;
         records.insert(STATE.to_owned(), FileRecord::of(&contents, BTreeSet::new()));
-        let manifest = Manifest { origin: Origin::here(), config: self.config.clone(), files: records };
+        let manifest = Manifest { origin: Provenance::here(), config: self.config.clone(), files: records };
         let manifest = json(&manifest)?;
         for (name, contents) in [(MANIFEST_HASH, manifest_hash(&manifest).as_bytes()), (MANIFEST, &manifest)]
         {
@@ -623,6 +628,27 @@ impl Checkpoints {
         let text = fs::read_to_string(&path).ok()?;
         let target = text.trim_end();
         step_of(target).map(|_| target.into())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Loads the best checkpoint, by the metric that the task [monitors](crate::Task::monitor).
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn best(&self) -> Result<(RunState, TaskState), Error> {
+        self.load("best")
+    }
+
+    /// Loads the last checkpoint.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn last(&self) -> Result<(RunState, TaskState), Error> {
+        self.load("last")
     }
 
     /// Loads `last`, `best` or `step-N`, and checks every file of it.

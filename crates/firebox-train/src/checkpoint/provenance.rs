@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 /// What the bits of a run depend on besides its settings. A run that goes on elsewhere may differ in the last bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
+pub(crate) struct Provenance {
     firebox: String,
     burn: String,
     /// The SHA-256 of the program, or [`UNKNOWN`].
@@ -22,10 +22,10 @@ pub(crate) struct Origin {
     kernels: bool,
 }
 
-impl Origin {
+impl Provenance {
     /// This program here.
     pub(crate) fn here() -> Self {
-        Origin {
+        Provenance {
             firebox: env!("CARGO_PKG_VERSION").to_owned(),
             burn: BURN.to_owned(),
             build: build().to_owned(),
@@ -36,9 +36,9 @@ impl Origin {
     }
 
     /// In what another one differs, in words; nothing if it doesn't. A program that is not known is not known to be the same.
-    pub(crate) fn differences(&self, other: &Origin) -> Vec<String> {
-        let build = |origin: &Origin| origin.build.chars().take(12).collect::<String>();
-        let kernels = |origin: &Origin| if origin.kernels { "on" } else { "off" }.to_owned();
+    pub(crate) fn differences(&self, other: &Provenance) -> Vec<String> {
+        let build = |origin: &Provenance| origin.build.chars().take(12).collect::<String>();
+        let kernels = |origin: &Provenance| if origin.kernels { "on" } else { "off" }.to_owned();
         [
             ("firebox", self.firebox.clone(), other.firebox.clone()),
             ("Burn", self.burn.clone(), other.burn.clone()),
@@ -97,9 +97,9 @@ mod tests {
 
     #[test]
     fn an_unknown_program_differs_from_itself() {
-        let here = Origin::here();
+        let here = Provenance::here();
         assert_eq!(here.differences(&here), Vec::<String>::new());
-        let unknown = Origin { build: UNKNOWN.to_owned(), ..here.clone() };
+        let unknown = Provenance { build: UNKNOWN.to_owned(), ..here.clone() };
         assert_eq!(unknown.differences(&unknown), ["build unknown, now unknown"]);
         assert_eq!(unknown.differences(&here), [format!("build unknown, now {}", &here.build[..12])]);
     }

@@ -6,10 +6,9 @@ use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 
-use crate::caught::caught;
 use crate::checkpoint::{Checkpoints, RunState};
-use crate::error::{Error, ErrorKind};
-use crate::metrics_log::MetricsLog;
+use crate::error::{Error, ErrorKind, caught};
+use crate::run::metrics_log::MetricsLog;
 use crate::task::TaskState;
 
 /// Writes one checkpoint after the other. The training thread only copies its state; hashing, writing and waiting for the

@@ -16,7 +16,7 @@ use self::gradients::{Clamped, GradientNorm, Scaled, Sum, by_factor, factors, li
 use self::state::Paths;
 use crate::error::{Error, ErrorKind, check};
 use crate::optimizer::scale::with_factor;
-use crate::readout::value_of;
+use crate::readout::to_scalar;
 use crate::task::{StepContext, TaskState};
 
 /// A model and the optimiser that moves its parameters.
@@ -32,11 +32,12 @@ use crate::task::{StepContext, TaskState};
 /// ```
 /// use burn::tensor::Device;
 /// use firebox_models::LanguageModelConfig;
-/// use firebox_train::{Learner, Sgd};
+/// use firebox_train::Learner;
+/// use firebox_train::optimizer::SgdConfig;
 ///
 /// let mut model = LanguageModelConfig::new(50, 16, 16).init(&Device::default().autodiff())?;
 /// model.fc.weight = model.embedding.weight.clone();
-/// let learner = Learner::new(model, Sgd::new().init()?);
+/// let learner = Learner::new(model, SgdConfig::new().init()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Learner<M> {
@@ -91,8 +92,8 @@ impl<M: Module> Learner<M> {
     /// `max_norm` / (norm + 1e-6) if that is below 1. Their norm is the L2 norm of all gradients together, and the same with
     /// any number of threads.
     ///
-    /// The gradients are read once for their norm. [`Sgd`](crate::Sgd), [`Adam`](crate::Adam), [`AdamW`](crate::AdamW) and
-    /// [`RmsProp`](crate::RmsProp) then apply the factor as part of their step; for any other optimiser, and in the first
+    /// The gradients are read once for their norm. [`SgdConfig`](crate::optimizer::SgdConfig), [`AdamConfig`](crate::optimizer::AdamConfig), [`AdamWConfig`](crate::optimizer::AdamWConfig) and
+    /// [`RmsPropConfig`](crate::optimizer::RmsPropConfig) then apply the factor as part of their step; for any other optimiser, and in the first
     /// step that clips, the gradients are multiplied before. As in PyTorch, [`step`](Self::step) makes all parameters none
     /// of a number if one gradient is none; [`learn`](Self::learn) and [`try_step`](Self::try_step) refuse it.
     ///
@@ -225,7 +226,7 @@ impl<M: Module> Learner<M> {
             return Err(Error::new(ErrorKind::Task, text));
         }
         self.check_loss(&loss)?;
-        let value = value_of(&loss)?;
+        let value = to_scalar(&loss)?;
         let found = match value.is_finite() {
             false => {
                 Err(Error::new(ErrorKind::NotFinite, format!("loss: expected a finite number, got {value}")))
@@ -238,7 +239,7 @@ impl<M: Module> Learner<M> {
             }
         };
         let (alone, learned) = match (found, self.sum.take()) {
-            (Ok(alone), None) if context.updates => (Some(alone), Ok(())),
+            (Ok(alone), None) if context.is_optimizer_step => (Some(alone), Ok(())),
             (Ok((gradients, _)), sum) => {
                 let mut sum = sum.unwrap_or_default();
                 sum.add(self.model(), gradients, weight);
@@ -250,7 +251,7 @@ impl<M: Module> Learner<M> {
                 (None, Err(error))
             }
         };
-        let ended = if context.updates { self.end_step(alone, context.lr) } else { Ok(()) };
+        let ended = if context.is_optimizer_step { self.end_step(alone, context.lr) } else { Ok(()) };
         learned.and(ended)
     }
 
@@ -266,7 +267,7 @@ impl<M: Module> Learner<M> {
         let lr = context.lr;
         check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
         self.whole()?;
-        if context.updates { self.end_step(None, lr) } else { Ok(()) }
+        if context.is_optimizer_step { self.end_step(None, lr) } else { Ok(()) }
     }
 
     /// Moves the parameters along the mean of the step's gradients, or along those of its only batch.

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 /// that accuracy and recall fall, and among the predicted ones of none.
 ///
 /// ```
-/// # use firebox_train::{Average, Confusion, Score};
+/// # use firebox_train::metrics::{Average, Confusion, Score};
 /// let mut confusion = Confusion::new(2);
 /// confusion.count(0, 0)?;
 /// confusion.count(0, None)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::lossless::Lossless;
 use crate::error::{Error, ErrorKind};
 use crate::readout::floats;
-use crate::symmetric::Symmetric;
+use crate::metrics::symmetric::Symmetric;
 
 /// The Fréchet distance between real and generated samples by their features, each taken for normally distributed
 /// (Heusel et al. 2017): |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½), with the unbiased covariances, in 64 bits.

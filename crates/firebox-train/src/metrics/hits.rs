@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::{Mean, Quantity};
 use crate::error::{Error, ErrorKind, check};
+use crate::readout::signed;
 
 /// The share of samples whose highest logit, of `[batch, classes]`, is that of their class.
 ///
@@ -138,12 +139,6 @@ impl Rows<'_> {
         }
         Ok(Quantity::Mean(Mean::of_sum(hits as f64, count as f64)))
     }
-}
-
-fn signed(tensor: Tensor<1, Int>) -> Result<Vec<i64>, Error> {
-    tensor.try_into_vec_as().map_err(|error| {
-        Error::new(ErrorKind::Backend, format!("a result cannot be read from the device: {error}"))
-    })
 }
 
 fn check_shape<const D: usize>(what: &str, expected: [usize; D], got: [usize; D]) -> Result<(), Error> {

@@ -4,16 +4,19 @@
 //! an epoch, nor put together with another's. These here are data, so that a resumed epoch ends with the same numbers.
 
 mod auroc;
+mod base64;
 mod confusion;
 mod edit_distance;
 mod frechet;
 mod hits;
+mod logits;
 pub(crate) mod lossless;
 mod mean;
 mod predictions;
 mod quantity;
 mod r_squared;
 mod spearman;
+mod symmetric;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +27,7 @@ pub use confusion::{Average, ClassScore, Confusion, Score};
 pub use edit_distance::{ErrorRate, edit_distance};
 pub use frechet::FrechetDistance;
 pub use hits::{accuracy, token_accuracy, top_k};
+pub use logits::{auroc, class_score};
 pub use mean::Mean;
 pub use predictions::Predictions;
 pub use quantity::Quantity;

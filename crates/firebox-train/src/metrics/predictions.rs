@@ -9,7 +9,7 @@ use crate::readout::{floats, integers};
 
 /// What a classifier says of some samples, and what is true.
 ///
-/// [`Classification::predictor`](crate::Classification::predictor) fills it.
+/// [`Classification::predictor`](crate::tasks::Classification::predictor) fills it.
 #[derive(Clone, Debug, Default)]
 pub struct Predictions {
     /// The true class of each sample.
@@ -47,7 +47,7 @@ impl Predictions {
         &self.probabilities[sample * self.outputs..][..self.outputs]
     }
 
-    /// The class that a sample was taken for, which [`accuracy`](crate::accuracy) compares with the true one.
+    /// The class that a sample was taken for, which [`accuracy`](crate::metrics::accuracy) compares with the true one.
     ///
     /// `None` if the model gave NaN for it, or there is no such sample.
     pub fn predicted(&self, sample: usize) -> Option<usize> {
@@ -85,7 +85,7 @@ impl Predictions {
 }
 
 /// The place of the highest logit, of equal ones the first; `None` if one is NaN, or there is none.
-fn highest(logits: &[f32]) -> Option<usize> {
+pub(super) fn highest(logits: &[f32]) -> Option<usize> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }

@@ -24,7 +24,7 @@ use crate::error::Error;
 /// 1 − β and 1 − βᵗ are computed in 64 bits, as in PyTorch. Burn's Adam has them in 32: its v is off by 1.3e-5 of
 /// its size with these defaults, and by 1.4e-3 with β₂ = 0.99999.
 #[derive(Config, Debug)]
-pub struct Adam {
+pub struct AdamConfig {
     /// β₁ and β₂, the weights of the past in both averages; each from 0, below 1.
     #[config(default = "[0.9, 0.999]")]
     pub betas: [f64; 2],
@@ -41,13 +41,13 @@ pub struct Adam {
 
 /// Adam with decoupled weight decay (Loshchilov, Hutter 2017), as `torch.optim.AdamW`.
 ///
-/// [`Adam`]'s step, except that the decay is not in the gradient, and so not in the averages: before the step
+/// [`AdamConfig`]'s step, except that the decay is not in the gradient, and so not in the averages: before the step
 ///
 /// ```text
 /// p ← p · (1 − λ · weight_decay)
 /// ```
 #[derive(Config, Debug)]
-pub struct AdamW {
+pub struct AdamWConfig {
     /// β₁ and β₂, the weights of the past in both averages; each from 0, below 1.
     #[config(default = "[0.9, 0.999]")]
     pub betas: [f64; 2],
@@ -62,7 +62,7 @@ pub struct AdamW {
     pub amsgrad: bool,
 }
 
-impl Adam {
+impl AdamConfig {
     /// The optimiser.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Adam {
     }
 }
 
-impl AdamW {
+impl AdamWConfig {
     /// The optimiser.
     ///
     /// # Errors

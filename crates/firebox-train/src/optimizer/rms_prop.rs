@@ -25,7 +25,7 @@ use crate::error::Error;
 /// 1 − α is computed in 64 bits, as in PyTorch. Burn's RMSprop has it in 32: with α = 0.9999 its steps are off by
 /// 8e-5 of their size.
 #[derive(Config, Debug)]
-pub struct RmsProp {
+pub struct RmsPropConfig {
     /// α, the weight of the past in the averages; from 0, below 1.
     #[config(default = 0.99)]
     pub alpha: f64,
@@ -43,7 +43,7 @@ pub struct RmsProp {
     pub centered: bool,
 }
 
-impl RmsProp {
+impl RmsPropConfig {
     /// The optimiser.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::error::{Error, check};
 /// p ← p − λ · b, with nesterov p − λ · (g + momentum · b)
 /// ```
 #[derive(Config, Debug)]
-pub struct Sgd {
+pub struct SgdConfig {
     /// The share of the last direction that is kept; at least 0.
     #[config(default = 0.0)]
     pub momentum: f64,
@@ -33,7 +33,7 @@ pub struct Sgd {
     pub nesterov: bool,
 }
 
-impl Sgd {
+impl SgdConfig {
     /// The optimiser.
     ///
     /// # Errors

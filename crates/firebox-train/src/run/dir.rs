@@ -1,19 +1,4 @@
-//! The folder that a run leaves: settings, records, checkpoints, summary, report.
-//!
-//! Other tools read these files; their names and fields are a contract, and each JSON object in them says its
-//! `format_version`.
-//!
-//! | name | holds |
-//! |---|---|
-//! | `config.json` | the settings of the run |
-//! | `metrics.jsonl` | an object a line for each step, evaluation and epoch |
-//! | `metrics.csv` | the same as a table, if [`CsvLog`](crate::CsvLog) is asked for |
-//! | `tensorboard/` | event files, if [`TensorBoard`](crate::TensorBoard) is asked for |
-//! | `checkpoints/` | see [`Checkpoints`](crate::Checkpoints) |
-//! | `summary.json` | the result |
-//! | `report.html` | curves and pictures, self-contained; renewed during the run by [`LiveReport`](crate::LiveReport) |
-//! | `samples/` | what a generator made on the way, as pictures or texts |
-//! | `lr-find.jsonl`, `lr-find.html` | what a search for a learning rate has seen, and a plot of it |
+//! A run's folder: its paths, its lock, and how it begins, goes on and is overwritten.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -25,11 +10,8 @@ use serde_json::Value;
 
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind, io_error};
-use crate::tensorboard::event_file;
+use crate::run::json::{from_json, to_json};
 use firebox_core::files::{self, Lock};
-
-/// The version of the run folder's files. 2: the weights of linear maps have PyTorch's layout.
-pub const FORMAT_VERSION: u32 = 3;
 
 const CONFIG: &str = "config.json";
 /// What a kill leaves of the settings while they are written.
@@ -160,8 +142,8 @@ impl RunDir {
         if run.path.is_dir() {
             run.lock = Some(Arc::new(run.acquire()?));
         }
-        run.left = Checkpoints::new(run.checkpoints()).remove_all()?;
-        event_file::remove_all(&run.tensorboard())?;
+        run.left = run.checkpoints().remove_all()?;
+        remove_event_files(&run.tensorboard())?;
         let samples = run.samples();
         files::remove_folder(&samples).map_err(|error| io_error(&samples, "cannot be removed", error))?;
         let tables = [METRICS, CSV, CSV_PART, LR_POINTS, LR_PLOT];
@@ -224,7 +206,7 @@ impl RunDir {
 
     /// Makes sure, before any work is done, that the run can be recorded.
     fn prepared(mut self) -> Result<Self, Error> {
-        let checkpoints = self.checkpoints();
+        let checkpoints = self.path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints)
             .map_err(|error| io_error(&checkpoints, "cannot be created", error))?;
         if self.lock.is_none() {
@@ -240,9 +222,9 @@ impl RunDir {
         &self.path
     }
 
-    /// The folder of checkpoints.
-    pub fn checkpoints(&self) -> PathBuf {
-        self.path.join(CHECKPOINTS)
+    /// The run's checkpoints.
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.path.join(CHECKPOINTS))
     }
 
     /// The records, a JSON object a line.
@@ -250,12 +232,12 @@ impl RunDir {
         self.path.join(METRICS)
     }
 
-    /// The records as a table, where [`CsvLog`](crate::CsvLog) writes it.
+    /// The records as a table, where [`CsvLog`](firebox_report::CsvLog) writes it.
     pub fn csv(&self) -> PathBuf {
         self.path.join(CSV)
     }
 
-    /// The folder of event files, where [`TensorBoard`](crate::TensorBoard) writes them.
+    /// The folder of event files, where [`TensorBoard`](firebox_report::TensorBoard) writes them.
     pub fn tensorboard(&self) -> PathBuf {
         self.path.join(TENSORBOARD)
     }
@@ -270,7 +252,7 @@ impl RunDir {
         self.path.join(SAMPLES)
     }
 
-    /// What a search for a learning rate has seen, a JSON object a line: [`LrCurve::write`](crate::LrCurve::write).
+    /// What a search for a learning rate has seen, a JSON object a line: [`LrCurve::write`](crate::trainer::LrCurve::write).
     pub fn lr_points(&self) -> PathBuf {
         self.path.join(LR_POINTS)
     }
@@ -307,7 +289,7 @@ impl RunDir {
                 "expected a folder that is this process's, by create, overwrite or resume; it was only opened",
             );
         }
-        if !resume && !Checkpoints::new(self.checkpoints()).is_empty() {
+        if !resume && !self.checkpoints().is_empty() {
             return refused(
                 "it has checkpoints of a run: Trainer::resume(true) goes on, RunDir::overwrite begins anew",
             );
@@ -360,28 +342,51 @@ fn holds_only(folder: &Path, names: &[&str]) -> bool {
     entries.all(|entry| names.iter().any(|name| entry.file_name() == *name))
 }
 
-/// Reads an object and checks its version.
-pub(crate) fn from_json<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
-    let value: Value = serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))?;
-    let version = value.get("format_version").and_then(Value::as_u64);
-    if version != Some(u64::from(FORMAT_VERSION)) {
-        let got = version.map_or("none".to_owned(), |version| version.to_string());
-        return Err(format!("expected format_version {FORMAT_VERSION}, got {got}"));
-    }
-    serde_json::from_value(value).map_err(|error| format!("unexpected contents: {error}"))
-}
-
-/// An object with its version, as a file's contents.
-pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    let mut value = serde_json::to_value(value)?;
-    if let Value::Object(fields) = &mut value {
-        fields.insert("format_version".to_owned(), FORMAT_VERSION.into());
-    }
-    Ok(format!("{value:#}\n").into_bytes())
-}
-
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let failed = |error: std::io::Error| io_error(path, "cannot be written", error);
     let contents = to_json(value).map_err(|error| failed(error.into()))?;
     files::replace(path, &contents).map_err(failed)
+}
+
+/// What the names of TensorBoard's event files begin with.
+const EVENTS: &str = "events.out.tfevents.";
+
+/// Removes the event files of a folder, and the folder if nothing else is in it.
+fn remove_event_files(folder: &Path) -> Result<(), Error> {
+    let failed = |error| io_error(folder, "cannot be read", error);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(EVENTS)) {
+            let path = entry.path();
+            files::remove_file(&path).map_err(|error| io_error(&path, "cannot be removed", error))?;
+        }
+    }
+    // One that holds something else stays.
+    let _ = fs::remove_dir(folder);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_files_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["notes", "events.out.tfevents.9000000000.elsewhere.1", "events.out.tfevents.1"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove_event_files(folder.path()).unwrap();
+        let left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["notes"]);
+        fs::remove_file(folder.path().join("notes")).unwrap();
+        remove_event_files(folder.path()).unwrap();
+        assert!(!folder.path().exists());
+        remove_event_files(folder.path()).unwrap();
+    }
 }

@@ -94,10 +94,23 @@ fn whole_lines(mut file: File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// The records in a file, one after the other. A kill, or a writer that is at it, may have left the last line short: that is
-/// left out.
+/// Iterator over the records in a `metrics.jsonl`.
+///
+/// A kill, or a writer that is at it, may have left the last line short: that is left out.
+///
+/// ```
+/// use firebox_train::run::Records;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("metrics.jsonl");
+/// std::fs::write(&path, "{\"step\": 1, \"loss\": 0.5}\n{\"step\": 2, \"lo")?;
+/// let records: Vec<_> = Records::open(&path)?.collect::<Result<_, _>>()?;
+/// assert_eq!(records.len(), 1);
+/// assert_eq!(records[0]["loss"], 0.5);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct Records {
+pub struct Records {
     path: PathBuf,
     file: BufReader<File>,
     text: Vec<u8>,
@@ -112,13 +125,21 @@ pub(crate) struct Records {
 const LONGEST: u64 = 1 << 26;
 
 impl Records {
-    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+    /// All records of a file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the file cannot be read.
+    pub fn open(path: &Path) -> Result<Self, Error> {
         Self::at(path, 0, 0, true)
     }
 
-    /// Those behind so many bytes, which are so many lines. The last one counts when it has its end: what is behind it is
-    /// read another time.
-    pub(crate) fn behind(path: &Path, bytes: u64, lines: usize) -> Result<Self, Error> {
+    /// The records after a [position](Self::position), for who follows a run.
+    ///
+    /// The last line counts once it has its end: what comes after that is read another time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the file cannot be read.
+    pub fn after(path: &Path, (bytes, lines): (u64, usize)) -> Result<Self, Error> {
         Self::at(path, bytes, lines, false)
     }
 
@@ -130,8 +151,8 @@ impl Records {
         Ok(Records { path, file, text: Vec::new(), lines, bytes, last_as_it_is })
     }
 
-    /// The bytes and lines up to here.
-    pub(crate) fn read(&self) -> (u64, usize) {
+    /// The bytes and the lines that were read.
+    pub fn position(&self) -> (u64, usize) {
         (self.bytes, self.lines)
     }
 }

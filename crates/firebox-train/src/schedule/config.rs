@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Anneal, Cosine, CosineRestarts, Exponential, LinearWarmup, MultiStep, OneCycle, Polynomial,
-    ReduceOnPlateau, Schedule, Sequential, StepLr, Threshold, check_rate,
+    ReduceOnPlateau, Schedule, SequentialSchedule, StepLr, Threshold, check_rate,
 };
 use crate::error::Error;
 use crate::task::Goal;
@@ -119,7 +119,7 @@ pub enum ScheduleConfig {
         #[serde(default = "whole")]
         power: f64,
     },
-    /// [`Sequential`].
+    /// [`SequentialSchedule`].
     Sequential {
         /// The parts.
         schedules: Vec<ScheduleConfig>,
@@ -208,7 +208,7 @@ impl ScheduleConfig {
                     // A part whose turn never comes still has to be one.
                     part.init(end.saturating_sub(begun(turn).unwrap_or(0)).max(1))
                 });
-                Box::new(Sequential::new(parts.collect::<Result<_, _>>()?, milestones.clone())?)
+                Box::new(SequentialSchedule::new(parts.collect::<Result<_, _>>()?, milestones.clone())?)
             }
             Self::ReduceOnPlateau { lr, mode, factor, patience, threshold, cooldown, min_lr, eps } => {
                 Box::new(
@@ -230,13 +230,13 @@ impl ScheduleConfig {
 #[serde(remote = "Goal")]
 enum Mode {
     #[serde(rename = "max")]
-    Maximise,
+    Maximize,
     #[serde(rename = "min")]
-    Minimise,
+    Minimize,
 }
 
 fn minimise() -> Goal {
-    Goal::Minimise
+    Goal::Minimize
 }
 
 fn threshold() -> Threshold {

@@ -27,7 +27,7 @@ pub use multi_step::MultiStep;
 pub use one_cycle::{Anneal, OneCycle};
 pub use plateau::{ReduceOnPlateau, Threshold};
 pub use polynomial::Polynomial;
-pub use sequential::Sequential;
+pub use sequential::SequentialSchedule;
 pub use step_lr::StepLr;
 
 use crate::error::{Error, ErrorKind, check};
@@ -128,7 +128,7 @@ mod tests {
                 ("CosineRestarts.lr", CosineRestarts::new(rate, 5).err()),
                 ("LinearWarmup.lr", LinearWarmup::new(rate, 5).err()),
                 ("Polynomial.lr", Polynomial::new(rate, 5).err()),
-                ("ReduceOnPlateau.lr", ReduceOnPlateau::new(rate, crate::Goal::Minimise).err()),
+                ("ReduceOnPlateau.lr", ReduceOnPlateau::new(rate, crate::task::Goal::Minimize).err()),
                 ("OneCycle.max_lr", OneCycle::new(rate, 5).err()),
             ] {
                 let error = error.expect(text);
@@ -181,14 +181,14 @@ mod tests {
                 OneCycle::new(1.0, 1).and_then(|it| it.with_final_div_factor(f64::INFINITY)).map(drop),
             ),
             (
-                "Sequential.milestones: expected one between each two of 2 schedules, got 0",
-                Sequential::new(vec![Box::new(1.0), Box::new(2.0)], vec![]).map(drop),
+                "SequentialSchedule.milestones: expected one between each two of 2 schedules, got 0",
+                SequentialSchedule::new(vec![Box::new(1.0), Box::new(2.0)], vec![]).map(drop),
             ),
             (
-                "Sequential.milestones: expected rising steps, got [4, 4]",
-                Sequential::new(vec![Box::new(1.0), Box::new(2.0), Box::new(3.0)], vec![4, 4]).map(drop),
+                "SequentialSchedule.milestones: expected rising steps, got [4, 4]",
+                SequentialSchedule::new(vec![Box::new(1.0), Box::new(2.0), Box::new(3.0)], vec![4, 4]).map(drop),
             ),
-            ("Sequential.schedules: expected at least 1, got 0", Sequential::new(vec![], vec![]).map(drop)),
+            ("SequentialSchedule.schedules: expected at least 1, got 0", SequentialSchedule::new(vec![], vec![]).map(drop)),
         ] {
             assert_eq!(texts(result), text);
         }

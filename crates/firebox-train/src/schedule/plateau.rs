@@ -63,8 +63,8 @@ impl ReduceOnPlateau {
     pub fn new(lr: f64, goal: Goal) -> Result<Self, Error> {
         check_rate("ReduceOnPlateau.lr", lr)?;
         let best = match goal {
-            Goal::Maximise => f64::NEG_INFINITY,
-            Goal::Minimise => f64::INFINITY,
+            Goal::Maximize => f64::NEG_INFINITY,
+            Goal::Minimize => f64::INFINITY,
         };
         Ok(ReduceOnPlateau {
             goal,
@@ -139,10 +139,10 @@ impl ReduceOnPlateau {
             return value.is_finite();
         }
         let better = match (self.goal, self.threshold) {
-            (Goal::Minimise, Threshold::Rel(share)) => value < best * (1.0 - share.copysign(best)),
-            (Goal::Minimise, Threshold::Abs(margin)) => value < best - margin,
-            (Goal::Maximise, Threshold::Rel(share)) => value > best * (1.0 + share.copysign(best)),
-            (Goal::Maximise, Threshold::Abs(margin)) => value > best + margin,
+            (Goal::Minimize, Threshold::Rel(share)) => value < best * (1.0 - share.copysign(best)),
+            (Goal::Minimize, Threshold::Abs(margin)) => value < best - margin,
+            (Goal::Maximize, Threshold::Rel(share)) => value > best * (1.0 + share.copysign(best)),
+            (Goal::Maximize, Threshold::Abs(margin)) => value > best + margin,
         };
         better && value.is_finite()
     }
@@ -193,7 +193,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn plateau() -> ReduceOnPlateau {
-        let plateau = ReduceOnPlateau::new(0.1, Goal::Minimise).unwrap().with_factor(0.3).unwrap();
+        let plateau = ReduceOnPlateau::new(0.1, Goal::Minimize).unwrap().with_factor(0.3).unwrap();
         plateau.with_patience(1).with_cooldown(2)
     }
 
@@ -245,28 +245,28 @@ mod tests {
     fn a_relative_margin_is_a_share_of_the_absolute_value() {
         let rel = Threshold::Rel(0.1);
         // What PyTorch calls better: its bar is −1 · 0.9 to fall below, and −1 · 1.1 to rise above.
-        assert_eq!(rates(Goal::Minimise, rel, &[-1.0, -0.95, -1.0, -1.05]), [1.0, 1.0, 0.5, 0.5]);
-        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, -1.05, -1.0, -0.95]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Minimize, rel, &[-1.0, -0.95, -1.0, -1.05]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Maximize, rel, &[-1.0, -1.05, -1.0, -0.95]), [1.0, 1.0, 0.5, 0.5]);
         // What is better on either side of 0.
-        assert_eq!(rates(Goal::Minimise, rel, &[-1.0, -1.2, -1.4, -1.6]), [1.0; 4]);
-        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, -0.8, -0.7, -0.6]), [1.0; 4]);
-        assert_eq!(rates(Goal::Minimise, rel, &[1.0, 0.95, 0.91, 0.8]), [1.0, 1.0, 0.5, 0.5]);
-        assert_eq!(rates(Goal::Minimise, rel, &[1.0, 0.0, -1e-9, -2e-9]), [1.0; 4]);
-        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, 0.0, 1e-9, 2e-9]), [1.0; 4]);
+        assert_eq!(rates(Goal::Minimize, rel, &[-1.0, -1.2, -1.4, -1.6]), [1.0; 4]);
+        assert_eq!(rates(Goal::Maximize, rel, &[-1.0, -0.8, -0.7, -0.6]), [1.0; 4]);
+        assert_eq!(rates(Goal::Minimize, rel, &[1.0, 0.95, 0.91, 0.8]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Minimize, rel, &[1.0, 0.0, -1e-9, -2e-9]), [1.0; 4]);
+        assert_eq!(rates(Goal::Maximize, rel, &[-1.0, 0.0, 1e-9, 2e-9]), [1.0; 4]);
         // A share of all there is: below 0, or above it.
-        for (goal, sign) in [(Goal::Minimise, 1.0), (Goal::Maximise, -1.0)] {
+        for (goal, sign) in [(Goal::Minimize, 1.0), (Goal::Maximize, -1.0)] {
             let values = [2.0, 1.0, 0.5, -0.1].map(|value| value * sign);
             assert_eq!(rates(goal, Threshold::Rel(1.0), &values), [1.0, 1.0, 0.5, 0.5], "{goal:?}");
         }
         let abs = Threshold::Abs(0.1);
-        assert_eq!(rates(Goal::Minimise, abs, &[-1.0, -1.05, -1.2, -1.25]), [1.0; 4]);
+        assert_eq!(rates(Goal::Minimize, abs, &[-1.0, -1.05, -1.2, -1.25]), [1.0; 4]);
     }
 
     #[test]
     fn what_is_infinite_is_bad_and_not_the_best_ever() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             for threshold in [Threshold::Rel(1e-4), Threshold::Rel(1.0), Threshold::Abs(0.1)] {
-                for goal in [Goal::Maximise, Goal::Minimise] {
+                for goal in [Goal::Maximize, Goal::Minimize] {
                     let got = rates(goal, threshold, &[bad, 5.0, bad, 5.0, bad]);
                     assert_eq!(got, [1.0, 1.0, 1.0, 0.5, 0.5], "{bad}, {threshold:?}, {goal:?}");
                 }

@@ -1,5 +1,7 @@
 //! What is trained, apart from how long, on what and with which records.
 
+mod finite;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -10,7 +12,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
-use crate::finite;
 use crate::metrics::Metrics;
 
 /// Where in a run a step stands.
@@ -25,27 +26,27 @@ pub struct StepContext {
     pub lr: f64,
     /// Whether the parameters move after this batch. With gradient accumulation a step has several batches, and they do
     /// after its last one.
-    pub updates: bool,
+    pub is_optimizer_step: bool,
 }
 
 /// Whether a metric should rise or fall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// More is better.
-    Maximise,
+    Maximize,
     /// Less is better.
-    Minimise,
+    Minimize,
 }
 
 impl StepContext {
     /// A place in a run, for a task that is stepped by hand.
     pub fn new(epoch: u64, step: usize, lr: f64) -> Self {
-        StepContext { epoch, step, lr, updates: true }
+        StepContext { epoch, step, lr, is_optimizer_step: true }
     }
 
     /// For a batch of the step that isn't its last one.
     pub fn without_update(mut self) -> Self {
-        self.updates = false;
+        self.is_optimizer_step = false;
         self
     }
 }
@@ -54,8 +55,8 @@ impl Goal {
     /// Whether `new` is better than `old`. Any number is better than what is none, and that is never better.
     pub fn improves(self, old: f64, new: f64) -> bool {
         let better = match self {
-            Goal::Maximise => new > old,
-            Goal::Minimise => new < old,
+            Goal::Maximize => new > old,
+            Goal::Minimize => new < old,
         };
         better || old.is_nan() && !new.is_nan()
     }
@@ -78,14 +79,14 @@ pub trait Task {
     ///
     /// # Errors
     /// Whatever makes it senseless to go on. [`ErrorKind::NotFinite`] says that this batch was not learned from, and can be
-    /// [skipped](crate::TrainerConfig::skip_not_finite).
+    /// [skipped](crate::trainer::TrainerConfig::skip_not_finite).
     fn train_step(&mut self, batch: Self::Batch, context: &StepContext) -> Result<Metrics, Error>;
 
     /// Judges batches with the models as they are now, without learning from them.
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error>;
 
     /// The metric that decides which checkpoint is the best.
-    fn monitor(&self) -> (&'static str, Goal);
+    fn monitor(&self) -> (&str, Goal);
 
     /// The norm of the last step's gradients, for the records, and so that the trainer can warn of one that explodes.
     ///
@@ -160,8 +161,8 @@ impl TaskState {
         self.tensors.iter().filter_map(|(name, part)| Some((name.as_str(), part.made().ok()?)))
     }
 
-    /// The names of the parts.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+    /// The names of the parts, also of those that aren't made yet.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
@@ -346,11 +347,11 @@ mod tests {
 
     #[test]
     fn what_is_not_a_number_is_never_the_best() {
-        for goal in [Goal::Maximise, Goal::Minimise] {
+        for goal in [Goal::Maximize, Goal::Minimize] {
             assert!(goal.improves(f64::NAN, 1.0));
             assert!(!goal.improves(1.0, f64::NAN) && !goal.improves(f64::NAN, f64::NAN));
         }
-        assert!(Goal::Maximise.improves(1.0, 2.0) && !Goal::Maximise.improves(2.0, 2.0));
-        assert!(Goal::Minimise.improves(2.0, 1.0) && !Goal::Minimise.improves(2.0, 2.0));
+        assert!(Goal::Maximize.improves(1.0, 2.0) && !Goal::Maximize.improves(2.0, 2.0));
+        assert!(Goal::Minimize.improves(2.0, 1.0) && !Goal::Minimize.improves(2.0, 2.0));
     }
 }

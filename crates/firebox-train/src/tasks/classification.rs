@@ -3,22 +3,22 @@
 use std::marker::PhantomData;
 
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::batch::{cross_entropy_of, forwarded, is_empty};
-use crate::error::Error;
+use crate::tasks::batch::{cross_entropy_of, forwarded, is_empty};
+use crate::error::{Error, check};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Predictions, accuracy};
-use crate::readout::{floats, value_of};
+use crate::readout::{floats, to_scalar};
 use crate::task::{Goal, StepContext, Task, TaskState};
+use crate::tasks::class_metric::ClassMetric;
 
 /// Trains a model that maps inputs of type `I` to logits `[batch, classes]` by the mean cross-entropy with the classes:
 /// images to a `Cnn`, a `SequenceBatch` to a `SequenceClassifier`.
 ///
-/// Metrics: `loss`, and `accuracy` as a fraction.
+/// Metrics: `loss`, `accuracy` as a fraction, and those that [`with_metric`](Self::with_metric) adds.
 ///
 /// A batch with inputs that don't fit the model, with another number of classes than of inputs, or with a
 /// class that the model has no logit for is refused with [`ErrorKind::Task`](crate::ErrorKind::Task), in
@@ -26,52 +26,68 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// without classes [nothing is learned](Learner::learn_nothing), and nothing measured.
 pub struct Classification<M, I> {
     learner: Learner<M>,
+    metrics: Vec<ClassMetric>,
+    monitor: (String, Goal),
     inputs: PhantomData<fn(I)>,
 }
+
+const LOSS: &str = "loss";
+const ACCURACY: &str = "accuracy";
 
 impl<M, I> Classification<M, I>
 where
     M: Module + Forward<I, Output = Tensor<2>>,
 {
-    /// With a model on an autodiff device.
-    pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
-        Classification { learner: Learner::new(model, optimizer), inputs: PhantomData }
+    /// A task that trains a learner's model, which must be on an autodiff device.
+    pub fn new(learner: Learner<M>) -> Self {
+        let monitor = (ACCURACY.to_owned(), Goal::Maximize);
+        Classification { learner, metrics: Vec::new(), monitor, inputs: PhantomData }
     }
 
-    /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
+    /// Measures one more metric of each batch: an AUROC, an F1, or one of one's own.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `max_norm` is a finite number above 0.
-    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_clip_norm(max_norm)?;
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if another metric has its name.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use firebox_models::{Linear, LinearConfig};
+    /// use firebox_train::optimizer::AdamConfig;
+    /// use firebox_train::task::Goal;
+    /// use firebox_train::tasks::{ClassMetric, Classification};
+    /// use firebox_train::{Learner, Task};
+    ///
+    /// let model = LinearConfig::new(4, 2).init(&Device::default().autodiff())?;
+    /// let task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, AdamConfig::new().init()?))
+    ///     .with_metric(ClassMetric::auroc().in_evaluations_only())?
+    ///     .with_metric("f1".parse()?)?
+    ///     .monitor("auroc", Goal::Maximize)?;
+    /// assert_eq!(Task::monitor(&task), ("auroc", Goal::Maximize));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_metric(mut self, metric: ClassMetric) -> Result<Self, Error> {
+        let taken = self.names().any(|name| name == metric.name());
+        let have = self.names().collect::<Vec<_>>().join(", ");
+        check(!taken, "metric", format_args!("a name that is none of {have}"), metric.name())?;
+        self.metrics.push(metric);
         Ok(self)
     }
 
-    /// Clips each element of the gradients: [`Learner::with_clip_value`].
+    /// Lets another metric than the accuracy decide which checkpoint is the best.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `max_value` is a finite number above 0.
-    pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_clip_value(max_value)?;
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is `loss`, `accuracy`, or one that was
+    /// [added](Self::with_metric) before.
+    pub fn monitor(mut self, metric: &str, goal: Goal) -> Result<Self, Error> {
+        let known = self.names().any(|name| name == metric);
+        let have = self.names().collect::<Vec<_>>().join(", ");
+        check(known, "monitored metric", format_args!("one of {have}"), metric)?;
+        self.monitor = (metric.to_owned(), goal);
         Ok(self)
     }
 
-    /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `decay` is from 0, below 1.
-    pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_ema(decay)?;
-        Ok(self)
-    }
-
-    /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if no parameter is there, or the factor is none.
-    pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_lr_factor(path, factor)?;
-        Ok(self)
+    fn names(&self) -> impl Iterator<Item = &str> {
+        [LOSS, ACCURACY].into_iter().chain(self.metrics.iter().map(ClassMetric::name))
     }
 
     /// The model as it is now.
@@ -90,7 +106,7 @@ where
                 return Ok(Metrics::default());
             }
             let (logits, loss) = scored(&model, inputs, &classes)?;
-            let metrics = judge(&logits, &classes, loss)?;
+            let metrics = judge(&logits, &classes, loss, &self.metrics)?;
             into.extend(&logits, &classes)?;
             Ok(metrics)
         }
@@ -121,7 +137,8 @@ where
             return self.learner.learn_nothing(context).map(|()| Metrics::default());
         }
         let (logits, loss) = scored(self.model(), inputs, &classes)?;
-        let metrics = judge(&logits.detach(), &classes, loss.clone().detach())?;
+        let measured = self.metrics.iter().filter(|metric| metric.is_of_training());
+        let metrics = judge(&logits.detach(), &classes, loss.clone().detach(), measured)?;
         self.learner.learn(loss, metrics.samples() as f64, context)?;
         Ok(metrics)
     }
@@ -145,12 +162,12 @@ where
                 return Ok(Metrics::default());
             }
             let (logits, loss) = scored(&model, inputs, &classes)?;
-            judge(&logits, &classes, loss)
+            judge(&logits, &classes, loss, &self.metrics)
         }
     }
 
-    fn monitor(&self) -> (&'static str, Goal) {
-        ("accuracy", Goal::Maximise)
+    fn monitor(&self) -> (&str, Goal) {
+        (&self.monitor.0, self.monitor.1)
     }
 
     fn state(&self) -> Result<TaskState, Error> {
@@ -174,9 +191,18 @@ where
     Ok((logits, loss))
 }
 
-fn judge(logits: &Tensor<2>, classes: &Tensor<1, Int>, loss: Tensor<1>) -> Result<Metrics, Error> {
+fn judge<'m>(
+    logits: &Tensor<2>,
+    classes: &Tensor<1, Int>,
+    loss: Tensor<1>,
+    more: impl IntoIterator<Item = &'m ClassMetric>,
+) -> Result<Metrics, Error> {
     let [samples, _] = logits.dims();
-    let loss = value_of(&loss)?;
-    let accuracy = accuracy(logits, classes)?;
-    Ok(Metrics::of(samples).with_mean("loss", loss).with("accuracy", accuracy))
+    let metrics = Metrics::of(samples)
+        .with_mean(LOSS, to_scalar(&loss)?)
+        .with(ACCURACY, accuracy(logits, classes)?);
+    more.into_iter().try_fold(metrics, |metrics, metric| {
+        let measured = metric.measure(logits, classes).map_err(|error| error.within(metric.name()))?;
+        Ok(metrics.with(metric.name(), measured))
+    })
 }

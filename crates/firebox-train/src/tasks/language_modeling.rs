@@ -1,18 +1,17 @@
 //! Language modelling: the next token of a text that is read window by window.
 
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::{SequenceBatch, Vocabulary};
 use firebox_kernels::cross_entropy;
 use firebox_models::{LanguageModel, RecurrentState, StateDict};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{is_empty, lengths_of};
+use crate::tasks::batch::{is_empty, lengths_of};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity};
-use crate::readout::value_of;
+use crate::readout::to_scalar;
 use crate::task::{Goal, StepContext, Task, TaskState};
 
 /// Trains a [`LanguageModel`] by the mean cross-entropy of each next token, by truncated back-propagation through time.
@@ -29,7 +28,7 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 /// A batch with a token that the model doesn't know, without rows, or with rows of unequal length is refused
 /// with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the
 /// device, together, once a batch.
-pub struct LanguageModelling {
+pub struct LanguageModeling {
     learner: Learner<LanguageModel>,
     vocabulary: Option<Vocabulary>,
     carried: Option<Carried>,
@@ -50,52 +49,16 @@ struct Place {
     step: usize,
 }
 
-impl LanguageModelling {
-    /// With a model on an autodiff device.
-    pub fn new(model: LanguageModel, optimizer: impl Into<ModuleOptimizer>) -> Self {
-        LanguageModelling { learner: Learner::new(model, optimizer), vocabulary: None, carried: None }
+impl LanguageModeling {
+    /// A task that trains a learner's model, which must be on an autodiff device.
+    pub fn new(learner: Learner<LanguageModel>) -> Self {
+        LanguageModeling { learner, vocabulary: None, carried: None }
     }
 
     /// Saves the vocabulary in checkpoints, and takes no checkpoint of another one.
     pub fn with_vocabulary(mut self, vocabulary: Vocabulary) -> Self {
         self.vocabulary = Some(vocabulary);
         self
-    }
-
-    /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
-    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_clip_norm(max_norm)?;
-        Ok(self)
-    }
-
-    /// Clips each element of the gradients: [`Learner::with_clip_value`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `max_value` is a finite number above 0.
-    pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_clip_value(max_value)?;
-        Ok(self)
-    }
-
-    /// Evaluates, and writes by, a moving average of the parameters: [`Learner::with_ema`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
-    pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_ema(decay)?;
-        Ok(self)
-    }
-
-    /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] if no parameter is there, or the factor is none.
-    pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_lr_factor(path, factor)?;
-        Ok(self)
     }
 
     /// The model as it is now.
@@ -125,7 +88,7 @@ impl LanguageModelling {
     }
 }
 
-impl Task for LanguageModelling {
+impl Task for LanguageModeling {
     type Batch = SequenceBatch<Int>;
 
     fn train_step(&mut self, batch: Self::Batch, context: &StepContext) -> Result<Metrics, Error> {
@@ -174,7 +137,7 @@ impl Task for LanguageModelling {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {
@@ -253,7 +216,7 @@ fn read(
 }
 
 fn judge(loss: Tensor<1>, tokens: usize) -> Result<Metrics, Error> {
-    let loss = value_of(&loss)?;
+    let loss = to_scalar(&loss)?;
     Ok(Metrics::of(tokens)
         .with_mean("loss", loss)
         .with_mean("bits_per_character", loss / std::f64::consts::LN_2)

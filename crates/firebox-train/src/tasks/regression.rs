@@ -3,11 +3,10 @@
 use std::marker::PhantomData;
 
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::batch::{check, forwarded, is_empty};
+use crate::tasks::batch::{check, forwarded, is_empty};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity, RSquared};
@@ -33,45 +32,9 @@ impl<M, I> Regression<M, I>
 where
     M: Module + Forward<I, Output = Tensor<2>>,
 {
-    /// With a model on an autodiff device.
-    pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
-        Regression { learner: Learner::new(model, optimizer), inputs: PhantomData }
-    }
-
-    /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
-    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_clip_norm(max_norm)?;
-        Ok(self)
-    }
-
-    /// Clips each element of the gradients: [`Learner::with_clip_value`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `max_value` is a finite number above 0.
-    pub fn with_clip_value(mut self, max_value: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_clip_value(max_value)?;
-        Ok(self)
-    }
-
-    /// Gives a part of the model a learning rate of its own: [`Learner::with_lr_factor`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] if no parameter is there, or the factor is none.
-    pub fn with_lr_factor(mut self, path: &str, factor: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_lr_factor(path, factor)?;
-        Ok(self)
-    }
-
-    /// Evaluates, and predicts by, a moving average of the parameters: [`Learner::with_ema`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
-    pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_ema(decay)?;
-        Ok(self)
+    /// A task that trains a learner's model, which must be on an autodiff device.
+    pub fn new(learner: Learner<M>) -> Self {
+        Regression { learner, inputs: PhantomData }
     }
 
     /// The model as it is now.
@@ -134,7 +97,7 @@ where
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {

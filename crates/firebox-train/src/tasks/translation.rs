@@ -1,19 +1,18 @@
 //! Translation: from one sequence to another.
 
-use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::SequenceBatch;
 use firebox_kernels::cross_entropy;
 use firebox_models::{Beam, Hypothesis, Seq2Seq};
 
-use crate::batch::lengths_of;
-use crate::decode::{Decode, Translated};
+use crate::tasks::batch::lengths_of;
+use crate::tasks::decode::{Decode, Translated};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, accuracy};
-use crate::readout::{integers, value_of};
+use crate::readout::{integers, to_scalar};
 use crate::task::{Goal, StepContext, Task, TaskState};
-use crate::teacher_forcing::TeacherForcing;
+use crate::tasks::teacher_forcing::TeacherForcing;
 
 /// Trains a [`Seq2Seq`] by the mean cross-entropy of the targets' tokens, padding left out.
 ///
@@ -35,11 +34,12 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// With a model on an autodiff device: the decoder always reads the true tokens, nothing is smoothed, and evaluations
-    /// don't decode.
-    pub fn new(model: Seq2Seq, optimizer: impl Into<ModuleOptimizer>) -> Self {
+    /// A task that trains a learner's model, which must be on an autodiff device.
+    ///
+    /// The decoder always reads the true tokens, nothing is smoothed, and evaluations don't decode.
+    pub fn new(learner: Learner<Seq2Seq>) -> Self {
         Translation {
-            learner: Learner::new(model, optimizer),
+            learner,
             teacher_forcing: TeacherForcing::ALWAYS,
             label_smoothing: 0.0,
             decode: None,
@@ -72,24 +72,6 @@ impl Translation {
     pub fn with_decoding(mut self, decode: Decode) -> Self {
         self.decode = Some(decode);
         self
-    }
-
-    /// Clips the norm of all gradients together to `max_norm` in each step: [`Learner::with_clip_norm`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
-    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_clip_norm(max_norm)?;
-        Ok(self)
-    }
-
-    /// Evaluates, and decodes by, a moving average of the parameters: [`Learner::with_ema`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
-    pub fn with_ema(mut self, decay: f64) -> Result<Self, Error> {
-        self.learner = self.learner.with_ema(decay)?;
-        Ok(self)
     }
 
     /// The model as it is now.
@@ -161,7 +143,7 @@ impl Task for Translation {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        (self.decode.as_ref().map_or("loss", Decode::token_rate), Goal::Minimise)
+        (self.decode.as_ref().map_or("loss", Decode::token_rate), Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {
@@ -245,7 +227,7 @@ impl Tokens {
     }
 
     fn metrics(&self, loss: Tensor<1>) -> Result<Metrics, Error> {
-        let loss = value_of(&loss)?;
+        let loss = to_scalar(&loss)?;
         let metrics = Metrics::of(self.samples).with_weighted_mean("loss", loss, self.count() as f64);
         Ok(metrics.with("token_accuracy", accuracy(&self.logits.clone().detach(), &self.targets)?))
     }
@@ -327,7 +309,7 @@ mod tests {
             let tokens = Tokens { samples: 1, logits: logits.clone(), targets: targets.clone() };
             let loss = tokens.loss(share);
             let gradient = crate::readout::floats(logits.grad(&loss.backward()).unwrap()).unwrap();
-            let loss = value_of(&loss).unwrap();
+            let loss = to_scalar(&loss).unwrap();
             assert!((loss - expected).abs() < 1e-6, "{share}: {loss}, expected {expected}");
             for (slope, expected) in gradient.into_iter().map(f64::from).zip(slopes) {
                 assert!((slope - expected).abs() < 1e-7, "{share}: {slope}, expected {expected}");

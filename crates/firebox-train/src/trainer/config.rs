@@ -6,14 +6,27 @@ use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, check};
 
-/// How long a run goes on, and when it evaluates and saves. Serialisable, so that a file can hold it; what it leaves out has
-/// its default.
+/// The settings of a run: how long it goes on, and when it evaluates and saves.
+///
+/// A file can hold them; what it leaves out has its default.
+///
+/// ```
+/// use firebox_train::TrainerConfig;
+///
+/// let config = TrainerConfig::new().with_max_epochs(20).with_patience(3).with_save_steps(500);
+/// config.check()?;
+/// let read: TrainerConfig = serde_json::from_str(r#"{"max_epochs": 20, "patience": 3, "save_steps": 500}"#)?;
+/// assert_eq!(read, config);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TrainerConfig {
-    /// What all random numbers of the steps follow from. 0.
-    pub seed: u64,
+    /// The seed of the steps' random numbers; `None` for that of the training data's loader.
+    ///
+    /// So a program gives its seed once, to the loader. A run that goes on without one keeps the seed that it has.
+    pub seed: Option<u64>,
     /// Passes over the training data, at most. 1.
     pub max_epochs: u64,
     /// Steps, at most.
@@ -60,7 +73,7 @@ pub struct TrainerConfig {
 impl Default for TrainerConfig {
     fn default() -> Self {
         TrainerConfig {
-            seed: 0,
+            seed: None,
             max_epochs: 1,
             max_steps: None,
             max_seconds: None,
@@ -88,6 +101,98 @@ impl TrainerConfig {
         Self::default()
     }
 
+    /// The same with another seed.
+    ///
+    /// Without one the random numbers follow from the seed of the training data's loader.
+    pub fn with_seed(self, seed: u64) -> Self {
+        TrainerConfig { seed: Some(seed), ..self }
+    }
+
+    /// The same with so many passes over the training data, at most.
+    pub fn with_max_epochs(self, epochs: u64) -> Self {
+        TrainerConfig { max_epochs: epochs, ..self }
+    }
+
+    /// The same with so many steps, at most.
+    pub fn with_max_steps(self, steps: impl Into<Option<usize>>) -> Self {
+        TrainerConfig { max_steps: steps.into(), ..self }
+    }
+
+    /// The same with so many seconds of training and evaluation, at most.
+    pub fn with_max_seconds(self, seconds: impl Into<Option<f64>>) -> Self {
+        TrainerConfig { max_seconds: seconds.into(), ..self }
+    }
+
+    /// The same with so many batches a step.
+    pub fn with_accumulate(self, batches: usize) -> Self {
+        TrainerConfig { accumulate: batches, ..self }
+    }
+
+    /// The same with so many batches of each epoch that are trained on, at most.
+    pub fn with_limit_train(self, batches: impl Into<Option<usize>>) -> Self {
+        TrainerConfig { limit_train: batches.into(), ..self }
+    }
+
+    /// The same with so many batches in each evaluation, at most.
+    pub fn with_limit_valid(self, batches: impl Into<Option<usize>>) -> Self {
+        TrainerConfig { limit_valid: batches.into(), ..self }
+    }
+
+    /// The same with an evaluation at the end of every so many epochs.
+    pub fn with_validate_epochs(self, epochs: u64) -> Self {
+        TrainerConfig { validate_epochs: epochs, ..self }
+    }
+
+    /// The same with an evaluation after every so many steps, too.
+    pub fn with_validate_steps(self, steps: impl Into<Option<usize>>) -> Self {
+        TrainerConfig { validate_steps: steps.into(), ..self }
+    }
+
+    /// The same with a checkpoint after every so many steps, too.
+    pub fn with_save_steps(self, steps: impl Into<Option<usize>>) -> Self {
+        TrainerConfig { save_steps: steps.into(), ..self }
+    }
+
+    /// The same with a checkpoint after so many seconds, too.
+    pub fn with_save_seconds(self, seconds: impl Into<Option<f64>>) -> Self {
+        TrainerConfig { save_seconds: seconds.into(), ..self }
+    }
+
+    /// The same with so many of the last checkpoints kept.
+    pub fn with_keep_last(self, checkpoints: usize) -> Self {
+        TrainerConfig { keep_last: checkpoints, ..self }
+    }
+
+    /// The same with so many of the best checkpoints kept.
+    pub fn with_keep_best(self, checkpoints: usize) -> Self {
+        TrainerConfig { keep_best: checkpoints, ..self }
+    }
+
+    /// The same with an end after so many evaluations in a row that got no better.
+    pub fn with_patience(self, evaluations: impl Into<Option<usize>>) -> Self {
+        TrainerConfig { patience: evaluations.into(), ..self }
+    }
+
+    /// The same with so much that a value must be better by to count as better.
+    pub fn with_min_delta(self, delta: f64) -> Self {
+        TrainerConfig { min_delta: delta, ..self }
+    }
+
+    /// The same, leaving batches out whose loss or gradients are not finite, or not.
+    pub fn with_skip_not_finite(self, skip: bool) -> Self {
+        TrainerConfig { skip_not_finite: skip, ..self }
+    }
+
+    /// The same, letting data be evaluated that are trained on, or not.
+    pub fn with_allow_overlap(self, allow: bool) -> Self {
+        TrainerConfig { allow_overlap: allow, ..self }
+    }
+
+    /// The same with a warning when the gradients' norm is so many times its average; 0 for never.
+    pub fn with_norm_warning(self, times: f64) -> Self {
+        TrainerConfig { norm_warning: times, ..self }
+    }
+
     /// One step and one batch of evaluation: whether everything fits together, in seconds.
     pub fn fast_dev_run(self) -> Self {
         let limits = (Some(self.accumulate), Some(1));
@@ -102,7 +207,7 @@ impl TrainerConfig {
         }
     }
 
-    /// Whether all settings are in their range. [`Trainer::fit`](crate::Trainer::fit) looks, too; this is for who wants to
+    /// Whether all settings are in their range. [`Trainer::fit`](crate::Trainer::fit) looks, too; this is for whoever wants to
     /// know before there is a folder.
     ///
     /// # Errors

@@ -5,10 +5,9 @@ use std::time::Instant;
 use firebox_data::{Batches, Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
-use crate::caught::caught;
-use crate::error::{Error, ErrorKind, data_error};
+use crate::error::{Error, ErrorKind, caught, data_error};
 use crate::event::{Event, Record, RecordKind};
-use crate::interrupt::Signal;
+use crate::run::signal::Signal;
 use crate::metrics::Metrics;
 
 /// What has become of an evaluation.
@@ -29,7 +28,7 @@ impl Trainer {
     /// [`ErrorKind::Panic`] for a panic of theirs; [`ErrorKind::Config`] if the data are on an autodiff
     /// device, or on another than the trainer's, or if samples are among `data` that this trainer has trained
     /// on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::NotFinite`] for a loss
-    /// that is not finite, unless such batches are to be [left out](crate::TrainerConfig::skip_not_finite);
+    /// that is not finite, unless such batches are to be [left out](crate::trainer::TrainerConfig::skip_not_finite);
     /// [`ErrorKind::Task`] for a metric that was counted for no sample. [`ErrorKind::Interrupted`] if a signal
     /// came meanwhile, which is heard between two batches: then nothing is recorded.
     pub fn evaluate<V>(
@@ -175,9 +174,10 @@ impl Trainer {
         move || interrupt.requested().filter(|_| !heard)
     }
 
-    /// Evaluations are comparable, and don't depend on what a run has done before.
+    /// Evaluations are comparable, and don't depend on what a run has done before, or whether there was one.
     fn seed_evaluation(&self, batch: usize) {
-        self.device.seed(derive_seed(self.config.seed, Purpose::Evaluation, 0, batch as u64));
+        let seed = self.config.seed.unwrap_or(0);
+        self.device.seed(derive_seed(seed, Purpose::Evaluation, 0, batch as u64));
     }
 }
 

@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use super::evaluation::Evaluated;
 use super::monitor::Monitor;
-use super::outcome::{Clock, End, Outcome};
+use super::outcome::{Clock, Outcome};
 use super::restored::Restored;
-use super::{Trainer, guard, place};
-use crate::caught::caught;
-use crate::checkpoint::{Checkpoints, Pending, RunState};
-use crate::error::{Error, ErrorKind, check, data_error};
-use crate::event::{Event, Record, RecordKind};
-use crate::interrupt::Interrupt;
+use super::{Trainer, TrainerConfig, guard, optimization, place};
+use crate::checkpoint::{Pending, RunState};
+use crate::error::{Error, ErrorKind, caught, check, data_error};
+use crate::event::{End, Event, Record, RecordKind};
+use crate::run::interrupt::Interrupt;
+use crate::run::json::versioned;
 use crate::metrics::Metrics;
-use crate::metrics_log::MetricsLog;
-use crate::saver::{Job, Saved, Saver};
+use crate::run::metrics_log::MetricsLog;
+use crate::checkpoint::saver::{Job, Saved, Saver};
 use crate::task::{StepContext, Task, TaskState};
 use firebox_core::files;
 
@@ -98,9 +98,13 @@ where
         valid: &'f V,
     ) -> Result<Self, Error> {
         trainer.run.check_ready(trainer.resume)?;
+        if !trainer.resume {
+            // Whatever stops it early, the folder then says whose run it was.
+            trainer.write_settings()?;
+        }
         trainer.warnings = Default::default();
         trainer.at = (0, 0);
-        let checkpoints = Checkpoints::new(trainer.run.checkpoints());
+        let checkpoints = trainer.run.checkpoints();
         let mut warnings = trainer.run.warnings();
         let restored = match trainer.resume {
             true => Some(Restored::load(trainer, &checkpoints, task, train, &mut warnings)?),
@@ -108,7 +112,11 @@ where
         };
         let mut state = match &restored {
             Some(restored) => restored.state.clone(),
-            None => RunState::new(train.state(0), trainer.config.seed),
+            None => {
+                let state = train.state(0);
+                let seed = trainer.config.seed.unwrap_or(state.seed);
+                RunState::new(state, seed)
+            }
         };
         let settings = trainer.config.course()?;
         let changes = guard::differences(&state.settings, &settings);
@@ -125,14 +133,23 @@ where
                 state.step
             ));
         }
+        warnings.extend(optimization::warning());
         warnings.extend(guard::lone_sample(task, train, &trainer.config));
-        trainer.run.ensure_config(&trainer.config)?;
+        if trainer.resume {
+            trainer.write_settings()?;
+        }
+        let config = match &trainer.settings {
+            Some(settings) => versioned(settings.clone()),
+            None => {
+                let seed = Some(state.seed);
+                trainer.run.ensure_config(&TrainerConfig { seed, ..trainer.config.clone() })?;
+                trainer.run.read_config()?
+            }
+        };
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
         let now = Instant::now();
-        // Read once those that are told of the start have written theirs.
-        let config = Value::Null;
         // What it was saved before is still to come, and adds to it.
         let saved_before = state.pending.is_some();
         trainer.at = (state.loader.epoch, state.step);
@@ -160,7 +177,6 @@ where
         let (done, steps) = (fit.state.step, fit.trainer.config.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
-        fit.config = fit.trainer.run.read_config()?;
         if let Some(Restored { path, task, .. }) = &restored {
             fit.trainer.tell(Event::Resumed { path, state: &fit.state, task })?;
         }
@@ -186,7 +202,7 @@ where
             if let Some(end) = end {
                 self.wait()?;
                 if let End::Interrupted(signal) = end {
-                    let path = self.trainer.run.checkpoints().join(format!("step-{}", self.state.step));
+                    let path = self.trainer.run.checkpoints().path().join(format!("step-{}", self.state.step));
                     let step = self.state.step;
                     self.trainer.tell(Event::Interrupted { signal, step, path: &path, data: &data })?;
                 }
@@ -308,7 +324,7 @@ where
         epoch: u64,
         batches: usize,
     ) -> Result<bool, Error> {
-        let seed = self.trainer.config.seed;
+        let seed = self.state.seed;
         let lr = self.trainer.schedule.lr(self.state.step);
         let field = format_args!("step {}: learning rate", self.state.step);
         check(lr.is_finite() && lr >= 0.0, field, "a number of at least 0", lr)?;
@@ -326,11 +342,11 @@ where
                 begun = true;
             }
             let place = self.state.loader.delivered();
-            context.updates = self.trainer.config.updates_after(place, batches);
-            if !context.updates {
+            context.is_optimizer_step = self.trainer.config.updates_after(place, batches);
+            if !context.is_optimizer_step {
                 // The batches that the step waits for may be of samples that are left out, all of them: then it ends here.
                 ahead = if state.delivered() < batches { stream.next() } else { None };
-                context.updates = ahead.is_none();
+                context.is_optimizer_step = ahead.is_none();
             }
             self.trainer.device.seed(derive_seed(seed, Purpose::Step, epoch, place as u64));
             let task = &mut *self.task;
@@ -345,7 +361,7 @@ where
                 self.trainer.tell(Event::Warning(&format!("{error}; the batch is left out")))?;
             }
             self.state.loader = state;
-            if context.updates {
+            if context.is_optimizer_step {
                 if is_learned {
                     self.ask_norm()?;
                     self.look_at_batch_norms()?;
@@ -570,8 +586,8 @@ where
     /// that are kept, and one that is being written.
     fn check_room(&self) -> Result<(), Error> {
         let config = &self.trainer.config;
-        let folder = self.trainer.run.checkpoints();
-        let checkpoints = Checkpoints::new(&folder);
+        let checkpoints = self.trainer.run.checkpoints();
+        let folder = checkpoints.path();
         checkpoints.check_writable()?;
         let kept = config.keep_last.saturating_add(config.keep_best);
         // Whoever keeps all of them doesn't know how many that is; of those that surely come there are two.
@@ -579,7 +595,7 @@ where
         let more = (kept + 1 - checkpoints.count()?.min(kept)) as u64;
         // Parts that are made later are made here.
         let bytes = caught("the task's state", || Ok(self.task.state()?.bytes()))?;
-        let (needed, free) = (more.saturating_mul(bytes), files::free_bytes(&folder));
+        let (needed, free) = (more.saturating_mul(bytes), files::free_bytes(folder));
         match free {
             Some(free) if free < needed => {
                 let text = format!("{more} checkpoints: expected {needed} bytes of room, got {free}");

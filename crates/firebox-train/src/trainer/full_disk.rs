@@ -14,7 +14,7 @@ use super::{Trainer, TrainerConfig};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
-use crate::run_dir::RunDir;
+use crate::run::RunDir;
 use crate::task::{Goal, StepContext, Task, TaskState};
 use firebox_core::files::Change;
 use firebox_core::files::fault::{TEXT, Watched};
@@ -42,7 +42,7 @@ impl Task for Walk {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {

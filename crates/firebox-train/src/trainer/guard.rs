@@ -7,25 +7,25 @@ use serde_json::Value;
 
 use crate::checkpoint::RunState;
 use crate::error::{Error, ErrorKind};
-use crate::event::FIELDS;
+use crate::event::Record;
 use crate::metrics::Metrics;
 use crate::task::Task;
 use crate::trainer::TrainerConfig;
 
 /// What is trained on.
-pub(super) struct Learned {
+pub(super) struct TrainingData {
     lineage: Lineage,
     /// `None` if nobody else had anything of that lineage when it was looked at: what has it later is the training data
     /// themselves, or was cut from them. To look at many samples takes a while, which most runs can do without.
     samples: Option<SampleSet>,
 }
 
-impl Learned {
+impl TrainingData {
     /// `None` if it is not known where the data come from.
     pub(super) fn of(train: &impl Batches) -> Option<Self> {
         let lineage = train.lineage()?;
         let samples = if lineage.has_relatives() { Some(SampleSet::of(train, 0)?) } else { None };
-        Some(Learned { lineage: lineage.clone(), samples })
+        Some(TrainingData { lineage: lineage.clone(), samples })
     }
 
     fn overlap(&self, data: &impl Batches) -> Option<Overlap> {
@@ -91,7 +91,7 @@ impl Counted {
 }
 
 /// Fails if data have items that are trained on, as far as both are known to come from one data set.
-pub(super) fn apart(train: Option<&Learned>, data: &impl Batches, name: &str) -> Result<(), Error> {
+pub(super) fn apart(train: Option<&TrainingData>, data: &impl Batches, name: &str) -> Result<(), Error> {
     let overlap = train.and_then(|train| train.overlap(data));
     let Some(Overlap { items, first, .. }) = overlap else { return Ok(()) };
     let rest = if items > first.len() { ", …" } else { "" };
@@ -120,11 +120,11 @@ pub(super) fn finite(metrics: Metrics) -> Result<Metrics, Error> {
 
 /// Refuses metrics that a record would have twice.
 pub(super) fn names(metrics: &Metrics) -> Result<(), Error> {
-    match metrics.values().find(|(name, _)| FIELDS.contains(name)) {
+    match metrics.values().find(|(name, _)| Record::FIELDS.contains(name)) {
         Some((name, _)) => {
             let text = format!(
                 "metric {name}: expected another name than those that records have: {}",
-                FIELDS.join(", ")
+                Record::FIELDS.join(", ")
             );
             Err(Error::new(ErrorKind::Task, text))
         }

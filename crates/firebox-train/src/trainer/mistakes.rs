@@ -7,7 +7,9 @@ macro_rules! program {
         /// use burn::tensor::{Device, Tensor};
         /// use firebox_data::{Loader, Scalar, Stack};
         /// use firebox_models::{Cnn, CnnConfig};
-        /// use firebox_train::{Adam, BoxError, Classification, RunDir, Trainer};
+        /// use firebox_train::{BoxError, Learner, RunDir, Trainer};
+        /// use firebox_train::optimizer::AdamConfig;
+        /// use firebox_train::tasks::Classification;
         ///
         /// fn main() -> Result<(), BoxError> {
         ///     let device = Device::default();
@@ -22,7 +24,7 @@ macro_rules! program {
         ///     let valid = data().build(layout(), |_, _, _| Ok(()))?.on_device(&device)?;
         #[doc = concat!("let train = train", $device, ";")]
         ///     let model = CnnConfig::new(10).with_channels(1).init(&device.clone().autodiff())?;
-        ///     let mut task = Classification::<Cnn, Tensor<4>>::new(model, Adam::new().init()?);
+        ///     let mut task = Classification::<Cnn, Tensor<4>>::new(Learner::new(model, AdamConfig::new().init()?));
         ///     Trainer::new(&RunDir::create("run")?, &device).fit(&mut task, &train, &valid)?;
         ///     Ok(())
         /// }

@@ -8,46 +8,85 @@ mod fit;
 #[cfg(test)]
 mod full_disk;
 mod guard;
+mod lr_finder;
+#[cfg(doctest)]
+mod mistakes;
 mod monitor;
+mod optimization;
 mod outcome;
 mod place;
 mod restored;
 
 use burn::tensor::Device;
 use firebox_data::Batches;
+use serde::Serialize;
+use serde_json::Value;
 
 use self::fit::Fit;
-use self::guard::Learned;
+use self::guard::TrainingData;
 use self::outcome::Warnings;
-use crate::caught::caught;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, caught};
 use crate::event::{Callback, Event, Record};
-use crate::interrupt::Interrupt;
-use crate::metrics_log::MetricsLog;
-use crate::run_dir::RunDir;
+use crate::run::interrupt::Interrupt;
+use crate::run::metrics_log::MetricsLog;
+use crate::run::RunDir;
 use crate::schedule::Schedule;
 use crate::task::Task;
 
 pub use config::TrainerConfig;
-pub use outcome::{End, Outcome};
+pub use lr_finder::{LrCurve, LrFinder, LrPoint};
+pub use outcome::Outcome;
 
 /// Trains a [`Task`] for some epochs and records the run in its folder.
 ///
+/// # Train, and go on where the run was stopped
+///
 /// ```no_run
-/// # use firebox_train::*;
-/// # fn example<T: Task>(mut task: T, train: impl firebox_data::Batches<Batch = T::Batch>,
-/// #     valid: impl firebox_data::Batches<Batch = T::Batch>, device: burn::tensor::Device) -> Result<(), Error> {
-/// // Goes on where it was stopped, if it was.
-/// let begun = !Checkpoints::new("runs/first/checkpoints").is_empty();
+/// # use firebox_data::Batches;
+/// # use firebox_train::schedule::OneCycle;
+/// # use firebox_train::{Error, RunDir, Task, Trainer};
+/// # fn example<T: Task>(mut task: T, train: impl Batches<Batch = T::Batch>, valid: impl Batches<Batch = T::Batch>,
+/// #     device: burn::tensor::Device) -> Result<(), Error> {
+/// let begun = RunDir::open("runs/first").is_ok_and(|run| !run.checkpoints().is_empty());
 /// let run = match begun {
 ///     true => RunDir::open("runs/first")?.resume()?,
 ///     false => RunDir::overwrite("runs/first")?,
 /// };
-/// let trainer = Trainer::new(&run, &device).resume(begun).epochs(3).seed(42);
+/// let trainer = Trainer::new(&run, &device).resume(begun).epochs(3);
 /// let schedule = OneCycle::new(3e-3, trainer.steps(&train)?)?;
-/// let mut trainer = trainer.schedule(schedule).callback(Progress::new());
-/// let outcome = trainer.fit(&mut task, &train, &valid)?;
+/// let outcome = trainer.schedule(schedule).fit(&mut task, &train, &valid)?;
 /// println!("best: {:?}", outcome.best);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Stop by Ctrl-C, with a checkpoint
+///
+/// ```no_run
+/// # use firebox_data::Batches;
+/// # use firebox_train::run::Interrupt;
+/// # use firebox_train::{Error, RunDir, Task, Trainer};
+/// # fn example<T: Task>(mut task: T, train: impl Batches<Batch = T::Batch>, valid: impl Batches<Batch = T::Batch>,
+/// #     device: burn::tensor::Device, run: RunDir) -> Result<(), Error> {
+/// let mut trainer = Trainer::new(&run, &device).interrupt(Interrupt::on_signals()?);
+/// if let Some(signal) = trainer.fit(&mut task, &train, &valid)?.interrupted() {
+///     println!("stopped by {}", signal.name());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Judge the best checkpoint by data that nobody has seen
+///
+/// ```no_run
+/// # use firebox_data::Batches;
+/// # use firebox_train::{Error, RunDir, Task, Trainer};
+/// # fn example<T: Task>(mut task: T, mut trainer: Trainer, test: impl Batches<Batch = T::Batch>, run: RunDir)
+/// #     -> Result<(), Error> {
+/// let (_, best) = run.checkpoints().best()?;
+/// task.load(&best)?;
+/// let record = trainer.evaluate(&test, "test", task.evaluator())?;
+/// println!("test loss: {:?}", record.metrics.value("loss"));
 /// # Ok(())
 /// # }
 /// ```
@@ -55,6 +94,8 @@ pub struct Trainer {
     run: RunDir,
     device: Device,
     config: TrainerConfig,
+    /// What `config.json` is to hold, if that is given.
+    settings: Option<Value>,
     resume: bool,
     schedule: Box<dyn Schedule>,
     interrupt: Interrupt,
@@ -66,7 +107,7 @@ pub struct Trainer {
     /// What there was to warn of.
     warnings: Warnings,
     /// What it is trained on, if that is known.
-    learned: Option<Learned>,
+    learned: Option<TrainingData>,
     /// Whether a signal has stopped the last fit.
     heard: bool,
 }
@@ -79,6 +120,7 @@ impl Trainer {
             run: run.clone(),
             device: device.clone(),
             config: TrainerConfig::default(),
+            settings: None,
             resume: false,
             schedule: Box::new(1e-3),
             interrupt: Interrupt::never(),
@@ -103,10 +145,24 @@ impl Trainer {
         self
     }
 
-    /// What the random numbers of each step follow from.
+    /// The seed of the steps' random numbers, if it is another one than the training data's loader has.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.config.seed = seed;
+        self.config.seed = Some(seed);
         self
+    }
+
+    /// The settings that the run is made from, which [`fit`](Self::fit) writes into its folder as `config.json`.
+    ///
+    /// A new run has them before its first step, one that goes on once its checkpoint was accepted; every checkpoint
+    /// holds them, too. Without them the trainer's own are written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if they have no form as JSON.
+    pub fn settings(mut self, settings: &impl Serialize) -> Result<Self, Error> {
+        let value = serde_json::to_value(settings)
+            .map_err(|error| Error::new(ErrorKind::Config, "the run's settings").caused_by(error))?;
+        self.settings = Some(value);
+        Ok(self)
     }
 
     /// The learning rate of each step: a number, or a schedule.
@@ -184,13 +240,18 @@ impl Trainer {
         outcome.map_err(|error| self.failed(error))
     }
 
+    /// Writes the run's settings, if it was given some.
+    fn write_settings(&self) -> Result<(), Error> {
+        self.settings.as_ref().map_or(Ok(()), |settings| self.run.write_config(settings))
+    }
+
     fn check(&mut self, task: &impl Task, train: &impl Batches, valid: &impl Batches) -> Result<(), Error> {
         self.config.check()?;
         guard::not_empty("training data", train)?;
         guard::not_empty("validation data", valid)?;
         devices::training(task, train, &self.device)?;
         devices::plain(valid, &self.device, "valid")?;
-        self.learned = if self.config.allow_overlap { None } else { Learned::of(train) };
+        self.learned = if self.config.allow_overlap { None } else { TrainingData::of(train) };
         guard::apart(self.learned.as_ref(), valid, "validation")
     }
 

@@ -52,8 +52,8 @@ impl<'s> Monitor<'s> {
             )
         });
         let better = reference.as_ref().is_none_or(|reference| match goal {
-            Goal::Maximise => value - min_delta > reference.value,
-            Goal::Minimise => value + min_delta < reference.value,
+            Goal::Maximize => value - min_delta > reference.value,
+            Goal::Minimize => value + min_delta < reference.value,
         });
         let improved = value.is_finite() && better;
         let now = Best { step: state.step, metric: metric.to_owned(), value };
@@ -139,28 +139,28 @@ mod tests {
             (0.964, true),
         ];
         let values = table.map(|(value, _)| value);
-        let (improved, best, state) = hear(Goal::Minimise, &config(0.01, 1), &values);
+        let (improved, best, state) = hear(Goal::Minimize, &config(0.01, 1), &values);
         assert_eq!(improved, table.map(|(_, better)| better));
         assert_eq!(stops_after(&improved, 3), None);
         assert_eq!((state.stale, best), (0, vec![7]));
         // The same the other way round, and by plain value where nothing is asked for.
-        let (mirrored, ..) = hear(Goal::Maximise, &config(0.01, 1), &values.map(|value| -value));
+        let (mirrored, ..) = hear(Goal::Maximize, &config(0.01, 1), &values.map(|value| -value));
         assert_eq!(mirrored, improved);
-        let (plain, ..) = hear(Goal::Minimise, &config(0.0, 1), &values);
+        let (plain, ..) = hear(Goal::Minimize, &config(0.0, 1), &values);
         assert_eq!(plain, [true; 7]);
         // Improvements that never add up: the best is the last all the same.
         let slow = [1.0, 0.998, 0.996, 0.994, 0.992];
-        let (improved, best, state) = hear(Goal::Minimise, &config(0.01, 1), &slow);
+        let (improved, best, state) = hear(Goal::Minimize, &config(0.01, 1), &slow);
         assert_eq!((stops_after(&improved, 3), state.stale, best), (Some(3), 4, vec![5]));
         // By exactly as much is not more.
-        let (improved, ..) = hear(Goal::Minimise, &config(0.25, 1), &[1.0, 0.75, 0.5]);
+        let (improved, ..) = hear(Goal::Minimize, &config(0.25, 1), &[1.0, 0.75, 0.5]);
         assert_eq!(improved, [true, false, true]);
     }
 
     #[test]
     fn what_is_not_finite_is_never_the_best() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            for goal in [Goal::Maximise, Goal::Minimise] {
+            for goal in [Goal::Maximize, Goal::Minimize] {
                 let (improved, best, state) = hear(goal, &config(0.0, 2), &[bad, bad]);
                 assert_eq!((improved, best, state.stale), (vec![false; 2], vec![], 2), "{bad} {goal:?}");
                 let (improved, best, _) = hear(goal, &config(0.0, 2), &[bad, 1.0, bad, 1.0]);
@@ -178,7 +178,7 @@ mod tests {
         old.as_object_mut().unwrap().remove("reference");
         let mut state: RunState = serde_json::from_value(old).unwrap();
         state.step = 4;
-        let heard = Monitor::new(&mut state, Goal::Minimise, &config(0.1, 3)).hear("loss", 0.95);
+        let heard = Monitor::new(&mut state, Goal::Minimize, &config(0.1, 3)).hear("loss", 0.95);
         assert_eq!(heard, Heard { improved: false, kept: true, warning: None });
         assert_eq!((state.stale, state.best.len()), (3, 2));
         assert_eq!(state.reference, Some(best(1.0)));
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn another_metric_is_not_compared_with_the_one_before() {
-        let (_, _, mut state) = hear(Goal::Minimise, &config(0.0, 3), &[0.1, 0.2]);
+        let (_, _, mut state) = hear(Goal::Minimize, &config(0.0, 3), &[0.1, 0.2]);
         state.step += 1;
-        let heard = Monitor::new(&mut state, Goal::Minimise, &config(0.0, 3)).hear("per", 40.0);
+        let heard = Monitor::new(&mut state, Goal::Minimize, &config(0.0, 3)).hear("per", 40.0);
         let warning = "the monitored metric is per, and was loss: what was best by that is best no longer";
         assert_eq!(heard, Heard { improved: true, kept: true, warning: Some(warning.to_owned()) });
         assert_eq!((state.stale, state.best.len(), state.best[0].value), (0, 1, 40.0));

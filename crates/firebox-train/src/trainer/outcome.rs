@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::checkpoint::{Best, RunState};
-use crate::interrupt::Signal;
+use crate::event::End;
+use crate::run::signal::Signal;
 
 /// How a run ended.
 #[derive(Clone, Debug)]
@@ -22,23 +23,9 @@ pub struct Outcome {
     pub not_finite: usize,
     /// What ended it.
     pub end: End,
-    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::Event::Warning). The
+    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::event::Event::Warning). The
     /// first 1,000 of a run; a line behind them says how many there were more.
     pub warnings: Vec<String>,
-}
-
-/// What ended a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum End {
-    /// All epochs, or all steps, are done.
-    Complete,
-    /// The monitored metric was not better for as many evaluations as [`patience`](crate::TrainerConfig::patience) says.
-    Stale,
-    /// A signal asked to stop. A resume goes on.
-    Interrupted(Signal),
-    /// [`max_seconds`](crate::TrainerConfig::max_seconds) have passed. A resume with more goes on.
-    OutOfTime,
 }
 
 impl Outcome {

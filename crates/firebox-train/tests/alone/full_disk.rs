@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
-use firebox_train::{
-    Checkpoints, Error, ErrorKind, Goal, Metrics, RunDir, StepContext, Task, TaskState, Trainer,
-    TrainerConfig,
-};
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::checkpoint::Checkpoints;
+use firebox_train::metrics::Metrics;
+use firebox_train::task::{Goal, TaskState};
 use serde_json::Value;
 
 /// A sum of what it sees, and a memory that it has from a step on, as optimisers have one from their first.
@@ -42,7 +42,7 @@ impl Task for Sum {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {
@@ -122,7 +122,7 @@ fn a_limit_on_the_size_of_files_loses_neither_checkpoint_nor_records() {
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &script, "sh"]).arg(std::env::current_exe().unwrap());
-        command.args(["--exact", "child_that_runs_out_of_room", "--test-threads=1", "--nocapture"]);
+        command.args(["--exact", "full_disk::child_that_runs_out_of_room", "--test-threads=1", "--nocapture"]);
         let output = command
             .env(CHILD, &run)
             .env(MEMORY, memory_from.to_string())

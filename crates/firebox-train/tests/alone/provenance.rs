@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use common::{Pulled, fit, folder};
-use firebox_train::{Error, Event, Outcome};
+use crate::common::{Pulled, fit, folder};
+use firebox_train::Error;
+use firebox_train::event::Event;
+use firebox_train::trainer::Outcome;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -171,7 +171,7 @@ fn a_program_that_is_built_anew_while_it_runs_is_still_the_one_that_was_begun() 
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let expected = sha256(fs::read(&program).unwrap());
     let mut command = Command::new(&program);
-    command.args(["--exact", "child_that_is_replaced", "--test-threads=1"]).env(CHILD, &run);
+    command.args(["--exact", "provenance::child_that_is_replaced", "--test-threads=1"]).env(CHILD, &run);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert_eq!(fs::read(&program).unwrap(), b"built anew");

@@ -3,8 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
+use crate::common::draws;
 use burn::module::{Module, Param};
 use burn::optim::{LearningRate, Optimizer, SgdState};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -13,10 +12,11 @@ use firebox_models::{
     BatchNorm2d, BatchNorm2dConfig, Forward, LanguageModelConfig, Linear, LinearConfig, Logits,
     Seq2SeqConfig, StateDict, init,
 };
-use firebox_train::{
-    Adversarial, AdversarialLoss, Classification, Error, ErrorKind, LanguageModelling, Learner, Metrics,
-    Predictions, Regression, Sgd, StepContext, Task, TaskState, Translation,
-};
+use firebox_train::{Error, ErrorKind, Learner, StepContext, Task};
+use firebox_train::metrics::{Metrics, Predictions};
+use firebox_train::optimizer::SgdConfig;
+use firebox_train::task::TaskState;
+use firebox_train::tasks::{Adversarial, AdversarialLoss, Classification, LanguageModeling, Regression, Translation};
 
 fn training() -> Device {
     Device::default().autodiff()
@@ -27,7 +27,7 @@ fn linear(features_in: usize, features_out: usize) -> Linear {
 }
 
 fn sgd() -> burn::optim::ModuleOptimizer {
-    Sgd::new().init().unwrap()
+    SgdConfig::new().init().unwrap()
 }
 
 fn at(step: usize) -> StepContext {
@@ -59,7 +59,8 @@ fn refusal<T: Task>(task: &mut T, batch: impl Fn(&Device) -> T::Batch) -> String
 
 #[test]
 fn a_class_that_the_model_has_no_logit_for() {
-    let mut task = Classification::<Linear, Tensor<2>>::new(linear(2, 3), sgd());
+    let _alone = draws();
+    let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(linear(2, 3), sgd()));
     let batch = |classes: &'static [i64], rows: usize| {
         move |device: &Device| (floats([rows, 2], 1.0, device), ints(classes, [classes.len()], device))
     };
@@ -103,8 +104,9 @@ impl Forward<Tensor<4>> for Normalized {
 
 #[test]
 fn one_sample_under_batch_normalization() {
+    let _alone = draws();
     let bn = init(1, &training(), |device| BatchNorm2dConfig::new(2).init(device)).unwrap();
-    let mut task = Classification::new(Normalized { bn, fc: linear(2, 3) }, sgd());
+    let mut task = Classification::new(Learner::new(Normalized { bn, fc: linear(2, 3) }, sgd()));
     assert_eq!(task.batch_norms(), ["bn"]);
     let before = task.state().unwrap();
     let batch = |rows: usize, device: &Device| {
@@ -121,7 +123,8 @@ fn one_sample_under_batch_normalization() {
 
 #[test]
 fn targets_of_another_shape() {
-    let mut task = Regression::<Linear, Tensor<2>>::new(linear(2, 3), sgd());
+    let _alone = draws();
+    let mut task = Regression::<Linear, Tensor<2>>::new(Learner::new(linear(2, 3), sgd()));
     let batch = |rows: usize, shape: [usize; 2]| {
         move |device: &Device| (floats([rows, 2], 1.0, device), floats(shape, 1.0, device))
     };
@@ -135,9 +138,10 @@ fn targets_of_another_shape() {
 
 #[test]
 fn inputs_that_do_not_fit_outside_of_a_run() {
+    let _alone = draws();
     let inputs = || floats([2, 4], 0.0, &Device::default());
-    let classification = Classification::new(linear(3, 2), sgd());
-    let regression = Regression::new(linear(3, 2), sgd());
+    let classification = Classification::new(Learner::new(linear(3, 2), sgd()));
+    let regression = Regression::new(Learner::new(linear(3, 2), sgd()));
     let text = "Linear: expected [.., 3], got [2, 4] (weight [2, 3])";
     for result in [classification.probabilities(inputs()), regression.predictions(inputs())] {
         let error = result.unwrap_err();
@@ -147,7 +151,8 @@ fn inputs_that_do_not_fit_outside_of_a_run() {
 
 #[test]
 fn a_target_that_is_no_number_is_named() {
-    let mut task = Regression::<Linear, Tensor<2>>::new(linear(2, 2), sgd());
+    let _alone = draws();
+    let mut task = Regression::<Linear, Tensor<2>>::new(Learner::new(linear(2, 2), sgd()));
     for (bad, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         let before = task.state().unwrap();
         let targets = TensorData::from([[0.0, 1.0], [2.0, bad], [bad, 1.0]]);
@@ -174,8 +179,9 @@ fn sequences(values: &[i64], shape: [usize; 2], lengths: &[i64], device: &Device
 
 #[test]
 fn a_token_that_a_language_model_does_not_know() {
+    let _alone = draws();
     let model = init(1, &training(), |device| LanguageModelConfig::new(5, 4, 4).init(device)).unwrap();
-    let mut task = LanguageModelling::new(model, sgd());
+    let mut task = LanguageModeling::new(Learner::new(model, sgd()));
     let batch = |values: &'static [i64], shape: [usize; 2], lengths: &'static [i64]| {
         move |device: &Device| sequences(values, shape, lengths, device)
     };
@@ -222,8 +228,9 @@ fn a_token_that_a_language_model_does_not_know() {
 
 #[test]
 fn a_token_that_a_translation_does_not_know() {
+    let _alone = draws();
     let model = init(1, &training(), |device| Seq2SeqConfig::new(6, 5, 4, 4).init(device)).unwrap();
-    let mut task = Translation::new(model, sgd());
+    let mut task = Translation::new(Learner::new(model, sgd()));
     type Part = (&'static [i64], [usize; 2], &'static [i64]);
     let batch = |source: Part, target: Part| {
         move |device: &Device| {
@@ -303,6 +310,7 @@ fn gan(latent: usize) -> Adversarial<Half, Half, 2> {
 
 #[test]
 fn samples_that_a_generator_does_not_make() {
+    let _alone = draws();
     let batch = |rows: usize, features: usize| move |device: &Device| floats([rows, features], 0.5, device);
     let text = "the generator's samples: expected the real ones' shape [4, 5], got [4, 3]";
     assert_eq!(refusal(&mut gan(2), batch(4, 5)), text);
@@ -335,6 +343,7 @@ fn loss(model: &Linear) -> Tensor<1> {
 
 #[test]
 fn a_step_that_cannot_be() {
+    let _alone = draws();
     let mut learner = Learner::new(linear(2, 3), sgd()).with_ema(0.5).unwrap().with_clip_norm(1.0).unwrap();
     let before = state(&learner).unwrap();
     let rate = |got: &str| format!("learning rate: expected a number of at least 0, got {got}");
@@ -369,6 +378,7 @@ fn a_step_that_cannot_be() {
 
 #[test]
 fn a_loss_without_gradients() {
+    let _alone = draws();
     let plain = init(1, &Device::default(), |device| LinearConfig::new(2, 3).init(device)).unwrap();
     let learner_of = |model| Learner::new(model, sgd());
     let (mut plain, mut frozen) = (learner_of(plain), learner_of(linear(2, 3).no_grad()));
@@ -396,6 +406,7 @@ fn a_loss_without_gradients() {
 
 #[test]
 fn a_model_that_was_moved_learns() {
+    let _alone = draws();
     let mut moved = Learner::new(linear(2, 3).to_device(&training()), sgd());
     let mut reference = Learner::new(linear(2, 3), sgd());
     for _ in 0..2 {
@@ -408,6 +419,7 @@ fn a_model_that_was_moved_learns() {
 
 #[test]
 fn a_frozen_parameter_stays() {
+    let _alone = draws();
     let mut model = linear(2, 3);
     model.bias = model.bias.map(|bias| bias.set_require_grad(false));
     let before = StateDict::of(&model);
@@ -423,6 +435,7 @@ fn a_frozen_parameter_stays() {
 
 #[test]
 fn a_mean_of_finite_losses_may_be_none() {
+    let _alone = draws();
     let mut learner = Learner::new(linear(2, 3), sgd());
     let before = state(&learner).unwrap();
     let first = at(0).without_update();
@@ -463,6 +476,7 @@ impl Optimizer for Panics {
 
 #[test]
 fn after_a_panic_of_the_optimizer_there_are_errors() {
+    let _alone = draws();
     let mut learner = Learner::new(linear(2, 3), Panics);
     let good = state(&learner).unwrap();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -484,23 +498,24 @@ fn after_a_panic_of_the_optimizer_there_are_errors() {
 
 #[test]
 fn optimizers_that_cannot_be() {
-    use firebox_train::{Adam, AdamW, RmsProp};
+    let _alone = draws();
+    use firebox_train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig};
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1e-9] {
         let refused = [
-            Sgd::new().with_momentum(bad).init(),
-            Sgd::new().with_weight_decay(bad).init(),
-            Adam::new().with_betas([bad, 0.9]).init(),
-            Adam::new().with_betas([0.9, bad]).init(),
-            Adam::new().with_eps(bad).init(),
-            Adam::new().with_weight_decay(bad).init(),
-            AdamW::new().with_betas([bad, 0.9]).init(),
-            AdamW::new().with_betas([0.9, bad]).init(),
-            AdamW::new().with_eps(bad).init(),
-            AdamW::new().with_weight_decay(bad).init(),
-            RmsProp::new().with_alpha(bad).init(),
-            RmsProp::new().with_eps(bad).init(),
-            RmsProp::new().with_weight_decay(bad).init(),
-            RmsProp::new().with_momentum(bad).init(),
+            SgdConfig::new().with_momentum(bad).init(),
+            SgdConfig::new().with_weight_decay(bad).init(),
+            AdamConfig::new().with_betas([bad, 0.9]).init(),
+            AdamConfig::new().with_betas([0.9, bad]).init(),
+            AdamConfig::new().with_eps(bad).init(),
+            AdamConfig::new().with_weight_decay(bad).init(),
+            AdamWConfig::new().with_betas([bad, 0.9]).init(),
+            AdamWConfig::new().with_betas([0.9, bad]).init(),
+            AdamWConfig::new().with_eps(bad).init(),
+            AdamWConfig::new().with_weight_decay(bad).init(),
+            RmsPropConfig::new().with_alpha(bad).init(),
+            RmsPropConfig::new().with_eps(bad).init(),
+            RmsPropConfig::new().with_weight_decay(bad).init(),
+            RmsPropConfig::new().with_momentum(bad).init(),
         ];
         for (number, refused) in refused.into_iter().enumerate() {
             let error = refused.map(drop).unwrap_err();
@@ -512,7 +527,7 @@ fn optimizers_that_cannot_be() {
     }
     // Without ε a parameter whose gradient is 0 becomes none, as PyTorch's does; with one it stays.
     let step = |eps: f64| {
-        let mut learner = Learner::new(linear(2, 3), Adam::new().with_eps(eps).init().unwrap());
+        let mut learner = Learner::new(linear(2, 3), AdamConfig::new().with_eps(eps).init().unwrap());
         let zero = loss(learner.model()).mul_scalar(0.0);
         learner.learn(zero, 1.0, &at(0)).unwrap();
         StateDict::of(learner.model()).get("bias").unwrap().try_to_vec::<f32>().unwrap()
@@ -523,9 +538,10 @@ fn optimizers_that_cannot_be() {
 
 #[test]
 fn names_that_are_no_files() {
+    let _alone = draws();
     let folder = tempfile::tempdir().unwrap();
-    let checkpoints = firebox_train::Checkpoints::new(folder.path());
-    let run = firebox_train::RunState::new(common::numbers(4).state(0), 7);
+    let checkpoints = firebox_train::checkpoint::Checkpoints::new(folder.path());
+    let run = firebox_train::checkpoint::RunState::new(crate::common::numbers(4).state(0), 7);
     let save = |names: &[&str]| {
         let mut state = TaskState::default();
         names.iter().for_each(|name| state.insert(*name, StateDict::default()));
@@ -553,6 +569,7 @@ struct Unused {
 
 #[test]
 fn a_parameter_that_the_loss_does_not_know_stays() {
+    let _alone = draws();
     let param = || Param::from_data(TensorData::from([1f32, 2.0]), &training());
     let mut learner = Learner::new(Unused { used: param(), unused: param() }, sgd()).with_ema(0.5).unwrap();
     let loss = learner.model().used.val().square().sum();

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::TensorData;
 use firebox_models::StateDict;
-use firebox_train::{Best, Checkpoints, ErrorKind, Metrics, RunState, TaskState};
+use firebox_train::ErrorKind;
+use firebox_train::checkpoint::{Best, Checkpoints, RunState};
+use firebox_train::metrics::Metrics;
+use firebox_train::task::TaskState;
 use sha2::{Digest, Sha256};
 
 fn state(step: usize) -> RunState {
@@ -310,7 +313,7 @@ struct Killed(Child);
 impl Killed {
     fn spawn(folder: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child_that_saves_for_ever", "--test-threads=1"]).env(CHILD, folder);
+        command.args(["--exact", "checkpoint::child_that_saves_for_ever", "--test-threads=1"]).env(CHILD, folder);
         Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 }

@@ -1,17 +1,30 @@
 //! A task that takes no time, and runs of it, for tests of what surrounds a task.
 
 #![allow(dead_code, reason = "each test file takes what it needs")]
-#![allow(clippy::print_stderr, reason = "a test says what it skips")]
 
 use std::path::Path;
-use std::process::Command;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
-use firebox_train::{
-    Error, ErrorKind, Goal, Metrics, Outcome, RunDir, StepContext, Task, TaskState, Trainer, TrainerConfig,
-};
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::metrics::Metrics;
+use firebox_train::task::{Goal, TaskState};
+use firebox_train::trainer::Outcome;
+
+/// The turns of tests with Burn's generator, which all threads of the process share.
+static GENERATOR: RwLock<()> = RwLock::new(());
+
+/// The turn of a test whose outcome follows from numbers that are drawn: no other one draws or seeds meanwhile.
+pub(crate) fn draws() -> RwLockWriteGuard<'static, ()> {
+    GENERATOR.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The turn of a test that seeds the generator, as every step of a run does, and doesn't care what others draw.
+pub(crate) fn seeds() -> RwLockReadGuard<'static, ()> {
+    GENERATOR.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Samples, in batches of 4: an epoch has 5 steps.
 pub(crate) const SAMPLES: usize = 20;
@@ -61,7 +74,7 @@ impl Task for Pulled {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn gradient_norm(&self) -> Option<f64> {
@@ -126,23 +139,4 @@ pub(crate) fn fit(
 ) -> Result<Outcome, Error> {
     let trainer = Trainer::new(run, &Device::default()).config(config()).schedule(0.25).resume(resume);
     with(trainer).fit(task, &numbers(SAMPLES), &numbers(8))
-}
-
-/// What a script says, run by a Python that has some modules: the one that `FIREBOX_PYTHON` names, the benches' own, or the
-/// system's. `None`, and a word about it, if there is none.
-pub(crate) fn python(modules: &str, arguments: &[&Path]) -> Option<String> {
-    let named = std::env::var_os("FIREBOX_PYTHON").map(Into::into);
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/peers/.venv/bin/python");
-    let has_them = |python: &std::path::PathBuf| {
-        let imports = Command::new(python).arg("-c").arg(format!("import {modules}")).output();
-        imports.is_ok_and(|output| output.status.success())
-    };
-    let Some(python) = named.into_iter().chain([own, "python3".into()]).find(has_them) else {
-        eprintln!("skipped: no Python with {modules} here; FIREBOX_PYTHON may name one");
-        return None;
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/loggers.py");
-    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap())
 }

@@ -2,22 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{Pulled, STEPS, config, fit, folder, numbers};
+use crate::common::{Pulled, STEPS, config, fit, folder, numbers, seeds};
 use firebox_data::{Elements, FailureBudget, Loader, OnError, Scalar};
-use firebox_train::{
-    Checkpoints, Error, ErrorKind, Event, Goal, Interrupt, Metrics, OneCycle, RunDir, Signal, StepContext,
-    Task, TaskState, Trainer, TrainerConfig,
-};
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::checkpoint::Checkpoints;
+use firebox_train::event::Event;
+use firebox_train::metrics::Metrics;
+use firebox_train::run::{Interrupt, Signal};
+use firebox_train::schedule::OneCycle;
+use firebox_train::task::{Goal, TaskState};
 
 #[test]
 fn a_run_that_is_there_is_not_begun_anew_by_mistake() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
@@ -36,6 +38,7 @@ fn a_run_that_is_there_is_not_begun_anew_by_mistake() {
 
 #[test]
 fn a_run_has_settings_although_nobody_wrote_any() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = RunDir::create(place.path()).unwrap();
     fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
@@ -47,6 +50,7 @@ fn a_run_has_settings_although_nobody_wrote_any() {
 
 #[test]
 fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     // A checkpoint after each epoch, and an evaluation after every second one, each the best so far: when the fourth is the
     // best, the third is kept as the one before, and knows the second as the best.
@@ -60,7 +64,7 @@ fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
     let [whole, cut] = ["whole", "cut"].map(|name| folder(&place.path().join(name), false));
     fit(&whole, false, &mut Pulled::default(), rarely(6)).unwrap();
     fit(&cut, false, &mut Pulled::default(), rarely(4)).unwrap();
-    let checkpoint = |run: &RunDir, epoch: usize| run.checkpoints().join(format!("step-{}", epoch * STEPS));
+    let checkpoint = |run: &RunDir, epoch: usize| run.checkpoints().path().join(format!("step-{}", epoch * STEPS));
     let weights = |run: &RunDir, epoch: usize| checkpoint(run, epoch).join("model.safetensors");
     let mut bytes = fs::read(weights(&cut, 4)).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -69,12 +73,12 @@ fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
     assert!(outcome.warnings[0].ends_with("going back to step 15"), "{:?}", outcome.warnings);
     assert_eq!(outcome.warnings.len(), 1, "{:?}", outcome.warnings);
     assert_eq!(fs::read(weights(&cut, 6)).unwrap(), fs::read(weights(&whole, 6)).unwrap());
-    assert_eq!(fs::read_link(cut.checkpoints().join("best")).unwrap(), Path::new("step-30"));
+    assert_eq!(fs::read_link(cut.checkpoints().path().join("best")).unwrap(), Path::new("step-30"));
 }
 
 /// Flips the last byte of a checkpoint's weights.
 fn damage(run: &RunDir, step: usize) {
-    let weights = run.checkpoints().join(format!("step-{step}/model.safetensors"));
+    let weights = run.checkpoints().path().join(format!("step-{step}/model.safetensors"));
     let mut bytes = fs::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(weights, bytes).unwrap();
@@ -82,7 +86,7 @@ fn damage(run: &RunDir, step: usize) {
 
 /// The steps of which a run has kept checkpoints.
 fn kept(run: &RunDir) -> Vec<usize> {
-    let entries = fs::read_dir(run.checkpoints()).unwrap().map(|entry| entry.unwrap().file_name());
+    let entries = fs::read_dir(run.checkpoints().path()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut steps: Vec<_> =
         entries.filter_map(|name| name.to_str()?.strip_prefix("step-")?.parse().ok()).collect();
     steps.sort_unstable();
@@ -91,17 +95,18 @@ fn kept(run: &RunDir) -> Vec<usize> {
 
 #[test]
 fn a_run_whose_link_is_gone_goes_on_from_the_newest_whole_checkpoint() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let whole = folder(&place.path().join("whole"), false);
     fit(&whole, false, &mut Pulled::default(), |trainer| trainer).unwrap();
-    let weights = |run: &RunDir| fs::read(run.checkpoints().join("last/model.safetensors")).unwrap();
+    let weights = |run: &RunDir| fs::read(run.checkpoints().path().join("last/model.safetensors")).unwrap();
     // The link is gone, or leads nowhere, or is something else.
     for (name, broken) in [("gone", ""), ("nowhere", "step-99"), ("text", "yesterday's")] {
         for damaged in [false, true] {
             let run = folder(&place.path().join(format!("{name} {damaged}")), false);
             let failing = &mut Pulled { fails: Some(9), ..Pulled::default() };
             fit(&run, false, failing, |trainer| trainer).unwrap_err();
-            let last = run.checkpoints().join("last");
+            let last = run.checkpoints().path().join("last");
             let steps = kept(&run);
             fs::remove_file(&last).unwrap();
             match name {
@@ -113,11 +118,11 @@ fn a_run_whose_link_is_gone_goes_on_from_the_newest_whole_checkpoint() {
             if damaged {
                 damage(&run, good.pop().unwrap());
             }
-            assert!(!Checkpoints::new(run.checkpoints()).is_empty(), "{name}");
+            assert!(!run.checkpoints().is_empty(), "{name}");
             let error = fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap_err();
             assert!(error.to_string().contains("it has checkpoints of a run"), "begun anew: {error}");
             let outcome = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap();
-            let first = format!("{}/last: no such checkpoint; ", run.checkpoints().display());
+            let first = format!("{}/last: no such checkpoint; ", run.checkpoints().path().display());
             let end = format!("is taken: going back to step {}", good.last().unwrap());
             let warning = &outcome.warnings[0];
             assert!(warning.starts_with(&first) && warning.ends_with(&end), "{name}: {warning}");
@@ -131,6 +136,7 @@ fn a_run_whose_link_is_gone_goes_on_from_the_newest_whole_checkpoint() {
 
 #[test]
 fn when_no_checkpoint_is_good_each_is_named() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     fit(&run, false, &mut Pulled { fails: Some(9), ..Pulled::default() }, |trainer| trainer).unwrap_err();
@@ -139,19 +145,20 @@ fn when_no_checkpoint_is_good_each_is_named() {
     steps.iter().for_each(|step| damage(&run, *step));
     let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap_err();
     let text = error.to_string();
-    assert_eq!((error.kind(), error.path()), (&ErrorKind::Checkpoint, Some(&*run.checkpoints())));
+    assert_eq!((error.kind(), error.path()), (&ErrorKind::Checkpoint, Some(run.checkpoints().path())));
     assert!(text.contains("checkpoints: no checkpoint is good: ") && text.lines().count() == 1, "{text}");
     for step in &steps {
         assert_eq!(text.matches(&format!("step-{step}/model.safetensors: damaged")).count(), 1, "{text}");
     }
     // None at all.
-    steps.iter().for_each(|step| fs::remove_dir_all(run.checkpoints().join(format!("step-{step}"))).unwrap());
+    steps.iter().for_each(|step| fs::remove_dir_all(run.checkpoints().path().join(format!("step-{step}"))).unwrap());
     let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap_err().to_string();
     assert!(error.ends_with("checkpoints/last: no such checkpoint"), "{error}");
 }
 
 #[test]
 fn a_link_to_the_best_that_is_gone_is_set_again_and_said() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     // Stopped behind the best checkpoint, and again: a kill doesn't explain that its link is gone.
@@ -167,11 +174,11 @@ fn a_link_to_the_best_that_is_gone_is_set_again_and_said() {
         }
     };
     fit(&run, false, &mut Pulled::default(), stopped(7)).unwrap();
-    let best = run.checkpoints().join("best");
+    let best = run.checkpoints().path().join("best");
     assert_eq!(fs::read_link(&best).unwrap(), Path::new("step-5"));
     fs::remove_file(&best).unwrap();
     // Who asks for it before that hears what there is.
-    let error = Checkpoints::new(run.checkpoints()).load("best").unwrap_err().to_string();
+    let error = run.checkpoints().best().unwrap_err().to_string();
     assert!(error.contains("/best: no such checkpoint; there are step-7, "), "{error}");
     assert!(error.ends_with(", step-5"), "{error}");
     let outcome = fit(&run, true, &mut Pulled::default(), stopped(8)).unwrap();
@@ -181,6 +188,7 @@ fn a_link_to_the_best_that_is_gone_is_set_again_and_said() {
 
 #[test]
 fn a_run_that_was_copied_with_its_links_followed_goes_on() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let whole = folder(&place.path().join("whole"), false);
     fit(&whole, false, &mut Pulled::default(), |trainer| trainer).unwrap();
@@ -189,8 +197,8 @@ fn a_run_that_was_copied_with_its_links_followed_goes_on() {
         let run = folder(&place.path().join(format!("copied {keeps}")), false);
         fit(&run, false, &mut Pulled { fails: Some(9), ..Pulled::default() }, |trainer| trainer).unwrap_err();
         for link in ["last", "best"] {
-            let link = run.checkpoints().join(link);
-            let target = run.checkpoints().join(fs::read_link(&link).unwrap());
+            let link = run.checkpoints().path().join(link);
+            let target = run.checkpoints().path().join(fs::read_link(&link).unwrap());
             fs::remove_file(&link).unwrap();
             fs::create_dir(&link).unwrap();
             for entry in fs::read_dir(target).unwrap().map(Result::unwrap) {
@@ -199,20 +207,21 @@ fn a_run_that_was_copied_with_its_links_followed_goes_on() {
         }
         if !keeps {
             kept(&run).iter().for_each(|step| {
-                fs::remove_dir_all(run.checkpoints().join(format!("step-{step}"))).unwrap();
+                fs::remove_dir_all(run.checkpoints().path().join(format!("step-{step}"))).unwrap();
             });
         }
         fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap();
-        let weights = |run: &RunDir| fs::read(run.checkpoints().join("last/model.safetensors")).unwrap();
+        let weights = |run: &RunDir| fs::read(run.checkpoints().path().join("last/model.safetensors")).unwrap();
         assert_eq!(weights(&run), weights(&whole));
         for link in ["last", "best"] {
-            assert_eq!(fs::read_link(run.checkpoints().join(link)).unwrap(), Path::new("step-10"));
+            assert_eq!(fs::read_link(run.checkpoints().path().join(link)).unwrap(), Path::new("step-10"));
         }
     }
 }
 
 #[test]
 fn a_finished_run_goes_on_for_more_epochs() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let longer = |trainer: Trainer| {
         let mut config = config();
@@ -225,7 +234,7 @@ fn a_finished_run_goes_on_for_more_epochs() {
     // At one rate, the run is that of four epochs.
     let outcome = fit(&cut, true, &mut Pulled::default(), longer).unwrap();
     assert_eq!((outcome.steps, outcome.warnings.len()), (4 * STEPS, 0));
-    let weights = |run: &RunDir| fs::read(run.checkpoints().join("last/model.safetensors")).unwrap();
+    let weights = |run: &RunDir| fs::read(run.checkpoints().path().join("last/model.safetensors")).unwrap();
     assert_eq!(weights(&cut), weights(&whole));
     // By a schedule of so many steps it isn't, and says so.
     let cycle = |steps| OneCycle::new(0.3, steps).unwrap();
@@ -244,6 +253,7 @@ fn a_finished_run_goes_on_for_more_epochs() {
 
 #[test]
 fn another_schedule_is_noticed_on_a_resume() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     let few = |trainer: Trainer| {
@@ -263,6 +273,7 @@ fn another_schedule_is_noticed_on_a_resume() {
 
 #[test]
 fn a_run_that_ends_by_its_steps_is_evaluated() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     let rarely = |trainer: Trainer| {
@@ -285,7 +296,7 @@ impl Task for Told {
 
     fn train_step(&mut self, batch: Elements<i64>, context: &StepContext) -> Result<Metrics, Error> {
         let samples = batch.len();
-        self.batches.push((batch, context.updates));
+        self.batches.push((batch, context.is_optimizer_step));
         Ok(Metrics::of(samples).with_mean("loss", self.losses[0]))
     }
 
@@ -294,7 +305,7 @@ impl Task for Told {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {
@@ -324,6 +335,7 @@ fn without(bad: Range<i64>) -> Loader<Scalar<i64>> {
 
 #[test]
 fn a_step_ends_with_the_last_batch_that_comes() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     // Six batches of two, of which the last one has nothing but bad samples.
@@ -338,6 +350,7 @@ fn a_step_ends_with_the_last_batch_that_comes() {
 
 #[test]
 fn a_step_that_looks_for_its_next_batch_stays_within_the_limit() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     // Of the four batches that are trained on the third has nothing but bad samples: the fourth comes in its place.
@@ -352,6 +365,7 @@ fn a_step_that_looks_for_its_next_batch_stays_within_the_limit() {
 
 #[test]
 fn a_loss_that_is_no_number_stops_any_task() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = |name: &str, losses| {
         let run = folder(&place.path().join(name), false);
@@ -370,6 +384,7 @@ fn a_loss_that_is_no_number_stops_any_task() {
 
 #[test]
 fn each_loss_of_several_is_looked_at_in_an_evaluation() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     let mut trainer = Trainer::new(&run, &Device::default());
@@ -390,6 +405,7 @@ fn each_loss_of_several_is_looked_at_in_an_evaluation() {
 
 #[test]
 fn a_metric_has_a_name_of_its_own() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
     let mut trainer = Trainer::new(&run, &Device::default());

@@ -2,23 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use crate::common::draws;
+use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, SequenceBatch, Stack};
 use firebox_models::{Forward, LanguageModelConfig, Linear, LinearConfig, Logits, Seq2SeqConfig, init};
-use firebox_train::{
-    Adam, Adversarial, Classification, Decode, End, ErrorKind, Event, LanguageModelling, Learner, LrFinder,
-    Metrics, Record, RecordKind, Regression, RunDir, Sgd, StepContext, Task, Trainer, TrainerConfig,
-    Translation,
-};
-
-/// Burn's generator belongs to the process: tests that seed it take turns.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use firebox_train::{ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::event::{End, Event, Record, RecordKind};
+use firebox_train::metrics::Metrics;
+use firebox_train::optimizer::{AdamConfig, SgdConfig};
+use firebox_train::tasks::{Adversarial, Classification, Decode, LanguageModeling, Regression, Translation};
+use firebox_train::trainer::LrFinder;
 
 fn training() -> Device {
     Device::default().autodiff()
@@ -29,7 +25,7 @@ fn linear(features_in: usize, features_out: usize) -> Linear {
 }
 
 fn adam() -> burn::optim::ModuleOptimizer {
-    Adam::new().init().unwrap()
+    AdamConfig::new().init().unwrap()
 }
 
 fn at(step: usize) -> StepContext {
@@ -56,21 +52,21 @@ fn sequences(rows: usize, device: &Device) -> SequenceBatch {
 }
 
 fn classification() -> Classification<Linear, Tensor<2>> {
-    Classification::new(linear(2, 3), adam()).with_ema(0.5).unwrap()
+    Classification::new(Learner::new(linear(2, 3), adam()).with_ema(0.5).unwrap())
 }
 
 fn classified(rows: usize, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
     (floats([rows, 2], device), ints([rows], 3, device))
 }
 
-fn language() -> LanguageModelling {
+fn language() -> LanguageModeling {
     let model = init(1, &training(), |device| LanguageModelConfig::new(5, 4, 4).init(device)).unwrap();
-    LanguageModelling::new(model, adam())
+    LanguageModeling::new(Learner::new(model, adam()))
 }
 
 fn translation() -> Translation {
     let model = init(1, &training(), |device| Seq2SeqConfig::new(6, 5, 4, 4).init(device)).unwrap();
-    Translation::new(model, adam())
+    Translation::new(Learner::new(model, adam()))
 }
 
 #[derive(Module, Debug)]
@@ -147,9 +143,10 @@ fn assert_weightless<T: Task>(new: impl Fn() -> T, make: Make<T::Batch>) {
 
 #[test]
 fn an_empty_batch_has_no_weight_in_any_task() {
+    let _alone = draws();
     assert_weightless(classification, classified);
     assert_weightless(
-        || Regression::<Linear, Tensor<2>>::new(linear(2, 3), adam()),
+        || Regression::<Linear, Tensor<2>>::new(Learner::new(linear(2, 3), adam())),
         |rows, device| (floats([rows, 2], device), floats([rows, 3], device)),
     );
     assert_weightless(language, sequences);
@@ -171,7 +168,7 @@ fn the_state_of_a_language_model_is_carried_over_an_empty_batch() {
     // Had it begun with zeros, it would say something else.
     let (mut anew, mut later) = (language(), at(5));
     step(&mut anew, sequences, 0, &[4]);
-    later.updates = true;
+    later.is_optimizer_step = true;
     let zeros = anew.train_step(sequences(4, &training()), &later).unwrap();
     assert_ne!(zeros, carried);
 }
@@ -208,7 +205,7 @@ fn a_run_takes_steps_without_samples() {
     (config.max_epochs, config.norm_warning) = (1, 10.0);
     let seen = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let told = Arc::clone(&seen);
-    let mut task = Classification::<Linear, Tensor<2>>::new(linear(2, 3), Sgd::new().init().unwrap());
+    let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(linear(2, 3), SgdConfig::new().init().unwrap()));
     // The second of two ranks: the first step is the other one's.
     let (train, valid) = (points(1, 2, &training()), points(1, 2, &Device::default()));
     assert_eq!((train.batches(0), train.samples(0)), (10, 5));
@@ -237,7 +234,7 @@ fn a_run_takes_steps_without_samples() {
     let finite = |record: &Record| record.metrics.values().all(|(_, value)| value.is_finite());
     assert!(records.iter().all(finite));
     // By hand, without what is empty.
-    let mut alone = Classification::<Linear, Tensor<2>>::new(linear(2, 3), Sgd::new().init().unwrap());
+    let mut alone = Classification::<Linear, Tensor<2>>::new(Learner::new(linear(2, 3), SgdConfig::new().init().unwrap()));
     for (step, batch) in train.epoch(0).enumerate() {
         let batch = batch.unwrap();
         if batch.1.dims()[0] > 0 {

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use burn::tensor::{Device, Tensor, TensorData};
-use firebox_train::{ErrorKind, FrechetDistance, Metrics, Quantity};
+use firebox_train::ErrorKind;
+use firebox_train::metrics::{FrechetDistance, Metrics, Quantity};
 use serde::Deserialize;
 
 fn tensor(values: &[f32], features: usize) -> Tensor<2> {
@@ -28,7 +29,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    serde_json::from_str(include_str!("fixtures/frechet.json")).unwrap()
+    serde_json::from_str(include_str!("../fixtures/frechet.json")).unwrap()
 }
 
 #[test]

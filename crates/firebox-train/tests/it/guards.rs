@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::common::draws;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use burn::tensor::{Device, Tensor};
 use firebox_data::{
@@ -11,16 +12,13 @@ use firebox_data::{
     Subset, SubsetSampler, random_split,
 };
 use firebox_models::{Forward, Linear, LinearConfig, StateDict, init};
-use firebox_train::{
-    Auroc, Checkpoints, End, Error, ErrorKind, Event, Goal, Learner, Metrics, Outcome, Quantity, RunDir,
-    RunState, Sgd, StepContext, Task, TaskState, Trainer, TrainerConfig,
-};
-
-/// Burn's generator belongs to the process: tests that seed it take turns.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use firebox_train::{Error, ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::checkpoint::{Checkpoints, RunState};
+use firebox_train::event::{End, Event};
+use firebox_train::metrics::{Auroc, Metrics, Quantity};
+use firebox_train::optimizer::SgdConfig;
+use firebox_train::task::{Goal, TaskState};
+use firebox_train::trainer::Outcome;
 
 fn numbers(count: i64) -> Vec<i64> {
     (0..count).collect::<Vec<_>>()
@@ -64,7 +62,7 @@ impl Task for Measures {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {
@@ -310,13 +308,14 @@ fn what_an_evaluation_draws_does_not_depend_on_what_came_before() {
 
 #[test]
 fn the_norm_of_a_steps_gradients_is_known_however_they_came_together() {
+    let _alone = draws();
     let device = Device::default().autodiff();
     let linear = init(1, &device, |device| LinearConfig::new(2, 1).init(device)).unwrap();
     // The gradient of factor · (w · x + b) is factor · x, and factor for b.
     let loss = |learner: &Learner<Linear>, x: [f32; 2], factor: f64| {
         learner.model().forward(Tensor::<2>::from_floats([x], &device)).mean().mul_scalar(factor)
     };
-    let learner = || Learner::new(linear.clone(), Sgd::new().init().unwrap());
+    let learner = || Learner::new(linear.clone(), SgdConfig::new().init().unwrap());
     let (first, last) = (StepContext::new(0, 0, 1e-3).without_update(), StepContext::new(0, 0, 1e-3));
 
     let mut plain = learner();
@@ -346,9 +345,10 @@ fn the_norm_of_a_steps_gradients_is_known_however_they_came_together() {
 
 #[test]
 fn a_moving_average_is_not_dropped_by_a_resume_without_one() {
+    let _alone = draws();
     let device = Device::default().autodiff();
     let linear = init(1, &device, |device| LinearConfig::new(2, 1).init(device)).unwrap();
-    let learner = || Learner::new(linear.clone(), Sgd::new().init().unwrap());
+    let learner = || Learner::new(linear.clone(), SgdConfig::new().init().unwrap());
     let mut state = TaskState::default();
     learner().with_ema(0.9).unwrap().save("model", &mut state).unwrap();
     let error = learner().load("model", &state).unwrap_err();
@@ -432,7 +432,7 @@ fn says(
         assert_eq!(outcome.warnings, *heard.lock().unwrap());
         warnings.extend(outcome.warnings.iter().cloned());
         if outcome.end == End::Stale || done == values.len() {
-            let (state, _) = Checkpoints::new(run.checkpoints()).load("last").unwrap();
+            let (state, _) = run.checkpoints().last().unwrap();
             return (outcome, state, warnings);
         }
     }
@@ -450,7 +450,7 @@ fn patience_compares_with_the_last_value_that_counted_as_better() {
             says(&folder.path().join(format!("{name}{part}")), ("loss", goal), values, min_delta, part)
         };
         // Keras and Lightning call every other one better, and never stop.
-        for (name, goal, values) in [("falls", Goal::Minimise, &falling), ("rises", Goal::Maximise, &rising)]
+        for (name, goal, values) in [("falls", Goal::Minimize, &falling), ("rises", Goal::Maximize, &rising)]
         {
             let (outcome, state, _) = run(name, goal, values, 0.01);
             assert_eq!((outcome.steps, outcome.end), (12, End::Complete), "{name}, parts of {part}");
@@ -458,7 +458,7 @@ fn patience_compares_with_the_last_value_that_counted_as_better() {
             assert_eq!((outcome.best.unwrap().step, state.stale), (12, 1));
             assert_eq!(state.reference.unwrap().step, 11);
         }
-        let (outcome, state, _) = run("slow", Goal::Minimise, &falling, 0.05);
+        let (outcome, state, _) = run("slow", Goal::Minimize, &falling, 0.05);
         assert_eq!((outcome.steps, outcome.end), (4, End::Stale), "parts of {part}");
         assert_eq!((outcome.best.unwrap().step, state.stale), (4, 3));
         assert_eq!(state.reference.unwrap().step, 1);
@@ -469,7 +469,7 @@ fn patience_compares_with_the_last_value_that_counted_as_better() {
 fn a_value_that_is_not_finite_is_said_and_never_the_best() {
     let _alone = draws();
     for (number, bad) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].into_iter().enumerate() {
-        for goal in [Goal::Maximise, Goal::Minimise] {
+        for goal in [Goal::Maximize, Goal::Minimize] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("run");
             let (outcome, _, warnings) = says(&path, ("score", goal), &[bad, 0.5, bad], 0.0, 1);

@@ -2,18 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use burn::tensor::Device;
-use common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers};
+use crate::common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers, seeds};
 use firebox_data::{BatchStream, Batches, Elements, LoaderState};
-use firebox_train::{
-    Callback, Checkpoints, End, Error, ErrorKind, Event, Goal, Interrupt, LrFinder, Metrics, RecordKind,
-    RunDir, Signal, StepContext, Task, TaskState, Trainer,
-};
+use firebox_train::{Callback, Error, ErrorKind, RunDir, StepContext, Task, Trainer};
+use firebox_train::checkpoint::Checkpoints;
+use firebox_train::event::{End, Event, RecordKind};
+use firebox_train::metrics::Metrics;
+use firebox_train::run::{Interrupt, Signal};
+use firebox_train::task::{Goal, TaskState};
+use firebox_train::trainer::LrFinder;
 
 type Heard = Rc<RefCell<Vec<String>>>;
 
@@ -109,6 +110,7 @@ fn owned(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_run_tells_everything_in_order() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let heard = Heard::default();
     let run = folder(place.path(), false);
@@ -131,6 +133,7 @@ fn a_run_tells_everything_in_order() {
 
 #[test]
 fn a_stopped_run_says_so_and_one_that_goes_on_says_what_it_loaded() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let heard = Heard::default();
     let interrupt = Interrupt::never();
@@ -168,6 +171,7 @@ fn a_stopped_run_says_so_and_one_that_goes_on_says_what_it_loaded() {
 
 #[test]
 fn a_failing_run_tells_its_error_to_all() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let heard = Heard::default();
     let run = folder(place.path(), false);
@@ -183,6 +187,7 @@ fn a_failing_run_tells_its_error_to_all() {
 
 #[test]
 fn an_error_before_the_beginning_is_told_too() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let heard = Heard::default();
     let run = folder(place.path(), false);
@@ -205,6 +210,7 @@ fn failing(at: &'static str) -> impl Callback {
 
 #[test]
 fn an_error_at_every_hook_is_the_runs_error() {
+    let _alone = seeds();
     for at in [
         "Started",
         "Saving",
@@ -269,11 +275,12 @@ fn an_error_at_every_hook_is_the_runs_error() {
     assert_eq!(error.to_string(), "a callback failed: no room at Interrupted");
     let told = without_saves(&heard);
     assert_eq!(told[told.len() - 2..], ["step recorded 1".to_owned(), format!("failed: {error}")]);
-    assert!(run.checkpoints().join("step-1").is_dir());
+    assert!(run.checkpoints().path().join("step-1").is_dir());
 }
 
 #[test]
 fn an_error_while_an_error_is_told_is_added_and_nobody_is_left_out() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let heard = Heard::default();
     let mut task = Pulled { fails: Some(1), ..Pulled::default() };
@@ -289,6 +296,7 @@ fn an_error_while_an_error_is_told_is_added_and_nobody_is_left_out() {
 
 #[test]
 fn a_test_after_the_run_is_recorded_and_nothing_else() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let heard = Heard::default();
     let run = folder(place.path(), false);
@@ -299,6 +307,7 @@ fn a_test_after_the_run_is_recorded_and_nothing_else() {
 
 #[test]
 fn a_signal_is_heard_between_the_batches_of_what_follows_a_run() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(&place.path().join("whole"), false);
     let interrupt = Interrupt::never();
@@ -402,6 +411,7 @@ fn panics(run: &RunDir, resume: bool, at: &'static str, heard: &Heard) -> Error 
 
 #[test]
 fn a_panic_anywhere_in_a_task_is_an_error_that_is_told_and_the_run_can_go_on() {
+    let _alone = seeds();
     let whole = tempfile::tempdir().unwrap();
     let mut expected = Pulled::default();
     fit(&folder(whole.path(), false), false, &mut expected, |trainer| trainer).unwrap();
@@ -428,7 +438,7 @@ fn a_panic_anywhere_in_a_task_is_an_error_that_is_told_and_the_run_can_go_on() {
         assert_eq!((error.kind(), error.to_string()), (&ErrorKind::Panic, text), "{at}");
         assert_eq!(heard.borrow().last().unwrap(), &format!("failed: {error}"));
         assert_eq!(heard.borrow().iter().filter(|words| words.starts_with("failed")).count(), 1);
-        let (state, _) = Checkpoints::new(run.checkpoints()).load("last").unwrap();
+        let (state, _) = run.checkpoints().last().unwrap();
         assert!((last..=6).contains(&state.step), "{at}: the last checkpoint is of step {}", state.step);
         // What was recorded is in the file, and a resume goes on in the same process, by a new task.
         drop(run);
@@ -459,6 +469,7 @@ fn a_panic_anywhere_in_a_task_is_an_error_that_is_told_and_the_run_can_go_on() {
 
 #[test]
 fn a_panic_of_a_callback_is_an_error_and_the_others_hear_of_it() {
+    let _alone = seeds();
     let panicking = |at: &'static str| {
         move |event: &Event<'_>| {
             assert!(!format!("{event:?}").starts_with(at), "no room");
@@ -538,6 +549,7 @@ impl Batches for Rotten {
 
 #[test]
 fn a_panic_of_the_data_is_an_error_of_whoever_asks() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     for at in ["batches", "state", "epoch"] {
         let run = folder(&place.path().join(at), false);
@@ -566,6 +578,7 @@ fn a_panic_of_the_data_is_an_error_of_whoever_asks() {
 
 #[test]
 fn a_search_that_panics_leaves_the_task_as_it_was() {
+    let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let trainer = Trainer::new(&folder(place.path(), false), &Device::default());
     let mut task = Panics { task: Pulled { weights: [1.0, 2.0, 3.0], ..Pulled::default() }, at: "step" };
@@ -590,6 +603,7 @@ fn a_search_that_panics_leaves_the_task_as_it_was() {
 
 #[test]
 fn a_norm_that_a_task_does_not_tell_is_no_secret() {
+    let _alone = seeds();
     /// The same task without its norm.
     struct Silent(Pulled);
     impl Task for Silent {

@@ -2,29 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::sync::{Mutex, MutexGuard};
 
+use crate::common::draws;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{IntoTensors, Padded, SequenceBatch, Vocabulary};
 use firebox_models::{Cell, LanguageModelConfig, init};
-use firebox_train::{
-    Checkpoints, ErrorKind, Goal, LanguageModelling, Metrics, RunState, Sgd, StepContext, Task, TaskState,
-};
-
-/// Burn's generator belongs to the process: tests that seed it take turns.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use firebox_train::{ErrorKind, Learner, StepContext, Task};
+use firebox_train::checkpoint::{Checkpoints, RunState};
+use firebox_train::metrics::Metrics;
+use firebox_train::optimizer::SgdConfig;
+use firebox_train::task::{Goal, TaskState};
+use firebox_train::tasks::LanguageModeling;
 
 const TOKENS: usize = 7;
 const ROWS: usize = 3;
 const WINDOW: usize = 5;
 
-fn task(cell: Cell) -> LanguageModelling {
+fn task(cell: Cell) -> LanguageModeling {
     let config = LanguageModelConfig::new(TOKENS, 4, 6).with_cell(cell).with_num_layers(2);
     let model = init(1, &Device::default().autodiff(), |device| config.init(device)).unwrap();
-    LanguageModelling::new(model, Sgd::new().init().unwrap())
+    LanguageModeling::new(Learner::new(model, SgdConfig::new().init().unwrap()))
 }
 
 /// Window `number` of each row; rows of `lengths` tokens.
@@ -51,7 +48,7 @@ fn loss(metrics: &Metrics) -> f64 {
 }
 
 /// The loss of windows read in one piece, by window.
-fn in_one_piece(task: &LanguageModelling, windows: usize) -> Vec<f64> {
+fn in_one_piece(task: &LanguageModeling, windows: usize) -> Vec<f64> {
     let device = Device::default();
     let parts: Vec<_> = (0..windows).map(|number| window(number, &device).values).collect();
     let read = |part: &Tensor<2, Int>| part.clone().narrow(1, 0, WINDOW);
@@ -108,7 +105,7 @@ fn the_state_is_carried_through_an_epoch_and_no_further() {
 fn metrics_say_the_same_in_their_units() {
     let _alone = draws();
     let mut task = task(Cell::Lstm);
-    assert_eq!(task.monitor(), ("loss", Goal::Minimise));
+    assert_eq!(task.monitor(), ("loss", Goal::Minimize));
     let metrics = task.train_step(window(0, &Device::default().autodiff()), &still(0, 0)).unwrap();
     let value = |name| metrics.value(name).unwrap();
     assert_eq!(metrics.samples(), ROWS * WINDOW);
@@ -126,7 +123,7 @@ fn metrics_say_the_same_in_their_units() {
     assert!(task.gradient_norm().is_some_and(|norm| norm > 0.0));
 }
 
-fn saved(task: &LanguageModelling) -> TaskState {
+fn saved(task: &LanguageModeling) -> TaskState {
     // By way of a file.
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::new(folder.path());
@@ -189,7 +186,7 @@ fn what_does_not_fit_is_refused() {
 
     let [one, other] = ["abcdefg", "abcdefh"].map(Vocabulary::of);
     let mut named = self::task(Cell::Lstm).with_vocabulary(one.clone());
-    assert_eq!(LanguageModelling::vocabulary_of(&named.state().unwrap()).unwrap(), one);
+    assert_eq!(LanguageModeling::vocabulary_of(&named.state().unwrap()).unwrap(), one);
     assert_eq!(named.load(&before).unwrap_err().kind(), &ErrorKind::Checkpoint, "it has none");
     let error = named.load(&self::task(Cell::Lstm).with_vocabulary(other).state().unwrap()).unwrap_err();
     let text = "vocabulary: expected 7 characters \"abcdefg\", got 7 characters \"abcdefh\"";
@@ -234,7 +231,7 @@ fn a_batch_that_an_evaluation_leaves_out_spoils_none_behind_it() {
         let spoilt = Tensor::full([1, 4], f32::NAN, &training);
         Tensor::cat(vec![weight.narrow(0, 0, TOKENS - 1), spoilt], 0).detach().require_grad()
     });
-    let task = LanguageModelling::new(model, Sgd::new().init().unwrap());
+    let task = LanguageModeling::new(Learner::new(model, SgdConfig::new().init().unwrap()));
     let window = |values: [i64; 4]| -> SequenceBatch<Int> {
         let padded = Padded { values: values.to_vec().into(), lengths: vec![4], longest: 4 };
         padded.into_tensors(&Device::default())

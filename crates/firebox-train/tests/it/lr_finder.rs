@@ -2,26 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::common::draws;
 use std::fs;
-use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, init};
-use firebox_train::{
-    Adam, Classification, ErrorKind, Interrupt, LrCurve, LrFinder, Report, RunDir, Sgd, Signal, Task,
-    Trainer, TrainerConfig,
-};
+use firebox_train::{ErrorKind, Learner, RunDir, Task, Trainer, TrainerConfig};
+use firebox_train::optimizer::{AdamConfig, SgdConfig};
+use firebox_train::run::{Interrupt, Signal};
+use firebox_train::tasks::Classification;
+use firebox_train::trainer::{LrCurve, LrFinder};
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// Burn's generator belongs to the process: tests that seed it take turns.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// A classifier of points whose steps draw random numbers.
 #[derive(Module, Debug)]
@@ -55,8 +50,8 @@ fn model() -> Points {
 
 /// With all that a task of this kind has to remember.
 fn adam() -> Classifier {
-    let task = Classification::new(model(), Adam::new().init().unwrap());
-    task.with_ema(0.9).unwrap().with_clip_norm(0.5).unwrap()
+    let learner = Learner::new(model(), AdamConfig::new().init().unwrap());
+    Classification::new(learner.with_ema(0.9).unwrap().with_clip_norm(0.5).unwrap())
 }
 
 /// 100 points inside and outside of a circle in batches of 16, jittered; `scale` times as far from its centre.
@@ -199,7 +194,7 @@ fn a_loss_that_was_never_finite_is_an_error() {
 fn a_rate_that_breaks_the_model_ends_the_search_with_what_was_seen() {
     let _alone = draws();
     let (_folder, _run, trainer) = trainer(config());
-    let mut task = Classifier::new(model(), Sgd::new().init().unwrap());
+    let mut task = Classifier::new(Learner::new(model(), SgdConfig::new().init().unwrap()));
     let finder = LrFinder::new().with_range(1e-3, 1e300).unwrap().with_divergence(f64::INFINITY).unwrap();
     let curve = trainer.find_lr(&finder, &mut task, &train(0)).unwrap();
     assert!(curve.diverged() && (2..100).contains(&curve.points().len()), "{curve:?}");
@@ -222,7 +217,7 @@ fn accuracy(lr: f64) -> f64 {
     let mut config = config();
     config.max_epochs = 12;
     let (_folder, _run, trainer) = trainer(config);
-    let mut task = Classifier::new(model(), Adam::new().init().unwrap());
+    let mut task = Classifier::new(Learner::new(model(), AdamConfig::new().init().unwrap()));
     let valid = points(0, &Device::default(), 1.0);
     let mut trainer = trainer.schedule(lr);
     trainer.fit(&mut task, &train(0), &valid).unwrap().best.unwrap().value
@@ -232,7 +227,7 @@ fn accuracy(lr: f64) -> f64 {
 fn the_suggested_rate_is_one_at_which_the_task_learns() {
     let _alone = draws();
     let (_folder, _run, trainer) = trainer(config());
-    let mut task = Classifier::new(model(), Adam::new().init().unwrap());
+    let mut task = Classifier::new(Learner::new(model(), AdamConfig::new().init().unwrap()));
     let curve = trainer.find_lr(&LrFinder::new(), &mut task, &train(0)).unwrap();
     let steepest = curve.steepest().unwrap();
     assert!((1e-3..1.0).contains(&steepest), "{steepest}");
@@ -242,7 +237,7 @@ fn the_suggested_rate_is_one_at_which_the_task_learns() {
 }
 
 #[test]
-fn points_and_plot_are_written_for_others_to_read() {
+fn points_are_written_for_others_to_read() {
     let _alone = draws();
     let (_folder, run, trainer) = trainer(config());
     run.write_config(&serde_json::json!({})).unwrap();
@@ -259,12 +254,7 @@ fn points_and_plot_are_written_for_others_to_read() {
         let numbers = [&line["lr"], &line["loss"], &line["smoothed"]].map(|number| number.as_f64().unwrap());
         assert_eq!(numbers, [point.lr, point.loss, point.smoothed]);
     }
-    Report::new("Rates").lr_curve(&curve).unwrap().write(&run.lr_plot()).unwrap();
-    let page = fs::read_to_string(run.lr_plot()).unwrap();
-    let suggestion = format!("steepest: {:.1e}", curve.steepest().unwrap());
-    for part in ["<svg", "Learning rates", "learning rate", &suggestion, "a tenth of the lowest"] {
-        assert!(page.contains(part), "the page has no {part}");
-    }
+    fs::write(run.lr_plot(), "a page").unwrap();
     // They belong to the run: one that is begun anew in its folder has none.
     let path = run.path().to_owned();
     drop((trainer, run));

@@ -5,10 +5,8 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use firebox_train::{
-    Auroc, Average, ClassScore, Confusion, ErrorKind, ErrorRate, Mean, Metrics, Quantity, RSquared, Score,
-    accuracy, edit_distance, token_accuracy, top_k,
-};
+use firebox_train::ErrorKind;
+use firebox_train::metrics::{Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy, edit_distance, token_accuracy, top_k};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -40,7 +38,7 @@ struct Expected {
 }
 
 fn fixture() -> Fixture {
-    serde_json::from_str(include_str!("fixtures/metrics.json")).unwrap()
+    serde_json::from_str(include_str!("../fixtures/metrics.json")).unwrap()
 }
 
 const SCORES: [(&str, Score); 3] =

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::common::draws;
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::fs;
@@ -12,7 +13,10 @@ use burn::module::{Module, Param};
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebox_models::StateDict;
-use firebox_train::{Adam, AdamW, Checkpoints, Error, ErrorKind, Learner, RmsProp, RunState, Sgd, TaskState};
+use firebox_train::{Error, ErrorKind, Learner};
+use firebox_train::checkpoint::{Checkpoints, RunState};
+use firebox_train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig, SgdConfig};
+use firebox_train::task::TaskState;
 use serde_json::{Map, Value, json};
 
 const STEPS: usize = 20;
@@ -116,10 +120,10 @@ fn config<C: Config>(default: C, options: &Map<String, Value>) -> C {
 fn optimizer(name: &str, options: &Value) -> Result<ModuleOptimizer, Error> {
     let options = options.as_object().unwrap();
     match name {
-        "Sgd" => config(Sgd::new(), options).init(),
-        "Adam" => config(Adam::new(), options).init(),
-        "AdamW" => config(AdamW::new(), options).init(),
-        "RmsProp" => config(RmsProp::new(), options).init(),
+        "Sgd" => config(SgdConfig::new(), options).init(),
+        "Adam" => config(AdamConfig::new(), options).init(),
+        "AdamW" => config(AdamWConfig::new(), options).init(),
+        "RmsProp" => config(RmsPropConfig::new(), options).init(),
         _ => panic!("no optimiser {name}"),
     }
 }
@@ -158,6 +162,7 @@ fn state_key(optimiser: &str, field: &str) -> &'static str {
 
 #[test]
 fn trajectories_are_pytorchs() {
+    let _alone = draws();
     let fixture = fixture();
     assert!(combinations(&fixture).len() > 30, "the fixture has too few combinations");
     for (name, options) in combinations(&fixture) {
@@ -191,6 +196,7 @@ fn trajectories_are_pytorchs() {
 /// The learning rate of PyTorch's signature is the schedule's here; nothing else is left out.
 #[test]
 fn defaults_are_pytorchs() {
+    let _alone = draws();
     fn check<C: Config>(fixture: &StateDict, name: &str, default: C) {
         let prefix = format!("default.{name}.");
         let pytorchs: Vec<_> = fixture.iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
@@ -208,33 +214,34 @@ fn defaults_are_pytorchs() {
         }
     }
     let fixture = fixture();
-    check(&fixture, "Sgd", Sgd::new());
-    check(&fixture, "Adam", Adam::new());
-    check(&fixture, "AdamW", AdamW::new());
-    check(&fixture, "RmsProp", RmsProp::new());
+    check(&fixture, "Sgd", SgdConfig::new());
+    check(&fixture, "Adam", AdamConfig::new());
+    check(&fixture, "AdamW", AdamWConfig::new());
+    check(&fixture, "RmsProp", RmsPropConfig::new());
 }
 
 #[test]
 fn what_cannot_be_is_refused() {
+    let _alone = draws();
     let not_negative =
         |field: &str, got: &str| format!("{field}: expected a number of at least 0, got {got}");
     let weight = |field: &str, got: &str| format!("{field}: expected a number from 0, below 1, got {got}");
     let nesterov = |momentum: &str, dampening: &str| {
         format!(
-            "Sgd.nesterov: expected false unless momentum is above 0 and dampening is 0, \
+            "SgdConfig.nesterov: expected false unless momentum is above 0 and dampening is 0, \
              got true with momentum {momentum} and dampening {dampening}"
         )
     };
     let mut cases = vec![
-        ("Sgd", json!({"momentum": -0.1}), not_negative("Sgd.momentum", "-0.1")),
-        ("Sgd", json!({"weight_decay": -1.0}), not_negative("Sgd.weight_decay", "-1")),
+        ("Sgd", json!({"momentum": -0.1}), not_negative("SgdConfig.momentum", "-0.1")),
+        ("Sgd", json!({"weight_decay": -1.0}), not_negative("SgdConfig.weight_decay", "-1")),
         ("Sgd", json!({"nesterov": true}), nesterov("0", "0")),
         ("Sgd", json!({"nesterov": true, "momentum": 0.9, "dampening": 0.5}), nesterov("0.9", "0.5")),
-        ("RmsProp", json!({"alpha": 1.0}), weight("RmsProp.alpha", "1")),
-        ("RmsProp", json!({"alpha": -0.5}), weight("RmsProp.alpha", "-0.5")),
-        ("RmsProp", json!({"eps": -1e-8}), not_negative("RmsProp.eps", "-0.00000001")),
-        ("RmsProp", json!({"weight_decay": -1.0}), not_negative("RmsProp.weight_decay", "-1")),
-        ("RmsProp", json!({"momentum": -1.0}), not_negative("RmsProp.momentum", "-1")),
+        ("RmsProp", json!({"alpha": 1.0}), weight("RmsPropConfig.alpha", "1")),
+        ("RmsProp", json!({"alpha": -0.5}), weight("RmsPropConfig.alpha", "-0.5")),
+        ("RmsProp", json!({"eps": -1e-8}), not_negative("RmsPropConfig.eps", "-0.00000001")),
+        ("RmsProp", json!({"weight_decay": -1.0}), not_negative("RmsPropConfig.weight_decay", "-1")),
+        ("RmsProp", json!({"momentum": -1.0}), not_negative("RmsPropConfig.momentum", "-1")),
     ];
     for name in ["Adam", "AdamW"] {
         let field = |field: &str| format!("{name}.{field}");
@@ -251,14 +258,14 @@ fn what_cannot_be_is_refused() {
         assert_eq!(error.to_string(), expected);
     }
     for bad in [f64::NAN, f64::INFINITY] {
-        let text = Sgd::new().with_dampening(bad).init().map(drop).unwrap_err().to_string();
-        assert_eq!(text, format!("Sgd.dampening: expected a finite number, got {bad}"));
+        let text = SgdConfig::new().with_dampening(bad).init().map(drop).unwrap_err().to_string();
+        assert_eq!(text, format!("SgdConfig.dampening: expected a finite number, got {bad}"));
         for refused in [
-            Sgd::new().with_momentum(bad).init(),
-            Adam::new().with_betas([bad, 0.9]).init(),
-            AdamW::new().with_weight_decay(bad).init(),
-            RmsProp::new().with_alpha(bad).init(),
-            RmsProp::new().with_eps(bad).init(),
+            SgdConfig::new().with_momentum(bad).init(),
+            AdamConfig::new().with_betas([bad, 0.9]).init(),
+            AdamWConfig::new().with_weight_decay(bad).init(),
+            RmsPropConfig::new().with_alpha(bad).init(),
+            RmsPropConfig::new().with_eps(bad).init(),
         ] {
             let text = refused.map(drop).unwrap_err().to_string();
             assert!(text.ends_with(&format!("got {bad}")), "{text}");
@@ -268,19 +275,21 @@ fn what_cannot_be_is_refused() {
 
 #[test]
 fn configs_are_read_as_they_were_written() {
+    let _alone = draws();
     fn check<C: Config + Debug + Display>(config: C) {
         let read = C::load_binary(format!("{config}").as_bytes()).unwrap();
         assert_eq!(format!("{read:?}"), format!("{config:?}"));
     }
-    check(Sgd::new().with_momentum(0.9).with_weight_decay(5e-4).with_nesterov(true));
-    check(Sgd::new().with_dampening(0.1));
-    check(Adam::new().with_betas([0.5, 0.999]).with_eps(1e-7).with_amsgrad(true));
-    check(AdamW::new().with_weight_decay(0.3));
-    check(RmsProp::new().with_alpha(0.9).with_momentum(0.5).with_centered(true));
+    check(SgdConfig::new().with_momentum(0.9).with_weight_decay(5e-4).with_nesterov(true));
+    check(SgdConfig::new().with_dampening(0.1));
+    check(AdamConfig::new().with_betas([0.5, 0.999]).with_eps(1e-7).with_amsgrad(true));
+    check(AdamWConfig::new().with_weight_decay(0.3));
+    check(RmsPropConfig::new().with_alpha(0.9).with_momentum(0.5).with_centered(true));
 }
 
 #[test]
 fn a_checkpoint_changes_nothing() {
+    let _alone = draws();
     let fixture = fixture();
     let folder = tempfile::tempdir().unwrap();
     for (place, (name, options)) in combinations(&fixture).into_iter().enumerate() {
@@ -310,11 +319,12 @@ fn a_checkpoint_changes_nothing() {
 /// 1 − 0.99999999 is 0 in 32 bits, and a division by it.
 #[test]
 fn a_weight_near_1_is_a_weight() {
+    let _alone = draws();
     let fixture = fixture();
     for optimizer in [
-        Adam::new().with_betas([0.9, 0.99999999]).init(),
-        AdamW::new().with_betas([0.99999999, 0.99999999]).init(),
-        RmsProp::new().with_alpha(0.99999999).init(),
+        AdamConfig::new().with_betas([0.9, 0.99999999]).init(),
+        AdamWConfig::new().with_betas([0.99999999, 0.99999999]).init(),
+        RmsPropConfig::new().with_alpha(0.99999999).init(),
     ] {
         let mut walk = Walk::new(&fixture, optimizer.unwrap());
         walk.step(0);
@@ -328,6 +338,7 @@ fn a_weight_near_1_is_a_weight() {
 
 #[test]
 fn clipped_trajectories_are_pytorchs() {
+    let _alone = draws();
     let fixture = read("clipping");
     let max_norm = fixture.get("max_norm").unwrap().try_to_vec::<f64>().unwrap()[0];
     let norms = fixture.get("norm").unwrap().try_to_vec::<f32>().unwrap();
@@ -362,10 +373,11 @@ fn clipped_trajectories_are_pytorchs() {
 /// A gradient that is no number is refused where that is wanted, and spoils the parameters where it isn't, as in PyTorch.
 #[test]
 fn gradients_that_are_no_numbers() {
+    let _alone = draws();
     let fixture = read("clipping");
     for (bad, said) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         for clips in [true, false] {
-            let mut walk = Walk::new(&fixture, Adam::new().init().unwrap());
+            let mut walk = Walk::new(&fixture, AdamConfig::new().init().unwrap());
             if clips {
                 walk = walk.clipped(1.0);
             }
@@ -382,7 +394,7 @@ fn gradients_that_are_no_numbers() {
             walk.learner.try_step(walk.loss(1), 0.1).unwrap();
             assert_ne!(walk.state(), before);
         }
-        let mut walk = Walk::new(&fixture, Sgd::new().init().unwrap()).clipped(1.0);
+        let mut walk = Walk::new(&fixture, SgdConfig::new().init().unwrap()).clipped(1.0);
         walk.step(0);
         let loss = walk.loss(1) + walk.learner.model().vector.val().mul_scalar(bad).sum();
         walk.learner.step(loss, 0.1);
@@ -393,9 +405,10 @@ fn gradients_that_are_no_numbers() {
 
 #[test]
 fn norms_that_cannot_be_are_refused() {
+    let _alone = draws();
     let fixture = read("clipping");
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let walk = Walk::new(&fixture, Sgd::new().init().unwrap());
+        let walk = Walk::new(&fixture, SgdConfig::new().init().unwrap());
         let error = walk.learner.with_clip_norm(bad).map(drop).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
         assert_eq!(error.to_string(), format!("clip norm: expected a number above 0, got {bad}"));

@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::common::draws;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebox_models::{Forward, init};
-use firebox_train::{Adam, ErrorKind, Goal, Metrics, Regression, Sgd, StepContext, Task};
+use firebox_train::{ErrorKind, Learner, StepContext, Task};
+use firebox_train::metrics::Metrics;
+use firebox_train::optimizer::{AdamConfig, SgdConfig};
+use firebox_train::task::Goal;
+use firebox_train::tasks::Regression;
 
 #[derive(Module, Debug)]
 struct Map {
@@ -26,7 +31,7 @@ fn task() -> Regression<Map, Tensor<2>> {
     let model = init(1, &device, |device| {
         Ok::<_, firebox_models::Error>(Map { linear: LinearConfig::new(3, 2).init(device) })
     });
-    Regression::new(model.unwrap(), Adam::new().init().unwrap())
+    Regression::new(Learner::new(model.unwrap(), AdamConfig::new().init().unwrap()))
 }
 
 /// y = (2a − b + 1, c/2 − 3) of points that fill a cube.
@@ -44,9 +49,10 @@ fn batch(from: usize, to: usize, device: &Device) -> (Tensor<2>, Tensor<2>) {
 
 #[test]
 fn it_learns_a_linear_map() {
+    let _alone = draws();
     let (device, training) = (Device::default(), Device::default().autodiff());
     let mut task = task().with_clip_norm(10.0).unwrap();
-    assert_eq!(task.monitor(), ("loss", Goal::Minimise));
+    assert_eq!(task.monitor(), ("loss", Goal::Minimize));
     let judge = |task: &Regression<Map, Tensor<2>>, cuts: &[usize]| {
         let mut evaluator = task.evaluator();
         let mut all = Metrics::default();
@@ -83,6 +89,7 @@ fn it_learns_a_linear_map() {
 
 #[test]
 fn targets_of_another_shape_are_refused() {
+    let _alone = draws();
     let mut task = task();
     let (points, targets) = batch(0, 4, &Device::default().autodiff());
     let error = task.train_step((points, targets.narrow(1, 0, 1)), &StepContext::new(0, 0, 0.1)).unwrap_err();
@@ -95,6 +102,7 @@ fn targets_of_another_shape_are_refused() {
 
 #[test]
 fn its_gradients_are_clipped_by_value_and_parts_of_it_have_rates_of_their_own() {
+    let _alone = draws();
     let training = Device::default().autodiff();
     let weights = |task: &Regression<Map, Tensor<2>>| {
         let linear = &task.model().linear;
@@ -102,7 +110,7 @@ fn its_gradients_are_clipped_by_value_and_parts_of_it_have_rates_of_their_own() 
         (linear.weight.val().try_into_vec_as::<f32>().unwrap(), bias)
     };
     // Where a step of SGD at a rate of 1 goes is what is left of the gradients.
-    let new = || Regression::new(task().model().clone(), Sgd::new().init().unwrap());
+    let new = || Regression::new(Learner::new(task().model().clone(), SgdConfig::new().init().unwrap()));
     let mut clipped = new().with_clip_value(1e-3).unwrap().with_lr_factor("linear.bias", 0.0).unwrap();
     let (from, bias) = weights(&clipped);
     clipped.train_step(batch(0, 32, &training), &StepContext::new(0, 0, 1.0)).unwrap();

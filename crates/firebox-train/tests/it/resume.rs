@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::common::draws;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
@@ -14,17 +15,16 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, init};
-use firebox_train::{
-    AdamW, Checkpoints, Classification, End, Event, Goal, Interrupt, Outcome, Record, RecordKind,
-    ReduceOnPlateau, RunDir, Signal, StepContext, Task, Trainer, TrainerConfig,
-};
+use firebox_train::{Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::checkpoint::Checkpoints;
+use firebox_train::event::{End, Event, Record, RecordKind};
+use firebox_train::optimizer::AdamWConfig;
+use firebox_train::run::{Interrupt, Signal};
+use firebox_train::schedule::ReduceOnPlateau;
+use firebox_train::task::Goal;
+use firebox_train::tasks::Classification;
+use firebox_train::trainer::Outcome;
 use serde_json::Value;
-
-/// Burn's generator belongs to the process: tests that seed it take turns.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// A classifier of points that drops out, so that every batch draws random numbers.
 #[derive(Module, Debug)]
@@ -53,9 +53,9 @@ fn task() -> Classification<Points, Tensor<2>> {
             output: LinearConfig::new(8, 2).init(device),
         })
     });
-    let task = Classification::new(model.unwrap(), AdamW::new().init().unwrap());
-    let task = task.with_ema(0.8).unwrap().with_clip_norm(0.5).unwrap();
-    task.with_lr_factor("hidden.bias", 0.5).unwrap()
+    let learner = Learner::new(model.unwrap(), AdamWConfig::new().init().unwrap());
+    let learner = learner.with_ema(0.8).unwrap().with_clip_norm(0.5).unwrap();
+    Classification::new(learner.with_lr_factor("hidden.bias", 0.5).unwrap())
 }
 
 /// Points inside and outside of a circle, jittered. Those of some numbers are none.
@@ -148,7 +148,7 @@ fn fit_on(
     let heard = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let (interrupt, hear) = (interrupt.clone(), Arc::clone(&heard));
     let schedule =
-        ReduceOnPlateau::new(0.05, Goal::Maximise).unwrap().with_patience(0).with_factor(0.7).unwrap();
+        ReduceOnPlateau::new(0.05, Goal::Maximize).unwrap().with_patience(0).with_factor(0.7).unwrap();
     let mut task = task();
     let outcome = Trainer::new(&run, &device)
         .config(config.clone())

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use firebox_train::{ErrorKind, Schedule, ScheduleConfig};
+use firebox_train::ErrorKind;
+use firebox_train::schedule::{Schedule, ScheduleConfig};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -20,7 +21,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    serde_json::from_str::<Fixture>(include_str!("fixtures/schedules.json")).unwrap().cases
+    serde_json::from_str::<Fixture>(include_str!("../fixtures/schedules.json")).unwrap().cases
 }
 
 #[test]

@@ -6,8 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod common;
-
+use crate::common::draws;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,9 +15,10 @@ use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_models::{Embedding, EmbeddingConfig, Linear, LinearConfig, StateDict, Ties, init};
-use firebox_train::{
-    Adam, AdamW, Checkpoints, ErrorKind, Learner, RmsProp, RunState, Sgd, StepContext, TaskState,
-};
+use firebox_train::{ErrorKind, Learner, StepContext};
+use firebox_train::checkpoint::{Checkpoints, RunState};
+use firebox_train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig, SgdConfig};
+use firebox_train::task::TaskState;
 
 const PLACES: [&str; 2] = ["embedding.weight", "fc.weight"];
 
@@ -123,10 +123,11 @@ fn assert_same(tied: &StateDict, single: &StateDict, what: &str) {
 
 #[test]
 fn three_steps_are_pytorchs() {
+    let _alone = draws();
     let fixture = fixture();
     let mut model = tied();
     model.scale = model.scale.set_require_grad(false);
-    let mut learner = Learner::new(model, Sgd::new().init().unwrap());
+    let mut learner = Learner::new(model, SgdConfig::new().init().unwrap());
     for step in 1..=3 {
         learner.step(learner.model().loss(&[1, 2, 3, 4]), 0.1);
         let got = StateDict::of(learner.model());
@@ -166,17 +167,17 @@ const SETTINGS: [Setting; 7] = {
 };
 
 fn optimizers() -> Vec<(&'static str, ModuleOptimizer)> {
-    let sgd = Sgd::new();
+    let sgd = SgdConfig::new();
     vec![
         ("SGD", sgd.init().unwrap()),
-        ("SGD with decay", Sgd::new().with_weight_decay(0.1).init().unwrap()),
-        ("momentum", Sgd::new().with_momentum(0.9).with_dampening(0.2).init().unwrap()),
-        ("Nesterov", Sgd::new().with_momentum(0.9).with_nesterov(true).init().unwrap()),
-        ("Adam", Adam::new().init().unwrap()),
-        ("AMSGrad", Adam::new().with_amsgrad(true).with_weight_decay(0.1).init().unwrap()),
-        ("AdamW", AdamW::new().with_weight_decay(0.1).init().unwrap()),
-        ("RMSprop", RmsProp::new().init().unwrap()),
-        ("centered", RmsProp::new().with_centered(true).with_momentum(0.9).init().unwrap()),
+        ("SGD with decay", SgdConfig::new().with_weight_decay(0.1).init().unwrap()),
+        ("momentum", SgdConfig::new().with_momentum(0.9).with_dampening(0.2).init().unwrap()),
+        ("Nesterov", SgdConfig::new().with_momentum(0.9).with_nesterov(true).init().unwrap()),
+        ("Adam", AdamConfig::new().init().unwrap()),
+        ("AMSGrad", AdamConfig::new().with_amsgrad(true).with_weight_decay(0.1).init().unwrap()),
+        ("AdamW", AdamWConfig::new().with_weight_decay(0.1).init().unwrap()),
+        ("RMSprop", RmsPropConfig::new().init().unwrap()),
+        ("centered", RmsPropConfig::new().with_centered(true).with_momentum(0.9).init().unwrap()),
         ("Burn's SGD", SgdConfig::new().init()),
     ]
 }
@@ -217,6 +218,7 @@ fn state<M: Module>(learner: &Learner<M>) -> TaskState {
 
 #[test]
 fn a_tied_weight_moves_as_one_tensor_does() {
+    let _alone = draws();
     for (number, setting) in SETTINGS.iter().enumerate() {
         for ((name, optimizer), (_, other)) in optimizers().into_iter().zip(optimizers()) {
             let what = format!("{name}, setting {number}");
@@ -256,7 +258,8 @@ fn a_tied_weight_moves_as_one_tensor_does() {
 /// The number of threads and the kernels are fixed when a process starts.
 #[test]
 fn the_same_without_kernels() {
-    let names = ["three_steps_are_pytorchs", "a_tied_weight_moves_as_one_tensor_does"];
+    let _alone = draws();
+    let names = ["tied::three_steps_are_pytorchs", "tied::a_tied_weight_moves_as_one_tensor_does"];
     let output = Command::new(std::env::current_exe().unwrap())
         .arg("--exact")
         .args(names)
@@ -269,6 +272,7 @@ fn the_same_without_kernels() {
 
 #[test]
 fn a_resume_in_the_middle_is_the_same_run() {
+    let _alone = draws();
     let setting = &SETTINGS[6];
     for place in 0..optimizers().len() {
         let new = || {
@@ -281,7 +285,7 @@ fn a_resume_in_the_middle_is_the_same_run() {
         }
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(folder.path());
-        checkpoints.save(&RunState::new(common::numbers(4).state(0), 7), &state(&whole)).unwrap();
+        checkpoints.save(&RunState::new(crate::common::numbers(4).state(0), 7), &state(&whole)).unwrap();
         resumed.load("model", &checkpoints.load("last").unwrap().1).unwrap();
         for step in 3..6 {
             assert_eq!(state(&resumed), state(&whole), "{name}, step {step}");
@@ -295,7 +299,8 @@ fn a_resume_in_the_middle_is_the_same_run() {
 
 #[test]
 fn a_move_does_not_part_them() {
-    let adam = || Adam::new().init().unwrap();
+    let _alone = draws();
+    let adam = || AdamConfig::new().init().unwrap();
     let mut reference = Learner::new(single(), adam());
     let device = training();
     let moved = [
@@ -328,6 +333,7 @@ impl burn::module::ModuleMapper for Identity {
 
 #[test]
 fn clones_with_other_numbers_are_parameters_of_their_own() {
+    let _alone = draws();
     let mut model = tied();
     let other = start().try_to_vec::<f32>().unwrap().into_iter().map(|x| x * 0.5).collect();
     let other = Tensor::<2>::from_data(TensorData::new(other, [7, 8]), &training());
@@ -335,8 +341,8 @@ fn clones_with_other_numbers_are_parameters_of_their_own() {
     assert_eq!(model.fc.weight.id, model.embedding.weight.id);
     let mut apart = untied();
     apart.fc.weight = param(other.into_data());
-    let mut cloned = Learner::new(model, Adam::new().init().unwrap());
-    let mut apart = Learner::new(apart, Adam::new().init().unwrap());
+    let mut cloned = Learner::new(model, AdamConfig::new().init().unwrap());
+    let mut apart = Learner::new(apart, AdamConfig::new().init().unwrap());
     for step in 0..3 {
         learn(&mut cloned, step, 1);
         learn(&mut apart, step, 1);
@@ -346,7 +352,8 @@ fn clones_with_other_numbers_are_parameters_of_their_own() {
 
 #[test]
 fn a_checkpoint_of_an_untied_model_is_refused_whole() {
-    let adam = || Adam::new().init().unwrap();
+    let _alone = draws();
+    let adam = || AdamConfig::new().init().unwrap();
     let mut apart = Learner::new(untied(), adam());
     learn(&mut apart, 0, 1);
     let mut learner = Learner::new(tied(), adam());
@@ -371,8 +378,9 @@ fn a_checkpoint_of_an_untied_model_is_refused_whole() {
 
 #[test]
 fn names_and_norms_have_it_once() {
+    let _alone = draws();
     let setting = Setting { accumulate: 1, ..Setting::default() };
-    let mut learner = learner(tied(), Sgd::new().init().unwrap(), &setting, true);
+    let mut learner = learner(tied(), SgdConfig::new().init().unwrap(), &setting, true);
     let bad = learner.model().loss(&[1, 2]).mul_scalar(f32::MAX).mul_scalar(1e3);
     let finite = learner.model().loss(&[1, 2]) * (learner.model().fc.weight.val().sum() * f32::INFINITY);
     for loss in [bad, finite] {
@@ -387,7 +395,8 @@ fn names_and_norms_have_it_once() {
 
 #[test]
 fn two_factors_for_one_parameter_are_refused() {
-    let new = || Learner::new(tied(), Sgd::new().init().unwrap());
+    let _alone = draws();
+    let new = || Learner::new(tied(), SgdConfig::new().init().unwrap());
     let error =
         new().with_lr_factor("embedding", 0.1).unwrap().with_lr_factor("fc", 0.5).map(drop).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Config);
@@ -404,10 +413,11 @@ fn two_factors_for_one_parameter_are_refused() {
 
 #[test]
 fn a_frozen_tied_weight_stays() {
+    let _alone = draws();
     let mut model = tied().no_grad();
     model.scale = model.scale.set_require_grad(true);
     let setting = Setting { ema: Some(0.5), clip_norm: Some(0.05), ..Setting::default() };
-    let mut learner = learner(model, AdamW::new().init().unwrap(), &setting, true);
+    let mut learner = learner(model, AdamWConfig::new().init().unwrap(), &setting, true);
     for step in 0..2 {
         learn(&mut learner, step, 1);
         let dict = StateDict::of(learner.model());
@@ -419,6 +429,7 @@ fn a_frozen_tied_weight_stays() {
 
 #[test]
 fn parameters_are_counted_once() {
+    let _alone = draws();
     let (tied, untied) = (tied(), untied());
     assert_eq!(Ties::of(&tied).num_params(&tied), 7 * 8 + 8);
     assert_eq!(Ties::of(&untied).num_params(&untied), 2 * 7 * 8 + 8);
@@ -434,6 +445,7 @@ struct Taught {
 
 #[test]
 fn a_frozen_clone_of_a_trained_parameter_is_one_of_its_own() {
+    let _alone = draws();
     for teacher_first in [true, false] {
         for ema in [None, Some(0.5)] {
             let trained: Param<Tensor<2>> = param(start());
@@ -444,7 +456,7 @@ fn a_frozen_clone_of_a_trained_parameter_is_one_of_its_own() {
             };
             let (frozen, trained) =
                 if teacher_first { ("teacher", "student") } else { ("student", "teacher") };
-            let mut learner = Learner::new(model, Adam::new().init().unwrap());
+            let mut learner = Learner::new(model, AdamConfig::new().init().unwrap());
             if let Some(decay) = ema {
                 learner = learner.with_ema(decay).unwrap();
             }

@@ -2,26 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use crate::common::draws;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, StateDict, init};
-use firebox_train::{
-    Adam, Checkpoints, Classification, End, ErrorKind, Event, Interrupt, OneCycle, Outcome, Record,
-    RecordKind, RunDir, Signal, StepContext, Task, TaskState, Trainer, TrainerConfig,
-};
+use firebox_train::{ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
+use firebox_train::checkpoint::Checkpoints;
+use firebox_train::event::{End, Event, Record, RecordKind};
+use firebox_train::optimizer::{AdamConfig, SgdConfig};
+use firebox_train::run::{Interrupt, Signal};
+use firebox_train::schedule::OneCycle;
+use firebox_train::task::TaskState;
+use firebox_train::tasks::Classification;
+use firebox_train::trainer::Outcome;
 use serde_json::Value;
-
-/// Burn's generator belongs to the process: tests that seed it take turns.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// A classifier of points that drops out, so that every step draws random numbers.
 #[derive(Module, Debug)]
@@ -41,6 +41,10 @@ impl Forward<Tensor<2>> for Points {
 }
 
 fn task(width: usize) -> Classification<Points, Tensor<2>> {
+    Classification::new(learner(width))
+}
+
+fn learner(width: usize) -> Learner<Points> {
     let device = Device::default().autodiff();
     let model = init(1, &device, |device| {
         Ok::<_, firebox_models::Error>(Points {
@@ -49,7 +53,7 @@ fn task(width: usize) -> Classification<Points, Tensor<2>> {
             output: LinearConfig::new(width, 2).init(device),
         })
     });
-    Classification::new(model.unwrap(), Adam::new().init().unwrap())
+    Learner::new(model.unwrap(), AdamConfig::new().init().unwrap())
 }
 
 type Layout = (Stack<f32, 1>, Scalar<i64>);
@@ -92,7 +96,7 @@ impl Run {
         Run { workers: 0, interrupt: Interrupt::never(), stop_after: None, resume: false }
     }
 
-    fn fit(self, folder: &Path) -> (TaskState, firebox_train::Outcome) {
+    fn fit(self, folder: &Path) -> (TaskState, firebox_train::trainer::Outcome) {
         let device = Device::default();
         let run = match self.resume {
             true => RunDir::open(folder).unwrap().resume().unwrap(),
@@ -381,7 +385,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
     let rows = |rng: &mut firebox_data::SampleRng, count: usize| -> (Vec<f32>, Vec<i64>) {
         ((0..2 * count).map(|_| rng.uniform()).collect(), (0..count).map(|_| rng.below(2) as i64).collect())
     };
-    let new = || Classification::new(model.clone(), firebox_train::Sgd::new().init().unwrap());
+    let new = || Classification::new(Learner::new(model.clone(), firebox_train::optimizer::SgdConfig::new().init().unwrap()));
     for sizes in [&[16, 16, 16, 16][..], &[16, 5, 1], &[1, 30]] {
         let (mut parts, mut whole) = (new(), new());
         let (mut all_points, mut all_classes) = (Vec::new(), Vec::new());
@@ -428,7 +432,7 @@ fn fit(
         false => RunDir::create(folder).unwrap(),
     };
     run.write_config(&serde_json::json!({})).unwrap();
-    let mut task = task(8).with_ema(0.9).unwrap().with_clip_norm(1.0).unwrap();
+    let mut task = Classification::new(learner(8).with_ema(0.9).unwrap().with_clip_norm(1.0).unwrap());
     let outcome = Trainer::new(&run, &device).config(config.clone()).schedule(0.02).resume(resume).fit(
         &mut task,
         &points(100, 1, &device.clone().autodiff()),
@@ -534,11 +538,7 @@ fn groups_clips_and_averages_are_what_they_say() {
             Tensor::<1, Int>::from_data(TensorData::new(classes, [16]), &device),
         )
     };
-    let sgd = || {
-        let mut plain = task(8);
-        plain = Classification::new(plain.model().clone(), firebox_train::Sgd::new().init().unwrap());
-        plain
-    };
+    let sgd = || Learner::new(learner(8).model().clone(), SgdConfig::new().init().unwrap());
     let weights = |task: &Classification<Points, Tensor<2>>,
                    part: &str|
      -> std::collections::BTreeMap<String, Vec<f64>> {
@@ -554,13 +554,13 @@ fn groups_clips_and_averages_are_what_they_say() {
         device.seed(5);
         task.train_step(batch(), &StepContext::new(0, 0, lr)).unwrap();
     };
-    let before = weights(&sgd(), "model");
-    let mut plain = sgd();
+    let before = weights(&Classification::new(sgd()), "model");
+    let mut plain = Classification::new(sgd());
     step(&mut plain, 0.1);
     let moved = weights(&plain, "model");
     // One layer with a tenth of the rate, its bias with none.
-    let mut grouped =
-        sgd().with_lr_factor("hidden", 0.1).unwrap().with_lr_factor("hidden.bias", 0.0).unwrap();
+    let grouped = sgd().with_lr_factor("hidden", 0.1).unwrap().with_lr_factor("hidden.bias", 0.0).unwrap();
+    let mut grouped = Classification::new(grouped);
     step(&mut grouped, 0.1);
     for (key, values) in weights(&grouped, "model") {
         let factor = match key.as_str() {
@@ -576,7 +576,7 @@ fn groups_clips_and_averages_are_what_they_say() {
     let error = sgd().with_lr_factor("hid", 0.1).err().unwrap().to_string();
     assert!(error.contains("expected one of hidden.weight, hidden.bias, output.weight"), "{error}");
     // The gradient is (before − after) / rate.
-    let mut clipped = sgd().with_clip_value(1e-2).unwrap();
+    let mut clipped = Classification::new(sgd().with_clip_value(1e-2).unwrap());
     step(&mut clipped, 0.1);
     let mut reached = false;
     for (key, values) in weights(&clipped, "model") {
@@ -588,7 +588,7 @@ fn groups_clips_and_averages_are_what_they_say() {
         }
     }
     assert!(reached, "this test needs a gradient to clip");
-    let mut averaged = sgd().with_ema(0.75).unwrap();
+    let mut averaged = Classification::new(sgd().with_ema(0.75).unwrap());
     let mut expected = before.clone();
     for _ in 0..5 {
         step(&mut averaged, 0.1);
@@ -641,11 +641,12 @@ fn a_bad_sample_ends_the_run_and_names_itself() {
     let error = Trainer::new(&run, &device).fit(&mut task(8), &broken, &points(40, 0, &device)).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Data);
     assert!(error.to_string().contains("the transform failed: no such pixel (worker 0)"), "{error}");
-    assert_eq!(Checkpoints::new(run.checkpoints()).load("last").unwrap().0.step, 0, "step 0 was saved");
+    assert_eq!(run.checkpoints().last().unwrap().0.step, 0, "step 0 was saved");
 }
 
 #[test]
 fn batches_on_the_device_are_the_loaders_and_their_waiting_is_counted() {
+    let _alone = draws();
     let device = Device::default();
     for workers in [0, 1, 3] {
         let data = points(100, workers, &device);
@@ -712,6 +713,6 @@ fn each_epoch_may_lack_as_many_samples_as_the_policy_allows() {
     let outcome =
         Trainer::new(&run, &device).epochs(3).fit(&mut task(8), &train, &points(40, 0, &device)).unwrap();
     assert_eq!(outcome.steps, 15);
-    let state = Checkpoints::new(run.checkpoints()).load("last").unwrap().0;
+    let state = run.checkpoints().last().unwrap().0;
     assert_eq!((state.loader.epoch, state.loader.batch, state.loader.faults), (3, 0, 0));
 }

@@ -2,21 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::sync::{Mutex, MutexGuard};
 
+use crate::common::draws;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device};
 use firebox_data::{IntoTensors, Padded, Purpose, SampleRng, SequenceBatch, derive_seed};
 use firebox_models::{Beam, Seq2Seq, Seq2SeqConfig, StateDict, init};
-use firebox_train::{
-    Adam, Decode, ErrorKind, Goal, Metrics, StepContext, Task, TeacherForcing, Translation, spearman,
-};
-
-/// Burn's generator belongs to the process: tests that seed it take turns.
-fn draws() -> MutexGuard<'static, ()> {
-    static DRAWS: Mutex<()> = Mutex::new(());
-    DRAWS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
+use firebox_train::{ErrorKind, Learner, StepContext, Task};
+use firebox_train::metrics::{Metrics, spearman};
+use firebox_train::optimizer::AdamConfig;
+use firebox_train::task::Goal;
+use firebox_train::tasks::{Decode, TeacherForcing, Translation};
 
 fn device() -> Device {
     Device::default().autodiff()
@@ -28,7 +24,7 @@ fn model(layers: usize) -> Seq2Seq {
 }
 
 fn translation(layers: usize) -> Translation {
-    Translation::new(model(layers), Adam::new().init().unwrap())
+    Translation::new(Learner::new(model(layers), AdamConfig::new().init().unwrap()))
 }
 
 /// Sequences, padded with some places more than they need, whatever stands there.
@@ -124,7 +120,7 @@ fn the_loss_is_the_mean_over_tokens() {
         let metrics = task.evaluator()(plain(0, 0)).unwrap();
         assert!((metrics.value("loss").unwrap() - expected).abs() < 1e-5);
         assert_eq!(metrics.value("token_error_rate"), None);
-        assert_eq!(task.monitor(), ("loss", Goal::Minimise));
+        assert_eq!(task.monitor(), ("loss", Goal::Minimize));
     }
 }
 
@@ -174,12 +170,12 @@ fn what_is_no_target_is_refused() {
 #[test]
 fn a_small_task_is_learned_and_the_attention_moves_on() {
     let _alone = draws();
-    let mut task = Translation::new(
+    let mut task = Translation::new(Learner::new(
         init(7, &device(), |device| Seq2SeqConfig::new(9, 10, 16, 32).init(device)).unwrap(),
-        Adam::new().init().unwrap(),
-    );
+        AdamConfig::new().init().unwrap(),
+    ));
     task = task.with_decoding(Decode::greedy(12).with_names("per", "wer"));
-    assert_eq!(task.monitor(), ("per", Goal::Minimise));
+    assert_eq!(task.monitor(), ("per", Goal::Minimize));
     let mut rng = SampleRng::from_seed(derive_seed(1, Purpose::Sample, 0, 0));
     let mut draw = |samples: usize, device: &Device| {
         // A target's tokens come behind its end token, 2.

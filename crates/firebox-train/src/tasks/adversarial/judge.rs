@@ -9,7 +9,7 @@ use crate::task::Goal;
 /// Says how good generated samples are beside real ones.
 ///
 /// The losses of a GAN don't: each of its models is measured by the other, which changes, too. A judge does not. What it
-/// measures is up to it: a [Fréchet distance](crate::FrechetDistance) in some network's features, likelihoods, a test.
+/// measures is up to it: a [Fréchet distance](crate::metrics::FrechetDistance) in some network's features, likelihoods, a test.
 pub trait Judge<const R: usize> {
     /// What there is to say of generated samples beside as many real ones, on a device without autodiff. The metrics of all
     /// batches of an evaluation are added.
@@ -19,5 +19,5 @@ pub trait Judge<const R: usize> {
     fn judge(&self, real: Tensor<R>, fake: Tensor<R>) -> Result<Metrics, Error>;
 
     /// The metric that decides which checkpoint is the best.
-    fn monitor(&self) -> (&'static str, Goal);
+    fn monitor(&self) -> (&str, Goal);
 }

@@ -18,7 +18,7 @@ use crate::error::Error;
 /// | [`LeastSquares`](Self::LeastSquares) | ½·(x − t)² + ½·y² | ½·(y − 1)² |
 /// | [`Hinge`](Self::Hinge) | max(0, 1 − x) + max(0, 1 + y) | −y |
 ///
-/// t is 1, or less with [label smoothing](crate::Adversarial::with_label_smoothing).
+/// t is 1, or less with [label smoothing](crate::tasks::Adversarial::with_label_smoothing).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

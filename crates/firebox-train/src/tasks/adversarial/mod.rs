@@ -10,7 +10,7 @@ use firebox_models::{Forward, Logits, batch_norms};
 pub use judge::Judge;
 pub use loss::AdversarialLoss;
 
-use crate::batch::{self, is_empty, refused};
+use crate::tasks::batch::{self, is_empty, refused};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::Metrics;
@@ -149,7 +149,7 @@ where
     }
 
     /// What [`averaged_generator`](Self::averaged_generator) was when a state was taken, in the form of `like`: for callbacks, which
-    /// see a run's [states](crate::Event::Saving) and not its task.
+    /// see a run's [states](crate::event::Event::Saving) and not its task.
     ///
     /// # Errors
     /// [`ErrorKind::Checkpoint`] if it is the state of something else.
@@ -235,7 +235,7 @@ where
             let (metrics, loss) = self.opinion(judge.logits(real), judge.logits(fake.clone().detach()))?;
             (metrics, self.discriminator.learn(loss, samples as f64, context), Some((noise, fake)))
         };
-        if !context.updates {
+        if !context.is_optimizer_step {
             learned?;
             self.waiting.extend(own.map(|(noise, _)| noise));
             return Ok(metrics);
@@ -309,10 +309,10 @@ where
         }
     }
 
-    fn monitor(&self) -> (&'static str, Goal) {
+    fn monitor(&self) -> (&str, Goal) {
         match &self.judge {
             Some(judge) => judge.monitor(),
-            None => ("loss_discriminator", Goal::Maximise),
+            None => ("loss_discriminator", Goal::Maximize),
         }
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::LrFinder;
 use crate::error::{Error, io_error};
-use crate::run_dir::FORMAT_VERSION;
+use crate::run::json::FORMAT_VERSION;
 use firebox_core::files;
 
 /// One step of a search.
@@ -35,7 +35,8 @@ pub struct LrCurve {
 }
 
 impl LrCurve {
-    pub(crate) fn new(finder: &LrFinder) -> Self {
+    /// A curve without steps, of a search by these settings.
+    pub fn new(finder: &LrFinder) -> Self {
         LrCurve {
             finder: finder.clone(),
             points: Vec::new(),
@@ -104,7 +105,7 @@ impl LrCurve {
     }
 
     /// The metric that was looked at.
-    pub(crate) fn metric(&self) -> &str {
+    pub fn metric(&self) -> &str {
         self.finder.metric()
     }
 
@@ -119,7 +120,7 @@ impl LrCurve {
     }
 
     /// Counts a step in. A loss that is not finite is no point, and ends the search.
-    pub(crate) fn add(&mut self, loss: f64) {
+    pub fn add(&mut self, loss: f64) {
         let smoothing = self.finder.smoothing;
         let (step, lr) = (self.steps() + 1, self.finder.lr(self.steps()));
         self.average = smoothing * self.average + (1.0 - smoothing) * loss;

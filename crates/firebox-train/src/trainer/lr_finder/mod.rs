@@ -1,7 +1,6 @@
 //! Which learning rates a task learns at, found by trying them.
 
 mod curve;
-mod plot;
 
 pub use curve::{LrCurve, LrPoint};
 

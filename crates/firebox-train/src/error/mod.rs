@@ -1,15 +1,18 @@
 //! What can end a training run early.
 
+mod caught;
+
 use std::error::Error as StdError;
 use std::fmt::{self, Display as _};
 use std::path::Path;
 
+pub(crate) use caught::caught;
 pub use firebox_core::BoxError;
 pub use firebox_core::OutOfRange;
 pub(crate) use firebox_core::check;
 use firebox_core::{Kind, path_in};
 
-use crate::interrupt::Signal;
+use crate::run::signal::Signal;
 
 /// An error of this crate: what happened, in which file or step, and why.
 ///

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 /// Unwind safety is asserted, and this is why it holds: whatever a panic may have left half done isn't looked
 /// at again. Every use of this function ends what it is a part of with the error. A fit's own state is
 /// dropped with it; its task is asked for nothing more; a callback that has panicked is told
-/// [`Failed`](crate::Event::Failed) and nothing else. What outlives a fit in the trainer is a file of
+/// [`Failed`](crate::event::Event::Failed) and nothing else. What outlives a fit in the trainer is a file of
 /// records, each written by one call, and plain numbers. Panics of rayon's threads arrive in the thread that
 /// waits for them, and so here as well.
 pub(crate) fn caught<R>(name: &str, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
