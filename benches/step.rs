@@ -32,8 +32,8 @@ use firebox::models::{
     AttentionBlockConfig, CnnConfig, DiscriminatorConfig, Error, Forward, GeneratorConfig, LstmBlockConfig,
     RnnBlockConfig, init,
 };
-use firebox::train::{Learner, Threads};
 use firebox::train::optimizer::AdamConfig;
+use firebox::train::{Learner, Threads};
 use serde::{Deserialize, Serialize};
 
 /// PyTorch's default.

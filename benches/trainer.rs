@@ -27,11 +27,11 @@ use firebox::data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox::kernels;
 use firebox::models::{CnnConfig, Forward, Linear, LinearConfig, init};
 use firebox::report::{LiveReport, Progress};
-use firebox::train::{Callback, Learner, RunDir, StepContext, Task, Threads, Trainer, TrainerConfig};
 use firebox::train::checkpoint::Checkpoints;
 use firebox::train::event::Event;
 use firebox::train::optimizer::AdamConfig;
 use firebox::train::tasks::Classification;
+use firebox::train::{Callback, Learner, RunDir, StepContext, Task, Threads, Trainer, TrainerConfig};
 
 const LR: f64 = 1e-3;
 const CLASSES: usize = 10;

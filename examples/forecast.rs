@@ -427,7 +427,8 @@ fn forecast(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let data = Data::new(&recipe)?;
     let mut task = task(&recipe, &device)?;
     let (_, best) = run.checkpoints().best()?;
-    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
+    task.load(&best)
+        .map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
     for (ahead, value) in day_from(&data, &task, recipe.hours, &device)?.into_iter().enumerate() {
         say(format!("hour {:>2} ahead: {value:7.2}", ahead + 1));
     }

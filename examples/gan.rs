@@ -27,11 +27,11 @@ use firebox::data::{BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stac
 use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};
-use firebox::train::{Learner, RunDir, TrainerConfig};
 use firebox::train::checkpoint::Checkpoints;
 use firebox::train::event::Event;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::tasks::{Adversarial, AdversarialLoss};
+use firebox::train::{Learner, RunDir, TrainerConfig};
 use judge::{ByFeatures, Score};
 use pictures::{Grids, grid, interpolation, save};
 use serde::{Deserialize, Serialize};

@@ -344,7 +344,8 @@ fn say_word(settings: &Settings<'_, Recipe>, word: &str) -> Result<ExitCode, Box
     let vocabulary = Vocabulary::new(recipe.stress);
     let mut task = task(&recipe, &vocabulary, &device)?;
     let (_, best) = run.checkpoints().best()?;
-    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
+    task.load(&best)
+        .map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
     let letters = vocabulary.letters(&word);
     let longest = letters.len();
     let source = Padded { values: letters.into(), lengths: vec![longest], longest }.into_tensors(&device);

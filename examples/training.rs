@@ -336,7 +336,8 @@ fn predict(settings: &Settings<'_, Recipe>, picture: &Path) -> Result<ExitCode, 
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let mut task = task(&recipe, &device)?;
     let (_, best) = run.checkpoints().best()?;
-    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
+    task.load(&best)
+        .map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
 
     // Its contents tell what it is, not its name.
     let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", picture.display());

@@ -23,12 +23,12 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub use firebox_cli as cli;
 pub use {
     firebox_core as core, firebox_data as data, firebox_kernels as kernels, firebox_models as models,
     firebox_report as report, firebox_train as train, firebox_workers as workers,
 };
-#[cfg(feature = "cli")]
-pub use firebox_cli as cli;
 
 /// What most programs need.
 pub mod prelude {

@@ -11,7 +11,9 @@ use burn_train::metric::{
     RecallMetric, TopKAccuracyInput, TopKAccuracyMetric,
 };
 use firebox::kernels::cross_entropy;
-use firebox::train::metrics::{Auroc, Average, Confusion, ErrorRate, Metrics, Quantity, Score, accuracy, token_accuracy, top_k};
+use firebox::train::metrics::{
+    Auroc, Average, Confusion, ErrorRate, Metrics, Quantity, Score, accuracy, token_accuracy, top_k,
+};
 
 const SAMPLES: usize = 97;
 const CLASSES: usize = 4;

@@ -12,10 +12,10 @@ use firebox::models::{
     MultiHeadAttentionConfig, RecurrentConfig, RecurrentState, Sampling, Seq2Seq, Seq2SeqConfig,
     SequenceClassifierConfig, init, sequence_mask,
 };
-use firebox::train::{Learner, StepContext, Task};
 use firebox::train::metrics::Metrics;
 use firebox::train::optimizer::AdamConfig;
 use firebox::train::tasks::Classification;
+use firebox::train::{Learner, StepContext, Task};
 
 /// Burn's generator belongs to the process: tests that draw take turns.
 fn draws() -> MutexGuard<'static, ()> {

@@ -17,9 +17,9 @@ use firebox::data::BoxError;
 #[cfg(feature = "tui")]
 use firebox::report::Dashboard;
 use firebox::report::{CsvLog, LiveReport, Progress, TensorBoard};
-use firebox::train::{Callback, ErrorKind, RunDir, Trainer};
 use firebox::train::event::Event;
 use firebox::train::run::Interrupt;
+use firebox::train::{Callback, ErrorKind, RunDir, Trainer};
 use firebox_cli::merge_config;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

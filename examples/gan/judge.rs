@@ -9,12 +9,12 @@ use firebox::data::idx::LabelledImage;
 use firebox::data::{BoxError, Dataset, fashion_mnist};
 use firebox::models::{Cnn, StateDict, Weights};
 use firebox::prelude::*;
-use firebox::train::{Error, ErrorKind, RunDir, TrainerConfig};
 use firebox::train::checkpoint::Checkpoints;
 use firebox::train::metrics::{FrechetDistance, Metrics, Quantity, accuracy};
 use firebox::train::run::{Interrupt, Signal};
 use firebox::train::task::Goal;
 use firebox::train::tasks::Judge;
+use firebox::train::{Error, ErrorKind, RunDir, TrainerConfig};
 use serde_json::{Map, Value, json};
 
 use crate::common::{Settings, say};

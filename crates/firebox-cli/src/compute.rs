@@ -1,4 +1,4 @@
-//! What computes, what prepares batches, and the seed.
+//! The flags for backend, threads, workers and seed.
 
 use clap::{Args, ValueEnum};
 #[cfg(target_os = "linux")]
@@ -21,7 +21,7 @@ use crate::parse;
 /// ```
 #[derive(Args, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendArgs {
-    /// What computes: flex, ndarray, wgpu or cuda, as far as the build has it
+    /// The backend: flex, ndarray, wgpu or cuda, as far as the build has it
     #[arg(long, default_value = "flex")]
     pub backend: String,
 }
@@ -36,8 +36,8 @@ impl BackendArgs {
     /// The backend's first device, without autodiff.
     ///
     /// # Errors
-    /// [`ErrorKind::Backend`](firebox_train::ErrorKind::Backend) for a name that is none, or if this build lacks the
-    /// backend, or this machine a device for it.
+    /// [`ErrorKind::Backend`](firebox_train::ErrorKind::Backend) for a name that is none, or if this build
+    /// lacks the backend, or this machine a device for it.
     pub fn device(&self) -> Result<burn::tensor::Device, Error> {
         self.backend.parse::<Backend>()?.device()
     }
@@ -52,7 +52,7 @@ impl BackendArgs {
 /// ```
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedArgs {
-    /// What all random numbers follow from
+    /// The seed that all random numbers follow from
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
 }
@@ -63,7 +63,7 @@ impl Default for SeedArgs {
     }
 }
 
-/// How many threads compute, and what prepares batches: `--threads`, `--workers`, `--worker-kind`.
+/// The numbers of threads and workers, and the workers' kind: `--threads`, `--workers`, `--worker-kind`.
 ///
 /// None of them decides a result.
 ///
@@ -143,7 +143,7 @@ impl ThreadArgs {
     }
 }
 
-/// Where batches are prepared.
+/// The place where batches are prepared.
 ///
 /// ```
 /// assert_eq!(firebox_cli::WorkerKind::default(), firebox_cli::WorkerKind::Threads);

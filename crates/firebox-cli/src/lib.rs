@@ -1,4 +1,5 @@
-//! What the command lines of training programs share, as groups of arguments that any program can flatten into its own.
+//! The shared part of the command lines of training programs, as groups of arguments that any program can
+//! flatten into its own.
 //!
 //! | group | flags |
 //! |---|---|
@@ -8,9 +9,9 @@
 //! | [`SeedArgs`] | `--seed` |
 //! | [`BackendArgs`] | `--backend` |
 //!
-//! The settings that decide a run's result are a struct of the program's own, its recipe, which is a group of flags and
-//! `config.json` at once. [`Settings`] puts it together from the command line, a file and an older run; [`run_program`]
-//! parses, and says in one line what went wrong.
+//! The settings that decide a run's result are a struct of the program's own, its recipe, which is a group of
+//! flags and `config.json` at once. [`Settings`] puts it together from the command line, a file and an older
+//! run; [`run_program`] parses, and says in one line what went wrong.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -30,7 +31,7 @@
 //!     loggers: LoggerArgs,
 //! }
 //!
-//! /// What decides the result; `config.json` holds it.
+//! /// The settings that decide the result; `config.json` holds it.
 //! #[derive(Args, Clone, Serialize, Deserialize)]
 //! struct Recipe {
 //!     /// The learning rate

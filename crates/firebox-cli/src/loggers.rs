@@ -1,4 +1,4 @@
-//! Who follows a run.
+//! The flags for the callbacks that follow a run.
 
 use std::ffi::OsString;
 
@@ -10,10 +10,10 @@ use firebox_train::event::{Callback, Event};
 use firebox_train::run::Interrupt;
 use firebox_train::{BoxError, RunDir, Trainer};
 
-/// Who follows a run: `--log csv,tensorboard`, and `--dashboard` with the feature `tui`.
+/// The callbacks that follow a run: `--log csv,tensorboard`, and `--dashboard` with the feature `tui`.
 ///
-/// It decides no result, so that a run that goes on may be followed by others. As a group of flags they are `LoggerArgs`,
-/// which others can conflict with where nothing runs.
+/// It decides no result, so that a run that goes on may be followed by others. As a group of flags they are
+/// `LoggerArgs`, which others can conflict with where nothing runs.
 ///
 /// ```
 /// use clap::Parser;

@@ -9,10 +9,12 @@ use serde_json::{Map, Value};
 
 use firebox_train::{Error, ErrorKind};
 
-/// Merges settings: those of a file in the place of the defaults, and flags in the place of those.
+/// Merges the settings of a file and flags into the defaults.
 ///
-/// The file is TOML if its name ends so, else JSON, such as the `config.json` of a run. It may leave settings out, but must
-/// not have others than `defaults` has.
+/// Flags come before the file, and the file before the defaults.
+///
+/// The file is TOML if its name ends so, else JSON, such as the `config.json` of a run. It may leave settings
+/// out, but must not have others than `defaults` has.
 ///
 /// ```
 /// use firebox_cli::merge_config;
@@ -34,17 +36,16 @@ use firebox_train::{Error, ErrorKind};
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if the file can't be read, [`ErrorKind::Config`] if it is of another form, or has a setting that is
-/// unknown or can't have its value.
+/// [`ErrorKind::Io`] if the file can't be read, [`ErrorKind::Config`] if it is of another form, or has a
+/// setting that is unknown or can't have its value.
 pub fn merge_config<T: Serialize + DeserializeOwned>(
     defaults: &T,
     file: &Path,
     flags: impl IntoIterator<Item = (String, Value)>,
 ) -> Result<T, Error> {
     let bad = |text: String| Error::new(ErrorKind::Config, text).at_path(file);
-    let text = fs::read_to_string(file).map_err(|error| {
-        Error::new(ErrorKind::Io, "cannot be read").at_path(file).caused_by(error)
-    })?;
+    let text = fs::read_to_string(file)
+        .map_err(|error| Error::new(ErrorKind::Io, "cannot be read").at_path(file).caused_by(error))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let is_toml = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
     let mut settings = match is_toml {
@@ -81,7 +82,8 @@ pub fn merge_config<T: Serialize + DeserializeOwned>(
     }
 }
 
-/// TOML has numbers that JSON lacks, and dates, for which no setting has a place: they must not become settings that are absent.
+/// TOML has numbers that JSON lacks, and dates, for which no setting has a place: they must not become
+/// settings that are absent.
 fn of_toml(text: &str) -> Result<Map<String, Value>, String> {
     let table: toml::Table =
         toml::from_str(text).map_err(|error| format!("not TOML: {}", error.message()))?;
@@ -134,8 +136,8 @@ impl<'de> Deserialize<'de> for Once {
     }
 }
 
-/// The first name within what was given that what was read of it lacks. Only objects within objects are looked at: whoever
-/// reads something else as an object has its own form for it.
+/// The first name within what was given that what was read of it lacks. Only objects within objects are
+/// looked at: whoever reads something else as an object has its own form for it.
 fn unread(place: &str, given: &Value, read: &Value) -> Option<String> {
     let (Value::Object(given), Value::Object(read)) = (given, read) else { return None };
     given.iter().find_map(|(name, given)| {

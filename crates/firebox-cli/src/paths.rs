@@ -19,7 +19,7 @@ pub fn absolute(path: &Path) -> Result<PathBuf, BoxError> {
     std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-/// The entries of a folder in the order of their names; none where there is no folder yet.
+/// The entries of a folder, by name; none where there is no folder.
 ///
 /// ```
 /// assert!(firebox_cli::paths::files_in(std::path::Path::new("no such folder"))?.is_empty());

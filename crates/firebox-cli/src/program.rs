@@ -13,10 +13,13 @@ use firebox_train::{BoxError, Error, ErrorKind, RunDir};
 
 use crate::loggers::LoggerArgs;
 
-/// Runs a program: parses its command line, and says in one line what went wrong, if something did.
+/// Runs a program by its command line.
 ///
-/// A worker process, which is this program too, does its work in here. The exit code is 0, 1 for an error, 2 for a command
-/// line that makes no sense, and 128 more than a signal's number where one has stopped something.
+/// What went wrong, if something did, is said in one line.
+///
+/// A worker process, which is this program too, does its work in here. The exit code is 0, 1 for an error, 2
+/// for a command line that makes no sense, and 128 more than a signal's number where one has stopped
+/// something.
 ///
 /// See [the crate's page](crate) for a whole program.
 ///
@@ -35,9 +38,7 @@ use crate::loggers::LoggerArgs;
 ///     })
 /// }
 /// ```
-pub fn run_program<C: Parser>(
-    run: impl FnOnce(C, &ArgMatches) -> Result<ExitCode, BoxError>,
-) -> ExitCode {
+pub fn run_program<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCode, BoxError>) -> ExitCode {
     firebox_workers::init();
     let parsed = C::command().try_get_matches().and_then(|given| Ok((C::from_arg_matches(&given)?, given)));
     match parsed {
@@ -59,7 +60,9 @@ pub fn run_program<C: Parser>(
     }
 }
 
-/// Writes a line to standard output; a console that is gone is no reason to stop.
+/// Writes a line to standard output.
+///
+/// A console that is gone is no reason to stop.
 ///
 /// ```
 /// firebox_cli::say("test accuracy: 91.2 %");
@@ -68,10 +71,10 @@ pub fn say(text: impl AsRef<str>) {
     let _ = writeln!(stdout(), "{}", text.as_ref());
 }
 
-/// Says how a run that a signal has stopped goes on, and gives the exit code for it.
+/// Says how a stopped run goes on, and gives the exit code.
 ///
-/// The line can be pasted into a shell. `cargo` has the flags that cargo needs to build the program again, such as
-/// `["--features", "tui"]`; it is used where cargo has started an example.
+/// The line can be pasted into a shell. `cargo` has the flags that cargo needs to build the program again,
+/// such as `["--features", "tui"]`; it is used where cargo has started an example.
 ///
 /// ```
 /// use firebox_cli::LoggerArgs;
@@ -109,7 +112,8 @@ fn complain(text: &str) {
     let _ = writeln!(stderr(), "{}", text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim_end());
 }
 
-/// The words that start the program again from the same folder: cargo, if it has started an example, or its own file.
+/// The words that start the program again from the same folder: cargo, if it has started an example, or its
+/// own file.
 fn program(file: &OsStr, by_cargo: bool, cargo: &[&str]) -> Vec<OsString> {
     let of_cargo = || {
         let (folder, name) = (Path::new(file).parent()?, Path::new(file).file_stem()?);

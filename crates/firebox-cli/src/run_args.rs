@@ -1,10 +1,10 @@
-//! Where a run has its folder, and how it begins.
+//! The flags for a run's folder, and how it begins.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Where a run has its folder, and how it begins: `--run-dir`, `--resume`, `--overwrite`, `--config`.
+/// The flags for a run's folder and its beginning: `--run-dir`, `--resume`, `--overwrite`, `--config`.
 ///
 /// ```
 /// use clap::Parser;
@@ -27,7 +27,8 @@ pub struct RunArgs {
     /// The folder for the run [default: a new one under runs/; to go on with or ask a run, the newest there]
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Go on with a run that was stopped or is finished, with its own settings, but for how long it goes on and what it keeps
+    /// Go on with a run that was stopped or is finished, with its own settings, but for how long it goes on
+    /// and what it keeps
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
     /// A TOML or JSON file with settings, such as a run's config.json; flags come before it

@@ -15,13 +15,17 @@ use crate::run_args::RunArgs;
 
 /// The settings that a run which goes on can change: how long it does, and what it keeps.
 ///
-/// A schedule that follows from the number of steps becomes that of the longer run, of which the trainer warns.
+/// A schedule that follows from the number of steps becomes that of the longer run, of which the trainer
+/// warns.
 const LENGTH: [&str; 4] = ["epochs", "max_steps", "save_steps", "patience"];
 
-/// The settings that decide a run's result, as the command line, a file and an older run give them.
+/// The settings that decide a run's result.
 ///
-/// `config.json` holds them, each by its field's name, which is its flag's: `max_steps` is `--max-steps`. Flags come before a
-/// file, and a file before what is the default; of a run that goes on its own settings come first.
+/// The command line, a file and an older run give them.
+///
+/// `config.json` holds them, each by its field's name, which is its flag's: `max_steps` is `--max-steps`.
+/// Flags come before a file, and a file before what is the default; of a run that goes on its own settings
+/// come first.
 ///
 /// ```
 /// use clap::{Args, CommandFactory, FromArgMatches, Parser};
@@ -67,7 +71,8 @@ pub struct Settings<'a, R> {
 impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     /// The settings of a program that was called so.
     ///
-    /// The folders of its runs begin with the program's name. Each field of the recipe must be an argument of its own.
+    /// The folders of its runs begin with the program's name. Each field of the recipe must be an argument of
+    /// its own.
     ///
     /// # Errors
     /// If the recipe is no struct with named fields, or has no form as JSON.
@@ -89,11 +94,13 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
 
     /// The settings of the run to come.
     ///
-    /// One that goes on keeps its own, except for `epochs`, `max_steps`, `save_steps` and `patience`, and those in `free`,
-    /// which change no result: where the data are, [how many threads there are](crate::ThreadArgs::FIELDS).
+    /// One that goes on keeps its own, except for `epochs`, `max_steps`, `save_steps` and `patience`, and
+    /// those in `free`, which change no result: where the data are, [how many threads there
+    /// are](crate::ThreadArgs::FIELDS).
     ///
     /// # Errors
-    /// If a file or an older run has settings that no flag could give, or a flag contradicts what an older run was begun with.
+    /// If a file or an older run has settings that no flag could give, or a flag contradicts what an older
+    /// run was begun with.
     pub fn read(&self, free: &[&str]) -> Result<R, BoxError> {
         if let Some(file) = &self.run.config {
             let recipe = merge_config(self.recipe, file, self.flags.clone())?;
@@ -106,7 +113,9 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         }
     }
 
-    /// The settings of a run that was begun, with flags in the place of those that are `free` to change.
+    /// The settings of a run that was begun.
+    ///
+    /// Flags take the place of those that are `free` to change.
     ///
     /// # Errors
     /// As for [`read`](Self::read), or if there is no such run.
@@ -134,7 +143,8 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         Ok(recipe)
     }
 
-    /// Whether settings from a file could have been given as flags: ranges are checked where the flags say them.
+    /// Fails unless settings from a file could have been given as flags: ranges are checked where the flags
+    /// say them.
     fn check(&self, recipe: &R, file: &Path) -> Result<(), BoxError> {
         let settings = serde_json::to_value(recipe)?;
         let flags = settings.as_object().into_iter().flatten().filter_map(|(field, value)| match value {
@@ -160,7 +170,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         }
     }
 
-    /// Whether the run goes on with one that was stopped.
+    /// True if the run goes on with one that was stopped.
     pub fn resumes(&self) -> bool {
         self.run.resume
     }
@@ -196,7 +206,9 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         })
     }
 
-    /// Has a trainer go on if the run does, and write the settings into its folder.
+    /// Has a trainer go on if the run does, with its settings.
+    ///
+    /// The trainer writes them into the run's folder.
     ///
     /// # Errors
     /// If the settings have no form as JSON.

@@ -39,7 +39,8 @@ pub(crate) fn legend<'a, B: DrawingBackend + 'a, C: CoordTranslate>(
         .draw()
 }
 
-/// Whether a chart has a place for a point: not for what is no number, nor so large that the axes have no ends.
+/// True if a chart has a place for a point: not for NaN, nor so large that the axes have no
+/// ends.
 fn is_drawn(point: &&(f64, f64)) -> bool {
     const LARGEST: f64 = f64::MAX / 1e3;
     point.0.abs() <= LARGEST && point.1.abs() <= LARGEST

@@ -8,18 +8,20 @@ use csv::{QuoteStyle, WriterBuilder};
 use serde_json::{Map, Value};
 
 use crate::error::{BoxError, Error, io_error};
+use firebox_core::files;
+use firebox_train::RunDir;
 use firebox_train::event::{Callback, Event};
 use firebox_train::run::Records;
-use firebox_train::RunDir;
-use firebox_core::files;
 
-/// Writes `metrics.csv` beside `metrics.jsonl`: a row a record, a column a field, as spreadsheets and pandas read it
-/// (RFC 4180). What a record doesn't have is an empty cell. The loader's account of an epoch, which has a structure of its
-/// own, is in `metrics.jsonl` only.
+/// Writes the records as a table, `metrics.csv`.
 ///
-/// The table is made from `metrics.jsonl` when the run begins or goes on, so that after a resume it holds the records up to
-/// the checkpoint, each once, whatever a kill has left of it; and again when a metric appears that has no column yet, which
-/// becomes the last one. Otherwise a record adds a row.
+/// It has a row a record and a column a field, as spreadsheets and pandas read it (RFC 4180). What a record
+/// doesn't have is an empty cell. The loader's account of an epoch, which has a structure of its own, is in
+/// `metrics.jsonl` only.
+///
+/// The table is made from `metrics.jsonl` when the run begins or goes on, so that after a resume it holds the
+/// records up to the checkpoint, each once, whatever a kill has left of it; and again when a metric appears
+/// that has no column yet, which becomes the last one. Otherwise a record adds a row.
 #[derive(Debug)]
 pub struct CsvLog {
     records: PathBuf,
@@ -74,7 +76,7 @@ impl CsvLog {
             .map(|file| Table { file, bytes: 0, columns: columns.clone() })
             .map_err(failed)?;
         let written = table.fill(&self.records, &beside).and_then(|()| {
-            // Synced first: a loss of power must not leave an empty table behind the rename.
+            // Synced first: a loss of power must not leave an empty table after the rename.
             files::sync(&table.file, &beside)
                 .and_then(|()| files::rename(&beside, &self.path))
                 .map_err(failed)
@@ -120,7 +122,7 @@ impl Table {
     fn add(&mut self, record: &Map<String, Value>, path: &Path) -> std::io::Result<()> {
         let row = row(&self.columns, record)?;
         if let Err(error) = files::write(&self.file, path, &row) {
-            // A full disk: what is there stays a table, and a row that comes later goes behind it.
+            // A full disk: what is there stays a table, and a row that comes later goes after it.
             let _ = files::cut(&self.file, path, self.bytes);
             let _ = self.file.seek(SeekFrom::Start(self.bytes));
             return Err(error);

@@ -1,9 +1,10 @@
 //! The course of a number, in memory that doesn't grow with the run.
 
-/// Points in the order in which they came: each of them while there are few, means of as many neighbors as it takes after that.
+/// Points in the order in which they came: each of them while there are few, means of as many neighbors as it
+/// takes after that.
 ///
-/// What it holds is a function of the points alone, so that a run that was stopped and goes on has the curve of one that was
-/// not, and whoever reads its records in pieces has the curve of who reads them at once.
+/// Its points are a function of the points alone, so that a run that was stopped and goes on has the curve
+/// of one that was not, and whoever reads its records in pieces has the curve of who reads them at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Curve {
     /// Means of `stride` neighbors each; the last one of `last`.

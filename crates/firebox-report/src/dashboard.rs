@@ -15,22 +15,26 @@ use burn_train::renderer::tui::TuiMetricsRendererWrapper;
 use burn_train::renderer::{MetricState, MetricsRenderer, MetricsRendererTraining};
 
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::lines;
 use firebox_train::event::{Callback, Event, Record, RecordKind};
 use firebox_train::run::{Interrupt, Signal};
-use crate::lines;
 
-/// Shows a run on Burn's own dashboard (`burn_train::renderer::tui`): curves of the metrics, and how far it is.
+/// Shows a run on Burn's own dashboard (`burn_train::renderer::tui`).
 ///
-/// It takes the whole terminal, standard output, for as long as [`fit`](firebox_train::Trainer::fit) goes on: there is no place for
-/// [`Progress`](crate::Progress) beside it. What that would have said of epochs and evaluations, and warnings, is written to
-/// standard error when the terminal is free again. Ctrl-C is a key to it, as any other: the key q asks whether to stop, which
-/// is a request to the run's [`Interrupt`], with a checkpoint as after SIGINT.
+/// There are curves of the metrics, and how far it is.
+///
+/// It takes the whole terminal, standard output, for as long as [`fit`](firebox_train::Trainer::fit) goes on:
+/// there is no place for [`Progress`](crate::Progress) beside it. What that would have said of epochs and
+/// evaluations, and warnings, is written to standard error when the terminal is free again. Ctrl-C is a key
+/// to it, as any other: the key q asks whether to stop, which is a request to the run's [`Interrupt`], with a
+/// checkpoint as after SIGINT.
 pub struct Dashboard {
     interrupt: Interrupt,
     /// `None` while no run goes on.
     screen: Option<Screen>,
     epochs: u64,
-    /// What is said when the terminal is free again: the last lines, and how many there were before them.
+    /// The lines to write when the terminal is free again: the last ones, and how many there were before
+    /// them.
     lines: VecDeque<String>,
     before: usize,
 }
@@ -183,7 +187,7 @@ impl Screen {
                 _ => format!("{value:.4}"),
             };
             let entry = MetricEntry::new(id, SerializedEntry::new(text, value.to_string()));
-            // A chart has no place for what is no number; the text says it.
+            // A chart has no place for NaN; the text says it.
             let point = value.is_finite().then_some(NumericEntry::Value(value));
             let state = MetricState::Numeric(entry, point);
             match record.kind {

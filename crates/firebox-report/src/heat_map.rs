@@ -4,14 +4,18 @@ use std::fmt::Write as _;
 
 use crate::escape::escape;
 
-/// A matrix of shares as a picture, darker where one is larger: an attention's weights, source by target.
+/// A matrix of shares as a picture, darker where one is larger.
+///
+/// It shows an attention's weights, source by target.
 #[derive(Clone, Debug)]
 pub struct HeatMap {
-    /// What it shows.
+    /// The line below it.
     pub caption: String,
-    /// What the columns are, from the left.
+    /// The names of the columns, from the left.
     pub columns: Vec<String>,
-    /// What each row is, and its shares from 0 to 1, one for each column. What is missing or no number is drawn as 0.
+    /// The name of each row, and its shares from 0 to 1.
+    ///
+    /// There is a share for each column; one that is missing or NaN is drawn as 0.
     pub rows: Vec<(String, Vec<f32>)>,
 }
 

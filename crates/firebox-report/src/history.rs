@@ -1,4 +1,4 @@
-//! What a report shows of a run's records, in memory that doesn't grow with them.
+//! The history of a run as a report shows it, in memory that doesn't grow with the records.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -20,13 +20,14 @@ pub(crate) struct History {
     /// Those that came last, and all before them together.
     epochs: VecDeque<EpochRow>,
     earlier: Option<EpochRow>,
-    /// The loader's timelines, one epoch after the other: shares of the time in percent, in the order of [`TIMELINE`].
+    /// The loader's timelines, one epoch after the other: shares of the time in percent, in the order of
+    /// [`TIMELINE`].
     timeline: [Curve; 4],
     /// Where the next epoch's timeline begins.
     begun: f64,
 }
 
-/// What a timeline tells shares of.
+/// The fields of a timeline that become shares.
 pub(crate) const TIMELINE: [&str; 4] = ["waited_s", "reading_s", "transforming_s", "collating_s"];
 
 /// Epochs that have a row of their own.
@@ -179,7 +180,7 @@ impl Follower {
         let there =
             fs::metadata(&self.path).map_err(|error| io_error(&self.path, "cannot be read", error))?;
         if there.len() < self.bytes {
-            // Cut back to a checkpoint: what is behind it comes again.
+            // Cut back to a checkpoint: what came after it comes again.
             *self = Self::new(&self.path);
         }
         let mut records = Records::after(&self.path, (self.bytes, self.lines))?;

@@ -16,20 +16,22 @@ use crate::error::{Error, ErrorKind, io_error};
 use crate::escape::escape;
 use crate::heat_map::HeatMap;
 use crate::history::{EpochRow, History};
+use firebox_core::files;
 use firebox_train::metrics::Confusion;
 use firebox_train::run::Records;
-use firebox_core::files;
 
 /// A picture with a line below it.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// The picture.
     pub image: GrayImage,
-    /// What it shows.
+    /// The line below it.
     pub caption: String,
 }
 
-/// Builds a run's report: sections one below the other, each made from the run's own records.
+/// Builds a run's report, section by section.
+///
+/// Each is made from the run's own records.
 #[derive(Clone, Debug)]
 pub struct Report {
     title: String,
@@ -41,9 +43,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report of the records in a `metrics.jsonl`. Of a last line that was not written to its end nothing is taken.
+    /// A report of the records in a `metrics.jsonl`. Of a last line that was not written to its end nothing
+    /// is taken.
     ///
-    /// However many records there are, it takes some megabytes: of thousands of steps, curves have means of neighbors.
+    /// However many records there are, it takes some megabytes: of thousands of steps, curves have means of
+    /// neighbors.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::RunDir`] if a line is no JSON object.
@@ -60,7 +64,9 @@ impl Report {
         Report { metrics: metrics.to_owned(), history, ..Report::new(title) }
     }
 
-    /// Lets a browser ask for the page again after so much time, in whole seconds, for as long as the run goes on.
+    /// Lets a browser ask for the page again after so much time.
+    ///
+    /// It does, in whole seconds, for as long as the run goes on.
     pub fn refreshing(mut self, every: Duration) -> Self {
         self.refresh = Some(every.as_secs().max(1));
         self
@@ -77,8 +83,8 @@ impl Report {
         self
     }
 
-    /// From when on a page that is still there is that of a process that is gone. Where scripts run, that then
-    /// takes the place of the [status](Self::status) before it.
+    /// From when on a page that is still there is that of a process that is gone. Where scripts run, that
+    /// then takes the place of the [status](Self::status) before it.
     pub(crate) fn outdated(mut self, from: &Zoned) -> Self {
         let (millis, at) = (from.timestamp().as_millisecond(), from.strftime("%F %T"));
         let _ = write!(
@@ -157,7 +163,9 @@ impl Report {
         Ok(self)
     }
 
-    /// The course of a metric: a thin line for single steps, dots for epochs and evaluations.
+    /// Adds the course of a metric.
+    ///
+    /// It is a thin line for single steps, and dots for epochs and evaluations.
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
@@ -177,7 +185,9 @@ impl Report {
         Ok(self)
     }
 
-    /// Where the time of training went, by epoch and over time: computing, or waiting for data, and for which stage.
+    /// Adds a section on where the time of training went.
+    ///
+    /// It tells, by epoch and over time, computing from waiting for data, and for which stage.
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if the chart cannot be drawn.
@@ -225,7 +235,9 @@ impl Report {
         lines.filter(|(_, _, points)| !points.is_empty()).collect()
     }
 
-    /// How often each class was taken for which, with the share of each class that was right.
+    /// Adds the matrix of which class was taken for which.
+    ///
+    /// It has the share of each class that was right.
     pub fn confusion(mut self, confusion: &Confusion, names: &[&str]) -> Self {
         let classes = confusion.classes();
         let name = |class: usize| escape(names.get(class).copied().unwrap_or("?"));
@@ -309,7 +321,9 @@ impl Report {
         self
     }
 
-    /// Writes the page, in the place of the one that may be there: a reader finds one of them whole.
+    /// Writes the page, in the place of one that may be there.
+    ///
+    /// A reader finds one of them whole.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be written.

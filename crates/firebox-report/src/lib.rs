@@ -1,4 +1,4 @@
-//! What a training run shows: pages, tables, TensorBoard's files, and a line in the terminal.
+//! Views of a training run: pages, tables, TensorBoard's files, and a line in the terminal.
 //!
 //! | type | is | feature |
 //! |---|---|---|
@@ -9,8 +9,8 @@
 //! | [`Progress`] | a bar on a terminal, lines elsewhere, as a callback | `progress` |
 //! | `Dashboard` | Burn's own dashboard, as a callback | `tui`, off by default |
 //!
-//! All of them are made from what [`firebox_train`] records, and none of them decides a result: a run that goes on may
-//! be followed by others than before.
+//! All of them are made from what [`firebox_train`] records, and none of them decides a result: a run that
+//! goes on may be followed by others than before.
 //!
 //! ```no_run
 //! use firebox_report::{CsvLog, LiveReport, Progress};
@@ -32,7 +32,13 @@ mod csv_log;
 mod curve;
 #[cfg(feature = "tui")]
 mod dashboard;
-#[cfg(any(feature = "charts", feature = "csv", feature = "progress", feature = "tensorboard", feature = "tui"))]
+#[cfg(any(
+    feature = "charts",
+    feature = "csv",
+    feature = "progress",
+    feature = "tensorboard",
+    feature = "tui"
+))]
 mod error;
 #[cfg(feature = "charts")]
 mod escape;

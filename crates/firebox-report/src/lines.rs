@@ -21,7 +21,7 @@ pub(crate) fn values(record: &Record) -> String {
     values.collect::<Vec<_>>().join(", ")
 }
 
-/// A number with four digits behind the point, or four in all where these would say nothing.
+/// A number with four digits after the point, or four in all where these would say nothing.
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 | 1e-3..1e9 => format!("{value:.4}"),

@@ -10,20 +10,23 @@ use std::time::{Duration, Instant};
 use jiff::Zoned;
 
 use crate::error::{BoxError, Error, ErrorKind};
-use firebox_train::event::{Callback, Event, RecordKind};
 use crate::history::Follower;
 use crate::html::Report;
 use firebox_train::RunDir;
 use firebox_train::event::End;
+use firebox_train::event::{Callback, Event, RecordKind};
 
-/// Writes a run's `report.html` from its records when it begins or goes on, after each evaluation, and now and then between:
-/// how far it is, its metrics, and where the time went. A browser that shows the page asks for it again by itself. At the end
-/// it says how the run ended, also by an error or a panic; a [`Report`] of the finished run may take its place. The page of a
-/// process that was killed can't: it says by when there would be a newer one.
+/// Writes a run's `report.html` while it goes on.
 ///
-/// A page is made of what is new since the one before: the time and the memory that it takes don't grow with the run. Pages are made by a thread of their own, one at a time, and no more often than makes up a fiftieth of the time: the
-/// training thread only says that one is due. Between two pages are at least ten seconds, or what
-/// [`every`](LiveReport::every) says, but for evaluations.
+/// It does so when the run begins or goes on, after each evaluation, and now and then between: how far it is,
+/// its metrics, and where the time went. A browser that shows the page asks for it again by itself. At the
+/// end it says how the run ended, also by an error or a panic; a [`Report`] of the finished run may take its
+/// place. The page of a process that was killed can't: it says by when there would be a newer one.
+///
+/// A page is made of what is new since the one before: the time and the memory that it takes don't grow with
+/// the run. Pages are made by a thread of their own, one at a time, and no more often than makes up a
+/// fiftieth of the time: the training thread only says that one is due. Between two pages are at least ten
+/// seconds, or what [`every`](LiveReport::every) says, but for evaluations.
 #[derive(Debug)]
 pub struct LiveReport {
     page: Page,
@@ -65,13 +68,13 @@ impl fmt::Debug for More {
     }
 }
 
-/// What a page says of the run.
+/// The status of the run on a page.
 #[derive(Clone, Debug)]
 struct Status {
     text: String,
     done: usize,
     steps: usize,
-    /// Whether the run goes on.
+    /// The run goes on.
     live: bool,
 }
 
@@ -81,7 +84,7 @@ struct Writer {
     jobs: Sender<Status>,
     /// How long each page took.
     done: Receiver<Result<Duration, Error>>,
-    /// Whether it is at one.
+    /// It is at one.
     busy: bool,
     thread: JoinHandle<()>,
 }
@@ -112,14 +115,16 @@ impl LiveReport {
         }
     }
 
-    /// The least time between two pages, and after which a browser asks again. Whole seconds, at least one, for the latter.
+    /// The least time between two pages, and after which a browser asks again. Whole seconds, at least one,
+    /// for the latter.
     pub fn every(mut self, every: Duration) -> Self {
         self.page.every = every;
         self
     }
 
-    /// Has `more` add to each page, on the thread that makes pages: pictures that the run has left in its folder, say. An error
-    /// of it stops the run.
+    /// Has `more` add to each page: pictures from the run's folder, say.
+    ///
+    /// It runs on the thread that makes pages. An error of it stops the run.
     pub fn with(mut self, more: impl Fn(Report) -> Result<Report, BoxError> + Send + Sync + 'static) -> Self {
         self.page.more = Some(More(Arc::new(more)));
         self
@@ -242,7 +247,8 @@ impl Page {
         self.begin(Report::new(&self.title), status, Duration::ZERO).write(&self.path)
     }
 
-    /// The line about the run. While it goes on the next page comes within `rest`, and some time for making it.
+    /// The line about the run. While it goes on the next page comes within `rest`, and some time for making
+    /// it.
     fn begin(&self, report: Report, status: &Status, rest: Duration) -> Report {
         let Status { text, done, steps, live } = status;
         if !live {
@@ -308,7 +314,7 @@ impl Writer {
         self.jobs.send(status).map_err(|_| lost())
     }
 
-    /// What the page took that was finished since the last call.
+    /// The time that the page took which was finished since the last call.
     fn poll(&mut self) -> Result<Option<Duration>, Error> {
         match self.done.try_recv() {
             Ok(answer) => {

@@ -2,10 +2,10 @@
 
 use plotters::prelude::*;
 
-use firebox_train::trainer::LrCurve;
 use crate::chart::{FIRST, SECOND, THIN, THIRD, legend};
 use crate::error::{Error, ErrorKind};
 use crate::html::Report;
+use firebox_train::trainer::LrCurve;
 
 impl Report {
     /// The loss by learning rate, with the rates that it suggests.

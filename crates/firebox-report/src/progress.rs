@@ -10,8 +10,8 @@ use crate::error::BoxError;
 use crate::lines::{pass, values};
 use firebox_train::event::{Callback, Event, Record, RecordKind};
 
-/// Writes to standard error. On a terminal a bar shows rate and remaining time; elsewhere a line says the same
-/// every ten seconds. Each evaluation, epoch and stop has a line in any case.
+/// Writes to standard error. On a terminal a bar shows rate and remaining time; elsewhere a line says the
+/// same every ten seconds. Each evaluation, epoch and stop has a line in any case.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// `None` before the run begins.
@@ -29,7 +29,7 @@ struct Run {
     bar: Option<ProgressBar>,
     /// When the last line about a step was written.
     told: Instant,
-    /// That the run goes on, which is said behind what there is to warn of before it does.
+    /// That the run goes on, which is said after what there is to warn of before it does.
     goes_on: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What happens in a run, and who hears of it.
+//! The events of a run, its records, and the callbacks that hear of them.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use serde::{Serialize, Serializer};
 
 use crate::checkpoint::RunState;
 use crate::error::{BoxError, Error};
-use crate::run::signal::Signal;
 use crate::metrics::Metrics;
 use crate::run::json::FORMAT_VERSION;
+use crate::run::signal::Signal;
 use crate::task::{StepContext, TaskState};
 
 /// The kinds of [`Record`].
@@ -26,11 +26,11 @@ pub enum RecordKind {
 
 /// One line of `metrics.jsonl`.
 ///
-/// What does not apply is left out, and so is what is not a finite number, for which JSON has no word: the names of such are in
-/// the field `not_finite`.
+/// A field that does not apply is left out, and so is a number that is not finite, for which JSON has no
+/// word: the names of such are in the field `not_finite`.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What was measured.
+    /// The kind of measurement.
     pub kind: RecordKind,
     /// Steps done, over all epochs.
     pub step: usize,
@@ -38,8 +38,9 @@ pub struct Record {
     pub epoch: u64,
     /// The data: `train`, `valid` or `test`.
     pub split: String,
-    /// For a step, seconds of training since the run began, those before a resume included; else the seconds
-    /// that the pass or the epoch took.
+    /// Seconds of training, or of the pass or the epoch.
+    ///
+    /// Of a step they are those since the run began, before a resume too.
     pub seconds: f64,
     /// The task's metrics.
     pub metrics: Metrics,
@@ -51,12 +52,12 @@ pub struct Record {
     pub samples_per_s: f64,
     /// Seconds of it spent waiting for data.
     pub data_wait_s: f64,
-    /// What the loader says of an epoch, as far as this process has seen it.
+    /// The loader's account of an epoch, as far as this process has seen it.
     pub data: Option<EpochReport>,
 }
 
 impl Record {
-    /// The names of the fields that a record has beside its metrics, which have other names.
+    /// The names of a record's fields beside its metrics.
     pub const FIELDS: [&str; 12] = [
         "format_version",
         "kind",
@@ -114,7 +115,8 @@ impl Serialize for Record {
 
 /// Something that happened in a run.
 ///
-/// A run tells of itself in this order; what is in brackets only where it applies, and `*` is for each one of them:
+/// A run tells of itself in this order; what is in brackets only where it applies, and `*` is for each one of
+/// them:
 ///
 /// ```text
 /// Started [Resumed] Warning*
@@ -124,19 +126,19 @@ impl Serialize for Record {
 /// [Interrupted | Finished] Ended
 /// ```
 ///
-/// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written
+/// A new run's first checkpoint, that of step 0, is begun right after `Started`. A checkpoint is written
 /// while training goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. One
 /// that is due when an evaluation is begins before that, and is `Saved` once it has the evaluation's outcome,
 /// too; a resume that begins with the evaluation tells `Saved` alone. An epoch that something cuts short, or
 /// an evaluation, has no `EpochEnds` or `Validated`. An error at any place is told by `Failed`, which is then
-/// the last event. [`Trainer::evaluate`] tells `Recorded Warning*` alone: there is a warning for each metric of
-/// an epoch or an evaluation that is not finite.
+/// the last event. [`Trainer::evaluate`] tells `Recorded Warning*` alone: there is a warning for each metric
+/// of an epoch or an evaluation that is not finite.
 ///
 /// [`Trainer::evaluate`]: crate::Trainer::evaluate
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {
-    /// The run begins, or goes on, `done` of `steps` steps behind it. The first event of a run.
+    /// The run begins, or goes on, `done` of `steps` steps done. The first event of a run.
     Started {
         /// Steps done before.
         done: usize,
@@ -183,9 +185,9 @@ pub enum Event<'e> {
     Validated {
         /// Where the run stands, with the best checkpoints up to now.
         state: &'e RunState,
-        /// What was measured, as [`Recorded`](Event::Recorded) just before.
+        /// The measurements, as [`Recorded`](Event::Recorded) just before.
         record: &'e Record,
-        /// Whether the monitored metric is better than the last one that was, by more than `min_delta`.
+        /// The monitored metric is better than the last one that was, by more than `min_delta`.
         improved: bool,
     },
     /// A step, an evaluation or an epoch is over.
@@ -209,7 +211,7 @@ pub enum Event<'e> {
     Saved {
         /// Its folder.
         path: &'e Path,
-        /// Whether it is the best so far.
+        /// It is the best so far.
         best: bool,
     },
     /// Something that doesn't end the run, and that somebody should know.
@@ -229,7 +231,7 @@ pub enum Event<'e> {
     Finished,
     /// The last event of a run without an error, whatever has ended it. Its checkpoints are complete.
     Ended {
-        /// What has ended it.
+        /// The reason why it ended.
         end: End,
         /// Where the run stands.
         state: &'e RunState,
@@ -243,13 +245,14 @@ pub enum Event<'e> {
     },
 }
 
-/// What ended a run.
+/// The reason why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
     /// All epochs, or all steps, are done.
     Complete,
-    /// The monitored metric was not better for as many evaluations as [`patience`](crate::trainer::TrainerConfig::patience) says.
+    /// The monitored metric was not better for as many evaluations as
+    /// [`patience`](crate::trainer::TrainerConfig::patience) says.
     Stale,
     /// A signal asked to stop. A resume goes on.
     Interrupted(Signal),

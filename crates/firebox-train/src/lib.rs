@@ -1,9 +1,10 @@
 //! A trainer for Burn: it steps, records, saves, and goes on where it was.
 //!
-//! A [`Task`] owns models and optimizers and says what a training step and an evaluation are; [`tasks`] has those that
-//! are there. A [`Learner`] is a model with its [optimizer]. A [`Trainer`] owns time: epochs, the learning rate of each
-//! step ([`schedule`]), evaluations, checkpoints, records, signals. A [`RunDir`] is the folder that a run leaves, in a
-//! form that other tools can read. A [`Callback`] hears of every [event]; `firebox-report` has some that show a run.
+//! A [`Task`] owns models and optimizers and says what a training step and an evaluation are; [`tasks`] has
+//! those that are there. A [`Learner`] is a model with its [optimizer]. A [`Trainer`] owns time: epochs, the
+//! learning rate of each step ([`schedule`]), evaluations, checkpoints, records, signals. A [`RunDir`] is the
+//! folder that a run leaves, in a form that other tools can read. A [`Callback`] hears of every [event];
+//! `firebox-report` has some that show a run.
 //!
 //! ```no_run
 //! use burn::tensor::{Device, Tensor};
@@ -52,12 +53,12 @@
 //!
 //! # What it guarantees
 //!
-//! * **Checkpoints are whole.** [`Checkpoints`](checkpoint::Checkpoints) writes beside, syncs, and renames. Whenever the process is
-//!   killed, `last` leads to a complete checkpoint once there is one; the first is saved before the first step.
-//!   Every file's hash is checked on loading, and every tensor accounted for.
-//! * **A resumed run is the same run.** Model, optimiser, position in the data, sums of the running epoch: all
-//!   are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records after the
-//!   checkpoint are cut off, so that no step is recorded twice.
+//! * **Checkpoints are whole.** [`Checkpoints`](checkpoint::Checkpoints) writes beside, syncs, and renames.
+//!   Whenever the process is killed, `last` leads to a complete checkpoint once there is one; the first is
+//!   saved before the first step. Every file's hash is checked on loading, and every tensor accounted for.
+//! * **A resumed run is the same run.** Model, optimizer, position in the data, sums of the running epoch:
+//!   all are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records after
+//!   the checkpoint are cut off, so that no step is recorded twice.
 //! * **Signals are heard.** After SIGINT or SIGTERM the step in hand is finished, or the batch of an
 //!   evaluation, a checkpoint saved, and the run ends with a word about it. An evaluation that was cut short
 //!   is what a resume begins with.

@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind};
 /// It waits for the device.
 ///
 /// # Errors
-/// [`ErrorKind::Backend`] if the device gives no result, [`ErrorKind::Task`] if the tensor has no or several numbers.
+/// [`ErrorKind::Backend`] if the device gives no result, [`ErrorKind::Task`] if the tensor has no or several
+/// numbers.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

@@ -1,9 +1,9 @@
 //! Files of events in TensorBoard's format: a TFRecord for each event.
 //!
-//! A record is the length of its contents in 8 bytes, their masked CRC-32C in 4, the contents, and their masked CRC-32C;
-//! numbers are little-endian (`tensorflow/core/lib/io/record_writer.h`). TensorBoard reads the files of a folder one after
-//! the other, in the order of their names, which begin with the time; of a file whose last record is short it takes the
-//! others.
+//! A record is the length of its contents in 8 bytes, their masked CRC-32C in 4, the contents, and their
+//! masked CRC-32C; numbers are little-endian (`tensorflow/core/lib/io/record_writer.h`). TensorBoard reads
+//! the files of a folder one after the other, in the order of their names, which begin with the time; of a
+//! file whose last record is short it takes the others.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::message;
 use crate::error::{BoxError, Error, ErrorKind, io_error};
 use firebox_core::files;
 
-/// What an event file's name begins with, and the digits of the seconds behind it.
+/// The beginning of an event file's name, and the digits of the seconds after it.
 const PREFIX: &str = "events.out.tfevents.";
 const DIGITS: usize = 10;
 
@@ -27,7 +27,7 @@ pub(super) struct EventFile {
 }
 
 impl EventFile {
-    /// A new file behind those in the folder, with the event that says the format's version.
+    /// A new file after those in the folder, with the event that says the format's version.
     pub(super) fn create(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|error| io_error(folder, "cannot be created", error))?;
         let last = names(folder)?.iter().filter_map(|name| seconds_of(name)).max();

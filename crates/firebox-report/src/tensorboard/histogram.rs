@@ -1,7 +1,7 @@
 //! How values are distributed.
 
-/// Counts of values in buckets of one width from the smallest to the largest finite value. Those that are not finite are not
-/// in it.
+/// Counts of values in buckets of one width from the smallest to the largest finite value. Those that are not
+/// finite are not in it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Histogram {
     pub(super) min: f64,
@@ -35,13 +35,13 @@ impl Histogram {
             return None;
         }
         let buckets = if min < max { BUCKETS } else { 1 };
-        // Where the range itself is no number, its parts are.
+        // Where the range itself is infinite, its parts are not.
         let part = if (max - min).is_finite() { 1.0 } else { 1.0 / BUCKETS as f64 };
         let range = max * part - min * part;
         let scale = buckets as f64 / range;
         let mut counts = vec![0_usize; buckets];
         for value in finite() {
-            // Where all are equal the scale is infinite, and the place no number, which is 0 as an index.
+            // Where all are equal the scale is infinite, and the place NaN, which is 0 as an index.
             counts[(((value * part - min * part) * scale) as usize).min(buckets - 1)] += 1;
         }
         let width = range / buckets as f64;

@@ -1,7 +1,7 @@
 //! The events of TensorBoard as protocol buffers, as far as they are written here.
 //!
-//! Fields have the numbers of TensorFlow's `event.proto` and `summary.proto`. The older forms of values are written
-//! (`simple_value`, `image`, `histo`), which need no tensors; every TensorBoard reads them.
+//! Fields have the numbers of TensorFlow's `event.proto` and `summary.proto`. The older forms of values are
+//! written (`simple_value`, `image`, `histo`), which need no tensors; every TensorBoard reads them.
 
 use super::histogram::Histogram;
 
@@ -23,7 +23,7 @@ pub(super) fn version(seconds: f64) -> Vec<u8> {
     event(seconds, 0, 3, b"brain.Event:2")
 }
 
-/// What TensorBoard has read of this step and later ones is void: they come again.
+/// The word that this step and later ones, as TensorBoard has read them, are void: they come again.
 pub(super) fn restart(seconds: f64, step: usize) -> Vec<u8> {
     const START: u64 = 1;
     let mut log = Message::default();
@@ -83,7 +83,8 @@ fn event(seconds: f64, step: usize, field: u64, contents: &[u8]) -> Vec<u8> {
 struct Message(Vec<u8>);
 
 impl Message {
-    /// The number of a field, with how its value is written: 0 a varint, 1 eight bytes, 2 a length and bytes, 5 four bytes.
+    /// The number of a field, with how its value is written: 0 a varint, 1 eight bytes, 2 a length and bytes,
+    /// 5 four bytes.
     fn key(&mut self, field: u64, kind: u64) {
         self.varint(field << 3 | kind);
     }

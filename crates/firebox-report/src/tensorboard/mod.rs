@@ -13,18 +13,20 @@ use self::event_file::{EventFile, now};
 use self::histogram::Histogram;
 use self::message::Value;
 use crate::error::{BoxError, Error, ErrorKind};
-use firebox_train::event::{Callback, Event, Record, RecordKind};
 use firebox_train::RunDir;
+use firebox_train::event::{Callback, Event, Record, RecordKind};
 use firebox_train::task::TaskState;
 
-/// Writes event files into a run's folder: `tensorboard --logdir runs` shows them, also while the run goes on.
+/// Writes event files into a run's folder, for TensorBoard.
 ///
-/// * **Scalars**: every number of every [`Record`], by what was measured and of which data: `loss/train` for each step,
-///   `loss/train-epoch`, `loss/valid`, `lr/train`. What is not a finite number is written as that.
-/// * **Histograms**: the weights, whenever a checkpoint is saved, by their path in it: `model/conv1.weight`. States of
-///   optimisers are left out. Gradients don't leave a task's step; a task can write them itself.
-/// * **Images**, and whatever else: a clone of it writes into the same file, from another callback, from a task, or after
-///   the run.
+/// `tensorboard --logdir runs` shows them, also while the run goes on.
+///
+/// * **Scalars**: every number of every [`Record`], by what was measured and of which data: `loss/train` for
+///   each step, `loss/train-epoch`, `loss/valid`, `lr/train`. What is not a finite number is written as that.
+/// * **Histograms**: the weights, whenever a checkpoint is saved, by their path in it: `model/conv1.weight`.
+///   States of optimizers are left out. Gradients don't leave a task's step; a task can write them itself.
+/// * **Images**, and whatever else: a clone of it writes into the same file, from another callback, from a
+///   task, or after the run.
 ///
 /// ```no_run
 /// # use firebox_report::TensorBoard;
@@ -37,9 +39,10 @@ use firebox_train::task::TaskState;
 /// # }
 /// ```
 ///
-/// A run that goes on gets another file. It begins with the word that what was written for later steps than the checkpoint's
-/// is void (`SessionLog.START`), so that TensorBoard shows no step twice. What was written behind the checkpoint at its own
-/// step, such as a test after the run, is not void. Files are not synced: a kill loses nothing of them, a loss of power may.
+/// A run that goes on gets another file. It begins with the word that what was written for later steps than
+/// the checkpoint's is void (`SessionLog.START`), so that TensorBoard shows no step twice. What was written
+/// after the checkpoint at its own step, such as a test after the run, is not void. Files are not synced: a
+/// kill loses nothing of them, a loss of power may.
 #[derive(Clone, Debug)]
 pub struct TensorBoard(Arc<Mutex<Board>>);
 
@@ -60,8 +63,10 @@ impl TensorBoard {
         TensorBoard(Arc::new(Mutex::new(board)))
     }
 
-    /// Whether weights are written at checkpoints, as they are by default. It takes the training thread two readings of
-    /// them.
+    /// Writes weights at checkpoints, as it does by default, or not.
+    ///
+    /// It takes the training thread two
+    /// readings of them.
     pub fn histograms(self, histograms: bool) -> Self {
         self.board().histograms = histograms;
         self
@@ -95,8 +100,10 @@ impl TensorBoard {
         self.board().write([(tag.to_owned(), value)])
     }
 
-    /// Writes how values are distributed at the step that the run has reached, by thirty buckets of one width. Values that
-    /// are not finite are left out; if none is, nothing is written.
+    /// Writes how values are distributed, by thirty buckets of one width.
+    ///
+    /// They are of the step that the run has reached. Values that are not finite are left out; if none is,
+    /// nothing is written.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if it cannot be written.
@@ -128,7 +135,7 @@ impl Callback for TensorBoard {
 }
 
 impl Board {
-    /// A new file, behind which later steps than `done` count no more.
+    /// A new file, which makes later steps than `done` of those before it void.
     fn start(&mut self, done: usize) -> Result<(), Error> {
         self.step = done;
         self.file = None;

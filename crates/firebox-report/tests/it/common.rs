@@ -9,10 +9,10 @@ use std::process::Command;
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
-use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::metrics::Metrics;
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::trainer::Outcome;
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 
 /// Samples, in batches of 4: an epoch has 5 steps.
 pub(crate) const SAMPLES: usize = 20;
@@ -129,8 +129,8 @@ pub(crate) fn fit(
     with(trainer).fit(task, &numbers(SAMPLES), &numbers(8))
 }
 
-/// What a script says, run by a Python that has some modules: the one that `FIREBOX_PYTHON` names, the benches' own, or the
-/// system's. `None`, and a word about it, if there is none.
+/// What a script says, run by a Python that has some modules: the one that `FIREBOX_PYTHON` names, the
+/// benches' own, or the system's. `None`, and a word about it, if there is none.
 pub(crate) fn python(modules: &str, arguments: &[&Path]) -> Option<String> {
     let named = std::env::var_os("FIREBOX_PYTHON").map(Into::into);
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/peers/.venv/bin/python");

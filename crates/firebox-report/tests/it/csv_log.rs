@@ -1,4 +1,5 @@
-//! The records as a table: what is in it, and that a run that was killed leaves the one of a run that was not.
+//! The records as a table: what is in it, and that a run that was killed leaves the one of a run that was
+//! not.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 

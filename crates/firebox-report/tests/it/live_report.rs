@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use crate::common::{Pulled, fit, folder};
 use firebox_data::Elements;
 use firebox_report::{LiveReport, Report};
-use firebox_train::{ErrorKind, RunDir, Trainer};
 use firebox_train::event::Event;
 use firebox_train::run::{Interrupt, Signal};
+use firebox_train::{ErrorKind, RunDir, Trainer};
 
 const REFRESH: &str = "<meta http-equiv=\"refresh\" content=\"1\">";
 
@@ -119,7 +119,9 @@ fn a_test_of_a_killed_run_is_recorded_behind_its_last_whole_line() {
     fit(&run, false, &mut Pulled::default(), |trainer| trainer).unwrap();
     let text = fs::read_to_string(run.metrics()).unwrap();
     fs::write(run.metrics(), text.clone() + "{\"kind\":\"st").unwrap();
-    let judge = |numbers: Elements<i64>| Ok(firebox_train::metrics::Metrics::of(numbers.len()).with_mean("loss", 1.0));
+    let judge = |numbers: Elements<i64>| {
+        Ok(firebox_train::metrics::Metrics::of(numbers.len()).with_mean("loss", 1.0))
+    };
     Trainer::new(&run, &Default::default()).evaluate(&crate::common::numbers(8), "test", judge).unwrap();
     let after = fs::read_to_string(run.metrics()).unwrap();
     assert!(after.starts_with(&text) && after[text.len()..].starts_with('{') && after.ends_with("}\n"));

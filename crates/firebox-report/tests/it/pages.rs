@@ -16,7 +16,8 @@ fn a_search_for_a_learning_rate_is_plotted_with_what_it_suggests() {
     let finder = LrFinder::new().with_steps(40).unwrap();
     let mut curve = LrCurve::new(&finder);
     // It learns in the middle, and diverges at the end.
-    (0..40).for_each(|step| curve.add(if step < 30 { 3.0 - f64::from(step) / 12.0 } else { f64::from(step) }));
+    (0..40)
+        .for_each(|step| curve.add(if step < 30 { 3.0 - f64::from(step) / 12.0 } else { f64::from(step) }));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lr-find.html");
     Report::new("Rates").lr_curve(&curve).unwrap().write(&path).unwrap();

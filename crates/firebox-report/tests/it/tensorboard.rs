@@ -1,4 +1,5 @@
-//! Event files: read by a reader of the tests' own, which knows the format and nothing of the writer, and by TensorBoard.
+//! Event files: read by a reader of the tests' own, which knows the format and nothing of the writer, and by
+//! TensorBoard.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 
@@ -8,9 +9,9 @@ use std::path::Path;
 
 use crate::common::{Pulled, STEPS, fit, folder, numbers, python};
 use firebox_report::TensorBoard;
-use firebox_train::{Error, ErrorKind, RunDir, Trainer};
 use firebox_train::event::Event;
 use firebox_train::trainer::Outcome;
+use firebox_train::{Error, ErrorKind, RunDir, Trainer};
 use image::{GrayImage, RgbImage};
 use serde_json::Value;
 
@@ -260,7 +261,8 @@ fn a_run_that_goes_on_shows_no_step_twice() {
         logged(&run, true, &mut Pulled::default()).unwrap();
         let board = read(place.path());
         check_scalars(place.path(), &board);
-        // The first word of each file; the second part begins behind a checkpoint that is not after the failure.
+        // The first word of each file; the second part begins behind a checkpoint that is not after the
+        // failure.
         assert_eq!((board.restarts.len(), board.restarts[0]), (2, 1));
         assert!(board.restarts[1] as usize <= fails + 1, "{:?}, {fails}", board.restarts);
         assert_eq!(board.images, expected.images);

@@ -1,18 +1,19 @@
 //! Checkpoints: immutable folders that appear whole or not at all.
 //!
-//! A checkpoint is written into a hidden folder beside its final place, every file and the folder are synced, and
-//! a rename makes it `step-N`. Only then is the symlink `last` (and then `best`, if it is) replaced, by another
-//! rename. So at every moment, whatever is killed, `last` is absent or leads to a complete checkpoint; and once it
-//! is there it stays there. What `best` should lead to is part of each checkpoint's state: should a kill come
-//! between the two links, a resume sets `best` right. Where a file system has no symbolic links, `last` and `best` are small
-//! files that hold the checkpoint's name.
+//! A checkpoint is written into a hidden folder beside its final place, every file and the folder are synced,
+//! and a rename makes it `step-N`. Only then is the symlink `last` (and then `best`, if it is) replaced, by
+//! another rename. So at every moment, whatever is killed, `last` is absent or leads to a complete
+//! checkpoint; and once it is there it stays there. What `best` should lead to is part of each checkpoint's
+//! state: should a kill come between the two links, a resume sets `best` right. Where a file system has no
+//! symbolic links, `last` and `best` are small files that hold the checkpoint's name.
 //!
-//! `manifest.json` lists every other file with its size, its SHA-256 and its tensors, and says which program on which CPU
-//! has written it; `manifest.sha256` has the manifest's own hash, as `sha256sum` writes it. Loading checks them all. If the
-//! last checkpoint is damaged, a resume takes the one before it; if `last` is gone, the newest one that is whole.
+//! `manifest.json` lists every other file with its size, its SHA-256 and its tensors, and says which program
+//! on which CPU has written it; `manifest.sha256` has the manifest's own hash, as `sha256sum` writes it.
+//! Loading checks them all. If the last checkpoint is damaged, a resume takes the one before it; if `last` is
+//! gone, the newest one that is whole.
 //!
-//! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and removed. One that
-//! can't be removed, a file of it being open on a server perhaps, is a warning.
+//! The last few are kept, and the best few; older ones are renamed, so that they are never half there, and
+//! removed. One that can't be removed, a file of it being open on a server perhaps, is a warning.
 
 mod notices;
 pub(crate) mod provenance;
@@ -45,18 +46,18 @@ const STATE: &str = "state.json";
 const VALUES: &str = "task.json";
 const TENSORS: &str = ".safetensors";
 
-/// Where a run stands, apart from its task's tensors.
+/// The position of a run, apart from its task's tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]
 pub struct RunState {
     /// Steps done, over all epochs.
     pub step: usize,
-    /// What the loader delivers next.
+    /// The position of the batch that the loader delivers next.
     pub loader: LoaderState,
     /// The seed of the steps' random numbers.
     pub seed: u64,
-    /// What this epoch's steps have measured so far.
+    /// The metrics of this epoch's steps so far.
     pub running: Metrics,
     /// Seconds that this epoch's steps have taken so far.
     pub running_seconds: f64,
@@ -66,11 +67,12 @@ pub struct RunState {
     pub best: Vec<Best>,
     /// Evaluations since the one of `reference`.
     pub stale: usize,
-    /// The last evaluation that counted as better, by [`min_delta`](crate::trainer::TrainerConfig::min_delta), than the one that did
-    /// before it.
+    /// The last evaluation that counted as better than the one before it.
+    ///
+    /// It was better by [`min_delta`](crate::trainer::TrainerConfig::min_delta).
     #[serde(default)]
     pub reference: Option<Best>,
-    /// What the schedule remembers.
+    /// The schedule's state.
     #[serde(default)]
     pub schedule: Value,
     /// Batches that were not learned from because a number was not finite.
@@ -85,7 +87,7 @@ pub struct RunState {
     /// The running average of the gradients' norms, by which one is found that explodes.
     #[serde(default, with = "lossless")]
     pub norm_average: f64,
-    /// The steps behind that average.
+    /// The steps that the average is of.
     #[serde(default)]
     pub norm_steps: usize,
     /// The trainer's settings that the steps follow from.
@@ -100,7 +102,9 @@ pub struct RunState {
     pub train_seconds: f64,
     /// Samples learned from, each as often as it came.
     pub train_samples: usize,
-    /// The length of `metrics.jsonl`, in bytes: what comes behind belongs to steps that will be done again.
+    /// The length of `metrics.jsonl`, in bytes.
+    ///
+    /// Lines after it belong to steps that will be done again.
     pub metrics_bytes: u64,
 }
 
@@ -132,8 +136,9 @@ impl RunState {
         }
     }
 
-    /// The number of epochs that are trained, if the run stands at the end of one or at its beginning; `None` within an
-    /// epoch.
+    /// The number of epochs that are trained; `None` within an epoch.
+    ///
+    /// It is known at the end of an epoch, and at the run's beginning.
     ///
     /// The evaluation of the last one may still be to come: a checkpoint is saved before it.
     pub fn trained_epochs(&self) -> Option<u64> {
@@ -151,9 +156,9 @@ impl RunState {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Pending {
-    /// That behind a step, of an epoch whose record is still to come.
+    /// That after a step, of an epoch whose record is still to come.
     Step,
-    /// That behind an epoch, whose record is written.
+    /// That after an epoch, whose record is written.
     Epoch,
 }
 
@@ -170,7 +175,7 @@ pub struct Best {
     pub value: f64,
 }
 
-/// What [`VALUES`] has besides its version, which no value is taken for.
+/// The contents of [`VALUES`] besides its version, which no value is taken for.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Values<'a> {
@@ -180,7 +185,7 @@ struct Values<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    /// What made it: a resume somewhere else warns.
+    /// The program and the machine that made it: a resume somewhere else warns.
     origin: Provenance,
     /// The run's settings.
     #[serde(default, skip_serializing_if = "Value::is_null")]
@@ -229,13 +234,13 @@ fn sha256(contents: &[u8]) -> String {
     hex(&Sha256::digest(contents))
 }
 
-/// What `manifest.sha256` holds.
+/// The contents of `manifest.sha256`.
 fn manifest_hash(manifest: &[u8]) -> String {
     format!("{}  {MANIFEST}\n", sha256(manifest))
 }
 
-/// Reads an object of this module's, whose version comes first: what another one has is not known. A field that this one
-/// doesn't know is refused by its name, for it says something.
+/// Reads an object of this module's, whose version comes first: what another one has is not known. A field
+/// that this one doesn't know is refused by its name, for it says something.
 fn parsed<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     let mut fields: Map<String, Value> = from_json(text)?;
     fields.remove("format_version");
@@ -268,7 +273,9 @@ impl Checkpoints {
         Checkpoints { folder: folder.into(), config: Value::Null, notices: Notices::default() }
     }
 
-    /// Whether there is nothing to go on from: neither a checkpoint nor a link `last`, be it to nothing.
+    /// True if there is nothing to go on from.
+    ///
+    /// There is neither a checkpoint nor a link `last`, be it to nothing.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), firebox_train::Error> {
@@ -287,7 +294,7 @@ impl Checkpoints {
         !last && self.steps().map_or(!self.folder.exists(), |steps| steps.is_empty())
     }
 
-    /// What there was to warn of since the last call, in clones of this too.
+    /// The warnings since the last call, in clones of this too.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.notices.take()
     }
@@ -298,8 +305,9 @@ impl Checkpoints {
         self
     }
 
-    /// Saves a checkpoint in the place of one of the same step, if there is one; lets `last` lead to it, and `best`
-    /// to what the state says.
+    /// Saves a checkpoint, in the place of one of the same step.
+    ///
+    /// It lets `last` lead to it, and `best` to what the state says.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if something cannot be written. The other checkpoints are not touched.
@@ -308,7 +316,8 @@ impl Checkpoints {
         self.put(state, |folder| self.write(folder, state, task))
     }
 
-    /// Saves the state with the tensors of the checkpoint that is there of the same step, in the place of that.
+    /// Saves the state with the tensors of the checkpoint that is there of the same step, in the place of
+    /// that.
     ///
     /// # Errors
     /// As for [`save`](Self::save); [`ErrorKind::Checkpoint`] if there is none.
@@ -407,9 +416,9 @@ impl Checkpoints {
         files::sync_folder(folder).map_err(failed)
     }
 
-    /// Makes the folder what a loaded state says: `best` may be one checkpoint behind after a kill, and what was saved later,
-    /// or not to its end, belongs to steps that will be done again. What the state calls good and somebody has removed is
-    /// forgotten, and said.
+    /// Makes the folder what a loaded state says: `best` may be one checkpoint behind after a kill, and what
+    /// was saved later, or not to its end, belongs to steps that will be done again. What the state calls
+    /// good and somebody has removed is forgotten, and said.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if something can't be changed.
@@ -444,7 +453,7 @@ impl Checkpoints {
         Ok(gone)
     }
 
-    /// Whether something can be written here, without changing what is there.
+    /// Fails if nothing can be written here, without changing what is there.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if not.
@@ -461,8 +470,8 @@ impl Checkpoints {
         Ok(self.steps()?.len())
     }
 
-    /// Removes all checkpoints but the last `last` ones up to the state's, and those that one of these says are the best: a run
-    /// may have to go back to any of them. One that can't be removed is a warning.
+    /// Removes all checkpoints but the last `last` ones up to the state's, and those that one of these says
+    /// are the best: a run may have to go back to any of them. One that can't be removed is a warning.
     pub(crate) fn prune(&self, state: &RunState, last: usize) -> Result<(), Error> {
         let mut steps = self.steps()?;
         steps.retain(|step| *step <= state.step);
@@ -519,8 +528,8 @@ impl Checkpoints {
         files::rename(&place, &beside).map(|()| beside)
     }
 
-    /// A hidden place for a checkpoint, where nothing is. What a kill has left there is removed; if that can't be, another
-    /// place is taken.
+    /// A hidden place for a checkpoint, where nothing is. What a kill has left there is removed; if that
+    /// can't be, another place is taken.
     fn hidden(&self, step: usize, which: &str) -> io::Result<PathBuf> {
         const MOST: usize = 16;
         let place = |number| match number {
@@ -558,8 +567,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Gives checkpoints that stand in the places of links their own names, unless they are there as well: copying a run with its
-    /// links followed leaves that.
+    /// Gives checkpoints that stand in the places of links their own names, unless they are there as well:
+    /// copying a run with its links followed leaves that.
     fn name_copies(&self) -> Result<(), Error> {
         for link in ["last", "best"].map(|link| self.folder.join(link)) {
             if !link.symlink_metadata().is_ok_and(|there| there.is_dir()) {
@@ -654,8 +663,8 @@ impl Checkpoints {
     /// Loads `last`, `best` or `step-N`, and checks every file of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if it is missing, incomplete, damaged or of another format version; the error
-    /// names the file. Where `last` or `best` lead nowhere it names the checkpoints that are there.
+    /// [`ErrorKind::Checkpoint`] if it is missing, incomplete, damaged or of another format version; the
+    /// error names the file. Where `last` or `best` lead nowhere it names the checkpoints that are there.
     pub fn load(&self, name: &str) -> Result<(RunState, TaskState), Error> {
         const SHOWN: usize = 8;
         if ["last", "best"].contains(&name) && !self.place(name).is_dir() {
@@ -675,8 +684,8 @@ impl Checkpoints {
         self.folder.join(self.target(name).unwrap_or_else(|| name.into()))
     }
 
-    /// The last checkpoint that is good, and what is wrong with those behind it: the one that `last` leads to, or the newest
-    /// before it; if `last` leads nowhere, the newest of all.
+    /// The last checkpoint that is good, and what is wrong with those after it: the one that `last` leads
+    /// to, or the newest before it; if `last` leads nowhere, the newest of all.
     ///
     /// # Errors
     /// If none is good, what is wrong with each.

@@ -1,4 +1,4 @@
-//! What somebody should know of a run's files, each thing once.
+//! Warnings about a run's files, each thing once.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ pub(crate) struct Notices(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What there was a warning about.
+    /// The files that there was a warning about.
     known: BTreeSet<PathBuf>,
     /// Warnings that nobody has taken yet.
     new: Vec<String>,

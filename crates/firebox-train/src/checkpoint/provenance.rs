@@ -7,7 +7,10 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// What the bits of a run depend on besides its settings. A run that goes on elsewhere may differ in the last bits.
+/// The program and the machine that the bits of a run depend on.
+///
+/// A run that goes on elsewhere may differ in the last
+/// bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Provenance {
     firebox: String,
@@ -18,7 +21,7 @@ pub(crate) struct Provenance {
     cpu: String,
     /// The vector instructions that the kernels use.
     instructions: String,
-    /// Whether the kernels of firebox are on.
+    /// The kernels of firebox are on.
     kernels: bool,
 }
 
@@ -35,7 +38,8 @@ impl Provenance {
         }
     }
 
-    /// In what another one differs, in words; nothing if it doesn't. A program that is not known is not known to be the same.
+    /// In what another one differs, in words; nothing if it doesn't. A program that is not known is not known
+    /// to be the same.
     pub(crate) fn differences(&self, other: &Provenance) -> Vec<String> {
         let build = |origin: &Provenance| origin.build.chars().take(12).collect::<String>();
         let kernels = |origin: &Provenance| if origin.kernels { "on" } else { "off" }.to_owned();
@@ -54,13 +58,14 @@ impl Provenance {
     }
 }
 
-/// The version that the workspace pins. Burn has no constant of its own for it; a test compares it with `Cargo.lock`.
+/// The version that the workspace pins. Burn has no constant of its own for it; a test compares it with
+/// `Cargo.lock`.
 const BURN: &str = "0.22.1";
 
 const UNKNOWN: &str = "unknown";
 
-/// The program that runs, whatever has been put in its file's place since it began: elsewhere than on Linux, where the kernel
-/// knows, that is the file of its name.
+/// The program that runs, whatever has been put in its file's place since it began: elsewhere than on Linux,
+/// where the kernel knows, that is the file of its name.
 fn program() -> io::Result<File> {
     match cfg!(target_os = "linux") {
         true => File::open("/proc/self/exe"),

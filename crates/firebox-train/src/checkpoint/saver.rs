@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind, caught};
 use crate::run::metrics_log::MetricsLog;
 use crate::task::TaskState;
 
-/// Writes one checkpoint after the other. The training thread only copies its state; hashing, writing and waiting for the
-/// disk happen here. Dropping it waits for the one in hand.
+/// Writes one checkpoint after the other. The training thread only copies its state; hashing, writing and
+/// waiting for the disk happen here. Dropping it waits for the one in hand.
 pub(crate) struct Saver {
     /// `None` once it is closed.
     jobs: Option<Sender<Job>>,
@@ -40,7 +40,7 @@ pub(crate) struct Saved {
     pub(crate) best: bool,
     /// See [`Job::quiet`].
     pub(crate) quiet: bool,
-    /// What there was to warn of.
+    /// The warnings.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -63,12 +63,12 @@ impl Saver {
         Ok(Saver { jobs: Some(jobs), done, open: 0, thread: Some(thread) })
     }
 
-    /// Whether nothing is being written.
+    /// True if nothing is being written.
     pub(crate) fn is_idle(&self) -> bool {
         self.open == 0
     }
 
-    /// Begins to write a checkpoint, behind the one in hand. Unless the job has no tensors, it is to be
+    /// Begins to write a checkpoint, after the one in hand. Unless the job has no tensors, it is to be
     /// called when this is [idle](Self::is_idle): copies don't pile up.
     pub(crate) fn save(&mut self, job: Job) -> Result<(), Error> {
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
@@ -79,7 +79,7 @@ impl Saver {
         Ok(())
     }
 
-    /// What was written since the last call.
+    /// The checkpoint that was written since the last call.
     pub(crate) fn poll(&mut self) -> Result<Option<Saved>, Error> {
         match self.done.try_recv() {
             Ok(answer) => {

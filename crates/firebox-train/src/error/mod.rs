@@ -1,4 +1,4 @@
-//! What can end a training run early.
+//! The errors that can end a training run early.
 
 mod caught;
 

@@ -5,11 +5,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::base64;
 use crate::error::{Error, ErrorKind};
 
-/// The area under the receiver operating characteristic of a classifier of two classes: how likely a positive sample
-/// scores higher than a negative one, an equal score counting half.
+/// The area under the ROC curve of a classifier of two classes.
 ///
-/// It is exact, and so keeps every score: 4 bytes a sample in memory, 5.3 in a checkpoint. Where that is too much, the
-/// scores of a subset are an estimate.
+/// It is how likely a positive sample scores higher than a negative one, an equal score counting half.
+///
+/// It is exact, and so keeps every score: 4 bytes a sample in memory, 5.3 in a checkpoint. Where that is too
+/// much, the scores of a subset are an estimate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Auroc {
     #[serde(with = "floats")]
@@ -36,7 +37,9 @@ impl Auroc {
         Ok(auroc)
     }
 
-    /// The area; `None` unless there are samples of both classes, NaN if a score is NaN.
+    /// The area, if there are samples of both classes.
+    ///
+    /// It is NaN if a score is NaN.
     pub fn value(&self) -> Option<f64> {
         let (positives, negatives) = (self.positives.len(), self.negatives.len());
         if positives == 0 || negatives == 0 {

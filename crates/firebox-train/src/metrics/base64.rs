@@ -23,7 +23,10 @@ pub(super) fn decode(text: &str) -> Result<Vec<u8>, String> {
     let digits = text.trim_end_matches('=').as_bytes();
     let padding = text.len() - digits.len();
     if !text.len().is_multiple_of(4) || padding > 2 {
-        return Err(format!("base64: expected digits in fours, got {} and {padding} of padding", digits.len()));
+        return Err(format!(
+            "base64: expected digits in fours, got {} and {padding} of padding",
+            digits.len()
+        ));
     }
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     for (index, chunk) in digits.chunks(4).enumerate() {
@@ -84,7 +87,9 @@ mod tests {
 
     #[test]
     fn what_is_no_base64_is_refused() {
-        for text in ["Z", "Zg", "Zg=", "Zm9vYg=", "====", "Z===", "Zg==Zg==", "Z m9", "Zm9-", "Zh==", "Zm9=", "Zm9v\n"] {
+        for text in [
+            "Z", "Zg", "Zg=", "Zm9vYg=", "====", "Z===", "Zg==Zg==", "Z m9", "Zm9-", "Zh==", "Zm9=", "Zm9v\n",
+        ] {
             assert!(decode(text).is_err(), "{text:?}");
         }
     }

@@ -5,14 +5,17 @@ use serde::{Deserialize, Serialize};
 
 use super::lossless::Lossless;
 use crate::error::{Error, ErrorKind};
-use crate::readout::floats;
 use crate::metrics::symmetric::Symmetric;
+use crate::readout::floats;
 
-/// The Fréchet distance between real and generated samples by their features, each taken for normally distributed
-/// (Heusel et al. 2017): |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½), with the unbiased covariances, in 64 bits.
+/// The Fréchet distance between real and generated samples, by their features.
 ///
-/// With the features of the published Inception network this is the FID. With any other features it is a number of its own,
-/// to be compared with such that have the same features, from as many samples: few samples make it larger.
+/// Features are taken for normally distributed (Heusel et al. 2017): |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½),
+/// with the unbiased covariances, in 64 bits.
+///
+/// With the features of the published Inception network this is the FID. With any other features it is a
+/// number of its own, to be compared with such that have the same features, from as many samples: few samples
+/// make it larger.
 ///
 /// It keeps means and products of deviations, put together as by Chan, Golub, LeVeque (1979), and no sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,11 +25,13 @@ pub struct FrechetDistance {
 }
 
 impl FrechetDistance {
-    /// Of features `[batch, features]` of real and of generated samples. There need not be as many of both.
+    /// The sums over features `[batch, features]` of real and of generated samples.
+    ///
+    /// There need not be as many of both.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] if they have different numbers of features, [`ErrorKind::Backend`] if the device gives no
-    /// result.
+    /// [`ErrorKind::Task`] if they have different numbers of features, [`ErrorKind::Backend`] if the device
+    /// gives no result.
     pub fn of(real: &Tensor<2>, fake: &Tensor<2>) -> Result<Self, Error> {
         let ([_, features], [_, others]) = (real.dims(), fake.dims());
         check(features, others)?;
@@ -34,7 +39,9 @@ impl FrechetDistance {
         Ok(FrechetDistance { real: moments(real)?, fake: moments(fake)? })
     }
 
-    /// The distance; `None` of less than two samples on one side, NaN where a feature is NaN or infinite.
+    /// The distance, if there are two samples on each side.
+    ///
+    /// It is NaN where a feature is NaN or infinite.
     ///
     /// It takes a tenth of a second for 128 features.
     pub fn value(&self) -> Option<f64> {
@@ -85,7 +92,7 @@ fn check(own: usize, others: usize) -> Result<(), Error> {
     }
 }
 
-/// What is known of the features of some samples.
+/// The sums over the features of some samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Moments {
     samples: usize,

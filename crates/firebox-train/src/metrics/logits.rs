@@ -7,14 +7,14 @@ use super::{Auroc, Average, Confusion, Quantity, Score};
 use crate::error::{Error, ErrorKind};
 use crate::readout::{floats, signed};
 
-/// The area under the ROC curve of a classifier of two classes, by its logits `[batch, 2]`.
+/// The area under the ROC curve of two classes, by logits `[batch, 2]`.
 ///
-/// Class 1 is the positive one; a sample's score is how much its logit exceeds that of class 0, which orders samples as
-/// their probabilities do.
+/// Class 1 is the positive one; a sample's score is how much its logit exceeds that of class 0, which orders
+/// samples as their probabilities do.
 ///
 /// # Errors
-/// [`ErrorKind::Task`] unless there are two logits and one class a sample, 0 or 1; [`ErrorKind::Backend`] if the device
-/// gives no result.
+/// [`ErrorKind::Task`] unless there are two logits and one class a sample, 0 or 1; [`ErrorKind::Backend`] if
+/// the device gives no result.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -45,8 +45,8 @@ pub fn auroc(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Quantity, E
 ///
 /// # Errors
 /// [`ErrorKind::Task`] unless there is one class a sample, each of them below the number of logits;
-/// [`ErrorKind::OutOfRange`] if `average` names a class that there isn't; [`ErrorKind::Backend`] if the device gives no
-/// result.
+/// [`ErrorKind::OutOfRange`] if `average` names a class that there isn't; [`ErrorKind::Backend`] if the
+/// device gives no result.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -83,7 +83,8 @@ fn read(what: &str, logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<(Vec
     }
     let in_range = |(row, class): (usize, i64)| {
         usize::try_from(class).ok().filter(|&class| class < outputs).ok_or_else(|| {
-            let text = format!("{what}: row {row}: expected a class from 0 to {}, got {class}", outputs.max(1) - 1);
+            let text =
+                format!("{what}: row {row}: expected a class from 0 to {}, got {class}", outputs.max(1) - 1);
             Error::new(ErrorKind::Task, text)
         })
     };

@@ -16,8 +16,8 @@ pub struct Mean {
 impl Mean {
     /// Numbers of a mean and a weight, such as their count.
     ///
-    /// What weighs nothing adds nothing, also if it is NaN: the mean over no tokens. A weight that is negative, infinite or
-    /// NaN has no mean: it makes NaN of all that it is added to.
+    /// A mean of weight 0 adds nothing, also if it is NaN: the mean over no tokens. A weight that is
+    /// negative, infinite or NaN has no mean: it makes NaN of all that it is added to.
     pub fn new(mean: f64, weight: f64) -> Self {
         Self::of_sum(mean * weight, weight)
     }

@@ -1,7 +1,8 @@
 //! Named quantities over some samples.
 //!
-//! Burn's metrics, those of burn-train, keep their state to themselves: it can't be saved in a checkpoint in the middle of
-//! an epoch, nor put together with another's. These here are data, so that a resumed epoch ends with the same numbers.
+//! Burn's metrics, those of burn-train, keep their state to themselves: it can't be saved in a checkpoint in
+//! the middle of an epoch, nor put together with another's. These here are data, so that a resumed epoch ends
+//! with the same numbers.
 
 mod auroc;
 mod base64;
@@ -38,8 +39,8 @@ use crate::error::{Error, ErrorKind};
 
 /// Named quantities over some samples.
 ///
-/// Adding the metrics of two batches gives those of all their samples, however uneven the batches are: a short last one
-/// counts for what it is.
+/// Adding the metrics of two batches gives those of all their samples, however uneven the batches are: a
+/// short last one counts for what it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     samples: usize,
@@ -47,7 +48,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Of `samples` samples.
+    /// Metrics of so many samples, without quantities.
     pub fn of(samples: usize) -> Self {
         Metrics { samples, quantities: BTreeMap::new() }
     }
@@ -64,7 +65,9 @@ impl Metrics {
         self.with_weighted_mean(name, mean, weight)
     }
 
-    /// Adds a quantity by its mean over something else than the samples, of which there is `weight`: a loss over tokens.
+    /// Adds a quantity by its mean over another weight than the samples.
+    ///
+    /// That is a number of tokens for a loss over tokens.
     pub fn with_weighted_mean(self, name: &str, mean: f64, weight: f64) -> Self {
         self.with(name, Quantity::mean(mean, weight))
     }
@@ -85,7 +88,7 @@ impl Metrics {
         self.samples
     }
 
-    /// The value of a quantity; `None` if it is unknown or nothing was counted for it.
+    /// The value of a quantity, if it is known and was counted.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.quantities.get(name)?.value()
     }
@@ -108,8 +111,8 @@ impl Metrics {
     /// Counts other samples in.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] if quantities of one name are of different kinds, or there are more samples than can be counted;
-    /// then nothing was changed.
+    /// [`ErrorKind::Task`] if quantities of one name are of different kinds, or there are more samples than
+    /// can be counted; then nothing was changed.
     pub fn add(&mut self, other: &Metrics) -> Result<(), Error> {
         let Some(samples) = self.samples.checked_add(other.samples) else {
             let (own, others) = (self.samples, other.samples);

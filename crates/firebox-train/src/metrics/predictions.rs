@@ -1,4 +1,4 @@
-//! What a classifier says of some samples.
+//! A classifier's predictions for some samples.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
@@ -7,7 +7,7 @@ use super::Confusion;
 use crate::error::{Error, ErrorKind};
 use crate::readout::{floats, integers};
 
-/// What a classifier says of some samples, and what is true.
+/// A classifier's predictions for some samples, beside the true classes.
 ///
 /// [`Classification::predictor`](crate::tasks::Classification::predictor) fills it.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +47,8 @@ impl Predictions {
         &self.probabilities[sample * self.outputs..][..self.outputs]
     }
 
-    /// The class that a sample was taken for, which [`accuracy`](crate::metrics::accuracy) compares with the true one.
+    /// The class that a sample was taken for, which [`accuracy`](crate::metrics::accuracy) compares with the
+    /// true one.
     ///
     /// `None` if the model gave NaN for it, or there is no such sample.
     pub fn predicted(&self, sample: usize) -> Option<usize> {
@@ -65,11 +66,11 @@ impl Predictions {
         ranked
     }
 
-    /// Which class was taken for which.
+    /// The counts of which class was taken for which.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] if there are other [`classes`](Self::classes) than the model's, or more or fewer of them than
-    /// samples.
+    /// [`ErrorKind::Task`] if there are other [`classes`](Self::classes) than the model's, or more or fewer
+    /// of them than samples.
     pub fn confusion(&self) -> Result<Confusion, Error> {
         let (classes, samples) = (self.classes.len(), self.predicted.len());
         if classes != samples {

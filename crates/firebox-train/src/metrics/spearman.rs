@@ -1,9 +1,11 @@
 //! How far two quantities rise together.
 
-/// Spearman's rank correlation: from −1, where one falls wherever the other rises, to 1, where both rise together.
+/// Spearman's rank correlation, from −1 to 1.
 ///
-/// Equal values share the mean of their ranks; infinite ones are the first and the last. `None` for fewer than two pairs,
-/// where all values of one are equal, or where one is NaN.
+/// It is −1 where one falls wherever the other rises, and 1 where both rise together.
+///
+/// Equal values share the mean of their ranks; infinite ones are the first and the last. `None` for fewer
+/// than two pairs, where all values of one are equal, or where one is NaN.
 ///
 /// # Panics
 /// If there are not as many of the one as of the other.

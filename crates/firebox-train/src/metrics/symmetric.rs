@@ -1,7 +1,7 @@
 //! Small symmetric matrices in 64 bits.
 //!
-//! What is here is one function of linear algebra on matrices of a few hundred rows; a library for that would be the largest
-//! dependency of the crate.
+//! There is one function of linear algebra on matrices of a few hundred rows; a library for that would
+//! be the largest dependency of the crate.
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,8 @@ pub(crate) struct Symmetric {
     elements: Vec<f64>,
 }
 
-/// Sweeps over all pairs, at most: Jacobi's method needs about ten for any matrix, and what isn't finite never converges.
+/// Sweeps over all pairs, at most: Jacobi's method needs about ten for any matrix, and what isn't finite
+/// never converges.
 const MOST_SWEEPS: usize = 50;
 
 impl Symmetric {
@@ -35,8 +36,8 @@ impl Symmetric {
         Symmetric::new(self.size, product(&half, &transposed, self.size))
     }
 
-    /// The eigenvalues, in no order, and as many orthonormal eigenvectors, one after the other, by Jacobi's cyclic method
-    /// (Golub, Van Loan, Matrix Computations, 8.5).
+    /// The eigenvalues, in no order, and as many orthonormal eigenvectors, one after the other, by Jacobi's
+    /// cyclic method (Golub, Van Loan, Matrix Computations, 8.5).
     pub(crate) fn eigen(mut self) -> (Vec<f64>, Vec<f64>) {
         let n = self.size;
         let mut vectors = vec![0.0; n * n];

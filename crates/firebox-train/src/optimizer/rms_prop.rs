@@ -19,11 +19,12 @@ use crate::error::Error;
 /// p ← p − λ · b
 /// ```
 ///
-/// With `centered` (Graves 2013) the variance v − a² stands under the root, where a ← α · a + (1 − α) · g. As in
-/// PyTorch, rounding can make it negative, and so the parameter not a number, where a gradient hardly changes.
+/// With `centered` (Graves 2013) the variance v − a² stands under the root, where a ← α · a + (1 − α) · g. As
+/// in PyTorch, rounding can make it negative, and so the parameter not a number, where a gradient hardly
+/// changes.
 ///
-/// 1 − α is computed in 64 bits, as in PyTorch. Burn's RMSprop has it in 32: with α = 0.9999 its steps are off by
-/// 8e-5 of their size.
+/// 1 − α is computed in 64 bits, as in PyTorch. Burn's RMSprop has it in 32: with α = 0.9999 its steps are
+/// off by 8e-5 of their size.
 #[derive(Config, Debug)]
 pub struct RmsPropConfig {
     /// α, the weight of the past in the averages; from 0, below 1.
@@ -38,13 +39,13 @@ pub struct RmsPropConfig {
     /// The share of the last direction that is kept; at least 0.
     #[config(default = 0.0)]
     pub momentum: f64,
-    /// Whether to divide by the gradient's standard deviation instead of its root mean square.
+    /// Divides by the gradient's standard deviation instead of its root mean square.
     #[config(default = false)]
     pub centered: bool,
 }
 
 impl RmsPropConfig {
-    /// The optimiser.
+    /// The optimizer.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.

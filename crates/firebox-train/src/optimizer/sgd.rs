@@ -22,19 +22,21 @@ pub struct SgdConfig {
     /// The share of the last direction that is kept; at least 0.
     #[config(default = 0.0)]
     pub momentum: f64,
-    /// The share of the gradient that is left out of the momentum, from the second step on.
+    /// The share of the gradient that is left out of the momentum.
+    ///
+    /// It is, from the second step on.
     #[config(default = 0.0)]
     pub dampening: f64,
     /// The weight of the parameters themselves in their gradient (L2); at least 0.
     #[config(default = 0.0)]
     pub weight_decay: f64,
-    /// Whether to look ahead along the momentum (Nesterov 1983); needs momentum, and no dampening.
+    /// Looks ahead along the momentum (Nesterov 1983); needs momentum, and no dampening.
     #[config(default = false)]
     pub nesterov: bool,
 }
 
 impl SgdConfig {
-    /// The optimiser.
+    /// The optimizer.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.

@@ -14,13 +14,13 @@ use crate::run::json::{from_json, to_json};
 use firebox_core::files::{self, Lock};
 
 const CONFIG: &str = "config.json";
-/// What a kill leaves of the settings while they are written.
+/// The file that a kill leaves of the settings while they are written.
 const CONFIG_PART: &str = "config.json.part";
 const METRICS: &str = "metrics.jsonl";
 const CSV: &str = "metrics.csv";
 const TENSORBOARD: &str = "tensorboard";
 const CHECKPOINTS: &str = "checkpoints";
-/// What a kill leaves of the table while it is rewritten, and of the report.
+/// The files that a kill leaves of the table while it is rewritten, and of the report.
 const CSV_PART: &str = "metrics.csv.part";
 const REPORT_PART: &str = "report.html.part";
 const SUMMARY: &str = "summary.json";
@@ -30,16 +30,17 @@ const LR_POINTS: &str = "lr-find.jsonl";
 const LR_PLOT: &str = "lr-find.html";
 const LOCK: &str = ".lock";
 
-/// What a run that was killed before it wrote its settings has left, and nothing else.
+/// The entries that a run has left which was killed before it wrote its settings, and no others.
 const BEFORE_SETTINGS: [&str; 5] = [METRICS, CHECKPOINTS, SAMPLES, LOCK, CONFIG_PART];
 
-/// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is dropped.
+/// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is
+/// dropped.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
     /// Held for the run's life; `None` if the folder is only read.
     lock: Option<Arc<Claim>>,
-    /// What there is to warn of.
+    /// Warnings of the run to come.
     left: Vec<String>,
 }
 
@@ -98,8 +99,8 @@ impl RunDir {
         unreachable!("there is always a next number")
     }
 
-    /// The run that was begun or resumed last, among the folders that [`create_under`](Self::create_under) has
-    /// made. For reading, as [`open`](Self::open).
+    /// The run that was begun or resumed last, among the folders that [`create_under`](Self::create_under)
+    /// has made. For reading, as [`open`](Self::open).
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if there is none.
@@ -122,13 +123,14 @@ impl RunDir {
         }
     }
 
-    /// A folder for a new run in the place of an old one, whose files are removed. Files that no run writes are
-    /// left.
+    /// A folder for a new run in the place of an old one.
+    ///
+    /// The old one's files are removed. Files that no run writes are left.
     ///
     /// # Errors
-    /// As for [`create`](Self::create), except that the folder may hold a run, which must not be going on. A folder
-    /// that holds something else is refused, and nothing of it touched. An old checkpoint that can be hidden
-    /// and not removed is a warning of the new run.
+    /// As for [`create`](Self::create), except that the folder may hold a run, which must not be going on. A
+    /// folder that holds something else is refused, and nothing of it touched. An old checkpoint that can be
+    /// hidden and not removed is a warning of the new run.
     pub fn overwrite(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = some(path.into())?;
         if !path.join(CONFIG).exists() && !holds_only(&path, &BEFORE_SETTINGS) {
@@ -155,7 +157,9 @@ impl RunDir {
         run.prepared()
     }
 
-    /// The folder of a run that was begun before, for reading: whether the run goes on doesn't matter.
+    /// The folder of a run that was begun before, for reading.
+    ///
+    /// It doesn't matter if the run goes on.
     ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if it holds no run.
@@ -198,7 +202,7 @@ impl RunDir {
         }
     }
 
-    /// What there is to warn of before a run begins here.
+    /// The warnings before a run begins here.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let unlocked = self.lock.iter().filter_map(|claim| claim.unlocked.clone());
         unlocked.chain(self.left.iter().cloned()).collect()
@@ -247,12 +251,14 @@ impl RunDir {
         self.path.join(REPORT)
     }
 
-    /// The folder of what a generator made on the way, as pictures or texts: [`write_sample`](RunDir::write_sample).
+    /// The folder of what a generator made on the way, as pictures or texts:
+    /// [`write_sample`](RunDir::write_sample).
     pub fn samples(&self) -> PathBuf {
         self.path.join(SAMPLES)
     }
 
-    /// What a search for a learning rate has seen, a JSON object a line: [`LrCurve::write`](crate::trainer::LrCurve::write).
+    /// The points of a search for a learning rate, a JSON object a line:
+    /// [`LrCurve::write`](crate::trainer::LrCurve::write).
     pub fn lr_points(&self) -> PathBuf {
         self.path.join(LR_POINTS)
     }
@@ -280,8 +286,8 @@ impl RunDir {
         from_json(&text).map_err(|text| Error::new(ErrorKind::RunDir, text).at_path(path))
     }
 
-    /// Whether a trainer may begin here, or go on: a run that is there already is not written over, and no other process is at
-    /// it.
+    /// Fails unless a trainer may begin here, or go on: a run that is there already is not written over, and
+    /// no other process is at it.
     pub(crate) fn check_ready(&self, resume: bool) -> Result<(), Error> {
         let refused = |text: &str| Err(Error::new(ErrorKind::RunDir, text.to_owned()).at_path(&self.path));
         if self.lock.is_none() {
@@ -310,12 +316,14 @@ impl RunDir {
         write_json(&self.path.join(SUMMARY), summary)
     }
 
-    /// Writes a file into the folder of [`samples`](RunDir::samples), in the place of one that may be there. Whoever reads it,
-    /// a live report perhaps, finds one of them whole.
+    /// Writes a file into the folder of [`samples`](RunDir::samples).
+    ///
+    /// It takes the place of one that may be there. Whoever reads it, a live report perhaps, finds one of
+    /// them whole.
     ///
     /// # Errors
-    /// [`ErrorKind::RunDir`] if the name is not that of a file in the folder, [`ErrorKind::Io`] if the folder or the file
-    /// cannot be written.
+    /// [`ErrorKind::RunDir`] if the name is not that of a file in the folder, [`ErrorKind::Io`] if the folder
+    /// or the file cannot be written.
     pub fn write_sample(&self, name: &str, contents: &[u8]) -> Result<(), Error> {
         if Path::new(name).file_name().is_none_or(|file| file != name) {
             let text = format!("a sample: expected the name of a file, got {name:?}");
@@ -336,7 +344,7 @@ fn some(path: PathBuf) -> Result<PathBuf, Error> {
     }
 }
 
-/// Whether a folder has no other entries than these. One that is not there has none.
+/// True if a folder has no other entries than these. One that is not there has none.
 fn holds_only(folder: &Path, names: &[&str]) -> bool {
     let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.all(|entry| names.iter().any(|name| entry.file_name() == *name))
@@ -348,7 +356,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     files::replace(path, &contents).map_err(failed)
 }
 
-/// What the names of TensorBoard's event files begin with.
+/// The beginning of the names of TensorBoard's event files.
 const EVENTS: &str = "events.out.tfevents.";
 
 /// Removes the event files of a folder, and the folder if nothing else is in it.

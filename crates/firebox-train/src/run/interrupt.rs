@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::error::{Error, ErrorKind};
 use crate::run::signal::Signal;
 
-/// Whether the process was asked to stop.
+/// A request to stop, which signals or the program make.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicUsize>);
 
@@ -16,8 +16,9 @@ impl Interrupt {
         Self::default()
     }
 
-    /// Asked by SIGINT and SIGTERM, which no longer end the process by themselves; but a second one of them
-    /// does, as ever.
+    /// An interrupt that SIGINT and SIGTERM make.
+    ///
+    /// They no longer end the process by themselves; but a second one of them does, as ever.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the system refuses the handlers.

@@ -50,7 +50,8 @@ impl MetricsLog {
         let mut line = serde_json::to_string(record).map_err(|error| failed(error.into()))?;
         line.push('\n');
         if let Err(error) = files::write(&self.file, &self.path, line.as_bytes()) {
-            // A full disk: what is there stays a line for each record, and one that comes later goes behind them.
+            // A full disk: what is there stays a line for each record, and one that comes later goes after
+            // them.
             let _ = files::cut(&self.file, &self.path, self.bytes);
             let _ = self.file.seek(SeekFrom::Start(self.bytes));
             return Err(failed(error));
@@ -76,7 +77,8 @@ impl MetricsLog {
     }
 }
 
-/// The bytes of a file up to the end of its last whole line, which is looked for from the end: a long run's file is large.
+/// The bytes of a file up to the end of its last whole line, which is looked for from the end: a long run's
+/// file is large.
 fn whole_lines(mut file: File) -> io::Result<u64> {
     const BLOCK: u64 = 1 << 16;
     let mut end = file.seek(SeekFrom::End(0))?;
@@ -117,11 +119,12 @@ pub struct Records {
     /// The lines read, and their bytes.
     lines: usize,
     bytes: u64,
-    /// Whether the last line counts although it has no end, if it is a record.
+    /// The last line counts although it has no end, if it is a record.
     last_as_it_is: bool,
 }
 
-/// No record is as long: what has no line's end in so many bytes is something else, and is not read to its end.
+/// No record is as long: what has no line's end in so many bytes is something else, and is not read to its
+/// end.
 const LONGEST: u64 = 1 << 26;
 
 impl Records {
@@ -190,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_gone_on_with_behind_its_last_whole_line() {
+    fn a_file_is_gone_on_with_after_its_last_whole_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let long = "x".repeat(200_000);

@@ -1,7 +1,8 @@
-//! What a run took from the machine.
+//! The resources that a run took from the machine.
 
-/// The most memory that this process has held at once, in bytes of physical memory; `None` where the system
-/// doesn't tell (elsewhere than on Linux).
+/// The most memory that this process has held at once, in bytes.
+///
+/// It is physical memory; `None` where the system doesn't tell (elsewhere than on Linux).
 pub fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

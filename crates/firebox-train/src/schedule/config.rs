@@ -9,8 +9,8 @@ use super::{
 use crate::error::Error;
 use crate::task::Goal;
 
-/// Any schedule as data: `{"kind": "one-cycle", "max_lr": 0.003}`, or the same in TOML. Options that are left out have
-/// PyTorch's defaults; an unknown one is refused.
+/// Any schedule as data: `{"kind": "one-cycle", "max_lr": 0.003}`, or the same in TOML. Options that are left
+/// out have PyTorch's defaults; an unknown one is refused.
 ///
 /// Where a number of steps is left out, it is that of the whole run, or of the schedule's turn in a sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ pub enum ScheduleConfig {
         /// The way up and down.
         #[serde(default)]
         anneal: Anneal,
-        /// Whether the rate falls to where it began before it falls to its end.
+        /// The rate falls to where it began before it falls to its end.
         #[serde(default)]
         three_phase: bool,
     },

@@ -11,7 +11,7 @@ pub struct Exponential {
 }
 
 impl Exponential {
-    /// From `lr`.
+    /// A schedule from `lr`.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless both are finite numbers above 0.

@@ -1,8 +1,8 @@
 //! The learning rate as a function of the step, and of what was heard of evaluations.
 //!
-//! The schedules have the names, options, defaults and values of PyTorch's, in closed form: PyTorch multiplies the last
-//! rate on, and so gathers rounding errors. A closed form has no state, so that a resumed run needs none;
-//! [`ReduceOnPlateau`] is the one that remembers something.
+//! The schedules have the names, options, defaults and values of PyTorch's, in closed form: PyTorch
+//! multiplies the last rate on, and so gathers rounding errors. A closed form has no state, so that a resumed
+//! run needs none; [`ReduceOnPlateau`] is the one that remembers something.
 
 mod config;
 mod cosine;
@@ -40,7 +40,7 @@ pub trait Schedule {
     /// Hears the monitored metric of an evaluation. Most schedules don't care.
     fn observe(&mut self, _value: f64) {}
 
-    /// What it remembers of what it heard, for a checkpoint; null for a function of the step alone.
+    /// The state for a checkpoint: what it heard; null for a function of the step alone.
     fn state(&self) -> Value {
         Value::Null
     }
@@ -186,9 +186,13 @@ mod tests {
             ),
             (
                 "SequentialSchedule.milestones: expected rising steps, got [4, 4]",
-                SequentialSchedule::new(vec![Box::new(1.0), Box::new(2.0), Box::new(3.0)], vec![4, 4]).map(drop),
+                SequentialSchedule::new(vec![Box::new(1.0), Box::new(2.0), Box::new(3.0)], vec![4, 4])
+                    .map(drop),
             ),
-            ("SequentialSchedule.schedules: expected at least 1, got 0", SequentialSchedule::new(vec![], vec![]).map(drop)),
+            (
+                "SequentialSchedule.schedules: expected at least 1, got 0",
+                SequentialSchedule::new(vec![], vec![]).map(drop),
+            ),
         ] {
             assert_eq!(texts(result), text);
         }

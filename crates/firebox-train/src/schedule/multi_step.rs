@@ -12,10 +12,11 @@ pub struct MultiStep {
 }
 
 impl MultiStep {
-    /// From `lr`, with a gamma of 0.1. A milestone that is there twice counts twice.
+    /// A schedule from `lr`, with a gamma of 0.1. A milestone that is there twice counts twice.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and the milestones ascend.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and the
+    /// milestones ascend.
     pub fn new(lr: f64, milestones: impl Into<Vec<usize>>) -> Result<Self, Error> {
         let milestones = milestones.into();
         check_rate("MultiStep.lr", lr)?;

@@ -8,16 +8,19 @@ use crate::error::{Error, check};
 use crate::metrics::lossless;
 use crate::task::Goal;
 
-/// Multiplies the rate with `factor` after more than `patience` evaluations in a row that were no better than the best, as
-/// `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+/// Lowers the rate when a metric gets no better.
 ///
-/// The rate doesn't depend on the step, only on what was [heard](Schedule::observe). A metric that is NaN or infinite is
-/// no better than anything.
+/// It is multiplied with `factor` after more than `patience` evaluations in a row that were no better than
+/// the best, as `torch.optim.lr_scheduler.ReduceLROnPlateau`.
 ///
-/// It differs from PyTorch's in two things, of metrics below 0 and of infinite ones. PyTorch takes a relative threshold of
-/// the best value with its sign: of −1 with a threshold of 0.1 and `min` it calls −0.95 better, and so any metric that stands
-/// still, whose rate then never falls. Here the margin is that share of the best's absolute value: better than −1 is what is
-/// below −1.1. And PyTorch takes −∞ with `min`, or ∞ with `max`, for the best there is, with which nothing competes.
+/// The rate doesn't depend on the step, only on what was [heard](Schedule::observe). A metric that is NaN or
+/// infinite is no better than anything.
+///
+/// It differs from PyTorch's in two things, of metrics below 0 and of infinite ones. PyTorch takes a relative
+/// threshold of the best value with its sign: of −1 with a threshold of 0.1 and `min` it calls −0.95 better,
+/// and so any metric that stands still, whose rate then never falls. Here the margin is that share of the
+/// best's absolute value: better than −1 is what is below −1.1. And PyTorch takes −∞ with `min`, or ∞ with
+/// `max`, for the best there is, with which nothing competes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReduceOnPlateau {
     goal: Goal,
@@ -30,7 +33,7 @@ pub struct ReduceOnPlateau {
     heard: Heard,
 }
 
-/// How much better than the best is better.
+/// The difference to the best that counts as better.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Threshold {
@@ -40,7 +43,7 @@ pub enum Threshold {
     Abs(f64),
 }
 
-/// What it remembers.
+/// The state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Heard {
@@ -55,8 +58,10 @@ struct Heard {
 }
 
 impl ReduceOnPlateau {
-    /// From `lr`, for a metric that should fall or rise, with PyTorch's defaults: a factor of 0.1, a patience of 10
-    /// evaluations, a relative threshold of 1e-4, no cooldown, down to 0, an eps of 1e-8.
+    /// A schedule from `lr`, for a metric that should fall or rise.
+    ///
+    /// It has PyTorch's defaults: a factor of 0.1, a patience of 10 evaluations, a relative threshold of
+    /// 1e-4, no cooldown, down to 0, an eps of 1e-8.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0.
@@ -78,7 +83,7 @@ impl ReduceOnPlateau {
         })
     }
 
-    /// What the rate is multiplied with.
+    /// The factor that the rate is multiplied with.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a number above 0, below 1.
@@ -95,7 +100,7 @@ impl ReduceOnPlateau {
         self
     }
 
-    /// How much better than the best is better.
+    /// The difference to the best that counts as better.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.

@@ -5,8 +5,10 @@ use serde_json::Value;
 use super::{Schedule, foreign};
 use crate::error::{Error, check};
 
-/// Schedules that take turns, as `torch.optim.lr_scheduler.SequentialLR`: from milestone i on it is the turn of
-/// schedule i + 1, for which that step is step 0. A warm-up before something else is the usual case.
+/// Schedules that take turns, as `torch.optim.lr_scheduler.SequentialLR`.
+///
+/// From milestone i on it is the turn of schedule i + 1, for which that step is step 0. A warm-up before
+/// something else is the usual case.
 ///
 /// Every part hears of every evaluation, also before its turn, and is a part of the state.
 pub struct SequentialSchedule {
@@ -18,7 +20,8 @@ impl SequentialSchedule {
     /// The schedules, and the steps at which the next one begins.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless there is a schedule, and one rising milestone less than schedules.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless there is a schedule, and one rising
+    /// milestone less than schedules.
     pub fn new(schedules: Vec<Box<dyn Schedule>>, milestones: Vec<usize>) -> Result<Self, Error> {
         let count = schedules.len();
         check(count > 0, "SequentialSchedule.schedules", "at least 1", count)?;

@@ -12,10 +12,11 @@ pub struct StepLr {
 }
 
 impl StepLr {
-    /// From `lr`, with a gamma of 0.1.
+    /// A schedule from `lr`, with a gamma of 0.1.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `step_size` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and
+    /// `step_size` at least 1.
     pub fn new(lr: f64, step_size: usize) -> Result<Self, Error> {
         check_rate("StepLr.lr", lr)?;
         check_steps("StepLr.step_size", step_size)?;

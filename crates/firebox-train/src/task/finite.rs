@@ -1,4 +1,5 @@
-//! Looks for numbers that JSON has no word for: serde_json makes null of them, which no number can be read from.
+//! Looks for numbers that JSON has no word for: serde_json makes null of them, which no number can be read
+//! from.
 
 use serde::ser::{
     Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
@@ -16,7 +17,7 @@ pub(crate) fn check(value: &(impl Serialize + ?Sized)) -> Checked {
 /// Writes nothing.
 struct Finite;
 
-/// What can't be a number that is not finite.
+/// Forms that can't be a number that is not finite.
 macro_rules! good {
     ($($method:ident($($of:ty),*)),*) => {
         $(fn $method(self, $(_: $of),*) -> Checked {
@@ -25,7 +26,7 @@ macro_rules! good {
     };
 }
 
-/// What has parts, which are looked at when they come.
+/// Forms with parts, which are looked at when they come.
 macro_rules! parts {
     ($($method:ident($($of:ty),*)),*) => {
         $(fn $method(self, $(_: $of),*) -> Result<Self, Error> {

@@ -1,4 +1,4 @@
-//! What is trained, apart from how long, on what and with which records.
+//! The task of a run: its models and its steps, apart from how long, on what and with which records.
 
 mod finite;
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 
-/// Where in a run a step stands.
+/// The place of a step in a run.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StepContext {
@@ -24,12 +24,14 @@ pub struct StepContext {
     pub step: usize,
     /// The schedule's learning rate for this step.
     pub lr: f64,
-    /// Whether the parameters move after this batch. With gradient accumulation a step has several batches, and they do
-    /// after its last one.
+    /// True if the parameters move after this batch.
+    ///
+    /// With gradient accumulation a step has several batches,
+    /// and they do after its last one.
     pub is_optimizer_step: bool,
 }
 
-/// Whether a metric should rise or fall.
+/// The direction in which a metric gets better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// More is better.
@@ -44,7 +46,7 @@ impl StepContext {
         StepContext { epoch, step, lr, is_optimizer_step: true }
     }
 
-    /// For a batch of the step that isn't its last one.
+    /// The same place, for a batch of the step that isn't its last one.
     pub fn without_update(mut self) -> Self {
         self.is_optimizer_step = false;
         self
@@ -52,7 +54,9 @@ impl StepContext {
 }
 
 impl Goal {
-    /// Whether `new` is better than `old`. Any number is better than what is none, and that is never better.
+    /// Tells if `new` is better than `old`.
+    ///
+    /// Any number is better than NaN, which is never better.
     pub fn improves(self, old: f64, new: f64) -> bool {
         let better = match self {
             Goal::Maximize => new > old,
@@ -62,24 +66,25 @@ impl Goal {
     }
 }
 
-/// A training task: it owns its models and optimisers and says what a step is.
+/// A training task: it owns its models and optimizers and says what a step is.
 ///
 /// The trainer owns everything else: the order of steps, the learning rate, checkpoints, records. Random
-/// numbers drawn from Burn's generator within [`train_step`](Task::train_step) follow from (seed, epoch, step).
+/// numbers drawn from Burn's generator within [`train_step`](Task::train_step) follow from (seed, epoch,
+/// step).
 pub trait Task {
     /// The tensors of one batch.
     type Batch;
 
-    /// Learns from one batch and says how it went, by means over the batch's samples. The parameters move if the context
-    /// says so: [`Learner::learn`](crate::Learner::learn) heeds it.
+    /// Learns from one batch and says how it went, by means over the batch's samples. The parameters move if
+    /// the context says so: [`Learner::learn`](crate::Learner::learn) heeds it.
     ///
     /// A batch may have 0 samples, where a rank has none of a batch and others have. It has weight 0:
     /// [`Learner::learn_nothing`](crate::Learner::learn_nothing) learns from it, and its metrics are of no
     /// samples, in evaluations too.
     ///
     /// # Errors
-    /// Whatever makes it senseless to go on. [`ErrorKind::NotFinite`] says that this batch was not learned from, and can be
-    /// [skipped](crate::trainer::TrainerConfig::skip_not_finite).
+    /// Whatever makes it senseless to go on. [`ErrorKind::NotFinite`] says that this batch was not learned
+    /// from, and can be [skipped](crate::trainer::TrainerConfig::skip_not_finite).
     fn train_step(&mut self, batch: Self::Batch, context: &StepContext) -> Result<Metrics, Error>;
 
     /// Judges batches with the models as they are now, without learning from them.
@@ -88,7 +93,8 @@ pub trait Task {
     /// The metric that decides which checkpoint is the best.
     fn monitor(&self) -> (&str, Goal);
 
-    /// The norm of the last step's gradients, for the records, and so that the trainer can warn of one that explodes.
+    /// The norm of the last step's gradients, for the records, and so that the trainer can warn of one that
+    /// explodes.
     ///
     /// `None` if that step had none. A task that never tells one has no such warning, and the trainer says so
     /// when it was asked for. [`Learner::gradient_norm`](crate::Learner::gradient_norm) is what to hand on.
@@ -96,19 +102,21 @@ pub trait Task {
         None
     }
 
-    /// The paths of the BatchNorms that normalise by the batch in training, for a warning before the run.
+    /// The paths of the BatchNorms that normalize by the batch in training, for a warning before the run.
     ///
     /// None of them is known by default; `firebox_models::batch_norms` finds those of a module.
     fn batch_norms(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The device of the model that learns, if it is known: the trainer looks whether it and the data fit together.
+    /// The device of the model that learns, if it is known: the trainer looks whether it and the data fit
+    /// together.
     fn device(&self) -> Option<Device> {
         None
     }
 
-    /// Everything that a resumed run needs: models, optimisers, and what else the task carries from step to step.
+    /// Everything that a resumed run needs: models, optimizers, and what else the task carries from step to
+    /// step.
     ///
     /// # Errors
     /// If some state has no form as tensors or JSON.
@@ -121,8 +129,10 @@ pub trait Task {
     fn load(&mut self, state: &TaskState) -> Result<(), Error>;
 }
 
-/// What a task has to remember: tensors in parts such as `model` and `model.optimizer`, each of which becomes one file, and
-/// other values by name, as JSON.
+/// The state of a task: tensors and values by name.
+///
+/// Tensors are in parts such as `model` and `model.optimizer`, each of which becomes
+/// one file, and other values by name, as JSON.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskState {
     tensors: BTreeMap<String, Part>,
@@ -137,8 +147,10 @@ impl TaskState {
         self.tensors.insert(name.into(), Part::Made(part));
     }
 
-    /// Adds a part that is made when it is first asked for, once, maybe by the thread that writes checkpoints: so that a
-    /// step is not kept waiting for it. `make` must own what it needs, as it is now.
+    /// Adds a part that is made when it is first asked for, once.
+    ///
+    /// The thread that writes checkpoints may make it, so that a step is not kept waiting for it. `make` must
+    /// own what it needs, as it is now.
     pub fn insert_later(
         &mut self,
         name: impl Into<String>,
@@ -156,7 +168,8 @@ impl TaskState {
         self.tensors.get(name).ok_or_else(|| absent("part", name, self.tensors.keys()))?.made()
     }
 
-    /// The parts in the order of their names. One that can't be made is left out; [`get`](Self::get) says why.
+    /// The parts in the order of their names. One that can't be made is left out; [`get`](Self::get) says
+    /// why.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &StateDict)> {
         self.tensors.iter().filter_map(|(name, part)| Some((name.as_str(), part.made().ok()?)))
     }
@@ -186,11 +199,12 @@ impl TaskState {
         self.tensors.values().try_for_each(|part| part.made().map(drop))
     }
 
-    /// Adds a value, or replaces it. JSON has no word for a number that is not finite: what may be one goes in as an `Option`, or
-    /// as text.
+    /// Adds a value, or replaces it. JSON has no word for a number that is not finite: what may be one goes
+    /// in as an `Option`, or as text.
     ///
     /// # Errors
-    /// [`ErrorKind::Checkpoint`] if it has no form as JSON, or a number in it is not finite; then nothing was changed.
+    /// [`ErrorKind::Checkpoint`] if it has no form as JSON, or a number in it is not finite; then nothing was
+    /// changed.
     pub fn insert_value(&mut self, name: impl Into<String>, value: &impl Serialize) -> Result<(), Error> {
         let name = name.into();
         // A null in its place could be saved, but no resume could read a number from it.

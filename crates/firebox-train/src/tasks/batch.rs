@@ -1,6 +1,6 @@
-//! What tasks look at in a batch before anything is learned from it, or judged.
+//! Checks of a batch before anything is learned from it, or judged.
 //!
-//! What is wrong here would be a panic in an operation at best; at worst a number that looks like any other:
+//! A mistake here would be a panic in an operation at best; at worst a number that looks like any other:
 //! shapes are stretched to each other, and some devices read a row beyond the end of a table as zeros.
 
 use burn::tensor::{Int, Tensor, Transaction};
@@ -15,17 +15,17 @@ pub(crate) fn check(holds: bool, text: impl FnOnce() -> String) -> Result<(), Er
     if holds { Ok(()) } else { Err(Error::new(ErrorKind::Task, text())) }
 }
 
-/// Whether a batch has no sample, by the shape of what has a row for each: a mean over nothing is no number.
+/// True of a batch without samples, by the shape of a tensor with a row for each: a mean over nothing is NaN.
 pub(crate) fn is_empty(shape: &[usize]) -> bool {
     shape.first() == Some(&0)
 }
 
-/// What a model has against a batch.
+/// The error for a batch that a model refuses.
 pub(crate) fn refused(error: firebox_models::Error) -> Error {
     Error::new(ErrorKind::Task, error.to_string())
 }
 
-/// What a model makes of inputs, if they fit it.
+/// The output of a model, if the inputs fit it.
 pub(crate) fn forwarded<M: Forward<I>, I>(model: &M, inputs: I) -> Result<M::Output, Error> {
     model.check_input(&inputs).and_then(|()| model.check_tokens(&inputs)).map_err(refused)?;
     Ok(model.forward(inputs))
@@ -79,7 +79,7 @@ pub(crate) fn lengths_of<const N: usize>(
     Ok(all)
 }
 
-/// Whether a number is one of 0, 1, …, up to a bound.
+/// True of 0, 1, … below a bound.
 fn below(number: i64, bound: usize) -> bool {
     usize::try_from(number).is_ok_and(|number| number < bound)
 }

@@ -62,17 +62,17 @@ impl ClassMetric {
         Self::new("auroc", auroc)
     }
 
-    /// The share of samples whose class has one of the `k` highest logits: [`top_k`], called `top_5` for 5.
+    /// The [share](top_k) of classes among the `k` highest logits, called `top_5` for 5.
     pub fn top_k(k: usize) -> Self {
         Self::new(format!("top_{k}"), move |logits, classes| top_k(logits, classes, k))
     }
 
-    /// How many of those that were taken for a class are of it, called `precision`.
+    /// The share of those taken for a class that are of it, called `precision`.
     pub fn precision(average: Average) -> Self {
         Self::new("precision", move |logits, classes| class_score(logits, classes, Score::Precision, average))
     }
 
-    /// How many of a class were taken for it, called `recall`.
+    /// The share of a class that was taken for it, called `recall`.
     pub fn recall(average: Average) -> Self {
         Self::new("recall", move |logits, classes| class_score(logits, classes, Score::Recall, average))
     }
@@ -87,7 +87,9 @@ impl ClassMetric {
         ClassMetric { name: name.into(), ..self }
     }
 
-    /// The same metric, measured in evaluations and not in training: some take long, or keep every score.
+    /// The same metric, measured in evaluations and not in training.
+    ///
+    /// Some take long, or keep every score.
     pub fn in_evaluations_only(self) -> Self {
         ClassMetric { in_training: false, ..self }
     }

@@ -7,16 +7,18 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::tasks::batch::{cross_entropy_of, forwarded, is_empty};
 use crate::error::{Error, check};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Predictions, accuracy};
 use crate::readout::{floats, to_scalar};
 use crate::task::{Goal, StepContext, Task, TaskState};
+use crate::tasks::batch::{cross_entropy_of, forwarded, is_empty};
 use crate::tasks::class_metric::ClassMetric;
 
-/// Trains a model that maps inputs of type `I` to logits `[batch, classes]` by the mean cross-entropy with the classes:
-/// images to a `Cnn`, a `SequenceBatch` to a `SequenceClassifier`.
+/// Trains a model that maps inputs to one class each.
+///
+/// It maps inputs of type `I`, images to a `Cnn`, a `SequenceBatch` to a `SequenceClassifier`, to logits
+/// `[batch, classes]`. The loss is the mean cross-entropy with the classes.
 ///
 /// Metrics: `loss`, `accuracy` as a fraction, and those that [`with_metric`](Self::with_metric) adds.
 ///
@@ -44,7 +46,7 @@ where
         Classification { learner, metrics: Vec::new(), monitor, inputs: PhantomData }
     }
 
-    /// Measures one more metric of each batch: an AUROC, an F1, or one of one's own.
+    /// Measures one more metric of each batch: an AUROC, an F1, or another.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if another metric has its name.
@@ -76,8 +78,8 @@ where
     /// Lets another metric than the accuracy decide which checkpoint is the best.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is `loss`, `accuracy`, or one that was
-    /// [added](Self::with_metric) before.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is `loss`, `accuracy`, or one that
+    /// was [added](Self::with_metric) before.
     pub fn monitor(mut self, metric: &str, goal: Goal) -> Result<Self, Error> {
         let known = self.names().any(|name| name == metric);
         let have = self.names().collect::<Vec<_>>().join(", ");
@@ -95,7 +97,7 @@ where
         self.learner.model()
     }
 
-    /// An evaluator that also collects what the model says of every sample, in the order of the samples.
+    /// An evaluator that also collects the predictions, in the order of the samples.
     pub fn predictor<'a>(
         &'a self,
         into: &'a mut Predictions,
@@ -181,7 +183,7 @@ where
     }
 }
 
-/// What a model makes of the inputs of a batch whose classes it knows, and the loss.
+/// The logits of a batch whose classes are known, and the loss.
 fn scored<M, I>(model: &M, inputs: I, classes: &Tensor<1, Int>) -> Result<(Tensor<2>, Tensor<1>), Error>
 where
     M: Forward<I, Output = Tensor<2>>,
@@ -198,9 +200,8 @@ fn judge<'m>(
     more: impl IntoIterator<Item = &'m ClassMetric>,
 ) -> Result<Metrics, Error> {
     let [samples, _] = logits.dims();
-    let metrics = Metrics::of(samples)
-        .with_mean(LOSS, to_scalar(&loss)?)
-        .with(ACCURACY, accuracy(logits, classes)?);
+    let metrics =
+        Metrics::of(samples).with_mean(LOSS, to_scalar(&loss)?).with(ACCURACY, accuracy(logits, classes)?);
     more.into_iter().try_fold(metrics, |metrics, metric| {
         let measured = metric.measure(logits, classes).map_err(|error| error.within(metric.name()))?;
         Ok(metrics.with(metric.name(), measured))

@@ -10,10 +10,12 @@ use crate::metrics::{ErrorRate, Mean, Metrics, Quantity, edit_distance};
 
 type References = Arc<dyn Fn(&[usize]) -> Vec<Vec<usize>> + Send + Sync>;
 
-/// How evaluations decode, and what they count as right: that which equals the target, or another reference.
+/// The way evaluations decode, and the references that count as right.
 ///
-/// The rate of wrong tokens is the number of edits for each token of the references, over all samples, where a sample's
-/// reference is the nearest one; that of wrong sequences the share of samples that equal none.
+/// Right is a sequence that equals the target, or another reference.
+///
+/// The rate of wrong tokens is the number of edits for each token of the references, over all samples, where
+/// a sample's reference is the nearest one; that of wrong sequences the share of samples that equal none.
 #[derive(Clone)]
 pub struct Decode {
     beam: Beam,
@@ -21,36 +23,41 @@ pub struct Decode {
     references: Option<References>,
 }
 
-/// What a model made of one sample.
+/// One sample as a model has translated it.
 #[derive(Clone, Debug)]
 pub struct Translated {
     /// The source's tokens, without padding.
     pub source: Vec<usize>,
-    /// What was found, with the attention's weights over the source and its padding.
+    /// The translation that was found, with the attention's weights over the source and its padding.
     pub found: Hypothesis,
-    /// The reference that is the nearest to it; of equally near ones the first, the target before all.
+    /// The nearest reference; of equally near ones the first, the target before all.
     pub reference: Vec<usize>,
     /// Tokens to insert, remove or replace between the two.
     pub edits: usize,
 }
 
 impl Decode {
-    /// By the best sequence of a beam search. The rates' names are `token_error_rate` and `sequence_error_rate`.
+    /// Decoding by the best sequence of a beam search. The rates' names are `token_error_rate` and
+    /// `sequence_error_rate`.
     pub fn new(beam: Beam) -> Self {
         Decode { beam, names: ["token_error_rate", "sequence_error_rate"], references: None }
     }
 
-    /// By the likeliest token at each step, at most so many, the end token included.
+    /// Decoding by the likeliest token at each step, at most so many tokens.
     pub fn greedy(max_length: usize) -> Self {
         Self::new(Beam::new(max_length).with_width(1))
     }
 
-    /// Names the rates of wrong tokens and of wrong sequences, as the field does: `per` and `wer` for phonemes of words.
+    /// Names the rates of wrong tokens and of wrong sequences.
+    ///
+    /// The field has its own: `per` and `wer` for phonemes of words.
     pub fn with_names(self, tokens: &'static str, sequences: &'static str) -> Self {
         Decode { names: [tokens, sequences], ..self }
     }
 
-    /// Says what else is right for a source, given by its tokens: sequences without begin and end token.
+    /// Adds references for a source, given by its tokens.
+    ///
+    /// They are sequences without begin and end token.
     pub fn with_references(
         self,
         references: impl Fn(&[usize]) -> Vec<Vec<usize>> + Send + Sync + 'static,
@@ -124,7 +131,8 @@ mod tests {
             _ => Vec::new(),
         });
         let cases: [Case<'_>; 4] = [
-            // Another reference is right; is nearer; is as near as the target, which then counts; is of another source.
+            // Another reference is right; is nearer; is as near as the target, which then counts; is of
+            // another source.
             (1, &[3], &[5, 6, 9, 8], &[5, 6, 9, 8], 0),
             (1, &[3], &[5, 6, 6, 8], &[5, 6, 7, 8], 1),
             (1, &[5, 6, 7], &[5, 6, 7, 9], &[5, 6, 7], 1),

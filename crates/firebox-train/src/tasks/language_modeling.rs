@@ -7,23 +7,26 @@ use firebox_kernels::cross_entropy;
 use firebox_models::{LanguageModel, RecurrentState, StateDict};
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::batch::{is_empty, lengths_of};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity};
 use crate::readout::to_scalar;
 use crate::task::{Goal, StepContext, Task, TaskState};
+use crate::tasks::batch::{is_empty, lengths_of};
 
-/// Trains a [`LanguageModel`] by the mean cross-entropy of each next token, by truncated back-propagation through time.
+/// Trains a [`LanguageModel`] to predict each next token.
 ///
-/// A batch is a window of each of some stretches of text, as [`Windows`](firebox_data::Windows) give them: tokens
-/// `[rows, time + 1]` of which each but the last is read, and each but the first predicted. The state behind a batch is
-/// carried into the next one, without gradients. It begins with zeros at the beginning of an epoch, and so does that of an
-/// evaluation, which carries its own. In a checkpoint the carried state is a part of its own, so that a resumed epoch goes
-/// on in the middle of its text.
+/// The loss is the mean cross-entropy; gradients go back through a window (truncated back-propagation through
+/// time).
 ///
-/// Metrics, over tokens, which are also what `samples` counts: `loss` in nats, `bits_per_character`, which is the loss
-/// in bits and means what it says if tokens are characters, and `perplexity`.
+/// A batch is a window of each of some stretches of text, as [`Windows`](firebox_data::Windows) give them:
+/// tokens `[rows, time + 1]` of which each but the last is read, and each but the first predicted. The state
+/// after a batch is carried into the next one, without gradients. It begins with zeros at the beginning of
+/// an epoch, and so does that of an evaluation, which carries its own. In a checkpoint the carried state is a
+/// part of its own, so that a resumed epoch goes on in the middle of its text.
+///
+/// Metrics, over tokens, which are also what `samples` counts: `loss` in nats, `bits_per_character`, which is
+/// the loss in bits and means what it says if tokens are characters, and `perplexity`.
 ///
 /// A batch with a token that the model doesn't know, without rows, or with rows of unequal length is refused
 /// with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the
@@ -34,15 +37,15 @@ pub struct LanguageModeling {
     carried: Option<Carried>,
 }
 
-/// The state behind a batch.
+/// The state after a batch.
 struct Carried {
     /// On the training device, without gradients.
     state: RecurrentState,
     at: Place,
 }
 
-/// The step that the carried state comes from. What follows it is of the same epoch and step, or of the next step; any
-/// other step begins anew.
+/// The step that the carried state comes from. What follows it is of the same epoch and step, or of the next
+/// step; any other step begins anew.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Place {
     epoch: u64,
@@ -102,7 +105,8 @@ impl Task for LanguageModeling {
         let (loss, state, tokens) = read(self.learner.model(), batch, before.clone())?;
         let metrics = judge(loss.clone().detach(), tokens)?;
         let learned = self.learner.learn(loss, tokens as f64, context);
-        // A state that is no number would spoil all that follow: behind a batch that is left out the older one stands.
+        // A state that is NaN would spoil all that follow: after a batch that is left out the older
+        // one stands.
         let state = match &learned {
             Ok(()) => Some(state),
             Err(_) => before,
@@ -129,7 +133,7 @@ impl Task for LanguageModeling {
             let before = carried.take();
             let (loss, state, tokens) = read(&model, batch, before.clone())?;
             let metrics = judge(loss, tokens)?;
-            // As in training: behind a batch that is left out the older one stands.
+            // As in training: after a batch that is left out the older one stands.
             let finite = metrics.value("loss").is_some_and(f64::is_finite);
             carried = if finite { Some(state) } else { before };
             Ok(metrics)
@@ -182,7 +186,8 @@ impl Task for LanguageModeling {
 const VOCABULARY: &str = "vocabulary";
 const CARRIED: &str = "carried";
 
-/// Reads a batch from a state: the mean loss of its predictions, the state behind it, and how many predictions there are.
+/// Reads a batch from a state: the mean loss of its predictions, the state after it, and how many
+/// predictions there are.
 fn read(
     model: &LanguageModel,
     batch: SequenceBatch<Int>,

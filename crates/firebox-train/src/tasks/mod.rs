@@ -1,7 +1,7 @@
 //! Tasks that are there: classification, regression, language modeling, translation, and GANs.
 //!
-//! Each takes a [`Learner`](crate::learner::Learner), on which clipping, moving averages and learning rates of parts are set.
-//! A task of one's own implements [`Task`](crate::task::Task) in the same way.
+//! Each takes a [`Learner`](crate::learner::Learner), on which clipping, moving averages and learning rates
+//! of parts are set. A task of one's own implements [`Task`](crate::task::Task) in the same way.
 
 mod adversarial;
 mod batch;

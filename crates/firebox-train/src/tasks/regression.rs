@@ -6,18 +6,20 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use firebox_models::{Forward, batch_norms};
 
-use crate::tasks::batch::{check, forwarded, is_empty};
 use crate::error::{Error, ErrorKind};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, Quantity, RSquared};
 use crate::readout::floats;
 use crate::task::{Goal, StepContext, Task, TaskState};
+use crate::tasks::batch::{check, forwarded, is_empty};
 
-/// Trains a model that maps inputs of type `I` to numbers `[batch, outputs]` by the mean squared error from targets of
-/// that shape.
+/// Trains a model that maps inputs to numbers.
 ///
-/// Metrics: `loss`, which is the mean squared error, `mae`, the mean absolute one, both over all numbers, and `r2`
-/// ([`RSquared`]), which a single batch of one sample has not. They are computed in 64 bits.
+/// It maps inputs of type `I` to numbers `[batch, outputs]`. The loss is the mean squared error from targets
+/// of that shape.
+///
+/// Metrics: `loss`, which is the mean squared error, `mae`, the mean absolute one, both over all numbers, and
+/// `r2` ([`RSquared`]), which a single batch of one sample has not. They are computed in 64 bits.
 ///
 /// A batch with inputs that don't fit the model, or whose targets have another shape than the predictions, is
 /// refused with [`ErrorKind::Task`], in training and in evaluations. A target that is not finite is named in
@@ -42,7 +44,7 @@ where
         self.learner.model()
     }
 
-    /// What the model makes of a batch of inputs, without learning from them: `outputs` numbers a sample.
+    /// The model's predictions for a batch of inputs, `outputs` numbers a sample; nothing is learned.
     ///
     /// # Errors
     /// [`ErrorKind::Task`] for inputs that don't fit the model, [`ErrorKind::Backend`] if the device gives no
@@ -111,7 +113,9 @@ where
     }
 }
 
-/// What a model makes of the inputs of a batch whose targets it knows. Targets of another shape would be
+/// The predictions for a batch whose targets are known.
+///
+/// Targets of another shape would be
 /// stretched to that of the predictions, and give another loss.
 fn predicted<M, I>(model: &M, inputs: I, targets: &Tensor<2>) -> Result<Tensor<2>, Error>
 where

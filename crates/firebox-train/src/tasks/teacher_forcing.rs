@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, check};
 
-/// The probability with which a decoder in training reads the true token before, and not the one that it chose itself, by
-/// the step of the run: scheduled sampling (Bengio, Vinyals, Jaitly, Shazeer 2015).
+/// The probability with which a decoder reads the true token.
+///
+/// In training a decoder reads the true token before, or the one that it chose itself, by the step of the
+/// run: scheduled sampling (Bengio, Vinyals, Jaitly, Shazeer 2015).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]

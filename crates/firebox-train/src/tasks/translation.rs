@@ -5,22 +5,23 @@ use firebox_data::SequenceBatch;
 use firebox_kernels::cross_entropy;
 use firebox_models::{Beam, Hypothesis, Seq2Seq};
 
-use crate::tasks::batch::lengths_of;
-use crate::tasks::decode::{Decode, Translated};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::{Metrics, accuracy};
 use crate::readout::{integers, to_scalar};
 use crate::task::{Goal, StepContext, Task, TaskState};
+use crate::tasks::batch::lengths_of;
+use crate::tasks::decode::{Decode, Translated};
 use crate::tasks::teacher_forcing::TeacherForcing;
 
 /// Trains a [`Seq2Seq`] by the mean cross-entropy of the targets' tokens, padding left out.
 ///
 /// A batch has sources, and as many targets: each a begin token, tokens, an end token.
 ///
-/// Metrics: `loss`, over tokens, and `token_accuracy`, the share of tokens that were the likeliest when the decoder knew
-/// what comes before them. Evaluations that [decode](Self::with_decoding) also have the rates of wrong tokens and of wrong
-/// sequences. An evaluation's loss is without label smoothing, so that it is comparable.
+/// Metrics: `loss`, over tokens, and `token_accuracy`, the share of tokens that were the likeliest when the
+/// decoder knew what comes before them. Evaluations that [decode](Self::with_decoding) also have the rates of
+/// wrong tokens and of wrong sequences. An evaluation's loss is without label smoothing, so that it is
+/// comparable.
 ///
 /// A batch with a token that the model doesn't know, or with a length that is none is refused with
 /// [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the device,
@@ -38,15 +39,10 @@ impl Translation {
     ///
     /// The decoder always reads the true tokens, nothing is smoothed, and evaluations don't decode.
     pub fn new(learner: Learner<Seq2Seq>) -> Self {
-        Translation {
-            learner,
-            teacher_forcing: TeacherForcing::ALWAYS,
-            label_smoothing: 0.0,
-            decode: None,
-        }
+        Translation { learner, teacher_forcing: TeacherForcing::ALWAYS, label_smoothing: 0.0, decode: None }
     }
 
-    /// How often the decoder reads the true token in training.
+    /// Sets how often the decoder reads the true token in training.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] for a number out of its range.
@@ -56,8 +52,9 @@ impl Translation {
         Ok(self)
     }
 
-    /// Trains on targets that are mixed with the uniform distribution, by this share: `label_smoothing` of
-    /// `torch.nn.CrossEntropyLoss` (Szegedy et al. 2016).
+    /// Smooths the targets by this share of the uniform distribution.
+    ///
+    /// It is `label_smoothing` of `torch.nn.CrossEntropyLoss` (Szegedy et al. 2016).
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] unless it is from 0 to 1.
@@ -67,8 +64,8 @@ impl Translation {
         Ok(self)
     }
 
-    /// Has evaluations decode, too, and count what is wrong. The rate of wrong tokens then decides which checkpoint is the
-    /// best, else the loss.
+    /// Has evaluations decode, too, and count what is wrong. The rate of wrong tokens then decides which
+    /// checkpoint is the best, else the loss.
     pub fn with_decoding(mut self, decode: Decode) -> Self {
         self.decode = Some(decode);
         self
@@ -82,14 +79,16 @@ impl Translation {
     /// The best targets that a beam search finds for each source, the best first.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] for a setting of the search that is out of its range, [`ErrorKind::Task`] for
-    /// sources that don't fit, [`ErrorKind::NotFinite`] if the model gives what is no number: it names
+    /// [`ErrorKind::OutOfRange`] for a setting of the search that is out of its range, [`ErrorKind::Task`]
+    /// for sources that don't fit, [`ErrorKind::NotFinite`] if the model gives NaN: it names
     /// sentence and step.
     pub fn translate(&self, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Vec<Hypothesis>>, Error> {
         search(&self.learner.averaged(), sources, beam)
     }
 
-    /// An evaluator that decodes in its own way and also collects what it found, in the order of the samples.
+    /// An evaluator that decodes, and collects what it found.
+    ///
+    /// It decodes in its own way, and collects in the order of the samples.
     pub fn translator<'a>(
         &'a self,
         decode: &'a Decode,
@@ -157,7 +156,7 @@ impl Task for Translation {
     }
 }
 
-/// What a model says of the tokens of a batch's targets that are no padding, one after the other.
+/// A model's logits for the tokens of a batch's targets that are no padding, one after the other.
 struct Tokens {
     samples: usize,
     /// `[tokens, vocabulary]`
@@ -221,7 +220,8 @@ impl Tokens {
         if smoothing == 0.0 {
             return loss;
         }
-        // Of a share ε of the uniform distribution: −Σ pᵢ·(zᵢ − log Σ eᶻ) = log Σ eᶻ − z_target + ε·(z_target − mean z).
+        // Of a share ε of the uniform distribution: −Σ pᵢ·(zᵢ − log Σ eᶻ) = log Σ eᶻ − z_target + ε·(z_target
+        // − mean z).
         let own = self.logits.clone().gather(1, self.targets.clone().unsqueeze_dim(1));
         loss + (own - self.logits.clone().mean_dim(1)).mean() * smoothing
     }
@@ -246,7 +246,7 @@ fn search(model: &Seq2Seq, sources: SequenceBatch, beam: &Beam) -> Result<Vec<Ve
     })
 }
 
-/// What a model makes of a batch, and how good that is.
+/// The translations of a batch, and how good they are.
 fn judge(
     model: &Seq2Seq,
     sources: SequenceBatch,
@@ -284,8 +284,8 @@ mod tests {
 
     use super::*;
 
-    /// `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=share)` of PyTorch 2.15, in 64 bits, with the
-    /// gradient of the first row.
+    /// `torch.nn.functional.cross_entropy(logits, targets, label_smoothing=share)` of PyTorch 2.15, in 64
+    /// bits, with the gradient of the first row.
     const SMOOTHED: [(f64, f64, [f64; 4]); 4] = [
         (0.0, 1.4493469802632937, [0.030846965, 0.006882888, -0.061753494, 0.024023641]),
         (0.1, 1.5223469802632938, [0.025846965, 0.001882888, -0.046753494, 0.019023641]),

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, check};
 
-/// The settings of a run: how long it goes on, and when it evaluates and saves.
+/// The settings of a run.
+///
+/// They say how long it goes on, and when it evaluates and saves.
 ///
 /// A file can hold them; what it leaves out has its default.
 ///
@@ -25,15 +27,19 @@ use crate::error::{Error, ErrorKind, check};
 pub struct TrainerConfig {
     /// The seed of the steps' random numbers; `None` for that of the training data's loader.
     ///
-    /// So a program gives its seed once, to the loader. A run that goes on without one keeps the seed that it has.
+    /// So a program gives its seed once, to the loader. A run that goes on without one keeps the seed that it
+    /// has.
     pub seed: Option<u64>,
     /// Passes over the training data, at most. 1.
     pub max_epochs: u64,
     /// Steps, at most.
     pub max_steps: Option<usize>,
-    /// Seconds of training and evaluation, at most, over all parts of the run; then it stops as by a signal.
+    /// Seconds of training and evaluation, at most.
+    ///
+    /// They count over all parts of the run; then it stops as by a signal.
     pub max_seconds: Option<f64>,
-    /// Batches a step: their gradients' mean is that of one batch of them all. 1. An epoch's last step may have fewer.
+    /// Batches a step: their gradients' mean is that of one batch of them all. 1. An epoch's last step may
+    /// have fewer.
     pub accumulate: usize,
     /// Batches of each epoch that are trained on, at most.
     pub limit_train: Option<usize>,
@@ -47,26 +53,38 @@ pub struct TrainerConfig {
     pub save_steps: Option<usize>,
     /// A checkpoint after so many seconds, too.
     pub save_seconds: Option<f64>,
-    /// How many of the last checkpoints are kept. 2: should one be damaged, there is another.
-    pub keep_last: usize,
-    /// How many of the best ones are kept. 1.
-    pub keep_best: usize,
-    /// Ends the run after so many evaluations in a row without a better value of the monitored metric.
-    pub patience: Option<usize>,
-    /// By more than how much a value must be better than the last one that counted as better, to count as better for
-    /// `patience`. 0.
+    /// The number of the last checkpoints that are kept.
     ///
-    /// As in Keras and Lightning, small improvements add up: what is compared with is not the best value so far. Which
-    /// checkpoint is the best is a matter of the values alone.
+    /// 2: should one be damaged, there is another.
+    pub keep_last: usize,
+    /// The number of the best ones that are kept.
+    ///
+    /// 1.
+    pub keep_best: usize,
+    /// Ends the run after so many evaluations in a row without improvement.
+    ///
+    /// It is the monitored metric that improves.
+    pub patience: Option<usize>,
+    /// The difference by which a value must be better, for `patience`.
+    ///
+    /// It is compared with the last one that counted as better. 0.
+    ///
+    /// As in Keras and Lightning, small improvements add up: what is compared with is not the best value so
+    /// far. Which checkpoint is the best is a matter of the values alone.
     pub min_delta: f64,
-    /// Whether a batch whose loss or gradients are not finite is left out, of training or an evaluation, with
-    /// a warning, instead of ending the run.
+    /// Leaves a batch out whose loss or gradients are not finite.
+    ///
+    /// That is so in training and in evaluations, with a warning, instead of ending the run.
     pub skip_not_finite: bool,
-    /// Whether data may be evaluated that are trained on as well: to see whether a model can learn a few samples by heart.
-    /// Otherwise that is an error, where both come from [one data set](firebox_data::Lineage).
+    /// Allows evaluating data that are trained on as well.
+    ///
+    /// That shows if a model can learn a few
+    /// samples by heart. Otherwise that is an error, where both come from [one data
+    /// set](firebox_data::Lineage).
     pub allow_overlap: bool,
-    /// Warns when the norm of the gradients is so many times its average; 0 for never. 100. A task that
-    /// doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.
+    /// Warns when the gradients' norm is so many times its average.
+    ///
+    /// 0 for never. 100. A task that doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.
     pub norm_warning: f64,
 }
 
@@ -168,12 +186,12 @@ impl TrainerConfig {
         TrainerConfig { keep_best: checkpoints, ..self }
     }
 
-    /// The same with an end after so many evaluations in a row that got no better.
+    /// The same, ending after so many evaluations in a row without improvement.
     pub fn with_patience(self, evaluations: impl Into<Option<usize>>) -> Self {
         TrainerConfig { patience: evaluations.into(), ..self }
     }
 
-    /// The same with so much that a value must be better by to count as better.
+    /// The same with a difference by which a value must be better.
     pub fn with_min_delta(self, delta: f64) -> Self {
         TrainerConfig { min_delta: delta, ..self }
     }
@@ -188,7 +206,7 @@ impl TrainerConfig {
         TrainerConfig { allow_overlap: allow, ..self }
     }
 
-    /// The same with a warning when the gradients' norm is so many times its average; 0 for never.
+    /// The same with a warning of a norm so many times its average.
     pub fn with_norm_warning(self, times: f64) -> Self {
         TrainerConfig { norm_warning: times, ..self }
     }
@@ -207,8 +225,10 @@ impl TrainerConfig {
         }
     }
 
-    /// Whether all settings are in their range. [`Trainer::fit`](crate::Trainer::fit) looks, too; this is for whoever wants to
-    /// know before there is a folder.
+    /// Checks that all settings are in their range.
+    ///
+    /// [`Trainer::fit`](crate::Trainer::fit) does, too; this is for
+    /// whoever wants to know before there is a folder.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for the first one that isn't.
@@ -242,8 +262,8 @@ impl TrainerConfig {
         Ok(())
     }
 
-    /// The settings that the steps follow from. The others can change from one part of a run to the next: how long it goes on,
-    /// and what is kept. The seed is compared by itself.
+    /// The settings that the steps follow from. The others can change from one part of a run to the next: how
+    /// long it goes on, and what is kept. The seed is compared by itself.
     pub(super) fn course(&self) -> Result<Value, Error> {
         const FREE: [&str; 11] = [
             "seed",
@@ -288,7 +308,7 @@ impl TrainerConfig {
         self.batches_of(batches).div_ceil(self.accumulate)
     }
 
-    /// Whether the parameters move after a batch of an epoch with so many batches that are trained on.
+    /// True if the parameters move after a batch of an epoch with so many batches that are trained on.
     pub(super) fn updates_after(&self, batch: usize, batches: usize) -> bool {
         (batch + 1).is_multiple_of(self.accumulate) || batch + 1 == batches
     }

@@ -7,10 +7,10 @@ use firebox_data::{Batches, Purpose, derive_seed};
 use super::{Trainer, devices, guard, place};
 use crate::error::{Error, ErrorKind, caught, data_error};
 use crate::event::{Event, Record, RecordKind};
-use crate::run::signal::Signal;
 use crate::metrics::Metrics;
+use crate::run::signal::Signal;
 
-/// What has become of an evaluation.
+/// The result of an evaluation.
 pub(super) enum Evaluated<S> {
     /// It is over, and recorded.
     Whole(Box<Record>),
@@ -28,9 +28,10 @@ impl Trainer {
     /// [`ErrorKind::Panic`] for a panic of theirs; [`ErrorKind::Config`] if the data are on an autodiff
     /// device, or on another than the trainer's, or if samples are among `data` that this trainer has trained
     /// on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::NotFinite`] for a loss
-    /// that is not finite, unless such batches are to be [left out](crate::trainer::TrainerConfig::skip_not_finite);
-    /// [`ErrorKind::Task`] for a metric that was counted for no sample. [`ErrorKind::Interrupted`] if a signal
-    /// came meanwhile, which is heard between two batches: then nothing is recorded.
+    /// that is not finite, unless such batches are to be [left
+    /// out](crate::trainer::TrainerConfig::skip_not_finite); [`ErrorKind::Task`] for a metric that was
+    /// counted for no sample. [`ErrorKind::Interrupted`] if a signal came meanwhile, which is heard between
+    /// two batches: then nothing is recorded.
     pub fn evaluate<V>(
         &mut self,
         data: &V,
@@ -53,7 +54,7 @@ impl Trainer {
         })
     }
 
-    /// What `predict` says of each batch, in the order of the batches.
+    /// The predictions for each batch, in the order of the batches.
     ///
     /// # Errors
     /// The loader's, and those of `predict` with the batch and its samples; [`ErrorKind::Panic`] for a panic
@@ -167,8 +168,8 @@ impl Trainer {
         Ok(Evaluated::Whole(Box::new(record)))
     }
 
-    /// What says whether a signal asks to stop, unless a fit has stopped by it already: whoever looks at such a
-    /// run wants to.
+    /// A function that tells the signal that asks to stop, unless a fit has stopped by it already: whoever
+    /// looks at such a run wants to.
     fn signals(&self) -> impl Fn() -> Option<Signal> + use<> {
         let (interrupt, heard) = (self.interrupt.clone(), self.heard);
         move || interrupt.requested().filter(|_| !heard)

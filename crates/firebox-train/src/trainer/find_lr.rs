@@ -4,17 +4,17 @@ use firebox_data::{Batches, Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
 use crate::error::{Error, ErrorKind, caught, data_error};
-use crate::trainer::lr_finder::{LrCurve, LrFinder};
 use crate::metrics::Metrics;
 use crate::task::{StepContext, Task};
+use crate::trainer::lr_finder::{LrCurve, LrFinder};
 
 impl Trainer {
-    /// Tries learning rates on the first batches of `train`, a step each, to see at which the task learns.
+    /// Tries learning rates on the first batches of `train`, a step each.
     ///
-    /// Steps are taken as [`fit`](Self::fit) would take them, with the same batches, random numbers and accumulation; data
-    /// of fewer steps are gone through again. Afterwards the task is what it was: its state is taken before and loaded
-    /// behind, after an error too. Nothing is recorded or saved, and no callback is told. An [`Interrupt`](crate::run::Interrupt)
-    /// ends the search with what it has seen.
+    /// Steps are taken as [`fit`](Self::fit) would take them, with the same batches, random numbers and
+    /// accumulation; data of fewer steps are gone through again. Afterwards the task is what it was: its
+    /// state is taken before and loaded afterwards, after an error too. Nothing is recorded or saved, and no
+    /// callback is told. An [`Interrupt`](crate::run::Interrupt) ends the search with what it has seen.
     ///
     /// # Errors
     /// The loader's and the task's, with step, epoch, batch and samples; [`ErrorKind::Panic`] for a panic of

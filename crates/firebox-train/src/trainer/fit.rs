@@ -10,24 +10,24 @@ use super::monitor::Monitor;
 use super::outcome::{Clock, Outcome};
 use super::restored::Restored;
 use super::{Trainer, TrainerConfig, guard, optimization, place};
+use crate::checkpoint::saver::{Job, Saved, Saver};
 use crate::checkpoint::{Pending, RunState};
 use crate::error::{Error, ErrorKind, caught, check, data_error};
 use crate::event::{End, Event, Record, RecordKind};
+use crate::metrics::Metrics;
 use crate::run::interrupt::Interrupt;
 use crate::run::json::versioned;
-use crate::metrics::Metrics;
 use crate::run::metrics_log::MetricsLog;
-use crate::checkpoint::saver::{Job, Saved, Saver};
 use crate::task::{StepContext, Task, TaskState};
 use firebox_core::files;
 
-/// What errors call the data.
+/// The name of the data in errors.
 const TRAIN: &str = "training data";
 
 /// More checkpoints than anybody plans disk space for.
 const MANY: usize = 1000;
 
-/// What has become of an evaluation for the choice of the best checkpoint.
+/// The result of an evaluation for the choice of the best checkpoint.
 enum Validation {
     /// It is over, or was before; `best` if it has found this to be one of the best checkpoints.
     Over { best: bool },
@@ -53,13 +53,13 @@ pub(super) struct Fit<'f, T, B, V> {
     due: bool,
     /// There is a checkpoint of this step, or it is being written, that lacks the outcome of an evaluation.
     saved_before: bool,
-    /// Whether the task was asked for the norm of its gradients.
+    /// The task was asked for the norm of its gradients.
     norm_asked: bool,
-    /// What the task's BatchNorms had counted before the first step, if nobody knows the device of the data.
+    /// The counts of the task's BatchNorms before the first step, if nobody knows the device of the data.
     counted: Option<guard::Counted>,
 }
 
-/// What asks to stop for now, beside the run's own end.
+/// Reasons to stop for now, beside the run's own end.
 struct Asked<'a> {
     interrupt: Interrupt,
     max_seconds: Option<f64>,
@@ -202,7 +202,8 @@ where
             if let Some(end) = end {
                 self.wait()?;
                 if let End::Interrupted(signal) = end {
-                    let path = self.trainer.run.checkpoints().path().join(format!("step-{}", self.state.step));
+                    let path =
+                        self.trainer.run.checkpoints().path().join(format!("step-{}", self.state.step));
                     let step = self.state.step;
                     self.trainer.tell(Event::Interrupted { signal, step, path: &path, data: &data })?;
                 }
@@ -228,7 +229,7 @@ where
         Ok(Outcome::of(self.state, end, std::mem::take(&mut self.trainer.warnings)))
     }
 
-    /// What has ended the run, whether just now or before a resume.
+    /// The end of the run, if it was reached just now or before a resume.
     fn over(&self) -> Option<End> {
         let config = &self.trainer.config;
         let complete = self.state.loader.epoch >= config.max_epochs
@@ -240,12 +241,13 @@ where
         }
     }
 
-    /// What asks to stop for now.
+    /// The reason to stop for now.
     fn asked(&self) -> Option<End> {
         Asked::of(self.trainer, &self.clock).end()
     }
 
-    /// The rest of the state's epoch, and a checkpoint: what ends the run, if something does, and the loader's account.
+    /// The rest of the state's epoch, and a checkpoint: what ends the run, if something does, and the
+    /// loader's account.
     fn epoch(&mut self) -> Result<(Option<End>, EpochReport), Error> {
         let epoch = self.state.loader.epoch;
         let batches = self.trainer.config.batches_of(self.train.batches(epoch));
@@ -344,7 +346,8 @@ where
             let place = self.state.loader.delivered();
             context.is_optimizer_step = self.trainer.config.updates_after(place, batches);
             if !context.is_optimizer_step {
-                // The batches that the step waits for may be of samples that are left out, all of them: then it ends here.
+                // The batches that the step waits for may be of samples that are left out, all of them: then
+                // it ends here.
                 ahead = if state.delivered() < batches { stream.next() } else { None };
                 context.is_optimizer_step = ahead.is_none();
             }
@@ -404,7 +407,9 @@ where
         Ok(true)
     }
 
-    /// What is due between two steps: what has stopped it. At the end of an epoch another evaluation and
+    /// Does what is due between two steps, and tells what has stopped it.
+    ///
+    /// At the end of an epoch another evaluation and
     /// checkpoint follow.
     fn after_step(&mut self, epoch_ends: bool, pace: &mut Pace) -> Result<Option<End>, Error> {
         let config = &self.trainer.config;
@@ -582,8 +587,8 @@ where
         saved.warnings.iter().try_for_each(|warning| self.trainer.tell(Event::Warning(warning)))
     }
 
-    /// Whether the checkpoints' folder can be written to, and the disk has room for those that are still to come: those
-    /// that are kept, and one that is being written.
+    /// Fails unless the checkpoints' folder can be written to, and the disk has room for those that are still
+    /// to come: those that are kept, and one that is being written.
     fn check_room(&self) -> Result<(), Error> {
         let config = &self.trainer.config;
         let checkpoints = self.trainer.run.checkpoints();
@@ -605,7 +610,7 @@ where
         }
     }
 
-    /// The batch that was delivered behind the state, in words. People count steps and epochs from 1.
+    /// The batch that was delivered after the state, in words. People count steps and epochs from 1.
     fn place(&self, epoch: u64, now: &LoaderState) -> String {
         let at = format!("step {}, epoch {}", self.state.step + 1, epoch + 1);
         match place::batch(self.train, &self.state.loader, now) {

@@ -27,9 +27,9 @@ use self::guard::TrainingData;
 use self::outcome::Warnings;
 use crate::error::{Error, ErrorKind, caught};
 use crate::event::{Callback, Event, Record};
+use crate::run::RunDir;
 use crate::run::interrupt::Interrupt;
 use crate::run::metrics_log::MetricsLog;
-use crate::run::RunDir;
 use crate::schedule::Schedule;
 use crate::task::Task;
 
@@ -94,7 +94,7 @@ pub struct Trainer {
     run: RunDir,
     device: Device,
     config: TrainerConfig,
-    /// What `config.json` is to hold, if that is given.
+    /// The contents of `config.json`, if they are given.
     settings: Option<Value>,
     resume: bool,
     schedule: Box<dyn Schedule>,
@@ -104,17 +104,17 @@ pub struct Trainer {
     log: Option<MetricsLog>,
     /// The epoch and the step that the run has reached.
     at: (u64, usize),
-    /// What there was to warn of.
+    /// The warnings so far.
     warnings: Warnings,
-    /// What it is trained on, if that is known.
+    /// The data that are trained on, if they are known.
     learned: Option<TrainingData>,
-    /// Whether a signal has stopped the last fit.
+    /// A signal has stopped the last fit.
     heard: bool,
 }
 
 impl Trainer {
-    /// A trainer with the defaults of [`TrainerConfig`] and learning rate 1e-3. `device` is the one whose random numbers are
-    /// seeded before each step.
+    /// A trainer with the defaults of [`TrainerConfig`] and learning rate 1e-3. `device` is the one whose
+    /// random numbers are seeded before each step.
     pub fn new(run: &RunDir, device: &Device) -> Self {
         Trainer {
             run: run.clone(),
@@ -145,16 +145,18 @@ impl Trainer {
         self
     }
 
-    /// The seed of the steps' random numbers, if it is another one than the training data's loader has.
+    /// Sets another seed than that of the training data's loader.
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = Some(seed);
         self
     }
 
-    /// The settings that the run is made from, which [`fit`](Self::fit) writes into its folder as `config.json`.
+    /// Sets the settings that the run is made from, its `config.json`.
     ///
-    /// A new run has them before its first step, one that goes on once its checkpoint was accepted; every checkpoint
-    /// holds them, too. Without them the trainer's own are written.
+    /// [`fit`](Self::fit) writes them into the run's folder.
+    ///
+    /// A new run has them before its first step, one that goes on once its checkpoint was accepted; every
+    /// checkpoint holds them, too. Without them the trainer's own are written.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if they have no form as JSON.
@@ -171,13 +173,17 @@ impl Trainer {
         self
     }
 
-    /// Whether to go on from the run folder's last checkpoint. A new run needs a folder that has none.
+    /// Goes on from the run folder's last checkpoint, or begins a new run.
+    ///
+    /// A new run needs a folder that has none.
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
     }
 
-    /// What may ask the run to stop. It does after the step in hand, with a checkpoint; evaluations and
+    /// Lets an interrupt stop the run.
+    ///
+    /// It stops after the step in hand, with a checkpoint; evaluations and
     /// predictions end between two batches, with an error.
     pub fn interrupt(mut self, interrupt: Interrupt) -> Self {
         self.interrupt = interrupt;
@@ -192,7 +198,7 @@ impl Trainer {
 
     /// The steps that a whole run over these data has, for a schedule.
     ///
-    /// Epochs may differ in their steps. The first 10,000 are counted; those behind them are taken to have as
+    /// Epochs may differ in their steps. The first 10,000 are counted; those after them are taken to have as
     /// many as the last of these.
     ///
     /// # Errors
@@ -205,12 +211,12 @@ impl Trainer {
 
     /// Trains until all epochs are done, or something else [ends](End) the run.
     ///
-    /// A new run saves a checkpoint before its first step. Every epoch ends with a checkpoint, and by default with a pass
-    /// over `valid`, whose metric decides which checkpoint is the best. Checkpoints are written by a thread of their own
-    /// while training goes on; when this returns they are complete. If nobody has written the run's
-    /// [settings](RunDir::write_config), the trainer's are.
+    /// A new run saves a checkpoint before its first step. Every epoch ends with a checkpoint, and by default
+    /// with a pass over `valid`, whose metric decides which checkpoint is the best. Checkpoints are written
+    /// by a thread of their own while training goes on; when this returns they are complete. If nobody has
+    /// written the run's [settings](RunDir::write_config), the trainer's are.
     ///
-    /// If an evaluation follows, the checkpoint is saved before it, and its outcome added behind it. A
+    /// If an evaluation follows, the checkpoint is saved before it, and its outcome added after it. A
     /// signal, or the end of [`max_seconds`](TrainerConfig::max_seconds), is heard between two steps, and
     /// between two batches of an evaluation, of which then nothing is recorded: a resume begins with it.
     ///
@@ -218,14 +224,14 @@ impl Trainer {
     /// The loader's, the task's, a callback's. Those of a batch name step, epoch, batch and samples.
     /// [`ErrorKind::Panic`] for a panic of theirs, unless the program [aborts](std::process::abort) at
     /// panics. The task may be in pieces then: a resume by a new one goes on from the last checkpoint.
-    /// [`ErrorKind::OutOfRange`] for a setting out of its range; [`ErrorKind::Config`] if model or data are on
-    /// the wrong device (see [`Batches::device`], [`Task::device`]), or if samples that are trained on are in
-    /// `valid` too, as far as both are parts of [one data set](firebox_data::Lineage);
-    /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
-    /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
-    /// [`ErrorKind::Checkpoint`] if there is nothing good to resume from; [`ErrorKind::RunDir`] if a run that
-    /// is no resume finds one in its folder, or another process trains there; [`ErrorKind::Io`] if something
-    /// cannot be written. The checkpoints saved before stay as they are.
+    /// [`ErrorKind::OutOfRange`] for a setting out of its range; [`ErrorKind::Config`] if model or data are
+    /// on the wrong device (see [`Batches::device`], [`Task::device`]), or if samples that are trained on are
+    /// in `valid` too, as far as both are parts of [one data set](firebox_data::Lineage); [`ErrorKind::Task`]
+    /// for a metric of an epoch or an evaluation that was counted for no sample; [`ErrorKind::NotFinite`] if
+    /// a loss or a gradient is not finite, with the samples' indices; [`ErrorKind::Checkpoint`] if there is
+    /// nothing good to resume from; [`ErrorKind::RunDir`] if a run that is no resume finds one in its folder,
+    /// or another process trains there; [`ErrorKind::Io`] if something cannot be written. The checkpoints
+    /// saved before stay as they are.
     pub fn fit<T, B, V>(&mut self, task: &mut T, train: &B, valid: &V) -> Result<Outcome, Error>
     where
         T: Task,

@@ -1,4 +1,4 @@
-//! Whether a run still gets better, and what it is best by.
+//! The monitored metric: if a run still gets better, and its best checkpoints.
 
 use super::TrainerConfig;
 use crate::checkpoint::{Best, RunState};
@@ -7,8 +7,9 @@ use crate::task::Goal;
 
 /// Judges the values of the monitored metric, one an evaluation, and writes down in the state what it found.
 ///
-/// A value is better if it is so by more than `min_delta` than the last one that was: that one is the reference, as in Keras and
-/// Lightning, so that small improvements add up. The best checkpoints are ordered by the values themselves.
+/// A value is better if it is so by more than `min_delta` than the last one that was: that one is the
+/// reference, as in Keras and Lightning, so that small improvements add up. The best checkpoints are ordered
+/// by the values themselves.
 ///
 /// A value that is not finite is no better than anything, and never among the best.
 pub(super) struct Monitor<'s> {
@@ -18,14 +19,14 @@ pub(super) struct Monitor<'s> {
     keep_best: usize,
 }
 
-/// What an evaluation has come to.
+/// The verdict on an evaluation.
 #[derive(Debug, PartialEq)]
 pub(super) struct Heard {
-    /// Whether it counts as better.
+    /// It counts as better.
     pub(super) improved: bool,
-    /// Whether its checkpoint is one of the best.
+    /// Its checkpoint is one of the best.
     pub(super) kept: bool,
-    /// What there is to warn of.
+    /// The warning, if there is one.
     pub(super) warning: Option<String>,
 }
 
@@ -70,7 +71,7 @@ impl<'s> Monitor<'s> {
     }
 }
 
-/// What to warn of in a record: the metrics of an epoch or an evaluation that are infinite or NaN.
+/// The warnings of a record: the metrics of an epoch or an evaluation that are infinite or NaN.
 pub(super) fn not_finite(record: &Record) -> Vec<String> {
     if record.kind == RecordKind::Step {
         return Vec::new();
@@ -102,7 +103,8 @@ mod tests {
         TrainerConfig { min_delta, keep_best, ..TrainerConfig::new() }
     }
 
-    /// Hears values, a step each, with the state saved and loaded between: what counted as better, and the best steps.
+    /// Hears values, a step each, with the state saved and loaded between: what counted as better, and the
+    /// best steps.
     fn hear(goal: Goal, config: &TrainerConfig, values: &[f64]) -> (Vec<bool>, Vec<usize>, RunState) {
         let mut state = begin();
         let improved = values.iter().map(|&value| {
@@ -127,8 +129,8 @@ mod tests {
 
     #[test]
     fn small_improvements_add_up_to_one_that_counts() {
-        // Value, whether Keras (`value + min_delta < best`) and Lightning (`value - (-min_delta) < best_score`) call it better,
-        // where both set their best to the value when they do, and then alone.
+        // Value, whether Keras (`value + min_delta < best`) and Lightning (`value - (-min_delta) <
+        // best_score`) call it better, where both set their best to the value when they do, and then alone.
         let table = [
             (1.000, true),
             (0.994, false),

@@ -1,8 +1,9 @@
-//! Whether the compiler optimized what computes.
+//! The warning of a build without optimization.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What there is to warn of before a run, once a process: a build that takes 40 to 50 times as long for a step.
+/// The warning before a run, once a process, of a build that takes 40 to 50 times as long for a
+/// step.
 ///
 /// The level is that of this crate, which is a dependency of the program, as those that compute are.
 pub(super) fn warning() -> Option<String> {

@@ -6,7 +6,7 @@ use crate::checkpoint::{Best, RunState};
 use crate::event::End;
 use crate::run::signal::Signal;
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -21,10 +21,11 @@ pub struct Outcome {
     /// Training batches that were left out because a number was not finite. Those of evaluations are among
     /// the warnings.
     pub not_finite: usize,
-    /// What ended it.
+    /// The reason why it ended.
     pub end: End,
-    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::event::Event::Warning). The
-    /// first 1,000 of a run; a line behind them says how many there were more.
+    /// The warnings, which callbacks were told:
+    /// [`Event::Warning`](crate::event::Event::Warning). The first 1,000 of a run; a line after them says
+    /// how many there were more.
     pub warnings: Vec<String>,
 }
 
@@ -54,7 +55,9 @@ impl Outcome {
     }
 }
 
-/// What there was to warn of. A long run may warn of the same thing in each of its steps.
+/// The warnings of a run.
+///
+/// A long run may warn of the same thing in each of its steps.
 #[derive(Default)]
 pub(super) struct Warnings {
     list: Vec<String>,

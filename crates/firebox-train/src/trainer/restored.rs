@@ -1,13 +1,13 @@
-//! What a run goes on from.
+//! The checkpoint that a run goes on from.
 
 use std::path::PathBuf;
 
 use firebox_data::Batches;
 
 use super::Trainer;
+use crate::checkpoint::provenance::Provenance;
 use crate::checkpoint::{Checkpoints, RunState};
 use crate::error::{Error, ErrorKind, caught, data_error};
-use crate::checkpoint::provenance::Provenance;
 use crate::task::{Task, TaskState};
 
 /// The run's last good checkpoint, loaded into the task.

@@ -1,4 +1,5 @@
-//! A run whose files may not get longer than so much, by the system's own limit: it loses nothing, and goes on with room.
+//! A run whose files may not get longer than so much, by the system's own limit: it loses nothing, and goes
+//! on with room.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(unix)]
@@ -10,10 +11,10 @@ use std::process::{Command, Stdio};
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
-use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::metrics::Metrics;
 use firebox_train::task::{Goal, TaskState};
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use serde_json::Value;
 
 /// A sum of what it sees, and a memory that it has from a step on, as optimisers have one from their first.
@@ -122,7 +123,12 @@ fn a_limit_on_the_size_of_files_loses_neither_checkpoint_nor_records() {
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &script, "sh"]).arg(std::env::current_exe().unwrap());
-        command.args(["--exact", "full_disk::child_that_runs_out_of_room", "--test-threads=1", "--nocapture"]);
+        command.args([
+            "--exact",
+            "full_disk::child_that_runs_out_of_room",
+            "--test-threads=1",
+            "--nocapture",
+        ]);
         let output = command
             .env(CHILD, &run)
             .env(MEMORY, memory_from.to_string())

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod full_disk;
 #[path = "../it/common.rs"]
 mod common;
+mod full_disk;
 mod provenance;

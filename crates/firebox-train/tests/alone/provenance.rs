@@ -1,4 +1,5 @@
-//! What a checkpoint says of the program and the machine that made it, and what a resume elsewhere says of that.
+//! What a checkpoint says of the program and the machine that made it, and what a resume elsewhere says of
+//! that.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

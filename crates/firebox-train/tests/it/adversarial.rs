@@ -1,5 +1,5 @@
-//! A GAN's task: its losses are PyTorch's (`fixtures/adversarial.py`), each model learns what it should and nothing of the
-//! other, and its steps are counted.
+//! A GAN's task: its losses are PyTorch's (`fixtures/adversarial.py`), each model learns what it should and
+//! nothing of the other, and its steps are counted.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -13,11 +13,11 @@ use firebox_models::{
     DcganConfig, DcganDiscriminator, DcganGenerator, Discriminator, DiscriminatorConfig, Forward, Generator,
     GeneratorConfig, Linear, LinearConfig, Logits, StateDict, init,
 };
-use firebox_train::{Error, ErrorKind, Learner, StepContext, Task};
 use firebox_train::metrics::Metrics;
 use firebox_train::optimizer::{AdamConfig, SgdConfig};
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::tasks::{Adversarial, AdversarialLoss, Judge};
+use firebox_train::{Error, ErrorKind, Learner, StepContext, Task};
 use serde::Deserialize;
 
 const LATENT: usize = 3;
@@ -133,7 +133,8 @@ fn losses_and_gradients_are_those_of_pytorch() {
     }
 }
 
-/// A mean over samples of what the literature writes for one: by probabilities where it has them, from logits.
+/// A mean over samples of what the literature writes for one: by probabilities where it has them, from
+/// logits.
 type Term = fn(Tensor<2>) -> Tensor<2>;
 
 fn probability(logits: Tensor<2>) -> Tensor<2> {
@@ -216,7 +217,8 @@ fn a_step_is_the_one_that_the_literature_writes_down() {
             }
         }
         let state = task.state().unwrap();
-        // Adam's first steps have the size of the rate whatever the gradient is: one that is nearly 0 may go either way.
+        // Adam's first steps have the size of the rate whatever the gradient is: one that is nearly 0 may go
+        // either way.
         assert_near(part(&state, "generator"), &StateDict::of(generator.model()), 1e-4);
         assert_near(part(&state, "discriminator"), &StateDict::of(discriminator.model()), 1e-4);
         let untrained = small().state().unwrap();

@@ -12,11 +12,13 @@ use firebox_models::{
     BatchNorm2d, BatchNorm2dConfig, Forward, LanguageModelConfig, Linear, LinearConfig, Logits,
     Seq2SeqConfig, StateDict, init,
 };
-use firebox_train::{Error, ErrorKind, Learner, StepContext, Task};
 use firebox_train::metrics::{Metrics, Predictions};
 use firebox_train::optimizer::SgdConfig;
 use firebox_train::task::TaskState;
-use firebox_train::tasks::{Adversarial, AdversarialLoss, Classification, LanguageModeling, Regression, Translation};
+use firebox_train::tasks::{
+    Adversarial, AdversarialLoss, Classification, LanguageModeling, Regression, Translation,
+};
+use firebox_train::{Error, ErrorKind, Learner, StepContext, Task};
 
 fn training() -> Device {
     Device::default().autodiff()

@@ -313,7 +313,9 @@ struct Killed(Child);
 impl Killed {
     fn spawn(folder: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "checkpoint::child_that_saves_for_ever", "--test-threads=1"]).env(CHILD, folder);
+        command
+            .args(["--exact", "checkpoint::child_that_saves_for_ever", "--test-threads=1"])
+            .env(CHILD, folder);
         Killed(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 }

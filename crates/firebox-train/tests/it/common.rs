@@ -8,20 +8,22 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
 use firebox_models::StateDict;
-use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::metrics::Metrics;
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::trainer::Outcome;
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 
 /// The turns of tests with Burn's generator, which all threads of the process share.
 static GENERATOR: RwLock<()> = RwLock::new(());
 
-/// The turn of a test whose outcome follows from numbers that are drawn: no other one draws or seeds meanwhile.
+/// The turn of a test whose outcome follows from numbers that are drawn: no other one draws or seeds
+/// meanwhile.
 pub(crate) fn draws() -> RwLockWriteGuard<'static, ()> {
     GENERATOR.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The turn of a test that seeds the generator, as every step of a run does, and doesn't care what others draw.
+/// The turn of a test that seeds the generator, as every step of a run does, and doesn't care what others
+/// draw.
 pub(crate) fn seeds() -> RwLockReadGuard<'static, ()> {
     GENERATOR.read().unwrap_or_else(PoisonError::into_inner)
 }

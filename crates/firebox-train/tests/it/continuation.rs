@@ -6,16 +6,16 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use burn::tensor::Device;
 use crate::common::{Pulled, STEPS, config, fit, folder, numbers, seeds};
+use burn::tensor::Device;
 use firebox_data::{Elements, FailureBudget, Loader, OnError, Scalar};
-use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::event::Event;
 use firebox_train::metrics::Metrics;
 use firebox_train::run::{Interrupt, Signal};
 use firebox_train::schedule::OneCycle;
 use firebox_train::task::{Goal, TaskState};
+use firebox_train::{Error, ErrorKind, RunDir, StepContext, Task, Trainer, TrainerConfig};
 
 #[test]
 fn a_run_that_is_there_is_not_begun_anew_by_mistake() {
@@ -52,8 +52,8 @@ fn a_run_has_settings_although_nobody_wrote_any() {
 fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
     let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
-    // A checkpoint after each epoch, and an evaluation after every second one, each the best so far: when the fourth is the
-    // best, the third is kept as the one before, and knows the second as the best.
+    // A checkpoint after each epoch, and an evaluation after every second one, each the best so far: when the
+    // fourth is the best, the third is kept as the one before, and knows the second as the best.
     let rarely = |epochs| {
         move |trainer: Trainer| {
             let mut config = TrainerConfig::new();
@@ -64,7 +64,8 @@ fn what_was_the_best_of_a_checkpoint_to_go_back_to_is_kept() {
     let [whole, cut] = ["whole", "cut"].map(|name| folder(&place.path().join(name), false));
     fit(&whole, false, &mut Pulled::default(), rarely(6)).unwrap();
     fit(&cut, false, &mut Pulled::default(), rarely(4)).unwrap();
-    let checkpoint = |run: &RunDir, epoch: usize| run.checkpoints().path().join(format!("step-{}", epoch * STEPS));
+    let checkpoint =
+        |run: &RunDir, epoch: usize| run.checkpoints().path().join(format!("step-{}", epoch * STEPS));
     let weights = |run: &RunDir, epoch: usize| checkpoint(run, epoch).join("model.safetensors");
     let mut bytes = fs::read(weights(&cut, 4)).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -151,7 +152,9 @@ fn when_no_checkpoint_is_good_each_is_named() {
         assert_eq!(text.matches(&format!("step-{step}/model.safetensors: damaged")).count(), 1, "{text}");
     }
     // None at all.
-    steps.iter().for_each(|step| fs::remove_dir_all(run.checkpoints().path().join(format!("step-{step}"))).unwrap());
+    steps
+        .iter()
+        .for_each(|step| fs::remove_dir_all(run.checkpoints().path().join(format!("step-{step}"))).unwrap());
     let error = fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap_err().to_string();
     assert!(error.ends_with("checkpoints/last: no such checkpoint"), "{error}");
 }
@@ -211,7 +214,8 @@ fn a_run_that_was_copied_with_its_links_followed_goes_on() {
             });
         }
         fit(&run, true, &mut Pulled::default(), |trainer| trainer).unwrap();
-        let weights = |run: &RunDir| fs::read(run.checkpoints().path().join("last/model.safetensors")).unwrap();
+        let weights =
+            |run: &RunDir| fs::read(run.checkpoints().path().join("last/model.safetensors")).unwrap();
         assert_eq!(weights(&run), weights(&whole));
         for link in ["last", "best"] {
             assert_eq!(fs::read_link(run.checkpoints().path().join(link)).unwrap(), Path::new("step-10"));
@@ -353,7 +357,8 @@ fn a_step_that_looks_for_its_next_batch_stays_within_the_limit() {
     let _alone = seeds();
     let place = tempfile::tempdir().unwrap();
     let run = folder(place.path(), false);
-    // Of the four batches that are trained on the third has nothing but bad samples: the fourth comes in its place.
+    // Of the four batches that are trained on the third has nothing but bad samples: the fourth comes in its
+    // place.
     let train = without(4..6);
     let mut config = config();
     (config.max_epochs, config.accumulate, config.limit_train) = (1, 8, Some(4));

@@ -1,4 +1,5 @@
-//! Batches of 0 samples, such as a rank has where others have them: of weight 0 in all that is learned and told.
+//! Batches of 0 samples, such as a rank has where others have them: of weight 0 in all that is learned and
+//! told.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,12 +10,12 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, SequenceBatch, Stack};
 use firebox_models::{Forward, LanguageModelConfig, Linear, LinearConfig, Logits, Seq2SeqConfig, init};
-use firebox_train::{ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::event::{End, Event, Record, RecordKind};
 use firebox_train::metrics::Metrics;
 use firebox_train::optimizer::{AdamConfig, SgdConfig};
 use firebox_train::tasks::{Adversarial, Classification, Decode, LanguageModeling, Regression, Translation};
 use firebox_train::trainer::LrFinder;
+use firebox_train::{ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 
 fn training() -> Device {
     Device::default().autodiff()
@@ -205,7 +206,10 @@ fn a_run_takes_steps_without_samples() {
     (config.max_epochs, config.norm_warning) = (1, 10.0);
     let seen = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let told = Arc::clone(&seen);
-    let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(linear(2, 3), SgdConfig::new().init().unwrap()));
+    let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(
+        linear(2, 3),
+        SgdConfig::new().init().unwrap(),
+    ));
     // The second of two ranks: the first step is the other one's.
     let (train, valid) = (points(1, 2, &training()), points(1, 2, &Device::default()));
     assert_eq!((train.batches(0), train.samples(0)), (10, 5));
@@ -234,7 +238,10 @@ fn a_run_takes_steps_without_samples() {
     let finite = |record: &Record| record.metrics.values().all(|(_, value)| value.is_finite());
     assert!(records.iter().all(finite));
     // By hand, without what is empty.
-    let mut alone = Classification::<Linear, Tensor<2>>::new(Learner::new(linear(2, 3), SgdConfig::new().init().unwrap()));
+    let mut alone = Classification::<Linear, Tensor<2>>::new(Learner::new(
+        linear(2, 3),
+        SgdConfig::new().init().unwrap(),
+    ));
     for (step, batch) in train.epoch(0).enumerate() {
         let batch = batch.unwrap();
         if batch.1.dims()[0] > 0 {

@@ -1,4 +1,5 @@
-//! The Fréchet distance: closed forms, the values of `fixtures/frechet.py`, and batches that are put together.
+//! The Fréchet distance: closed forms, the values of `fixtures/frechet.py`, and batches that are put
+//! together.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,5 @@
-//! What would fail in silence is an error: samples that are trained on among those of a test, a metric of nothing.
+//! What would fail in silence is an error: samples that are trained on among those of a test, a metric of
+//! nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -12,13 +13,13 @@ use firebox_data::{
     Subset, SubsetSampler, random_split,
 };
 use firebox_models::{Forward, Linear, LinearConfig, StateDict, init};
-use firebox_train::{Error, ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::checkpoint::{Checkpoints, RunState};
 use firebox_train::event::{End, Event};
 use firebox_train::metrics::{Auroc, Metrics, Quantity};
 use firebox_train::optimizer::SgdConfig;
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::trainer::Outcome;
+use firebox_train::{Error, ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 
 fn numbers(count: i64) -> Vec<i64> {
     (0..count).collect::<Vec<_>>()
@@ -393,8 +394,8 @@ impl Task for Says {
     }
 }
 
-/// A run of one step an epoch, with as many evaluations as values, in a folder: all at once, or going on after each `part`
-/// epochs.
+/// A run of one step an epoch, with as many evaluations as values, in a folder: all at once, or going on
+/// after each `part` epochs.
 fn says(
     path: &Path,
     (metric, goal): (&'static str, Goal),

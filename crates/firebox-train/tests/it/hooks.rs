@@ -1,20 +1,21 @@
-//! What callbacks are told, in which order: in a run, in one that goes on, in one that fails, in one that is stopped.
+//! What callbacks are told, in which order: in a run, in one that goes on, in one that fails, in one that is
+//! stopped.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use burn::tensor::Device;
 use crate::common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers, seeds};
+use burn::tensor::Device;
 use firebox_data::{BatchStream, Batches, Elements, LoaderState};
-use firebox_train::{Callback, Error, ErrorKind, RunDir, StepContext, Task, Trainer};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::event::{End, Event, RecordKind};
 use firebox_train::metrics::Metrics;
 use firebox_train::run::{Interrupt, Signal};
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::trainer::LrFinder;
+use firebox_train::{Callback, Error, ErrorKind, RunDir, StepContext, Task, Trainer};
 
 type Heard = Rc<RefCell<Vec<String>>>;
 
@@ -69,7 +70,8 @@ fn listener(heard: &Heard) -> impl Callback + 'static {
     }
 }
 
-/// What was heard but for checkpoints, which are complete when they are; each was begun, and complete before the next one.
+/// What was heard but for checkpoints, which are complete when they are; each was begun, and complete before
+/// the next one.
 fn without_saves(heard: &Heard) -> Vec<String> {
     let all = heard.borrow();
     let of_saves = all.iter().filter(|words| words.starts_with("sav")).cloned().collect::<Vec<_>>();

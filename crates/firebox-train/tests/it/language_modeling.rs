@@ -2,17 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-
 use crate::common::draws;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{IntoTensors, Padded, SequenceBatch, Vocabulary};
 use firebox_models::{Cell, LanguageModelConfig, init};
-use firebox_train::{ErrorKind, Learner, StepContext, Task};
 use firebox_train::checkpoint::{Checkpoints, RunState};
 use firebox_train::metrics::Metrics;
 use firebox_train::optimizer::SgdConfig;
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::tasks::LanguageModeling;
+use firebox_train::{ErrorKind, Learner, StepContext, Task};
 
 const TOKENS: usize = 7;
 const ROWS: usize = 3;
@@ -90,7 +89,8 @@ fn the_state_is_carried_through_an_epoch_and_no_further() {
                 }
             }
         }
-        // Batches of one step follow each other, too; a step that doesn't follow begins anew, as another run does.
+        // Batches of one step follow each other, too; a step that doesn't follow begins anew, as another run
+        // does.
         let mut task = self::task(cell);
         for (number, &expected) in whole.iter().enumerate() {
             let context = still(0, number / 2).without_update();

@@ -1,4 +1,5 @@
-//! The search for a learning rate: what it finds, that it leaves no trace, and what it says when there is nothing to find.
+//! The search for a learning rate: what it finds, that it leaves no trace, and what it says when there is
+//! nothing to find.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -10,11 +11,11 @@ use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, init};
-use firebox_train::{ErrorKind, Learner, RunDir, Task, Trainer, TrainerConfig};
 use firebox_train::optimizer::{AdamConfig, SgdConfig};
 use firebox_train::run::{Interrupt, Signal};
 use firebox_train::tasks::Classification;
 use firebox_train::trainer::{LrCurve, LrFinder};
+use firebox_train::{ErrorKind, Learner, RunDir, Task, Trainer, TrainerConfig};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -54,7 +55,8 @@ fn adam() -> Classifier {
     Classification::new(learner.with_ema(0.9).unwrap().with_clip_norm(0.5).unwrap())
 }
 
-/// 100 points inside and outside of a circle in batches of 16, jittered; `scale` times as far from its centre.
+/// 100 points inside and outside of a circle in batches of 16, jittered; `scale` times as far from its
+/// centre.
 fn points(workers: usize, device: &Device, scale: f32) -> OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>> {
     let numbers = (0..100).collect::<Vec<usize>>();
     let builder = Loader::builder(numbers).batch_size(16).shuffle(true).seed(5).workers(workers);

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_train::ErrorKind;
-use firebox_train::metrics::{Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy, edit_distance, token_accuracy, top_k};
+use firebox_train::metrics::{
+    Auroc, Average, ClassScore, Confusion, ErrorRate, Mean, Metrics, Quantity, RSquared, Score, accuracy,
+    edit_distance, token_accuracy, top_k,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -268,7 +271,8 @@ fn a_row_with_nan_is_no_hit() {
             assert_eq!(top_k(&logits(&nothing), &classes(&[0; 3]), k).unwrap().value(), Some(0.0));
         }
     }
-    // One NaN at any place, beside rows that are right and wrong: in short rows, and in such that backends take in pieces.
+    // One NaN at any place, beside rows that are right and wrong: in short rows, and in such that backends
+    // take in pieces.
     for outputs in [3, 8, 33, 100] {
         for place in [0, 1, outputs / 2, outputs - 1] {
             let row = |best: usize| {

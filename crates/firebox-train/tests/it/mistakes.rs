@@ -14,7 +14,6 @@ use firebox_data::{
     Stack, Subset,
 };
 use firebox_models::{Cnn, CnnConfig, Forward, Linear, LinearConfig, init};
-use firebox_train::{Error, ErrorKind, Learner, RunDir, StepContext, Trainer, TrainerConfig};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::event::{End, Event};
 use firebox_train::metrics::Metrics;
@@ -23,6 +22,7 @@ use firebox_train::schedule::OneCycle;
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::tasks::Classification;
 use firebox_train::trainer::Outcome;
+use firebox_train::{Error, ErrorKind, Learner, RunDir, StepContext, Trainer, TrainerConfig};
 
 const CLASSES: usize = 3;
 const SIZE: usize = 8;
@@ -43,7 +43,10 @@ fn autodiff() -> Device {
 
 fn task(device: &Device) -> Task {
     let config = CnnConfig::new(CLASSES).with_channels(1).with_size([SIZE, SIZE]);
-    Classification::new(Learner::new(init(1, device, |device| config.init(device)).unwrap(), AdamConfig::new().init().unwrap()))
+    Classification::new(Learner::new(
+        init(1, device, |device| config.init(device)).unwrap(),
+        AdamConfig::new().init().unwrap(),
+    ))
 }
 
 /// A sample is its number's picture; every test has its own mistake to make with it.
@@ -203,7 +206,8 @@ fn a_part_of_a_model_on_a_plain_device() {
         };
         let [first, second] =
             [linear(0, LinearConfig::new(SIZE * SIZE, 5)), linear(1, LinearConfig::new(5, CLASSES))];
-        let mut task = Classification::new(Learner::new(Maps { first, second }, AdamConfig::new().init().unwrap()));
+        let mut task =
+            Classification::new(Learner::new(Maps { first, second }, AdamConfig::new().init().unwrap()));
         let ran = run_with(TrainerConfig::new(), &mut task, &good(12, &autodiff()), &good(4, &plain()));
         match plain_part {
             None => assert_eq!(ran.result.unwrap().steps, 3),

@@ -13,10 +13,10 @@ use burn::module::{Module, Param};
 use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebox_models::StateDict;
-use firebox_train::{Error, ErrorKind, Learner};
 use firebox_train::checkpoint::{Checkpoints, RunState};
 use firebox_train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig, SgdConfig};
 use firebox_train::task::TaskState;
+use firebox_train::{Error, ErrorKind, Learner};
 use serde_json::{Map, Value, json};
 
 const STEPS: usize = 20;
@@ -370,7 +370,8 @@ fn clipped_trajectories_are_pytorchs() {
     }
 }
 
-/// A gradient that is no number is refused where that is wanted, and spoils the parameters where it isn't, as in PyTorch.
+/// A gradient that is no number is refused where that is wanted, and spoils the parameters where it isn't, as
+/// in PyTorch.
 #[test]
 fn gradients_that_are_no_numbers() {
     let _alone = draws();

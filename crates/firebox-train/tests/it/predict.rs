@@ -6,14 +6,15 @@ use crate::common::draws;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Linear, LinearConfig, init};
-use firebox_train::{Error, ErrorKind, Learner, RunDir, Trainer};
 use firebox_train::metrics::{Average, Confusion, Predictions, Score};
 use firebox_train::optimizer::AdamConfig;
 use firebox_train::tasks::Classification;
+use firebox_train::{Error, ErrorKind, Learner, RunDir, Trainer};
 
 type Points = OnDevice<Loader<(Stack<f32, 1>, Scalar<i64>)>>;
 
-/// 50 points in batches of 8, each with its number in the place of a class; it is cut to the classes' range for training.
+/// 50 points in batches of 8, each with its number in the place of a class; it is cut to the classes' range
+/// for training.
 fn points(device: &Device, workers: usize, classes: i64) -> Points {
     let numbers = (0..50).collect::<Vec<i64>>();
     let builder = Loader::builder(numbers).batch_size(8).workers(workers);
@@ -30,7 +31,8 @@ fn trained() -> (tempfile::TempDir, Trainer, Classification<Linear, Tensor<2>>) 
     let device = Device::default();
     let training = device.clone().autodiff();
     let model = init(1, &training, |device| LinearConfig::new(2, 3).init(device)).unwrap();
-    let mut task = Classification::new(Learner::new(model, AdamConfig::new().init().unwrap()).with_ema(0.99).unwrap());
+    let mut task =
+        Classification::new(Learner::new(model, AdamConfig::new().init().unwrap()).with_ema(0.99).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(folder.path().join("run")).unwrap();
     let mut trainer = Trainer::new(&run, &device).epochs(2).schedule(0.1);

@@ -7,11 +7,11 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use firebox_models::{Forward, init};
-use firebox_train::{ErrorKind, Learner, StepContext, Task};
 use firebox_train::metrics::Metrics;
 use firebox_train::optimizer::{AdamConfig, SgdConfig};
 use firebox_train::task::Goal;
 use firebox_train::tasks::Regression;
+use firebox_train::{ErrorKind, Learner, StepContext, Task};
 
 #[derive(Module, Debug)]
 struct Map {

@@ -15,7 +15,6 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, init};
-use firebox_train::{Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::event::{End, Event, Record, RecordKind};
 use firebox_train::optimizer::AdamWConfig;
@@ -24,6 +23,7 @@ use firebox_train::schedule::ReduceOnPlateau;
 use firebox_train::task::Goal;
 use firebox_train::tasks::Classification;
 use firebox_train::trainer::Outcome;
+use firebox_train::{Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use serde_json::Value;
 
 /// A classifier of points that drops out, so that every batch draws random numbers.
@@ -97,8 +97,8 @@ fn told_points(
         .unwrap()
 }
 
-/// 54 samples are 7 batches, and with two batches a step 4 steps an epoch. An epoch has two batches at most that are left
-/// out, and where both are of one step, that step has no gradient.
+/// 54 samples are 7 batches, and with two batches a step 4 steps an epoch. An epoch has two batches at most
+/// that are left out, and where both are of one step, that step has no gradient.
 fn config() -> TrainerConfig {
     let mut config = TrainerConfig::new();
     (config.seed, config.max_epochs, config.accumulate) = (9, 7, 2);
@@ -246,7 +246,8 @@ fn a_stop_during_a_save_waits_for_it_and_one_before_an_evaluation_does_not() {
     let whole = tempfile::tempdir().unwrap();
     fit(whole.path(), &config, false, |_| false);
     let expected = left(whole.path());
-    // The first evaluation's checkpoint is the best one so far: it is saved at once, whatever else is being written.
+    // The first evaluation's checkpoint is the best one so far: it is saved at once, whatever else is being
+    // written.
     let saving = |event: &Event<'_>| matches!(event, Event::Saving { state, .. } if state.step == 3);
     let validating = |event: &Event<'_>| matches!(event, Event::Validating { state } if state.step == 6);
     for (stop, step) in [(Box::new(saving) as Box<dyn Fn(&Event<'_>) -> bool>, 3), (Box::new(validating), 6)]

@@ -15,10 +15,10 @@ use burn::optim::{ModuleOptimizer, SgdConfig};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_models::{Embedding, EmbeddingConfig, Linear, LinearConfig, StateDict, Ties, init};
-use firebox_train::{ErrorKind, Learner, StepContext};
 use firebox_train::checkpoint::{Checkpoints, RunState};
 use firebox_train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig, SgdConfig};
 use firebox_train::task::TaskState;
+use firebox_train::{ErrorKind, Learner, StepContext};
 
 const PLACES: [&str; 2] = ["embedding.weight", "fc.weight"];
 

@@ -12,7 +12,6 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Forward, StateDict, init};
-use firebox_train::{ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::event::{End, Event, Record, RecordKind};
 use firebox_train::optimizer::{AdamConfig, SgdConfig};
@@ -21,6 +20,7 @@ use firebox_train::schedule::OneCycle;
 use firebox_train::task::TaskState;
 use firebox_train::tasks::Classification;
 use firebox_train::trainer::Outcome;
+use firebox_train::{ErrorKind, Learner, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use serde_json::Value;
 
 /// A classifier of points that drops out, so that every step draws random numbers.
@@ -385,7 +385,12 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
     let rows = |rng: &mut firebox_data::SampleRng, count: usize| -> (Vec<f32>, Vec<i64>) {
         ((0..2 * count).map(|_| rng.uniform()).collect(), (0..count).map(|_| rng.below(2) as i64).collect())
     };
-    let new = || Classification::new(Learner::new(model.clone(), firebox_train::optimizer::SgdConfig::new().init().unwrap()));
+    let new = || {
+        Classification::new(Learner::new(
+            model.clone(),
+            firebox_train::optimizer::SgdConfig::new().init().unwrap(),
+        ))
+    };
     for sizes in [&[16, 16, 16, 16][..], &[16, 5, 1], &[1, 30]] {
         let (mut parts, mut whole) = (new(), new());
         let (mut all_points, mut all_classes) = (Vec::new(), Vec::new());

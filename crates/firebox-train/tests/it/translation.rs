@@ -2,17 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-
 use crate::common::draws;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device};
 use firebox_data::{IntoTensors, Padded, Purpose, SampleRng, SequenceBatch, derive_seed};
 use firebox_models::{Beam, Seq2Seq, Seq2SeqConfig, StateDict, init};
-use firebox_train::{ErrorKind, Learner, StepContext, Task};
 use firebox_train::metrics::{Metrics, spearman};
 use firebox_train::optimizer::AdamConfig;
 use firebox_train::task::Goal;
 use firebox_train::tasks::{Decode, TeacherForcing, Translation};
+use firebox_train::{ErrorKind, Learner, StepContext, Task};
 
 fn device() -> Device {
     Device::default().autodiff()
@@ -79,7 +78,8 @@ fn padding_changes_nothing() {
             for ((name, a), (_, b)) in weights.iter().zip(other.iter()) {
                 let [a, b] = [a, b].map(|x| x.clone().convert_dtype(DType::F32).try_to_vec::<f32>().unwrap());
                 let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                // Where a gradient is nearly 0, Adam's first steps are its sign; the sum of a bias that moves all scores.
+                // Where a gradient is nearly 0, Adam's first steps are its sign; the sum of a bias that moves
+                // all scores.
                 let allowed = if name.ends_with("attention.V.bias") { 0.03 } else { 2e-4 };
                 assert!(apart < allowed, "{name}: {apart}");
             }

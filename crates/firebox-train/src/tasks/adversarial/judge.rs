@@ -8,11 +8,14 @@ use crate::task::Goal;
 
 /// Says how good generated samples are beside real ones.
 ///
-/// The losses of a GAN don't: each of its models is measured by the other, which changes, too. A judge does not. What it
-/// measures is up to it: a [Fréchet distance](crate::metrics::FrechetDistance) in some network's features, likelihoods, a test.
+/// The losses of a GAN don't: each of its models is measured by the other, which changes, too. A judge does
+/// not. What it measures is up to it: a [Fréchet distance](crate::metrics::FrechetDistance) in some network's
+/// features, likelihoods, a test.
 pub trait Judge<const R: usize> {
-    /// What there is to say of generated samples beside as many real ones, on a device without autodiff. The metrics of all
-    /// batches of an evaluation are added.
+    /// Metrics of generated samples beside as many real ones, on a device without autodiff.
+    ///
+    /// The
+    /// metrics of all batches of an evaluation are added.
     ///
     /// # Errors
     /// Whatever makes it senseless to go on.

@@ -1,4 +1,4 @@
-//! What generator and discriminator want of each other.
+//! The losses of generator and discriminator.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// The losses of a generator and its discriminator, each a mean over the samples, from logits x of real samples and y of
-/// generated ones; σ is the logistic function.
+/// The losses of a generator and its discriminator.
+///
+/// Each is a mean over the samples, from logits x of real samples and y of generated ones; σ is the logistic
+/// function.
 ///
 /// | | discriminator | generator |
 /// |---|---|---|
@@ -23,8 +25,8 @@ use crate::error::Error;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AdversarialLoss {
-    /// Cross-entropy; the generator learns from −ln σ(y), which has a gradient where the discriminator is sure, instead of
-    /// ln σ(−y) (Goodfellow et al. 2014). The default.
+    /// Cross-entropy; the generator learns from −ln σ(y), which has a gradient where the discriminator is
+    /// sure, instead of ln σ(−y) (Goodfellow et al. 2014). The default.
     #[default]
     NonSaturating,
     /// Squares, as of LSGAN with a = 0, b = c = 1 (Mao et al. 2017).
@@ -46,8 +48,10 @@ impl AdversarialLoss {
         }
     }
 
-    /// The discriminator's loss by its logits `[batch, 1]` on real and on generated samples, and what it should say of
-    /// the real ones: `[1]`. The hinge loss has no such target.
+    /// The discriminator's loss by its logits `[batch, 1]`, as a tensor `[1]`.
+    ///
+    /// They are those of real and of generated samples; `target` is the answer that it should give for real
+    /// ones. The hinge loss has no such target.
     pub fn of_discriminator(self, real: Tensor<2>, fake: Tensor<2>, target: f64) -> Tensor<1> {
         match self {
             AdversarialLoss::NonSaturating => {
@@ -75,8 +79,8 @@ impl AdversarialLoss {
         }
     }
 
-    /// What the discriminator says, as people read it: a probability by the non-saturating loss, the number itself by
-    /// the others, which make no probability of it.
+    /// The discriminator's answer, as people read it: a probability by the non-saturating loss, the number
+    /// itself by the others, which make no probability of it.
     pub(super) fn output(self, logits: Tensor<2>) -> Tensor<2> {
         match self {
             AdversarialLoss::NonSaturating => sigmoid(logits),

@@ -10,35 +10,38 @@ use firebox_models::{Forward, Logits, batch_norms};
 pub use judge::Judge;
 pub use loss::AdversarialLoss;
 
-use crate::tasks::batch::{self, is_empty, refused};
 use crate::error::{Error, ErrorKind, check};
 use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::readout::floats;
 use crate::task::{Goal, StepContext, Task, TaskState};
+use crate::tasks::batch::{self, is_empty, refused};
 
-/// Trains a generator, which maps noise `[batch, latent]` to samples of rank `R`, against a discriminator, which tells them
-/// from real ones. Its batches are real samples.
+/// Trains a generator against a discriminator.
 ///
-/// Both are a [`Learner`] of their own, with an optimiser of its own; clipping, a moving average and factors of the
-/// learning rate are set there. Evaluations and [`samples`](Self::samples) are of the generator's moving average if it has
-/// one.
+/// The generator maps noise `[batch, latent]` to samples of rank `R`, the discriminator tells them from real
+/// ones. Its batches are real samples.
+///
+/// Both are a [`Learner`] of their own, with an optimizer of its own; clipping, a moving average and factors
+/// of the learning rate are set there. Evaluations and [`samples`](Self::samples) are of the generator's
+/// moving average if it has one.
 ///
 /// # A step
 ///
-/// Noise is drawn from the normal distribution by Burn's generator, which the trainer seeds before each batch. The
-/// discriminator learns from the real samples and as many generated ones, through which no gradient goes; then
-/// the generator from what the discriminator, as it is now, thinks of these same samples. Its gradient goes through a
-/// copy of the discriminator that does not learn: neither model's step changes anything of the other. Both models are in
-/// training mode, and real and generated samples go through the discriminator apart, as two batches.
+/// Noise is drawn from the normal distribution by Burn's generator, which the trainer seeds before each
+/// batch. The discriminator learns from the real samples and as many generated ones, through which no
+/// gradient goes; then the generator from what the discriminator, as it is now, thinks of these same samples.
+/// Its gradient goes through a copy of the discriminator that does not learn: neither model's step changes
+/// anything of the other. Both models are in training mode, and real and generated samples go through the
+/// discriminator apart, as two batches.
 ///
-/// With [`with_critic_steps(n)`](Self::with_critic_steps) the generator learns in every n-th step only, counted over the
-/// whole run, by the noise of that step.
+/// With [`with_critic_steps(n)`](Self::with_critic_steps) the generator learns in every n-th step only,
+/// counted over the whole run, by the noise of that step.
 ///
-/// With gradient accumulation a step is that of one large batch: the discriminator moves along the mean of all its batches'
-/// gradients, and then the generator along the mean of its own, for which the samples of the earlier batches are generated
-/// again from their noise, against the discriminator that has moved. Only what batch normalisation computes over a batch
-/// stays with the batches.
+/// With gradient accumulation a step is that of one large batch: the discriminator moves along the mean of
+/// all its batches' gradients, and then the generator along the mean of its own, for which the samples of the
+/// earlier batches are generated again from their noise, against the discriminator that has moved. Only what
+/// batch normalisation computes over a batch stays with the batches.
 ///
 /// A batch whose loss or gradients are not finite is refused with [`ErrorKind::NotFinite`]. If those of the
 /// discriminator are, neither model has learned from it; if those of the generator are, the discriminator
@@ -48,17 +51,18 @@ use crate::task::{Goal, StepContext, Task, TaskState};
 ///
 /// # Metrics
 ///
-/// `loss_discriminator`, `loss_generator` (none in a step in which it does not learn), and `output_real` and `output_fake`, the
-/// mean of what the discriminator says, before it learns, of real and of generated samples: a probability with the
-/// non-saturating loss, else a number around which the loss is made. Evaluations measure what a [`Judge`] says. Without one they
-/// measure the same as training, on samples that are not learned from, and the best checkpoint is the one whose discriminator has
-/// the largest loss there; but every checkpoint has another discriminator, so that this says little.
+/// `loss_discriminator`, `loss_generator` (none in a step in which it does not learn), and `output_real` and
+/// `output_fake`, the mean of what the discriminator says, before it learns, of real and of generated
+/// samples: a probability with the non-saturating loss, else a number around which the loss is made.
+/// Evaluations measure what a [`Judge`] says. Without one they measure the same as training, on samples that
+/// are not learned from, and the best checkpoint is the one whose discriminator has the largest loss there;
+/// but every checkpoint has another discriminator, so that this says little.
 pub struct Adversarial<G, D, const R: usize> {
     generator: Learner<G>,
     discriminator: Learner<D>,
     latent: usize,
     loss: AdversarialLoss,
-    /// What the discriminator should say of real samples.
+    /// The answer that the discriminator should give for real samples.
     target: f64,
     critic_steps: usize,
     judge: Option<Box<dyn Judge<R>>>,
@@ -71,7 +75,9 @@ where
     G: Module + Forward<Tensor<2>, Output = Tensor<R>>,
     D: Module + Logits<Tensor<R>>,
 {
-    /// With models on an autodiff device. `latent` is the number of the generator's inputs.
+    /// A task of two learners, whose models must be on an autodiff device.
+    ///
+    /// `latent` is the number of the generator's inputs.
     pub fn new(generator: Learner<G>, discriminator: Learner<D>, latent: usize) -> Self {
         Adversarial {
             generator,
@@ -92,12 +98,12 @@ where
         self
     }
 
-    /// One-sided label smoothing (Salimans et al. 2016): of real samples the discriminator should say 1 − `smoothing`; what it
-    /// should say of generated ones stays 0.
+    /// One-sided label smoothing (Salimans et al. 2016): of real samples the discriminator should say 1 −
+    /// `smoothing`; what it should say of generated ones stays 0.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] unless `smoothing` is from 0, below 1, or if it is above 0 and the loss is the hinge loss, which
-    /// has no labels.
+    /// [`ErrorKind::OutOfRange`] unless `smoothing` is from 0, below 1, or if it is above 0 and the loss is
+    /// the hinge loss, which has no labels.
     pub fn with_label_smoothing(mut self, smoothing: f64) -> Result<Self, Error> {
         let limits = "a number from 0, below 1";
         check((0.0..1.0).contains(&smoothing), "label smoothing", limits, smoothing)?;
@@ -117,7 +123,9 @@ where
         Ok(self)
     }
 
-    /// Lets a judge say in evaluations how good the samples are, and which checkpoint is the best.
+    /// Lets a judge say in evaluations how good samples are.
+    ///
+    /// Its metric then decides which checkpoint is the best.
     pub fn with_judge(mut self, judge: impl Judge<R> + 'static) -> Self {
         self.judge = Some(Box::new(judge));
         self
@@ -133,8 +141,9 @@ where
         self.discriminator.model()
     }
 
-    /// What evaluations judge, on a device without autodiff: the generator's moving average if there is one, else the
-    /// generator.
+    /// The generator that evaluations judge, on a device without autodiff.
+    ///
+    /// It is the generator's moving average if there is one, else the generator.
     pub fn averaged_generator(&self) -> G {
         self.generator.averaged()
     }
@@ -148,14 +157,17 @@ where
         self.averaged_generator().forward(noise)
     }
 
-    /// What [`averaged_generator`](Self::averaged_generator) was when a state was taken, in the form of `like`: for callbacks, which
-    /// see a run's [states](crate::event::Event::Saving) and not its task.
+    /// The generator of a saved state, in the form of `like`.
+    ///
+    /// It is its [moving average](Self::averaged_generator) if there was one. Callbacks use it, which see a
+    /// run's [states](crate::event::Event::Saving) and not its task.
     ///
     /// # Errors
     /// [`ErrorKind::Checkpoint`] if it is the state of something else.
     pub fn generator_of(state: &TaskState, like: G) -> Result<G, Error> {
         let (average, generator) = (format!("{GENERATOR}.ema"), state.get(GENERATOR)?);
-        // Only the moving average is asked for: what is to be made later, such as optimisers' states, is left to others.
+        // Only the moving average is asked for: what is to be made later, such as optimizers' states, is left
+        // to others.
         let (name, part) = match state.get(&average) {
             Ok(part) => (average.as_str(), part),
             Err(_) => (GENERATOR, generator),
@@ -194,7 +206,7 @@ where
         Ok(value)
     }
 
-    /// What the discriminator says of real and generated samples, and its loss by it.
+    /// The discriminator's answers for real and generated samples, and its loss by them.
     fn opinion(&self, real: Tensor<2>, fake: Tensor<2>) -> Result<(Metrics, Tensor<1>), Error> {
         let loss = self.loss.of_discriminator(real.clone(), fake.clone(), self.target);
         let outputs = |logits: Tensor<2>| mean(self.loss.output(logits.detach()));
@@ -247,13 +259,15 @@ where
         if context.step % self.critic_steps != self.critic_steps - 1 {
             return learned.map(|()| metrics);
         }
-        // What the discriminator refused the generator doesn't learn from, but from the step's other batches it does.
+        // What the discriminator refused the generator doesn't learn from, but from the step's other batches
+        // it does.
         let again = earlier.into_iter().map(|noise| (noise, None));
         let own = own.filter(|_| learned.is_ok()).map(|(noise, fake)| (noise, Some(fake)));
         let todo: Vec<_> = again.chain(own).collect();
         let critic = self.discriminator().clone().no_grad();
         let (mut sum, mut weight, count) = (0.0, 0.0, todo.len());
-        // The step ends with its last batch, whatever the others come to: nothing of it is left for the next one.
+        // The step ends with its last batch, whatever the others come to: nothing of it is left for the next
+        // one.
         let mut failed = learned.err();
         for (index, (noise, made)) in todo.into_iter().enumerate() {
             let samples = noise.dims()[0] as f64;
@@ -291,8 +305,8 @@ where
         generator.chain(of(DISCRIMINATOR, batch_norms(self.discriminator()))).collect()
     }
 
-    /// Compares each batch with as many samples. Their noise is the same in every evaluation by the trainer, which seeds Burn's
-    /// generator before each batch.
+    /// Compares each batch with as many samples. Their noise is the same in every evaluation by the trainer,
+    /// which seeds Burn's generator before each batch.
     fn evaluator(&self) -> impl FnMut(Self::Batch) -> Result<Metrics, Error> {
         let (generator, discriminator) = (self.averaged_generator(), self.discriminator().valid());
         move |real| {

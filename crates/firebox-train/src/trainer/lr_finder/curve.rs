@@ -1,4 +1,4 @@
-//! What a search for a learning rate has seen.
+//! The curve that a search for a learning rate has seen.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub struct LrPoint {
     pub step: usize,
     /// Its learning rate.
     pub lr: f64,
-    /// The loss of its batch before the parameters moved at this rate: what the rates up to the one before have led to.
+    /// The loss of its batch before the parameters moved at this rate.
     pub loss: f64,
     /// The mean of the losses so far, the older ones counting less and less.
     pub smoothed: f64,
@@ -51,18 +51,21 @@ impl LrCurve {
         &self.points
     }
 
-    /// Whether the search ended because the loss had grown too much, or was not finite.
+    /// True if the loss had grown too much, or was not finite.
     pub fn diverged(&self) -> bool {
         self.diverged
     }
 
-    /// The rate at which the loss falls most steeply over the logarithm of the rate; `None` if it falls nowhere.
+    /// The rate at which the loss falls most steeply, if it falls.
     ///
-    /// As Lightning's `suggestion`, it looks at the smoothed loss, and passes over the first tenth of the steps and the last
-    /// one. It differs in three things. Lightning takes the slope over the rate itself, which is the steeper the smaller the
-    /// rate is. What lies behind the lowest loss is passed over, too: near divergence the loss jumps, and falls from there
-    /// are as steep as any. And a moving average is late: what it shows at a step is smoothing / (1 − smoothing) steps old on
-    /// average, a sudden fall less so; the rate that is suggested is that of half as many steps before.
+    /// It is the steepest over the logarithm of the rate.
+    ///
+    /// As Lightning's `suggestion`, it looks at the smoothed loss, and passes over the first tenth of the
+    /// steps and the last one. It differs in three things. Lightning takes the slope over the rate itself,
+    /// which is the steeper the smaller the rate is. The curve after the lowest loss is passed over, too:
+    /// near divergence the loss jumps, and falls from there are as steep as any. And a moving average is
+    /// late: what it shows at a step is smoothing / (1 − smoothing) steps old on average, a sudden fall less
+    /// so; the rate that is suggested is that of half as many steps before.
     pub fn steepest(&self) -> Option<f64> {
         let (begin, last) = (self.finder.steps / 10, self.points.len().checked_sub(1)?);
         let lowest = (0..=last).min_by(|&one, &other| self.smoothed(one).total_cmp(&self.smoothed(other)))?;
@@ -73,7 +76,9 @@ impl LrCurve {
         (slope(&steepest) < 0.0).then(|| self.points[steepest.saturating_sub(late)].lr)
     }
 
-    /// A tenth of the rate at which the smoothed loss is lowest, a rule of thumb of fastai's.
+    /// A tenth of the rate at which the smoothed loss is lowest.
+    ///
+    /// It is a rule of thumb of fastai's.
     pub fn tenth_of_lowest(&self) -> Option<f64> {
         let lowest = self.points.iter().min_by(|one, other| one.smoothed.total_cmp(&other.smoothed));
         lowest.map(|point| point.lr / 10.0)
@@ -114,7 +119,7 @@ impl LrCurve {
         self.points.len()
     }
 
-    /// Whether there is nothing more to try.
+    /// True if there is nothing more to try.
     pub(crate) fn is_complete(&self) -> bool {
         self.diverged || self.steps() >= self.finder.steps
     }
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_behind_the_lowest_loss_is_none_of_learning() {
+    fn a_fall_after_the_lowest_loss_is_none_of_learning() {
         let mut losses = vec![5.0; 8];
         losses.extend([4.6, 3.5, 3.0, 2.9, 2.8, 7.0, 9.0, 3.0, 3.0, 3.0, 3.0, 3.0]);
         let found = curve(finder(20, 0.0), losses);

@@ -6,11 +6,13 @@ pub use curve::{LrCurve, LrPoint};
 
 use crate::error::{Error, check};
 
-/// The learning-rate range test (Smith 2017, "Cyclical Learning Rates for Training Neural Networks"): some steps of
-/// training, each at a higher rate than the one before, and how the loss takes them.
+/// The learning-rate range test (Smith 2017).
 ///
-/// [`Trainer::find_lr`](crate::Trainer::find_lr) does it. The rates rise by the same factor from step to step, as in fastai's
-/// and Lightning's `lr_find`, so that they are evenly spaced on a logarithmic scale.
+/// Some steps of training, each at a higher rate than the one before, show how the loss takes them ("Cyclical
+/// Learning Rates for Training Neural Networks").
+///
+/// [`Trainer::find_lr`](crate::Trainer::find_lr) does it. The rates rise by the same factor from step to
+/// step, as in fastai's and Lightning's `lr_find`, so that they are evenly spaced on a logarithmic scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LrFinder {
     min_lr: f64,
@@ -35,7 +37,9 @@ impl Default for LrFinder {
 }
 
 impl LrFinder {
-    /// 100 steps at rates from 1e-7 to 10, or until the smoothed loss is four times its minimum.
+    /// A search of 100 steps at rates from 1e-7 to 10.
+    ///
+    /// It ends early when the smoothed loss is four times its minimum.
     pub fn new() -> Self {
         Self::default()
     }
@@ -43,8 +47,8 @@ impl LrFinder {
     /// The first and the last rate.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless both are finite numbers above 0, the second one larger, and
-    /// how many times larger it is a finite number, too.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless both are finite numbers above 0, the
+    /// second one larger, and how many times larger it is a finite number, too.
     pub fn with_range(mut self, min_lr: f64, max_lr: f64) -> Result<Self, Error> {
         check(min_lr.is_finite() && min_lr > 0.0, "LrFinder.min_lr", "a number above 0", min_lr)?;
         let above = format!("a number above min_lr, which is {min_lr}");
@@ -55,7 +59,7 @@ impl LrFinder {
         Ok(self)
     }
 
-    /// How many rates are tried, each in one step.
+    /// Sets how many rates are tried, each in one step.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless there are at least 2.
@@ -65,8 +69,10 @@ impl LrFinder {
         Ok(self)
     }
 
-    /// How much of the smoothed loss each step keeps: s ← smoothing · s + (1 − smoothing) · loss, divided by
-    /// 1 − smoothingⁿ after n steps, without which it would begin too low. 0 for the loss itself.
+    /// Sets how much of the smoothed loss each step keeps.
+    ///
+    /// s ← smoothing · s + (1 − smoothing) · loss, divided by 1 − smoothingⁿ after n steps, without which it
+    /// would begin too low. 0 for the loss itself.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is from 0, below 1.
@@ -77,19 +83,22 @@ impl LrFinder {
         Ok(self)
     }
 
-    /// How many times its minimum the smoothed loss may be; then the search ends. Of a loss below 0 it is how far above the
-    /// minimum, in terms of the minimum's size.
+    /// Sets how many times its minimum the smoothed loss may be.
+    ///
+    /// Then the search ends. Of a loss below 0 it is how far above the minimum, in terms of the minimum's
+    /// size.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is above 1. It may be infinite: then only a loss that is not
-    /// finite ends the search early.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is above 1. It may be infinite: then
+    /// only a loss that is not finite ends the search early.
     pub fn with_divergence(mut self, divergence: f64) -> Result<Self, Error> {
         check(divergence > 1.0, "LrFinder.divergence", "a number above 1", divergence)?;
         self.divergence = divergence;
         Ok(self)
     }
 
-    /// The metric of [`Task::train_step`](crate::Task::train_step) to look at, of which less is better. `loss`.
+    /// The metric of [`Task::train_step`](crate::Task::train_step) to look at, of which less is better.
+    /// `loss`.
     pub fn with_metric(mut self, metric: &str) -> Self {
         metric.clone_into(&mut self.metric);
         self
