@@ -54,6 +54,15 @@ enum Log {
 }
 
 /// The callback that shows a person on the terminal how far the run is.
+///
+/// ```
+/// use firebox_cli::{BoxError, Display, LoggerArgs};
+/// use firebox_train::run::Interrupt;
+///
+/// let display: Display = LoggerArgs::default().display(&Interrupt::never())?;
+/// # let _ = display;
+/// # Ok::<(), BoxError>(())
+/// ```
 pub type Display = Box<dyn FnMut(&Event<'_>) -> Result<(), BoxError>>;
 
 impl LoggerArgs {

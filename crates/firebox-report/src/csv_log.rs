@@ -22,6 +22,15 @@ use firebox_train::run::Records;
 /// The table is made from `metrics.jsonl` when the run begins or goes on, so that after a resume it holds the
 /// records up to the checkpoint, each once, whatever a kill has left of it; and again when a metric appears
 /// that has no column yet, which becomes the last one. Otherwise a record adds a row.
+///
+/// ```
+/// use firebox_report::CsvLog;
+/// use firebox_train::{RunDir, Trainer};
+///
+/// fn recorded(trainer: Trainer, run: &RunDir) -> Trainer {
+///     trainer.callback(CsvLog::new(run))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct CsvLog {
     records: PathBuf,

@@ -28,6 +28,17 @@ use firebox_train::run::{Interrupt, Signal};
 /// evaluations, and warnings, is written to standard error when the terminal is free again. Ctrl-C is a key
 /// to it, as any other: the key q asks whether to stop, which is a request to the run's [`Interrupt`], with a
 /// checkpoint as after SIGINT.
+///
+/// ```
+/// use firebox_report::Dashboard;
+/// use firebox_train::run::Interrupt;
+/// use firebox_train::{Error, Trainer};
+///
+/// fn shown(trainer: Trainer) -> Result<Trainer, Error> {
+///     let interrupt = Interrupt::on_signals()?;
+///     Ok(trainer.callback(Dashboard::new(&interrupt)?).interrupt(interrupt))
+/// }
+/// ```
 pub struct Dashboard {
     interrupt: Interrupt,
     /// `None` while no run goes on.

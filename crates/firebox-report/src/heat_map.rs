@@ -7,6 +7,18 @@ use crate::escape::escape;
 /// A matrix of shares as a picture, darker where one is larger.
 ///
 /// It shows an attention's weights, source by target.
+///
+/// ```
+/// use firebox_report::{HeatMap, Report};
+///
+/// let map = HeatMap {
+///     caption: "cat → K AE T".to_owned(),
+///     columns: ["c", "a", "t"].map(str::to_owned).to_vec(),
+///     rows: vec![("K".to_owned(), vec![0.9, 0.1, 0.0]), ("AE".to_owned(), vec![0.1, 0.8, 0.1])],
+/// };
+/// let report = Report::new("Attention").maps("Where the decoder looks", &[map]);
+/// # let _ = report;
+/// ```
 #[derive(Clone, Debug)]
 pub struct HeatMap {
     /// The line below it.

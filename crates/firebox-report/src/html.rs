@@ -21,6 +21,18 @@ use firebox_train::metrics::Confusion;
 use firebox_train::run::Records;
 
 /// A picture with a line below it.
+///
+/// ```
+/// use firebox_report::{Picture, Report};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("report.html");
+/// let image = image::GrayImage::from_pixel(28, 28, image::Luma([200]));
+/// let picture = Picture { image, caption: "a grey square".to_owned() };
+/// Report::new("Samples").gallery("Squares", &[picture])?.write(&path)?;
+/// assert!(std::fs::read_to_string(path)?.contains("a grey square"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// The picture.
@@ -32,6 +44,21 @@ pub struct Picture {
 /// Builds a run's report, section by section.
 ///
 /// Each is made from the run's own records.
+///
+/// ```
+/// use firebox_report::Report;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let (metrics, path) = (folder.path().join("metrics.jsonl"), folder.path().join("report.html"));
+/// # let line = |step: i32| format!("{{\"kind\":\"step\",\"split\":\"train\",\"step\":{step},\"loss\":0.5}}\n");
+/// # std::fs::write(&metrics, line(1) + &line(2))?;
+/// Report::of("My first network", &metrics)?
+///     .facts([("test accuracy", "91.2 %".to_owned())])
+///     .curve("loss")?
+///     .write(&path)?;
+/// assert!(std::fs::read_to_string(path)?.contains("91.2 %"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Report {
     title: String,

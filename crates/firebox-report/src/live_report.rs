@@ -27,6 +27,18 @@ use firebox_train::event::{Callback, Event, RecordKind};
 /// the run. Pages are made by a thread of their own, one at a time, and no more often than makes up a
 /// fiftieth of the time: the training thread only says that one is due. Between two pages are at least ten
 /// seconds, or what [`every`](LiveReport::every) says, but for evaluations.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use firebox_report::LiveReport;
+/// use firebox_train::{RunDir, Trainer};
+///
+/// fn shown(trainer: Trainer, run: &RunDir) -> Trainer {
+///     let report = LiveReport::new(run, "My first network").every(Duration::from_secs(30));
+///     trainer.callback(report.with(|report| Ok(report.facts([("machine", "the small one".to_owned())]))))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct LiveReport {
     page: Page,

@@ -12,6 +12,15 @@ use firebox_train::event::{Callback, Event, Record, RecordKind};
 
 /// Writes to standard error. On a terminal a bar shows rate and remaining time; elsewhere a line says the
 /// same every ten seconds. Each evaluation, epoch and stop has a line in any case.
+///
+/// ```
+/// use firebox_report::Progress;
+/// use firebox_train::Trainer;
+///
+/// fn shown(trainer: Trainer) -> Trainer {
+///     trainer.callback(Progress::new())
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct Progress {
     /// `None` before the run begins.

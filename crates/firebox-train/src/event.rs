@@ -14,6 +14,15 @@ use crate::run::signal::Signal;
 use crate::task::{StepContext, TaskState};
 
 /// The kinds of [`Record`].
+///
+/// ```
+/// use firebox_train::event::{Record, RecordKind};
+///
+/// /// The loss of an evaluation.
+/// fn loss(record: &Record) -> Option<f64> {
+///     (record.kind == RecordKind::Eval).then(|| record.metrics.value("loss"))?
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
     /// One training step.
@@ -28,6 +37,22 @@ pub enum RecordKind {
 ///
 /// A field that does not apply is left out, and so is a number that is not finite, for which JSON has no
 /// word: the names of such are in the field `not_finite`.
+///
+/// ```
+/// use firebox_train::event::{Event, Record};
+/// use firebox_train::{BoxError, Trainer};
+///
+/// /// Prints each record as `metrics.jsonl` has it.
+/// fn printed(trainer: Trainer) -> Trainer {
+///     trainer.callback(|event: &Event<'_>| -> Result<(), BoxError> {
+///         if let Event::Recorded(record) = event {
+///             println!("{}", serde_json::to_string(record)?);
+///         }
+///         Ok(())
+///     })
+/// }
+/// # let _: fn(&Record) = |_| ();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The kind of measurement.
@@ -246,6 +271,15 @@ pub enum Event<'e> {
 }
 
 /// The reason why a run ended.
+///
+/// ```
+/// use firebox_train::event::End;
+///
+/// fn goes_on(end: End) -> bool {
+///     matches!(end, End::Interrupted(_) | End::OutOfTime)
+/// }
+/// assert!(!goes_on(End::Complete));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -261,6 +295,30 @@ pub enum End {
 }
 
 /// Something that is told what happens in a run. An error ends the run, and is its error.
+///
+/// ```
+/// use firebox_train::event::{Callback, Event};
+/// use firebox_train::{BoxError, Trainer};
+///
+/// /// Stops a run whose loss gets too large.
+/// struct Ceiling(f64);
+///
+/// impl Callback for Ceiling {
+///     fn on_event(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
+///         match event {
+///             Event::Recorded(record) if record.metrics.value("loss") > Some(self.0) => {
+///                 Err(format!("step {}: the loss is above {}", record.step, self.0).into())
+///             }
+///             _ => Ok(()),
+///         }
+///     }
+/// }
+///
+/// fn watched(trainer: Trainer) -> Trainer {
+///     // Closures are callbacks, too.
+///     trainer.callback(Ceiling(10.0)).callback(|_: &Event<'_>| Ok(()))
+/// }
+/// ```
 pub trait Callback {
     /// Called in the training thread for every event, in order.
     ///

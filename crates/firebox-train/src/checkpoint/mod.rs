@@ -47,6 +47,19 @@ const VALUES: &str = "task.json";
 const TENSORS: &str = ".safetensors";
 
 /// The position of a run, apart from its task's tensors.
+///
+/// ```
+/// use firebox_data::{Loader, Scalar};
+/// use firebox_train::checkpoint::RunState;
+///
+/// let loader = Loader::builder(vec![1_i64, 2, 3]).seed(7).build(Scalar::<i64>::new(), |number, _, slot| {
+///     *slot = number;
+///     Ok(())
+/// })?;
+/// let state = RunState::new(loader.state(0), 7);
+/// assert_eq!((state.step, state.trained_epochs()), (0, Some(0)));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]
@@ -152,6 +165,18 @@ impl RunState {
 /// An evaluation that was due when a checkpoint was saved.
 ///
 /// It may take long: what was learned before it is on the disk before it begins.
+///
+/// ```
+/// use firebox_train::checkpoint::{Pending, RunState};
+///
+/// fn told(state: &RunState) -> &'static str {
+///     match state.pending {
+///         Some(Pending::Epoch) => "an epoch's evaluation is still to come",
+///         Some(_) => "an evaluation is still to come",
+///         None => "nothing is pending",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -163,6 +188,16 @@ pub enum Pending {
 }
 
 /// One of the best checkpoints of a run.
+///
+/// ```
+/// use firebox_train::checkpoint::RunState;
+///
+/// fn told(state: &RunState) {
+///     for best in &state.best {
+///         println!("step-{}: {} {}", best.step, best.metric, best.value);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
@@ -252,6 +287,26 @@ fn names(tensors: &StateDict) -> BTreeSet<String> {
 }
 
 /// The folder with a run's checkpoints: `step-N` for those, and the links `last` and `best`.
+///
+/// ```
+/// use firebox_data::{Loader, Scalar};
+/// use firebox_train::checkpoint::{Checkpoints, RunState};
+/// use firebox_train::task::TaskState;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let loader = Loader::builder(vec![1_i64]).build(Scalar::<i64>::new(), |number, _, slot| {
+/// #     *slot = number;
+/// #     Ok(())
+/// # })?;
+/// let checkpoints = Checkpoints::new(folder.path());
+/// let mut task = TaskState::default();
+/// task.insert_value("size", &0.25)?;
+/// checkpoints.save(&RunState::new(loader.state(0), 7), &task)?;
+///
+/// let (state, loaded) = checkpoints.last()?;
+/// assert_eq!((state.step, loaded), (0, task));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     folder: PathBuf,

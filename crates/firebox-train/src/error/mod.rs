@@ -27,6 +27,16 @@ use crate::run::signal::Signal;
 pub type Error = firebox_core::Error<ErrorKind>;
 
 /// The kinds of [`Error`].
+///
+/// ```
+/// use firebox_train::{ErrorKind, TrainerConfig};
+///
+/// let error = TrainerConfig::new().with_max_epochs(0).check().unwrap_err();
+/// match error.kind() {
+///     ErrorKind::OutOfRange(setting) => assert_eq!(setting.field, "max_epochs"),
+///     _ => panic!("{error}"),
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -11,6 +11,14 @@ use crate::error::{Error, ErrorKind};
 ///
 /// It is exact, and so keeps every score: 4 bytes a sample in memory, 5.3 in a checkpoint. Where that is too
 /// much, the scores of a subset are an estimate.
+///
+/// ```
+/// use firebox_train::metrics::Auroc;
+///
+/// let auroc = Auroc::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true])?;
+/// assert_eq!(auroc.value(), Some(0.75));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Auroc {
     #[serde(with = "floats")]

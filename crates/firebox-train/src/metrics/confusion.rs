@@ -28,6 +28,17 @@ pub struct Confusion {
 }
 
 /// A score of each class.
+///
+/// ```
+/// use firebox_train::metrics::{Average, Confusion, Score};
+///
+/// let mut confusion = Confusion::new(2);
+/// confusion.count(0, 0)?;
+/// confusion.count(1, 0)?;
+/// // Of the two that were taken for class 0 one is of it.
+/// assert_eq!(confusion.score(Score::Precision, Average::Class(0))?.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Score {
@@ -40,6 +51,17 @@ pub enum Score {
 }
 
 /// The way the scores of classes become one number.
+///
+/// ```
+/// use firebox_train::metrics::{Average, Confusion, Score};
+///
+/// let mut confusion = Confusion::new(2);
+/// (0..3).try_for_each(|_| confusion.count(0, 0))?;
+/// confusion.count(1, 0)?;
+/// let recall = |average| confusion.score(Score::Recall, average).map(|score| score.value().unwrap());
+/// assert_eq!((recall(Average::Macro)?, recall(Average::Micro)?), (0.5, 0.75));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Average {
@@ -56,6 +78,15 @@ pub enum Average {
 /// Precision, recall and F1 need no more of a [`Confusion`].
 ///
 /// The values are those of scikit-learn with `zero_division=0`: a score that would divide by zero is 0.
+///
+/// ```
+/// use firebox_train::metrics::{Average, Confusion, Score};
+///
+/// let mut confusion = Confusion::new(2);
+/// confusion.count(1, 1)?;
+/// assert_eq!(confusion.score(Score::F1, Average::Class(1))?.value(), Some(1.0));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassScore {
     score: Score,

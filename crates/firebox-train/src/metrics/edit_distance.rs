@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 ///
 /// It is the least number of items to insert, remove or replace that makes `prediction` of `reference`. Takes
 /// time in the product of their lengths, and memory in that of the shorter.
+///
+/// ```
+/// use firebox_train::metrics::edit_distance;
+///
+/// assert_eq!(edit_distance(b"kitten", b"sitting"), 3);
+/// ```
 pub fn edit_distance<T: PartialEq>(reference: &[T], prediction: &[T]) -> usize {
     // It is the same both ways.
     let (long, short) = match reference.len() < prediction.len() {
@@ -27,6 +33,15 @@ pub fn edit_distance<T: PartialEq>(reference: &[T], prediction: &[T]) -> usize {
 /// Edits for each item of the references, over all pairs.
 ///
 /// That is the rate of wrong characters, words or phonemes. Above 1 if the predictions are too long.
+///
+/// ```
+/// use firebox_train::metrics::ErrorRate;
+///
+/// let mut rate = ErrorRate::default();
+/// rate.count(b"abcd", b"abcd");
+/// rate.count(b"abcd", b"axcd");
+/// assert_eq!(rate.value(), Some(0.125));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorRate {
     edits: usize,

@@ -18,6 +18,18 @@ use crate::readout::floats;
 /// make it larger.
 ///
 /// It keeps means and products of deviations, put together as by Chan, Golub, LeVeque (1979), and no sample.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_train::metrics::FrechetDistance;
+///
+/// let device = Device::default();
+/// let real = Tensor::<2>::from_data([[0.0], [2.0]], &device);
+/// let shifted = Tensor::<2>::from_data([[3.0], [5.0]], &device);
+/// let distance = FrechetDistance::of(&real, &shifted)?.value().unwrap();
+/// assert!((distance - 9.0).abs() < 1e-9);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrechetDistance {
     real: Moments,

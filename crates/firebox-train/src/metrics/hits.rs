@@ -11,6 +11,17 @@ use crate::readout::signed;
 /// Of equal logits that of the lowest class is the highest. A sample with a NaN among its logits has no
 /// highest one: it is no hit, on any device.
 ///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_train::metrics::accuracy;
+///
+/// let device = Device::default();
+/// let logits = Tensor::<2>::from_data([[2.0, 1.0], [0.0, 3.0]], &device);
+/// let classes = Tensor::<1, Int>::from_data([0, 0], &device);
+/// assert_eq!(accuracy(&logits, &classes)?.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Task`] unless there is one class a sample, each of them below the number of logits;
 /// [`ErrorKind::Backend`] if the device gives no result.
@@ -27,6 +38,17 @@ pub fn accuracy(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Quantity
 ///
 /// Of equal logits that of the lower class is the higher. A sample with a NaN among its logits has no order
 /// of them: it is no hit, whatever `k` is.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_train::metrics::top_k;
+///
+/// let device = Device::default();
+/// let logits = Tensor::<2>::from_data([[3.0, 2.0, 1.0]], &device);
+/// let classes = Tensor::<1, Int>::from_data([1], &device);
+/// assert_eq!(top_k(&logits, &classes, 2)?.value(), Some(1.0));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::OutOfRange`] unless 1 ≤ k ≤ classes; [`ErrorKind::Task`] unless there is one class a sample,
@@ -45,6 +67,18 @@ pub fn top_k(logits: &Tensor<2>, classes: &Tensor<1, Int>, k: usize) -> Result<Q
 ///
 /// It weighs as many tokens as it counts, so that a batch of padding alone adds nothing. Equal logits and NaN
 /// are taken as by [`accuracy`].
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_train::metrics::token_accuracy;
+///
+/// let device = Device::default();
+/// let logits = Tensor::<3>::from_data([[[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]]], &device);
+/// // The last one is padding.
+/// let tokens = Tensor::<2, Int>::from_data([[0, 0, -1]], &device);
+/// assert_eq!(token_accuracy(&logits, &tokens, Some(-1))?.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Task`] unless there is one token for each place, each of them `padding` or below the number

@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::lossless;
 
 /// A sum of weighted numbers, and the sum of their weights.
+///
+/// ```
+/// use firebox_train::metrics::Mean;
+///
+/// assert_eq!(Mean::of_sum(6.0, 4.0).value(), Some(1.5));
+/// assert_eq!(Mean::new(0.5, 0.0).value(), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     #[serde(with = "lossless")]

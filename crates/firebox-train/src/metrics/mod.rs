@@ -41,6 +41,15 @@ use crate::error::{Error, ErrorKind};
 ///
 /// Adding the metrics of two batches gives those of all their samples, however uneven the batches are: a
 /// short last one counts for what it is.
+///
+/// ```
+/// use firebox_train::metrics::Metrics;
+///
+/// let mut all = Metrics::of(3).with_mean("loss", 1.0).with_sum("accuracy", 3.0);
+/// all.add(&Metrics::of(1).with_mean("loss", 5.0).with_sum("accuracy", 0.0))?;
+/// assert_eq!((all.samples(), all.value("loss"), all.value("accuracy")), (4, Some(2.0), Some(0.75)));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     samples: usize,

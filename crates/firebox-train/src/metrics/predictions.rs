@@ -10,6 +10,26 @@ use crate::readout::{floats, integers};
 /// A classifier's predictions for some samples, beside the true classes.
 ///
 /// [`Classification::predictor`](crate::tasks::Classification::predictor) fills it.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::{Linear, LinearConfig};
+/// use firebox_train::Learner;
+/// use firebox_train::metrics::Predictions;
+/// use firebox_train::optimizer::SgdConfig;
+/// use firebox_train::tasks::Classification;
+///
+/// let device = Device::default();
+/// let model = LinearConfig::new(2, 3).init(&device.clone().autodiff())?;
+/// let task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, SgdConfig::new().init()?));
+/// let mut predictions = Predictions::default();
+/// // As `Trainer::evaluate` does for each batch.
+/// let mut judge = task.predictor(&mut predictions);
+/// judge((Tensor::<2>::ones([4, 2], &device), Tensor::<1, Int>::zeros([4], &device)))?;
+/// drop(judge);
+/// assert_eq!((predictions.classes.len(), predictions.likeliest(0).len()), (4, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Predictions {
     /// The true class of each sample.

@@ -9,6 +9,16 @@ use crate::error::{Error, ErrorKind};
 ///
 /// They can be added to those of other samples: the value over all data is not the mean of the values of
 /// batches, unless it is a mean itself and the batches are equally long.
+///
+/// ```
+/// use firebox_train::metrics::Quantity;
+///
+/// // The root of the mean over both batches, not the mean of their roots.
+/// let mut rmse = Quantity::root_mean(1.0, 1.0);
+/// rmse.merge(&Quantity::root_mean(9.0, 1.0))?;
+/// assert_eq!(rmse.value(), Some(5.0_f64.sqrt()));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]

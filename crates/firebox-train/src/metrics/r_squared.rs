@@ -11,6 +11,14 @@ use crate::error::{Error, ErrorKind};
 ///
 /// Means and squared deviations are put together as by Chan, Golub, LeVeque (1979), which loses no digits
 /// where the targets are far from 0 and near to each other, as a difference of sums of squares does.
+///
+/// ```
+/// use firebox_train::metrics::RSquared;
+///
+/// let r_squared = RSquared::of(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0], 1)?;
+/// assert_eq!(r_squared.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RSquared {
     samples: usize,

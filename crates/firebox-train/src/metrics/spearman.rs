@@ -9,6 +9,12 @@
 ///
 /// # Panics
 /// If there are not as many of the one as of the other.
+///
+/// ```
+/// use firebox_train::metrics::spearman;
+///
+/// assert_eq!(spearman(&[1.0, 2.0, 3.0], &[10.0, 20.0, 90.0]), Some(1.0));
+/// ```
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     assert_eq!(a.len(), b.len(), "spearman: pairs of values");
     if a.iter().chain(b).any(|value| value.is_nan()) {

@@ -35,6 +35,19 @@ const BEFORE_SETTINGS: [&str; 5] = [METRICS, CHECKPOINTS, SAMPLES, LOCK, CONFIG_
 
 /// A run's folder. One that was made or [resumed](RunDir::resume) belongs to this process until it is
 /// dropped.
+///
+/// ```
+/// use firebox_train::RunDir;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let place = folder.path().join("first");
+/// let run = RunDir::create(&place)?;
+/// run.write_config(&serde_json::json!({"lr": 0.1}))?;
+/// // Nothing is written over by accident.
+/// assert!(RunDir::create(&place).is_err());
+/// assert_eq!(RunDir::open(&place)?.read_config::<serde_json::Value>()?["lr"], 0.1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,

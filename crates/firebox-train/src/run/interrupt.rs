@@ -7,6 +7,16 @@ use crate::error::{Error, ErrorKind};
 use crate::run::signal::Signal;
 
 /// A request to stop, which signals or the program make.
+///
+/// ```
+/// use firebox_train::run::{Interrupt, Signal};
+///
+/// let interrupt = Interrupt::never();
+/// assert_eq!(interrupt.requested(), None);
+/// // By hand, as a button in a program of one's own would.
+/// interrupt.clone().request(Signal::Int);
+/// assert_eq!(interrupt.requested(), Some(Signal::Int));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicUsize>);
 

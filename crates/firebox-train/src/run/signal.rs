@@ -3,6 +3,12 @@
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// A signal that was received.
+///
+/// ```
+/// use firebox_train::run::Signal;
+///
+/// assert_eq!((Signal::Term.name(), 128 + Signal::Term.number()), ("SIGTERM", 143));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGINT, as Ctrl-C sends it.

@@ -13,6 +13,15 @@ use crate::task::Goal;
 /// out have PyTorch's defaults; an unknown one is refused.
 ///
 /// Where a number of steps is left out, it is that of the whole run, or of the schedule's turn in a sequence.
+///
+/// ```
+/// use firebox_train::schedule::ScheduleConfig;
+///
+/// let config: ScheduleConfig = serde_json::from_str(r#"{"kind": "one-cycle", "max_lr": 0.003}"#)?;
+/// let schedule = config.init(1000)?;
+/// assert!(schedule.lr(500) > schedule.lr(999));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ScheduleConfig {

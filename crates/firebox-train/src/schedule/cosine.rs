@@ -11,6 +11,14 @@ use crate::error::Error;
 ///
 /// The rate after that is PyTorch's too: the cosine goes on, so that the rate is back at `lr` after another
 /// `t_max` steps.
+///
+/// ```
+/// use firebox_train::schedule::{Cosine, Schedule};
+///
+/// let schedule = Cosine::new(0.5, 100)?;
+/// assert_eq!((schedule.lr(0), schedule.lr(100)), (0.5, 0.0));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cosine {
     lr: f64,

@@ -9,6 +9,14 @@ use crate::error::{Error, check};
 /// It goes from `lr` towards `eta_min` along half a cosine in `t_0` steps, then anew, each time in `t_mult`
 /// times as many steps (SGDR: Loshchilov, Hutter 2016), as
 /// `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`.
+///
+/// ```
+/// use firebox_train::schedule::{CosineRestarts, Schedule};
+///
+/// let schedule = CosineRestarts::new(0.1, 10)?.with_t_mult(2)?;
+/// assert_eq!((schedule.lr(0), schedule.lr(10), schedule.lr(30)), (0.1, 0.1, 0.1));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct CosineRestarts {
     lr: f64,

@@ -4,6 +4,14 @@ use super::{Schedule, check_gamma, check_rate};
 use crate::error::Error;
 
 /// lr · gammaˢᵗᵉᵖ, as `torch.optim.lr_scheduler.ExponentialLR`.
+///
+/// ```
+/// use firebox_train::schedule::{Exponential, Schedule};
+///
+/// let schedule = Exponential::new(1.0, 0.5)?;
+/// assert_eq!(schedule.lr(3), 0.125);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exponential {
     lr: f64,

@@ -6,6 +6,14 @@ use crate::error::{Error, check};
 /// A line from `lr · start_factor` to `lr · end_factor`.
 ///
 /// It ends in step `total_iters`, and the rate stays, as `torch.optim.lr_scheduler.LinearLR`.
+///
+/// ```
+/// use firebox_train::schedule::{LinearWarmup, Schedule};
+///
+/// let schedule = LinearWarmup::new(0.5, 4)?.with_factors(0.5, 1.0)?;
+/// assert_eq!((schedule.lr(0), schedule.lr(2), schedule.lr(9)), (0.25, 0.375, 0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearWarmup {
     lr: f64,

@@ -33,6 +33,28 @@ pub use step_lr::StepLr;
 use crate::error::{Error, ErrorKind, check};
 
 /// The learning rate of every step.
+///
+/// ```
+/// use firebox_train::schedule::Schedule;
+///
+/// /// The inverse square root of the step, after a warm-up.
+/// struct InverseRoot {
+///     lr: f64,
+///     warmup: f64,
+/// }
+///
+/// impl Schedule for InverseRoot {
+///     fn lr(&self, step: usize) -> f64 {
+///         let step = step as f64 + 1.0;
+///         self.lr * (step / self.warmup).min((self.warmup / step).sqrt())
+///     }
+/// }
+///
+/// let schedule = InverseRoot { lr: 0.1, warmup: 4.0 };
+/// assert_eq!((schedule.lr(3), schedule.lr(15)), (0.1, 0.05));
+/// // A number is one, too.
+/// assert_eq!(0.25.lr(7), 0.25);
+/// ```
 pub trait Schedule {
     /// The rate of step `step`, counted from 0 over all epochs.
     fn lr(&self, step: usize) -> f64;

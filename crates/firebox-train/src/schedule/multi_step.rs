@@ -4,6 +4,14 @@ use super::{Schedule, check_gamma, check_rate};
 use crate::error::{Error, check};
 
 /// Multiplies the rate with `gamma` from each milestone on, as `torch.optim.lr_scheduler.MultiStepLR`.
+///
+/// ```
+/// use firebox_train::schedule::{MultiStep, Schedule};
+///
+/// let schedule = MultiStep::new(1.0, [30, 80])?.with_gamma(0.5)?;
+/// assert_eq!((schedule.lr(29), schedule.lr(30), schedule.lr(80)), (1.0, 0.5, 0.25));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiStep {
     lr: f64,

@@ -10,6 +10,15 @@ use crate::error::{Error, check};
 ///
 /// It goes from `max_lr / div_factor` up to `max_lr` over the first `pct_start` of the steps, then down to
 /// `max_lr / div_factor / final_div_factor`. The values of PyTorch's `OneCycleLR`; momentum is not cycled.
+///
+/// ```
+/// use firebox_train::schedule::{OneCycle, Schedule};
+///
+/// let schedule = OneCycle::new(0.1, 100)?;
+/// assert_eq!(schedule.lr(0), 0.1 / 25.0);
+/// assert!(schedule.lr(29) > 0.09 && schedule.lr(99) < 1e-4);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct OneCycle {
     max_lr: f64,
@@ -22,6 +31,14 @@ pub struct OneCycle {
 }
 
 /// The way from one rate to another.
+///
+/// ```
+/// use firebox_train::schedule::{Anneal, OneCycle};
+///
+/// let straight = OneCycle::new(0.1, 100)?.with_anneal(Anneal::Linear);
+/// assert_ne!(straight, OneCycle::new(0.1, 100)?);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Anneal {
     /// Along half a cosine.

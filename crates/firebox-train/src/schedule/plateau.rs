@@ -21,6 +21,16 @@ use crate::task::Goal;
 /// and so any metric that stands still, whose rate then never falls. Here the margin is that share of the
 /// best's absolute value: better than −1 is what is below −1.1. And PyTorch takes −∞ with `min`, or ∞ with
 /// `max`, for the best there is, with which nothing competes.
+///
+/// ```
+/// use firebox_train::schedule::{ReduceOnPlateau, Schedule};
+/// use firebox_train::task::Goal;
+///
+/// let mut schedule = ReduceOnPlateau::new(1.0, Goal::Minimize)?.with_factor(0.5)?.with_patience(1);
+/// [3.0, 3.0, 3.0].into_iter().for_each(|loss| schedule.observe(loss));
+/// assert_eq!(schedule.lr(100), 0.5);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReduceOnPlateau {
     goal: Goal,
@@ -34,6 +44,16 @@ pub struct ReduceOnPlateau {
 }
 
 /// The difference to the best that counts as better.
+///
+/// ```
+/// use firebox_train::schedule::{ReduceOnPlateau, Threshold};
+/// use firebox_train::task::Goal;
+///
+/// // Only a hundredth more is better.
+/// let schedule = ReduceOnPlateau::new(0.1, Goal::Maximize)?.with_threshold(Threshold::Abs(0.01))?;
+/// # let _ = schedule;
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Threshold {

@@ -7,6 +7,14 @@ use crate::error::Error;
 /// `torch.optim.lr_scheduler.PolynomialLR`.
 ///
 /// A power of 0 is `lr` for ever, as there.
+///
+/// ```
+/// use firebox_train::schedule::{Polynomial, Schedule};
+///
+/// let schedule = Polynomial::new(0.5, 100)?;
+/// assert_eq!((schedule.lr(50), schedule.lr(100)), (0.25, 0.0));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Polynomial {
     lr: f64,

@@ -11,6 +11,16 @@ use crate::error::{Error, check};
 /// something else is the usual case.
 ///
 /// Every part hears of every evaluation, also before its turn, and is a part of the state.
+///
+/// ```
+/// use firebox_train::schedule::{Cosine, LinearWarmup, Schedule, SequentialSchedule};
+///
+/// let warmup = LinearWarmup::new(0.1, 10)?;
+/// let schedule = SequentialSchedule::new(vec![Box::new(warmup), Box::new(Cosine::new(0.1, 90)?)], vec![10])?;
+/// assert!(schedule.lr(0) < 0.1);
+/// assert_eq!(schedule.lr(10), 0.1);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 pub struct SequentialSchedule {
     schedules: Vec<Box<dyn Schedule>>,
     milestones: Vec<usize>,

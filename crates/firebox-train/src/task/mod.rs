@@ -15,6 +15,15 @@ use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
 
 /// The place of a step in a run.
+///
+/// ```
+/// use firebox_train::StepContext;
+///
+/// // The third batch of the first epoch, at a rate of 0.01.
+/// let context = StepContext::new(0, 2, 0.01);
+/// assert!(context.is_optimizer_step);
+/// assert!(!context.without_update().is_optimizer_step);
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StepContext {
@@ -32,6 +41,13 @@ pub struct StepContext {
 }
 
 /// The direction in which a metric gets better.
+///
+/// ```
+/// use firebox_train::task::Goal;
+///
+/// assert!(Goal::Minimize.improves(0.5, 0.4));
+/// assert!(!Goal::Maximize.improves(0.5, f64::NAN));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
     /// More is better.
@@ -71,6 +87,81 @@ impl Goal {
 /// The trainer owns everything else: the order of steps, the learning rate, checkpoints, records. Random
 /// numbers drawn from Burn's generator within [`train_step`](Task::train_step) follow from (seed, epoch,
 /// step).
+///
+/// # A task of one's own
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::{Forward, Linear, LinearConfig};
+/// use firebox_train::metrics::Metrics;
+/// use firebox_train::optimizer::AdamConfig;
+/// use firebox_train::task::{Goal, TaskState};
+/// use firebox_train::{Error, Learner, StepContext, Task, to_scalar};
+///
+/// /// Learns to give back what it is given.
+/// struct Copying {
+///     learner: Learner<Linear>,
+/// }
+///
+/// impl Task for Copying {
+///     type Batch = Tensor<2>;
+///
+///     fn train_step(&mut self, batch: Tensor<2>, context: &StepContext) -> Result<Metrics, Error> {
+///         let samples = batch.dims()[0];
+///         let loss = (self.learner.model().forward(batch.clone()) - batch).square().mean();
+///         let metrics = Metrics::of(samples).with_mean("loss", to_scalar(&loss)?);
+///         self.learner.learn(loss, samples as f64, context)?;
+///         Ok(metrics)
+///     }
+///
+///     fn evaluator(&self) -> impl FnMut(Tensor<2>) -> Result<Metrics, Error> {
+///         let model = self.learner.averaged();
+///         move |batch| {
+///             let samples = batch.dims()[0];
+///             let loss = (model.forward(batch.clone()) - batch).square().mean();
+///             Ok(Metrics::of(samples).with_mean("loss", to_scalar(&loss)?))
+///         }
+///     }
+///
+///     fn monitor(&self) -> (&str, Goal) {
+///         ("loss", Goal::Minimize)
+///     }
+///
+///     fn state(&self) -> Result<TaskState, Error> {
+///         let mut state = TaskState::default();
+///         self.learner.save("model", &mut state)?;
+///         Ok(state)
+///     }
+///
+///     fn load(&mut self, state: &TaskState) -> Result<(), Error> {
+///         self.learner.load("model", state)
+///     }
+/// }
+///
+/// let device = Device::default().autodiff();
+/// let model = LinearConfig::new(3, 3).init(&device)?;
+/// let mut task = Copying { learner: Learner::new(model, AdamConfig::new().init()?) };
+/// let batch = Tensor::<2>::ones([4, 3], &device);
+/// let first = task.train_step(batch.clone(), &StepContext::new(0, 0, 0.1))?;
+/// let second = task.train_step(batch, &StepContext::new(0, 1, 0.1))?;
+/// assert!(second.value("loss") < first.value("loss"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Step by hand, without a trainer
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use firebox_train::{Error, StepContext, Task};
+///
+/// fn three_steps<T: Task<Batch = Tensor<2>>>(task: &mut T, batch: Tensor<2>) -> Result<(), Error> {
+///     (0..3).try_for_each(|step| {
+///         let metrics = task.train_step(batch.clone(), &StepContext::new(0, step, 1e-3))?;
+///         println!("step {step}: {:?}", metrics.value("loss"));
+///         Ok(())
+///     })
+/// }
+/// ```
 pub trait Task {
     /// The tensors of one batch.
     type Batch;
@@ -133,6 +224,17 @@ pub trait Task {
 ///
 /// Tensors are in parts such as `model` and `model.optimizer`, each of which becomes
 /// one file, and other values by name, as JSON.
+///
+/// ```
+/// use firebox_train::task::TaskState;
+///
+/// let mut state = TaskState::default();
+/// state.insert_value("size", &0.25)?;
+/// assert_eq!(state.value::<f64>("size")?, 0.25);
+/// // JSON has no NaN.
+/// assert!(state.insert_value("size", &f64::NAN).is_err());
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskState {
     tensors: BTreeMap<String, Part>,

@@ -26,6 +26,23 @@ use crate::tasks::class_metric::ClassMetric;
 /// class that the model has no logit for is refused with [`ErrorKind::Task`](crate::ErrorKind::Task), in
 /// training and in evaluations; for that the classes are read from the device, once a batch. Of a batch
 /// without classes [nothing is learned](Learner::learn_nothing), and nothing measured.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::{Linear, LinearConfig};
+/// use firebox_train::optimizer::SgdConfig;
+/// use firebox_train::tasks::Classification;
+/// use firebox_train::{Learner, StepContext, Task};
+///
+/// let device = Device::default().autodiff();
+/// let learner = Learner::new(LinearConfig::new(2, 3).init(&device)?, SgdConfig::new().init()?);
+/// let mut task = Classification::<Linear, Tensor<2>>::new(learner);
+/// let batch = (Tensor::<2>::ones([4, 2], &device), Tensor::<1, Int>::zeros([4], &device));
+/// let first = task.train_step(batch.clone(), &StepContext::new(0, 0, 0.1))?;
+/// let second = task.train_step(batch, &StepContext::new(0, 1, 0.1))?;
+/// assert!(second.value("loss") < first.value("loss"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Classification<M, I> {
     learner: Learner<M>,
     metrics: Vec<ClassMetric>,

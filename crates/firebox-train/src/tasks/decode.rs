@@ -16,6 +16,17 @@ type References = Arc<dyn Fn(&[usize]) -> Vec<Vec<usize>> + Send + Sync>;
 ///
 /// The rate of wrong tokens is the number of edits for each token of the references, over all samples, where
 /// a sample's reference is the nearest one; that of wrong sequences the share of samples that equal none.
+///
+/// ```
+/// use firebox_train::tasks::Decode;
+///
+/// // Phonemes of words, of which some have several pronunciations.
+/// let decode = Decode::greedy(20).with_names("per", "wer").with_references(|word| match word {
+///     [3, 1, 4] => vec![vec![7, 8], vec![7, 9]],
+///     _ => Vec::new(),
+/// });
+/// # let _ = decode;
+/// ```
 #[derive(Clone)]
 pub struct Decode {
     beam: Beam,
@@ -24,6 +35,17 @@ pub struct Decode {
 }
 
 /// One sample as a model has translated it.
+///
+/// ```
+/// use firebox_train::tasks::Translated;
+///
+/// /// The share of samples that equal a reference.
+/// fn right(translated: &[Translated]) -> f64 {
+///     let right = translated.iter().filter(|sample| sample.edits == 0).count();
+///     right as f64 / translated.len() as f64
+/// }
+/// # assert!(right(&[]).is_nan());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Translated {
     /// The source's tokens, without padding.

@@ -31,6 +31,20 @@ use crate::tasks::batch::{is_empty, lengths_of};
 /// A batch with a token that the model doesn't know, without rows, or with rows of unequal length is refused
 /// with [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the
 /// device, together, once a batch.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::LanguageModelConfig;
+/// use firebox_train::Learner;
+/// use firebox_train::optimizer::AdamConfig;
+/// use firebox_train::tasks::LanguageModeling;
+///
+/// let model = LanguageModelConfig::new(50, 16, 32).init(&Device::default().autodiff())?;
+/// let learner = Learner::new(model, AdamConfig::new().init()?).with_clip_norm(1.0)?;
+/// let task = LanguageModeling::new(learner);
+/// assert_eq!(task.model().embedding.weight.dims(), [50, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct LanguageModeling {
     learner: Learner<LanguageModel>,
     vocabulary: Option<Vocabulary>,

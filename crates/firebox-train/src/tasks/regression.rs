@@ -25,6 +25,22 @@ use crate::tasks::batch::{check, forwarded, is_empty};
 /// refused with [`ErrorKind::Task`], in training and in evaluations. A target that is not finite is named in
 /// the [`ErrorKind::NotFinite`] of its step. Of a batch without targets [nothing is
 /// learned](Learner::learn_nothing), and nothing measured.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::{Linear, LinearConfig};
+/// use firebox_train::optimizer::SgdConfig;
+/// use firebox_train::tasks::Regression;
+/// use firebox_train::{Learner, StepContext, Task};
+///
+/// let device = Device::default().autodiff();
+/// let learner = Learner::new(LinearConfig::new(2, 1).init(&device)?, SgdConfig::new().init()?);
+/// let mut task = Regression::<Linear, Tensor<2>>::new(learner);
+/// let batch = (Tensor::<2>::ones([4, 2], &device), Tensor::<2>::ones([4, 1], &device) * 3.0);
+/// let metrics = task.train_step(batch, &StepContext::new(0, 0, 0.1))?;
+/// assert!(metrics.value("mae").is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Regression<M, I> {
     learner: Learner<M>,
     inputs: PhantomData<fn(I)>,

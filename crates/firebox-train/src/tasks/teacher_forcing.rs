@@ -8,6 +8,13 @@ use crate::error::{Error, check};
 ///
 /// In training a decoder reads the true token before, or the one that it chose itself, by the step of the
 /// run: scheduled sampling (Bengio, Vinyals, Jaitly, Shazeer 2015).
+///
+/// ```
+/// use firebox_train::tasks::TeacherForcing;
+///
+/// let linear = TeacherForcing::Linear { first: 1.0, last: 0.5, steps: 100 };
+/// assert_eq!((linear.at(0), linear.at(50), linear.at(1000)), (1.0, 0.75, 0.5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -27,6 +27,21 @@ use crate::tasks::teacher_forcing::TeacherForcing;
 /// [`ErrorKind::Task`], in training and in evaluations; for that tokens and lengths are read from the device,
 /// together, once a batch. Of a batch without samples [nothing is learned](Learner::learn_nothing), and
 /// nothing measured.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::Seq2SeqConfig;
+/// use firebox_train::optimizer::AdamConfig;
+/// use firebox_train::tasks::{Decode, Translation};
+/// use firebox_train::{Learner, Task};
+///
+/// // 30 letters become 40 phonemes, by vectors of 8 numbers and states of 16.
+/// let model = Seq2SeqConfig::new(30, 40, 8, 16).init(&Device::default().autodiff())?;
+/// let learner = Learner::new(model, AdamConfig::new().init()?).with_clip_norm(1.0)?;
+/// let task = Translation::new(learner).with_label_smoothing(0.1)?.with_decoding(Decode::greedy(20));
+/// assert_eq!(Task::monitor(&task).0, "token_error_rate");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Translation {
     learner: Learner<Seq2Seq>,
     teacher_forcing: TeacherForcing,

@@ -55,11 +55,11 @@ pub struct TrainerConfig {
     pub save_seconds: Option<f64>,
     /// The number of the last checkpoints that are kept.
     ///
-    /// 2: should one be damaged, there is another.
+    /// By default 2: should one be damaged, there is another.
     pub keep_last: usize,
     /// The number of the best ones that are kept.
     ///
-    /// 1.
+    /// By default 1.
     pub keep_best: usize,
     /// Ends the run after so many evaluations in a row without improvement.
     ///
@@ -67,7 +67,7 @@ pub struct TrainerConfig {
     pub patience: Option<usize>,
     /// The difference by which a value must be better, for `patience`.
     ///
-    /// It is compared with the last one that counted as better. 0.
+    /// It is compared with the last one that counted as better. By default 0.
     ///
     /// As in Keras and Lightning, small improvements add up: what is compared with is not the best value so
     /// far. Which checkpoint is the best is a matter of the values alone.
@@ -84,7 +84,7 @@ pub struct TrainerConfig {
     pub allow_overlap: bool,
     /// Warns when the gradients' norm is so many times its average.
     ///
-    /// 0 for never. 100. A task that doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.
+    /// 0 for never, by default 100. A task that doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.
     pub norm_warning: f64,
 }
 

@@ -7,6 +7,17 @@ use crate::event::End;
 use crate::run::signal::Signal;
 
 /// The result of a run.
+///
+/// ```
+/// use firebox_train::trainer::Outcome;
+///
+/// fn told(outcome: &Outcome) {
+///     println!("{} steps, {:.0} samples a second", outcome.steps, outcome.samples_per_s);
+///     if let Some(best) = &outcome.best {
+///         println!("best: {} {} after step {}", best.metric, best.value, best.step);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {

@@ -21,6 +21,12 @@ use crate::error::Error;
 /// | [`Hinge`](Self::Hinge) | max(0, 1 − x) + max(0, 1 + y) | −y |
 ///
 /// t is 1, or less with [label smoothing](crate::tasks::Adversarial::with_label_smoothing).
+///
+/// ```
+/// use firebox_train::tasks::AdversarialLoss;
+///
+/// assert_eq!(AdversarialLoss::default(), AdversarialLoss::NonSaturating);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -57,6 +57,25 @@ use crate::tasks::batch::{self, is_empty, refused};
 /// Evaluations measure what a [`Judge`] says. Without one they measure the same as training, on samples that
 /// are not learned from, and the best checkpoint is the one whose discriminator has the largest loss there;
 /// but every checkpoint has another discriminator, so that this says little.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::{DiscriminatorConfig, GeneratorConfig};
+/// use firebox_train::optimizer::AdamConfig;
+/// use firebox_train::tasks::{Adversarial, AdversarialLoss};
+/// use firebox_train::{Learner, StepContext, Task};
+///
+/// let device = Device::default().autodiff();
+/// let adam = || AdamConfig::new().with_betas([0.5, 0.999]).init();
+/// let generator = Learner::new(GeneratorConfig::new(8, 4).init(&device)?, adam()?);
+/// let discriminator = Learner::new(DiscriminatorConfig::new(4).init(&device)?, adam()?);
+/// let mut task = Adversarial::new(generator, discriminator, 8).with_loss(AdversarialLoss::Hinge);
+/// let metrics = task.train_step(Tensor::zeros([2, 4], &device), &StepContext::new(0, 0, 1e-4))?;
+/// assert!(metrics.value("loss_generator").is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Adversarial<G, D, const R: usize> {
     generator: Learner<G>,
     discriminator: Learner<D>,

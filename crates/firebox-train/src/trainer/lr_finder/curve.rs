@@ -10,6 +10,16 @@ use crate::run::json::FORMAT_VERSION;
 use firebox_core::files;
 
 /// One step of a search.
+///
+/// ```
+/// use firebox_train::trainer::{LrCurve, LrFinder};
+///
+/// let mut curve = LrCurve::new(&LrFinder::new().with_range(1e-4, 1.0)?);
+/// curve.add(2.5);
+/// let first = curve.points()[0];
+/// assert_eq!((first.step, first.lr, first.loss), (1, 1e-4, 2.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LrPoint {
@@ -24,6 +34,16 @@ pub struct LrPoint {
 }
 
 /// The loss by learning rate, as [`Trainer::find_lr`](crate::Trainer::find_lr) saw it.
+///
+/// ```
+/// use firebox_train::trainer::{LrCurve, LrFinder};
+///
+/// let mut curve = LrCurve::new(&LrFinder::new().with_steps(40)?);
+/// (0..30).for_each(|step| curve.add(3.0 - f64::from(step) / 12.0));
+/// assert_eq!(curve.points().len(), 30);
+/// assert!(curve.steepest().is_some() && !curve.diverged());
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LrCurve {
     finder: LrFinder,

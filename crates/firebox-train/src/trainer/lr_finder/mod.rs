@@ -13,6 +13,18 @@ use crate::error::{Error, check};
 ///
 /// [`Trainer::find_lr`](crate::Trainer::find_lr) does it. The rates rise by the same factor from step to
 /// step, as in fastai's and Lightning's `lr_find`, so that they are evenly spaced on a logarithmic scale.
+///
+/// ```
+/// # use firebox_data::Batches;
+/// # use firebox_train::trainer::LrFinder;
+/// # use firebox_train::{Error, Task, Trainer};
+/// # fn example<T: Task>(mut task: T, trainer: Trainer, train: impl Batches<Batch = T::Batch>) -> Result<(), Error> {
+/// let finder = LrFinder::new().with_range(1e-6, 1.0)?;
+/// let curve = trainer.find_lr(&finder, &mut task, &train)?;
+/// println!("the loss falls most steeply at {:?}", curve.steepest());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LrFinder {
     min_lr: f64,
