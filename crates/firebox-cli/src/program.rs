@@ -40,8 +40,15 @@ use crate::loggers::LoggerArgs;
 /// ```
 pub fn run_program<C: Parser>(run: impl FnOnce(C, &ArgMatches) -> Result<ExitCode, BoxError>) -> ExitCode {
     firebox_workers::init();
-    let parsed = C::command().try_get_matches().and_then(|given| Ok((C::from_arg_matches(&given)?, given)));
-    match parsed {
+    run_with(C::command().try_get_matches(), run)
+}
+
+/// The program after its command line was parsed, or refused.
+fn run_with<C: Parser>(
+    parsed: Result<ArgMatches, clap::Error>,
+    run: impl FnOnce(C, &ArgMatches) -> Result<ExitCode, BoxError>,
+) -> ExitCode {
+    match parsed.and_then(|given| Ok((C::from_arg_matches(&given)?, given))) {
         Ok((cli, given)) => run(cli, &given).unwrap_or_else(|error| {
             complain(&format!("error: {error}"));
             match error.downcast_ref::<Error>().map(Error::kind) {
@@ -156,6 +163,30 @@ mod tests {
 
     fn line(words: &[OsString]) -> String {
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[derive(Parser)]
+    struct Cli {
+        #[arg(long)]
+        number: Option<u8>,
+    }
+
+    #[test]
+    fn a_program_ends_with_a_code_that_says_how() {
+        let code = |words: &[&str], outcome: Result<ExitCode, BoxError>| {
+            let parsed = Cli::command().try_get_matches_from(["mine"].iter().chain(words));
+            run_with(parsed, |_: Cli, _| outcome)
+        };
+        let stopped = Error::new(ErrorKind::Interrupted(Signal::Term), "stopped");
+        for (words, outcome, expected) in [
+            (&["--number", "3"][..], Ok(ExitCode::from(7)), 7),
+            (&[], Err("no such file".into()), 1),
+            (&[], Err(stopped.into()), 143),
+            (&["--number", "many"], Ok(ExitCode::SUCCESS), 2),
+            (&["--help"], Ok(ExitCode::from(9)), 0),
+        ] {
+            assert_eq!(code(words, outcome), ExitCode::from(expected), "{words:?}");
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ struct Losses {
 #[test]
 fn losses_and_gradients_are_those_of_pytorch() {
     let _alone = draws();
-    let cases: Vec<Losses> = serde_json::from_str(include_str!("../fixtures/adversarial.json")).unwrap();
+    let cases: Vec<Losses> = serde_json::from_str(include_str!("../../fixtures/adversarial.json")).unwrap();
     let device = Device::default().autodiff();
     let values = |tensor: Tensor<2>| tensor.try_into_vec_as::<f64>().unwrap();
     let same = |got: &[f64], expected: &[f64], what: &str| {
