@@ -153,7 +153,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
             Value::String(text) => Some(format!("{}={text}", flag(field))),
             other => Some(format!("{}={other}", flag(field))),
         });
-        let command = R::augment_args(Command::new(self.program).no_binary_name(true));
+        let command = R::augment_args(Command::new(self.program.to_owned()).no_binary_name(true));
         command.try_get_matches_from(flags).map(drop).map_err(|error| {
             format!("{}: {}", file.display(), refusal(&error).trim_start_matches("error: ")).into()
         })

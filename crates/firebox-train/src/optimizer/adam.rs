@@ -76,7 +76,7 @@ impl AdamConfig {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { betas, eps, weight_decay, amsgrad } = *self;
-        Moments { betas, eps, decay: Decay::InGradient(weight_decay), amsgrad }.checked("Adam")
+        Moments { betas, eps, decay: Decay::InGradient(weight_decay), amsgrad }.checked("AdamConfig")
     }
 }
 
@@ -87,7 +87,7 @@ impl AdamWConfig {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { betas, eps, weight_decay, amsgrad } = *self;
-        Moments { betas, eps, decay: Decay::OfParameter(weight_decay), amsgrad }.checked("AdamW")
+        Moments { betas, eps, decay: Decay::OfParameter(weight_decay), amsgrad }.checked("AdamWConfig")
     }
 }
 

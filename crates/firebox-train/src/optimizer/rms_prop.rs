@@ -51,10 +51,10 @@ impl RmsPropConfig {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { alpha, eps, weight_decay, momentum, centered } = *self;
-        check_weight("RmsProp.alpha", alpha)?;
-        check_not_negative("RmsProp.eps", eps)?;
-        check_not_negative("RmsProp.weight_decay", weight_decay)?;
-        check_not_negative("RmsProp.momentum", momentum)?;
+        check_weight("RmsPropConfig.alpha", alpha)?;
+        check_not_negative("RmsPropConfig.eps", eps)?;
+        check_not_negative("RmsPropConfig.weight_decay", weight_decay)?;
+        check_not_negative("RmsPropConfig.momentum", momentum)?;
         Ok(Averages { alpha, eps, weight_decay, momentum, centered }.into())
     }
 }

@@ -42,12 +42,12 @@ impl SgdConfig {
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { momentum, dampening, weight_decay, nesterov } = *self;
-        check_not_negative("Sgd.momentum", momentum)?;
-        check(dampening.is_finite(), "Sgd.dampening", "a finite number", dampening)?;
-        check_not_negative("Sgd.weight_decay", weight_decay)?;
+        check_not_negative("SgdConfig.momentum", momentum)?;
+        check(dampening.is_finite(), "SgdConfig.dampening", "a finite number", dampening)?;
+        check_not_negative("SgdConfig.weight_decay", weight_decay)?;
         let possible = !nesterov || (momentum > 0.0 && dampening == 0.0);
         let got = format!("true with momentum {momentum} and dampening {dampening}");
-        check(possible, "Sgd.nesterov", "false unless momentum is above 0 and dampening is 0", got)?;
+        check(possible, "SgdConfig.nesterov", "false unless momentum is above 0 and dampening is 0", got)?;
         Ok(Descent { momentum, dampening, weight_decay, nesterov }.into())
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::optim::{ModuleOptimizer, SgdConfig};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor, TensorData};
 use firebox_models::StateDict;
 use firebox_train::checkpoint::{Checkpoints, RunState};
@@ -351,7 +351,7 @@ fn clipped_trajectories_are_pytorchs() {
         })
         .collect();
     // One that doesn't know of the factor.
-    walks.push(("Sgd".to_owned(), "{}".to_owned(), SgdConfig::new().init()));
+    walks.push(("Sgd".to_owned(), "{}".to_owned(), burn::optim::SgdConfig::new().init()));
     assert_eq!(walks.len(), 7);
     for (name, options, optimizer) in walks {
         let mut walk = Walk::new(&fixture, optimizer).clipped(max_norm);

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::module::{Module, Param};
-use burn::optim::{ModuleOptimizer, SgdConfig};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox_models::{Embedding, EmbeddingConfig, Linear, LinearConfig, StateDict, Ties, init};
@@ -178,7 +178,7 @@ fn optimizers() -> Vec<(&'static str, ModuleOptimizer)> {
         ("AdamW", AdamWConfig::new().with_weight_decay(0.1).init().unwrap()),
         ("RMSprop", RmsPropConfig::new().init().unwrap()),
         ("centered", RmsPropConfig::new().with_centered(true).with_momentum(0.9).init().unwrap()),
-        ("Burn's SGD", SgdConfig::new().init()),
+        ("Burn's SGD", burn::optim::SgdConfig::new().init()),
     ]
 }
 

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use crate::common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers, seeds};
 use burn::tensor::Device;
 use firebox_data::{BatchStream, Batches, Elements, LoaderState};
-use firebox_train::checkpoint::Checkpoints;
 use firebox_train::event::{End, Event, RecordKind};
 use firebox_train::metrics::Metrics;
 use firebox_train::run::{Interrupt, Signal};
@@ -373,7 +372,7 @@ impl Task for Panics {
         }
     }
 
-    fn monitor(&self) -> (&'static str, Goal) {
+    fn monitor(&self) -> (&str, Goal) {
         self.at("monitor");
         self.task.monitor()
     }
@@ -619,7 +618,7 @@ fn a_norm_that_a_task_does_not_tell_is_no_secret() {
             self.0.evaluator()
         }
 
-        fn monitor(&self) -> (&'static str, Goal) {
+        fn monitor(&self) -> (&str, Goal) {
             self.0.monitor()
         }
 

@@ -84,7 +84,7 @@ fn trainer(config: TrainerConfig) -> (TempDir, RunDir, Trainer) {
 
 fn config() -> TrainerConfig {
     let mut config = TrainerConfig::new();
-    (config.seed, config.max_epochs) = (9, 2);
+    (config.seed, config.max_epochs) = (Some(9), 2);
     config
 }
 
@@ -104,7 +104,7 @@ fn the_curve_follows_from_the_seed_alone() {
         assert_eq!(found(config(), &LrFinder::new(), workers), curve, "{workers} workers");
     }
     let mut other = config();
-    other.seed = 10;
+    other.seed = Some(10);
     assert_ne!(found(other, &LrFinder::new(), 0), curve, "what drops out doesn't follow from the seed");
 }
 

@@ -661,8 +661,8 @@ impl firebox_train::Task for Normalizes {
         self.0.evaluator()
     }
 
-    fn monitor(&self) -> (&'static str, Goal) {
-        self.0.monitor()
+    fn monitor(&self) -> (&str, Goal) {
+        firebox_train::Task::monitor(&self.0)
     }
 
     fn batch_norms(&self) -> Vec<String> {

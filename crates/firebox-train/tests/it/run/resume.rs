@@ -101,7 +101,7 @@ fn told_points(
 /// that are left out, and where both are of one step, that step has no gradient.
 fn config() -> TrainerConfig {
     let mut config = TrainerConfig::new();
-    (config.seed, config.max_epochs, config.accumulate) = (9, 7, 2);
+    (config.seed, config.max_epochs, config.accumulate) = (Some(9), 7, 2);
     (config.validate_steps, config.validate_epochs, config.save_steps) = (Some(3), 2, Some(5));
     (config.keep_last, config.keep_best, config.patience) = (2, 2, Some(100));
     (config.skip_not_finite, config.norm_warning) = (true, 1.0);

@@ -5,7 +5,7 @@
 use crate::common::draws;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{IntoTensors, Padded, SequenceBatch, Vocabulary};
-use firebox_models::{Cell, LanguageModelConfig, init};
+use firebox_models::{Cell, LanguageModel, LanguageModelConfig, init};
 use firebox_train::checkpoint::{Checkpoints, RunState};
 use firebox_train::metrics::Metrics;
 use firebox_train::optimizer::SgdConfig;
@@ -18,9 +18,13 @@ const ROWS: usize = 3;
 const WINDOW: usize = 5;
 
 fn task(cell: Cell) -> LanguageModeling {
+    LanguageModeling::new(learner(cell))
+}
+
+fn learner(cell: Cell) -> Learner<LanguageModel> {
     let config = LanguageModelConfig::new(TOKENS, 4, 6).with_cell(cell).with_num_layers(2);
     let model = init(1, &Device::default().autodiff(), |device| config.init(device)).unwrap();
-    LanguageModeling::new(Learner::new(model, SgdConfig::new().init().unwrap()))
+    Learner::new(model, SgdConfig::new().init().unwrap())
 }
 
 /// Window `number` of each row; rows of `lengths` tokens.
@@ -139,10 +143,10 @@ fn a_saved_state_goes_on_to_the_same_bits() {
     let _alone = draws();
     let training = Device::default().autodiff();
     for cell in [Cell::Tanh, Cell::Gru, Cell::Lstm] {
-        let mut whole = task(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap();
+        let mut whole = LanguageModeling::new(learner(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap());
         for step in 0..6 {
             let context = StepContext::new(0, step, 0.5);
-            let mut resumed = task(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap();
+            let mut resumed = LanguageModeling::new(learner(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap());
             resumed.load(&saved(&whole)).unwrap();
             let expected = whole.train_step(window(step, &training), &context).unwrap();
             assert_eq!(
@@ -153,7 +157,7 @@ fn a_saved_state_goes_on_to_the_same_bits() {
             assert_eq!(resumed.state().unwrap(), whole.state().unwrap(), "{cell:?} {step}");
         }
         // Without what was carried it would be another run.
-        let mut without = task(cell).with_ema(0.5).unwrap();
+        let mut without = LanguageModeling::new(learner(cell).with_ema(0.5).unwrap());
         let mut state = saved(&whole);
         state.insert_value("carried", &serde_json::Value::Null).unwrap();
         without.load(&state).unwrap();

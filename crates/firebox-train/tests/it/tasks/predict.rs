@@ -6,7 +6,7 @@ use crate::common::draws;
 use burn::tensor::{Device, Int, Tensor};
 use firebox_data::{Loader, OnDevice, Scalar, Stack};
 use firebox_models::{Linear, LinearConfig, init};
-use firebox_train::metrics::{Average, Confusion, Predictions, Score};
+use firebox_train::metrics::{Average, Predictions, Score};
 use firebox_train::optimizer::AdamConfig;
 use firebox_train::tasks::Classification;
 use firebox_train::{Error, ErrorKind, Learner, RunDir, Trainer};

@@ -27,11 +27,15 @@ impl Forward<Tensor<2>> for Map {
 }
 
 fn task() -> Regression<Map, Tensor<2>> {
+    Regression::new(learner())
+}
+
+fn learner() -> Learner<Map> {
     let device = Device::default().autodiff();
     let model = init(1, &device, |device| {
         Ok::<_, firebox_models::Error>(Map { linear: LinearConfig::new(3, 2).init(device) })
     });
-    Regression::new(Learner::new(model.unwrap(), AdamConfig::new().init().unwrap()))
+    Learner::new(model.unwrap(), AdamConfig::new().init().unwrap())
 }
 
 /// y = (2a − b + 1, c/2 − 3) of points that fill a cube.
@@ -51,7 +55,7 @@ fn batch(from: usize, to: usize, device: &Device) -> (Tensor<2>, Tensor<2>) {
 fn it_learns_a_linear_map() {
     let _alone = draws();
     let (device, training) = (Device::default(), Device::default().autodiff());
-    let mut task = task().with_clip_norm(10.0).unwrap();
+    let mut task = Regression::new(learner().with_clip_norm(10.0).unwrap());
     assert_eq!(task.monitor(), ("loss", Goal::Minimize));
     let judge = |task: &Regression<Map, Tensor<2>>, cuts: &[usize]| {
         let mut evaluator = task.evaluator();
@@ -110,8 +114,9 @@ fn its_gradients_are_clipped_by_value_and_parts_of_it_have_rates_of_their_own() 
         (linear.weight.val().try_into_vec_as::<f32>().unwrap(), bias)
     };
     // Where a step of SGD at a rate of 1 goes is what is left of the gradients.
-    let new = || Regression::new(Learner::new(task().model().clone(), SgdConfig::new().init().unwrap()));
-    let mut clipped = new().with_clip_value(1e-3).unwrap().with_lr_factor("linear.bias", 0.0).unwrap();
+    let new = || Learner::new(learner().model().clone(), SgdConfig::new().init().unwrap());
+    let clipped = new().with_clip_value(1e-3).unwrap().with_lr_factor("linear.bias", 0.0).unwrap();
+    let mut clipped = Regression::new(clipped);
     let (from, bias) = weights(&clipped);
     clipped.train_step(batch(0, 32, &training), &StepContext::new(0, 0, 1.0)).unwrap();
     let (to, after) = weights(&clipped);
@@ -119,7 +124,7 @@ fn its_gradients_are_clipped_by_value_and_parts_of_it_have_rates_of_their_own() 
     assert!(moved.iter().all(|moved| (moved - 1e-3).abs() < 1e-6), "{moved:?}");
     assert_eq!(after, bias, "a rate of 0");
     // What is told is the norm of what came.
-    let mut plain = new();
+    let mut plain = Regression::new(new());
     plain.train_step(batch(0, 32, &training), &StepContext::new(0, 0, 1.0)).unwrap();
     assert!(plain.gradient_norm().unwrap() > 0.1);
     assert_eq!(clipped.gradient_norm(), plain.gradient_norm());
