@@ -61,7 +61,7 @@ const LENGTH: [&str; 4] = ["epochs", "max_steps", "save_steps", "patience"];
 #[derive(Debug)]
 pub struct Settings<'a, R> {
     /// The program's name, which the folders of its runs begin with.
-    program: &'a str,
+    program: &'static str,
     recipe: &'a R,
     run: &'a RunArgs,
     /// The settings given on the command line.
@@ -77,7 +77,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     /// # Errors
     /// If the recipe is no struct with named fields, or has no form as JSON.
     pub fn new(
-        program: &'a str,
+        program: &'static str,
         recipe: &'a R,
         run: &'a RunArgs,
         given: &ArgMatches,
@@ -153,7 +153,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
             Value::String(text) => Some(format!("{}={text}", flag(field))),
             other => Some(format!("{}={other}", flag(field))),
         });
-        let command = R::augment_args(Command::new(self.program.to_owned()).no_binary_name(true));
+        let command = R::augment_args(Command::new(self.program).no_binary_name(true));
         command.try_get_matches_from(flags).map(drop).map_err(|error| {
             format!("{}: {}", file.display(), refusal(&error).trim_start_matches("error: ")).into()
         })

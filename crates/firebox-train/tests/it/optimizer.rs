@@ -244,7 +244,7 @@ fn what_cannot_be_is_refused() {
         ("RmsProp", json!({"momentum": -1.0}), not_negative("RmsPropConfig.momentum", "-1")),
     ];
     for name in ["Adam", "AdamW"] {
-        let field = |field: &str| format!("{name}.{field}");
+        let field = |field: &str| format!("{name}Config.{field}");
         cases.extend([
             (name, json!({"betas": [1.0, 0.9]}), weight(&field("betas[0]"), "1")),
             (name, json!({"betas": [0.9, -0.1]}), weight(&field("betas[1]"), "-0.1")),

@@ -143,10 +143,12 @@ fn a_saved_state_goes_on_to_the_same_bits() {
     let _alone = draws();
     let training = Device::default().autodiff();
     for cell in [Cell::Tanh, Cell::Gru, Cell::Lstm] {
-        let mut whole = LanguageModeling::new(learner(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap());
+        let mut whole =
+            LanguageModeling::new(learner(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap());
         for step in 0..6 {
             let context = StepContext::new(0, step, 0.5);
-            let mut resumed = LanguageModeling::new(learner(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap());
+            let mut resumed =
+                LanguageModeling::new(learner(cell).with_clip_norm(1.0).unwrap().with_ema(0.5).unwrap());
             resumed.load(&saved(&whole)).unwrap();
             let expected = whole.train_step(window(step, &training), &context).unwrap();
             assert_eq!(
