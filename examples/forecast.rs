@@ -23,7 +23,6 @@ use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};
 use firebox::train::TrainerConfig;
-use firebox::train::checkpoint::Checkpoints;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::tasks::Regression;
 use serde::{Deserialize, Serialize};
@@ -114,7 +113,7 @@ enum CellName {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.save_steps, config.patience) = (self.save_steps, self.patience);
         config
     }

@@ -27,7 +27,6 @@ use firebox::data::{BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stac
 use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};
-use firebox::train::checkpoint::Checkpoints;
 use firebox::train::event::Event;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::tasks::{Adversarial, AdversarialLoss};
@@ -138,7 +137,7 @@ enum Arch {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
         config.patience = self.patience;
         config

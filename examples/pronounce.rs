@@ -34,7 +34,6 @@ use firebox::models::{Beam, Seq2SeqConfig};
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};
 use firebox::train::TrainerConfig;
-use firebox::train::checkpoint::Checkpoints;
 use firebox::train::metrics::spearman;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::tasks::{Decode, TeacherForcing, Translated, Translation};
@@ -137,7 +136,7 @@ struct Recipe {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
         config.patience = self.patience;
         config

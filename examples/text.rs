@@ -23,7 +23,7 @@ use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};
 use firebox::train::TrainerConfig;
-use firebox::train::checkpoint::{Checkpoints, RunState};
+use firebox::train::checkpoint::RunState;
 use firebox::train::event::Event;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::task::TaskState;
@@ -144,7 +144,7 @@ enum CellName {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.save_steps, config.patience) = (self.save_steps, self.patience);
         config
     }

@@ -23,7 +23,6 @@ use firebox::models::Cnn;
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Picture, Report};
 use firebox::train::TrainerConfig;
-use firebox::train::checkpoint::Checkpoints;
 use firebox::train::metrics::Predictions;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::trainer::{LrCurve, LrFinder};
@@ -116,7 +115,7 @@ struct Recipe {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
         config.patience = self.patience;
         if self.fast_dev_run { config.fast_dev_run() } else { config }

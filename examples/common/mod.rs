@@ -174,7 +174,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     /// no result: where the data are, how many threads there are.
     pub(crate) fn read(&self, free: &[&str]) -> Result<R, BoxError> {
         if let Some(file) = &self.place.config {
-            let recipe = layered(self.recipe, file, self.flags.clone())?;
+            let recipe = merge_config(self.recipe, file, self.flags.clone())?;
             self.check(&recipe, file)?;
             return Ok(recipe);
         }

@@ -280,7 +280,7 @@ fn trained(
     let plural = if recipe.judge_epochs == 1 { "" } else { "s" };
     say(format!("training the judge: {} epoch{plural}", recipe.judge_epochs));
     let mut config = TrainerConfig::new();
-    (config.seed, config.max_epochs) = (SEED, recipe.judge_epochs);
+    (config.seed, config.max_epochs) = (Some(SEED), recipe.judge_epochs);
     let trainer = Trainer::new(&judge, &device).config(config);
     let schedule = OneCycle::new(LR, trainer.steps(&images)?)?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt.clone()).callback(Progress::new());
