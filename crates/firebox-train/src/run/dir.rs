@@ -249,12 +249,12 @@ impl RunDir {
         self.path.join(METRICS)
     }
 
-    /// The records as a table, where [`CsvLog`](firebox_report::CsvLog) writes it.
+    /// The records as a table, where `firebox_report::CsvLog` writes it.
     pub fn csv(&self) -> PathBuf {
         self.path.join(CSV)
     }
 
-    /// The folder of event files, where [`TensorBoard`](firebox_report::TensorBoard) writes them.
+    /// The folder of event files, where `firebox_report::TensorBoard` writes them.
     pub fn tensorboard(&self) -> PathBuf {
         self.path.join(TENSORBOARD)
     }
