@@ -16,11 +16,14 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use clap::Parser;
 use firebox::kernels::cross_entropy;
-use firebox::models::{
-    Cnn, CnnConfig, ConvBlock, ConvBlockConfig, Error, Flatten, Forward, Linear, LinearBlock,
-    LinearBlockConfig, LinearConfig, MaxPooling, MaxPoolingConfig, Sequential, init,
+use firebox::models::layers::{
+    ConvBlock, ConvBlockConfig, Flatten, Linear, LinearBlock, LinearBlockConfig, LinearConfig, MaxPooling,
+    MaxPoolingConfig, Sequential,
 };
-use firebox::train::{Adam, Learner, Threads};
+use firebox::models::vision::{Cnn, CnnConfig};
+use firebox::models::{Error, Forward, init};
+use firebox::train::optimizer::AdamConfig;
+use firebox::train::{Learner, Threads};
 
 const SIDE: usize = 28;
 const CLASSES: usize = 10;
@@ -113,7 +116,7 @@ where
 {
     let device = Device::flex().autodiff();
     let model = init(2, &device, model).unwrap();
-    let mut learner = Learner::new(model, Adam::new().init().unwrap());
+    let mut learner = Learner::new(model, AdamConfig::new().init().unwrap());
     device.seed(1);
     let images = Tensor::<4>::random([batch, 3, SIDE, SIDE], Distribution::Normal(0.0, 1.0), &device);
     let classes = Tensor::<1, Int>::arange(0..batch as i64, &device).remainder_scalar(CLASSES as i64);

@@ -17,7 +17,7 @@ use firebox::models::layers::{
 };
 use firebox::models::text::{LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig};
 use firebox::models::vision::CnnConfig;
-use firebox::train::{Adam, AdamW, RmsProp, Sgd};
+use firebox::train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig, SgdConfig};
 use firebox::weights::paths::{self, PathVisitor};
 use firebox::weights::{RawTensor, StateDict};
 
@@ -208,14 +208,14 @@ fn check_sgd<M: Module>(
     make: impl Fn(&Device) -> M,
     run: impl Fn(&M, &Device) -> (StateDict, Tensor<1>),
 ) {
-    check(fixture, make, Sgd::new().init().unwrap(), 0.1, &Exempt::default(), run);
+    check(fixture, make, SgdConfig::new().init().unwrap(), 0.1, &Exempt::default(), run);
 }
 
 #[test]
 fn conv_block_is_pytorchs() {
     Fixture::each("conv_block", |fixture| {
         let make = |d: &Device| ConvBlockConfig::new(3, 8, 3).with_stride(2).with_padding(1).init(d).unwrap();
-        let sgd = Sgd::new().with_momentum(0.9).init().unwrap();
+        let sgd = SgdConfig::new().with_momentum(0.9).init().unwrap();
         check(fixture, make, sgd, 0.1, &Exempt::default(), |block, device| {
             Outputs::default().with("y", block.forward(fixture.float("x", device))).square()
         });
@@ -264,7 +264,7 @@ fn cnn_is_pytorchs() {
     };
     Fixture::each("cnn", |fixture| {
         let make = |d: &Device| CnnConfig::new(10).init(d).unwrap();
-        check(fixture, make, Adam::new().init().unwrap(), 1e-3, &exempt, |cnn, device| {
+        check(fixture, make, AdamConfig::new().init().unwrap(), 1e-3, &exempt, |cnn, device| {
             let logits = cnn.forward(fixture.float("x", device));
             let loss = cross_entropy(logits.clone(), fixture.int("target", device));
             Outputs::default().with("logits", logits).loss(loss)
@@ -273,7 +273,7 @@ fn cnn_is_pytorchs() {
 }
 
 fn rms_prop() -> ModuleOptimizer {
-    RmsProp::new().init().unwrap()
+    RmsPropConfig::new().init().unwrap()
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn attention_block_is_pytorchs() {
     let exempt = Exempt { zero: &["V.bias"], ..Exempt::default() };
     Fixture::each("attention_block", |fixture| {
         let make = |d: &Device| AttentionBlockConfig::new(16).init(d).unwrap();
-        check(fixture, make, AdamW::new().init().unwrap(), 1e-2, &exempt, |block, device| {
+        check(fixture, make, AdamWConfig::new().init().unwrap(), 1e-2, &exempt, |block, device| {
             let (encoder, decoder) =
                 (fixture.float("encoder_outputs", device), fixture.float("decoder_hidden", device));
             let (context, weights) = block.forward(encoder, decoder, None);
@@ -414,7 +414,7 @@ fn multi_head_attention_is_pytorchs() {
 fn generators_are_pytorchs() {
     Fixture::each("generator", |fixture| {
         let make = |d: &Device| GeneratorConfig::new(16, 36).init(d).unwrap();
-        let adam = Adam::new().with_betas([0.5, 0.999]).init().unwrap();
+        let adam = AdamConfig::new().with_betas([0.5, 0.999]).init().unwrap();
         check(fixture, make, adam, 2e-4, &Exempt::default(), |model, device| {
             Outputs::default().with("y", model.forward(fixture.float("z", device))).square()
         });
@@ -433,7 +433,7 @@ fn generators_are_pytorchs() {
 fn discriminators_are_pytorchs() {
     Fixture::each("discriminator", |fixture| {
         let make = |d: &Device| DiscriminatorConfig::new(36).init(d).unwrap();
-        let adam = Adam::new().with_betas([0.5, 0.999]).init().unwrap();
+        let adam = AdamConfig::new().with_betas([0.5, 0.999]).init().unwrap();
         check(fixture, make, adam, 2e-4, &Exempt::default(), |model, device| {
             let x = fixture.float::<2>("x", device);
             let loss = log_sigmoid(model.logits(x.clone())).mean().neg();
@@ -499,7 +499,7 @@ fn seq2seq_is_pytorchs() {
         Fixture::each(name, |fixture| {
             let config =
                 Seq2SeqConfig::new(11, 9, 5, 8).with_num_layers(layers).with_bidirectional(bidirectional);
-            let sgd = Sgd::new().init().unwrap();
+            let sgd = SgdConfig::new().init().unwrap();
             check(
                 fixture,
                 |d| config.init(d).unwrap(),

@@ -9,10 +9,10 @@ use burn::module::{
 use burn::nn::{Dropout, Relu};
 use burn::tensor::{Device, Tensor};
 
-use crate::layers::batch_norm::BatchNorm2d;
-use crate::layers::conv_block::ConvBlock;
 use crate::error::{Error, OfPart};
 use crate::forward::Forward;
+use crate::layers::batch_norm::BatchNorm2d;
+use crate::layers::conv_block::ConvBlock;
 use crate::layers::pooling::MaxPooling;
 
 /// Layers one after the other, as `torch.nn.Sequential`: a tuple of 2 to 10 of them.

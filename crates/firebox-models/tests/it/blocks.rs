@@ -9,9 +9,10 @@ use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use firebox_models::decoding::{Beam, Sampling};
 use firebox_models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig};
 use firebox_models::layers::{
-    AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Cell, ConvBlock, ConvBlockConfig, EmbeddingConfig,
-    GruBlockConfig, Linear, LinearBlock, LinearBlockConfig, LinearConfig, Flatten, MaxPooling, Sequential, LstmBlockConfig, MaxPoolingConfig,
-    MultiHeadAttentionConfig, Nonlinearity, RecurrentConfig, RnnBlockConfig,
+    AttentionBlockConfig, AvgPoolingConfig, BatchNorm2dConfig, Cell, ConvBlock, ConvBlockConfig,
+    EmbeddingConfig, Flatten, GruBlockConfig, Linear, LinearBlock, LinearBlockConfig, LinearConfig,
+    LstmBlockConfig, MaxPooling, MaxPoolingConfig, MultiHeadAttentionConfig, Nonlinearity, RecurrentConfig,
+    RnnBlockConfig, Sequential,
 };
 use firebox_models::text::{
     DecoderConfig, EncoderConfig, LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig,

@@ -1,4 +1,4 @@
-//! An optimiser's state as tensors with names.
+//! An optimizer's state as tensors with names.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use firebox_weights::{DType, Element, RawTensor, StateDict};
 
 use crate::error::{Error, ErrorKind};
 
-/// The optimiser's state by parameter path and field: tensors as `fc2.weight/momentum.moment_1`, single numbers
-/// as `fc2.weight#momentum.time`.
+/// The optimizer's state by parameter path and field: tensors as `fc2.weight/momentum.moment_1`, single
+/// numbers as `fc2.weight#momentum.time`.
 ///
 /// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
 pub(super) fn of(optimizer: &ModuleOptimizer, paths: &Paths) -> Result<StateDict, Error> {
-    let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
+    let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimizer state: {text}"));
     let record = optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
     let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
     let first = paths.first_of_each();
@@ -39,7 +39,7 @@ pub(super) fn of(optimizer: &ModuleOptimizer, paths: &Paths) -> Result<StateDict
     Ok(state)
 }
 
-/// The optimiser with this state, for the parameters of `model`.
+/// The optimizer with this state, for the parameters of `model`.
 pub(super) fn restored<M: Module>(
     optimizer: &ModuleOptimizer,
     model: &M,
@@ -86,7 +86,7 @@ pub(super) fn restored<M: Module>(
     let not_taken = state.iter().filter(|(key, data)| arrived.get(key) != Some(data));
     let not_given = arrived.iter().filter(|(key, _)| state.get(key).is_none());
     let wrong: Vec<_> = not_taken
-        .map(|(key, _)| format!("not accepted by the optimiser: {key}"))
+        .map(|(key, _)| format!("not accepted by the optimizer: {key}"))
         .chain(not_given.map(|(key, _)| format!("missing {key}")))
         .collect();
     match wrong.is_empty() {
@@ -95,7 +95,7 @@ pub(super) fn restored<M: Module>(
     }
 }
 
-/// What stands between a parameter's path and the field of its state.
+/// The separator between a parameter's path and the field of its state.
 const TENSOR: char = '/';
 const SCALAR: char = '#';
 
