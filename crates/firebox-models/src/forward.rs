@@ -36,7 +36,7 @@ use crate::error::Error;
 /// let net = Net { hidden: linear(4, 8)?, out: linear(8, 2)? };
 /// assert_eq!(net.forward(Tensor::zeros([3, 4], &device)).dims(), [3, 2]);
 /// let error = net.check_input(&Tensor::zeros([3, 5], &device)).unwrap_err();
-/// assert_eq!(error.to_string(), "Linear: expected [.., 4] (weight [8, 4]), got [3, 5]");
+/// assert_eq!(error.to_string(), "Linear: expected [.., 4], got [3, 5] (weight [8, 4])");
 /// # Ok::<(), firebox_models::Error>(())
 /// ```
 pub trait Forward<Input> {
