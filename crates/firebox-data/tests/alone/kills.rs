@@ -2,39 +2,23 @@
 //!
 //! `FIREBOX_WORKER_KILLS` says how often; the tests count what the whole process has open, so they take
 //! turns.
-#![cfg(all(feature = "processes", target_os = "linux"))]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-firebox_workers::test_worker!();
-
-#[path = "../processes/recipes.rs"]
-#[allow(dead_code, reason = "not all of them are of use here")]
-mod recipes;
-#[path = "../processes/shards.rs"]
-#[allow(dead_code, reason = "not all of them are of use here")]
-mod shards;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use firebox_core::SampleRng;
 use firebox_data::{BoxError, Error, Loader, OnError, Recipe, Scalar, Stack};
 use firebox_workers::ProcessPool;
-use recipes::{Plan, Stacks};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
-use shards::{Known, Stream};
 
-static TURN: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::recipes::{Plan, Stacks};
+use crate::shards::{Known, Stream};
+use crate::turn;
 
 /// Augmented samples, whose workers also end themselves when a file says so.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -277,7 +261,7 @@ fn workers_end_with_their_parent() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let mut parent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "parent_in_the_middle_of_an_epoch", "--ignored"])
+        .args(["--exact", "kills::parent_in_the_middle_of_an_epoch", "--ignored"])
         .env("FIREBOX_TEST_PIDS", &file)
         .stdout(Stdio::null())
         .spawn()

@@ -1,17 +1,15 @@
-//! What is left of a loader when it is dropped: nothing. One test, for it counts the threads of its process.
-
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+//! What is left of a loader when it is dropped: nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_data::{ErrorKind, Loader, Pad, Ragged, Scalar, Stack};
+
+use crate::{in_a_process_of_its_own, turn};
 
 /// Long enough for anything that comes at all.
 const AGES: Duration = Duration::from_secs(30);
@@ -155,12 +153,8 @@ const KEEP_NOTHING: [(&str, &str); 3] =
 fn a_dropped_loader_leaves_nothing_behind() {
     if std::env::var_os(KEEP_NOTHING[0].0).is_none() {
         // The allocator reads its settings when a process begins.
-        let test = ["--exact", "a_dropped_loader_leaves_nothing_behind", "--nocapture"];
-        let mut again = Command::new(std::env::current_exe().unwrap());
-        let ended = again.args(test).envs(KEEP_NOTHING).output().unwrap();
-        let text = [ended.stdout, ended.stderr].concat();
-        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&text));
-        return;
+        let _turn = turn();
+        return in_a_process_of_its_own("lifetime::a_dropped_loader_leaves_nothing_behind", &KEEP_NOTHING);
     }
     let alone = status("Threads");
 

@@ -1,7 +1,5 @@
 //! The list of calls in ARCHITECTURE.md is that of the code.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

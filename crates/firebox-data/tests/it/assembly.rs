@@ -1,8 +1,6 @@
 //! A batch's buffer that several threads write, in every order that their steps can take: the loader's own
 //! file, with loom's threads, counters and cells in the place of the real ones.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::Arc as Shared;
 use std::sync::atomic::AtomicUsize as Count;
 use std::sync::atomic::Ordering::SeqCst;
@@ -11,19 +9,8 @@ use firebox_data::{BatchShape, BoxError, BufferPool, Collate, Slots};
 use loom::cell::UnsafeCell;
 use loom::thread;
 
-#[path = "../src/loader/assembly.rs"]
+#[path = "../../src/loader/assembly.rs"]
 mod assembly;
-
-/// What the file finds in its own crate.
-mod collate {
-    pub(crate) use firebox_data::{Collate, Slots};
-}
-
-/// What the file finds in its own crate, but for loom.
-mod sync {
-    pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicUsize, Ordering};
-}
 
 use assembly::{Run, runs};
 

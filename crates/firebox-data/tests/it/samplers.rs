@@ -1,7 +1,5 @@
 //! Samplers and batch samplers: which indices an epoch has, exactly, small cases exhaustively.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeMap;
 
 use firebox_data::{

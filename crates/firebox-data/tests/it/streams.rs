@@ -1,7 +1,5 @@
 //! Data without random access: exactly once, one order, resumed anywhere, with what is read again counted.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,10 +1,8 @@
 //! What workers and other processes log, as the parent's subscriber has it.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once};
 use std::time::{Duration, Instant};
 
 use firebox_workers::sync::{Event, Process};
@@ -13,7 +11,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
 
-firebox_workers::test_worker!();
+use crate::leftovers::{Alone, alone};
 
 /// A record, by field.
 #[derive(Clone, Debug, Default)]
@@ -64,10 +62,9 @@ impl Subscriber for Keeper {
 }
 
 /// Waits for the turn of a test, each of which has all records to itself.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
+fn turn() -> Alone {
     static KEEPER: Once = Once::new();
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = alone();
     KEEPER.call_once(|| tracing::subscriber::set_global_default(Keeper).unwrap());
     seen().clear();
     turn
@@ -109,7 +106,7 @@ fn records_of_workers_arrive_in_order_with_their_worker_and_bounded() {
             assert_eq!((begun.level, done.level), (Some(Level::INFO), Some(Level::WARN)));
             assert_eq!(begun.fields["fields"], format!("x={x} twice={}", 2 * x));
             assert_eq!(begun.fields["spans"], "outer:inner");
-            assert_eq!(begun.fields["origin"], "logs");
+            assert_eq!(begun.fields["origin"], "alone::logs");
             assert_eq!(done.fields["message"], format!("done {x}"));
         }
     }

@@ -15,6 +15,8 @@ mod process_pool;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod processes;
 #[cfg(all(feature = "processes", target_os = "linux"))]
+mod signals;
+#[cfg(all(feature = "processes", target_os = "linux"))]
 mod sync;
 mod threads;
 

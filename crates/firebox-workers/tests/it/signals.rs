@@ -1,14 +1,12 @@
 //! How processes wait for each other, in every order that their steps can take: the crate's own files, with
 //! words of loom's in the place of those in shared memory.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use loom::sync::Arc;
 use loom::thread;
 
-#[path = "../src/sync/condition.rs"]
+#[path = "../../src/sync/condition.rs"]
 mod condition;
-#[path = "../src/sync/signal.rs"]
+#[path = "../../src/sync/signal.rs"]
 mod signal;
 
 /// What the files find in their own crate, but for loom: a word, and who waits at it.

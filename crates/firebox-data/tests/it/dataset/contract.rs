@@ -1,7 +1,5 @@
 //! The contract of `Dataset`: what wrappers forward, and what a request for many items answers.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::HashSet;
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,5 @@
 //! The dictionary of pronunciations, good and bad.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write;

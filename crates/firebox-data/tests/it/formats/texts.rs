@@ -1,7 +1,5 @@
 //! What a text file holds beside its text, and that all readers of text see the same.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,6 @@
 //! Long texts in windows: what is predicted how often, that rows go on, and that any worker and any resume
 //! give the same.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fs;
 use std::io::Write;
 

@@ -1,8 +1,6 @@
 //! Errors, panics and samples that hang, in every stage and place: what becomes of them, and of all the
 //! others.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and say why")]
-
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

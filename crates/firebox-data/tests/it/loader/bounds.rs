@@ -1,7 +1,5 @@
 //! How far the loader runs ahead, what it keeps in memory, and that neither changes a byte.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

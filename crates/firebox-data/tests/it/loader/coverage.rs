@@ -1,8 +1,6 @@
 //! Which indices the batches of an epoch hold: exactly those that the sampler promises, in its order, from
 //! the loader itself. Small cases exhaustively, then some larger ones.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use firebox_data::{

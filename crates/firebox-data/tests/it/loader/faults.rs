@@ -1,7 +1,5 @@
 //! Samples that cannot be made: skipped, replaced, tried again, counted, reported.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::HashMap;
 use std::io;
 use std::sync::Mutex;

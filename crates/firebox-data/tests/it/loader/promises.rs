@@ -1,7 +1,5 @@
 //! What the loader promises: every sample once, one order, a resume without replay, errors with a place.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,8 +1,6 @@
 //! A position saved at any moment, and the epoch that goes on from it: nothing comes twice, nothing is
 //! missing.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread;

@@ -1,8 +1,6 @@
 //! The loader under more than a thousand random settings, faults and timings, against a plain model of one
 //! epoch that is computed without it, one sample after the other.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and say why")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

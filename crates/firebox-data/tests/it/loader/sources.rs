@@ -1,7 +1,5 @@
 //! Data sets and streams in one engine: the same reports, the same positions, the same loops.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

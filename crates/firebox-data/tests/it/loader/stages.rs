@@ -1,7 +1,5 @@
 //! Stages between an item and its slot: each draws for itself, the same ones serve data sets and streams.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use firebox_data::{Action, ErrorKind, Loader, Recipe};
 use firebox_workers::{Pool, ProcessPool};
 
-use crate::recipes::*;
+use super::recipes::*;
 
 fn processes(plan: Plan, workers: usize) -> Loader<<Tuples as Recipe>::Layout> {
     Tuples(plan).workers(Pool::processes(workers).unwrap()).unwrap()

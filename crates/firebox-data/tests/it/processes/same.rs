@@ -6,7 +6,7 @@ use std::time::Duration;
 use firebox_data::{Collate, Elements, ErrorKind, Loader, Recipe, SampleFailure};
 use firebox_workers::Pool;
 
-use crate::recipes::*;
+use super::recipes::*;
 
 /// What an epoch delivers.
 fn batches<C: Collate>(loader: &Loader<C>, epoch: u64) -> Vec<C::Batch> {

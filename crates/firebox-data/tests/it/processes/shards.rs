@@ -12,7 +12,7 @@ use firebox_data::{
 use firebox_workers::Packed;
 use serde::{Deserialize, Serialize};
 
-use crate::recipes::{Fault, Plan, Policy};
+use super::recipes::{Fault, Plan, Policy};
 
 /// What is known of the shards.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use firebox_data::{Collate, Epoch, Error, ErrorKind, Loader, LoaderState, Recipe, SampleFailure};
 use firebox_workers::Pool;
 
-use crate::recipes::{Fault, Plan, Policy};
-use crate::shards::*;
+use super::recipes::{Fault, Plan, Policy};
+use super::shards::*;
 
 type Batch = <Layout as Collate>::Batch;
 

@@ -1,8 +1,6 @@
 //! What a sample draws follows from its position in the order that all ranks share: the same numbers however
 //! many workers and ranks there are and after a resume, others for each time that a sample comes.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Batches that are planned for all ranks and dealt to them: as many on each, and together those of one rank.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 

@@ -1,8 +1,6 @@
 //! Shards that are dealt to ranks: by record where all can know the order, whole where not, and never so that
 //! one rank takes a step that another doesn't.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
