@@ -6,7 +6,7 @@ use std::time::Duration;
 use firebox_core::Kind;
 pub use firebox_core::OutOfRange;
 
-use crate::incident::Incident;
+use crate::pool::incident::Incident;
 
 /// The most threads of a pool: more than that are a slip, and more than most systems give.
 pub(crate) const MOST_WORKERS: usize = 1 << 14;

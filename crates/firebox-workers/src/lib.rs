@@ -87,60 +87,39 @@
 
 #![deny(unsafe_code)]
 
-mod answer;
-mod call;
-mod chunk;
-mod dispatch;
 mod error;
-mod handle;
-mod imap;
-mod incident;
-mod job;
 #[cfg(feature = "processes")]
 mod launch;
-#[cfg(feature = "processes")]
-mod packed;
-mod pool;
+pub mod pool;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod process;
 #[cfg(feature = "processes")]
-mod process_pool;
-mod seat;
-mod statistics;
+pub mod process_pool;
+pub mod stream;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub mod sync;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
 #[path = "sync/elsewhere.rs"]
 pub mod sync;
+pub mod task;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 #[doc(hidden)]
 pub mod testing;
-mod work;
-mod workers;
+pub mod workers;
 mod workers_ext;
 
-pub use answer::{Answer, Answered, Answers};
-pub use call::{Call, Once};
-pub use chunk::{ChunkResult, Chunked};
-pub use dispatch::Dispatch;
 pub use error::{Error, ErrorKind, OutOfRange};
-pub use handle::Handle;
-pub use imap::{Imap, ImapUnordered};
-pub use incident::{Cause, Incident};
-pub use job::Job;
-#[cfg(feature = "processes")]
-pub use packed::Packed;
-pub use pool::{Pool, ThreadParcel};
+pub use pool::{Cause, Incident, Pool, Statistics, ThreadParcel};
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub use process::init;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
 pub use process_pool::init;
 #[cfg(feature = "processes")]
 pub use process_pool::{
-    Crosses, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork,
+    Crosses, Packed, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork,
 };
-pub use statistics::Statistics;
-pub use work::{Work, Worker};
+pub use stream::{ChunkResult, Chunked, Dispatch, Handle, Imap, ImapUnordered};
+pub use task::{Answer, Answered, Answers, Call, Job, Once, Work, Worker};
 pub use workers::{Runs, Workers};
 pub use workers_ext::WorkersExt;
 

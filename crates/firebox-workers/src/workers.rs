@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::answer::{Answered, Answers};
-use crate::chunk::Chunked;
 use crate::error::Error;
-use crate::job::Job;
-use crate::work::Work;
+use crate::stream::chunk::Chunked;
+use crate::task::answer::{Answered, Answers};
+use crate::task::job::Job;
+use crate::task::work::Work;
 
 /// Workers that take tasks and answer them: what a kind of pool implements.
 ///

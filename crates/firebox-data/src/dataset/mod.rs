@@ -2,42 +2,32 @@
 
 #[cfg(feature = "burn")]
 mod burn_adapter;
-mod cache;
-mod concat;
+mod combined;
 mod described;
-mod filter;
 mod fingerprint;
 mod function;
 mod lineage;
-mod lines;
 mod location;
 pub(crate) mod many;
-mod map;
-mod mix;
 mod pointer;
 #[cfg(feature = "processes")]
 mod sealed;
 mod shards;
 mod slice;
-mod subset;
+mod windows;
 
 #[cfg(feature = "burn")]
 pub use burn_adapter::{FromBurn, IntoBurn};
-pub use cache::Cache;
-pub use concat::Concat;
+pub use combined::{Cache, Concat, Filter, Map, Mix, Subset, random_split};
 pub use described::Described;
-pub use filter::Filter;
 pub use fingerprint::Fingerprint;
 #[cfg(feature = "processes")]
 pub(crate) use fingerprint::FingerprintFields;
 pub use function::{FromFn, from_fn};
 pub use lineage::Lineage;
-pub use lines::Lines;
 pub use location::Location;
-pub use map::Map;
-pub use mix::Mix;
 pub use shards::{Records, Shards};
-pub use subset::{Subset, random_split};
+pub use windows::Windows;
 
 use crate::error::BoxError;
 

@@ -7,10 +7,10 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::collate::Padded;
 use crate::collate::{Stacked, product};
 use crate::elements::Elements;
 use crate::elements::shared::{hand_over, take_over};
-use crate::pad::Padded;
 
 /// What elements are written as to another process.
 #[derive(Serialize)]

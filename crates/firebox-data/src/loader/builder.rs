@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use firebox_workers::Pool;
 
-use crate::buffer_pool::BufferPool;
 use crate::collate::{Collate, SlotOf};
 use crate::dataset::{Dataset, Shards};
+use crate::elements::BufferPool;
 use crate::error::{BoxError, Error, ErrorKind, check};
 use crate::loader::Loader;
 use crate::loader::auto::Auto;
@@ -17,8 +17,8 @@ use crate::loader::fault::{OnError, Retry};
 use crate::loader::source::{ChainAndWrite, Data, Indexed, Source, SourceOf, Streamed};
 use crate::loader::work::{ConcurrencyLimit, Executor, StageLimits};
 use crate::sampler::{Ranks, UnevenRanks};
+use crate::transform::Write;
 use crate::transform::{Chain, Keyed, Staged, Transform};
-use crate::write::Write;
 use firebox_core::{SampleRng, StageKey};
 
 /// More threads than this are a slip, not a wish.

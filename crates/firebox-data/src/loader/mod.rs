@@ -6,10 +6,8 @@ mod assembly;
 mod auto;
 mod builder;
 mod epoch;
-mod epochs;
 mod fault;
 mod plan;
-mod rank_ends;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod recipe;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
@@ -32,8 +30,7 @@ use std::sync::Arc;
 use firebox_workers::{Pool, Work, Worker, WorkersExt as _};
 
 pub use builder::{LoaderBuilder, Repeatable};
-pub use epoch::{Epoch, WithStates};
-pub use epochs::{Epochs, Start};
+pub use epoch::{Delivered, Epoch, Epochs, Start, WithStates};
 pub use fault::{Action, FailureBudget, OnError, Retry, SampleFailure};
 #[cfg(feature = "processes")]
 pub use recipe::Recipe;

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::batch_sampler::{BatchSampler, FixedSize, widest};
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind, check};
 use crate::loader::Loader;
-use crate::per_epoch::PerEpoch;
+use crate::sampler::batch_sampler::{BatchSampler, FixedSize, widest};
+use crate::sampler::per_epoch::PerEpoch;
 use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
 
 /// Part of a data set, and how its batches are cut: what slices are made by.

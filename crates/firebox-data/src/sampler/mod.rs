@@ -1,7 +1,11 @@
 //! Samplers: which index stands at which position of which epoch.
 
+pub(crate) mod batch_sampler;
 mod chained;
+mod contiguous_batches;
 mod distributed;
+pub(crate) mod per_epoch;
+pub(crate) mod permutation;
 mod ranks;
 mod sequential;
 mod shuffled;
@@ -10,8 +14,11 @@ mod weighted;
 
 use std::ops::Range;
 
+pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
 pub use chained::Chained;
+pub use contiguous_batches::ContiguousBatches;
 pub use distributed::{Distributed, UnevenRanks};
+pub use permutation::Permutation;
 pub use ranks::Ranks;
 pub use sequential::Sequential;
 pub use shuffled::Shuffled;

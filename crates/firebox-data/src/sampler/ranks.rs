@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch_sampler::BatchSampler;
 use crate::error::{Error, check};
+use crate::sampler::BatchSampler;
 
 /// The processes that train one model together, and which of them this is.
 ///

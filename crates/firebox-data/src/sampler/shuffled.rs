@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use firebox_core::{Purpose, derive_seed};
 
-use crate::per_epoch::PerEpoch;
-use crate::permutation::Permutation;
+use crate::sampler::Permutation;
 use crate::sampler::Sampler;
+use crate::sampler::per_epoch::PerEpoch;
 
 /// Every index once an epoch, in another random order each epoch: a keyed [`Permutation`].
 #[derive(Debug)]

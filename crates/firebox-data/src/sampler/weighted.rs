@@ -3,7 +3,7 @@
 use firebox_core::{Purpose, SampleRng, derive_seed, fingerprint};
 
 use crate::error::{Error, check};
-use crate::per_epoch::PerEpoch;
+use crate::sampler::per_epoch::PerEpoch;
 use crate::sampler::{Sampler, check_position};
 
 /// Each position draws an index for itself, with a probability proportional to its weight: an index can come

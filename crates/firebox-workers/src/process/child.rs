@@ -13,7 +13,7 @@ use super::control_page::{ControlPage, WORDS};
 use super::frame::{Channel, FrameBuffer, Kind, NoFrame};
 use super::launch;
 use super::watch::Watch;
-use crate::incident::Cause;
+use crate::pool::incident::Cause;
 use crate::sync::memory::Memory;
 
 /// A process that was started. Dropped, it is killed and reaped.

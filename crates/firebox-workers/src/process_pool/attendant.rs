@@ -18,7 +18,7 @@ use super::pool::{ProcessParcel, Shared};
 use super::serve::{From, now};
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind};
-use crate::incident::{Cause, Incident};
+use crate::pool::incident::{Cause, Incident};
 use crate::process::call::MOST_WORKS;
 use crate::process::child::{Child, Ended, LOOK, StoppedSince};
 use crate::process::control_page::Begun;

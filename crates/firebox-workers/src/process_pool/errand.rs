@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::remote_work::{Crosses, RemoteWork};
 use super::serve::{self, From};
 use super::settings::Checked;
-use crate::answer::Answer;
-use crate::chunk::ChunkResult;
 use crate::error::{Error, ErrorKind};
-use crate::incident::Incident;
+use crate::pool::incident::Incident;
 use crate::process::control_page::Begun;
 use crate::process::entry::Entry;
 use crate::process::wire::{self, Reader, WireError, Writer};
+use crate::stream::chunk::ChunkResult;
+use crate::task::answer::Answer;
 
 /// How often a worker may die with the same task before the task is run alone.
 const DEATHS_AMONG_OTHERS: u32 = 2;

@@ -22,6 +22,7 @@ mod builder;
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod errand;
+mod packed;
 #[cfg(target_os = "linux")]
 mod pool;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "what is made for processes only"))]
@@ -35,6 +36,7 @@ mod settings;
 pub use builder::ProcessPoolBuilder;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{ProcessParcel, ProcessPool, init};
+pub use packed::Packed;
 #[cfg(target_os = "linux")]
 pub use pool::{ProcessParcel, ProcessPool};
 pub use remote_error::{RemoteError, RemotePanic};

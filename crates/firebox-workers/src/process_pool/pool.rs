@@ -11,13 +11,13 @@ use super::attendant::{Attendant, Places};
 use super::errand::{ChunkErrand, Errand, TaskErrand};
 use super::settings::{self, Registry};
 use super::{Crosses, RemoteWork};
-use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind};
-use crate::job::Job;
 use crate::pool;
+use crate::pool::statistics::Statistics;
 use crate::process::launch::Launch;
 use crate::process::role;
-use crate::statistics::Statistics;
+use crate::stream::chunk::Chunked;
+use crate::task::job::Job;
 use crate::workers::{Runs, Workers};
 
 /// Places in a pool's queue, as for threads.

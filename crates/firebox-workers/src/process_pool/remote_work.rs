@@ -10,7 +10,7 @@ use serde_core::de::DeserializeOwned;
 
 #[cfg(target_os = "linux")]
 use crate::process::wire;
-use crate::work::Work;
+use crate::task::work::Work;
 
 /// Values that can be sent to another process of the same program: those that serde can write and read.
 ///

@@ -9,13 +9,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::remote_error::RemotePanic;
 use super::remote_work::{Crosses, RemoteWork};
-use crate::chunk::ChunkResult;
 use crate::error::{Error, ErrorKind};
 use crate::process::call::{Call, Outcome};
 use crate::process::control_page::{Begun, ControlPage};
 use crate::process::wire::{self, Reader, WireError};
 use crate::process::worker::take_backtrace;
-use crate::work::{Work, Worker};
+use crate::stream::chunk::ChunkResult;
+use crate::task::work::{Work, Worker};
 
 /// The nanoseconds of a clock that all processes share.
 pub(super) fn now() -> u64 {

@@ -13,9 +13,9 @@ use serde_core::de::Error as _;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::memory::{Access, Memory, no_memory};
-use super::monitor::{Inside, Monitor, kind};
-use super::shared::Shared;
 use crate::error::Error;
+use crate::sync::memory::shared::Shared;
+use crate::sync::waiting::monitor::{Inside, Monitor, kind};
 
 const KIND: u32 = kind(b"arry");
 

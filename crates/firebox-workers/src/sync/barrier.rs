@@ -7,12 +7,12 @@ use firebox_core::check;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing;
-use super::members::Members;
-use super::mending::{self, Sweep};
-use super::monitor::{Inside, Monitor, WORDS_OF_A_PAGE, after, kind};
-use super::rounds::Rounds;
-use super::shared::Shared;
 use crate::error::{Error, ErrorKind};
+use crate::sync::memory::shared::Shared;
+use crate::sync::waiting::members::Members;
+use crate::sync::waiting::mending::{self, Sweep};
+use crate::sync::waiting::monitor::{Inside, Monitor, WORDS_OF_A_PAGE, after, kind};
+use crate::sync::waiting::rounds::Rounds;
 
 const KIND: u32 = kind(b"barr");
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::monitor::{Monitor, after, kind};
-use super::mutex::{Held, Patience};
 use crate::error::Error;
+use crate::sync::waiting::monitor::{Monitor, after, kind};
+use crate::sync::waiting::mutex::{Held, Patience};
 
 const KIND: u32 = kind(b"lock");
 

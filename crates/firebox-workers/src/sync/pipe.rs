@@ -10,10 +10,10 @@ use serde_core::de::DeserializeOwned;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing::File;
-use super::letter::Letter;
-use super::monitor::after;
-use super::socket::{self, NotReceived, Unsent, Until};
 use crate::error::{Error, ErrorKind};
+use crate::sync::crossing::letter::Letter;
+use crate::sync::crossing::socket::{self, NotReceived, Unsent, Until};
+use crate::sync::waiting::monitor::after;
 
 /// What goes through the socket itself: more takes longer than memory that is mapped.
 const INLINE: usize = 32 << 10;

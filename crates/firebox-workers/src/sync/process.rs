@@ -22,9 +22,8 @@ use serde_core::de::DeserializeOwned;
 
 use super::crossing;
 use super::memory::{Memory, system};
-use super::monitor::after;
 use crate::error::{Error, ErrorKind};
-use crate::incident::Cause;
+use crate::pool::incident::Cause;
 use crate::process::call::{Call, Outcome};
 #[cfg(feature = "tracing")]
 use crate::process::child;
@@ -38,6 +37,7 @@ use crate::process::launch::Launch;
 use crate::process::log;
 use crate::process::task::TaskHead;
 use crate::process::{wire, worker};
+use crate::sync::waiting::monitor::after;
 
 /// The exit status of a process that panicked, as everywhere in Rust.
 const PANICKED: i32 = 101;

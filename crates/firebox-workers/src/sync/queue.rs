@@ -20,12 +20,12 @@ use serde_core::de::{DeserializeOwned, Error as _};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing::{self, File};
-use super::letter::Letter;
-use super::mending::{self, Sweep};
-use super::monitor::{Inside, Monitor, PAGE, after, kind};
-use super::shared::Shared;
-use super::socket::{self, NotReceived, Unsent};
 use crate::error::{Error, ErrorKind};
+use crate::sync::crossing::letter::Letter;
+use crate::sync::crossing::socket::{self, NotReceived, Unsent};
+use crate::sync::memory::shared::Shared;
+use crate::sync::waiting::mending::{self, Sweep};
+use crate::sync::waiting::monitor::{Inside, Monitor, PAGE, after, kind};
 
 const KIND: u32 = kind(b"queu");
 

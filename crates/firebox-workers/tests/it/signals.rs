@@ -4,9 +4,9 @@
 use loom::sync::Arc;
 use loom::thread;
 
-#[path = "../../src/sync/condition.rs"]
+#[path = "../../src/sync/waiting/condition.rs"]
 mod condition;
-#[path = "../../src/sync/signal.rs"]
+#[path = "../../src/sync/waiting/signal.rs"]
 mod signal;
 
 /// What the files find in their own crate, but for loom: a word, and who waits at it.

@@ -202,13 +202,13 @@ mod tests {
     use firebox_workers::testing::{read, write};
 
     use super::*;
-    use crate::buffer_pool::BufferPool;
+    use crate::collate::pad::{Pad, Padded};
     use crate::collate::{Scalar, Stack, Stacked};
+    use crate::elements::BufferPool;
     use crate::elements::Elements;
     use crate::elements::shared::SharedMemory;
     use crate::error::{Error, ErrorKind};
     use crate::loader::fault::Action;
-    use crate::pad::{Pad, Padded};
     use crate::{Collate, Slots};
 
     type Layout = (Stack<f32, 2>, Scalar<u8>, Pad<i64>, Scalar<bool>);

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use firebox_workers::Pool;
 
-use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
 use crate::dataset::many::answers;
 use crate::dataset::{Dataset, Fingerprint, Lineage, Location};
@@ -16,6 +15,7 @@ use crate::loader::report::counted;
 use crate::loader::slice::{Cuts, SliceOrder};
 use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::sampler::{BatchSampler, FixedSize};
 use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
 use crate::sync::Arc;
 use firebox_core::SampleSeed;

@@ -19,13 +19,13 @@ use crate::error::{Error, ErrorKind};
 use crate::loader::LoaderState;
 use crate::loader::builder::Settings;
 use crate::loader::fault::SampleFailure;
+use crate::loader::plan::rank_ends::RankEnds;
 use crate::loader::plan::{Plan, PlannedBatch};
-use crate::loader::rank_ends::RankEnds;
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
 use crate::sampler::Ranks;
 use crate::sync::Arc;
+use crate::transform::Write;
 use crate::transform::{Chain, StageError};
-use crate::write::Write;
 use firebox_core::{SampleSeed, StageKey};
 
 /// The kind of data that a [`LoaderBuilder`](crate::LoaderBuilder) is about: a data set ([`Indexed`]) or

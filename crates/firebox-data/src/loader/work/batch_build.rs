@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use firebox_core::panic_message;
 
-use crate::buffer_pool::BufferPool;
 use crate::collate::{BatchShape, Collate};
+use crate::elements::BufferPool;
 use crate::error::Error;
 use crate::loader::assembly::{Run, runs};
 use crate::loader::fault::{Action, SampleFailure};

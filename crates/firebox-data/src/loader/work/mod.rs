@@ -22,8 +22,8 @@ pub(super) use chunk::{BuiltBatch, ChunkResult};
 pub(super) use concurrency_limit::{ConcurrencyLimit, PATIENCE};
 pub(super) use stages::{Failure, StageLimits, Stages, Why};
 
-use crate::buffer_pool::BufferPool;
 use crate::collate::Collate;
+use crate::elements::BufferPool;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::assembly::Run;
 use crate::loader::fault::{OnError, Retry};

@@ -6,7 +6,6 @@ use crossbeam_channel::bounded;
 use rustix::net::SendFlags;
 
 use super::*;
-use crate::answer::{Answer, Answers, Mailbox};
 use crate::process::control_page::BYTES;
 use crate::process::frame::Channel;
 use crate::process::launch::Launch;
@@ -14,6 +13,7 @@ use crate::process::wire;
 use crate::process_pool::errand::{ChunkErrand, TaskErrand};
 use crate::process_pool::{RemoteWork, settings};
 use crate::sync::memory::{Access, Memory};
+use crate::task::answer::{Answer, Answers, Mailbox};
 
 const MOST_BYTES: usize = 1 << 20;
 

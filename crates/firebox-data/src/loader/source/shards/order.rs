@@ -2,7 +2,7 @@
 
 use crate::dataset::Shards;
 use crate::loader::source::shards::deal::ShardDeal;
-use crate::permutation::Permutation;
+use crate::sampler::Permutation;
 use firebox_core::{Purpose, derive_seed};
 
 /// The settings of an order of records.
