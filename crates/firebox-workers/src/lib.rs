@@ -132,7 +132,9 @@ pub mod __private {
     pub type Bytes = Vec<u8>;
 
     #[cfg(target_os = "linux")]
-    pub use crate::process::role::{note_test, serve_in_test};
+    pub use crate::process::role::note_test;
+    #[cfg(target_os = "linux")]
+    pub use crate::process::worker::serve_in_test;
     pub use crate::process_pool::{described, read_settings, write_settings};
 }
 

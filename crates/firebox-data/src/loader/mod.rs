@@ -264,7 +264,7 @@ impl<C: Collate> Loader<C> {
     /// middle](crate::Shards::is_seekable): what they have is not known before they are read.
     pub fn task(&self, epoch: u64, batch: usize) -> Result<BatchTask, Error> {
         let source = &self.executor.source;
-        source.alone(&self.executor)?;
+        source.alone(&self.executor.reading())?;
         self.check_batch(epoch, batch as u64)?;
         let planned = source.planned(epoch, batch);
         if let Some(error) = planned.error {
@@ -285,7 +285,7 @@ impl<C: Collate> Loader<C> {
     /// loader's, [`ErrorKind::Config`] as for [`task`](Self::task).
     pub fn run(&self, task: BatchTask) -> Result<Option<C::Batch>, Error> {
         let source = &self.executor.source;
-        let items = source.alone(&self.executor)?;
+        let items = source.alone(&self.executor.reading())?;
         let batch = self.check_batch(task.epoch, task.batch)?;
         let (start, width) = source.place(task.epoch, batch);
         let samples = task.samples.len();

@@ -472,3 +472,20 @@ fn check_lengths(what: &str, lengths: &[u32], len: usize) -> Result<(), Error> {
 fn check_size(what: &str, size: usize) -> Result<(), Error> {
     check(size > 0, what, "at least 1", size)
 }
+
+impl Ranks {
+    /// How many samples of an epoch's batches are this rank's.
+    ///
+    /// It is computed at once if the batches are of [one size](BatchSampler::batch_size), and counted
+    /// otherwise.
+    pub fn samples(self, batches: &(impl BatchSampler + ?Sized), epoch: u64) -> usize {
+        let count = batches.batches(epoch);
+        let of_batch = |batch| self.run(batch, batches.positions(epoch, batch)).len();
+        match (self.is_alone(), batches.batch_size(), count.checked_sub(1)) {
+            (true, ..) => batches.samples(epoch),
+            (false, _, None) => 0,
+            (false, Some(size), Some(last)) => self.of_batches(last, size) + of_batch(last),
+            (false, None, _) => (0..count).map(of_batch).sum(),
+        }
+    }
+}

@@ -5,7 +5,6 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, check};
-use crate::sampler::BatchSampler;
 
 /// The processes that train one model together, and which of them this is.
 ///
@@ -81,21 +80,6 @@ impl Ranks {
         place < longer
     }
 
-    /// How many samples of an epoch's batches are this rank's.
-    ///
-    /// It is computed at once if the batches are of [one size](BatchSampler::batch_size), and counted
-    /// otherwise.
-    pub fn samples(self, batches: &(impl BatchSampler + ?Sized), epoch: u64) -> usize {
-        let count = batches.batches(epoch);
-        let of_batch = |batch| self.run(batch, batches.positions(epoch, batch)).len();
-        match (self.is_alone(), batches.batch_size(), count.checked_sub(1)) {
-            (true, ..) => batches.samples(epoch),
-            (false, _, None) => 0,
-            (false, Some(size), Some(last)) => self.of_batches(last, size) + of_batch(last),
-            (false, None, _) => (0..count).map(of_batch).sum(),
-        }
-    }
-
     /// How many of so many samples, in batches of one size but for the last, are this rank's.
     pub(crate) fn samples_of(self, samples: usize, size: usize) -> usize {
         let full = samples / size;
@@ -103,7 +87,7 @@ impl Ranks {
     }
 
     /// The samples of this rank in the first batches, of one size.
-    fn of_batches(self, count: usize, size: usize) -> usize {
+    pub(super) fn of_batches(self, count: usize, size: usize) -> usize {
         let (length, longer) = (size / self.world, size % self.world);
         // In `world` batches each rank has a longer run `longer` times. Of the rest it has one in those whose
         // first longer run is its own or one of the `longer - 1` before, which begin again at the last rank.

@@ -7,11 +7,10 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::control_page::{ControlPage, WORDS};
 use super::frame::{Channel, FrameBuffer, Kind, NoFrame};
-use super::launch;
 use super::watch::Watch;
 use crate::pool::incident::Cause;
 use crate::sync::memory::Memory;
@@ -86,7 +85,7 @@ impl StoppedSince {
 impl Child {
     pub(super) fn new(process: std::process::Child, channel: Channel, control: Memory) -> io::Result<Self> {
         let mut process = process;
-        match launch::pidfd(process.id()) {
+        match pidfd(process.id()) {
             Ok(pidfd) => {
                 crate::sync::note_child(process.id());
                 let process = Process::Started(process);
@@ -103,7 +102,7 @@ impl Child {
     /// A worker that a test plays: with these ends, and without a process.
     #[cfg(test)]
     pub(crate) fn played(channel: Channel, control: Memory) -> Self {
-        let pidfd = launch::pidfd(std::process::id()).unwrap();
+        let pidfd = pidfd(std::process::id()).unwrap();
         Child { process: Process::Played, pidfd, channel, control, watch: None, ended: None }
     }
 
@@ -276,4 +275,11 @@ fn timespec(duration: Duration) -> Timespec {
     // The longest wait that the system takes is beyond all time.
     let seconds = duration.as_secs().min(1 << 30);
     Timespec { tv_sec: seconds as i64, tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// A handle of a process that stays that process's.
+pub(super) fn pidfd(pid: u32) -> std::io::Result<std::os::fd::OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| std::io::Error::other("expected a process number above 0"))?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }

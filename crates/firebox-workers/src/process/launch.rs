@@ -4,8 +4,6 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
 use super::child::Child;
 use super::control_page;
 use super::frame::{Channel, Header, Kind};
@@ -134,13 +132,6 @@ fn wanted_log() -> u8 {
     return super::log::wanted();
     #[cfg(not(feature = "tracing"))]
     return 0;
-}
-
-/// A handle of a process that stays that process's.
-pub(super) fn pidfd(pid: u32) -> std::io::Result<std::os::fd::OwnedFd> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| std::io::Error::other("expected a process number above 0"))?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 #[cfg(test)]

@@ -38,4 +38,4 @@ mod watch;
 pub(crate) mod wire;
 pub(crate) mod worker;
 
-pub use role::init;
+pub use worker::init;

@@ -32,15 +32,19 @@ mod remote_work;
 mod serve;
 #[cfg(target_os = "linux")]
 mod settings;
+#[cfg(target_os = "linux")]
+mod shared;
 
 pub use builder::ProcessPoolBuilder;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{ProcessParcel, ProcessPool, init};
 pub use packed::Packed;
 #[cfg(target_os = "linux")]
-pub use pool::{ProcessParcel, ProcessPool};
+pub use pool::ProcessPool;
 pub use remote_error::{RemoteError, RemotePanic};
 pub use remote_work::{Crosses, RemoteWork};
+#[cfg(target_os = "linux")]
+pub use shared::ProcessParcel;
 
 #[doc(hidden)]
 pub use remote_work::{described, read_settings, write_settings};

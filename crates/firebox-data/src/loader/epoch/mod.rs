@@ -58,7 +58,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
     pub(super) fn new(loader: &'l Loader<C>, state: &LoaderState) -> Self {
         let begun = Instant::now();
         let source = &loader.executor.source;
-        let (plan, items) = source.open(&loader.pool, &loader.executor, state);
+        let (plan, items) = source.open(&loader.pool, &loader.executor.reading(), state);
         let executor = Arc::new(EpochExecutor::new(Arc::clone(&loader.executor), items));
         let epoch = state.epoch;
         let budget = loader.executor.on_error.budget(source.samples(epoch));

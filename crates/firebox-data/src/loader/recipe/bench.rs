@@ -102,7 +102,7 @@ impl<C: Collate> Bench<C> {
             here = worker.id().map_or(worker, |id| Worker::new(id, &progress));
             (start, task.run, executor.on_error) = (position, 0..1, OnError::Fail);
         }
-        let items = executor.source.received(&executor, &task, along)?;
+        let items = executor.source.received(&executor.reading(), &task, along)?;
         let samples = task.samples.len();
         let shape = BatchShape::from(samples).with_width(width);
         let runs = if self.threads > 1 { (RUNS_A_THREAD * self.threads).min(samples).max(1) } else { 1 };

@@ -21,7 +21,7 @@ use crate::loader::builder::Settings;
 use crate::loader::fault::SampleFailure;
 use crate::loader::plan::rank_ends::RankEnds;
 use crate::loader::plan::{Plan, PlannedBatch};
-use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::loader::work::{BatchTask, Failure, ReadLimits, SampleId, Stages};
 use crate::sampler::Ranks;
 use crate::sync::Arc;
 use crate::transform::Write;
@@ -73,7 +73,7 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     fn open<'l>(
         &self,
         pool: &'l Pool,
-        executor: &Executor<C>,
+        limits: &ReadLimits,
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>);
 
@@ -81,7 +81,7 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] of data whose samples aren't known before they are read.
-    fn alone(&self, executor: &Executor<C>) -> Result<Arc<dyn Items<C>>, Error>;
+    fn alone(&self, limits: &ReadLimits) -> Result<Arc<dyn Items<C>>, Error>;
 
     /// The same data for a loader whose batches so many worker processes make, if that is another thing.
     ///
@@ -98,12 +98,12 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     /// If that is not what belongs to the task.
     fn received(
         &self,
-        executor: &Executor<C>,
+        limits: &ReadLimits,
         task: &BatchTask,
         along: Along,
     ) -> Result<Arc<dyn Items<C>>, Error> {
         let _ = (task, along);
-        self.alone(executor)
+        self.alone(limits)
     }
 
     /// The samples of a batch, of data that have such items.

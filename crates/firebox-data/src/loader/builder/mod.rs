@@ -1,5 +1,9 @@
 //! The loader's settings.
 
+mod indexed;
+mod settings;
+mod streamed;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,10 +20,11 @@ use crate::loader::auto::Auto;
 use crate::loader::fault::{OnError, Retry};
 use crate::loader::source::{ChainAndWrite, Data, Indexed, Source, SourceOf, Streamed};
 use crate::loader::work::{ConcurrencyLimit, Executor, StageLimits};
-use crate::sampler::{Ranks, UnevenRanks};
+use crate::sampler::UnevenRanks;
 use crate::transform::Write;
 use crate::transform::{Chain, Keyed, Staged, Transform};
 use firebox_core::{SampleRng, StageKey};
+pub(super) use settings::Settings;
 
 /// More threads than this are a slip, not a wish.
 const MAX_WORKERS: usize = 1024;
@@ -46,29 +51,9 @@ const MAX_WORKERS: usize = 1024;
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
 pub struct LoaderBuilder<D, T = ()> {
-    pub(super) data: D,
+    data: D,
     settings: Settings,
     chain: T,
-}
-
-/// The settings that don't depend on the kind of data.
-#[doc(hidden)]
-pub struct Settings {
-    pub(super) seed: u64,
-    pub(super) batch_size: usize,
-    pub(super) drop_last: bool,
-    pub(super) on_error: OnError,
-    retry: Option<Retry>,
-    workers: Option<usize>,
-    readers: Option<usize>,
-    prefetch: Option<usize>,
-    prefetch_bytes: Option<usize>,
-    as_completed: bool,
-    accept_changed_data: bool,
-    timeout: Option<Duration>,
-    /// A rank and how many there are, not checked yet.
-    rank: Option<(usize, usize)>,
-    pub(super) uneven: UnevenRanks,
 }
 
 impl<D> LoaderBuilder<D> {
@@ -340,16 +325,6 @@ impl<D, A: Keyed, F> LoaderBuilder<D, Staged<A, F>> {
 }
 
 impl Settings {
-    /// Whether each sample has a time limit.
-    pub(super) fn has_time_limit(&self) -> bool {
-        self.timeout.is_some()
-    }
-
-    /// The ranks that batches are dealt to.
-    pub(super) fn ranks(&self) -> Result<Ranks, Error> {
-        self.rank.map_or(Ok(Ranks::ALONE), |(rank, world)| Ranks::new(rank, world))
-    }
-
     /// A loader of a source whose samples go through these stages.
     fn loader<C: Collate>(
         self,
