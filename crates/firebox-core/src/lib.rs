@@ -1,4 +1,4 @@
-//! What the crates of firebox share: errors of one shape, seeds and generators, files that are replaced
+//! The base of the crates of firebox: errors of one shape, seeds and generators, files that are replaced
 //! whole.
 //!
 //! # Errors

@@ -7,7 +7,7 @@ use std::fmt;
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// What a stream of random numbers is for.
+/// The purpose of a stream of random numbers.
 ///
 /// The numbers are part of the format: they never change.
 ///

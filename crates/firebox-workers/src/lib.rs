@@ -1,4 +1,5 @@
-//! Workers that take tasks, threads or processes: ordered, bounded, and never silent about a task that failed.
+//! Workers that take tasks, threads or processes: ordered, bounded, and never silent about a task that
+//! failed.
 //!
 //! A [`Pool`] owns named threads and runs tasks on them. [`WorkersExt`] gives it what Python programmers know
 //! from `multiprocessing.Pool`:
@@ -123,7 +124,7 @@ pub use task::{Answer, Answered, Answers, Call, Job, Once, Work, Worker};
 pub use workers::{Runs, Workers};
 pub use workers_ext::WorkersExt;
 
-/// What macros of this crate name, and nobody else.
+/// Names for macros of this crate, and for nobody else.
 #[doc(hidden)]
 #[cfg(feature = "processes")]
 pub mod __private {

@@ -1,4 +1,4 @@
-//! What a kind of workers has to do: the trait to implement.
+//! The trait that a kind of workers implements.
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ pub trait Workers: Sync {
     /// Takes no more tasks: those that come later are answered as [lost](crate::ErrorKind::Lost).
     fn close(&self);
 
-    /// Whether the workers were [closed](Self::close).
+    /// Tells whether the workers were [closed](Self::close).
     fn is_closed(&self) -> bool;
 }
 

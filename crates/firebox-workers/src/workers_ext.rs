@@ -1,4 +1,4 @@
-//! What can be done with every kind of workers: the trait to use.
+//! The trait to use, with every kind of workers.
 
 use std::sync::Arc;
 

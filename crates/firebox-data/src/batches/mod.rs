@@ -1,4 +1,4 @@
-//! What a trainer asks of a source of batches.
+//! Sources of batches, as a trainer uses them.
 
 mod sample_set;
 
@@ -15,7 +15,7 @@ use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 
 /// A source of batches, epoch after epoch: a [`Loader`], or something that wraps one.
 pub trait Batches {
-    /// What it delivers.
+    /// The type of its batches.
     type Batch;
 
     /// The number of batches in an epoch.
@@ -52,7 +52,7 @@ pub trait Batches {
     /// The position before the first batch of an epoch.
     fn state(&self, epoch: u64) -> LoaderState;
 
-    /// Whether [`resume`](Self::resume) would take a state.
+    /// Tells whether [`resume`](Self::resume) would take a state.
     ///
     /// # Errors
     /// If the state belongs to another source.
@@ -92,12 +92,13 @@ pub trait Batches {
 
 /// The batches of one epoch, in order. It ends after the last one, or after the first error.
 pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
-    /// What [`next`](Iterator::next) gives if it is there already: it never waits.
+    /// Returns what [`next`](Iterator::next) would, if it is there already: it never waits.
     ///
-    /// What comes to be only because `next` waits for it, as everything does without workers, is not there before.
+    /// What comes to be only because `next` waits for it, as everything does without workers, is not there
+    /// before.
     fn try_next(&mut self) -> Poll<Option<Result<B, Error>>>;
 
-    /// What this iterator has delivered so far.
+    /// Counts of what this iterator has delivered so far.
     fn delivered(&self) -> Delivered;
 
     /// The position behind the batches delivered.
@@ -106,7 +107,7 @@ pub trait BatchStream<B>: Iterator<Item = Result<B, Error>> {
     /// How long `next` has kept its caller waiting so far.
     fn waited(&self) -> Duration;
 
-    /// What happened so far, and where the time went.
+    /// The report of the epoch so far, and where the time went.
     fn report(&self) -> EpochReport;
 }
 

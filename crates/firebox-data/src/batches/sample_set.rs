@@ -33,7 +33,7 @@ pub struct SampleSet {
     words: HashMap<usize, u64>,
 }
 
-/// What two sources of batches have in common.
+/// The items that two sources of batches have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Overlap {
@@ -44,7 +44,7 @@ pub struct Overlap {
 }
 
 impl SampleSet {
-    /// What an epoch of these batches has, as far as its first 67 million samples; `None` if their lineage is
+    /// The items of an epoch of these batches, up to its first 67 million samples; `None` if their lineage is
     /// not known.
     pub fn of(batches: &impl Batches, epoch: u64) -> Option<Self> {
         let mut set = SampleSet { lineage: batches.lineage()?.clone(), words: HashMap::new() };

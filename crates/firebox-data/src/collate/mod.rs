@@ -49,7 +49,7 @@ pub trait Collate: Sized + Send + Sync + 'static {
     /// Whatever stands in the way.
     fn close(&self, buffer: Self::Buffer, holes: &[usize]) -> Result<Self::Batch, BoxError>;
 
-    /// Whether a batch is as wide as its longest sample, so that all ranks must know the
+    /// Tells whether a batch is as wide as its longest sample, so that all ranks must know the
     /// [width](BatchShape::width) of a batch that is dealt to them.
     fn pads(&self) -> bool {
         false

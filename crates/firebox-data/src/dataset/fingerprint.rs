@@ -1,4 +1,4 @@
-//! What a data set is told by when a run goes on.
+//! Fingerprints, by which a data set is told when a run goes on.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -110,13 +110,13 @@ use crate::error::BoxError;
 /// assert!(vec.get(1).is_err() && vec[..].get(1).is_none());
 /// ```
 pub trait Dataset: Send + Sync + 'static {
-    /// What it consists of: any type of one's own.
+    /// The type of its items: any type of one's own.
     type Item: Send + 'static;
 
     /// The number of items. It doesn't change while the data set is in use.
     fn len(&self) -> usize;
 
-    /// Whether there is no item.
+    /// Tells whether there is no item.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -133,7 +133,7 @@ pub trait Dataset: Send + Sync + 'static {
         indices.iter().map(|index| self.get(*index)).collect()
     }
 
-    /// Whether [`get_many`](Self::get_many) is better than one [`get`](Self::get) after the other.
+    /// Tells whether [`get_many`](Self::get_many) is better than one [`get`](Self::get) after the other.
     ///
     /// Such are remote and columnar sources. A loader then reads all items of a task with one call, unless a
     /// [time limit](crate::LoaderBuilder::timeout) asks for each of them by itself.
@@ -155,7 +155,7 @@ pub trait Dataset: Send + Sync + 'static {
         Fingerprint::of_type::<Self>(self.len()).with_located(self)
     }
 
-    /// What the items were cut from, by which overlapping parts are found.
+    /// The whole that the items were cut from, by which overlapping parts are found.
     ///
     /// By default the data set is a whole of its own.
     fn lineage(&self) -> Lineage {

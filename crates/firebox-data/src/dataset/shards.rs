@@ -12,7 +12,7 @@ type Opened<R, E> = Result<Box<dyn Records<R, E>>, E>;
 /// A shard always has the same records in the same order. Many small shards spread better over readers and
 /// ranks than few large ones.
 pub trait Shards: Send + Sync + 'static {
-    /// What a shard consists of.
+    /// The type of a shard's records.
     type Record: Send + Sync + 'static;
     /// Why a shard or a record cannot be read.
     type Error: Error + Send + Sync + 'static;
@@ -33,7 +33,7 @@ pub trait Shards: Send + Sync + 'static {
         None
     }
 
-    /// Whether shards can be opened at what their [`Records::offset`] tells. Default: no.
+    /// Tells whether shards can be opened at what their [`Records::offset`] tells. Default: no.
     ///
     /// If so, and if all of them know their [`records`](Self::records), they are dealt to several ranks by
     /// record; whole otherwise, so that each is read by one rank only. See
@@ -53,7 +53,7 @@ pub trait Shards: Send + Sync + 'static {
         None
     }
 
-    /// What data it is, in words, for a saved position to be compared with.
+    /// The data in words, for a saved position to be compared with.
     fn describe(&self) -> String;
 
     /// The data in a few words, by which a resume notices that they are others.

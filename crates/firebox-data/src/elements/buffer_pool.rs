@@ -38,7 +38,7 @@ pub struct BufferPool {
     shared: Option<Arc<SharedMemory>>,
 }
 
-/// What was kept, by its type; each of the `Any`s is a vector of that type.
+/// Kept memory, by its type; each of the `Any`s is a vector of that type.
 type Shelves = HashMap<TypeId, Box<dyn Any + Send>>;
 
 impl BufferPool {
@@ -131,7 +131,7 @@ impl BufferPool {
     }
 }
 
-/// What was kept of a type; there always is such a shelf.
+/// Kept memory of a type; there always is such a shelf.
 fn shelf<V: Send + 'static>(shelves: &mut Shelves) -> Option<&mut Vec<V>> {
     shelves.entry(TypeId::of::<V>()).or_insert_with(|| Box::new(Vec::<V>::new())).downcast_mut()
 }

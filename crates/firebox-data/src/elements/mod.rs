@@ -169,7 +169,7 @@ impl<T> Elements<T> {
         self.take().0
     }
 
-    /// Whether the elements are in a vector, and not in memory that processes share.
+    /// Tells whether the elements are in a vector, and not in memory that processes share.
     #[cfg(feature = "burn")]
     pub(crate) fn is_vec(&self) -> bool {
         matches!(self.0, Backing::Heap(..))

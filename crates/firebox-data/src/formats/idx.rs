@@ -86,7 +86,7 @@ fn fill(file: &mut impl Read, buffer: &mut [u8], what: &str) -> Result<(), Error
     })
 }
 
-/// What a type code stands for.
+/// The type that a code stands for.
 fn name(code: u8) -> Option<&'static str> {
     match code {
         9 => Some("signed bytes"),

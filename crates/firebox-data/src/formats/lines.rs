@@ -85,7 +85,7 @@ struct LineReader {
     file: BufReader<File>,
     /// Of the next line.
     offset: u64,
-    /// Whether the file itself failed: there is no next line to be found then.
+    /// True if the file itself failed: there is no next line to be found then.
     broken: bool,
 }
 

@@ -67,7 +67,7 @@ impl Vocabulary {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Tells whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a text file holds beside its text: a mark of its encoding, and the ends of its lines.
+//! The parts of a text file beside its text: a mark of its encoding, and the ends of its lines.
 
 use crate::error::{Error, ErrorKind};
 

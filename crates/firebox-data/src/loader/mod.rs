@@ -106,12 +106,12 @@ pub struct Loader<C: Collate> {
     remote: Option<Arc<dyn recipe::Remote<C>>>,
     /// Batches begun and not yet delivered, at most; `None` if it follows from the number of workers.
     prefetch: Option<usize>,
-    /// What they may take together; one may always take what it needs.
+    /// The bytes that they may take together; one may always take what it needs.
     prefetch_bytes: Option<usize>,
-    /// Whether batches are delivered as they complete, not in order.
+    /// True if batches are delivered as they complete, not in order.
     as_completed: bool,
     accept_changed_data: bool,
-    /// What chooses the number of workers, if it is not fixed.
+    /// The chooser of the number of workers, if it is not fixed.
     auto: Option<Arc<Auto>>,
     /// Samples in a batch, about.
     batch_size: usize,
@@ -133,7 +133,7 @@ impl<C: Collate> Loader<C> {
         self.executor.source.samples(epoch)
     }
 
-    /// Whether it is known how many batches there are, which a trainer must plan with.
+    /// Tells whether it is known how many batches there are, which a trainer must plan with.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a stream of which a shard doesn't know its records, or with more than can be
@@ -177,7 +177,7 @@ impl<C: Collate> Loader<C> {
         self.pool.workers()
     }
 
-    /// Whether worker processes make its batches.
+    /// Tells whether worker processes make its batches.
     fn is_remote(&self) -> bool {
         #[cfg(all(feature = "processes", target_os = "linux"))]
         return self.remote.is_some();
@@ -217,7 +217,7 @@ impl<C: Collate> Loader<C> {
         LoaderState::new(self, epoch)
     }
 
-    /// Whether [`resume`](Self::resume) would take a state.
+    /// Tells whether [`resume`](Self::resume) would take a state.
     ///
     /// # Errors
     /// As for `resume`.
@@ -254,7 +254,7 @@ impl<C: Collate> Loader<C> {
         Epochs::new(self, from.into(), until.end)
     }
 
-    /// What a worker is handed to make a batch: see [`BatchTask`].
+    /// The task by which a worker makes a batch: see [`BatchTask`].
     ///
     /// Of shards it takes a time that grows with the batch's place in the epoch.
     ///

@@ -36,7 +36,8 @@ pub struct LoaderState {
     /// `batch + 64 w + b`. Empty if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<u64>,
-    /// The samples of this epoch that were skipped or replaced in the batches delivered, by the rank that saved this.
+    /// The samples of this epoch that were skipped or replaced in the batches delivered, by the rank that
+    /// saved this.
     #[serde(default)]
     pub faults: usize,
     /// Which rank that was, if there are any and it was not alone.
@@ -50,7 +51,7 @@ pub struct LoaderState {
     pub stream: Option<StreamState>,
     /// The sampler and the batch settings, in words.
     pub fingerprint: String,
-    /// What the data are told by; `None` in a state from before they were noted, which may be of any.
+    /// The fingerprint of the data; `None` in a state from before they were noted, which may be of any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Fingerprint>,
 }
@@ -121,7 +122,7 @@ impl LoaderState {
         self.batch.saturating_add(ahead)
     }
 
-    /// Whether a batch of this epoch was delivered.
+    /// Tells whether a batch of this epoch was delivered.
     pub fn has_delivered(&self, batch: usize) -> bool {
         let bit = |place: usize| self.ahead.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1);
         batch.checked_sub(self.batch).is_none_or(bit)
@@ -143,7 +144,7 @@ impl LoaderState {
         }
     }
 
-    /// What is wrong with the batches that it says were delivered, in an epoch of so many, if that is known.
+    /// The fault in the batches that it says were delivered, in an epoch of so many, if that is known.
     pub(super) fn overrun(&self, batches: Option<usize>) -> Option<String> {
         let word = self.ahead.iter().rposition(|bits| *bits != 0);
         let last = word.map(|word| 64 * word + 63 - self.ahead[word].leading_zeros() as usize);

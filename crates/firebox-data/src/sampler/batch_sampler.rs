@@ -30,7 +30,8 @@ pub trait BatchSampler: Send + Sync {
         indices.extend(positions.map(|position| self.index(epoch, position)));
     }
 
-    /// What the random numbers of the sample at a position follow from: see [`Sampler::global_position`].
+    /// The number that the sample's random numbers at a position follow from: see
+    /// [`Sampler::global_position`].
     fn global_position(&self, epoch: u64, position: usize) -> u64 {
         let _ = epoch;
         position as u64
@@ -49,14 +50,15 @@ pub trait BatchSampler: Send + Sync {
         None
     }
 
-    /// The length of an item, of which [widths](Self::width) are the largest; `None` of each if none is known.
+    /// The length of an item, of which [widths](Self::width) are the largest; `None` of each if none is
+    /// known.
     fn length(&self, index: usize) -> Option<usize> {
         let _ = index;
         None
     }
 
-    /// The length of the longest sample of a batch, of all ranks if the batch is a rank's part of one; `None` of
-    /// each if none is known.
+    /// The length of the longest sample of a batch, of all ranks if the batch is a rank's part of one; `None`
+    /// of each if none is known.
     ///
     /// A layout that pads gives every rank's part of a batch this width. It follows from the
     /// [lengths](Self::length) unless the order is one rank's share, of which others have theirs.
@@ -78,7 +80,7 @@ pub trait BatchSampler: Send + Sync {
         0
     }
 
-    /// Whether it can be used for a data set of `len` items.
+    /// Tells whether it can be used for a data set of `len` items.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if it was made for another one.
@@ -87,7 +89,7 @@ pub trait BatchSampler: Send + Sync {
         Ok(())
     }
 
-    /// Whether its batches can be [dealt](Ranks::run) to so many ranks.
+    /// Tells whether its batches can be [dealt](Ranks::run) to so many ranks.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if a rank would not have what belongs together.

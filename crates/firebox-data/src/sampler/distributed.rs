@@ -3,7 +3,7 @@
 use crate::error::{Error, check};
 use crate::sampler::{Ranks, Sampler, check_position};
 
-/// What becomes of positions that can't be shared evenly. All ranks have equally many in any case.
+/// The rule for positions that can't be shared evenly. All ranks have equally many in any case.
 ///
 /// ```
 /// use firebox_data::{Distributed, Sampler, Sequential, UnevenRanks};
@@ -65,7 +65,7 @@ impl<S: Sampler> Distributed<S> {
         Ok(Distributed { order, sharing, ranks, len, uneven })
     }
 
-    /// What a rank has at a position, as a position in the order, and how often that has come before on
+    /// The position in the order that a rank has at one of its own, and how often that has come before on
     /// whatever rank: only padding begins again.
     fn in_order(&self, rank: usize, position: usize) -> (usize, usize) {
         check_position(position, self.len);

@@ -31,7 +31,7 @@ pub trait Sampler: Send + Sync {
     /// The number of positions in each epoch.
     fn len(&self) -> usize;
 
-    /// Whether an epoch has no position.
+    /// Tells whether an epoch has no position.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! What is made once for an epoch and needed again and again in it.
+//! Values that are made once for an epoch and needed again and again in it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -67,7 +67,7 @@ impl Permutation {
         }
     }
 
-    /// Whether making this permutation costs time and memory in n, so that it is worth keeping.
+    /// Tells whether making this permutation costs time and memory in n, so that it is worth keeping.
     pub(crate) fn is_stored(n: usize) -> bool {
         n < TABLE_BELOW
     }

@@ -50,7 +50,7 @@ impl Ranks {
         self.world
     }
 
-    /// Whether there is no other.
+    /// Tells whether there is no other.
     pub fn is_alone(self) -> bool {
         self.world == 1
     }
@@ -71,7 +71,7 @@ impl Ranks {
         start..start + length + usize::from(self.is_longer(first, longer))
     }
 
-    /// Whether this is one of `longer` ranks from `first` on.
+    /// Tells whether this is one of `longer` ranks from `first` on.
     fn is_longer(self, first: usize, longer: usize) -> bool {
         let place = match self.rank.checked_sub(first) {
             Some(place) => place,

@@ -147,7 +147,7 @@ pub(crate) fn device_thread(workers: usize) -> Result<Pool, Error> {
         .map_err(|error| Error::new(ErrorKind::Workers, "no device thread").caused_by(error))
 }
 
-/// Whether a device computes on the cores that the loader's workers have, too.
+/// Tells whether a device computes on the cores that the loader's workers have, too.
 ///
 /// Burn tells in words only which backend a device belongs to: these compute on the processor, whatever they
 /// are built with.
@@ -240,7 +240,7 @@ where
     }
 }
 
-/// What the consumer has got once it has a batch. The stream behind it is ahead of that.
+/// The consumer's state once it has a batch. The stream is ahead of that.
 #[derive(Clone)]
 struct Behind {
     state: LoaderState,
@@ -257,19 +257,19 @@ pub(crate) struct Uploaded<'l, B: Send + 'static, T: Send + 'static> {
     uploads: Dispatch<'l, (B, Behind), Box<Upload<B, T>>>,
     /// A batch that the device thread had no room for.
     waiting: Option<(B, Behind)>,
-    /// Whether the host's batches are at an end, and the error that ended them, if one did.
+    /// True if the host's batches are at an end, and the error that ended them, if one did.
     ended: bool,
     error: Option<Error>,
-    /// Whether an error was delivered: nothing comes behind it.
+    /// True if an error was delivered: nothing comes behind it.
     failed: bool,
     behind: Behind,
     begun: Instant,
     /// Until the last delivery.
     elapsed: Duration,
     waited: Duration,
-    /// What the device thread spent on the batches delivered.
+    /// The device thread's time on the batches delivered.
     uploading: Duration,
-    /// Whether the consumer computes on the cores of the workers, if that is known.
+    /// True if the consumer computes on the cores of the workers, if that is known.
     on_cpu: Option<bool>,
 }
 

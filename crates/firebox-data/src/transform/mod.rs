@@ -38,11 +38,11 @@ use firebox_core::{SampleRng, SampleSeed, StageKey};
 /// let lines = Loader::stream(Lines::new(["a.txt"]))
 ///     .transform(LeaveOut { probability: 0.1 })
 ///     .build(Ragged::new(Ok), |line, _, slot| Ok(*slot = Some(line)))?;
-/// # let _: (Loader<Ragged<String, Vec<String>, _>>, Loader<Ragged<String, Vec<String>, _>>) = (words, lines);
+/// # let _: [Loader<Ragged<String, Vec<String>, _>>; 2] = [words, lines];
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
 pub trait Transform<In>: Send + Sync + 'static {
-    /// What it makes of an item.
+    /// The type that it makes of an item.
     type Out;
 
     /// Makes it. All randomness comes from `rng`, which no other stage draws from.
@@ -87,7 +87,7 @@ fn short_name(name: &str) -> String {
 /// Nobody implements it but this crate; it is public because the builder's methods say what an item becomes
 /// by it.
 pub trait Chain<In>: Send + Sync + 'static + Keyed {
-    /// What the last stage gives.
+    /// The type that the last stage gives.
     type Out;
 
     /// Takes an item through all stages. Each has the generator of its key.

@@ -1,4 +1,4 @@
-//! What is left of a loader when it is dropped: nothing.
+//! Leftovers of a loader that was dropped: none.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,7 +80,7 @@ fn live(life: usize) {
     drop((epoch, second));
 }
 
-/// What samples wait at.
+/// A door that samples wait at.
 #[derive(Default)]
 struct Door {
     begun: AtomicUsize,

@@ -84,7 +84,7 @@ fn chained_samplers_follow_each_other() {
     assert!(Chained::new(vec![]).unwrap().is_empty());
 }
 
-/// Whether counts are as expected within five standard deviations of each.
+/// Tells whether counts are as expected within five standard deviations of each.
 fn assert_counts(counts: &[f64], shares: &[f64], draws: f64) {
     for (index, (count, share)) in std::iter::zip(counts, shares).enumerate() {
         let deviation = (draws * share * (1.0 - share)).sqrt();

@@ -17,7 +17,7 @@ struct Numbers {
     lengths: Arc<[u64]>,
     seekable: bool,
     counted: bool,
-    /// Whether it is known where each record begins.
+    /// True if it is known where each record begins.
     indexed: bool,
     read: Arc<AtomicU64>,
     opened: Arc<AtomicUsize>,

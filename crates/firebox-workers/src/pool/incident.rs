@@ -1,4 +1,4 @@
-//! What became of a worker process that ended before its time.
+//! Ends of worker processes before their time.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub enum Cause {
     NotStarted(String),
     /// It did not say in time that it was there.
     Silent(Duration),
-    /// What it sent was none of what a worker sends: the text says what.
+    /// It sent something that no worker sends: the text says what.
     Garbage(String),
     /// How it ended is not known, because something else in this process has taken its status.
     Unknown,

@@ -251,7 +251,7 @@ impl Pool {
         }
     }
 
-    /// What was done so far.
+    /// Counts of the tasks done so far.
     ///
     /// A thread that was given up for a time limit counts as a death and a replacement; there are no
     /// incidents.

@@ -1,4 +1,4 @@
-//! What a pool has done.
+//! Counts of a pool's work.
 
 use crate::pool::incident::Incident;
 
@@ -6,7 +6,7 @@ use crate::pool::incident::Incident;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 const MOST_INCIDENTS: usize = 1000;
 
-/// What a pool has done so far, and which of its workers died.
+/// Counts of a pool's tasks so far, and of its workers that died.
 ///
 /// ```
 /// use firebox_workers::{Pool, WorkersExt as _};

@@ -27,7 +27,7 @@ pub(crate) struct Child {
     ended: Option<Ended>,
 }
 
-/// What is at the other end of the socket.
+/// The process at the other end of the socket.
 #[derive(Debug)]
 enum Process {
     Started(std::process::Child),
@@ -54,7 +54,7 @@ pub(crate) struct Ended {
     pub(crate) last_line: Option<String>,
 }
 
-/// What a parent waits for at a worker.
+/// Events that a parent waits for at a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Happened {
     /// There is a message, or there will be none any more.
@@ -63,8 +63,8 @@ pub(crate) struct Happened {
     pub(crate) end: bool,
 }
 
-/// How often whoever waits for a worker looks after it: whether it is stopped, and whether anybody still waits
-/// for its task.
+/// How often whoever waits for a worker looks after it: whether it is stopped, and whether anybody still
+/// waits for its task.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a worker is seen stopped before it is ended.
@@ -176,7 +176,7 @@ impl Child {
         self.end(Some(Cause::Garbage("it closed its socket".to_owned())))
     }
 
-    /// Whether the process ends within so much time.
+    /// Tells whether the process ends within so much time.
     pub(crate) fn ends_within(&self, limit: Duration) -> bool {
         #[cfg(test)]
         if matches!(self.process, Process::Played) {
@@ -232,7 +232,7 @@ impl Child {
         self.ended.as_ref()
     }
 
-    /// Whether the process is stopped (by SIGSTOP, not by a debugger).
+    /// Tells whether the process is stopped (by SIGSTOP, not by a debugger).
     fn is_stopped(&self) -> bool {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())) else { return false };
         // The name, in parentheses, may have anything in it.
@@ -256,7 +256,7 @@ pub(crate) fn wait(channel: &Channel, pidfd: &OwnedFd, limit: Option<Duration>) 
     }
 }
 
-/// Whether a process ends within so much time.
+/// Tells whether a process ends within so much time.
 fn ends_within(pidfd: &OwnedFd, limit: Duration) -> bool {
     let until = Instant::now() + limit;
     loop {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 pub(crate) use crate::launch::Launch;
 use crate::sync::memory::Memory;
 
-/// What a worker is told first.
+/// The first message to a worker.
 #[derive(Debug, PartialEq)]
 pub(super) struct Hello {
     pub(super) id: usize,
@@ -23,7 +23,7 @@ pub(super) struct Hello {
     pub(super) private_memory: Option<u64>,
     pub(super) backtrace: bool,
     pub(super) ends_with_thread: bool,
-    /// Whether the standard output comes along, since the one that it was started with is none.
+    /// True if the standard output comes along, since the one that it was started with is none.
     pub(super) has_stdout: bool,
     /// The level up to which the parent wants records of the worker's log; 0 for none.
     pub(super) log: u8,

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 
 const PREFIX: &str = "firebox-worker";
 
-/// Whether `init` was called here, and has come back.
+/// True if `init` was called here, and has come back.
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
 /// The name of the test that a worker of a test binary is found in.

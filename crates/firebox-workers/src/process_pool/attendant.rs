@@ -46,7 +46,7 @@ const END: Duration = Duration::from_secs(1);
 /// The bytes of a head, at most.
 const HEAD: usize = 128;
 
-/// What became of a task that was out.
+/// The fate of a task that was out.
 enum Heard {
     /// An answer: in the frame, or so many bytes in the outbox.
     Reply { body: usize, boxed: u64, files: Vec<OwnedFd> },

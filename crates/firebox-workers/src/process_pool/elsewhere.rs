@@ -50,7 +50,7 @@ impl ProcessPool {
         match self.0 {}
     }
 
-    /// What was done so far.
+    /// Counts of the tasks done so far.
     pub fn statistics(&self) -> Statistics {
         match self.0 {}
     }

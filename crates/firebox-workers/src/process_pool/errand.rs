@@ -21,7 +21,7 @@ const DEATHS_AMONG_OTHERS: u32 = 2;
 /// How often in all, before it is given up.
 const DEATHS: u32 = DEATHS_AMONG_OTHERS + 1;
 
-/// What comes after a worker has answered, or died.
+/// The next step after a worker has answered, or died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// The errand is answered.
@@ -36,13 +36,13 @@ pub(super) enum Next {
 ///
 /// It has the task itself, and writes it down for each worker that is to have it.
 pub(super) trait Errand: Send {
-    /// Whether anybody waits for it.
+    /// Tells whether anybody waits for it.
     fn is_wanted(&self) -> bool;
 
-    /// What it was handed out with.
+    /// The terms that it was handed out with.
     fn terms(&self) -> &Terms;
 
-    /// What runs it in a worker.
+    /// The function that runs it in a worker.
     fn entry(&self) -> Entry;
 
     /// Writes down what is to be run now.
@@ -61,7 +61,7 @@ pub(super) trait Errand: Send {
     fn fail(&mut self, worker: Option<usize>, error: Error);
 }
 
-/// What a task is handed out with, and keeps wherever it goes.
+/// Terms that a task is handed out with, and keeps wherever it goes.
 pub(super) struct Terms {
     /// The settings of its work.
     pub(super) settings: Checked,

@@ -17,9 +17,9 @@ use crate::sync::crossing::{decode, encode};
 
 /// A vector of plain data that goes to another process in one piece.
 ///
-/// serde hands the elements of a `Vec` on one by one, which takes some nanoseconds for each. A megabyte of this is
-/// copied in some ten microseconds, in each direction. It is written in the byte order of the machine, so for a
-/// process of the same one.
+/// serde hands the elements of a `Vec` on one by one, which takes some nanoseconds for each. A megabyte of
+/// this is copied in some ten microseconds, in each direction. It is written in the byte order of the
+/// machine, so for a process of the same one.
 ///
 /// # Send a picture, and get another one back
 /// ```
@@ -73,8 +73,8 @@ impl<'de, T: Pod> Deserialize<'de> for Packed<T> {
     }
 }
 
-/// Values of any type, written down before they are sent, and read after they have come: by somebody who doesn't
-/// know their type, or at another time.
+/// Values of any type, written down before they are sent, and read after they have come: by somebody who
+/// doesn't know their type, or at another time.
 ///
 /// ```
 /// use firebox_workers::Packed;

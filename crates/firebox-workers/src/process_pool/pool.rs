@@ -130,7 +130,7 @@ impl ProcessPool {
         self.shared.places().pids()
     }
 
-    /// What was done so far, and which workers died.
+    /// Counts of the tasks done so far, and of the workers that died.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.shared.statistics().clone();
         statistics.workers = self.shared.places().left();

@@ -1,4 +1,4 @@
-//! What can be sent to another process, and what can run there.
+//! Values that can be sent to another process, and work that can run there.
 
 use std::any::type_name;
 use std::fmt::Debug;

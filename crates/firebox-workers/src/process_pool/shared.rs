@@ -1,4 +1,4 @@
-//! What a pool and its attendants share.
+//! State that a pool and its attendants share.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -50,7 +50,7 @@ impl Places {
     }
 }
 
-/// What a pool and its attendants share.
+/// State that a pool and its attendants share.
 pub(super) struct Shared {
     pub(super) launch: Launch,
     /// The most bytes of a task, or of a result.

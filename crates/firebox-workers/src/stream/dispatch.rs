@@ -38,7 +38,7 @@ pub struct Dispatch<'p, T, W: Work<T>, P: Workers = Pool> {
     mailbox: Arc<Mailbox<W::Output>>,
     /// The time that each task may take.
     limit: Option<Duration>,
-    /// Whether tasks run where results are asked for, because there is no worker to run them.
+    /// True if tasks run where results are asked for, because there is no worker to run them.
     pub(crate) inline: bool,
 }
 
@@ -151,7 +151,7 @@ impl<'p, T, W: Work<T>, P: Workers> Dispatch<'p, T, W, P> {
         Answered { task: index, worker: None, result: job::run(&*self.work, task, index, Worker::CALLER) }
     }
 
-    /// Whether another task would be taken now.
+    /// Tells whether another task would be taken now.
     pub(crate) fn has_room(&mut self) -> bool {
         self.flush(false);
         self.outstanding < self.in_flight && self.refused.is_none()

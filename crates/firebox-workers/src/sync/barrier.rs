@@ -20,7 +20,7 @@ const KIND: u32 = kind(b"barr");
 const PARTIES: usize = 0;
 /// The number of the round, and in the lowest bits how many have arrived.
 const ROUND: usize = 1;
-/// Whether the barrier is broken.
+/// True if the barrier is broken.
 const IS_BROKEN: usize = 2;
 /// How the last rounds ended.
 const ENDINGS: usize = 3;
@@ -123,7 +123,7 @@ impl Barrier {
         Ok(())
     }
 
-    /// Whether the barrier is broken.
+    /// Tells whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.point.monitor.peek(IS_BROKEN) != 0
     }

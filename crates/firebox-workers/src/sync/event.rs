@@ -53,7 +53,7 @@ impl Event {
         self.signal().clear();
     }
 
-    /// Whether the event is set.
+    /// Tells whether the event is set.
     pub fn is_set(&self) -> bool {
         self.signal().is_set()
     }

@@ -96,7 +96,7 @@ pub struct LockGuard<'l> {
 }
 
 impl LockGuard<'_> {
-    /// Whether the thread that held the lock before ended without giving it back.
+    /// Tells whether the thread that held the lock before ended without giving it back.
     ///
     /// What the lock protects may then be half done.
     pub fn was_abandoned(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What processes share: the toolbox of Python's `multiprocessing`, among the processes of one parent.
+//! The toolbox of Python's `multiprocessing`, among the processes of one parent.
 //!
 //! | type | is | whoever dies holding it |
 //! |---|---|---|

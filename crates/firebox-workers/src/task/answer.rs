@@ -44,7 +44,7 @@ impl<R> Answer<R> {
         self.task
     }
 
-    /// Whether anybody waits for the task: not once its stream is dropped, or the task was cancelled.
+    /// Tells whether anybody waits for the task: not once its stream is dropped, or the task was cancelled.
     pub fn is_wanted(&self) -> bool {
         self.to.as_ref().is_some_and(|to| !to.cancelled.load(Ordering::Relaxed))
     }

@@ -2,14 +2,14 @@
 
 use crate::task::work::{Work, Worker};
 
-/// What can be [submitted](crate::WorkersExt::submit): a closure that is called once, or a pair of work and
+/// A call to be [submitted](crate::WorkersExt::submit): a closure that is called once, or a pair of work and
 /// its task.
 ///
 /// The pair is for workers that no closure reaches, since its task can be plain data.
 pub trait Call {
     /// The task.
     type Task;
-    /// What runs it.
+    /// The work that runs it.
     type Work: Work<Self::Task>;
 
     /// The work and the task, apart.

@@ -1,4 +1,4 @@
-//! What runs a task, apart from the task itself.
+//! Work: the code that runs tasks, apart from the tasks themselves.
 
 use std::fmt;
 
@@ -96,7 +96,7 @@ impl fmt::Debug for Worker<'_> {
 /// # Ok::<(), firebox_workers::Error>(())
 /// ```
 pub trait Work<T>: Send + Sync + 'static {
-    /// What a task results in.
+    /// The result of a task.
     type Output: Send + 'static;
 
     /// Runs one task. A panic in here reaches the caller as an [`Error`](crate::Error).

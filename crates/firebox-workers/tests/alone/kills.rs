@@ -49,8 +49,8 @@ fn killer(pool: &ProcessPool, folder: &Path, seed: u64, most: usize, is_over: &A
             }),
             2 => send(pid, Signal::ABORT),
             3 => send(pid, Signal::STOP),
-            // These end with the next task that they begin. Were several waiting for one, they would all get the
-            // task that goes out again first, which would so be blamed for what it has not done.
+            // These end with the next task that they begin. Were several waiting for one, they would all get
+            // the task that goes out again first, which would so be blamed for what it has not done.
             asked => {
                 fs::write(own, if asked == 4 { "exit" } else { "memory" }).unwrap();
                 while is_alive(pid) && !is_over.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! What workers and other processes log, as the parent's subscriber has it.
+//! Logs of workers and other processes, as the parent's subscriber has them.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

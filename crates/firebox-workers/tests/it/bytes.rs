@@ -95,7 +95,7 @@ fn decode_chunk<R: DeserializeOwned>(reply: &[u8]) -> Result<ChunkResult<R>, Str
     Ok(ChunkResult { results, error, took })
 }
 
-/// What a worker runs, and until when it may.
+/// The task of a worker, and until when it may run.
 struct Running {
     ledger: Box<dyn Ledger>,
     limit: Option<Duration>,

@@ -1,4 +1,4 @@
-//! What workers promise.
+//! Promises of workers.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! What a pool promises: order, bounds, one answer a task, and errors that say where.
+//! Promises of a pool: order, bounds, one answer a task, and errors that say where.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -488,7 +488,7 @@ fn slow_tasks_behind_cheap_ones_are_shared_out() {
     assert!(counts.iter().all(|&count| count >= 400), "4,000 slow tasks by worker: {counts:?}");
 }
 
-/// What `fn main() -> Result<(), BoxError>` prints of an error.
+/// The text that `fn main() -> Result<(), BoxError>` prints of an error.
 fn printed(error: firebox_workers::Error) -> String {
     let main = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> { Err(error.into()) };
     format!("Error: {:?}", main().unwrap_err())

@@ -1,4 +1,4 @@
-//! What pools of processes have beyond what all workers have.
+//! Pools of processes, beyond what all workers have.
 
 use std::collections::BTreeMap;
 use std::fs;

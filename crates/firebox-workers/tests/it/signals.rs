@@ -9,7 +9,7 @@ mod condition;
 #[path = "../../src/sync/waiting/signal.rs"]
 mod signal;
 
-/// What the files find in their own crate, but for loom: a word, and who waits at it.
+/// A word and its waiters, as the files find them in their own crate, but for loom.
 mod futex {
     use std::time::Instant;
 

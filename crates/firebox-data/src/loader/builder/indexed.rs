@@ -6,7 +6,7 @@ use crate::loader::source::Indexed;
 use crate::sampler::{BatchSampler, Sampler};
 
 impl<D: Dataset, T> LoaderBuilder<Indexed<D>, T> {
-    /// Whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
+    /// Sets whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.data.shuffle = shuffle;
         self

@@ -139,13 +139,13 @@ impl<D, T> LoaderBuilder<D, T> {
         self
     }
 
-    /// Whether a last batch that is shorter than the others is left out. Default: no.
+    /// Sets whether a last batch that is shorter than the others is left out. Default: no.
     pub fn drop_last(mut self, drop: bool) -> Self {
         self.settings.drop_last = drop;
         self
     }
 
-    /// What all randomness follows from, the order's and the transform's. Default: 0.
+    /// Sets the seed, from which the order and all random numbers of stages follow. Default: 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
@@ -219,7 +219,8 @@ impl<D, T> LoaderBuilder<D, T> {
     /// use firebox_data::{Loader, Scalar};
     ///
     /// let numbers: Vec<i32> = (0..10).collect();
-    /// let second = Loader::builder(numbers).batch_size(4).rank(1, 2).build(Scalar::new(), |number, _, slot| {
+    /// let builder = Loader::builder(numbers).batch_size(4).rank(1, 2);
+    /// let second = builder.build(Scalar::new(), |number, _, slot| {
     ///     *slot = number;
     ///     Ok(())
     /// })?;
@@ -232,7 +233,7 @@ impl<D, T> LoaderBuilder<D, T> {
         self
     }
 
-    /// What becomes of ranks of a stream whose shards are dealt whole, and so differ in their numbers of
+    /// Sets what becomes of ranks of a stream whose shards are dealt whole, and so differ in their numbers of
     /// records. All ranks have as many batches in any case: with [`UnevenRanks::Pad`], the default, those
     /// that have no more go on with batches of 0 samples; with [`UnevenRanks::Trim`] all stop with the first
     /// one that has no more.
@@ -241,15 +242,15 @@ impl<D, T> LoaderBuilder<D, T> {
         self
     }
 
-    /// Whether batches are delivered as they complete: the same batches, in an order that time decides. A
-    /// slow one then keeps none of the next ones waiting. Default: no, in order.
+    /// Sets whether batches are delivered as they complete: the same batches, in an order that time decides.
+    /// A slow one then keeps none of the next ones waiting. Default: no, in order.
     pub fn as_completed(mut self, as_completed: bool) -> Self {
         self.settings.as_completed = as_completed;
         self
     }
 
-    /// Whether a position that was saved with other data is gone on from all the same. Default: no, it is
-    /// refused.
+    /// Sets whether a position that was saved with other data is gone on from all the same. Default: no, it
+    /// is refused.
     ///
     /// What is compared is their [`Fingerprint`](crate::Fingerprint).
     pub fn accept_changed_data(mut self, accept: bool) -> Self {
@@ -257,7 +258,7 @@ impl<D, T> LoaderBuilder<D, T> {
         self
     }
 
-    /// What becomes of a sample that cannot be made. Default: [`OnError::Fail`].
+    /// Sets the policy for samples that cannot be made. Default: [`OnError::Fail`].
     pub fn on_error(mut self, policy: OnError) -> Self {
         self.settings.on_error = policy;
         self

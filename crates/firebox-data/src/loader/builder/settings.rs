@@ -27,7 +27,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether each sample has a time limit.
+    /// True if each sample has a time limit.
     pub(in crate::loader) fn has_time_limit(&self) -> bool {
         self.timeout.is_some()
     }

@@ -37,9 +37,10 @@ impl Loader<()> {
     /// ```
     ///
     /// # Errors when it is built
-    /// Those of [`build`](LoaderBuilder::build); [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) also if the shuffle's window or
-    /// the number of shards that take turns is 0, or the rank is not below the world; [`ErrorKind::Config`](crate::ErrorKind::Config)
-    /// for [`OnError::Replace`](crate::OnError::Replace), which a stream has no substitutes for.
+    /// Those of [`build`](LoaderBuilder::build); [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) also
+    /// if the shuffle's window or the number of shards that take turns is 0, or the rank is not below the
+    /// world; [`ErrorKind::Config`](crate::ErrorKind::Config) for
+    /// [`OnError::Replace`](crate::OnError::Replace), which a stream has no substitutes for.
     pub fn stream<S: Shards>(shards: S) -> LoaderBuilder<Streamed<S>> {
         LoaderBuilder::new(Streamed::new(shards))
     }
@@ -72,16 +73,16 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     /// How [ranks](LoaderBuilder::rank) tell each other when they end, which is needed if shards don't know
     /// their records: a sum over all ranks, as a library of collective communication has it.
     ///
-    /// It gives each rank the sum of the numbers that all ranks have given, and waits for them. The thread that
-    /// asks for batches calls it: in [`next`](Iterator::next) once before each batch and once at the end; in
-    /// place of that, once with the number for *gone*, where the epoch ends by an error, or where it is dropped
-    /// between its first `next` and its end. So all ranks call it equally often, whatever becomes of one: if it
-    /// is gone, the others hear it when they ask next, and their epochs end with an
+    /// It gives each rank the sum of the numbers that all ranks have given, and waits for them. The thread
+    /// that asks for batches calls it: in [`next`](Iterator::next) once before each batch and once at the
+    /// end; in place of that, once with the number for *gone*, where the epoch ends by an error, or where it
+    /// is dropped between its first `next` and its end. So all ranks call it equally often, whatever becomes
+    /// of one: if it is gone, the others hear it when they ask next, and their epochs end with an
     /// [error](crate::ErrorKind::Ranks) that names it. [`try_next`](crate::Epoch::try_next) never calls it.
     ///
-    /// It is a collective call, with those that a job makes besides: all ranks must make them in the same order,
-    /// and a rank that waits in this one can't hear of another. An error of it ends the epoch, and it is not
-    /// called again; so a limit for its wait belongs in here.
+    /// It is a collective call, with those that a job makes besides: all ranks must make them in the same
+    /// order, and a rank that waits in this one can't hear of another. An error of it ends the epoch, and it
+    /// is not called again; so a limit for its wait belongs in here.
     ///
     /// ```
     /// use std::sync::{Arc, Barrier, Mutex};
@@ -96,7 +97,8 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     /// let batches = std::thread::scope(|scope| {
     ///     let ranks = [0, 1].map(|rank| {
     ///         let (barrier, sums) = (Arc::clone(&barrier), Arc::clone(&sums));
-    ///         let loader = Loader::stream(Lines::new(files.clone())).rank(rank, 2).sum_over_ranks(move |number| {
+    ///         let stream = Loader::stream(Lines::new(files.clone())).rank(rank, 2);
+    ///         let loader = stream.sum_over_ranks(move |number| {
     ///             sums.lock().map_err(|_| "a rank has panicked")?[rank] = number;
     ///             barrier.wait();
     ///             let sum = sums.lock().map_err(|_| "a rank has panicked")?.iter().sum();
@@ -105,7 +107,8 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     ///         });
     ///         scope.spawn(move || {
     ///             let loader = loader.build(Scalar::new(), |line: String, _, slot| Ok(*slot = line.len()))?;
-    ///             loader.epoch(0).map(|batch| Ok(batch?.into_vec())).collect::<Result<Vec<_>, firebox_data::Error>>()
+    ///             let batches = loader.epoch(0).map(|batch| Ok(batch?.into_vec()));
+    ///             batches.collect::<Result<Vec<_>, firebox_data::Error>>()
     ///         })
     ///     });
     ///     ranks.map(|rank| rank.join().expect("no panic"))
@@ -129,11 +132,11 @@ impl<S: Shards<Record: firebox_workers::Crosses>, T> LoaderBuilder<Streamed<S>, 
     /// each along with its batch.
     ///
     /// Shards that know their [`records`](Shards::records) and can be [opened in their
-    /// middle](Shards::is_seekable) are read by the workers of a [`Recipe`](crate::Recipe), and don't need it.
-    /// Records of others cross, as many threads reading as shards take turns, and at most as many as there are
-    /// processes; stages and writing are the workers'. A record is written down once, by the thread that has
-    /// read it. [`Packed`](firebox_workers::Packed) bytes cross in one piece, other vectors element by element.
-    /// With threads for workers it changes nothing.
+    /// middle](Shards::is_seekable) are read by the workers of a [`Recipe`](crate::Recipe), and don't need
+    /// it. Records of others cross, as many threads reading as shards take turns, and at most as many as
+    /// there are processes; stages and writing are the workers'. A record is written down once, by the thread
+    /// that has read it. [`Packed`](firebox_workers::Packed) bytes cross in one piece, other vectors element
+    /// by element. With threads for workers it changes nothing.
     ///
     /// ```
     /// use firebox_data::{Error, Lines, Loader, Pad, Recipe};
@@ -163,8 +166,8 @@ impl<S: Shards<Record: firebox_workers::Crosses>, T> LoaderBuilder<Streamed<S>, 
     ///     # let file = folder.path().join("a.txt");
     ///     # std::fs::write(&file, "one\ntwo\nthree\n")?;
     ///     let loader = Letters { file }.workers(Pool::processes(1)?)?;
-    ///     let lengths: Vec<_> = loader.epoch(0).map(|batch| Ok(batch?.lengths)).collect::<Result<_, Error>>()?;
-    ///     assert_eq!(lengths, [vec![3, 3], vec![5]]);
+    ///     let lengths: Result<Vec<_>, Error> = loader.epoch(0).map(|batch| Ok(batch?.lengths)).collect();
+    ///     assert_eq!(lengths?, [vec![3, 3], vec![5]]);
     ///     Ok(())
     /// }
     /// ```

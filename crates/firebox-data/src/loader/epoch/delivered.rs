@@ -1,6 +1,6 @@
 //! Counts of deliveries.
 
-/// What a stream of batches has delivered so far.
+/// Counts of what a stream of batches has delivered so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivered {

@@ -54,7 +54,7 @@ pub struct Epochs<'l, C: Collate> {
     end: u64,
     /// Where the next one begins, if not at its beginning.
     state: Option<LoaderState>,
-    /// Whether one of them has ended with an error.
+    /// True if one of them has ended with an error.
     failed: Arc<AtomicBool>,
 }
 

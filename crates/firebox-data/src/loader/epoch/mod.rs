@@ -46,10 +46,10 @@ pub struct Epoch<'l, C: Collate> {
     total: Option<usize>,
     begun: Instant,
     report: EpochReport,
-    /// Whether it has ended with an error.
+    /// True if it has ended with an error.
     pub(super) failed: Arc<AtomicBool>,
-    /// What ranks agree on before each batch, if they can't know when others end. Dropped last, since it may
-    /// wait.
+    /// The agreement of ranks before each batch, if they can't know when others end. Dropped last, since it
+    /// may wait.
     agreement: Option<Agreement<'l>>,
 }
 
@@ -104,18 +104,18 @@ impl<'l, C: Collate> Epoch<'l, C> {
         self.report.waited
     }
 
-    /// What this iterator has delivered so far.
+    /// Counts of what this iterator has delivered so far.
     pub fn delivered(&self) -> Delivered {
         let EpochReport { batches, samples, .. } = self.report;
         Delivered { batches, samples, skipped: self.skipped }
     }
 
-    /// What happened so far, and where the time went.
+    /// The report of the epoch so far, and where the time went.
     pub fn report(&self) -> &EpochReport {
         &self.report
     }
 
-    /// What [`next`](Iterator::next) gives if it is there already, without waiting for it.
+    /// Returns what [`next`](Iterator::next) would, if it is there already, without waiting for it.
     ///
     /// It waits for nothing, and gives up samples that are past their time limit as `next` does. Where a
     /// batch comes to be only because `next` waits, there is none before: without workers, and where ranks
@@ -172,7 +172,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
         }
     }
 
-    /// What other ranks have to know of what comes next.
+    /// The turn that other ranks have to know of.
     fn turn(&self, polled: &Polled<C::Batch>) -> Turn {
         let Polled::Batch(batch, built) = polled else { return Turn::HasNone };
         let lost = built.failures.iter().filter(|failure| is_lost(failure)).count();
@@ -257,12 +257,12 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 }
 
-/// Whether a failure counts against the budget.
+/// Tells whether a failure counts against the budget.
 fn is_lost(failure: &SampleFailure) -> bool {
     matches!(failure.action, Action::Skipped | Action::Replaced(_))
 }
 
-/// What the report said before a batch.
+/// The report's numbers before a batch.
 #[derive(Clone, Copy)]
 struct Before {
     elapsed: Duration,

@@ -1,6 +1,6 @@
 //! The policy for samples that cannot be made.
 
-/// What the loader does with a sample that cannot be made, after its retries.
+/// The policy for a sample that cannot be made, after its retries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OnError {

@@ -22,7 +22,7 @@ pub struct Retry {
     worthwhile: Arc<Judge>,
 }
 
-/// Whether an error is worth another try.
+/// True if an error is worth another try.
 type Judge = dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync;
 
 impl Retry {
@@ -67,14 +67,14 @@ impl fmt::Debug for Retry {
 /// A worker that waits longer is missed, and holds up the loader's end.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What a try that failed met.
+/// The error of a try that failed.
 pub(in crate::loader) struct TryError {
     pub(in crate::loader) error: Error,
-    /// Whether another try could not end otherwise.
+    /// True if another try could not end otherwise.
     pub(in crate::loader) is_final: bool,
 }
 
-/// What was made, and if it took more than one try, what was wrong with the first.
+/// The result, and if it took more than one try, the failure of the first.
 pub(in crate::loader) type Tried<T> = Result<(T, Option<Box<SampleFailure>>), Error>;
 
 /// Tries, again and again if the errors are worth it, until nobody waits for the task any more.

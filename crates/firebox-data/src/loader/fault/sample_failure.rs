@@ -12,7 +12,7 @@ use crate::error::Error;
 pub struct SampleFailure {
     /// Why the sample was not made at first, or at all: with its index, row, path and worker.
     pub error: Error,
-    /// What was done about it.
+    /// The action that was taken.
     pub action: Action,
     /// Where a sample comes from that took its place, in words, if its index doesn't say it.
     pub(in crate::loader) substitute: Option<String>,
@@ -24,7 +24,7 @@ impl SampleFailure {
     }
 }
 
-/// What was done about a sample that was not made at first.
+/// The action that was taken for a sample that was not made at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Action {

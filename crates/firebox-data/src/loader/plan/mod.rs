@@ -15,10 +15,10 @@ use crate::sampler::BatchSampler;
 use crate::sampler::Ranks;
 use crate::sync::Arc;
 
-/// What comes next in an epoch.
+/// The next thing in an epoch.
 pub(super) enum Planned {
     Batch(PlannedBatch),
-    /// What it is will be known after [`Plan::wait`].
+    /// Something that will be known after [`Plan::wait`].
     Later,
     /// Nothing.
     End,
@@ -46,7 +46,7 @@ pub(super) trait Plan {
     /// Waits until the next batch is known, or the end.
     fn wait(&mut self) {}
 
-    /// What workers have read for the plan, since this was last asked.
+    /// The stints in which workers have read for the plan, since this was last asked.
     fn reading(&mut self) -> Vec<Stint> {
         Vec::new()
     }
@@ -94,7 +94,7 @@ impl SamplePlan {
         if self.ranks.is_alone() { self.batches.ranks() } else { self.ranks }
     }
 
-    /// Whether the widths of batches are known. They are of all or of none, so that one tells.
+    /// Tells whether the widths of batches are known. They are of all or of none, so that one tells.
     pub(super) fn knows_width(&self) -> bool {
         let known = || self.batches.batches(0) == 0 || self.batches.width(0, 0).is_some();
         // An order that panics does so again where a batch is planned, and is named there.

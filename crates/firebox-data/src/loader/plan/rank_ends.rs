@@ -23,7 +23,7 @@ pub(in crate::loader) struct RankEnds {
     uneven: UnevenRanks,
 }
 
-/// What a rank says of its next step.
+/// A rank's word about its next step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::loader) enum Turn {
     HasBatch,
@@ -61,7 +61,7 @@ impl RankEnds {
         }
     }
 
-    /// Whether all ranks take another step, of which this one has a batch or has none.
+    /// Tells whether all ranks take another step, of which this one has a batch or has none.
     fn go_on(&self, epoch: u64, turn: Turn) -> Result<bool, Error> {
         let (world, own) = (self.ranks.world(), self.number(turn));
         let sum = (self.sum)(own).map_err(|source| {
@@ -111,12 +111,12 @@ fn most(world: usize) -> Option<usize> {
 pub(in crate::loader) struct Agreement<'l> {
     ends: &'l RankEnds,
     epoch: u64,
-    /// Whether the other ranks will ask once more.
+    /// True if the other ranks will ask once more.
     is_running: bool,
 }
 
 impl Agreement<'_> {
-    /// Whether this rank takes another step. One that is gone has what it ends with, and takes that.
+    /// True if this rank takes another step. One that is gone has what it ends with, and takes that.
     pub(in crate::loader) fn go_on(&mut self, turn: Turn) -> Result<bool, Error> {
         if turn == Turn::Gone {
             self.leave();

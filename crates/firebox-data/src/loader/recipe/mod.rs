@@ -56,7 +56,8 @@ use work::RecipeWork;
 ///
 ///     fn loader(&self) -> Result<Loader<Scalar<i64>>, Error> {
 ///         let numbers: Vec<i64> = (0..self.count).collect();
-///         Loader::builder(numbers).shuffle(true).seed(self.seed).batch_size(8).build(Scalar::new(), |number, rng, slot| {
+///         let builder = Loader::builder(numbers).shuffle(true).seed(self.seed).batch_size(8);
+///         builder.build(Scalar::new(), |number, rng, slot| {
 ///             *slot = number + rng.below(2) as i64;
 ///             Ok(())
 ///         })
@@ -90,7 +91,8 @@ use work::RecipeWork;
 ///     type Layout = Scalar<u8>;
 ///
 ///     fn loader(&self) -> Result<Loader<Scalar<u8>>, Error> {
-///         Loader::builder(self.0.clone()).batch_size(4).build(Scalar::new(), |pixel, _, slot| Ok(*slot = pixel))
+///         let builder = Loader::builder(self.0.clone()).batch_size(4);
+///         builder.build(Scalar::new(), |pixel, _, slot| Ok(*slot = pixel))
 ///     }
 /// }
 ///

@@ -1,4 +1,4 @@
-//! What goes to a worker process, and what comes back.
+//! Messages to a worker process and back.
 
 use std::fmt;
 use std::iter::zip;
@@ -29,7 +29,7 @@ pub(in crate::loader) struct BatchOrder {
     pub(super) width: Option<usize>,
     /// Positions whose samples have cost a worker its life or its time, and are not tried again.
     pub(super) late: Vec<(usize, Retold)>,
-    /// What was wrong at first with samples that earlier attempts have made.
+    /// First failures of samples that earlier attempts have made.
     pub(super) retried: Vec<(usize, SampleFailure)>,
     /// Why the plan has no more samples for the batch.
     pub(super) error: Option<Retold>,
@@ -42,12 +42,12 @@ pub(in crate::loader) struct BatchOrder {
     pub(super) bytes: usize,
     /// The regions that the parent has: a worker forgets the others.
     pub(super) known: Vec<u64>,
-    /// What a batch of records takes beside its numbers.
+    /// The data that a batch of records takes beside its numbers.
     #[serde(with = "along_as_data")]
     pub(super) along: Along,
 }
 
-/// What a worker has made of an order.
+/// A worker's reply to an order.
 ///
 /// It goes to the parent with its elements handed over: the worker drops it then.
 pub(in crate::loader) struct BatchReply<B> {

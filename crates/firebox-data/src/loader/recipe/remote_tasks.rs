@@ -80,11 +80,11 @@ struct RemoteTasks<'l, R: Recipe> {
     largest: usize,
 }
 
-/// What a reply is, or why there is none.
+/// A reply, or the reason why there is none.
 type Replied<C> = Result<BatchReply<<C as Collate>::Batch>, PoolError>;
 
 impl<R: Recipe> RemoteTasks<'_, R> {
-    /// What the memory of a batch has to hold, as far as that is known.
+    /// The bytes that a batch's memory has to hold, as far as that is known.
     fn bytes(&self, samples: usize) -> usize {
         match self.executor.executor.collate.fixed_bytes(samples) {
             Some(bytes) => bytes.saturating_add(BETWEEN),

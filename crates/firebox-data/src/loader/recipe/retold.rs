@@ -1,4 +1,4 @@
-//! What goes wrong in a worker process, as data.
+//! Failures in a worker process, as data.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;

@@ -1,4 +1,4 @@
-//! What an epoch was: what it delivered, what went wrong, and where the time went.
+//! Reports of epochs: their deliveries, their failures, and where the time went.
 
 mod stint;
 mod timeline;
@@ -40,14 +40,14 @@ pub struct EpochReport {
     pub elapsed: Duration,
     /// How much of it the consumer spent waiting in `next`.
     pub waited: Duration,
-    /// What the workers spent on the batches delivered. Measured on one sample of eight, or on all if they
+    /// The workers' time on the batches delivered. Measured on one sample of eight, or on all if they
     /// are slow.
     pub busy: WorkerTime,
     /// The number of workers; without any the consumer does their work while it waits.
     pub workers: usize,
     /// The number of cores that the process may use.
     pub cores: usize,
-    /// Whether the consumer computes on these cores, too, so that each takes the other's time; `None` if
+    /// True if the consumer computes on these cores, too, so that each takes the other's time; `None` if
     /// nobody knows. Loaders whose batches are put on a device know it.
     pub on_cpu: Option<bool>,
     /// The worker processes that ended before their time, and were replaced: each is in the report of the
@@ -64,7 +64,7 @@ pub struct EpochReport {
     pub(crate) skipped: usize,
 }
 
-/// What an epoch's speed depended on.
+/// The part that an epoch's speed depended on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bottleneck {
@@ -151,8 +151,8 @@ impl EpochReport {
         }
     }
 
-    /// Whether the data or the consumer decided the speed: data-bound if more than a twentieth of the time
-    /// was spent waiting for them.
+    /// Tells whether the data or the consumer decided the speed: data-bound if more than a twentieth of the
+    /// time was spent waiting for them.
     pub fn bottleneck(&self) -> Bottleneck {
         if self.waited.saturating_mul(20) <= self.elapsed {
             return Bottleneck::ComputeBound;

@@ -40,7 +40,7 @@ impl Part {
     }
 }
 
-/// What happened in a part of an epoch.
+/// A part of an epoch, with its deliveries and the workers' time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct TimeSlice {
@@ -52,7 +52,7 @@ pub struct TimeSlice {
     pub samples: usize,
     /// How much of it the consumer spent waiting.
     pub waited_s: f64,
-    /// What the workers spent in this time on batches that were delivered, now or later, summed over all
+    /// The workers' time in this slice on batches that were delivered, now or later, summed over all
     /// workers: on reading,
     pub reading_s: f64,
     /// on transforming,

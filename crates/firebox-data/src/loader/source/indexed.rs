@@ -242,7 +242,7 @@ trait DatasetOf<C: Collate>: Items<C> {
 struct DatasetItems<D, P> {
     dataset: D,
     steps: P,
-    /// Whether the items of a run are read with one call. A time limit is a sample's: then each is read by
+    /// True if the items of a run are read with one call. A time limit is a sample's: then each is read by
     /// itself.
     reads_many: bool,
 }
@@ -284,7 +284,7 @@ where
 struct RunOfDataset<'r, D: Dataset, P> {
     items: &'r DatasetItems<D, P>,
     task: &'r BatchTask,
-    /// What was read together and not asked for yet, by the place in the run.
+    /// Items read together and not asked for yet, by the place in the run.
     together: Vec<Option<Result<D::Item, BoxError>>>,
 }
 

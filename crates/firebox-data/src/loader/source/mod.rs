@@ -33,7 +33,7 @@ use firebox_core::{SampleSeed, StageKey};
 ///
 /// Nobody implements it but this crate.
 pub trait Data: Sized {
-    /// What the data consist of, and what the first stage gets.
+    /// The type of the data's items, which the first stage gets.
     type Item: Send + 'static;
 
     /// Makes a source of it, whose items go through these steps.
@@ -48,7 +48,7 @@ pub trait Data: Sized {
 #[doc(hidden)]
 pub struct SourceOf<C>(pub(super) Arc<dyn Source<C>>);
 
-/// What the loader asks of its data.
+/// The source of a loader's samples.
 pub(super) trait Source<C: Collate>: Send + Sync {
     /// The number of batches in an epoch, if it is known.
     fn batches(&self, epoch: u64) -> Option<usize>;
@@ -120,12 +120,13 @@ pub(super) trait Source<C: Collate>: Send + Sync {
         self.ranks().world()
     }
 
-    /// Whether batches that are padded have one width on all ranks: whether it is known before they are made.
+    /// Tells whether batches that are padded have one width on all ranks: whether it is known before they are
+    /// made.
     fn knows_width(&self) -> bool {
         false
     }
 
-    /// What ranks ask each other before each batch, if they can't know when others end.
+    /// The question of ranks to each other before each batch, if they can't know when others end.
     fn rank_ends(&self) -> Option<&RankEnds> {
         None
     }
@@ -153,19 +154,19 @@ pub(super) trait Items<C: Collate>: Send + Sync {
     /// Those of a task.
     fn run<'r>(&'r self, task: &'r BatchTask) -> Box<dyn RunItems<C> + 'r>;
 
-    /// What a position after so many batches is saved by, beside their number.
+    /// The state that a position after so many batches is saved by, beside their number.
     fn stream_state(&self, delivered: usize) -> Option<StreamState> {
         let _ = delivered;
         None
     }
 
-    /// Whether a batch is of these data, and not only there since other ranks go on.
+    /// Tells whether a batch is of these data, and not only there since other ranks go on.
     fn has(&self, batch: usize) -> bool {
         let _ = batch;
         true
     }
 
-    /// What has to go with a task to another process.
+    /// The data that have to go with a task to another process.
     fn along(&self, task: &BatchTask) -> Along {
         let _ = task;
         Along::default()
@@ -194,7 +195,7 @@ pub(super) struct ForProcesses<C> {
     pub(super) readers: usize,
 }
 
-/// What goes with the task of a batch of records to another process.
+/// Data that go with the task of a batch of records to another process.
 #[derive(Default)]
 pub(super) struct Along {
     /// The records, if they were read ahead.
@@ -209,7 +210,7 @@ pub(super) struct Along {
 pub(super) struct SentRecord {
     /// Written down.
     pub(super) record: Result<Arc<Vec<u8>>, Error>,
-    /// What was wrong before it could be read.
+    /// The failure before it could be read.
     pub(super) reread: Option<SampleFailure>,
 }
 
@@ -224,13 +225,13 @@ pub(super) struct RecordStart {
 
 /// The items of one task.
 pub(super) trait RunItems<C: Collate> {
-    /// Whether it is better to read them together.
+    /// Tells whether it is better to read them together.
     fn reads_together(&self) -> bool {
         false
     }
 
-    /// Reads them together. If it reads one after the other, it says which it begins, by its place, and ends if
-    /// nobody waits for it.
+    /// Reads them together. If it reads one after the other, it says which it begins, by its place, and ends
+    /// if nobody waits for it.
     fn read_together(
         &mut self,
         begin: &dyn Fn(usize) -> bool,
@@ -251,7 +252,7 @@ pub(super) trait RunItems<C: Collate> {
     ) -> Result<(), Failure>;
 }
 
-/// What is done with each item.
+/// The steps of each item into its slot.
 #[doc(hidden)]
 pub trait Steps<In, C: Collate>: Send + Sync + 'static {
     /// Takes an item into its slot.

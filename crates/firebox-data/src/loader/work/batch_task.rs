@@ -1,4 +1,4 @@
-//! What a worker is handed.
+//! Tasks, as workers are handed them.
 
 use std::ops::Range;
 
@@ -35,7 +35,7 @@ pub struct BatchTask {
     pub attempt: u32,
     /// The slots of the batch that are to be written.
     pub run: Range<u32>,
-    /// What is written into them.
+    /// The samples that are written into them.
     pub samples: Vec<SampleId>,
 }
 

@@ -1,4 +1,4 @@
-//! What a task results in.
+//! The result of a task.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(in crate::loader) struct BuiltBatch<B> {
     pub(in crate::loader) samples: usize,
     /// In the order of the samples.
     pub(in crate::loader) failures: Vec<SampleFailure>,
-    /// What workers did for it.
+    /// The workers' stints for it.
     pub(in crate::loader) stints: Vec<Stint>,
 }
 

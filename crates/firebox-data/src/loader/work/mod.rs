@@ -1,4 +1,4 @@
-//! What a worker does: the samples of one run, and the batch if the run is its last.
+//! A worker's doing: the samples of one run, and the batch if the run is its last.
 
 mod batch_build;
 mod batch_task;
@@ -33,7 +33,7 @@ use crate::sync::Arc;
 use batch_build::Problems;
 use sample_writer::SampleWriter;
 
-/// What it takes to make any batch of a loader.
+/// The means to make any batch of a loader.
 pub(super) struct Executor<C> {
     pub(super) source: Arc<dyn Source<C>>,
     pub(super) collate: Arc<C>,

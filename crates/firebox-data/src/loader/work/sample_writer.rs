@@ -37,7 +37,7 @@ pub(super) struct SampleWriter<'e, C: Collate> {
     seeds: (PositionSeeds, RecordSeeds),
     /// Of so many samples, one is timed.
     timed_every: usize,
-    /// What the timed stages took.
+    /// The time of the timed stages.
     time: WorkerTime,
     problems: Problems,
 }

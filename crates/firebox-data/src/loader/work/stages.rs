@@ -31,7 +31,7 @@ pub(in crate::loader) struct Why {
     /// The stage that failed, if it has a name.
     pub(in crate::loader) stage: Option<String>,
     pub(in crate::loader) source: BoxError,
-    /// Whether another try could end otherwise.
+    /// True if another try could end otherwise.
     pub(in crate::loader) is_final: bool,
     /// The worker that met it when it read ahead, if another one has.
     pub(in crate::loader) reader: Option<usize>,

@@ -10,7 +10,7 @@ use firebox_data::{
     Loader, Location, Map, Mix, Scalar, Shards, Subset, Windows, from_fn, idx::LabelledImages, random_split,
 };
 
-/// What was called, and for which row.
+/// The method that was called, and for which row.
 type Item = (&'static str, usize);
 
 /// A data set each of whose methods says something that no provided one would.
@@ -81,7 +81,7 @@ struct Case {
     name: &'static str,
     wrapped: Box<dyn Dataset<Item = Item>>,
     rows: Vec<usize>,
-    /// Whether its items are all of the probe's, so that it is empty if the probe says so.
+    /// True if its items are all of the probe's, so that it is empty if the probe says so.
     whole: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a text file holds beside its text, and that all readers of text see the same.
+//! Marks, line ends and encodings of text files, which all readers see alike.
 
 use std::fs;
 use std::io::Write;

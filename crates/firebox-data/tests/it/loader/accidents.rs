@@ -69,7 +69,7 @@ enum What {
     Hang,
 }
 
-/// What happens to some samples in one stage, as long as it is armed.
+/// A fault of some samples in one stage, as long as it is armed.
 struct Fault {
     stage: Stage,
     what: What,
@@ -496,7 +496,8 @@ fn touch(function: &'static str, workers: usize) {
     let loader = Loader::builder((0..20usize).collect::<Vec<_>>())
         .batch_size(4)
         .workers(workers)
-        // The second batch is begun with the first, before it shows that samples are too cheap to be cut into runs.
+        // The second batch is begun with the first, before it shows that samples are too cheap to be cut into
+        // runs.
         .prefetch(2)
         .build(layout, |number, _, slot| {
             *slot = number;

@@ -390,7 +390,7 @@ impl Others {
         self.more.notify_all();
     }
 
-    /// Whether all of these are made at last.
+    /// Tells whether all of these are made at last.
     fn wait_for(&self, mut numbers: impl Iterator<Item = usize> + Clone) -> bool {
         let made = self.made.lock().unwrap();
         let missing = |made: &mut BTreeSet<usize>| !numbers.clone().all(|number| made.contains(&number));

@@ -1,4 +1,4 @@
-//! What the loader promises: every sample once, one order, a resume without replay, errors with a place.
+//! Promises of the loader: every sample once, one order, a resume without replay, errors with a place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

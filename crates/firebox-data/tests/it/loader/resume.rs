@@ -49,7 +49,7 @@ impl Dataset for Numbers {
     }
 }
 
-/// What holds samples back until it is opened.
+/// A door that holds samples back until it is opened.
 #[derive(Default)]
 struct Door {
     open: Mutex<bool>,
@@ -94,7 +94,7 @@ fn quiet() {
 type Noisy = (Stack<u64, 1>, Scalar<usize>);
 type Batch = (Stacked<u64, 1>, Elements<usize>);
 
-/// What may differ between the loader that a state was taken from and the one that goes on.
+/// Settings that may differ between the loader that a state was taken from and the one that goes on.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     workers: usize,

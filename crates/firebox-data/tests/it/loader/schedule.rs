@@ -44,7 +44,7 @@ impl Fault {
     }
 }
 
-/// What decides the batches of an epoch: all but time.
+/// A case: all that decides the batches of an epoch, but for time.
 #[derive(Clone, Debug)]
 struct Case {
     seed: u64,
@@ -119,7 +119,7 @@ impl Case {
         self.faults.get(&index)?.kind()
     }
 
-    /// What becomes of each batch.
+    /// The outcome of each batch.
     fn model(&self) -> BTreeMap<usize, Outcome> {
         let order = self.order();
         let samples = self.len.min(self.batches() * self.size);
@@ -176,7 +176,7 @@ impl Case {
         })
     }
 
-    /// What a batch that went so holds.
+    /// The values of a batch that went so.
     fn values(&self, outcome: &Outcome) -> Vec<u64> {
         let bits = |&at: &usize| SampleRng::new(self.seed, self.epoch, at as u64, &StageKey::WRITE).bits();
         let samples = outcome.samples.iter().zip(&outcome.positions);

@@ -220,7 +220,7 @@ struct Remote {
     faulty: Faulty,
     together: Arc<AtomicUsize>,
     alone: Arc<AtomicUsize>,
-    /// What is wrong with requests for many.
+    /// The fault of requests for many.
     broken: fn(),
 }
 

@@ -9,7 +9,7 @@ use firebox_data::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What becomes of bad samples.
+/// The policy for bad samples.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Policy {
     Fail,
@@ -40,7 +40,7 @@ pub(crate) struct Plan {
     /// The samples that go wrong, and how.
     pub(crate) faults: Vec<(u32, Fault)>,
     pub(crate) timeout: Option<Duration>,
-    /// What a sample costs.
+    /// The cost of a sample.
     pub(crate) cost: Duration,
 }
 

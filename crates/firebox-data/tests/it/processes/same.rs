@@ -8,7 +8,7 @@ use firebox_workers::Pool;
 
 use super::recipes::*;
 
-/// What an epoch delivers.
+/// The batches of an epoch.
 fn batches<C: Collate>(loader: &Loader<C>, epoch: u64) -> Vec<C::Batch> {
     loader.epoch(epoch).collect::<Result<_, _>>().unwrap()
 }

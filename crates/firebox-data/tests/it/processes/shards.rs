@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::recipes::{Fault, Plan, Policy};
 
-/// What is known of the shards.
+/// The things known of the shards.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Known {
     /// How many records they have, and where each begins.
@@ -45,10 +45,10 @@ pub(crate) enum ReadFault {
 /// Shards of numbers: shard s has `lengths[s]` of them, which are 100 s and up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Stream {
-    /// What is done with the numbers, and how it goes wrong.
+    /// The plan for the numbers, and for how it goes wrong.
     pub(crate) plan: Plan,
     pub(crate) lengths: Vec<u64>,
-    /// What is said of their lengths.
+    /// The lengths that they claim.
     pub(crate) said: Option<Vec<u64>>,
     pub(crate) known: Known,
     pub(crate) window: Option<usize>,
@@ -85,7 +85,7 @@ impl Stream {
         Stream { window: Some(50), lanes: 3, ..self }
     }
 
-    /// Whether this is the first time, anywhere.
+    /// Tells whether this is the first time, anywhere.
     fn is_first(&self, what: &str) -> bool {
         let folder = self.folder.as_ref().expect("a folder for what is done once");
         OpenOptions::new().write(true).create_new(true).open(folder.join(what)).is_ok()

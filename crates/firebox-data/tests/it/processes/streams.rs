@@ -91,7 +91,7 @@ fn anonymous(error: &Error) -> String {
     error.clone().on_worker(None).on_process(None).to_string()
 }
 
-/// What was told of an epoch, and how it ended.
+/// The account of an epoch, and how it ended.
 fn told(loader: &Loader<Layout>) -> (Vec<String>, usize, usize, Option<String>, LoaderState) {
     let mut epoch = loader.epoch(0);
     let error = epoch.by_ref().find_map(Result::err).as_ref().map(anonymous);

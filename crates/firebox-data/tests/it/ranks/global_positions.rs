@@ -1,4 +1,4 @@
-//! What a sample draws follows from its position in the order that all ranks share: the same numbers however
+//! A sample's random numbers follow from its position in the order that all ranks share: the same however
 //! many workers and ranks there are and after a resume, others for each time that a sample comes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,7 @@ fn pairs(
     epoch.map(Result::unwrap).flat_map(|(items, bits)| items.into_iter().zip(bits)).collect()
 }
 
-/// What the sample at a global position draws.
+/// The random bits of the sample at a global position.
 fn bits(epoch: u64, position: u64) -> u64 {
     SampleRng::new(SEED, epoch, position, &StageKey::WRITE).bits()
 }

@@ -17,7 +17,7 @@ pub(in crate::sync) struct Letter {
     pub(in crate::sync) bytes: Vec<u8>,
     /// How many bytes there are in the first file.
     pub(in crate::sync) enclosed: u64,
-    /// What goes along.
+    /// The files that go along.
     pub(in crate::sync) files: Vec<Carried>,
 }
 

@@ -48,9 +48,9 @@ impl fmt::Debug for Carried {
 /// A value that was written down, and the files that go with it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Message {
-    /// What a serializer has written.
+    /// The bytes that a serializer has written.
     pub(crate) bytes: Vec<u8>,
-    /// What handles among it stand for, by number.
+    /// The files that handles among it stand for, by number.
     pub(crate) files: Vec<Carried>,
 }
 
@@ -195,7 +195,7 @@ mod tests {
         (File(Arc::new(read)), File(Arc::new(write)))
     }
 
-    /// What the kernel does with the files of a message.
+    /// The kernel's part: other descriptors of the same files.
     fn received(message: &Message) -> Vec<OwnedFd> {
         message.files.iter().map(|file| file.as_fd().try_clone_to_owned().unwrap()).collect()
     }

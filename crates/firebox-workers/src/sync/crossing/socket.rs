@@ -103,7 +103,7 @@ pub(in crate::sync) fn try_receive(
     }
 }
 
-/// What to wait for at a socket.
+/// The event to wait for at a socket.
 #[derive(Clone, Copy)]
 pub(in crate::sync) enum Until {
     /// A packet, or that the other end is gone.

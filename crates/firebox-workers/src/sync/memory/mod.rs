@@ -28,13 +28,13 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, ErrorKind};
 
-/// What asks how much memory is left before it takes some: beyond this, too much is everybody's misfortune.
+/// The size from which memory is asked for with a look at what is left: too much is everybody's misfortune.
 const LARGE: usize = 16 << 20;
 
 /// The seals of all memory here.
 const SIZE: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 
-/// What a mapping is for.
+/// The purpose of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Access {
     /// Reading what nobody can write any more.
@@ -135,7 +135,7 @@ impl Memory {
         self.mapping.bytes
     }
 
-    /// What the memory is mapped for.
+    /// The purpose that the memory is mapped for.
     pub(crate) fn access(&self) -> Access {
         self.mapping.access
     }

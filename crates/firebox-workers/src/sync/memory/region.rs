@@ -78,7 +78,7 @@ impl Region {
         self.0.memory.len()
     }
 
-    /// Whether there are no bytes.
+    /// Tells whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -93,7 +93,7 @@ impl Region {
         self.0.parts().len()
     }
 
-    /// Whether this is the only handle of it in this process, and no part has an owner here.
+    /// Tells whether this is the only handle of it in this process, and no part has an owner here.
     pub fn is_free(&self) -> bool {
         // A part has a handle, and nobody else can make one while we have the only one.
         Arc::strong_count(&self.0) == 1
@@ -293,7 +293,7 @@ mod tests {
     use crate::process::wire;
     use crate::sync::crossing::{collect, supply};
 
-    /// What the kernel does with the files of a message.
+    /// The kernel's part: other descriptors of the same files.
     fn received(files: &[Carried]) -> Vec<OwnedFd> {
         files.iter().map(|file| file.as_fd().try_clone_to_owned().unwrap()).collect()
     }

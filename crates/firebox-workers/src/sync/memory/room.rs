@@ -62,11 +62,11 @@ fn of_groups(groups: &str, swap: u64, read: Read<'_>) -> Option<u64> {
     least
 }
 
-/// What the files of a group are called.
+/// The names of a group's files.
 struct Names {
     limit: &'static str,
     used: &'static str,
-    /// What of the used bytes is given back to whoever needs memory.
+    /// The used bytes that are given back to whoever needs memory.
     reclaimable: [&'static str; 3],
     /// The limit of what goes to the disk, and what has gone there.
     swap: Option<[&'static str; 2]>,
@@ -87,7 +87,7 @@ const FIRST: Names = Names {
     swap: None,
 };
 
-/// What is left in one group; `None` if it has no limit.
+/// The bytes left in one group; `None` if it has no limit.
 fn of_group(group: &Path, names: &Names, swap: u64, read: Read<'_>) -> Option<u64> {
     let number = |name: &str| read(&group.join(name))?.trim().parse::<u64>().ok();
     // Without a limit it is `max`, which is no number.

@@ -15,8 +15,8 @@ use crate::sync::memory::{Access, Memory, inode};
 /// Memory as several processes know it: the number of its file, and one drawn by whoever made it.
 type Identity = (u64, u64, Access);
 
-/// What this process has mapped, so that a handle which comes to it again is the same memory, at the same
-/// address.
+/// The memory that this process has mapped, so that a handle which comes again is the same memory, at the
+/// same address.
 static MAPPED: Mutex<BTreeMap<Identity, Weak<Memory>>> = Mutex::new(BTreeMap::new());
 
 /// Shared memory, and its identity.

@@ -54,7 +54,7 @@ impl Members {
         count
     }
 
-    /// What all processes have together.
+    /// The sum over all processes.
     pub(in crate::sync) fn total(self, inside: &Inside) -> u64 {
         let entries = inside.numbers(self.first, self.places).iter();
         entries.map(|entry| u64::from(count_of(entry.load(SeqCst)))).sum()

@@ -1,4 +1,4 @@
-//! What is done for the others when a process has ended.
+//! Mending: the things done for the others when a process has ended.
 //!
 //! A lock is given on by the kernel. What a process held of anything else stands in a table, which the parent
 //! mends when it reaps the process: it takes the dead one out of each table that it knows.
@@ -27,7 +27,7 @@ struct Object {
 }
 
 impl Object {
-    /// Whether somebody in this process has it: a handle, or a message that is still to be sent.
+    /// Tells whether somebody in this process has it: a handle, or a message that is still to be sent.
     fn is_here(&self) -> bool {
         Arc::strong_count(self.shared.memory()) > 1
     }

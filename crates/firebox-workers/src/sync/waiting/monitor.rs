@@ -1,4 +1,4 @@
-//! What the objects of processes have in common: memory with a lock, conditions to wait for, and a few
+//! The base of what processes share: memory with a lock, conditions to wait for, and a few
 //! numbers.
 //!
 //! The numbers are written under the lock. Whoever dies holding it leaves them as they were after some store:
@@ -151,7 +151,7 @@ pub(in crate::sync) struct Inside {
 }
 
 impl Inside {
-    /// Whether the one before ended in here.
+    /// True if the one before ended in here.
     pub(in crate::sync) fn is_abandoned(&self) -> bool {
         self.held.as_ref().is_some_and(Held::is_abandoned)
     }

@@ -22,7 +22,7 @@ use crate::sync::memory::{Access, Memory, system};
 /// Where a mutex stands in its memory: on a cache line of its own.
 const AT: usize = 64;
 
-/// What a mutex may take at most.
+/// The most bytes that a mutex may take.
 pub(in crate::sync) const END: usize = 128;
 
 const _: () = assert!(AT + size_of::<libc::pthread_mutex_t>() <= END);
@@ -115,7 +115,7 @@ impl Held {
         }
     }
 
-    /// Whether the one before ended while it held the lock.
+    /// True if the one before ended while it held the lock.
     pub(in crate::sync) fn is_abandoned(&self) -> bool {
         self.abandoned
     }

@@ -1,4 +1,4 @@
-//! What a barrier counts: rounds, each of which ends well when all parties have come, or is broken.
+//! Rounds of a barrier, each of which ends well when all parties have come, or is broken.
 
 /// A barrier's numbers, as they are under its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,9 +8,9 @@ pub(in crate::sync) struct Rounds {
     pub(in crate::sync) number: u64,
     /// How many have come.
     pub(in crate::sync) arrived: u64,
-    /// Whether nobody passes until somebody resets it.
+    /// True if nobody passes until somebody resets it.
     pub(in crate::sync) is_broken: bool,
-    /// Whether each of the last 64 rounds ended well; that of number n stands in bit n modulo 64, so that
+    /// True if each of the last 64 rounds ended well; that of number n stands in bit n modulo 64, so that
     /// writing it twice is writing it once.
     pub(in crate::sync) endings: u64,
 }
@@ -40,7 +40,7 @@ impl Rounds {
         Ok(ticket)
     }
 
-    /// What became of a party's round, with the place that it had in it; `None` if it goes on.
+    /// The end of a party's round, with the place that it had in it; `None` if it goes on.
     pub(in crate::sync) fn outcome(&self, ticket: Ticket) -> Option<Result<u64, Broken>> {
         match self.number.wrapping_sub(ticket.round) {
             0 => self.is_broken.then_some(Err(Broken)),

@@ -1,4 +1,4 @@
-//! What an event is, in one word.
+//! An event's state, in one word.
 //!
 //! The word counts: it is odd while the event is set, and each change adds one. So somebody who saw it clear
 //! and then sees another number knows that it was set in between, also when it was cleared again before he

@@ -189,7 +189,7 @@ struct ShardSource<S: Shards, P> {
     copy: Option<CopyOf<S::Record>>,
     crossing: Option<Crossing<S::Record>>,
     reading: Reading,
-    /// What those share who read records by their numbers.
+    /// Open shards, for those who read records by their numbers.
     open: Arc<OpenShards<S>>,
     may_skip: bool,
 }
@@ -276,7 +276,7 @@ impl<S: Shards, P> ShardSource<S, P> {
         }
     }
 
-    /// Whether a state may be a place in these shards.
+    /// Tells whether a state may be a place in these shards.
     fn holds(&self, state: &LoaderState) -> bool {
         let (size, passes) = (self.order.batch_size as u64, self.order.share());
         let position = (state.batch as u64).checked_mul(size).filter(|&position| position <= MOST);

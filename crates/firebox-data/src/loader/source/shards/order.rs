@@ -1,4 +1,4 @@
-//! What the order of an epoch's records follows from.
+//! The settings that the order of an epoch's records follows from.
 
 use crate::dataset::Shards;
 use crate::loader::source::shards::deal::ShardDeal;

@@ -157,7 +157,7 @@ struct RunOfRecords<'r, S: Shards, P> {
     first: usize,
     /// The place in the run of the last record whose first failure was told.
     told: Option<usize>,
-    /// What was read together and not asked for yet, by the place in the run.
+    /// Items read together and not asked for yet, by the place in the run.
     together: HashMap<usize, Read<S::Record>>,
 }
 
