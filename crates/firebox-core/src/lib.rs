@@ -75,11 +75,11 @@
 
 #![forbid(unsafe_code)]
 
-mod error;
+pub mod error;
 #[cfg(feature = "files")]
 pub mod files;
 mod panic;
-mod seed;
+pub mod seed;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -4,6 +4,8 @@
 //! of batches (a [`Collate`]) and a transform that writes an item into its slot:
 //!
 //! ```
+//! use firebox_data::collate::Stacked;
+//! use firebox_data::elements::Elements;
 //! use firebox_data::{Loader, Scalar, Stack};
 //!
 //! let images = vec![([7u8; 4], 1i64); 10];
@@ -25,7 +27,7 @@
 //!
 //! for epoch in 0..3 {
 //!     for batch in loader.epoch(epoch) {
-//!         let (images, labels): (firebox_data::Stacked<f32, 3>, firebox_data::Elements<i64>) = batch?;
+//!         let (images, labels): (Stacked<f32, 3>, Elements<i64>) = batch?;
 //!         assert_eq!(images.samples, labels.len());
 //!     }
 //! }
@@ -80,7 +82,7 @@ pub mod batches;
 pub mod collate;
 pub mod dataset;
 pub mod elements;
-mod error;
+pub mod error;
 pub mod formats;
 pub mod loader;
 pub mod sampler;

@@ -88,7 +88,7 @@
 
 #![deny(unsafe_code)]
 
-mod error;
+pub mod error;
 #[cfg(feature = "processes")]
 mod launch;
 pub mod pool;

@@ -15,7 +15,7 @@ use crate::task::work::Work;
 /// implementor gets. Which tasks the workers can run is for [`Runs`] to say.
 ///
 /// An implementor owes this: a parcel that was taken is answered once, whatever happens, also at the pool's
-/// end. A [`Job`] and an [`Answer`](crate::Answer) do that by themselves, unless somebody leaks them. And
+/// end. A [`Job`] and an [`Answer`](crate::task::Answer) do that by themselves, unless somebody leaks them. And
 /// workers never wait for those who ask for results.
 ///
 /// # A pool of one's own
@@ -24,7 +24,10 @@ use crate::task::work::Work;
 /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 ///
-/// use firebox_workers::{Chunked, Error, Job, Runs, Work, Workers, WorkersExt as _};
+/// use firebox_workers::{Error, Work, Workers, WorkersExt as _};
+/// use firebox_workers::stream::Chunked;
+/// use firebox_workers::task::Job;
+/// use firebox_workers::workers::Runs;
 ///
 /// type Parcel = Box<dyn FnOnce() + Send>;
 ///

@@ -177,7 +177,8 @@ impl<C: Collate> BatchStream<C::Batch> for Epoch<'_, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FixedSize, Scalar, Shuffled};
+    use crate::Scalar;
+    use crate::sampler::{FixedSize, Shuffled};
 
     #[test]
     fn steps_are_counted_over_epochs_up_to_a_most() {

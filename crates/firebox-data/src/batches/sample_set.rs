@@ -14,7 +14,9 @@ const MOST: usize = 1 << 26;
 /// Held as a bit for each, where they lie close.
 ///
 /// ```
-/// use firebox_data::{Loader, SampleSet, Subset};
+/// use firebox_data::Loader;
+/// use firebox_data::batches::SampleSet;
+/// use firebox_data::dataset::Subset;
 ///
 /// let all = Subset::all((0..100).collect::<Vec<i32>>());
 /// let loader = |indices: Vec<usize>| {

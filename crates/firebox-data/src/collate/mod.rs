@@ -18,8 +18,8 @@ use crate::error::BoxError;
 /// no sample is copied twice. The slots are handed out in runs, so that several workers fill one batch. When
 /// the last slot is written, the batch is closed.
 ///
-/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::StackWhole) for such that are
-/// written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences, [`Ragged`](crate::Ragged)
+/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::collate::StackWhole) for such that are
+/// written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences, [`Ragged`](crate::collate::Ragged)
 /// for anything, and tuples of layouts, whose slots are tuples of slots.
 pub trait Collate: Sized + Send + Sync + 'static {
     /// The batch while it is being written.
@@ -69,7 +69,7 @@ pub trait Collate: Sized + Send + Sync + 'static {
 /// The size of a batch, as far as it is known before a sample is written.
 ///
 /// ```
-/// use firebox_data::BatchShape;
+/// use firebox_data::collate::BatchShape;
 ///
 /// let shape = BatchShape::from(4).with_width(Some(20));
 /// assert_eq!((shape.samples, shape.width), (4, Some(20)));
@@ -83,7 +83,7 @@ pub struct BatchShape {
     ///
     /// Several ranks each have some samples of a global batch. A layout that pads gives all of them the width
     /// of the global batch, so that shapes agree between ranks. See
-    /// [`BatchSampler::width`](crate::BatchSampler::width).
+    /// [`BatchSampler::width`](crate::sampler::BatchSampler::width).
     pub width: Option<usize>,
 }
 
@@ -309,7 +309,7 @@ where
     }
 
     /// Says how much memory a batch takes, for [a budget of the
-    /// loader](crate::LoaderBuilder::prefetch_bytes). Without it, what a batch has on the heap is not
+    /// loader](crate::loader::LoaderBuilder::prefetch_bytes). Without it, what a batch has on the heap is not
     /// counted.
     pub fn measured(mut self, bytes: fn(&B) -> usize) -> Self {
         self.bytes = bytes;

@@ -30,7 +30,7 @@ impl<T> Padded<T> {
 /// Pads sequences to the longest of their batch: slot `&mut Vec<T>`, batch [`Padded`].
 ///
 /// If a batch is dealt to several ranks, all of them pad to its width, which must be
-/// [known](crate::BatchSampler::width) or [set](Self::to). A sequence that is longer than a known width all
+/// [known](crate::sampler::BatchSampler::width) or [set](Self::to). A sequence that is longer than a known width all
 /// the same is not cut: that rank's part of the batch is wider then.
 ///
 /// ```

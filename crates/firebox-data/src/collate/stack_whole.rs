@@ -13,7 +13,8 @@ use crate::error::BoxError;
 /// not make the slot zero before.
 ///
 /// ```
-/// use firebox_data::{StackWhole, Loader};
+/// use firebox_data::Loader;
+/// use firebox_data::collate::StackWhole;
 ///
 /// let images = vec![[0u8, 51, 102, 255]; 10];
 /// let loader = Loader::builder(images).batch_size(4).build(StackWhole::new([2, 2]), |image, _, mut pixels| {
@@ -64,7 +65,8 @@ impl<T> Blank<'_, T> {
     /// Writes all elements, in row-major order: the fastest way for those that lie in memory already.
     ///
     /// ```
-    /// use firebox_data::{StackWhole, Loader};
+    /// use firebox_data::Loader;
+    /// use firebox_data::collate::StackWhole;
     ///
     /// let images = vec![vec![0f32, 0.2, 0.4, 1.0]; 10];
     /// let layout = StackWhole::new([2, 2]);

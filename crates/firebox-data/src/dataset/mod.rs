@@ -41,7 +41,8 @@ use crate::error::BoxError;
 /// # Read files on demand
 /// ```
 /// use std::path::PathBuf;
-/// use firebox_data::{BoxError, Dataset, Fingerprint, Location};
+/// use firebox_data::{BoxError, Dataset};
+/// use firebox_data::dataset::{Fingerprint, Location};
 ///
 /// struct Recordings(Vec<PathBuf>);
 ///
@@ -136,7 +137,7 @@ pub trait Dataset: Send + Sync + 'static {
     /// Tells whether [`get_many`](Self::get_many) is better than one [`get`](Self::get) after the other.
     ///
     /// Such are remote and columnar sources. A loader then reads all items of a task with one call, unless a
-    /// [time limit](crate::LoaderBuilder::timeout) asks for each of them by itself.
+    /// [time limit](crate::loader::LoaderBuilder::timeout) asks for each of them by itself.
     fn reads_many(&self) -> bool {
         false
     }

@@ -37,7 +37,7 @@ pub trait Shards: Send + Sync + 'static {
     ///
     /// If so, and if all of them know their [`records`](Self::records), they are dealt to several ranks by
     /// record; whole otherwise, so that each is read by one rank only. See
-    /// [`LoaderBuilder::rank`](crate::LoaderBuilder::rank).
+    /// [`LoaderBuilder::rank`](crate::loader::LoaderBuilder::rank).
     fn is_seekable(&self) -> bool {
         false
     }

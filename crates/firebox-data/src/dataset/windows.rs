@@ -12,7 +12,9 @@ use crate::sampler::ContiguousBatches;
 /// Each item is a window's tokens, and the one after them.
 ///
 /// ```
-/// use firebox_data::{Loader, Pad, Padded, Windows};
+/// use firebox_data::{Loader, Pad};
+/// use firebox_data::collate::Padded;
+/// use firebox_data::dataset::Windows;
 ///
 /// let windows = Windows::new((0..21i64).collect::<Vec<_>>(), 2, 4)?;
 /// let batches = windows.batches().clone();

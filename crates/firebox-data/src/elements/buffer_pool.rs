@@ -22,7 +22,7 @@ const LARGE: usize = 1 << 28;
 /// that it has [kept](Self::keep) from an earlier batch.
 ///
 /// ```
-/// use firebox_data::BufferPool;
+/// use firebox_data::elements::BufferPool;
 ///
 /// let pool = BufferPool::default();
 /// let elements = pool.elements::<f32>(4, 1000);

@@ -114,7 +114,8 @@ pub struct LabelledImage {
 /// Grey images and their classes from a pair of IDX files, held in memory.
 ///
 /// ```no_run
-/// use firebox_data::{Dataset, idx::LabelledImages};
+/// use firebox_data::Dataset;
+/// use firebox_data::formats::idx::LabelledImages;
 ///
 /// let digits = LabelledImages::open("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", 10)?;
 /// println!("{} images of {:?}", digits.len(), digits.size());
@@ -201,7 +202,7 @@ impl LabelledImages {
 /// process without being copied, or read and hashed again.
 ///
 /// ```no_run
-/// use firebox_data::fashion_mnist;
+/// use firebox_data::formats::fashion_mnist;
 ///
 /// let images = fashion_mnist::train("datasets/fashion-mnist")?.seal()?;
 /// // In this process and in any other that has `images`:

@@ -66,7 +66,7 @@ impl Shards for Lines {
 
     fn describe(&self) -> String {
         let names = self.files.iter().flat_map(|file| file.as_os_str().as_encoded_bytes());
-        let names = firebox_core::fingerprint(names.map(|&byte| u64::from(byte)));
+        let names = firebox_core::seed::fingerprint(names.map(|&byte| u64::from(byte)));
         format!("lines of {} files ({names:016x})", self.files.len())
     }
 

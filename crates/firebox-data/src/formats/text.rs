@@ -13,7 +13,7 @@ use crate::formats::text_file::{mark, with_plain_line_ends};
 /// Reads a text file, plain or gzip: which of them is seen from its first bytes.
 ///
 /// A byte order mark at its beginning is no part of the text. Lines end with `\n`, also where the file has
-/// `\r\n`, so that the lines of the text are those of [`Lines`](crate::Lines); a `\r` elsewhere stays.
+/// `\r\n`, so that the lines of the text are those of [`Lines`](crate::formats::Lines); a `\r` elsewhere stays.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Format`] if it is empty, not UTF-8, or has control

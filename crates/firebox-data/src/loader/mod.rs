@@ -67,7 +67,7 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 ///         Ok(())
 ///     })?;
 /// for batch in loader.epoch(0) {
-///     let batch: firebox_data::Elements<i64> = batch?;
+///     let batch: firebox_data::elements::Elements<i64> = batch?;
 ///     assert!(batch.len() <= 32);
 /// }
 /// # Ok::<(), firebox_data::Error>(())

@@ -16,7 +16,7 @@ use crate::sampler::Ranks;
 /// Batches that were prefetched and not delivered are not counted, so that none is lost and none comes
 /// twice. Serialize it with any `serde` format.
 ///
-/// It is the position of a whole job: each of its [ranks](crate::LoaderBuilder::rank) goes on from one that
+/// It is the position of a whole job: each of its [ranks](crate::loader::LoaderBuilder::rank) goes on from one that
 /// any of them has saved. What a rank can know of itself only is told apart: [`faults`](Self::faults), and
 /// whose they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct LoaderState {
     /// The epoch.
     pub epoch: u64,
     /// The number of batches of this epoch that were delivered; if batches come [as they
-    /// complete](crate::LoaderBuilder::as_completed), the first one that wasn't.
+    /// complete](crate::loader::LoaderBuilder::as_completed), the first one that wasn't.
     pub batch: usize,
     /// Which batches after that one were delivered, as a bitmap: bit `b` of word `w` stands for batch
     /// `batch + 64 w + b`. Empty if there is none.

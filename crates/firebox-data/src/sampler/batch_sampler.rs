@@ -67,9 +67,9 @@ pub trait BatchSampler: Send + Sync {
     }
 
     /// The ranks that the batches are dealt to already, as they are of an order that is
-    /// [`Distributed`](crate::Distributed), and which of them has these.
+    /// [`Distributed`](crate::sampler::Distributed), and which of them has these.
     ///
-    /// The loader deals all others to its [`rank`](crate::LoaderBuilder::rank).
+    /// The loader deals all others to its [`rank`](crate::loader::LoaderBuilder::rank).
     fn ranks(&self) -> Ranks {
         Ranks::ALONE
     }
@@ -113,7 +113,7 @@ pub(crate) fn widest(batches: &(impl BatchSampler + ?Sized), epoch: u64, batch: 
 /// Batches of one size, cut from a sampler's order.
 ///
 /// ```
-/// use firebox_data::{BatchSampler, FixedSize, Shuffled};
+/// use firebox_data::sampler::{BatchSampler, FixedSize, Shuffled};
 ///
 /// let words = ["a", "deep", "learning", "library"];
 /// let lengths: Vec<u32> = words.iter().map(|word| word.len() as u32).collect();
@@ -221,7 +221,7 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 /// of the epoch are shuffled. An epoch's plan takes 8 bytes an item and 8 a batch, and is made when it is
 /// first needed.
 ///
-/// Of an order that is one rank's share, such as [`Distributed`](crate::Distributed), the batches are planned
+/// Of an order that is one rank's share, such as [`Distributed`](crate::sampler::Distributed), the batches are planned
 /// for all ranks together and then dealt: a size, a budget of tokens and a window are those of each rank, a
 /// batch is about as long on every rank, and all have equally many.
 ///
@@ -452,7 +452,7 @@ impl<S: Sampler> BatchSampler for Bucketed<S> {
             BucketLimit::Size(size) => format!("batches of {size}"),
             BucketLimit::Tokens(tokens) => format!("batches of {tokens} tokens"),
         };
-        let lengths = firebox_core::fingerprint(self.lengths.iter().map(|&length| u64::from(length)));
+        let lengths = firebox_core::seed::fingerprint(self.lengths.iter().map(|&length| u64::from(length)));
         let (order, window, seed) = (self.order.describe(), self.window, self.seed);
         format!("{order}, {cut} by length (lengths {lengths:016x}, windows of {window}, seed {seed})")
     }

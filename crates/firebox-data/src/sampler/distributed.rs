@@ -6,7 +6,7 @@ use crate::sampler::{Ranks, Sampler, check_position};
 /// The rule for positions that can't be shared evenly. All ranks have equally many in any case.
 ///
 /// ```
-/// use firebox_data::{Distributed, Sampler, Sequential, UnevenRanks};
+/// use firebox_data::sampler::{Distributed, Sampler, Sequential, UnevenRanks};
 ///
 /// let share = |uneven| Distributed::new(Sequential::new(5), 1, 2, uneven).map(|share| share.len());
 /// assert_eq!((share(UnevenRanks::Pad)?, share(UnevenRanks::Trim)?), (3, 2));
@@ -27,7 +27,7 @@ pub enum UnevenRanks {
 /// rank as on four. A position that comes once more to fill the last round draws others than the first time.
 ///
 /// It is PyTorch's `DistributedSampler`: the batch size is that of each rank, and a batch of all ranks
-/// together is `world` times as large. The loader's own [`rank`](crate::LoaderBuilder::rank) cuts the batches
+/// together is `world` times as large. The loader's own [`rank`](crate::loader::LoaderBuilder::rank) cuts the batches
 /// of the whole job instead: there, no position comes twice and none is left out.
 pub struct Distributed<S> {
     order: S,

@@ -3,7 +3,8 @@
 use std::iter::zip;
 use std::ops::Range;
 
-use firebox_core::{SampleRng, mix};
+use firebox_core::SampleRng;
+use firebox_core::seed::mix;
 
 /// Below this many items the permutation is a shuffled table: there a Feistel network's halves have so few
 /// bits that not all orders would occur, and a table of a few kilobytes costs nothing.

@@ -13,7 +13,7 @@ use crate::error::{Error, check};
 /// waits for a step that another one doesn't take.
 ///
 /// ```
-/// use firebox_data::Ranks;
+/// use firebox_data::sampler::Ranks;
 ///
 /// let second = Ranks::new(1, 3)?;
 /// // Ten samples: 3, 4 and 3 of them, since the longer run goes round with the batch's number.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use firebox_core::fingerprint;
+use firebox_core::seed::fingerprint;
 
 use crate::sampler::{Sampler, Sequential, Shuffled, check_position};
 

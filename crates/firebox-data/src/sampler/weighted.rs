@@ -1,6 +1,7 @@
 //! Indices drawn with weights.
 
-use firebox_core::{Purpose, SampleRng, derive_seed, fingerprint};
+use firebox_core::seed::fingerprint;
+use firebox_core::{Purpose, SampleRng, derive_seed};
 
 use crate::error::{Error, check};
 use crate::sampler::per_epoch::PerEpoch;
@@ -112,7 +113,7 @@ impl WeightedWithoutReplacement {
         let base = derive_seed(self.seed, Purpose::Draw, epoch, 0);
         // An exponential variable of rate w comes first with a probability proportional to w.
         let time = |(index, &weight): (usize, &f64)| {
-            let bits = firebox_core::mix(base ^ firebox_core::mix(index as u64));
+            let bits = firebox_core::seed::mix(base ^ firebox_core::seed::mix(index as u64));
             let uniform = ((bits >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
             // The bits of floats above 0 are ordered as the floats are; in halves, they and the index take 12
             // bytes.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{AllocationProperty, Bool, Bytes, Device, Element, Float, Int, Tensor, TensorData};
 
-use firebox_workers::{Dispatch, Pool, WorkersExt as _};
+use firebox_workers::stream::Dispatch;
+use firebox_workers::{Pool, WorkersExt as _};
 
 use crate::batches::{BatchStream, Batches, Delivered};
 use crate::collate::Padded;

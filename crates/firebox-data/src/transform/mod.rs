@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::error::BoxError;
-use firebox_core::{SampleRng, SampleSeed, StageKey};
+use firebox_core::seed::SampleSeed;
+use firebox_core::{SampleRng, StageKey};
 
 /// One stage between an item and its slot: it makes something else of the item.
 ///
@@ -17,7 +18,9 @@ use firebox_core::{SampleRng, SampleSeed, StageKey};
 /// streams:
 ///
 /// ```
-/// use firebox_data::{BoxError, Lines, Loader, Ragged, SampleRng, Transform};
+/// use firebox_data::{BoxError, Loader, SampleRng, Transform};
+/// use firebox_data::collate::Ragged;
+/// use firebox_data::formats::Lines;
 ///
 /// /// Leaves letters out, at random.
 /// struct LeaveOut {
@@ -51,7 +54,7 @@ pub trait Transform<In>: Send + Sync + 'static {
     /// Whatever stands in the way: it becomes an error of the sample.
     fn apply(&self, item: In, rng: &mut SampleRng) -> Result<Self::Out, BoxError>;
 
-    /// The name that its random numbers follow from, unless [`named`](crate::LoaderBuilder::named) gives it
+    /// The name that its random numbers follow from, unless [`named`](crate::loader::LoaderBuilder::named) gives it
     /// another.
     ///
     /// As it stands: the type's name without its path, and `map` of a closure.
@@ -81,7 +84,7 @@ fn short_name(name: &str) -> String {
     plain.rsplit("::").next().unwrap_or(plain).to_owned()
 }
 
-/// Stages one after the other, as the [builder](crate::LoaderBuilder) puts them together: the empty chain
+/// Stages one after the other, as the [builder](crate::loader::LoaderBuilder) puts them together: the empty chain
 /// `()`, or a [`Chained stage`](Staged) after another chain.
 ///
 /// Nobody implements it but this crate; it is public because the builder's methods say what an item becomes
@@ -197,6 +200,6 @@ mod tests {
         let mut keys = Vec::new();
         chain.keys(&mut keys);
         assert_eq!(keys, [StageKey::new("map", 1), StageKey::new("write", 1), StageKey::new("map", 0)]);
-        assert!(chain.run((), firebox_core::PositionSeeds::new(0, 0).at(0)).is_ok());
+        assert!(chain.run((), firebox_core::seed::PositionSeeds::new(0, 0).at(0)).is_ok());
     }
 }

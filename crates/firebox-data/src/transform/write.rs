@@ -6,11 +6,12 @@ use firebox_core::SampleRng;
 
 /// The last stage: it writes into a slot of the layout `C`, so that no sample is copied twice.
 ///
-/// The closure of [`LoaderBuilder::build`](crate::LoaderBuilder::build) is one; a type of one's own goes into
-/// [`build_with`](crate::LoaderBuilder::build_with):
+/// The closure of [`LoaderBuilder::build`](crate::loader::LoaderBuilder::build) is one; a type of one's own goes into
+/// [`build_with`](crate::loader::LoaderBuilder::build_with):
 ///
 /// ```
-/// use firebox_data::{BoxError, Loader, SampleRng, Stack, Write};
+/// use firebox_data::{BoxError, Loader, SampleRng, Stack};
+/// use firebox_data::transform::Write;
 ///
 /// /// Pixels from 0 to 1.
 /// struct Normalized;

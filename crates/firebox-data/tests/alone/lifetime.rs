@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_data::{ErrorKind, Loader, Pad, Ragged, Scalar, Stack};
+use firebox_data::collate::Ragged;
+use firebox_data::{ErrorKind, Loader, Pad, Scalar, Stack};
 
 use crate::{in_a_process_of_its_own, turn};
 

@@ -5,7 +5,9 @@ use std::sync::Arc as Shared;
 use std::sync::atomic::AtomicUsize as Count;
 use std::sync::atomic::Ordering::SeqCst;
 
-use firebox_data::{BatchShape, BoxError, BufferPool, Collate, Slots};
+use firebox_data::collate::{BatchShape, Slots};
+use firebox_data::elements::BufferPool;
+use firebox_data::{BoxError, Collate};
 use loom::cell::UnsafeCell;
 use loom::thread;
 

@@ -18,7 +18,8 @@ firebox_workers::test_worker!();
 
 /// Layouts, as the file that [`assembly`] takes from the crate finds them there.
 mod collate {
-    pub(crate) use firebox_data::{Collate, Slots};
+    pub(crate) use firebox_data::Collate;
+    pub(crate) use firebox_data::collate::Slots;
 }
 
 /// Threads' counters, as that file finds them in its crate, but for loom.

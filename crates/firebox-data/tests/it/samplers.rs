@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use firebox_data::{
-    BatchSampler, Bucketed, Chained, Distributed, ErrorKind, FixedSize, Permutation, Sampler, Sequential,
-    Shuffled, SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
+use firebox_data::ErrorKind;
+use firebox_data::sampler::{
+    BatchSampler, Bucketed, Chained, Distributed, FixedSize, Permutation, Sampler, Sequential, Shuffled,
+    SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
 };
 
 fn order(sampler: &impl Sampler, epoch: u64) -> Vec<usize> {

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use firebox_data::{
-    Action, BatchTask, Elements, Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError,
-    Records, Retry, Scalar, Shards, Stack, UnevenRanks,
-};
+use firebox_data::dataset::Records;
+use firebox_data::elements::Elements;
+use firebox_data::formats::Lines;
+use firebox_data::loader::{Action, BatchTask, FailureBudget, Retry};
+use firebox_data::sampler::UnevenRanks;
+use firebox_data::{Error, ErrorKind, Loader, LoaderState, OnError, Scalar, Shards, Stack};
 
 /// Shards of numbers: shard s has `lengths[s]` of them, which are 1000 s and up.
 #[derive(Clone)]
@@ -170,7 +172,7 @@ fn loader(numbers: &Numbers, order: Order, workers: usize, prefetch: usize) -> L
 type Batch = (Elements<u64>, Vec<u64>);
 
 fn all(
-    epoch: impl Iterator<Item = Result<(Elements<u64>, firebox_data::Stacked<u64, 1>), Error>>,
+    epoch: impl Iterator<Item = Result<(Elements<u64>, firebox_data::collate::Stacked<u64, 1>), Error>>,
 ) -> Vec<Batch> {
     epoch.map(Result::unwrap).map(|(numbers, noise)| (numbers, noise.values.into_vec())).collect()
 }
@@ -579,7 +581,7 @@ fn a_record_whose_reading_hangs_is_skipped_as_the_policy_says() {
 fn a_batch_that_is_begun_again_still_tells_what_was_tried_again() {
     let retry = || Retry::io(2, Duration::from_millis(1));
     let policy = OnError::Skip { at_most: FailureBudget::Count(1) };
-    let tell = |epoch: &mut firebox_data::Epoch<'_, Scalar<u64>>| {
+    let tell = |epoch: &mut firebox_data::loader::Epoch<'_, Scalar<u64>>| {
         let delivered: Vec<u64> = epoch.by_ref().flat_map(Result::unwrap).collect();
         assert!(delivered.into_iter().eq((0..20).filter(|number| *number != 7)));
         let mut failures: Vec<_> = epoch.report().failures.iter().map(|failure| failure.action).collect();
@@ -607,7 +609,7 @@ fn a_batch_that_is_begun_again_still_tells_what_was_tried_again() {
 
     let (over, end) = mpsc::channel();
     let tries = AtomicUsize::new(0);
-    let items = firebox_data::from_fn(20, move |index| {
+    let items = firebox_data::dataset::from_fn(20, move |index| {
         if index == 3 && tries.fetch_add(1, Ordering::Relaxed) == 0 {
             return Err(std::io::Error::other("sector").into());
         }
@@ -704,7 +706,7 @@ fn repeats_of_a_record_draw_random_numbers_of_their_own() {
     }
 }
 
-fn pairs(epoch: firebox_data::Epoch<'_, (Scalar<u64>, Scalar<u64>)>) -> Vec<(u64, u64)> {
+fn pairs(epoch: firebox_data::loader::Epoch<'_, (Scalar<u64>, Scalar<u64>)>) -> Vec<(u64, u64)> {
     epoch.map(Result::unwrap).flat_map(|(numbers, noise)| numbers.into_iter().zip(noise)).collect()
 }
 
@@ -848,7 +850,7 @@ fn lines_of_files_are_found_again() {
             .shuffle_window(64)
             .batch_size(9)
             .workers(workers)
-            .build(firebox_data::Ragged::new(|lines: Vec<String>| Ok(lines)), |line, _, slot| {
+            .build(firebox_data::collate::Ragged::new(|lines: Vec<String>| Ok(lines)), |line, _, slot| {
                 *slot = Some(line);
                 Ok(())
             })
@@ -920,8 +922,9 @@ fn reading_is_reported_when_it_was_done() {
         assert_eq!(epoch.by_ref().map(Result::unwrap).sum::<usize>(), 160);
         let report = epoch.report();
         let slices: Vec<_> = report.timeline.slices().collect();
-        let work =
-            |slice: &firebox_data::TimeSlice| slice.reading_s + slice.transforming_s + slice.collating_s;
+        let work = |slice: &firebox_data::loader::TimeSlice| {
+            slice.reading_s + slice.transforming_s + slice.collating_s
+        };
         for slice in &slices {
             assert!(work(slice) <= workers as f64 * slice.seconds + 2e-4, "{workers} workers: {slice:?}");
         }
@@ -1051,12 +1054,12 @@ fn settings_of_a_stream_as_large_as_can_be_change_nothing() {
     let expected = "315 records, batch size 400: drop_last leaves out the only batch, which is short";
     assert_eq!(short.why_empty(0).as_deref(), Some(expected));
     short.check_counted().unwrap();
-    assert_eq!(firebox_data::Batches::why_empty(&short, 0).as_deref(), Some(expected));
+    assert_eq!(firebox_data::batches::Batches::why_empty(&short, 0).as_deref(), Some(expected));
     // A trainer, which plans with batches, is told why there are none.
     let unknown = Loader::stream(Numbers::new(&LENGTHS)).workers(0).build((), |_, _, ()| Ok(())).unwrap();
     let error = unknown.check_counted().unwrap_err();
     let expected = "a stream of known length: shard 0 does not know how many records it has";
     assert_eq!((error.kind(), &*error.to_string()), (&ErrorKind::Config, expected));
-    assert_eq!((unknown.batches(0), firebox_data::Batches::batches(&unknown, 0)), (None, 0));
-    assert_eq!(firebox_data::Batches::why_empty(&unknown, 0).as_deref(), Some(expected));
+    assert_eq!((unknown.batches(0), firebox_data::batches::Batches::batches(&unknown, 0)), (None, 0));
+    assert_eq!(firebox_data::batches::Batches::why_empty(&unknown, 0).as_deref(), Some(expected));
 }

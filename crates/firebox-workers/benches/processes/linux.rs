@@ -13,7 +13,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use firebox_workers::sync::SealedArray;
-use firebox_workers::{Packed, Pool, Runs, Work, WorkersExt};
+use firebox_workers::workers::Runs;
+use firebox_workers::{Packed, Pool, Work, WorkersExt};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;

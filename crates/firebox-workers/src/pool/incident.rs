@@ -68,7 +68,8 @@ impl fmt::Display for Cause {
 /// The end of a worker process before its time.
 ///
 /// ```
-/// use firebox_workers::{Cause, ErrorKind, Incident};
+/// use firebox_workers::ErrorKind;
+/// use firebox_workers::pool::{Cause, Incident};
 ///
 /// /// Whether the kernel has taken the worker for its memory, as far as that can be told.
 /// fn is_killed(incident: &Incident) -> bool {

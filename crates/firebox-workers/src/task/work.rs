@@ -19,7 +19,7 @@ impl Worker<'static> {
 
 impl<'t> Worker<'t> {
     /// The worker `id`, and what it does to [tell of progress](Self::progress): for implementors of
-    /// [`Workers`](crate::Workers) that run tasks without a [`Job`](crate::Job).
+    /// [`Workers`](crate::Workers) that run tasks without a [`Job`](crate::task::Job).
     pub fn new(id: usize, progress: &'t (dyn Fn() -> bool + Sync)) -> Self {
         Worker { id: Some(id), progress: Some(progress), begin: None }
     }

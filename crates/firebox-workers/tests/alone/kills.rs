@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Cause, Pool, ProcessPool, WorkersExt as _};
+use firebox_workers::pool::Cause;
+use firebox_workers::{Pool, ProcessPool, WorkersExt as _};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize, Serializer};
 

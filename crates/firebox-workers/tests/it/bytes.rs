@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use firebox_core::panic_message;
-use firebox_workers::{
-    Answer, Answered, Answers, ChunkResult, Chunked, Error, ErrorKind, Job, Runs, Work, Worker, Workers,
-};
+use firebox_workers::stream::{ChunkResult, Chunked};
+use firebox_workers::task::{Answer, Answered, Answers, Job};
+use firebox_workers::workers::Runs;
+use firebox_workers::{Error, ErrorKind, Work, Worker, Workers};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

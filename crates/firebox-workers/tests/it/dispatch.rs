@@ -6,7 +6,8 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Dispatch, ErrorKind, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::stream::Dispatch;
+use firebox_workers::{ErrorKind, Pool, Work, Worker, WorkersExt as _};
 
 use crate::WORKERS;
 

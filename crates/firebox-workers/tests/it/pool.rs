@@ -5,7 +5,8 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{ErrorKind, Handle, OutOfRange, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::error::OutOfRange;
+use firebox_workers::{ErrorKind, Handle, Pool, Work, Worker, WorkersExt as _};
 
 use crate::WORKERS;
 

@@ -12,7 +12,8 @@ use crate::error::BoxError;
 /// keep nothing. What didn't fit is read each time. Errors are not kept.
 ///
 /// ```
-/// use firebox_data::{Cache, Dataset, from_fn};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::{Cache, from_fn};
 ///
 /// let files = from_fn(10, |index| Ok(vec![0u8; index]));
 /// let cached = Cache::new(files, 1 << 30, Vec::len);

@@ -10,7 +10,8 @@ use crate::error::{BoxError, Error};
 /// The loader's error of an item names its part, and the index in it.
 ///
 /// ```
-/// use firebox_data::{Concat, Dataset, from_fn};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::{Concat, from_fn};
 ///
 /// let parts: Vec<Box<dyn Dataset<Item = usize>>> =
 ///     vec![Box::new(vec![7, 8]), Box::new(from_fn(3, |index| Ok(index)))];

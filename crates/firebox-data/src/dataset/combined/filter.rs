@@ -10,7 +10,8 @@ use crate::error::{BoxError, Error, ErrorKind};
 /// Holds one table of their indices, made once: that is why its length is exact.
 ///
 /// ```
-/// use firebox_data::{Dataset, Filter};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::Filter;
 ///
 /// let even = Filter::new(vec![1, 2, 3, 4], |number| number % 2 == 0)?;
 /// assert_eq!((even.len(), even.get(1)?), (2, 4));

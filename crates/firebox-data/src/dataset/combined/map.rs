@@ -9,7 +9,8 @@ use crate::error::BoxError;
 /// which has random numbers of its own.
 ///
 /// ```
-/// use firebox_data::{Dataset, Map};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::Map;
 ///
 /// let squares = Map::new(vec![1, 2, 3], |number| number * number);
 /// assert_eq!(squares.get(2)?, 9);

@@ -15,7 +15,8 @@ use crate::error::{BoxError, Error, check};
 /// The loader's error of an item names its part, and the index in it.
 ///
 /// ```
-/// use firebox_data::{Dataset, Mix};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::Mix;
 ///
 /// let mix = Mix::new(vec![(vec!['a', 'b', 'c'], 2), (vec!['-'], 1)], 6)?;
 /// let items = (0..6).map(|index| mix.get(index)).collect::<Result<String, _>>()?;

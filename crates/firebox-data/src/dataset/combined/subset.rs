@@ -15,7 +15,7 @@ use crate::sampler::Permutation;
 /// `Subset`:
 ///
 /// ```
-/// use firebox_data::Subset;
+/// use firebox_data::dataset::Subset;
 ///
 /// let all = Subset::all((0..100).collect::<Vec<_>>());
 /// let train = Subset::new(all.clone(), (0..80).collect::<Vec<_>>())?;
@@ -173,7 +173,8 @@ const MOST_TOLD: usize = 64;
 /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the data set has fewer than `second` items.
 ///
 /// ```
-/// use firebox_data::{Dataset, random_split};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::random_split;
 ///
 /// let (train, valid) = random_split((0..100).collect::<Vec<_>>(), 20, 42)?;
 /// assert_eq!((train.len(), valid.len()), (80, 20));

@@ -157,7 +157,7 @@ impl<D, T> LoaderBuilder<D, T> {
     /// By default the loader chooses: it begins with half of the cores and adds workers as long as the
     /// consumer waits and they make it faster: to as many as there are cores, and beyond that only if they
     /// spend time on waiting for something else, such as a disk.
-    /// [`EpochReport::chosen`](crate::EpochReport::chosen) says what it chose.
+    /// [`EpochReport::chosen`](crate::loader::EpochReport::chosen) says what it chose.
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = Some(workers);
         self
@@ -200,7 +200,7 @@ impl<D, T> LoaderBuilder<D, T> {
     /// is delivered all the same, as a batch of 0 samples; so is one whose samples were all skipped. Together
     /// the runs are the batch that one rank would have: the same samples with the same random numbers, on any
     /// number of ranks. [`Pad`](crate::Pad) gives them one width, which the batch sampler must
-    /// [know](crate::BatchSampler::width), or the [layout](crate::Pad::to).
+    /// [know](crate::sampler::BatchSampler::width), or the [layout](crate::Pad::to).
     ///
     /// A [`LoaderState`](crate::LoaderState) is that of the whole job: any rank goes on from one that any
     /// rank has saved, also with another number of ranks. The limit of [`on_error`](Self::on_error) is each
@@ -252,7 +252,7 @@ impl<D, T> LoaderBuilder<D, T> {
     /// Sets whether a position that was saved with other data is gone on from all the same. Default: no, it
     /// is refused.
     ///
-    /// What is compared is their [`Fingerprint`](crate::Fingerprint).
+    /// What is compared is their [`Fingerprint`](crate::dataset::Fingerprint).
     pub fn accept_changed_data(mut self, accept: bool) -> Self {
         self.settings.accept_changed_data = accept;
         self

@@ -14,7 +14,8 @@ impl Loader<()> {
     /// As it stands: every record of one shard after the other, one a batch.
     ///
     /// ```
-    /// use firebox_data::{Lines, Loader, Pad};
+    /// use firebox_data::{Loader, Pad};
+    /// use firebox_data::formats::Lines;
     /// # let folder = tempfile::tempdir()?;
     /// # let files = [folder.path().join("a.txt"), folder.path().join("b.txt")];
     /// # files.iter().for_each(|file| std::fs::write(file, "one\ntwo\nthree\n").unwrap());
@@ -78,7 +79,7 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     /// end; in place of that, once with the number for *gone*, where the epoch ends by an error, or where it
     /// is dropped between its first `next` and its end. So all ranks call it equally often, whatever becomes
     /// of one: if it is gone, the others hear it when they ask next, and their epochs end with an
-    /// [error](crate::ErrorKind::Ranks) that names it. [`try_next`](crate::Epoch::try_next) never calls it.
+    /// [error](crate::ErrorKind::Ranks) that names it. [`try_next`](crate::loader::Epoch::try_next) never calls it.
     ///
     /// It is a collective call, with those that a job makes besides: all ranks must make them in the same
     /// order, and a rank that waits in this one can't hear of another. An error of it ends the epoch, and it
@@ -86,7 +87,8 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     ///
     /// ```
     /// use std::sync::{Arc, Barrier, Mutex};
-    /// use firebox_data::{Lines, Loader, Scalar};
+    /// use firebox_data::{Loader, Scalar};
+    /// use firebox_data::formats::Lines;
     ///
     /// # let folder = tempfile::tempdir()?;
     /// # let files = ["a.txt", "b.txt"].map(|name| folder.path().join(name));
@@ -127,7 +129,7 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
 }
 
 #[cfg(all(feature = "processes", target_os = "linux"))]
-impl<S: Shards<Record: firebox_workers::Crosses>, T> LoaderBuilder<Streamed<S>, T> {
+impl<S: Shards<Record: firebox_workers::process_pool::Crosses>, T> LoaderBuilder<Streamed<S>, T> {
     /// Lets worker processes have records that they can't read themselves: the parent reads them, and sends
     /// each along with its batch.
     ///
@@ -139,7 +141,8 @@ impl<S: Shards<Record: firebox_workers::Crosses>, T> LoaderBuilder<Streamed<S>, 
     /// by element. With threads for workers it changes nothing.
     ///
     /// ```
-    /// use firebox_data::{Error, Lines, Loader, Pad, Recipe};
+    /// use firebox_data::{Error, Loader, Pad, Recipe};
+    /// use firebox_data::formats::Lines;
     /// use firebox_workers::Pool;
     /// use serde::{Deserialize, Serialize};
     ///

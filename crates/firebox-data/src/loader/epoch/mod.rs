@@ -119,7 +119,7 @@ impl<'l, C: Collate> Epoch<'l, C> {
     ///
     /// It waits for nothing, and gives up samples that are past their time limit as `next` does. Where a
     /// batch comes to be only because `next` waits, there is none before: without workers, and where ranks
-    /// [tell each other](crate::LoaderBuilder::sum_over_ranks) whether they go on, which is to wait for the
+    /// [tell each other](crate::loader::LoaderBuilder::sum_over_ranks) whether they go on, which is to wait for the
     /// others.
     pub fn try_next(&mut self) -> Poll<Option<Result<C::Batch, Error>>> {
         match (&self.agreement, &self.window) {

@@ -21,7 +21,7 @@ pub enum OnError {
     },
 }
 
-/// How many samples of an epoch may be bad, on each [rank](crate::LoaderBuilder::rank) of its own samples.
+/// How many samples of an epoch may be bad, on each [rank](crate::loader::LoaderBuilder::rank) of its own samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FailureBudget {
     /// So many.

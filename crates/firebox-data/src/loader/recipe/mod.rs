@@ -21,7 +21,8 @@ mod work;
 use std::fmt::Debug;
 use std::sync::atomic::AtomicU64;
 
-use firebox_workers::{Crosses, Pool, ProcessPool};
+use firebox_workers::process_pool::Crosses;
+use firebox_workers::{Pool, ProcessPool};
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
@@ -110,8 +111,8 @@ pub trait Recipe: Crosses + Debug + Sync {
 
     /// Makes the loader, with threads for workers.
     ///
-    /// In a worker process its [number of workers](crate::LoaderBuilder::workers) says how many threads make
-    /// each batch there; if it is left to the loader, it is one. Its [readers](crate::LoaderBuilder::readers)
+    /// In a worker process its [number of workers](crate::loader::LoaderBuilder::workers) says how many threads make
+    /// each batch there; if it is left to the loader, it is one. Its [readers](crate::loader::LoaderBuilder::readers)
     /// are those of each process.
     ///
     /// # Errors
@@ -123,14 +124,14 @@ pub trait Recipe: Crosses + Debug + Sync {
     /// The batches are the same, to the bit, as are states and failures: a position that was saved by threads
     /// goes on in processes, and back. A worker that dies is replaced, and its batch is made by another one.
     /// If workers die three times with one sample, the last time with nothing else to do, that sample cannot
-    /// be made, and [`on_error`](crate::LoaderBuilder::on_error) decides.
+    /// be made, and [`on_error`](crate::loader::LoaderBuilder::on_error) decides.
     ///
     /// The loader owns the processes, and ends them when it is dropped. Its [time
-    /// limit](crate::LoaderBuilder::timeout) becomes theirs.
+    /// limit](crate::loader::LoaderBuilder::timeout) becomes theirs.
     ///
     /// Shards that know their [`records`](crate::Shards::records) and can be [opened in their
     /// middle](crate::Shards::is_seekable) are read by the workers, others by this process, which sends their
-    /// [records](crate::LoaderBuilder::send_records).
+    /// [records](crate::loader::LoaderBuilder::send_records).
     ///
     /// # Errors
     /// That of [`loader`](Self::loader); [`ErrorKind::Config`] if settings don't come back from another

@@ -202,6 +202,8 @@ mod tests {
     use firebox_workers::testing::{read, write};
 
     use super::*;
+    use crate::Collate;
+    use crate::collate::Slots;
     use crate::collate::pad::{Pad, Padded};
     use crate::collate::{Scalar, Stack, Stacked};
     use crate::elements::BufferPool;
@@ -209,7 +211,6 @@ mod tests {
     use crate::elements::shared::SharedMemory;
     use crate::error::{Error, ErrorKind};
     use crate::loader::fault::Action;
-    use crate::{Collate, Slots};
 
     type Layout = (Stack<f32, 2>, Scalar<u8>, Pad<i64>, Scalar<bool>);
     type Batch = (Stacked<f32, 2>, Elements<u8>, Padded<i64>, Elements<bool>);

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use firebox_workers::stream::Dispatch;
 use firebox_workers::sync::region::Region;
-use firebox_workers::{Dispatch, Error as PoolError, ProcessPool, Statistics, WorkersExt as _};
+use firebox_workers::{Error as PoolError, ProcessPool, Statistics, WorkersExt as _};
 
 use super::order::{BatchOrder, BatchReply};
 use super::regions::Regions;

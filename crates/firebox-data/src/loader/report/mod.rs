@@ -21,7 +21,7 @@ pub(super) const NAMED: usize = 100;
 /// The deaths of worker processes that a report tells of.
 const INCIDENTS: usize = 1000;
 
-/// An account of an epoch so far, from [`Epoch::report`](crate::Epoch::report).
+/// An account of an epoch so far, from [`Epoch::report`](crate::loader::Epoch::report).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EpochReport {
@@ -122,7 +122,7 @@ impl EpochReport {
         if all > 0.0 { (self.busy.computing.as_secs_f64() / all).min(1.0) } else { 0.0 }
     }
 
-    /// The share of the elapsed time that a [`Cache`](crate::Cache), or any way to have samples without work,
+    /// The share of the elapsed time that a [`Cache`](crate::dataset::Cache), or any way to have samples without work,
     /// could save at most, from 0 to 1, if the consumer computes on the cores that the workers have; `None`
     /// if it doesn't, or nobody knows.
     ///

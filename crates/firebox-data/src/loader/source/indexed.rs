@@ -18,7 +18,7 @@ use crate::loader::work::{BatchTask, Failure, ReadLimits, SampleId, Stages};
 use crate::sampler::{BatchSampler, FixedSize};
 use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
 use crate::sync::Arc;
-use firebox_core::SampleSeed;
+use firebox_core::seed::SampleSeed;
 
 /// Data with random access: a data set, in an order.
 pub struct Indexed<D> {

@@ -26,9 +26,10 @@ use crate::sampler::Ranks;
 use crate::sync::Arc;
 use crate::transform::Write;
 use crate::transform::{Chain, StageError};
-use firebox_core::{SampleSeed, StageKey};
+use firebox_core::StageKey;
+use firebox_core::seed::SampleSeed;
 
-/// The kind of data that a [`LoaderBuilder`](crate::LoaderBuilder) is about: a data set ([`Indexed`]) or
+/// The kind of data that a [`LoaderBuilder`](crate::loader::LoaderBuilder) is about: a data set ([`Indexed`]) or
 /// shards ([`Streamed`]).
 ///
 /// Nobody implements it but this crate.

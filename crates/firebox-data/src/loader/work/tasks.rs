@@ -1,6 +1,7 @@
 //! The tasks of an epoch at the workers, whatever these are.
 
-use firebox_workers::{Dispatch, Error as PoolError};
+use firebox_workers::Error as PoolError;
+use firebox_workers::stream::Dispatch;
 
 use crate::collate::Collate;
 use crate::loader::work::{BatchTask, ChunkResult, EpochExecutor};
@@ -58,7 +59,8 @@ impl Death {
     /// The death that an error is about, if it is about one.
     #[cfg(all(feature = "processes", target_os = "linux"))]
     pub(in crate::loader) fn of(error: &PoolError) -> Option<Self> {
-        use firebox_workers::{ErrorKind, Incident};
+        use firebox_workers::ErrorKind;
+        use firebox_workers::pool::Incident;
 
         let (incident, timed_out) = match error.kind() {
             ErrorKind::Died(incident) => (incident, false),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firebox_data::{
-    Action, BoxError, Cache, Concat, Dataset, Distributed, Error, ErrorKind, FailureBudget, Filter,
-    FixedSize, Lines, Loader, Map, Mix, OnError, Overlap, SampleSet, Scalar, Sequential, Subset,
-    SubsetSampler, UnevenRanks, Weighted, random_split,
-};
+use firebox_data::batches::{Overlap, SampleSet};
+use firebox_data::dataset::{Cache, Concat, Filter, Map, Mix, Subset, random_split};
+use firebox_data::formats::Lines;
+use firebox_data::loader::{Action, FailureBudget};
+use firebox_data::sampler::{Distributed, FixedSize, Sequential, SubsetSampler, UnevenRanks, Weighted};
+use firebox_data::{BoxError, Dataset, Error, ErrorKind, Loader, OnError, Scalar};
 
 fn numbers(range: std::ops::Range<i64>) -> Vec<i64> {
     range.collect::<Vec<_>>()

@@ -5,10 +5,12 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use firebox_data::{
-    BoxError, Cache, Concat, Dataset, Described, Error, ErrorKind, Filter, Fingerprint, Lineage, Lines,
-    Loader, Location, Map, Mix, Scalar, Shards, Subset, Windows, from_fn, idx::LabelledImages, random_split,
+use firebox_data::dataset::{
+    Cache, Concat, Described, Filter, Fingerprint, Lineage, Location, Map, Mix, Subset, Windows, from_fn,
+    random_split,
 };
+use firebox_data::formats::{Lines, idx::LabelledImages};
+use firebox_data::{BoxError, Dataset, Error, ErrorKind, Loader, Scalar, Shards};
 
 /// The method that was called, and for which row.
 type Item = (&'static str, usize);

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use firebox_data::ErrorKind;
-use firebox_data::cmudict::{self, Phoneme, SOUNDS, Split, VOWELS};
+use firebox_data::formats::cmudict::{self, Phoneme, SOUNDS, Split, VOWELS};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

@@ -4,8 +4,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use firebox_data::idx::{Idx, LabelledImages};
-use firebox_data::{Dataset, ErrorKind, Loader, SampleSet, Subset, fashion_mnist, random_split};
+use firebox_data::batches::SampleSet;
+use firebox_data::dataset::{Subset, random_split};
+use firebox_data::formats::fashion_mnist;
+use firebox_data::formats::idx::{Idx, LabelledImages};
+use firebox_data::{Dataset, ErrorKind, Loader};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

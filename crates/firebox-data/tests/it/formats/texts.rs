@@ -4,9 +4,10 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use firebox_data::{
-    Error, ErrorKind, Lines, Loader, Ragged, SampleRng, Shards, Vocabulary, cmudict, read_text,
-};
+use firebox_data::collate::Ragged;
+use firebox_data::formats::text::{Vocabulary, read_text};
+use firebox_data::formats::{Lines, cmudict};
+use firebox_data::{Error, ErrorKind, Loader, SampleRng, Shards};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 

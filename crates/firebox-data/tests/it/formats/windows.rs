@@ -4,9 +4,12 @@
 use std::fs;
 use std::io::Write;
 
-use firebox_data::{
-    Batches, ContiguousBatches, Dataset, ErrorKind, Loader, Pad, Padded, Vocabulary, Windows, read_text,
-};
+use firebox_data::batches::Batches;
+use firebox_data::collate::Padded;
+use firebox_data::dataset::Windows;
+use firebox_data::formats::text::{Vocabulary, read_text};
+use firebox_data::sampler::ContiguousBatches;
+use firebox_data::{Dataset, ErrorKind, Loader, Pad};
 use flate2::{Compression, write::GzEncoder};
 
 fn loader(

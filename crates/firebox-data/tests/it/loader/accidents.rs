@@ -8,11 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, Once, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_data::{
-    Action, BatchShape, BoxError, BufferPool, Collate, Dataset, Elements, ErrorKind, FailureBudget, Loader,
-    OnError, Purpose, Ragged, Retry, SampleRng, Sampler, Scalar, Sequential, Slots, Stack, Stacked, StageKey,
-    Values, derive_seed,
-};
+use firebox_data::collate::{BatchShape, Ragged, Slots, Stacked, Values};
+use firebox_data::elements::{BufferPool, Elements};
+use firebox_data::loader::{Action, FailureBudget, Retry};
+use firebox_data::sampler::{Sampler, Sequential};
+use firebox_data::seed::{Purpose, StageKey, derive_seed};
+use firebox_data::{BoxError, Collate, Dataset, ErrorKind, Loader, OnError, SampleRng, Scalar, Stack};
 
 const LEN: usize = 23;
 const SIZE: usize = 5;

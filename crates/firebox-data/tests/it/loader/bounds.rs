@@ -7,10 +7,12 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_data::{
-    BoxError, Dataset, Elements, ErrorKind, FailureBudget, Indexed, Loader, LoaderBuilder, OnError, Pad,
-    Padded, Ragged, SampleRng, Sampler, Scalar, Shuffled, Stack, Stacked, StageKey,
-};
+use firebox_data::collate::{Padded, Ragged, Stacked};
+use firebox_data::elements::Elements;
+use firebox_data::loader::{FailureBudget, Indexed, LoaderBuilder};
+use firebox_data::sampler::{Sampler, Shuffled};
+use firebox_data::seed::StageKey;
+use firebox_data::{BoxError, Dataset, ErrorKind, Loader, OnError, Pad, SampleRng, Scalar, Stack};
 
 /// Long enough for anything that is not held up by what the test itself holds up.
 const AGES: Duration = Duration::from_secs(30);
@@ -412,12 +414,13 @@ fn a_slow_sample_of_a_first_batch_stops_no_other() {
         let (reading, transforming) = (Arc::clone(&others), Arc::clone(&others));
         let slow =
             |others: &Others| assert!(others.wait_for((0..12).filter(|&number| number != 5)), "starved");
-        let dataset = firebox_data::Map::new((0..40usize).collect::<Vec<_>>(), move |number: usize| {
-            if number == 5 && held_in_reading {
-                slow(&reading);
-            }
-            number
-        });
+        let dataset =
+            firebox_data::dataset::Map::new((0..40usize).collect::<Vec<_>>(), move |number: usize| {
+                if number == 5 && held_in_reading {
+                    slow(&reading);
+                }
+                number
+            });
         let mut builder = Loader::builder(dataset).batch_size(4).workers(threads.workers).prefetch(3);
         if let Some(readers) = threads.readers {
             builder = builder.readers(readers);

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firebox_data::{
-    BatchSampler, Bucketed, Chained, Distributed, Elements, FixedSize, Loader, Sampler, Scalar, Sequential,
-    Shuffled, SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
+use firebox_data::elements::Elements;
+use firebox_data::sampler::{
+    BatchSampler, Bucketed, Chained, Distributed, FixedSize, Sampler, Sequential, Shuffled, SubsetSampler,
+    UnevenRanks, Weighted, WeightedWithoutReplacement,
 };
+use firebox_data::{Loader, Scalar};
 
 const WORKERS: [usize; 2] = [0, 3];
 

@@ -5,10 +5,11 @@ use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use firebox_data::{
-    Action, Bottleneck, BoxError, Bucketed, Dataset, Elements, ErrorKind, FailureBudget, Loader, LoaderState,
-    OnError, Pad, Ragged, Retry, Scalar, Sequential, Stack, Stacked, Stage,
-};
+use firebox_data::collate::{Ragged, Stacked};
+use firebox_data::elements::Elements;
+use firebox_data::loader::{Action, Bottleneck, FailureBudget, Retry, Stage};
+use firebox_data::sampler::{Bucketed, Sequential};
+use firebox_data::{BoxError, Dataset, ErrorKind, Loader, LoaderState, OnError, Pad, Scalar, Stack};
 
 const WORKERS: [usize; 3] = [0, 1, 4];
 const BAD: [usize; 4] = [0, 17, 18, 49];
@@ -109,7 +110,7 @@ fn replaced_samples_keep_the_batch_size() {
     assert_eq!(report.failures.iter().map(|incident| incident.action).collect::<Vec<_>>(), replaced);
     assert_eq!((report.samples, report.skipped()), (50, 0));
     // Nothing takes its place that the order would not give.
-    let order = firebox_data::SubsetSampler::new(vec![17, 3, 18, 5]).shuffled(1);
+    let order = firebox_data::sampler::SubsetSampler::new(vec![17, 3, 18, 5]).shuffled(1);
     let loader = Loader::builder(Holey)
         .sampler(order)
         .batch_size(2)
@@ -346,7 +347,7 @@ fn a_failed_try_leaves_nothing_in_its_slot() {
 #[test]
 fn the_report_says_who_was_slow() {
     let slow = |reading: u64, transforming: u64, computing: u64| {
-        let dataset = firebox_data::Map::new(vec![0u8; 64], move |item: u8| {
+        let dataset = firebox_data::dataset::Map::new(vec![0u8; 64], move |item: u8| {
             std::thread::sleep(Duration::from_micros(reading));
             item
         });
@@ -427,8 +428,9 @@ fn work_is_reported_when_it_was_done_and_for_no_longer_than_there_was() {
         let mut epoch = loader.epoch(0);
         epoch.by_ref().for_each(|batch| _ = batch.unwrap());
         let report = epoch.report();
-        let work =
-            |slice: &firebox_data::TimeSlice| slice.reading_s + slice.transforming_s + slice.collating_s;
+        let work = |slice: &firebox_data::loader::TimeSlice| {
+            slice.reading_s + slice.transforming_s + slice.collating_s
+        };
         let slices: Vec<_> = report.timeline.slices().collect();
         for slice in &slices {
             let most = workers.max(1) as f64 * slice.seconds;

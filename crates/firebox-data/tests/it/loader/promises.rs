@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firebox_data::{
-    BatchTask, BoxError, Dataset, Elements, Error, ErrorKind, Loader, LoaderState, OutOfRange, Ragged,
-    SampleId, Sampler, Scalar, Stack, Stacked,
-};
+use firebox_data::collate::{Ragged, Stacked};
+use firebox_data::elements::Elements;
+use firebox_data::error::OutOfRange;
+use firebox_data::loader::{BatchTask, SampleId};
+use firebox_data::sampler::Sampler;
+use firebox_data::{BoxError, Dataset, Error, ErrorKind, Loader, LoaderState, Scalar, Stack};
 
 const WORKERS: [usize; 3] = [0, 1, 4];
 
@@ -90,7 +92,7 @@ fn order_and_noise_never_change() {
     let numbers: Vec<i64> = batches.iter().flat_map(|(_, numbers)| numbers.clone()).collect();
     assert_eq!(numbers, GOLDEN_ORDER);
     assert_eq!(batches[0].0.values[..4], GOLDEN_NOISE);
-    let large = firebox_data::Shuffled::new(60_000, 42);
+    let large = firebox_data::sampler::Shuffled::new(60_000, 42);
     assert_eq!([0, 1, 2, 59_999].map(|position| large.index(1, position)), GOLDEN_LARGE);
 }
 const GOLDEN_ORDER: [i64; 10] = [9, 0, 8, 3, 7, 6, 4, 2, 5, 1];
@@ -282,7 +284,7 @@ fn settings_are_checked() {
     assert!(matches!(error.kind(), ErrorKind::OutOfRange { .. }), "{error}");
     let loader = builder()
         .batch_size(4)
-        .sampler(firebox_data::Sequential::new(11))
+        .sampler(firebox_data::sampler::Sequential::new(11))
         .build((), |_, _, ()| Ok(()))
         .unwrap();
     let error = loader.epoch(0).find_map(Result::err).unwrap();

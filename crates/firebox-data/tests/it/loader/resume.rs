@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
-use firebox_data::{
-    Action, BoxError, Dataset, Elements, Error, ErrorKind, FailureBudget, Loader, LoaderState, OnError,
-    Scalar, Stack, Stacked,
-};
+use firebox_data::collate::Stacked;
+use firebox_data::elements::Elements;
+use firebox_data::loader::{Action, FailureBudget};
+use firebox_data::{BoxError, Dataset, Error, ErrorKind, Loader, LoaderState, OnError, Scalar, Stack};
 
 /// A multiple of no batch size.
 const LEN: usize = 97;
@@ -322,7 +322,7 @@ fn faults_are_met_again_in_a_resumed_epoch_and_not_counted_twice() {
         let reference = loader(workers(0));
         let mut whole = reference.epoch(1);
         let expected = all(whole.by_ref());
-        let incidents = |epoch: &firebox_data::Epoch<'_, Noisy>| -> Vec<(usize, Action)> {
+        let incidents = |epoch: &firebox_data::loader::Epoch<'_, Noisy>| -> Vec<(usize, Action)> {
             let named = epoch.report().failures.iter();
             named.map(|incident| (incident.error.index().unwrap(), incident.action)).collect()
         };

@@ -8,10 +8,11 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use firebox_data::{
-    Action, BoxError, Dataset, Epoch, ErrorKind, FailureBudget, Loader, LoaderState, OnError, Purpose,
-    Ragged, Retry, SampleRng, Sampler, Shuffled, Stack, StageKey, derive_seed,
-};
+use firebox_data::collate::Ragged;
+use firebox_data::loader::{Action, Epoch, FailureBudget, Retry};
+use firebox_data::sampler::{Sampler, Shuffled};
+use firebox_data::seed::{Purpose, StageKey, derive_seed};
+use firebox_data::{BoxError, Dataset, ErrorKind, Loader, LoaderState, OnError, SampleRng, Stack};
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use firebox_data::{
-    Action, BoxError, Dataset, Described, Elements, ErrorKind, FailureBudget, Fingerprint, Loader,
-    LoaderBuilder, LoaderState, OnError, Records, Repeatable, Retry, Scalar, Shards, Start,
-};
+use firebox_data::dataset::{Described, Fingerprint, Records};
+use firebox_data::elements::Elements;
+use firebox_data::loader::{Action, FailureBudget, LoaderBuilder, Repeatable, Retry, Start};
+use firebox_data::{BoxError, Dataset, ErrorKind, Loader, LoaderState, OnError, Scalar, Shards};
 
 /// Numbers, as a data set and as shards of 16, of which some can't be read: always, or at first.
 #[derive(Clone, Default)]
@@ -167,11 +167,12 @@ fn an_epoch_that_fails_is_the_last_and_its_state_the_way_on() {
     for workers in [0, 2] {
         let broken = Arc::new(AtomicBool::new(true));
         let breaks = Arc::clone(&broken);
-        let items =
-            firebox_data::from_fn(30, move |index| match index == 17 && breaks.load(Ordering::Relaxed) {
+        let items = firebox_data::dataset::from_fn(30, move |index| {
+            match index == 17 && breaks.load(Ordering::Relaxed) {
                 true => Err("gone".into()),
                 false => Ok(index),
-            });
+            }
+        });
         let loader =
             Loader::builder(items).batch_size(5).workers(workers).build(Scalar::new(), |item, _, slot| {
                 *slot = item;

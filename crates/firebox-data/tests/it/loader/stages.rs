@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use firebox_core::RecordSeeds;
-use firebox_data::{
-    BoxError, Elements, ErrorKind, Loader, OnError, Ragged, Records, SampleRng, Scalar, Shards, StageKey,
-    Transform, Write,
-};
+use firebox_core::seed::RecordSeeds;
+use firebox_data::collate::Ragged;
+use firebox_data::dataset::Records;
+use firebox_data::elements::Elements;
+use firebox_data::seed::StageKey;
+use firebox_data::transform::Write;
+use firebox_data::{BoxError, ErrorKind, Loader, OnError, SampleRng, Scalar, Shards, Transform};
 
 const SEED: u64 = 11;
 
@@ -48,8 +50,10 @@ impl Shards for Tens {
 #[derive(Debug, PartialEq)]
 struct Number(usize);
 
-fn numbers(len: usize) -> firebox_data::FromFn<impl Fn(usize) -> Result<Number, BoxError> + Send + Sync> {
-    firebox_data::from_fn(len, |index| Ok(Number(index)))
+fn numbers(
+    len: usize,
+) -> firebox_data::dataset::FromFn<impl Fn(usize) -> Result<Number, BoxError> + Send + Sync> {
+    firebox_data::dataset::from_fn(len, |index| Ok(Number(index)))
 }
 
 /// Adds noise, and says how often it was asked.
@@ -194,7 +198,7 @@ fn the_error_of_a_stage_names_it() {
         13 => Err("torn".into()),
         _ => Ok(number),
     };
-    let budget = OnError::Skip { at_most: firebox_data::FailureBudget::Count(1) };
+    let budget = OnError::Skip { at_most: firebox_data::loader::FailureBudget::Count(1) };
     for workers in [0, 2] {
         let of_data_set = Loader::builder(numbers(20)).workers(workers).on_error(budget).map(torn);
         let of_stream = Loader::stream(Tens(2)).workers(workers).on_error(budget).map(torn);

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use firebox_data::{Action, ErrorKind, Loader, Recipe};
+use firebox_data::loader::Action;
+use firebox_data::{ErrorKind, Loader, Recipe};
 use firebox_workers::{Pool, ProcessPool};
 
 use super::recipes::*;
@@ -120,7 +121,7 @@ fn what_dies_with_a_whole_batch_only_fails_in_the_end() {
     impl Recipe for Closes {
         type Layout = Join;
         fn loader(&self) -> Result<Loader<Join>, firebox_data::Error> {
-            let layout: Join = firebox_data::Ragged::new(|_| std::process::abort());
+            let layout: Join = firebox_data::collate::Ragged::new(|_| std::process::abort());
             Loader::builder(vec!["a", "b"]).batch_size(2).build(layout, |text: &str, _, slot| {
                 *slot = Some(text.to_owned());
                 Ok(())

@@ -3,10 +3,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use firebox_data::{
-    BoxError, Elements, Error, FailureBudget, Indexed, Loader, LoaderBuilder, OnError, Pad, Ragged, Recipe,
-    SampleRng, Scalar, Stack, StackWhole,
-};
+use firebox_data::collate::{Ragged, StackWhole};
+use firebox_data::elements::Elements;
+use firebox_data::loader::{FailureBudget, Indexed, LoaderBuilder};
+use firebox_data::{BoxError, Error, Loader, OnError, Pad, Recipe, SampleRng, Scalar, Stack};
 use serde::{Deserialize, Serialize};
 
 /// The policy for bad samples.

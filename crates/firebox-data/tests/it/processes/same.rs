@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use firebox_data::{Collate, Elements, ErrorKind, Loader, Recipe, SampleFailure};
+use firebox_data::elements::Elements;
+use firebox_data::loader::SampleFailure;
+use firebox_data::{Collate, ErrorKind, Loader, Recipe};
 use firebox_workers::Pool;
 
 use super::recipes::*;

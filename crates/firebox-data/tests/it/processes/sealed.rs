@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firebox_data::idx::{LabelledImage, LabelledImages, SealedImages};
+use firebox_data::formats::idx::{LabelledImage, LabelledImages, SealedImages};
 use firebox_data::{Collate, Error, Loader, Recipe, Scalar, Stack};
 use firebox_workers::ProcessPool;
 use serde::{Deserialize, Serialize};

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use firebox_data::{
-    Error, ErrorKind, Loader, OnError, Pad, Recipe, Records, Retry, SampleRng, Scalar, Shards,
-};
+use firebox_data::dataset::Records;
+use firebox_data::loader::Retry;
+use firebox_data::{Error, ErrorKind, Loader, OnError, Pad, Recipe, SampleRng, Scalar, Shards};
 use firebox_workers::Packed;
 use serde::{Deserialize, Serialize};
 
@@ -203,7 +203,7 @@ impl Recipe for Stream {
 
     fn loader(&self) -> Result<Loader<Layout>, Error> {
         let Plan { batch_size, threads, rank, policy, timeout, .. } = self.plan.clone();
-        let at_most = firebox_data::FailureBudget::Count(10);
+        let at_most = firebox_data::loader::FailureBudget::Count(10);
         let on_error = match policy {
             Policy::Fail => OnError::Fail,
             Policy::Skip => OnError::Skip { at_most },

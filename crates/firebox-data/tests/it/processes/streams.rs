@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use firebox_data::{Collate, Epoch, Error, ErrorKind, Loader, LoaderState, Recipe, SampleFailure};
+use firebox_data::loader::{Epoch, SampleFailure};
+use firebox_data::{Collate, Error, ErrorKind, Loader, LoaderState, Recipe};
 use firebox_workers::Pool;
 
 use super::recipes::{Fault, Plan, Policy};

@@ -5,12 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use firebox_data::{
-    Action, BatchSampler, BoxError, Bucketed, Chained, Concat, Dataset, Distributed, Elements, ErrorKind,
-    FailureBudget, FixedSize, Indexed, Lines, Loader, LoaderBuilder, LoaderState, Mix, OnError, Retry,
-    SampleRng, Sampler, Scalar, Sequential, Shuffled, StageKey, SubsetSampler, UnevenRanks, Weighted,
-    WeightedWithoutReplacement, Windows,
+use firebox_data::dataset::{Concat, Mix, Windows};
+use firebox_data::elements::Elements;
+use firebox_data::formats::Lines;
+use firebox_data::loader::{Action, FailureBudget, Indexed, LoaderBuilder, Retry};
+use firebox_data::sampler::{
+    BatchSampler, Bucketed, Chained, Distributed, FixedSize, Sampler, Sequential, Shuffled, SubsetSampler,
+    UnevenRanks, Weighted, WeightedWithoutReplacement,
 };
+use firebox_data::seed::StageKey;
+use firebox_data::{BoxError, Dataset, ErrorKind, Loader, LoaderState, OnError, SampleRng, Scalar};
 
 const WORKERS: [usize; 3] = [0, 1, 4];
 const SEED: u64 = 21;
@@ -269,8 +273,9 @@ fn contiguous_rows_draw_by_their_position() {
         (0..12).map(|position| (windows().batches().index(0, position), position as u64)).collect();
     let make = |workers| {
         let batches = windows().batches().clone();
-        let first =
-            firebox_data::Map::new(windows(), |window: Vec<usize>| window[0] / 12 * 3 + window[0] % 12 / 5);
+        let first = firebox_data::dataset::Map::new(windows(), |window: Vec<usize>| {
+            window[0] / 12 * 3 + window[0] % 12 / 5
+        });
         drawing(Loader::builder(first).batch_sampler(batches).workers(workers))
     };
     assert_draws("contiguous batches", make, 2, &expected);

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use firebox_data::{
-    BatchSampler, Bucketed, Chained, Distributed, Elements, ErrorKind, FailureBudget, FixedSize, Indexed,
-    Loader, LoaderBuilder, LoaderState, OnError, Pad, Padded, Ranks, SampleRng, Sampler, Scalar, Sequential,
-    Shuffled, StageKey, SubsetSampler, UnevenRanks, Weighted, Windows,
+use firebox_data::collate::Padded;
+use firebox_data::dataset::Windows;
+use firebox_data::elements::Elements;
+use firebox_data::loader::{FailureBudget, Indexed, LoaderBuilder};
+use firebox_data::sampler::{
+    BatchSampler, Bucketed, Chained, Distributed, FixedSize, Ranks, Sampler, Sequential, Shuffled,
+    SubsetSampler, UnevenRanks, Weighted,
 };
+use firebox_data::seed::StageKey;
+use firebox_data::{ErrorKind, Loader, LoaderState, OnError, Pad, SampleRng, Scalar};
 
 const WORLDS: Range<usize> = 1..6;
 

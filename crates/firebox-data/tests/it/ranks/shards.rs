@@ -10,10 +10,12 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use firebox_data::{
-    Elements, Error, ErrorKind, FailureBudget, Lines, Loader, LoaderState, OnError, Pad, Records, Scalar,
-    Shards, UnevenRanks,
-};
+use firebox_data::dataset::Records;
+use firebox_data::elements::Elements;
+use firebox_data::formats::Lines;
+use firebox_data::loader::FailureBudget;
+use firebox_data::sampler::UnevenRanks;
+use firebox_data::{Error, ErrorKind, Loader, LoaderState, OnError, Pad, Scalar, Shards};
 
 /// Shards of numbers: shard s has `lengths[s]` of them, which are 1000 s and up.
 #[derive(Clone)]

@@ -23,7 +23,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Runs, Statistics, Workers};
+use firebox_workers::workers::Runs;
+use firebox_workers::{Statistics, Workers};
 
 pub(crate) use act::{Act, Checked, Double, Play, Played};
 pub(crate) use stage::Stage;

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use firebox_core::panic_message;
-use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::stream::Dispatch;
+use firebox_workers::{ErrorKind as PoolErrorKind, Pool, Work, Worker, WorkersExt as _};
 
 use crate::dataset::Shards;
 use crate::error::{BoxError, Error, ErrorKind};

@@ -96,7 +96,7 @@ impl<S: Shards> Streamed<S> {
 }
 
 #[cfg(all(feature = "processes", target_os = "linux"))]
-impl<S: Shards<Record: firebox_workers::Crosses>> Streamed<S> {
+impl<S: Shards<Record: firebox_workers::process_pool::Crosses>> Streamed<S> {
     /// Has records be written down for worker processes.
     pub(in crate::loader) fn send_records(&mut self) {
         use firebox_workers::Packed;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::iter::zip;
 use std::sync::{Mutex, PoisonError};
 
-use firebox_core::SampleSeed;
+use firebox_core::seed::SampleSeed;
 use firebox_workers::Worker;
 
 use crate::collate::{Collate, SlotOf};
