@@ -15,8 +15,8 @@ use crate::task::work::Work;
 /// implementor gets. Which tasks the workers can run is for [`Runs`] to say.
 ///
 /// An implementor owes this: a parcel that was taken is answered once, whatever happens, also at the pool's
-/// end. A [`Job`] and an [`Answer`](crate::task::Answer) do that by themselves, unless somebody leaks them. And
-/// workers never wait for those who ask for results.
+/// end. A [`Job`] and an [`Answer`](crate::task::Answer) do that by themselves, unless somebody leaks them.
+/// And workers never wait for those who ask for results.
 ///
 /// # A pool of one's own
 ///

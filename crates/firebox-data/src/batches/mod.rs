@@ -14,6 +14,25 @@ use crate::error::Error;
 use crate::loader::{Epoch, EpochReport, Loader, LoaderState};
 
 /// A source of batches, epoch after epoch: a [`Loader`], or something that wraps one.
+///
+/// ```
+/// use firebox_data::batches::Batches;
+/// use firebox_data::{Error, Loader};
+///
+/// /// Counts samples of any source of batches.
+/// fn samples<B: Batches>(source: &B) -> Result<usize, Error> {
+///     let mut stream = source.epoch(0);
+///     while let Some(batch) = stream.next() {
+///         batch?;
+///     }
+///     Ok(stream.delivered().samples)
+/// }
+///
+/// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+/// assert_eq!(samples(&loader)?, 10);
+/// assert_eq!(loader.steps(3), 9);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub trait Batches {
     /// The type of its batches.
     type Batch;

@@ -18,9 +18,53 @@ use crate::error::BoxError;
 /// no sample is copied twice. The slots are handed out in runs, so that several workers fill one batch. When
 /// the last slot is written, the batch is closed.
 ///
-/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::collate::StackWhole) for such that are
-/// written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences, [`Ragged`](crate::collate::Ragged)
-/// for anything, and tuples of layouts, whose slots are tuples of slots.
+/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::collate::StackWhole) for such that
+/// are written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences,
+/// [`Ragged`](crate::collate::Ragged) for anything, and tuples of layouts, whose slots are tuples of slots.
+///
+/// # A layout of your own
+/// ```
+/// use firebox_data::collate::{BatchShape, Values};
+/// use firebox_data::elements::BufferPool;
+/// use firebox_data::{BoxError, Collate, Loader};
+///
+/// /// Batches that are sorted.
+/// struct Sorted;
+///
+/// impl Collate for Sorted {
+///     type Buffer = Vec<i64>;
+///     type Slot<'a> = &'a mut i64;
+///     type Slots<'a> = Values<'a, i64>;
+///     type Batch = Vec<i64>;
+///
+///     fn open(&self, shape: BatchShape, _: &BufferPool) -> Vec<i64> {
+///         vec![0; shape.samples]
+///     }
+///
+///     fn slots<'a>(&self, buffer: &'a mut Vec<i64>) -> Values<'a, i64> {
+///         Values::new(buffer)
+///     }
+///
+///     fn clear(&self, slot: &mut &mut i64) {
+///         **slot = 0;
+///     }
+///
+///     fn close(&self, mut buffer: Vec<i64>, holes: &[usize]) -> Result<Vec<i64>, BoxError> {
+///         holes.iter().rev().for_each(|hole| drop(buffer.remove(*hole)));
+///         buffer.sort_unstable();
+///         Ok(buffer)
+///     }
+///
+///     fn bytes(&self, batch: &Vec<i64>) -> usize {
+///         size_of_val(&**batch)
+///     }
+/// }
+///
+/// let builder = Loader::builder(vec![3, 1, 2]).batch_size(3);
+/// let loader = builder.build(Sorted, |number, _, slot| Ok(*slot = number))?;
+/// assert_eq!(loader.epoch(0).next().unwrap()?, [1, 2, 3]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub trait Collate: Sized + Send + Sync + 'static {
     /// The batch while it is being written.
     type Buffer: Send + 'static;
@@ -103,6 +147,17 @@ impl From<usize> for BatchShape {
 
 /// The slots of a run of samples in the layout `C`. They can be cut into shorter runs, which are written
 /// independently.
+///
+/// ```
+/// use firebox_data::Scalar;
+/// use firebox_data::collate::{Slots, Values};
+///
+/// let mut numbers = [1, 2, 3];
+/// let (mut first, mut rest) = Slots::<Scalar<i32>>::split_at(Values::new(&mut numbers), 1);
+/// *Slots::<Scalar<i32>>::get(&mut first, 0).unwrap() = 10;
+/// *Slots::<Scalar<i32>>::get(&mut rest, 1).unwrap() = 30;
+/// assert_eq!(numbers, [10, 2, 30]);
+/// ```
 pub trait Slots<C: Collate>: Send + Sized {
     /// The slot of the run's sample `sample`, counted from 0; the same one whenever it is asked for. `None`
     /// behind the last.
@@ -116,6 +171,19 @@ pub trait Slots<C: Collate>: Send + Sized {
 pub type SlotOf<'a, C> = <C as Collate>::Slot<'a>;
 
 /// A batch of arrays with one shape, in one piece of memory.
+///
+/// ```
+/// use firebox_data::collate::Stacked;
+/// use firebox_data::{Loader, Stack};
+///
+/// let loader = Loader::builder(vec![1u8, 2]).batch_size(2).build(Stack::new([1, 2]), |number, _, row| {
+///     row.fill(number);
+///     Ok(())
+/// })?;
+/// let batch: Stacked<u8, 2> = loader.epoch(0).next().unwrap()?;
+/// assert_eq!((&*batch.values, batch.samples, batch.shape), (&[1, 1, 2, 2][..], 2, [1, 2]));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stacked<T, const R: usize> {
     /// The samples' elements, sample after sample, each in row-major order.
@@ -128,6 +196,20 @@ pub struct Stacked<T, const R: usize> {
 
 /// Stacks arrays of one shape: rank `R` a sample, slot `&mut [T]` of zeros (`T`'s default), batch
 /// [`Stacked`].
+///
+/// ```
+/// use firebox_data::{Loader, Stack};
+///
+/// let images = vec![[0u8, 255], [51, 102]];
+/// let loader = Loader::builder(images).batch_size(2).build(Stack::new([1, 1, 2]), |image, _, pixels| {
+///     for (to, from) in pixels.iter_mut().zip(image) {
+///         *to = f32::from(from) / 255.0;
+///     }
+///     Ok(())
+/// })?;
+/// assert_eq!(*loader.epoch(0).next().unwrap()?.values, [0.0, 1.0, 0.2, 0.4]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Stack<T, const R: usize> {
     shape: [usize; R],
@@ -243,6 +325,17 @@ impl<T: Clone + Default + Send + 'static, const R: usize> Slots<Stack<T, R>> for
 }
 
 /// One value a sample, such as a label: slot `&mut T`, batch [`Elements`].
+///
+/// ```
+/// use firebox_data::{Loader, Scalar};
+///
+/// let loader = Loader::builder(vec![7, 8]).batch_size(2).build(Scalar::new(), |class, _, slot| {
+///     *slot = class;
+///     Ok(())
+/// })?;
+/// assert_eq!(*loader.epoch(0).next().unwrap()?, [7, 8]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Scalar<T>(PhantomData<fn() -> T>);
 
@@ -293,6 +386,19 @@ impl<T: Clone + Default + Send + 'static> Collate for Scalar<T> {
 
 /// Collects samples of any type, then makes them a batch by a function: for batches whose size is known only
 /// when all samples are, such as graphs. Slot `&mut Option<S>`; every slot must be filled.
+///
+/// ```
+/// use firebox_data::Loader;
+/// use firebox_data::collate::Ragged;
+///
+/// // A batch is one text of all lines.
+/// let layout = Ragged::new(|lines: Vec<&str>| Ok(lines.join("\n")));
+/// let loader = Loader::builder(vec!["fire", "box"])
+///     .batch_size(2)
+///     .build(layout, |line, _, slot| Ok(*slot = Some(line)))?;
+/// assert_eq!(loader.epoch(0).next().unwrap()?, "fire\nbox");
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Ragged<S, B, F> {
     batch: F,
     bytes: fn(&B) -> usize,

@@ -8,6 +8,19 @@ use crate::elements::Elements;
 use crate::error::BoxError;
 
 /// A batch of sequences, each padded at its end to the length of the longest.
+///
+/// ```
+/// use firebox_data::collate::Padded;
+/// use firebox_data::{Loader, Pad};
+///
+/// let loader = Loader::builder(vec!["box", "a"])
+///     .batch_size(2)
+///     .build(Pad::with(b'.'), |word, _, letters| Ok(letters.extend(word.bytes())))?;
+/// let batch: Padded<u8> = loader.epoch(0).next().unwrap()?;
+/// assert_eq!((&*batch.values, &*batch.lengths, batch.longest), (&b"boxa.."[..], &[3, 1][..], 3));
+/// assert_eq!(batch.mask(), [true, true, true, true, false, false]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Padded<T> {
     /// `[samples, longest]`, in row-major order.
@@ -30,8 +43,8 @@ impl<T> Padded<T> {
 /// Pads sequences to the longest of their batch: slot `&mut Vec<T>`, batch [`Padded`].
 ///
 /// If a batch is dealt to several ranks, all of them pad to its width, which must be
-/// [known](crate::sampler::BatchSampler::width) or [set](Self::to). A sequence that is longer than a known width all
-/// the same is not cut: that rank's part of the batch is wider then.
+/// [known](crate::sampler::BatchSampler::width) or [set](Self::to). A sequence that is longer than a known
+/// width all the same is not cut: that rank's part of the batch is wider then.
 ///
 /// ```
 /// use firebox_data::{Loader, Pad};

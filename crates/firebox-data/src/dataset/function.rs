@@ -22,6 +22,14 @@ where
 }
 
 /// The data set that [`from_fn`] makes.
+///
+/// ```
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::from_fn;
+///
+/// let squares = from_fn(100, |index| Ok(index * index));
+/// assert_eq!(squares.get(9).unwrap(), 81);
+/// ```
 #[derive(Clone, Copy)]
 pub struct FromFn<F> {
     len: usize,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 /// The data set that items were cut from, and their places in it.
 ///
-/// Parts know it: [`Subset`](crate::dataset::Subset), what [`random_split`](crate::dataset::random_split) gives,
-/// [`Filter`](crate::dataset::Filter), [`Map`](crate::dataset::Map) and [`Cache`](crate::dataset::Cache), also parts of parts, and in an
-/// `Arc` or a `Box`. A data set of one's own that is a part answers
-/// [`Dataset::lineage`](crate::Dataset::lineage) with a [`part`](Self::part):
+/// Parts know it: [`Subset`](crate::dataset::Subset), what [`random_split`](crate::dataset::random_split)
+/// gives, [`Filter`](crate::dataset::Filter), [`Map`](crate::dataset::Map) and
+/// [`Cache`](crate::dataset::Cache), also parts of parts, and in an `Arc` or a `Box`. A data set of one's own
+/// that is a part answers [`Dataset::lineage`](crate::Dataset::lineage) with a [`part`](Self::part):
 ///
 /// ```
 /// use firebox_data::dataset::Lineage;

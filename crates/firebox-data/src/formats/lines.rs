@@ -13,6 +13,19 @@ use crate::formats::text_file::{GZIP, LONGEST_MARK, cut_line_end, mark};
 ///
 /// Lines come without their end, `\n` or `\r\n`, and the first without a byte order mark; a `\r` elsewhere
 /// stays. They must be UTF-8. A position in a file is found by seeking, so that it must not be packed.
+///
+/// ```
+/// use firebox_data::formats::Lines;
+/// use firebox_data::{Loader, Scalar};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("numbers.txt");
+/// std::fs::write(&path, "1\n2\n3\n")?;
+/// let builder = Loader::stream(Lines::new([path])).batch_size(3);
+/// let loader = builder.build(Scalar::new(), |line: String, _, slot| Ok(*slot = line.parse::<i64>()?))?;
+/// assert_eq!(*loader.epoch(0).next().unwrap()?, [1, 2, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Lines {
     files: Vec<PathBuf>,

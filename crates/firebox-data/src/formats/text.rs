@@ -13,7 +13,18 @@ use crate::formats::text_file::{mark, with_plain_line_ends};
 /// Reads a text file, plain or gzip: which of them is seen from its first bytes.
 ///
 /// A byte order mark at its beginning is no part of the text. Lines end with `\n`, also where the file has
-/// `\r\n`, so that the lines of the text are those of [`Lines`](crate::formats::Lines); a `\r` elsewhere stays.
+/// `\r\n`, so that the lines of the text are those of [`Lines`](crate::formats::Lines); a `\r` elsewhere
+/// stays.
+///
+/// ```
+/// use firebox_data::formats::text::read_text;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.txt");
+/// std::fs::write(&path, "\u{feff}one\r\ntwo\n")?;
+/// assert_eq!(read_text(&path)?, "one\ntwo\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if it cannot be read; [`ErrorKind::Format`] if it is empty, not UTF-8, or has control
@@ -52,6 +63,15 @@ fn text_of(bytes: Vec<u8>) -> Result<String, Error> {
 /// The characters that a text is made of, each of which has a number: its place among them, by code point.
 ///
 /// Serialised it is the string of its characters.
+///
+/// ```
+/// use firebox_data::formats::text::Vocabulary;
+///
+/// let letters = Vocabulary::of("hello");
+/// let numbers = letters.encode("hole")?;
+/// assert_eq!((letters.len(), letters.decode(&numbers)), (4, "hole".to_owned()));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Vocabulary(Vec<char>);

@@ -16,9 +16,23 @@ use crate::sampler::Ranks;
 /// Batches that were prefetched and not delivered are not counted, so that none is lost and none comes
 /// twice. Serialize it with any `serde` format.
 ///
-/// It is the position of a whole job: each of its [ranks](crate::loader::LoaderBuilder::rank) goes on from one that
-/// any of them has saved. What a rank can know of itself only is told apart: [`faults`](Self::faults), and
-/// whose they are.
+/// It is the position of a whole job: each of its [ranks](crate::loader::LoaderBuilder::rank) goes on from
+/// one that any of them has saved. What a rank can know of itself only is told apart:
+/// [`faults`](Self::faults), and whose they are.
+///
+/// ```
+/// use firebox_data::{Loader, LoaderState};
+///
+/// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+/// let mut epoch = loader.epoch(2);
+/// epoch.next().unwrap()?;
+/// let saved = serde_json::to_string(&epoch.state()).unwrap();
+/// // In another process:
+/// let state: LoaderState = serde_json::from_str(&saved).unwrap();
+/// assert_eq!(state.epoch, 2);
+/// assert_eq!(loader.resume(&state)?.collect::<Result<Vec<_>, _>>()?, [4, 2]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]

@@ -11,6 +11,15 @@ use crate::sampler::per_epoch::PerEpoch;
 use crate::sampler::{Ranks, Sampler};
 
 /// An order of samples, cut into batches, for every epoch: a function of its arguments, as a [`Sampler`] is.
+///
+/// ```
+/// use firebox_data::sampler::{BatchSampler, FixedSize, Sequential};
+///
+/// let batches = FixedSize::new(Sequential::new(10), 4, false)?;
+/// assert_eq!((batches.batches(0), batches.samples(0)), (3, 10));
+/// assert_eq!(batches.positions(0, 2), 8..10);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub trait BatchSampler: Send + Sync {
     /// The number of batches in an epoch.
     fn batches(&self, epoch: u64) -> usize;
@@ -221,12 +230,23 @@ impl<S: Sampler> BatchSampler for FixedSize<S> {
 /// of the epoch are shuffled. An epoch's plan takes 8 bytes an item and 8 a batch, and is made when it is
 /// first needed.
 ///
-/// Of an order that is one rank's share, such as [`Distributed`](crate::sampler::Distributed), the batches are planned
-/// for all ranks together and then dealt: a size, a budget of tokens and a window are those of each rank, a
-/// batch is about as long on every rank, and all have equally many.
+/// Of an order that is one rank's share, such as [`Distributed`](crate::sampler::Distributed), the batches
+/// are planned for all ranks together and then dealt: a size, a budget of tokens and a window are those of
+/// each rank, a batch is about as long on every rank, and all have equally many.
 ///
 /// What a sample draws follows from its position in the sampler's order, not from its batch: bucketing, its
 /// windows and its seed change no augmentation.
+///
+/// ```
+/// use firebox_data::sampler::{BatchSampler, Bucketed, Sequential};
+///
+/// let lengths = vec![2, 9, 1, 8];
+/// let batches = Bucketed::by_length(Sequential::new(4), lengths, 2, 42)?;
+/// let mut widths: Vec<_> = (0..batches.batches(0)).map(|batch| batches.width(0, batch)).collect();
+/// widths.sort();
+/// assert_eq!(widths, [Some(2), Some(9)]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Bucketed<S> {
     order: S,
     /// The length of each item of the data set.

@@ -19,7 +19,8 @@ use crate::sampler::Ranks;
 /// [`left_out`](Self::left_out). If a stretch is not a multiple of the window, the windows of the last batch
 /// are shorter.
 ///
-/// Made by [`Windows::new`](crate::dataset::Windows::new), which is the data set for it; see there for an example.
+/// Made by [`Windows::new`](crate::dataset::Windows::new), which is the data set for it; see there for an
+/// example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContiguousBatches {
     tokens: usize,

@@ -27,8 +27,17 @@ pub enum UnevenRanks {
 /// rank as on four. A position that comes once more to fill the last round draws others than the first time.
 ///
 /// It is PyTorch's `DistributedSampler`: the batch size is that of each rank, and a batch of all ranks
-/// together is `world` times as large. The loader's own [`rank`](crate::loader::LoaderBuilder::rank) cuts the batches
-/// of the whole job instead: there, no position comes twice and none is left out.
+/// together is `world` times as large. The loader's own [`rank`](crate::loader::LoaderBuilder::rank) cuts the
+/// batches of the whole job instead: there, no position comes twice and none is left out.
+///
+/// ```
+/// use firebox_data::sampler::{Distributed, Sampler, Sequential, UnevenRanks};
+///
+/// let second = Distributed::new(Sequential::new(6), 1, 2, UnevenRanks::Pad)?;
+/// let share: Vec<usize> = (0..second.len()).map(|position| second.index(0, position)).collect();
+/// assert_eq!(share, [1, 3, 5]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Distributed<S> {
     order: S,
     /// Those that share `order`.

@@ -22,6 +22,15 @@ const LANES: usize = 4;
 /// For n of at least 4,096 it takes no memory: an alternating Feistel network over the smallest power of two
 /// that holds n, walked until the value is below n, which takes two steps at most on average. Below, it is a
 /// Fisher–Yates table. Which permutation belongs to a key is part of the format and never changes.
+///
+/// ```
+/// use firebox_data::sampler::Permutation;
+///
+/// // A trillion items, and no table.
+/// let order = Permutation::new(1_000_000_000_000, 42);
+/// assert!(order.apply(0) < 1_000_000_000_000);
+/// assert_ne!(order.apply(0), order.apply(1));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Permutation(Kind);
 

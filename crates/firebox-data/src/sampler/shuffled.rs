@@ -9,6 +9,15 @@ use crate::sampler::Sampler;
 use crate::sampler::per_epoch::PerEpoch;
 
 /// Every index once an epoch, in another random order each epoch: a keyed [`Permutation`].
+///
+/// ```
+/// use firebox_data::sampler::{Sampler, Shuffled};
+///
+/// let order = Shuffled::new(10, 42);
+/// let mut epoch: Vec<usize> = (0..10).map(|position| order.index(0, position)).collect();
+/// epoch.sort();
+/// assert_eq!(epoch, (0..10).collect::<Vec<_>>());
+/// ```
 #[derive(Debug)]
 pub struct Shuffled {
     len: usize,

@@ -54,8 +54,8 @@ pub trait Transform<In>: Send + Sync + 'static {
     /// Whatever stands in the way: it becomes an error of the sample.
     fn apply(&self, item: In, rng: &mut SampleRng) -> Result<Self::Out, BoxError>;
 
-    /// The name that its random numbers follow from, unless [`named`](crate::loader::LoaderBuilder::named) gives it
-    /// another.
+    /// The name that its random numbers follow from, unless [`named`](crate::loader::LoaderBuilder::named)
+    /// gives it another.
     ///
     /// As it stands: the type's name without its path, and `map` of a closure.
     fn name(&self) -> Cow<'static, str> {
@@ -84,8 +84,8 @@ fn short_name(name: &str) -> String {
     plain.rsplit("::").next().unwrap_or(plain).to_owned()
 }
 
-/// Stages one after the other, as the [builder](crate::loader::LoaderBuilder) puts them together: the empty chain
-/// `()`, or a [`Chained stage`](Staged) after another chain.
+/// Stages one after the other, as the [builder](crate::loader::LoaderBuilder) puts them together: the empty
+/// chain `()`, or a [`Chained stage`](Staged) after another chain.
 ///
 /// Nobody implements it but this crate; it is public because the builder's methods say what an item becomes
 /// by it.

@@ -6,8 +6,8 @@ use firebox_core::SampleRng;
 
 /// The last stage: it writes into a slot of the layout `C`, so that no sample is copied twice.
 ///
-/// The closure of [`LoaderBuilder::build`](crate::loader::LoaderBuilder::build) is one; a type of one's own goes into
-/// [`build_with`](crate::loader::LoaderBuilder::build_with):
+/// The closure of [`LoaderBuilder::build`](crate::loader::LoaderBuilder::build) is one; a type of one's own
+/// goes into [`build_with`](crate::loader::LoaderBuilder::build_with):
 ///
 /// ```
 /// use firebox_data::{BoxError, Loader, SampleRng, Stack};

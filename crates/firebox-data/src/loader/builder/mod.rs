@@ -113,6 +113,27 @@ impl<D: Repeatable, T> LoaderBuilder<D, T> {
     /// Which errors are worth another try, before [`on_error`](Self::on_error) decides. Default: none.
     ///
     /// Of a stream each try has a clone of the record.
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// use firebox_data::loader::Retry;
+    /// use firebox_data::{Loader, Scalar};
+    ///
+    /// let failed = AtomicBool::new(false);
+    /// let loader = Loader::builder(vec![7])
+    ///     .retry(Retry::io(2, Duration::from_millis(1)))
+    ///     .build(Scalar::new(), move |number, _, slot| {
+    ///         if !failed.swap(true, Ordering::Relaxed) {
+    ///             return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    ///         }
+    ///         Ok(*slot = number)
+    ///     })?;
+    /// assert_eq!(*loader.epoch(0).next().unwrap()?, [7]);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn retry(mut self, retry: Retry) -> Self {
         self.settings.retry = Some(retry);
         self.data.keep_items();
@@ -125,6 +146,20 @@ impl<D: Repeatable, T> LoaderBuilder<D, T> {
     /// batch are made again, of a stream from clones of their records.
     ///
     /// With [`readers`](Self::readers) reading and transforming have this time each. Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use firebox_data::{ErrorKind, Loader};
+    ///
+    /// let loader = Loader::builder(vec![10_000])
+    ///     .workers(1)
+    ///     .timeout(Duration::from_millis(50))
+    ///     .build((), |ms, _, ()| Ok(std::thread::sleep(Duration::from_millis(ms))))?;
+    /// let error = loader.epoch(0).next().unwrap().unwrap_err();
+    /// assert_eq!((error.kind(), error.index()), (&ErrorKind::TimedOut, Some(0)));
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.settings.timeout = Some(limit);
         self.data.keep_items();
@@ -134,18 +169,47 @@ impl<D: Repeatable, T> LoaderBuilder<D, T> {
 
 impl<D, T> LoaderBuilder<D, T> {
     /// Samples a batch; at least 1.
+    ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+    /// assert_eq!(loader.epoch(0).collect::<Result<Vec<_>, _>>()?, [4, 4, 2]);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn batch_size(mut self, samples: usize) -> Self {
         self.settings.batch_size = samples;
         self
     }
 
     /// Sets whether a last batch that is shorter than the others is left out. Default: no.
+    ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 10]).batch_size(4).drop_last(true).build((), |_, _, ()| Ok(()))?;
+    /// assert_eq!(loader.epoch(0).collect::<Result<Vec<_>, _>>()?, [4, 4]);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn drop_last(mut self, drop: bool) -> Self {
         self.settings.drop_last = drop;
         self
     }
 
     /// Sets the seed, from which the order and all random numbers of stages follow. Default: 0.
+    ///
+    /// ```
+    /// use firebox_data::{Error, Loader, Scalar};
+    ///
+    /// let first = |seed| -> Result<Vec<u64>, Error> {
+    ///     let builder = Loader::builder(vec![(); 4]).seed(seed).batch_size(4);
+    ///     let loader = builder.build(Scalar::new(), |(), rng, slot| Ok(*slot = rng.below(1 << 40)))?;
+    ///     Ok(loader.epoch(0).next().unwrap()?.into_vec())
+    /// };
+    /// assert_eq!(first(1)?, first(1)?);
+    /// assert_ne!(first(1)?, first(2)?);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seed = seed;
         self
@@ -158,6 +222,21 @@ impl<D, T> LoaderBuilder<D, T> {
     /// consumer waits and they make it faster: to as many as there are cores, and beyond that only if they
     /// spend time on waiting for something else, such as a disk.
     /// [`EpochReport::chosen`](crate::loader::EpochReport::chosen) says what it chose.
+    ///
+    /// ```
+    /// use firebox_data::{Error, Loader, Scalar};
+    ///
+    /// let batches = |workers| -> Result<Vec<_>, Error> {
+    ///     let builder = Loader::builder((0..100).collect::<Vec<u64>>()).shuffle(true).batch_size(8);
+    ///     let loader = builder.workers(workers).build(Scalar::new(), |number, rng, slot| {
+    ///         *slot = number + rng.below(1000);
+    ///         Ok(())
+    ///     })?;
+    ///     loader.epoch(0).collect()
+    /// };
+    /// assert_eq!(batches(0)?, batches(3)?);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn workers(mut self, workers: usize) -> Self {
         self.settings.workers = Some(workers);
         self
@@ -259,6 +338,20 @@ impl<D, T> LoaderBuilder<D, T> {
     }
 
     /// Sets the policy for samples that cannot be made. Default: [`OnError::Fail`].
+    ///
+    /// ```
+    /// use firebox_data::loader::FailureBudget;
+    /// use firebox_data::{Loader, OnError, Scalar};
+    ///
+    /// let loader = Loader::builder(vec!["1", "two", "3"])
+    ///     .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
+    ///     .batch_size(3)
+    ///     .build(Scalar::new(), |text: &str, _, slot| Ok(*slot = text.parse::<i64>()?))?;
+    /// let mut epoch = loader.epoch(0);
+    /// assert_eq!(*epoch.next().unwrap()?, [1, 3]);
+    /// assert_eq!(epoch.report().failures[0].error.index(), Some(1));
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn on_error(mut self, policy: OnError) -> Self {
         self.settings.on_error = policy;
         self
@@ -267,6 +360,17 @@ impl<D, T> LoaderBuilder<D, T> {
 
 impl<D: Data, T: Chain<D::Item>> LoaderBuilder<D, T> {
     /// Adds a stage: a closure that makes something of the item, with the stage's own random numbers.
+    ///
+    /// ```
+    /// use firebox_data::{Loader, Scalar};
+    ///
+    /// let loader = Loader::builder(vec!["1", "2"])
+    ///     .map(|text: &str, _| Ok(text.parse::<i64>()?))
+    ///     .map(|number, rng| Ok(number + rng.below(2) as i64))
+    ///     .build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+    /// assert!([1, 2].contains(&loader.epoch(0).next().unwrap()?[0]));
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn map<Out, F>(self, stage: F) -> LoaderBuilder<D, Staged<T, F>>
     where
         F: Fn(T::Out, &mut SampleRng) -> Result<Out, BoxError> + Send + Sync + 'static,
@@ -275,6 +379,25 @@ impl<D: Data, T: Chain<D::Item>> LoaderBuilder<D, T> {
     }
 
     /// Adds a stage of any type.
+    ///
+    /// ```
+    /// use firebox_data::{BoxError, Loader, SampleRng, Scalar, Transform};
+    ///
+    /// struct Scale(f32);
+    ///
+    /// impl Transform<f32> for Scale {
+    ///     type Out = f32;
+    ///
+    ///     fn apply(&self, value: f32, _: &mut SampleRng) -> Result<f32, BoxError> {
+    ///         Ok(self.0 * value)
+    ///     }
+    /// }
+    ///
+    /// let builder = Loader::builder(vec![1.0, 2.0]).transform(Scale(0.5)).batch_size(2);
+    /// let loader = builder.build(Scalar::new(), |value, _, slot| Ok(*slot = value))?;
+    /// assert_eq!(*loader.epoch(0).next().unwrap()?, [0.5, 1.0]);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn transform<F: Transform<T::Out>>(self, stage: F) -> LoaderBuilder<D, Staged<T, F>> {
         let LoaderBuilder { data, settings, chain } = self;
         let name = stage.name();
@@ -285,6 +408,21 @@ impl<D: Data, T: Chain<D::Item>> LoaderBuilder<D, T> {
     ///
     /// `write` gets what the stages made of an item, the sample's own random numbers, and its slot. It is
     /// called by all workers, and may fail with any error.
+    ///
+    /// ```
+    /// use firebox_data::{Loader, Scalar, Stack};
+    ///
+    /// let points = vec![([1.0, 2.0], true), ([3.0, 4.0], false)];
+    /// let layout = (Stack::<f32, 1>::new([2]), Scalar::new());
+    /// let loader = Loader::builder(points).batch_size(2).build(layout, |(at, is_red), _, (row, label)| {
+    ///     row.copy_from_slice(&at);
+    ///     *label = is_red;
+    ///     Ok(())
+    /// })?;
+    /// let (rows, labels) = loader.epoch(0).next().unwrap()?;
+    /// assert_eq!((&*rows.values, &*labels), (&[1.0, 2.0, 3.0, 4.0][..], &[true, false][..]));
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] if the batch size, the prefetch depth or the number of readers is 0, if
@@ -320,6 +458,20 @@ impl<D: Data, T: Chain<D::Item>> LoaderBuilder<D, T> {
 
 impl<D, A: Keyed, F> LoaderBuilder<D, Staged<A, F>> {
     /// Names the stage that was added last: what it draws follows from its name, not from its place.
+    ///
+    /// ```
+    /// use firebox_data::{Error, Loader, Scalar};
+    ///
+    /// let noise = |twice: bool| -> Result<Vec<u64>, Error> {
+    ///     let builder = Loader::builder(vec![1u64]).map(move |x, _| Ok(if twice { 2 * x } else { x }));
+    ///     let builder = builder.map(|_, rng| Ok(rng.below(1 << 40))).named("noise");
+    ///     let loader = builder.build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+    ///     Ok(loader.epoch(0).next().unwrap()?.into_vec())
+    /// };
+    /// // The name, and not what stands in front of the stage, decides what it draws.
+    /// assert_eq!(noise(false)?, noise(true)?);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         LoaderBuilder { chain: self.chain.named(name.into()), ..self }
     }

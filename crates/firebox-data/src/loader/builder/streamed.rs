@@ -79,7 +79,8 @@ impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
     /// end; in place of that, once with the number for *gone*, where the epoch ends by an error, or where it
     /// is dropped between its first `next` and its end. So all ranks call it equally often, whatever becomes
     /// of one: if it is gone, the others hear it when they ask next, and their epochs end with an
-    /// [error](crate::ErrorKind::Ranks) that names it. [`try_next`](crate::loader::Epoch::try_next) never calls it.
+    /// [error](crate::ErrorKind::Ranks) that names it. [`try_next`](crate::loader::Epoch::try_next) never
+    /// calls it.
     ///
     /// It is a collective call, with those that a job makes besides: all ranks must make them in the same
     /// order, and a rank that waits in this one can't hear of another. An error of it ends the epoch, and it

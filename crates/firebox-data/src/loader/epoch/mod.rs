@@ -27,6 +27,20 @@ use crate::sync::Arc;
 ///
 /// It ends after the last batch, or after the first error, which says which sample it was. Dropping it at any
 /// moment stops the workers and loses nothing: [`state`](Epoch::state) says where it stood.
+///
+/// ```
+/// use firebox_data::Loader;
+///
+/// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+/// let mut epoch = loader.epoch(0);
+/// while let Some(batch) = epoch.next() {
+///     let samples: usize = batch?;
+///     assert!(samples <= 4);
+/// }
+/// assert_eq!((epoch.delivered().batches, epoch.delivered().samples), (3, 10));
+/// println!("{}", epoch.report());
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Epoch<'l, C: Collate> {
     loader: &'l Loader<C>,
     executor: Arc<EpochExecutor<C>>,
@@ -84,6 +98,18 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     /// Where the loader stands: after the batches that were delivered.
+    ///
+    /// ```
+    /// use firebox_data::{Loader, LoaderState};
+    ///
+    /// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+    /// let mut epoch = loader.epoch(0);
+    /// epoch.next().unwrap()?;
+    /// let text = serde_json::to_string(&epoch.state()).unwrap();
+    /// let state: LoaderState = serde_json::from_str(&text).unwrap();
+    /// assert_eq!(state.delivered(), 1);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn state(&self) -> LoaderState {
         let state = LoaderState {
             batch: self.delivered,
@@ -95,6 +121,18 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     /// The batches, each with the [state](Self::state) after it: for a `for` loop that saves where it stands.
+    ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+    /// for (number, step) in loader.epoch(0).with_states().enumerate() {
+    ///     let (_batch, state) = step?;
+    ///     // Saved with the model, perhaps.
+    ///     assert_eq!(state.delivered(), number + 1);
+    /// }
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn with_states(self) -> WithStates<'l, C> {
         WithStates(self)
     }
@@ -111,6 +149,17 @@ impl<'l, C: Collate> Epoch<'l, C> {
     }
 
     /// The report of the epoch so far, and where the time went.
+    ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+    /// let mut epoch = loader.epoch(0);
+    /// epoch.by_ref().for_each(drop);
+    /// assert_eq!(epoch.report().samples, 10);
+    /// assert!(epoch.report().failures.is_empty());
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn report(&self) -> &EpochReport {
         &self.report
     }
@@ -119,8 +168,8 @@ impl<'l, C: Collate> Epoch<'l, C> {
     ///
     /// It waits for nothing, and gives up samples that are past their time limit as `next` does. Where a
     /// batch comes to be only because `next` waits, there is none before: without workers, and where ranks
-    /// [tell each other](crate::loader::LoaderBuilder::sum_over_ranks) whether they go on, which is to wait for the
-    /// others.
+    /// [tell each other](crate::loader::LoaderBuilder::sum_over_ranks) whether they go on, which is to wait
+    /// for the others.
     pub fn try_next(&mut self) -> Poll<Option<Result<C::Batch, Error>>> {
         match (&self.agreement, &self.window) {
             (Some(_), Some(_)) => Poll::Pending,

@@ -15,6 +15,19 @@ use crate::loader::work::PATIENCE;
 /// Which errors are worth another try, and how often.
 ///
 /// What a try that succeeds changes is time alone: the sample's random numbers begin anew with each try.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use firebox_data::loader::Retry;
+/// use firebox_data::{Loader, Scalar};
+///
+/// let loader = Loader::builder(vec![1, 2])
+///     .retry(Retry::io(3, Duration::from_millis(10)))
+///     .build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+/// assert_eq!(loader.epoch(0).count(), 2);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Retry {
     times: u32,

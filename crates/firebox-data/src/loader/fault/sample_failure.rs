@@ -7,6 +7,21 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 
 /// A sample that was not made at first.
+///
+/// ```
+/// use firebox_data::loader::{Action, FailureBudget};
+/// use firebox_data::{Loader, OnError, Scalar};
+///
+/// let loader = Loader::builder(vec!["1", "two"])
+///     .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
+///     .batch_size(2)
+///     .build(Scalar::new(), |text: &str, _, slot| Ok(*slot = text.parse::<i64>()?))?;
+/// let mut epoch = loader.epoch(0);
+/// epoch.next().unwrap()?;
+/// let failure = &epoch.report().failures[0];
+/// assert_eq!((failure.error.index(), &failure.action), (Some(1), &Action::Skipped));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SampleFailure {

@@ -111,9 +111,9 @@ pub trait Recipe: Crosses + Debug + Sync {
 
     /// Makes the loader, with threads for workers.
     ///
-    /// In a worker process its [number of workers](crate::loader::LoaderBuilder::workers) says how many threads make
-    /// each batch there; if it is left to the loader, it is one. Its [readers](crate::loader::LoaderBuilder::readers)
-    /// are those of each process.
+    /// In a worker process its [number of workers](crate::loader::LoaderBuilder::workers) says how many
+    /// threads make each batch there; if it is left to the loader, it is one. Its
+    /// [readers](crate::loader::LoaderBuilder::readers) are those of each process.
     ///
     /// # Errors
     /// Whatever stands in the way: it is the error of the batch that a worker should have made.

@@ -22,6 +22,19 @@ pub(super) const NAMED: usize = 100;
 const INCIDENTS: usize = 1000;
 
 /// An account of an epoch so far, from [`Epoch::report`](crate::loader::Epoch::report).
+///
+/// ```
+/// use firebox_data::Loader;
+/// use firebox_data::loader::EpochReport;
+///
+/// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+/// let mut epoch = loader.epoch(0);
+/// epoch.by_ref().for_each(drop);
+/// let report: EpochReport = epoch.report().clone();
+/// assert_eq!((report.batches, report.samples, report.skipped()), (3, 10, 0));
+/// assert!(report.waited <= report.elapsed);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EpochReport {
@@ -122,9 +135,9 @@ impl EpochReport {
         if all > 0.0 { (self.busy.computing.as_secs_f64() / all).min(1.0) } else { 0.0 }
     }
 
-    /// The share of the elapsed time that a [`Cache`](crate::dataset::Cache), or any way to have samples without work,
-    /// could save at most, from 0 to 1, if the consumer computes on the cores that the workers have; `None`
-    /// if it doesn't, or nobody knows.
+    /// The share of the elapsed time that a [`Cache`](crate::dataset::Cache), or any way to have samples
+    /// without work, could save at most, from 0 to 1, if the consumer computes on the cores that the workers
+    /// have; `None` if it doesn't, or nobody knows.
     ///
     /// In time T the consumer waited w, and the workers computed for W on N cores. Without them it need not
     /// wait, and gets back, in the best case, the cores' time that they took beside it: W, which all N cores

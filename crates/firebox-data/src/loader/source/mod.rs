@@ -29,8 +29,8 @@ use crate::transform::{Chain, StageError};
 use firebox_core::StageKey;
 use firebox_core::seed::SampleSeed;
 
-/// The kind of data that a [`LoaderBuilder`](crate::loader::LoaderBuilder) is about: a data set ([`Indexed`]) or
-/// shards ([`Streamed`]).
+/// The kind of data that a [`LoaderBuilder`](crate::loader::LoaderBuilder) is about: a data set ([`Indexed`])
+/// or shards ([`Streamed`]).
 ///
 /// Nobody implements it but this crate.
 pub trait Data: Sized {
