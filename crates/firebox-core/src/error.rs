@@ -1,4 +1,4 @@
-//! What went wrong, where, and why: the shape of every crate's errors.
+//! Errors that say what, where and why: one shape for every crate.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Any error, as code that is given to firebox returns it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// What a crate's kinds of errors tell of themselves.
+/// The words and paths that a crate's kinds of errors have.
 pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
     /// The noun of what an error's index counts.
     const COUNTED: &'static str = "sample";
@@ -40,9 +40,9 @@ pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
 pub struct OutOfRange {
     /// The setting.
     pub field: String,
-    /// What would have been right.
+    /// The range or value that would have been right.
     pub expected: String,
-    /// What was there instead.
+    /// The value that was there instead.
     pub got: String,
 }
 
@@ -53,7 +53,7 @@ impl Display for OutOfRange {
     }
 }
 
-/// What happened, to which sample or task, in which file, on which worker, and why.
+/// An error: its kind, its place (sample, task, file, worker) and its cause.
 ///
 /// A clone is as cheap as that of an [`Arc`]. The text is the chain of messages in one line, for
 /// [`Debug`](fmt::Debug) as well: that is what `fn main() -> Result<(), BoxError>` prints.
@@ -77,7 +77,7 @@ struct Inner<K> {
     process: Option<u32>,
     step: Option<usize>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
-    /// What failed because of it, or while it was told.
+    /// Failures that followed from it, or came while it was told.
     then: Vec<String>,
 }
 
@@ -197,7 +197,7 @@ impl<K: Kind> Error<K> {
         self
     }
 
-    /// What happened.
+    /// The kind of error.
     pub fn kind(&self) -> &K {
         &self.0.kind
     }
@@ -270,7 +270,7 @@ pub struct ErrorParts<K> {
     pub causes: Vec<String>,
     /// The path that the causes name.
     pub path_of_causes: Option<PathBuf>,
-    /// What failed because of it, or while it was told.
+    /// Failures that followed from it, or came while it was told.
     pub then: Vec<String>,
 }
 

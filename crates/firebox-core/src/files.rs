@@ -209,7 +209,7 @@ fn exchange(_: &Path, _: &Path) -> io::Result<()> {
     Err(ErrorKind::Unsupported.into())
 }
 
-/// Whether the system says that it has no such operation here, and not that it went wrong.
+/// Tells whether the system says that it has no such operation here, and not that it went wrong.
 ///
 /// What `EPERM` and `EINVAL` mean else, the other way, which comes next, will find out.
 pub fn is_unsupported(error: &io::Error) -> bool {

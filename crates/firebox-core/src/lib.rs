@@ -1,4 +1,4 @@
-//! What the crates of firebox share: errors of one shape, seeds and generators, files that are replaced
+//! The base of the crates of firebox: errors of one shape, seeds and generators, files that are replaced
 //! whole.
 //!
 //! # Errors
@@ -75,11 +75,11 @@
 
 #![forbid(unsafe_code)]
 
-mod error;
+pub mod error;
 #[cfg(feature = "files")]
 pub mod files;
 mod panic;
-mod seed;
+pub mod seed;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -7,7 +7,7 @@ use std::fmt;
 use rand_core::{SeedableRng, TryRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-/// What a stream of random numbers is for.
+/// The purpose of a stream of random numbers.
 ///
 /// The numbers are part of the format: they never change.
 ///
@@ -55,7 +55,7 @@ pub fn derive_seed(seed: u64, purpose: Purpose, a: u64, b: u64) -> u64 {
 /// It tells tables apart in a description. It is no defence against somebody who wants two to be alike.
 ///
 /// ```
-/// use firebox_core::fingerprint;
+/// use firebox_core::seed::fingerprint;
 ///
 /// assert_eq!(fingerprint([1, 2]), fingerprint(1..3));
 /// assert_ne!(fingerprint([1, 2]), fingerprint([2, 1]));
@@ -211,7 +211,8 @@ impl SampleRng {
 /// What they have in common is derived once an epoch.
 ///
 /// ```
-/// use firebox_core::{PositionSeeds, SampleRng, StageKey};
+/// use firebox_core::{SampleRng, StageKey};
+/// use firebox_core::seed::PositionSeeds;
 ///
 /// let mut rng = PositionSeeds::new(42, 0).at(3).stage(&StageKey::WRITE);
 /// assert_eq!(rng.bits(), SampleRng::new(42, 0, 3, &StageKey::WRITE).bits());
@@ -235,7 +236,8 @@ impl PositionSeeds {
 /// The seeds of an epoch's records of shards, whose positions nobody may know.
 ///
 /// ```
-/// use firebox_core::{RecordSeeds, StageKey};
+/// use firebox_core::StageKey;
+/// use firebox_core::seed::RecordSeeds;
 ///
 /// let seeds = RecordSeeds::new(42, 0);
 /// let draw = |repeat| seeds.at(1, 7, repeat).stage(&StageKey::WRITE).bits();
@@ -260,7 +262,8 @@ impl RecordSeeds {
 /// The seed of one sample, which its stages' generators follow from.
 ///
 /// ```
-/// use firebox_core::{PositionSeeds, StageKey};
+/// use firebox_core::StageKey;
+/// use firebox_core::seed::PositionSeeds;
 ///
 /// let sample = PositionSeeds::new(42, 0).at(3);
 /// let [mut crop, mut flip] = ["crop", "flip"].map(|name| sample.stage(&StageKey::new(name, 0)));

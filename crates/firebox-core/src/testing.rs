@@ -1,4 +1,4 @@
-//! What tests of several crates have in common.
+//! Helpers that tests of several crates have in common.
 
 /// A chi-square test at a significance of about 1e-5, by the approximation of Wilson and Hilferty.
 ///

@@ -8,8 +8,9 @@
 mod measured {
     use std::time::{Duration, Instant};
 
-    use firebox_data::idx::SealedImages;
-    use firebox_data::{BoxError, Error, Loader, Recipe, Scalar, Stack, fashion_mnist};
+    use firebox_data::formats::fashion_mnist;
+    use firebox_data::formats::idx::SealedImages;
+    use firebox_data::{BoxError, Error, Loader, Recipe, Scalar, Stack};
     use firebox_workers::Pool;
     use serde::{Deserialize, Serialize};
 

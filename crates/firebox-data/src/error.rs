@@ -1,4 +1,4 @@
-//! What can go wrong on the way from a file to a batch.
+//! Errors on the way from a file to a batch.
 
 use std::fmt::{self, Display as _};
 

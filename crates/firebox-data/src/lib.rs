@@ -4,6 +4,8 @@
 //! of batches (a [`Collate`]) and a transform that writes an item into its slot:
 //!
 //! ```
+//! use firebox_data::collate::Stacked;
+//! use firebox_data::elements::Elements;
 //! use firebox_data::{Loader, Scalar, Stack};
 //!
 //! let images = vec![([7u8; 4], 1i64); 10];
@@ -25,7 +27,7 @@
 //!
 //! for epoch in 0..3 {
 //!     for batch in loader.epoch(epoch) {
-//!         let (images, labels): (firebox_data::Stacked<f32, 3>, firebox_data::Elements<i64>) = batch?;
+//!         let (images, labels): (Stacked<f32, 3>, Elements<i64>) = batch?;
 //!         assert_eq!(images.samples, labels.len());
 //!     }
 //! }
@@ -76,56 +78,35 @@
 //! makes a loader one of tensors, and `Loader::into_burn` one of Burn's own; Burn's data sets go in by
 //! `FromBurn` and come out by `IntoBurn`. Nothing else in this crate knows a tensor framework.
 
-mod batch_sampler;
-mod batches;
-mod buffer_pool;
-#[cfg(feature = "burn")]
-mod burn_loader;
-pub mod cmudict;
-mod collate;
-mod contiguous_batches;
-mod dataset;
-mod elements;
-mod error;
-pub mod fashion_mnist;
-mod gzip;
-pub mod idx;
-mod loader;
-mod pad;
-mod per_epoch;
-mod permutation;
-mod sample_set;
-mod sampler;
-#[cfg(feature = "burn")]
-mod sequence_batch;
-mod stack_whole;
+pub mod batches;
+pub mod collate;
+pub mod dataset;
+pub mod elements;
+pub mod error;
+pub mod formats;
+pub mod loader;
+pub mod sampler;
+pub mod seed;
 mod sync;
 #[cfg(feature = "burn")]
-mod tensors;
-mod text;
-mod text_file;
-mod transform;
-mod windows;
-mod write;
+pub mod tensors;
+pub mod transform;
 
-pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
-pub use batches::{BatchStream, Batches, Delivered};
-pub use buffer_pool::BufferPool;
-#[cfg(feature = "burn")]
-pub use burn_loader::BurnLoader;
+pub use batches::{BatchStream, Batches, Delivered, Overlap, SampleSet};
 pub use collate::{
-    BatchShape, Collate, Nothing, Ragged, Rows, Scalar, SlotOf, Slots, Stack, Stacked, Values,
+    BatchShape, Blank, Blanks, Collate, Nothing, Pad, Padded, Ragged, Rows, Scalar, Sequences, SlotOf, Slots,
+    Stack, StackWhole, Stacked, Values,
 };
-pub use contiguous_batches::ContiguousBatches;
 pub use dataset::{
-    Cache, Concat, Dataset, Described, Filter, Fingerprint, FromFn, Lineage, Lines, Location, Map, Mix,
-    Records, Shards, Subset, from_fn, random_split,
+    Cache, Concat, Dataset, Described, Filter, Fingerprint, FromFn, Lineage, Location, Map, Mix, Records,
+    Shards, Subset, Windows, from_fn, random_split,
 };
 #[cfg(feature = "burn")]
 pub use dataset::{FromBurn, IntoBurn};
-pub use elements::{Elements, Loan};
+pub use elements::{BufferPool, Elements, Loan};
 pub use error::{BoxError, Error, ErrorKind, OutOfRange};
-pub use firebox_core::{Purpose, SampleRng, StageKey, derive_seed};
+pub use formats::text::{Vocabulary, read_text};
+pub use formats::{Lines, cmudict, fashion_mnist, idx};
 #[cfg(feature = "processes")]
 pub use loader::Recipe;
 pub use loader::{
@@ -133,19 +114,11 @@ pub use loader::{
     LoaderBuilder, LoaderState, OnError, Repeatable, Retry, SampleFailure, SampleId, Stage, Start,
     StreamState, Streamed, TimeSlice, Timeline, WithStates, WorkerTime,
 };
-pub use pad::{Pad, Padded, Sequences};
-pub use permutation::Permutation;
-pub use sample_set::{Overlap, SampleSet};
 pub use sampler::{
-    Chained, Distributed, Ranks, Sampler, Sequential, Shuffled, SubsetSampler, UnevenRanks, Weighted,
-    WeightedWithoutReplacement,
+    BatchSampler, Bucketed, Chained, ContiguousBatches, Distributed, FixedSize, Permutation, Ranks, Sampler,
+    Sequential, Shuffled, SubsetSampler, UnevenRanks, Weighted, WeightedWithoutReplacement,
 };
+pub use seed::{Purpose, SampleRng, StageKey, derive_seed};
 #[cfg(feature = "burn")]
-pub use sequence_batch::SequenceBatch;
-pub use stack_whole::{Blank, Blanks, StackWhole};
-#[cfg(feature = "burn")]
-pub use tensors::{IntoTensors, OnDevice};
-pub use text::{Vocabulary, read_text};
-pub use transform::{Chain, Keyed, Staged, Transform};
-pub use windows::Windows;
-pub use write::Write;
+pub use tensors::{BurnLoader, IntoTensors, OnDevice, SequenceBatch};
+pub use transform::{Chain, Keyed, Staged, Transform, Write};

@@ -1,7 +1,7 @@
 //! The cost of a task: tiny ones through `map` and `imap`, and round trips through `dispatch`.
 //!
-//! Each line is a name and the nanoseconds of one task, a median of rounds. Arguments are their number, and a part
-//! of the names to measure. Two builds are compared by starting them in turn.
+//! Each line is a name and the nanoseconds of one task, a median of rounds. Arguments are their number, and a
+//! part of the names to measure. Two builds are compared by starting them in turn.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic")]
 

@@ -1,4 +1,4 @@
-//! What can go wrong with a task or with a pool.
+//! Errors of tasks and of pools.
 
 use std::fmt::{self, Display as _};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use firebox_core::Kind;
 pub use firebox_core::OutOfRange;
 
-use crate::incident::Incident;
+use crate::pool::incident::Incident;
 
 /// The most threads of a pool: more than that are a slip, and more than most systems give.
 pub(crate) const MOST_WORKERS: usize = 1 << 14;
@@ -52,7 +52,7 @@ pub enum ErrorKind {
     GaveUp(Incident),
     /// There is no room for shared memory of so many bytes.
     NoMemory {
-        /// What was asked for.
+        /// The bytes that were asked for.
         bytes: usize,
     },
     /// A call of the operating system failed: see [`source`](std::error::Error::source).

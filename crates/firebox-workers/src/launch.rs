@@ -1,4 +1,4 @@
-//! What is asked for worker processes.
+//! Settings that worker processes are started with.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use std::ffi::OsString;
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there are no such processes"))]
 pub(crate) struct Launch {
-    /// What a list of processes shows, with a number after it.
+    /// The name in a list of processes, with a number after it.
     pub(crate) name: String,
     pub(crate) clear_environment: bool,
     /// Variables of the environment: their values, or that they are not there.
@@ -16,8 +16,8 @@ pub(crate) struct Launch {
     pub(crate) niceness: Option<i32>,
     /// The bytes of memory that a worker may have for itself.
     pub(crate) private_memory: Option<u64>,
-    /// Whether a panic takes a backtrace along.
+    /// True if a panic takes a backtrace along.
     pub(crate) backtrace: bool,
-    /// Whether the process ends with the thread that started it, by the kernel's hand.
+    /// True if the process ends with the thread that started it, by the kernel's hand.
     pub(crate) ends_with_thread: bool,
 }

@@ -1,4 +1,5 @@
-//! Workers that take tasks, threads or processes: ordered, bounded, and never silent about a task that failed.
+//! Workers that take tasks, threads or processes: ordered, bounded, and never silent about a task that
+//! failed.
 //!
 //! A [`Pool`] owns named threads and runs tasks on them. [`WorkersExt`] gives it what Python programmers know
 //! from `multiprocessing.Pool`:
@@ -87,64 +88,43 @@
 
 #![deny(unsafe_code)]
 
-mod answer;
-mod call;
-mod chunk;
-mod dispatch;
-mod error;
-mod handle;
-mod imap;
-mod incident;
-mod job;
+pub mod error;
 #[cfg(feature = "processes")]
 mod launch;
-#[cfg(feature = "processes")]
-mod packed;
-mod pool;
+pub mod pool;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod process;
 #[cfg(feature = "processes")]
-mod process_pool;
-mod seat;
-mod statistics;
+pub mod process_pool;
+pub mod stream;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub mod sync;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
 #[path = "sync/elsewhere.rs"]
 pub mod sync;
+pub mod task;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 #[doc(hidden)]
 pub mod testing;
-mod work;
-mod workers;
+pub mod workers;
 mod workers_ext;
 
-pub use answer::{Answer, Answered, Answers};
-pub use call::{Call, Once};
-pub use chunk::{ChunkResult, Chunked};
-pub use dispatch::Dispatch;
 pub use error::{Error, ErrorKind, OutOfRange};
-pub use handle::Handle;
-pub use imap::{Imap, ImapUnordered};
-pub use incident::{Cause, Incident};
-pub use job::Job;
-#[cfg(feature = "processes")]
-pub use packed::Packed;
-pub use pool::{Pool, ThreadParcel};
+pub use pool::{Cause, Incident, Pool, Statistics, ThreadParcel};
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub use process::init;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
 pub use process_pool::init;
 #[cfg(feature = "processes")]
 pub use process_pool::{
-    Crosses, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork,
+    Crosses, Packed, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork,
 };
-pub use statistics::Statistics;
-pub use work::{Work, Worker};
+pub use stream::{ChunkResult, Chunked, Dispatch, Handle, Imap, ImapUnordered};
+pub use task::{Answer, Answered, Answers, Call, Job, Once, Work, Worker};
 pub use workers::{Runs, Workers};
 pub use workers_ext::WorkersExt;
 
-/// What macros of this crate name, and nobody else.
+/// Names for macros of this crate, and for nobody else.
 #[doc(hidden)]
 #[cfg(feature = "processes")]
 pub mod __private {
@@ -153,7 +133,9 @@ pub mod __private {
     pub type Bytes = Vec<u8>;
 
     #[cfg(target_os = "linux")]
-    pub use crate::process::role::{note_test, serve_in_test};
+    pub use crate::process::role::note_test;
+    #[cfg(target_os = "linux")]
+    pub use crate::process::worker::serve_in_test;
     pub use crate::process_pool::{described, read_settings, write_settings};
 }
 

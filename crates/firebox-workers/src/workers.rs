@@ -1,12 +1,12 @@
-//! What a kind of workers has to do: the trait to implement.
+//! The trait that a kind of workers implements.
 
 use std::time::Duration;
 
-use crate::answer::{Answered, Answers};
-use crate::chunk::Chunked;
 use crate::error::Error;
-use crate::job::Job;
-use crate::work::Work;
+use crate::stream::chunk::Chunked;
+use crate::task::answer::{Answered, Answers};
+use crate::task::job::Job;
+use crate::task::work::Work;
 
 /// Workers that take tasks and answer them: what a kind of pool implements.
 ///
@@ -15,8 +15,8 @@ use crate::work::Work;
 /// implementor gets. Which tasks the workers can run is for [`Runs`] to say.
 ///
 /// An implementor owes this: a parcel that was taken is answered once, whatever happens, also at the pool's
-/// end. A [`Job`] and an [`Answer`](crate::Answer) do that by themselves, unless somebody leaks them. And
-/// workers never wait for those who ask for results.
+/// end. A [`Job`] and an [`Answer`](crate::task::Answer) do that by themselves, unless somebody leaks them.
+/// And workers never wait for those who ask for results.
 ///
 /// # A pool of one's own
 ///
@@ -24,7 +24,10 @@ use crate::work::Work;
 /// use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 ///
-/// use firebox_workers::{Chunked, Error, Job, Runs, Work, Workers, WorkersExt as _};
+/// use firebox_workers::{Error, Work, Workers, WorkersExt as _};
+/// use firebox_workers::stream::Chunked;
+/// use firebox_workers::task::Job;
+/// use firebox_workers::workers::Runs;
 ///
 /// type Parcel = Box<dyn FnOnce() + Send>;
 ///
@@ -141,7 +144,7 @@ pub trait Workers: Sync {
     /// Takes no more tasks: those that come later are answered as [lost](crate::ErrorKind::Lost).
     fn close(&self);
 
-    /// Whether the workers were [closed](Self::close).
+    /// Tells whether the workers were [closed](Self::close).
     fn is_closed(&self) -> bool;
 }
 

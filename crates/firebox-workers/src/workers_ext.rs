@@ -1,18 +1,18 @@
-//! What can be done with every kind of workers: the trait to use.
+//! The trait to use, with every kind of workers.
 
 use std::sync::Arc;
 
 use firebox_core::BoxError;
 
-use crate::answer::{Answer, Answered, Mailbox};
-use crate::call::Call;
-use crate::chunk::{ChunkSize, Chunked, Chunks};
-use crate::dispatch::{Dispatch, MAX_IN_FLIGHT};
 use crate::error::{Error, ErrorKind};
-use crate::handle::Handle;
-use crate::imap::{Imap, ImapUnordered};
-use crate::job::Job;
-use crate::work::Work;
+use crate::stream::chunk::{ChunkSize, Chunked, Chunks};
+use crate::stream::dispatch::{Dispatch, MAX_IN_FLIGHT};
+use crate::stream::handle::Handle;
+use crate::stream::imap::{Imap, ImapUnordered};
+use crate::task::answer::{Answer, Answered, Mailbox};
+use crate::task::call::Call;
+use crate::task::job::Job;
+use crate::task::work::Work;
 use crate::workers::{Runs, Workers};
 
 /// The most chunks of a `map` that are handed out at a time.

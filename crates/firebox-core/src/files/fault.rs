@@ -36,7 +36,7 @@ struct Fault {
     seen: Vec<(Change, PathBuf, Option<String>)>,
     /// Those that fail.
     failing: Range<usize>,
-    /// What the system refuses, as what, how often, and to which names.
+    /// The change that the system refuses: its error, how often, and for which names.
     refused: Option<(Change, Errno, usize, &'static str)>,
     struck: Vec<(Change, PathBuf)>,
 }

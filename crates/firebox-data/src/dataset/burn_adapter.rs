@@ -13,7 +13,8 @@ use crate::error::BoxError;
 ///
 /// ```
 /// use burn_dataset::InMemDataset;
-/// use firebox_data::{Dataset, FromBurn};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::FromBurn;
 ///
 /// let numbers = FromBurn::new(InMemDataset::new(vec![7, 8, 9]));
 /// assert_eq!((numbers.len(), numbers.get(1)?), (3, 8));
@@ -70,7 +71,7 @@ where
 /// ```
 /// use std::sync::Arc;
 /// use burn_dataset::Dataset;
-/// use firebox_data::{IntoBurn, Map};
+/// use firebox_data::dataset::{IntoBurn, Map};
 ///
 /// let squares = IntoBurn::new(Map::new(vec![1, 2, 3], |number: i32| number * number));
 /// let squares: Arc<dyn Dataset<i32>> = Arc::new(squares);

@@ -8,7 +8,8 @@ use crate::error::BoxError;
 /// Such as one with a hash of what the items were made from, which a `Vec` can't have.
 ///
 /// ```
-/// use firebox_data::{Dataset, Described};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::Described;
 ///
 /// let words = vec!["fire", "box"];
 /// let fingerprint = words.fingerprint().with_contents(words.join("\n"));

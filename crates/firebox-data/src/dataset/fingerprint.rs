@@ -1,9 +1,9 @@
-//! What a data set is told by when a run goes on.
+//! Fingerprints, by which a data set is told when a run goes on.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use firebox_core::mix;
+use firebox_core::seed::mix;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Dataset;
@@ -15,7 +15,7 @@ use crate::dataset::Dataset;
 /// folders, so that data may move.
 ///
 /// ```
-/// use firebox_data::Fingerprint;
+/// use firebox_data::dataset::Fingerprint;
 ///
 /// let saved = Fingerprint::new(2, "recordings").with_file("a.wav", 300).with_file("b.wav", 500);
 /// let here = Fingerprint::new(2, "recordings").with_file("a.wav", 300).with_file("b.wav", 501);

@@ -6,7 +6,8 @@ use crate::error::BoxError;
 /// A data set of `len` items, each of which a function makes from its index.
 ///
 /// ```
-/// use firebox_data::{Dataset, from_fn};
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::from_fn;
 ///
 /// let files = ["a.txt", "b.txt"];
 /// let texts = from_fn(files.len(), move |index| Ok(std::fs::read_to_string(files[index])?));
@@ -21,6 +22,14 @@ where
 }
 
 /// The data set that [`from_fn`] makes.
+///
+/// ```
+/// use firebox_data::Dataset;
+/// use firebox_data::dataset::from_fn;
+///
+/// let squares = from_fn(100, |index| Ok(index * index));
+/// assert_eq!(squares.get(9).unwrap(), 81);
+/// ```
 #[derive(Clone, Copy)]
 pub struct FromFn<F> {
     len: usize,

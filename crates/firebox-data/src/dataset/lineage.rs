@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 /// The data set that items were cut from, and their places in it.
 ///
-/// Parts know it: [`Subset`](crate::Subset), what [`random_split`](crate::random_split) gives,
-/// [`Filter`](crate::Filter), [`Map`](crate::Map) and [`Cache`](crate::Cache), also parts of parts, and in an
-/// `Arc` or a `Box`. A data set of one's own that is a part answers
-/// [`Dataset::lineage`](crate::Dataset::lineage) with a [`part`](Self::part):
+/// Parts know it: [`Subset`](crate::dataset::Subset), what [`random_split`](crate::dataset::random_split)
+/// gives, [`Filter`](crate::dataset::Filter), [`Map`](crate::dataset::Map) and
+/// [`Cache`](crate::dataset::Cache), also parts of parts, and in an `Arc` or a `Box`. A data set of one's own
+/// that is a part answers [`Dataset::lineage`](crate::Dataset::lineage) with a [`part`](Self::part):
 ///
 /// ```
-/// use firebox_data::Lineage;
+/// use firebox_data::dataset::Lineage;
 ///
 /// let whole = Lineage::whole();
 /// let every_other = whole.part(|index| (index < 5).then_some(2 * index));
@@ -26,7 +26,7 @@ pub struct Lineage {
     whole: Arc<()>,
     /// `None` if it is the whole.
     row: Option<Arc<RowOf>>,
-    /// What the whole was put together from, if that is known.
+    /// The data sets that the whole was put together from, if they are known.
     sources: Option<Arc<Sources>>,
 }
 
@@ -70,7 +70,7 @@ impl Lineage {
         Lineage { row: Some(Arc::new(row)), ..self.clone() }
     }
 
-    /// Whether it is that of a part, whose indices are not those of the whole data set.
+    /// Tells whether it is that of a part, whose indices are not those of the whole data set.
     pub fn is_part(&self) -> bool {
         self.row.is_some()
     }
@@ -101,12 +101,12 @@ impl Lineage {
         }
     }
 
-    /// Whether anything else is known now whose items come from the same data set.
+    /// Tells whether anything else is known now whose items come from the same data set.
     pub fn has_relatives(&self) -> bool {
         Arc::strong_count(&self.whole) > 1
     }
 
-    /// Whether the other's items come from the same data set.
+    /// Tells whether the other's items come from the same data set.
     pub fn is_shared_with(&self, other: &Lineage) -> bool {
         Arc::ptr_eq(&self.whole, &other.whole)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The place that an item is read from: a file, a shard, a byte in it.
 ///
 /// ```
-/// use firebox_data::Location;
+/// use firebox_data::dataset::Location;
 ///
 /// let location = Location::file("pictures/3.tar").in_shard(3).at_offset(512);
 /// assert_eq!(location.to_string(), "pictures/3.tar, shard 3, byte 512");

@@ -2,42 +2,32 @@
 
 #[cfg(feature = "burn")]
 mod burn_adapter;
-mod cache;
-mod concat;
+mod combined;
 mod described;
-mod filter;
 mod fingerprint;
 mod function;
 mod lineage;
-mod lines;
 mod location;
 pub(crate) mod many;
-mod map;
-mod mix;
 mod pointer;
 #[cfg(feature = "processes")]
 mod sealed;
 mod shards;
 mod slice;
-mod subset;
+mod windows;
 
 #[cfg(feature = "burn")]
 pub use burn_adapter::{FromBurn, IntoBurn};
-pub use cache::Cache;
-pub use concat::Concat;
+pub use combined::{Cache, Concat, Filter, Map, Mix, Subset, random_split};
 pub use described::Described;
-pub use filter::Filter;
 pub use fingerprint::Fingerprint;
 #[cfg(feature = "processes")]
 pub(crate) use fingerprint::FingerprintFields;
 pub use function::{FromFn, from_fn};
 pub use lineage::Lineage;
-pub use lines::Lines;
 pub use location::Location;
-pub use map::Map;
-pub use mix::Mix;
 pub use shards::{Records, Shards};
-pub use subset::{Subset, random_split};
+pub use windows::Windows;
 
 use crate::error::BoxError;
 
@@ -51,7 +41,8 @@ use crate::error::BoxError;
 /// # Read files on demand
 /// ```
 /// use std::path::PathBuf;
-/// use firebox_data::{BoxError, Dataset, Fingerprint, Location};
+/// use firebox_data::{BoxError, Dataset};
+/// use firebox_data::dataset::{Fingerprint, Location};
 ///
 /// struct Recordings(Vec<PathBuf>);
 ///
@@ -120,13 +111,13 @@ use crate::error::BoxError;
 /// assert!(vec.get(1).is_err() && vec[..].get(1).is_none());
 /// ```
 pub trait Dataset: Send + Sync + 'static {
-    /// What it consists of: any type of one's own.
+    /// The type of its items: any type of one's own.
     type Item: Send + 'static;
 
     /// The number of items. It doesn't change while the data set is in use.
     fn len(&self) -> usize;
 
-    /// Whether there is no item.
+    /// Tells whether there is no item.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -143,10 +134,10 @@ pub trait Dataset: Send + Sync + 'static {
         indices.iter().map(|index| self.get(*index)).collect()
     }
 
-    /// Whether [`get_many`](Self::get_many) is better than one [`get`](Self::get) after the other.
+    /// Tells whether [`get_many`](Self::get_many) is better than one [`get`](Self::get) after the other.
     ///
     /// Such are remote and columnar sources. A loader then reads all items of a task with one call, unless a
-    /// [time limit](crate::LoaderBuilder::timeout) asks for each of them by itself.
+    /// [time limit](crate::loader::LoaderBuilder::timeout) asks for each of them by itself.
     fn reads_many(&self) -> bool {
         false
     }
@@ -165,7 +156,7 @@ pub trait Dataset: Send + Sync + 'static {
         Fingerprint::of_type::<Self>(self.len()).with_located(self)
     }
 
-    /// What the items were cut from, by which overlapping parts are found.
+    /// The whole that the items were cut from, by which overlapping parts are found.
     ///
     /// By default the data set is a whole of its own.
     fn lineage(&self) -> Lineage {

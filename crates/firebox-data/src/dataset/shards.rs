@@ -11,8 +11,57 @@ type Opened<R, E> = Result<Box<dyn Records<R, E>>, E>;
 ///
 /// A shard always has the same records in the same order. Many small shards spread better over readers and
 /// ranks than few large ones.
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use firebox_data::dataset::Records;
+/// use firebox_data::{Loader, Scalar, Shards};
+///
+/// /// Three shards of numbers, as a sensor might send them.
+/// struct Numbers;
+///
+/// struct Reader(std::ops::Range<u64>);
+///
+/// impl Iterator for Reader {
+///     type Item = Result<u64, Infallible>;
+///
+///     fn next(&mut self) -> Option<Self::Item> {
+///         self.0.next().map(Ok)
+///     }
+/// }
+///
+/// impl Records<u64, Infallible> for Reader {}
+///
+/// impl Shards for Numbers {
+///     type Record = u64;
+///     type Error = Infallible;
+///
+///     fn shards(&self) -> usize {
+///         3
+///     }
+///
+///     fn open(
+///         &self,
+///         shard: usize,
+///         _offset: u64,
+///     ) -> Result<Box<dyn Records<u64, Infallible>>, Infallible> {
+///         Ok(Box::new(Reader(10 * shard as u64..10 * shard as u64 + 4)))
+///     }
+///
+///     fn describe(&self) -> String {
+///         "three shards of numbers".to_owned()
+///     }
+/// }
+///
+/// let builder = Loader::stream(Numbers).batch_size(6);
+/// let loader = builder.build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+/// let batches: Vec<_> = loader.epoch(0).collect::<Result<_, _>>()?;
+/// assert_eq!(*batches[0], [0, 1, 2, 3, 10, 11]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub trait Shards: Send + Sync + 'static {
-    /// What a shard consists of.
+    /// The type of a shard's records.
     type Record: Send + Sync + 'static;
     /// Why a shard or a record cannot be read.
     type Error: Error + Send + Sync + 'static;
@@ -33,11 +82,11 @@ pub trait Shards: Send + Sync + 'static {
         None
     }
 
-    /// Whether shards can be opened at what their [`Records::offset`] tells. Default: no.
+    /// Tells whether shards can be opened at what their [`Records::offset`] tells. Default: no.
     ///
     /// If so, and if all of them know their [`records`](Self::records), they are dealt to several ranks by
     /// record; whole otherwise, so that each is read by one rank only. See
-    /// [`LoaderBuilder::rank`](crate::LoaderBuilder::rank).
+    /// [`LoaderBuilder::rank`](crate::loader::LoaderBuilder::rank).
     fn is_seekable(&self) -> bool {
         false
     }
@@ -53,7 +102,7 @@ pub trait Shards: Send + Sync + 'static {
         None
     }
 
-    /// What data it is, in words, for a saved position to be compared with.
+    /// The data in words, for a saved position to be compared with.
     fn describe(&self) -> String;
 
     /// The data in a few words, by which a resume notices that they are others.

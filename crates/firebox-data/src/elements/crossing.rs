@@ -7,12 +7,12 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::collate::Padded;
 use crate::collate::{Stacked, product};
 use crate::elements::Elements;
 use crate::elements::shared::{hand_over, take_over};
-use crate::pad::Padded;
 
-/// What elements are written as to another process.
+/// The form in which elements are written to another process.
 #[derive(Serialize)]
 enum Written<'e, T> {
     Values(&'e [T]),
@@ -20,7 +20,7 @@ enum Written<'e, T> {
     Place((u32, u64, u64), u64),
 }
 
-/// What they are read from.
+/// The form that they are read from.
 #[derive(Deserialize)]
 enum Read<T> {
     Values(Vec<T>),

@@ -1,9 +1,13 @@
 //! The elements of a batch, in memory that comes back.
 
+pub(crate) mod buffer_pool;
+
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod crossing;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub(crate) mod shared;
+
+pub use buffer_pool::BufferPool;
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -13,7 +17,6 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::NoUninit;
 use bytes::Bytes;
 
-use crate::buffer_pool::BufferPool;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 use shared::SharedPart;
 
@@ -166,7 +169,7 @@ impl<T> Elements<T> {
         self.take().0
     }
 
-    /// Whether the elements are in a vector, and not in memory that processes share.
+    /// Tells whether the elements are in a vector, and not in memory that processes share.
     #[cfg(feature = "burn")]
     pub(crate) fn is_vec(&self) -> bool {
         matches!(self.0, Backing::Heap(..))

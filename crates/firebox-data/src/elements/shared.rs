@@ -75,7 +75,7 @@ fn of_numbers<T: 'static>(had: &impl Had) -> Option<Box<dyn SharedPart<T>>> {
 pub(crate) struct SharedMemory {
     /// The first has come with the task, if one has.
     regions: Mutex<Vec<Region>>,
-    /// What the batch is expected to take.
+    /// The bytes that the batch is expected to take.
     bytes: usize,
 }
 

@@ -12,7 +12,7 @@
 //!   order, all that the others wrote. A run that is dropped unfinished doesn't count down: then nobody ever
 //!   gets the buffer, and it is freed with the last reference.
 //!
-//! `tests/assembly.rs` runs this file under loom, which tries the orders in which threads can run it.
+//! `tests/it/assembly.rs` runs this file under loom, which tries the orders in which threads can run it.
 #![allow(unsafe_code, reason = "see above")]
 
 use std::cell::UnsafeCell;

@@ -37,18 +37,18 @@ struct Trial {
     span: Span,
     /// How many workers there were before these, and their samples/s.
     before: Option<(usize, f64)>,
-    /// Whether more workers were of no use.
+    /// True if more workers were of no use.
     settled: bool,
-    /// What was found, in words.
+    /// The finding, in words.
     found: String,
 }
 
-/// What the consumer saw of the loader.
+/// The loader as the consumer saw it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Span {
     pub(super) elapsed: Duration,
     pub(super) waited: Duration,
-    /// What the workers spent on the batches, all of them together.
+    /// The workers' time on the batches, all of them together.
     pub(super) busy: Duration,
     /// For how much of that they wanted a core, whether they had it or stood in the queue for it.
     pub(super) computing: Duration,
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
     use firebox_core::SampleRng;
 
-    /// What a consumer sees that does nothing but wait for so many samples a second, which keep the workers
+    /// The span of a consumer that does nothing but wait for so many samples a second, which keep the workers
     /// busy, but not the cores.
     fn span(workers: usize, rate: f64) -> Span {
         let elapsed = Duration::from_secs(1);

@@ -6,10 +6,8 @@ mod assembly;
 mod auto;
 mod builder;
 mod epoch;
-mod epochs;
 mod fault;
 mod plan;
-mod rank_ends;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod recipe;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
@@ -32,8 +30,7 @@ use std::sync::Arc;
 use firebox_workers::{Pool, Work, Worker, WorkersExt as _};
 
 pub use builder::{LoaderBuilder, Repeatable};
-pub use epoch::{Epoch, WithStates};
-pub use epochs::{Epochs, Start};
+pub use epoch::{Delivered, Epoch, Epochs, Start, WithStates};
 pub use fault::{Action, FailureBudget, OnError, Retry, SampleFailure};
 #[cfg(feature = "processes")]
 pub use recipe::Recipe;
@@ -55,24 +52,45 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 /// Made by [`Loader::builder`] or [`Loader::stream`]. Each epoch is an iterator of its own; any epoch can be
 /// asked for, at any time and more than once, and gives the same bytes each time, with any number of workers.
 ///
-/// # Batches of a data set
+/// # Images and labels from a data set
 /// ```
-/// use firebox_data::{Loader, Scalar};
+/// use firebox_data::{Loader, Scalar, Stack};
 ///
-/// let numbers: Vec<i32> = (0..100).collect();
-/// let loader = Loader::builder(numbers)
+/// let images: Vec<([u8; 4], i64)> = (0..100).map(|number| ([number; 4], i64::from(number) % 10)).collect();
+/// let layout = (Stack::<f32, 3>::new([1, 2, 2]), Scalar::<i64>::new());
+/// let loader = Loader::builder(images)
 ///     .shuffle(true)
 ///     .seed(42)
 ///     .batch_size(32)
 ///     .workers(2)
-///     .build(Scalar::<i64>::new(), |number, rng, slot| {
-///         *slot = i64::from(number) + rng.below(2) as i64;
+///     .build(layout, |(pixels, label), _, (image, class)| {
+///         for (to, from) in image.iter_mut().zip(pixels) {
+///             *to = f32::from(from) / 255.0;
+///         }
+///         *class = label;
 ///         Ok(())
 ///     })?;
 /// for batch in loader.epoch(0) {
-///     let batch: firebox_data::Elements<i64> = batch?;
-///     assert!(batch.len() <= 32);
+///     let (images, classes) = batch?;
+///     assert_eq!(images.samples, classes.len());
 /// }
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
+///
+/// # Augment at random, and equally each time
+/// A stage draws from the generator that it is given. Its numbers follow from (seed, epoch, position), and not
+/// from who made the sample when.
+/// ```
+/// use firebox_data::{Loader, Scalar};
+///
+/// let noisy = |workers| {
+///     let builder = Loader::builder((0..100).collect::<Vec<u64>>()).seed(42).batch_size(32);
+///     builder.workers(workers).build(Scalar::new(), |number, rng, slot| {
+///         *slot = number + rng.below(1000);
+///         Ok(())
+///     })
+/// };
+/// assert!(noisy(0)?.epoch(3).map(Result::unwrap).eq(noisy(2)?.epoch(3).map(Result::unwrap)));
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
 ///
@@ -81,17 +99,16 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 /// use firebox_data::{Loader, LoaderState, Scalar};
 ///
 /// # let numbers: Vec<i64> = (0..100).collect();
-/// # let loader = Loader::builder(numbers).shuffle(true).batch_size(32).build(Scalar::new(), |number, _, slot| {
-/// #     *slot = number;
-/// #     Ok(())
-/// # })?;
+/// # let builder = Loader::builder(numbers).shuffle(true).batch_size(32);
+/// # let loader = builder.build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
 /// let mut saved: Option<LoaderState> = None;
 /// for step in loader.epoch(0).with_states() {
 ///     let (_batch, state) = step?;
 ///     saved = Some(state);
 ///     # break;
 /// }
-/// // In another process, perhaps: the rest of the epoch that the state is of, and those after it, to epoch 3.
+/// // In another process, perhaps: the rest of the epoch that the state is of, and those after it, to
+/// // epoch 3.
 /// let mut samples = 0;
 /// for epoch in loader.epochs(saved, ..3)? {
 ///     for batch in epoch {
@@ -99,6 +116,52 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 ///     }
 /// }
 /// assert_eq!(samples, 3 * 100 - 32);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
+///
+/// # Skip samples that cannot be read, and name them
+/// ```
+/// use firebox_data::loader::FailureBudget;
+/// use firebox_data::{Loader, OnError, Scalar};
+///
+/// let loader = Loader::builder(vec!["1", "two", "3", "4"])
+///     .batch_size(2)
+///     .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
+///     .build(Scalar::new(), |text: &str, _, slot| Ok(*slot = text.parse::<i64>()?))?;
+/// let mut epoch = loader.epoch(0);
+/// assert_eq!(epoch.by_ref().map(|batch| batch.unwrap().len()).collect::<Vec<_>>(), [1, 2]);
+/// let failure = &epoch.report().failures[0];
+/// assert_eq!(failure.error.index(), Some(1));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
+///
+/// # Lines of files, in order or mixed
+/// ```
+/// use firebox_data::formats::Lines;
+/// use firebox_data::{Loader, Pad};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let files = ["a.txt", "b.txt"].map(|name| folder.path().join(name));
+/// # files.iter().for_each(|file| std::fs::write(file, "one\ntwo\n").unwrap());
+/// let loader = Loader::stream(Lines::new(files))
+///     .shuffle_window(1000)
+///     .batch_size(3)
+///     .build(Pad::with(0), |line, _, letters| Ok(letters.extend(line.bytes())))?;
+/// let lines: usize = loader.epoch(0).map(|batch| batch.unwrap().lengths.len()).sum();
+/// assert_eq!(lines, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Share the batches among the ranks of a job
+/// ```
+/// use firebox_data::{Error, Loader, Scalar};
+///
+/// let batches = |rank| -> Result<Vec<Vec<i64>>, Error> {
+///     let builder = Loader::builder((0..8).collect::<Vec<i64>>()).batch_size(4).rank(rank, 2);
+///     let loader = builder.build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+///     loader.epoch(0).map(|batch| Ok(batch?.into_vec())).collect()
+/// };
+/// assert_eq!((batches(0)?, batches(1)?), (vec![vec![0, 1], vec![4, 5]], vec![vec![2, 3], vec![6, 7]]));
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
 pub struct Loader<C: Collate> {
@@ -109,12 +172,12 @@ pub struct Loader<C: Collate> {
     remote: Option<Arc<dyn recipe::Remote<C>>>,
     /// Batches begun and not yet delivered, at most; `None` if it follows from the number of workers.
     prefetch: Option<usize>,
-    /// What they may take together; one may always take what it needs.
+    /// The bytes that they may take together; one may always take what it needs.
     prefetch_bytes: Option<usize>,
-    /// Whether batches are delivered as they complete, not in order.
+    /// True if batches are delivered as they complete, not in order.
     as_completed: bool,
     accept_changed_data: bool,
-    /// What chooses the number of workers, if it is not fixed.
+    /// The chooser of the number of workers, if it is not fixed.
     auto: Option<Arc<Auto>>,
     /// Samples in a batch, about.
     batch_size: usize,
@@ -126,6 +189,14 @@ pub struct Loader<C: Collate> {
 
 impl<C: Collate> Loader<C> {
     /// The number of batches in an epoch; `None` of a stream whose shards don't all know their records.
+    ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+    /// assert_eq!((loader.batches(0), loader.samples(0)), (Some(3), Some(10)));
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn batches(&self, epoch: u64) -> Option<usize> {
         self.executor.source.batches(epoch)
     }
@@ -136,7 +207,7 @@ impl<C: Collate> Loader<C> {
         self.executor.source.samples(epoch)
     }
 
-    /// Whether it is known how many batches there are, which a trainer must plan with.
+    /// Tells whether it is known how many batches there are, which a trainer must plan with.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a stream of which a shard doesn't know its records, or with more than can be
@@ -150,6 +221,15 @@ impl<C: Collate> Loader<C> {
 
     /// The indices of the samples of a batch, in their order; `None` if there is no such batch, or they have
     /// none.
+    ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+    /// assert_eq!(loader.indices(0, 2), Some(vec![8, 9]));
+    /// assert_eq!(loader.indices(0, 3), None);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn indices(&self, epoch: u64, batch: usize) -> Option<Vec<usize>> {
         let indexed = self.executor.source.indexed()?;
         (batch < indexed.samples.batches(epoch)).then(|| indexed.samples.indices(epoch, batch))
@@ -180,7 +260,7 @@ impl<C: Collate> Loader<C> {
         self.pool.workers()
     }
 
-    /// Whether worker processes make its batches.
+    /// Tells whether worker processes make its batches.
     fn is_remote(&self) -> bool {
         #[cfg(all(feature = "processes", target_os = "linux"))]
         return self.remote.is_some();
@@ -216,11 +296,20 @@ impl<C: Collate> Loader<C> {
     }
 
     /// The position before the first batch of an epoch.
+    ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 3]).build((), |_, _, ()| Ok(()))?;
+    /// assert_eq!(loader.state(4).epoch, 4);
+    /// assert_eq!(loader.resume(&loader.state(4))?.count(), 3);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn state(&self, epoch: u64) -> LoaderState {
         LoaderState::new(self, epoch)
     }
 
-    /// Whether [`resume`](Self::resume) would take a state.
+    /// Tells whether [`resume`](Self::resume) would take a state.
     ///
     /// # Errors
     /// As for `resume`.
@@ -229,6 +318,19 @@ impl<C: Collate> Loader<C> {
     }
 
     /// All batches of an epoch.
+    ///
+    /// ```
+    /// use firebox_data::{Loader, Scalar};
+    ///
+    /// let builder = Loader::builder(vec![1, 2, 3]);
+    /// let loader = builder.build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+    /// let mut sum = 0;
+    /// for batch in loader.epoch(0) {
+    ///     sum += batch?[0];
+    /// }
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     pub fn epoch(&self, epoch: u64) -> Epoch<'_, C> {
         Epoch::new(self, &LoaderState::before(epoch))
     }
@@ -237,6 +339,20 @@ impl<C: Collate> Loader<C> {
     ///
     /// No batch is made twice for it, and none of the delivered ones is made again. The number of workers
     /// and the prefetch depth may differ.
+    ///
+    /// ```
+    /// use firebox_data::{Loader, Scalar};
+    ///
+    /// let builder = Loader::builder(vec![1, 2, 3]);
+    /// let loader = builder.build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+    /// let mut epoch = loader.epoch(5);
+    /// epoch.next().unwrap()?;
+    /// let state = epoch.state();
+    /// drop(epoch);
+    /// let rest: Vec<i32> = loader.resume(&state)?.map(|batch| batch.unwrap()[0]).collect();
+    /// assert_eq!(rest, [2, 3]);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::State`] if the state was taken from a loader with another data set length, sampler, seed
@@ -251,13 +367,27 @@ impl<C: Collate> Loader<C> {
     /// From a [`LoaderState`] the first is the [rest](Self::resume) of its epoch, which is empty if all of
     /// its batches were delivered; from a number it is that epoch, and from `None` epoch 0.
     ///
+    /// ```
+    /// use firebox_data::Loader;
+    ///
+    /// let loader = Loader::builder(vec![0; 3]).build((), |_, _, ()| Ok(()))?;
+    /// let mut samples = 0;
+    /// for epoch in loader.epochs(None, ..2)? {
+    ///     for batch in epoch {
+    ///         samples += batch?;
+    ///     }
+    /// }
+    /// assert_eq!(samples, 2 * 3);
+    /// # Ok::<(), firebox_data::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`resume`](Self::resume).
     pub fn epochs(&self, from: impl Into<Start>, until: RangeTo<u64>) -> Result<Epochs<'_, C>, Error> {
         Epochs::new(self, from.into(), until.end)
     }
 
-    /// What a worker is handed to make a batch: see [`BatchTask`].
+    /// The task by which a worker makes a batch: see [`BatchTask`].
     ///
     /// Of shards it takes a time that grows with the batch's place in the epoch.
     ///
@@ -267,7 +397,7 @@ impl<C: Collate> Loader<C> {
     /// middle](crate::Shards::is_seekable): what they have is not known before they are read.
     pub fn task(&self, epoch: u64, batch: usize) -> Result<BatchTask, Error> {
         let source = &self.executor.source;
-        source.alone(&self.executor)?;
+        source.alone(&self.executor.reading())?;
         self.check_batch(epoch, batch as u64)?;
         let planned = source.planned(epoch, batch);
         if let Some(error) = planned.error {
@@ -288,7 +418,7 @@ impl<C: Collate> Loader<C> {
     /// loader's, [`ErrorKind::Config`] as for [`task`](Self::task).
     pub fn run(&self, task: BatchTask) -> Result<Option<C::Batch>, Error> {
         let source = &self.executor.source;
-        let items = source.alone(&self.executor)?;
+        let items = source.alone(&self.executor.reading())?;
         let batch = self.check_batch(task.epoch, task.batch)?;
         let (start, width) = source.place(task.epoch, batch);
         let samples = task.samples.len();

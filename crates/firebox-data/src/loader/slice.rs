@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::batch_sampler::{BatchSampler, FixedSize, widest};
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind, check};
 use crate::loader::Loader;
-use crate::per_epoch::PerEpoch;
+use crate::sampler::batch_sampler::{BatchSampler, FixedSize, widest};
+use crate::sampler::per_epoch::PerEpoch;
 use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
 
 /// Part of a data set, and how its batches are cut: what slices are made by.
@@ -73,7 +73,7 @@ impl<C: Collate> Loader<C> {
         Some(self.executor.source.indexed()?.cuts.range.len())
     }
 
-    /// Whether each item is in the order once, by the loader's own making.
+    /// Tells whether each item is in the order once, by the loader's own making.
     pub(crate) fn has_plain_order(&self) -> bool {
         let indexed = self.executor.source.indexed();
         indexed.is_some_and(|indexed| matches!(indexed.cuts.order, SliceOrder::Plain { .. }))
@@ -137,7 +137,7 @@ impl Sampler for Shifted {
     }
 }
 
-/// What is left of someone's batches if only the items of a range are wanted.
+/// The rest of someone's batches if only the items of a range are wanted.
 struct Filtered {
     whole: Arc<dyn BatchSampler>,
     range: Range<usize>,

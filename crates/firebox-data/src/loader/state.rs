@@ -16,9 +16,23 @@ use crate::sampler::Ranks;
 /// Batches that were prefetched and not delivered are not counted, so that none is lost and none comes
 /// twice. Serialize it with any `serde` format.
 ///
-/// It is the position of a whole job: each of its [ranks](crate::LoaderBuilder::rank) goes on from one that
-/// any of them has saved. What a rank can know of itself only is told apart: [`faults`](Self::faults), and
-/// whose they are.
+/// It is the position of a whole job: each of its [ranks](crate::loader::LoaderBuilder::rank) goes on from
+/// one that any of them has saved. What a rank can know of itself only is told apart:
+/// [`faults`](Self::faults), and whose they are.
+///
+/// ```
+/// use firebox_data::{Loader, LoaderState};
+///
+/// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+/// let mut epoch = loader.epoch(2);
+/// epoch.next().unwrap()?;
+/// let saved = serde_json::to_string(&epoch.state()).unwrap();
+/// // In another process:
+/// let state: LoaderState = serde_json::from_str(&saved).unwrap();
+/// assert_eq!(state.epoch, 2);
+/// assert_eq!(loader.resume(&state)?.collect::<Result<Vec<_>, _>>()?, [4, 2]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[serde(deny_unknown_fields)]
@@ -30,13 +44,14 @@ pub struct LoaderState {
     /// The epoch.
     pub epoch: u64,
     /// The number of batches of this epoch that were delivered; if batches come [as they
-    /// complete](crate::LoaderBuilder::as_completed), the first one that wasn't.
+    /// complete](crate::loader::LoaderBuilder::as_completed), the first one that wasn't.
     pub batch: usize,
     /// Which batches after that one were delivered, as a bitmap: bit `b` of word `w` stands for batch
     /// `batch + 64 w + b`. Empty if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<u64>,
-    /// The samples of this epoch that were skipped or replaced in the batches delivered, by the rank that saved this.
+    /// The samples of this epoch that were skipped or replaced in the batches delivered, by the rank that
+    /// saved this.
     #[serde(default)]
     pub faults: usize,
     /// Which rank that was, if there are any and it was not alone.
@@ -50,7 +65,7 @@ pub struct LoaderState {
     pub stream: Option<StreamState>,
     /// The sampler and the batch settings, in words.
     pub fingerprint: String,
-    /// What the data are told by; `None` in a state from before they were noted, which may be of any.
+    /// The fingerprint of the data; `None` in a state from before they were noted, which may be of any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Fingerprint>,
 }
@@ -121,7 +136,7 @@ impl LoaderState {
         self.batch.saturating_add(ahead)
     }
 
-    /// Whether a batch of this epoch was delivered.
+    /// Tells whether a batch of this epoch was delivered.
     pub fn has_delivered(&self, batch: usize) -> bool {
         let bit = |place: usize| self.ahead.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1);
         batch.checked_sub(self.batch).is_none_or(bit)
@@ -143,7 +158,7 @@ impl LoaderState {
         }
     }
 
-    /// What is wrong with the batches that it says were delivered, in an epoch of so many, if that is known.
+    /// The fault in the batches that it says were delivered, in an epoch of so many, if that is known.
     pub(super) fn overrun(&self, batches: Option<usize>) -> Option<String> {
         let word = self.ahead.iter().rposition(|bits| *bits != 0);
         let last = word.map(|word| 64 * word + 63 - self.ahead[word].leading_zeros() as usize);

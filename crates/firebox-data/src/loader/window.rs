@@ -20,8 +20,8 @@ use crate::sync::Arc;
 /// window.
 const RUNS: usize = 1024;
 
-/// What a run should take: long enough that handing it out and hearing of it cost little, for which a thread
-/// is woken as a rule; short enough that workers share a batch.
+/// The time that a run should take: long enough that handing it out and hearing of it cost little, for which
+/// a thread is woken as a rule; short enough that workers share a batch.
 const TARGET: Duration = Duration::from_micros(200);
 
 /// Work that should lie ahead of each worker, if the prefetch depth was left to the loader: enough to do
@@ -59,9 +59,9 @@ pub(super) struct Window<'l, C: Collate> {
     open: VecDeque<Open<C::Batch>>,
     /// Tasks of open batches that the workers had no room for.
     waiting: VecDeque<Order>,
-    /// What each task that is out is, by its number.
+    /// The tasks that are out, by their numbers.
     out: HashMap<usize, Out>,
-    /// What a sample took in the last runs, in seconds; `None` before the first.
+    /// The time of a sample in the last runs, in seconds; `None` before the first.
     cost: Option<f64>,
     /// The most bytes that a batch took so far.
     largest: usize,
@@ -69,7 +69,7 @@ pub(super) struct Window<'l, C: Collate> {
     budget: usize,
 }
 
-/// What comes next.
+/// The next batch, or that there is none yet.
 pub(super) enum Polled<B> {
     /// A batch, with its number.
     Batch(usize, Box<BuiltBatch<B>>),
@@ -225,7 +225,7 @@ impl<'l, C: Collate> Window<'l, C> {
         }
     }
 
-    /// Whether another batch may be begun; one always may.
+    /// Tells whether another batch may be begun; one always may.
     fn admits(&self, planned: &PlannedBatch) -> bool {
         let Some(front) = self.open.front() else { return true };
         if self.loader.as_completed && planned.batch - front.batch >= self.prefetch().max(AHEAD) {

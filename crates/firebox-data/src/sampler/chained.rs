@@ -4,6 +4,15 @@ use crate::error::{Error, ErrorKind};
 use crate::sampler::{Ranks, Sampler, check_position};
 
 /// All positions of one sampler, then all of the next, and so on. The samplers are of one data set.
+///
+/// ```
+/// use firebox_data::sampler::{Chained, Sampler, Sequential};
+///
+/// let twice = Chained::new(vec![Box::new(Sequential::new(3)), Box::new(Sequential::new(3))])?;
+/// let order: Vec<usize> = (0..twice.len()).map(|position| twice.index(0, position)).collect();
+/// assert_eq!(order, [0, 1, 2, 0, 1, 2]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Chained {
     parts: Vec<Box<dyn Sampler>>,
     /// The position at which each part ends.

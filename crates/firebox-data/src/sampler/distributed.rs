@@ -3,10 +3,10 @@
 use crate::error::{Error, check};
 use crate::sampler::{Ranks, Sampler, check_position};
 
-/// What becomes of positions that can't be shared evenly. All ranks have equally many in any case.
+/// The rule for positions that can't be shared evenly. All ranks have equally many in any case.
 ///
 /// ```
-/// use firebox_data::{Distributed, Sampler, Sequential, UnevenRanks};
+/// use firebox_data::sampler::{Distributed, Sampler, Sequential, UnevenRanks};
 ///
 /// let share = |uneven| Distributed::new(Sequential::new(5), 1, 2, uneven).map(|share| share.len());
 /// assert_eq!((share(UnevenRanks::Pad)?, share(UnevenRanks::Trim)?), (3, 2));
@@ -27,8 +27,17 @@ pub enum UnevenRanks {
 /// rank as on four. A position that comes once more to fill the last round draws others than the first time.
 ///
 /// It is PyTorch's `DistributedSampler`: the batch size is that of each rank, and a batch of all ranks
-/// together is `world` times as large. The loader's own [`rank`](crate::LoaderBuilder::rank) cuts the batches
-/// of the whole job instead: there, no position comes twice and none is left out.
+/// together is `world` times as large. The loader's own [`rank`](crate::loader::LoaderBuilder::rank) cuts the
+/// batches of the whole job instead: there, no position comes twice and none is left out.
+///
+/// ```
+/// use firebox_data::sampler::{Distributed, Sampler, Sequential, UnevenRanks};
+///
+/// let second = Distributed::new(Sequential::new(6), 1, 2, UnevenRanks::Pad)?;
+/// let share: Vec<usize> = (0..second.len()).map(|position| second.index(0, position)).collect();
+/// assert_eq!(share, [1, 3, 5]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Distributed<S> {
     order: S,
     /// Those that share `order`.
@@ -65,7 +74,7 @@ impl<S: Sampler> Distributed<S> {
         Ok(Distributed { order, sharing, ranks, len, uneven })
     }
 
-    /// What a rank has at a position, as a position in the order, and how often that has come before on
+    /// The position in the order that a rank has at one of its own, and how often that has come before on
     /// whatever rank: only padding begins again.
     fn in_order(&self, rank: usize, position: usize) -> (usize, usize) {
         check_position(position, self.len);

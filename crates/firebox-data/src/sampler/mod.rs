@@ -1,7 +1,11 @@
 //! Samplers: which index stands at which position of which epoch.
 
+pub(crate) mod batch_sampler;
 mod chained;
+mod contiguous_batches;
 mod distributed;
+pub(crate) mod per_epoch;
+pub(crate) mod permutation;
 mod ranks;
 mod sequential;
 mod shuffled;
@@ -10,8 +14,11 @@ mod weighted;
 
 use std::ops::Range;
 
+pub use batch_sampler::{BatchSampler, Bucketed, FixedSize};
 pub use chained::Chained;
+pub use contiguous_batches::ContiguousBatches;
 pub use distributed::{Distributed, UnevenRanks};
+pub use permutation::Permutation;
 pub use ranks::Ranks;
 pub use sequential::Sequential;
 pub use shuffled::Shuffled;
@@ -20,11 +27,40 @@ pub use weighted::{Weighted, WeightedWithoutReplacement};
 
 /// An order of a data set's indices for every epoch, as a function: nothing is remembered from one call to
 /// the next, so any position of any epoch is reached at once and by any thread.
+///
+/// ```
+/// use firebox_data::sampler::Sampler;
+/// use firebox_data::{Loader, Scalar};
+///
+/// /// The last item first.
+/// struct Backwards(usize);
+///
+/// impl Sampler for Backwards {
+///     fn len(&self) -> usize {
+///         self.0
+///     }
+///
+///     fn index(&self, _epoch: u64, position: usize) -> usize {
+///         self.0 - 1 - position
+///     }
+///
+///     fn describe(&self) -> String {
+///         format!("backwards, {} items", self.0)
+///     }
+/// }
+///
+/// let loader = Loader::builder(vec![1, 2, 3])
+///     .sampler(Backwards(3))
+///     .batch_size(3)
+///     .build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+/// assert_eq!(*loader.epoch(0).next().unwrap()?, [3, 2, 1]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub trait Sampler: Send + Sync {
     /// The number of positions in each epoch.
     fn len(&self) -> usize;
 
-    /// Whether an epoch has no position.
+    /// Tells whether an epoch has no position.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

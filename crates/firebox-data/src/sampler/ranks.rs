@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch_sampler::BatchSampler;
 use crate::error::{Error, check};
 
 /// The processes that train one model together, and which of them this is.
@@ -14,7 +13,7 @@ use crate::error::{Error, check};
 /// waits for a step that another one doesn't take.
 ///
 /// ```
-/// use firebox_data::Ranks;
+/// use firebox_data::sampler::Ranks;
 ///
 /// let second = Ranks::new(1, 3)?;
 /// // Ten samples: 3, 4 and 3 of them, since the longer run goes round with the batch's number.
@@ -51,7 +50,7 @@ impl Ranks {
         self.world
     }
 
-    /// Whether there is no other.
+    /// Tells whether there is no other.
     pub fn is_alone(self) -> bool {
         self.world == 1
     }
@@ -72,28 +71,13 @@ impl Ranks {
         start..start + length + usize::from(self.is_longer(first, longer))
     }
 
-    /// Whether this is one of `longer` ranks from `first` on.
+    /// Tells whether this is one of `longer` ranks from `first` on.
     fn is_longer(self, first: usize, longer: usize) -> bool {
         let place = match self.rank.checked_sub(first) {
             Some(place) => place,
             None => self.rank + (self.world - first),
         };
         place < longer
-    }
-
-    /// How many samples of an epoch's batches are this rank's.
-    ///
-    /// It is computed at once if the batches are of [one size](BatchSampler::batch_size), and counted
-    /// otherwise.
-    pub fn samples(self, batches: &(impl BatchSampler + ?Sized), epoch: u64) -> usize {
-        let count = batches.batches(epoch);
-        let of_batch = |batch| self.run(batch, batches.positions(epoch, batch)).len();
-        match (self.is_alone(), batches.batch_size(), count.checked_sub(1)) {
-            (true, ..) => batches.samples(epoch),
-            (false, _, None) => 0,
-            (false, Some(size), Some(last)) => self.of_batches(last, size) + of_batch(last),
-            (false, None, _) => (0..count).map(of_batch).sum(),
-        }
     }
 
     /// How many of so many samples, in batches of one size but for the last, are this rank's.
@@ -103,7 +87,7 @@ impl Ranks {
     }
 
     /// The samples of this rank in the first batches, of one size.
-    fn of_batches(self, count: usize, size: usize) -> usize {
+    pub(super) fn of_batches(self, count: usize, size: usize) -> usize {
         let (length, longer) = (size / self.world, size % self.world);
         // In `world` batches each rank has a longer run `longer` times. Of the rest it has one in those whose
         // first longer run is its own or one of the `longer - 1` before, which begin again at the last rank.

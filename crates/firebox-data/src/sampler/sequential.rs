@@ -3,6 +3,13 @@
 use crate::sampler::{Sampler, check_position};
 
 /// The indices as they are: 0, 1, 2, ….
+///
+/// ```
+/// use firebox_data::sampler::{Sampler, Sequential};
+///
+/// let order = Sequential::new(10);
+/// assert_eq!((order.len(), order.index(3, 7)), (10, 7));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sequential {
     len: usize,

@@ -4,11 +4,20 @@ use std::ops::Range;
 
 use firebox_core::{Purpose, derive_seed};
 
-use crate::per_epoch::PerEpoch;
-use crate::permutation::Permutation;
+use crate::sampler::Permutation;
 use crate::sampler::Sampler;
+use crate::sampler::per_epoch::PerEpoch;
 
 /// Every index once an epoch, in another random order each epoch: a keyed [`Permutation`].
+///
+/// ```
+/// use firebox_data::sampler::{Sampler, Shuffled};
+///
+/// let order = Shuffled::new(10, 42);
+/// let mut epoch: Vec<usize> = (0..10).map(|position| order.index(0, position)).collect();
+/// epoch.sort();
+/// assert_eq!(epoch, (0..10).collect::<Vec<_>>());
+/// ```
 #[derive(Debug)]
 pub struct Shuffled {
     len: usize,

@@ -3,11 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use firebox_core::fingerprint;
+use firebox_core::seed::fingerprint;
 
 use crate::sampler::{Sampler, Sequential, Shuffled, check_position};
 
 /// Only the given indices, in the order of another sampler. Holds one table.
+///
+/// ```
+/// use firebox_data::sampler::{Sampler, SubsetSampler};
+///
+/// let odd = SubsetSampler::new([1, 3, 5]);
+/// assert_eq!((odd.len(), odd.index(0, 2)), (3, 5));
+/// ```
 pub struct SubsetSampler<S> {
     indices: Arc<[usize]>,
     order: S,

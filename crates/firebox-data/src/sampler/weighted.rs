@@ -1,9 +1,10 @@
 //! Indices drawn with weights.
 
-use firebox_core::{Purpose, SampleRng, derive_seed, fingerprint};
+use firebox_core::seed::fingerprint;
+use firebox_core::{Purpose, SampleRng, derive_seed};
 
 use crate::error::{Error, check};
-use crate::per_epoch::PerEpoch;
+use crate::sampler::per_epoch::PerEpoch;
 use crate::sampler::{Sampler, check_position};
 
 /// Each position draws an index for itself, with a probability proportional to its weight: an index can come
@@ -11,6 +12,15 @@ use crate::sampler::{Sampler, check_position};
 /// follow from the position: a rare sample that is drawn often is augmented anew each time.
 ///
 /// Any position is drawn at once, from one alias table (Walker 1977, Vose 1991) of 16 bytes an item.
+///
+/// ```
+/// use firebox_data::sampler::{Sampler, Weighted};
+///
+/// let order = Weighted::new(&[0.0, 1.0, 3.0], 1000, 42)?;
+/// let ones = (0..1000).filter(|&position| order.index(0, position) == 1).count();
+/// assert!((200..300).contains(&ones), "about a quarter, got {ones}");
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct Weighted {
     /// For each index the probability of keeping it, and the index to take instead.
     table: Vec<(f64, usize)>,
@@ -82,6 +92,16 @@ const TINY: f64 = 1.0 / (1u128 << 100) as f64 / (1u128 << 100) as f64;
 ///
 /// The order of an epoch is a plan, made from (seed, epoch) when it is first needed: 4 bytes an item while it
 /// is in use, 16 while it is made. The table of weights is 8 bytes an item.
+///
+/// ```
+/// use firebox_data::sampler::{Sampler, WeightedWithoutReplacement};
+///
+/// let order = WeightedWithoutReplacement::new(vec![1.0, 0.0, 5.0, 1.0], 3, 42)?;
+/// let mut indices: Vec<usize> = (0..3).map(|position| order.index(0, position)).collect();
+/// indices.sort();
+/// assert_eq!(indices, [0, 2, 3]);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct WeightedWithoutReplacement {
     weights: Vec<f64>,
     /// How many weights are above 0.
@@ -112,7 +132,7 @@ impl WeightedWithoutReplacement {
         let base = derive_seed(self.seed, Purpose::Draw, epoch, 0);
         // An exponential variable of rate w comes first with a probability proportional to w.
         let time = |(index, &weight): (usize, &f64)| {
-            let bits = firebox_core::mix(base ^ firebox_core::mix(index as u64));
+            let bits = firebox_core::seed::mix(base ^ firebox_core::seed::mix(index as u64));
             let uniform = ((bits >> 11) + 1) as f64 * (1.0 / (1u64 << 53) as f64);
             // The bits of floats above 0 are ordered as the floats are; in halves, they and the index take 12
             // bytes.

@@ -13,7 +13,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use firebox_workers::sync::SealedArray;
-use firebox_workers::{Packed, Pool, Runs, Work, WorkersExt};
+use firebox_workers::workers::Runs;
+use firebox_workers::{Packed, Pool, Work, WorkersExt};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -181,7 +182,7 @@ fn last(elements: SealedArray<u8>) -> u64 {
     elements.last().copied().unwrap_or(0).into()
 }
 
-/// What it costs to cross, one task at a time, so that both ways are paid in full.
+/// The cost of crossing, one task at a time, so that both ways are paid in full.
 fn crossing(rounds: usize, _: &mut Python) {
     let pool = Pool::processes(1).unwrap();
     println!("one task at a time to one process, µs: there; back; there and back; a sealed array, there");
@@ -264,7 +265,7 @@ where
     begun.elapsed().as_secs_f64()
 }
 
-/// What a worker has for itself alone.
+/// Memory that a worker has for itself alone.
 fn memory(_: usize, python: &mut Python) {
     let pool = Pool::processes(WORKERS).unwrap();
     pool.map(square, 0..100).unwrap();

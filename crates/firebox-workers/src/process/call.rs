@@ -14,7 +14,7 @@ use super::wire::{self, Reader, WireError, Writer, Written};
 use crate::sync::crossing::{self, MOST_FILES};
 use crate::sync::memory::{Access, Memory};
 
-/// What the first byte of an answer says.
+/// The outcome of a task, as the first byte of an answer says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Outcome {
@@ -46,7 +46,7 @@ pub(super) enum Kept {
     Made(Rc<dyn Any>),
 }
 
-/// What a worker process has for all of its tasks.
+/// A worker process's things for all of its tasks.
 pub(super) struct Desk {
     pub(super) id: usize,
     pub(super) channel: Channel,

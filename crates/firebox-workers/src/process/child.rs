@@ -7,13 +7,12 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::control_page::{ControlPage, WORDS};
 use super::frame::{Channel, FrameBuffer, Kind, NoFrame};
-use super::launch;
 use super::watch::Watch;
-use crate::incident::Cause;
+use crate::pool::incident::Cause;
 use crate::sync::memory::Memory;
 
 /// A process that was started. Dropped, it is killed and reaped.
@@ -28,7 +27,7 @@ pub(crate) struct Child {
     ended: Option<Ended>,
 }
 
-/// What is at the other end of the socket.
+/// The process at the other end of the socket.
 #[derive(Debug)]
 enum Process {
     Started(std::process::Child),
@@ -55,7 +54,7 @@ pub(crate) struct Ended {
     pub(crate) last_line: Option<String>,
 }
 
-/// What a parent waits for at a worker.
+/// Events that a parent waits for at a worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Happened {
     /// There is a message, or there will be none any more.
@@ -64,8 +63,8 @@ pub(crate) struct Happened {
     pub(crate) end: bool,
 }
 
-/// How often whoever waits for a worker looks after it: whether it is stopped, and whether anybody still waits
-/// for its task.
+/// How often whoever waits for a worker looks after it: whether it is stopped, and whether anybody still
+/// waits for its task.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a worker is seen stopped before it is ended.
@@ -86,7 +85,7 @@ impl StoppedSince {
 impl Child {
     pub(super) fn new(process: std::process::Child, channel: Channel, control: Memory) -> io::Result<Self> {
         let mut process = process;
-        match launch::pidfd(process.id()) {
+        match pidfd(process.id()) {
             Ok(pidfd) => {
                 crate::sync::note_child(process.id());
                 let process = Process::Started(process);
@@ -103,7 +102,7 @@ impl Child {
     /// A worker that a test plays: with these ends, and without a process.
     #[cfg(test)]
     pub(crate) fn played(channel: Channel, control: Memory) -> Self {
-        let pidfd = launch::pidfd(std::process::id()).unwrap();
+        let pidfd = pidfd(std::process::id()).unwrap();
         Child { process: Process::Played, pidfd, channel, control, watch: None, ended: None }
     }
 
@@ -177,7 +176,7 @@ impl Child {
         self.end(Some(Cause::Garbage("it closed its socket".to_owned())))
     }
 
-    /// Whether the process ends within so much time.
+    /// Tells whether the process ends within so much time.
     pub(crate) fn ends_within(&self, limit: Duration) -> bool {
         #[cfg(test)]
         if matches!(self.process, Process::Played) {
@@ -233,7 +232,7 @@ impl Child {
         self.ended.as_ref()
     }
 
-    /// Whether the process is stopped (by SIGSTOP, not by a debugger).
+    /// Tells whether the process is stopped (by SIGSTOP, not by a debugger).
     fn is_stopped(&self) -> bool {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())) else { return false };
         // The name, in parentheses, may have anything in it.
@@ -257,7 +256,7 @@ pub(crate) fn wait(channel: &Channel, pidfd: &OwnedFd, limit: Option<Duration>) 
     }
 }
 
-/// Whether a process ends within so much time.
+/// Tells whether a process ends within so much time.
 fn ends_within(pidfd: &OwnedFd, limit: Duration) -> bool {
     let until = Instant::now() + limit;
     loop {
@@ -276,4 +275,11 @@ fn timespec(duration: Duration) -> Timespec {
     // The longest wait that the system takes is beyond all time.
     let seconds = duration.as_secs().min(1 << 30);
     Timespec { tv_sec: seconds as i64, tv_nsec: duration.subsec_nanos().into() }
+}
+
+/// A handle of a process that stays that process's.
+pub(super) fn pidfd(pid: u32) -> std::io::Result<std::os::fd::OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| std::io::Error::other("expected a process number above 0"))?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }

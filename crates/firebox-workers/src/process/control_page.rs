@@ -1,4 +1,4 @@
-//! What parent and worker tell each other beside their messages, while a task runs.
+//! A page on which parent and worker tell each other of a task while it runs.
 //!
 //! One page of shared memory for each worker. Everything in it is a word, so that nothing is ever half
 //! written; and whatever a worker writes there, the parent believes no more of it than which task to blame
@@ -29,12 +29,12 @@ pub(crate) struct ControlPage<'m> {
     words: &'m [AtomicU64],
 }
 
-/// What a worker has begun of its task.
+/// The part of its task that a worker has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Begun {
     /// The part, counted from 0; `None` for the task as a whole.
     pub(crate) part: Option<usize>,
-    /// Whether the task has said that nothing else runs beside it.
+    /// True if the task has said that nothing else runs beside it.
     pub(crate) alone: bool,
 }
 

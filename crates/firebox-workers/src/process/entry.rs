@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use super::call::Call;
 
-/// What a worker can be asked to run.
+/// A function that a worker can be asked to run.
 pub(crate) type Entry = fn(&mut Call<'_, '_>);
 
 /// The function that distances are counted from.

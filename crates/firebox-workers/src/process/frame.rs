@@ -28,7 +28,7 @@ pub(crate) const INLINE: usize = 32 << 10;
 /// The most descriptors in a frame: what Linux takes.
 pub(crate) const MOST_FDS: usize = 253;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -55,7 +55,7 @@ impl Kind {
     }
 }
 
-/// What stands before a body.
+/// The head that stands before a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
@@ -127,7 +127,7 @@ pub(crate) enum NoFrame {
     NotYet,
     /// The other side is gone.
     Closed,
-    /// What came is no frame.
+    /// Bytes came that are no frame.
     Garbage(String),
 }
 

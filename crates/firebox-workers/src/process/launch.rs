@@ -4,8 +4,6 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-
 use super::child::Child;
 use super::control_page;
 use super::frame::{Channel, Header, Kind};
@@ -16,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 pub(crate) use crate::launch::Launch;
 use crate::sync::memory::Memory;
 
-/// What a worker is told first.
+/// The first message to a worker.
 #[derive(Debug, PartialEq)]
 pub(super) struct Hello {
     pub(super) id: usize,
@@ -25,7 +23,7 @@ pub(super) struct Hello {
     pub(super) private_memory: Option<u64>,
     pub(super) backtrace: bool,
     pub(super) ends_with_thread: bool,
-    /// Whether the standard output comes along, since the one that it was started with is none.
+    /// True if the standard output comes along, since the one that it was started with is none.
     pub(super) has_stdout: bool,
     /// The level up to which the parent wants records of the worker's log; 0 for none.
     pub(super) log: u8,
@@ -134,13 +132,6 @@ fn wanted_log() -> u8 {
     return super::log::wanted();
     #[cfg(not(feature = "tracing"))]
     return 0;
-}
-
-/// A handle of a process that stays that process's.
-pub(super) fn pidfd(pid: u32) -> std::io::Result<std::os::fd::OwnedFd> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| std::io::Error::other("expected a process number above 0"))?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 #[cfg(test)]

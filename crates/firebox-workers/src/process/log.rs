@@ -25,7 +25,7 @@ const MOST_TEXT: usize = 4096;
 
 const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
-/// What this process's subscriber wants, as a number: 0 is nothing.
+/// The level that this process's subscriber wants, as a number: 0 is nothing.
 pub(crate) fn wanted() -> u8 {
     LevelFilter::current().into_level().map_or(0, number)
 }

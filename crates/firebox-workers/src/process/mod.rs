@@ -17,7 +17,7 @@
 //! The parent believes a worker nothing: whatever it sends, or writes to memory that both see, ends in a
 //! result, in an error that says what came instead, or in its replacement.
 
-/// What a test has in another form.
+/// Atomics, which a test has in another form.
 mod atomic {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 }
@@ -38,4 +38,4 @@ mod watch;
 pub(crate) mod wire;
 pub(crate) mod worker;
 
-pub use role::init;
+pub use worker::init;

@@ -9,57 +9,19 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::frame::VERSION;
-use super::worker;
 use crate::error::{Error, ErrorKind};
 
 const PREFIX: &str = "firebox-worker";
 
-/// Whether `init` was called here, and has come back.
+/// True if `init` was called here, and has come back.
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
 /// The name of the test that a worker of a test binary is found in.
 static TEST: OnceLock<String> = OnceLock::new();
 
-/// Lets this program be a worker of itself: the first call in `main` of every program with worker processes.
-///
-/// In a process that was started as a worker it does the work and never returns. In any other it returns at
-/// once. Without it a program can have no worker processes: a worker is the same program started again, and
-/// would do again what `main` does.
-///
-/// # A program with worker processes
-///
-/// ```
-/// use firebox_workers::{Pool, WorkersExt as _};
-///
-/// fn square(x: u64) -> u64 {
-///     x * x
-/// }
-///
-/// fn main() -> Result<(), firebox_workers::Error> {
-///     firebox_workers::init();
-///     let pool = Pool::processes(2)?;
-///     assert_eq!(pool.map(square, 0..5)?, [0, 1, 4, 9, 16]);
-///     Ok(())
-/// }
-/// ```
-///
-/// # Tests and benchmarks
-///
-/// A test binary has no `main` of its own; see [`test_worker!`](crate::test_worker). A benchmark without the
-/// test harness has one.
-pub fn init() {
-    if let Some(role) = Role::here() {
-        worker::run(&role);
-    }
+/// Notes that [`init`](super::init) has come back: this is the program itself.
+pub(super) fn note_init() {
     INITIALIZED.store(true, Ordering::Release);
-}
-
-/// The body of the test that [`test_worker!`](crate::test_worker) makes.
-#[doc(hidden)]
-pub fn serve_in_test() {
-    if let Some(role) = Role::here() {
-        worker::run(&role);
-    }
 }
 
 /// Notes the module of the test that [`test_worker!`](crate::test_worker) makes.

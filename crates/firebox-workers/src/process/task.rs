@@ -1,4 +1,4 @@
-//! What stands at the beginning of a task's message.
+//! The head of a task's message.
 
 use super::wire::{self, Reader, WireError, Writer};
 
@@ -15,7 +15,7 @@ pub(crate) struct TaskHead {
     pub(crate) work: u64,
     /// A number of work that is needed no more; 0 for none.
     pub(crate) forget: u64,
-    /// Whether the work's settings come along, of how many bytes and with how many files.
+    /// True if the work's settings come along, of how many bytes and with how many files.
     pub(crate) settings: Option<(u64, u32)>,
     /// The bytes of a new inbox that comes along; 0 if the old one is given up.
     pub(crate) inbox: Option<u64>,

@@ -1,4 +1,4 @@
-//! What a worker writes to its standard error, and the moment at which it ends.
+//! A worker's standard error, and the moment at which it ends.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -133,8 +133,8 @@ impl LastLine {
     }
 }
 
-/// Whether a line says something by itself: a blank one, an indented one, as those of a backtrace, and the
-/// hints that the standard library puts after a message don't.
+/// Tells whether a line says something by itself: a blank one, an indented one, as those of a backtrace, and
+/// the hints that the standard library puts after a message don't.
 fn is_message(line: &[u8]) -> bool {
     let starts_with_text = line.first().is_some_and(|byte| !byte.is_ascii_whitespace());
     starts_with_text && !line.starts_with(b"note: ") && !line.starts_with(b"stack backtrace:")

@@ -22,11 +22,12 @@ use rustix::process::{
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::call::{Call, Desk, MOST_WORKS, Outcome, send};
+use super::child;
 use super::control_page;
 use super::entry;
 use super::frame::{Channel, FrameBuffer, Header, Kind, NoFrame, VERSION};
-use super::launch::{self, Hello};
-use super::role::Role;
+use super::launch::Hello;
+use super::role::{self, Role};
 use super::task::TaskHead;
 use super::wire::{self, Reader};
 use crate::sync::crossing;
@@ -38,6 +39,48 @@ const FAILURE: i32 = 70;
 thread_local! {
     /// The backtrace of this thread's last panic.
     static BACKTRACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Lets this program be a worker of itself: the first call in `main` of every program with worker processes.
+///
+/// In a process that was started as a worker it does the work and never returns. In any other it returns at
+/// once. Without it a program can have no worker processes: a worker is the same program started again, and
+/// would do again what `main` does.
+///
+/// # A program with worker processes
+///
+/// ```
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// fn square(x: u64) -> u64 {
+///     x * x
+/// }
+///
+/// fn main() -> Result<(), firebox_workers::Error> {
+///     firebox_workers::init();
+///     let pool = Pool::processes(2)?;
+///     assert_eq!(pool.map(square, 0..5)?, [0, 1, 4, 9, 16]);
+///     Ok(())
+/// }
+/// ```
+///
+/// # Tests and benchmarks
+///
+/// A test binary has no `main` of its own; see [`test_worker!`](crate::test_worker). A benchmark without the
+/// test harness has one.
+pub fn init() {
+    if let Some(role) = Role::here() {
+        run(&role);
+    }
+    role::note_init();
+}
+
+/// The body of the test that [`test_worker!`](crate::test_worker) makes.
+#[doc(hidden)]
+pub fn serve_in_test() {
+    if let Some(role) = Role::here() {
+        run(&role);
+    }
 }
 
 /// Works until the parent needs no worker any more.
@@ -178,7 +221,7 @@ fn settle(hello: &Hello, parent: u32) -> Result<(), String> {
         // Should the kernel not do it, the watching thread does.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
     }
-    let watched = launch::pidfd(parent).map_err(|error| format!("the parent, process {parent}: {error}"));
+    let watched = child::pidfd(parent).map_err(|error| format!("the parent, process {parent}: {error}"));
     // From here on its end is noticed; whether it had ended before is seen by who the parent is now.
     if getppid().map(|pid| pid.as_raw_nonzero().get() as u32) != Some(parent) {
         end();

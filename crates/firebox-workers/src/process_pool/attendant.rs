@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use firebox_core::panic_message;
 use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::Signal;
 
 use super::boxes::PayloadBox;
 use super::errand::{Errand, Next};
-use super::pool::{ProcessParcel, Shared};
 use super::serve::{From, now};
 use super::settings::Settings;
+use super::shared::{ProcessParcel, Shared};
 use crate::error::{Error, ErrorKind};
-use crate::incident::{Cause, Incident};
+use crate::pool::incident::{Cause, Incident};
 use crate::process::call::MOST_WORKS;
 use crate::process::child::{Child, Ended, LOOK, StoppedSince};
 use crate::process::control_page::Begun;
@@ -46,43 +46,7 @@ const END: Duration = Duration::from_secs(1);
 /// The bytes of a head, at most.
 const HEAD: usize = 128;
 
-/// Where the workers are, and which of their attendants are left.
-#[derive(Default)]
-pub(super) struct Places {
-    /// The process in each place.
-    processes: Vec<Option<(u32, OwnedFd)>>,
-    /// How many places have an attendant that takes tasks.
-    left: usize,
-    is_terminated: bool,
-}
-
-impl Places {
-    pub(super) fn pids(&self) -> Vec<Option<u32>> {
-        self.processes.iter().map(|process| process.as_ref().map(|(pid, _)| *pid)).collect()
-    }
-
-    pub(super) fn left(&self) -> usize {
-        self.left
-    }
-
-    /// Kills all workers, and those that come later.
-    pub(super) fn terminate(&mut self) {
-        self.is_terminated = true;
-        for (_, process) in self.processes.iter().flatten() {
-            // One that has ended can't be ended again.
-            let _ = pidfd_send_signal(process, Signal::KILL);
-        }
-    }
-
-    fn settle(&mut self, worker: usize, process: Option<(u32, OwnedFd)>) {
-        if self.processes.len() <= worker {
-            self.processes.resize_with(worker + 1, || None);
-        }
-        self.processes[worker] = process;
-    }
-}
-
-/// What became of a task that was out.
+/// The fate of a task that was out.
 enum Heard {
     /// An answer: in the frame, or so many bytes in the outbox.
     Reply { body: usize, boxed: u64, files: Vec<OwnedFd> },

@@ -19,7 +19,7 @@ const KEPT: usize = 64 << 20;
 #[derive(Debug, Default)]
 pub(super) struct PayloadBox {
     memory: Option<Memory>,
-    /// Whether the worker has what is here: this memory, or none.
+    /// True if the worker has what is here: this memory, or none.
     is_known: bool,
 }
 
@@ -52,8 +52,8 @@ impl PayloadBox {
         Ok(())
     }
 
-    /// What the worker is told of it: nothing if it has it, the bytes of the file that comes along, or that
-    /// it is gone.
+    /// The message to the worker about it: nothing if it has it, the bytes of the file that comes along, or
+    /// that it is gone.
     pub(super) fn to_tell(&self) -> Option<(u64, Option<BorrowedFd<'_>>)> {
         match &self.memory {
             _ if self.is_known => None,
@@ -74,7 +74,7 @@ impl PayloadBox {
         }
     }
 
-    /// What stands in it.
+    /// Its contents.
     ///
     /// # Errors
     /// If it is smaller than that.

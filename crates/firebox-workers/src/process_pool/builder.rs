@@ -130,7 +130,7 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Has panics come back with a backtrace: see [`RemotePanic`](crate::RemotePanic).
+    /// Has panics come back with a backtrace: see [`RemotePanic`](crate::process_pool::RemotePanic).
     pub fn backtrace(mut self, backtrace: bool) -> Self {
         self.launch.backtrace = backtrace;
         self

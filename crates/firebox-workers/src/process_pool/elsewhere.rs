@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::{Crosses, RemoteWork};
-use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind};
-use crate::job::Job;
-use crate::statistics::Statistics;
+use crate::pool::statistics::Statistics;
+use crate::stream::chunk::Chunked;
+use crate::task::job::Job;
 use crate::workers::{Runs, Workers};
 
 /// Does nothing: on this system no program has worker processes.
@@ -50,7 +50,7 @@ impl ProcessPool {
         match self.0 {}
     }
 
-    /// What was done so far.
+    /// Counts of the tasks done so far.
     pub fn statistics(&self) -> Statistics {
         match self.0 {}
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::remote_work::{Crosses, RemoteWork};
 use super::serve::{self, From};
 use super::settings::Checked;
-use crate::answer::Answer;
-use crate::chunk::ChunkResult;
 use crate::error::{Error, ErrorKind};
-use crate::incident::Incident;
+use crate::pool::incident::Incident;
 use crate::process::control_page::Begun;
 use crate::process::entry::Entry;
 use crate::process::wire::{self, Reader, WireError, Writer};
+use crate::stream::chunk::ChunkResult;
+use crate::task::answer::Answer;
 
 /// How often a worker may die with the same task before the task is run alone.
 const DEATHS_AMONG_OTHERS: u32 = 2;
@@ -21,7 +21,7 @@ const DEATHS_AMONG_OTHERS: u32 = 2;
 /// How often in all, before it is given up.
 const DEATHS: u32 = DEATHS_AMONG_OTHERS + 1;
 
-/// What comes after a worker has answered, or died.
+/// The next step after a worker has answered, or died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// The errand is answered.
@@ -36,13 +36,13 @@ pub(super) enum Next {
 ///
 /// It has the task itself, and writes it down for each worker that is to have it.
 pub(super) trait Errand: Send {
-    /// Whether anybody waits for it.
+    /// Tells whether anybody waits for it.
     fn is_wanted(&self) -> bool;
 
-    /// What it was handed out with.
+    /// The terms that it was handed out with.
     fn terms(&self) -> &Terms;
 
-    /// What runs it in a worker.
+    /// The function that runs it in a worker.
     fn entry(&self) -> Entry;
 
     /// Writes down what is to be run now.
@@ -61,7 +61,7 @@ pub(super) trait Errand: Send {
     fn fail(&mut self, worker: Option<usize>, error: Error);
 }
 
-/// What a task is handed out with, and keeps wherever it goes.
+/// Terms that a task is handed out with, and keeps wherever it goes.
 pub(super) struct Terms {
     /// The settings of its work.
     pub(super) settings: Checked,

@@ -22,6 +22,7 @@ mod builder;
 mod elsewhere;
 #[cfg(target_os = "linux")]
 mod errand;
+mod packed;
 #[cfg(target_os = "linux")]
 mod pool;
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "what is made for processes only"))]
@@ -31,14 +32,19 @@ mod remote_work;
 mod serve;
 #[cfg(target_os = "linux")]
 mod settings;
+#[cfg(target_os = "linux")]
+mod shared;
 
 pub use builder::ProcessPoolBuilder;
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{ProcessParcel, ProcessPool, init};
+pub use packed::Packed;
 #[cfg(target_os = "linux")]
-pub use pool::{ProcessParcel, ProcessPool};
+pub use pool::ProcessPool;
 pub use remote_error::{RemoteError, RemotePanic};
 pub use remote_work::{Crosses, RemoteWork};
+#[cfg(target_os = "linux")]
+pub use shared::ProcessParcel;
 
 #[doc(hidden)]
 pub use remote_work::{described, read_settings, write_settings};

@@ -1,23 +1,24 @@
 //! The pool, as its user has it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 
-use super::attendant::{Attendant, Places};
-use super::errand::{ChunkErrand, Errand, TaskErrand};
+use super::attendant::Attendant;
+use super::errand::{ChunkErrand, TaskErrand};
 use super::settings::{self, Registry};
+use super::shared::{ProcessParcel, Shared};
 use super::{Crosses, RemoteWork};
-use crate::chunk::Chunked;
 use crate::error::{Error, ErrorKind};
-use crate::job::Job;
 use crate::pool;
+use crate::pool::statistics::Statistics;
 use crate::process::launch::Launch;
 use crate::process::role;
-use crate::statistics::Statistics;
+use crate::stream::chunk::Chunked;
+use crate::task::job::Job;
 use crate::workers::{Runs, Workers};
 
 /// Places in a pool's queue, as for threads.
@@ -26,9 +27,6 @@ const QUEUE: usize = 1024;
 /// How long a chunk of small tasks takes: long beside what it costs to hand one out, a few wakes and a few
 /// calls of the system.
 const CHUNK: Duration = Duration::from_millis(2);
-
-/// A task on its way to a worker process. Dropped, it answers that its task was lost.
-pub struct ProcessParcel(pub(super) Box<dyn Errand>);
 
 /// Worker processes: the program itself, started again. [`Pool::processes`](crate::Pool::processes) makes it.
 ///
@@ -92,43 +90,6 @@ pub struct ProcessPool {
     registry: Registry,
 }
 
-/// What a pool and its attendants share.
-pub(super) struct Shared {
-    pub(super) launch: Launch,
-    /// The most bytes of a task, or of a result.
-    pub(super) most_bytes: usize,
-    pub(super) waiting: Receiver<ProcessParcel>,
-    /// Tasks of places that gave up, for the others.
-    pub(super) again: (Sender<ProcessParcel>, Receiver<ProcessParcel>),
-    places: Mutex<Places>,
-    workers: AtomicUsize,
-    closed: AtomicBool,
-    statistics: Mutex<Statistics>,
-}
-
-impl Shared {
-    pub(super) fn new(launch: Launch, most_bytes: usize, waiting: Receiver<ProcessParcel>) -> Self {
-        Shared {
-            launch,
-            most_bytes,
-            waiting,
-            again: unbounded(),
-            places: Mutex::default(),
-            workers: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-            statistics: Mutex::default(),
-        }
-    }
-
-    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn statistics(&self) -> MutexGuard<'_, Statistics> {
-        self.statistics.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl ProcessPool {
     pub(super) fn new(
         workers: usize,
@@ -169,7 +130,7 @@ impl ProcessPool {
         self.shared.places().pids()
     }
 
-    /// What was done so far, and which workers died.
+    /// Counts of the tasks done so far, and of the workers that died.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.shared.statistics().clone();
         statistics.workers = self.shared.places().left();

@@ -11,7 +11,8 @@ use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 /// these.
 ///
 /// ```
-/// use firebox_workers::{Pool, RemoteError, WorkersExt as _};
+/// use firebox_workers::{Pool, WorkersExt as _};
+/// use firebox_workers::process_pool::RemoteError;
 ///
 /// fn parse(text: String) -> Result<u32, RemoteError> {
 ///     Ok(text.parse()?)
@@ -161,7 +162,8 @@ impl<'de> Deserialize<'de> for RemoteError {
 ///
 /// ```
 /// use std::error::Error as _;
-/// use firebox_workers::{ProcessPool, RemotePanic, WorkersExt as _};
+/// use firebox_workers::{ProcessPool, WorkersExt as _};
+/// use firebox_workers::process_pool::RemotePanic;
 ///
 /// fn divide(x: u32) -> u32 {
 ///     12 / x
@@ -188,7 +190,7 @@ impl RemotePanic {
         self.pid
     }
 
-    /// The backtrace, if [one was asked for](crate::ProcessPoolBuilder::backtrace).
+    /// The backtrace, if [one was asked for](crate::process_pool::ProcessPoolBuilder::backtrace).
     pub fn backtrace(&self) -> Option<&str> {
         self.backtrace.as_deref()
     }

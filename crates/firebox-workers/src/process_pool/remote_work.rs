@@ -1,4 +1,4 @@
-//! What can be sent to another process, and what can run there.
+//! Values that can be sent to another process, and work that can run there.
 
 use std::any::type_name;
 use std::fmt::Debug;
@@ -10,7 +10,7 @@ use serde_core::de::DeserializeOwned;
 
 #[cfg(target_os = "linux")]
 use crate::process::wire;
-use crate::work::Work;
+use crate::task::work::Work;
 
 /// Values that can be sent to another process of the same program: those that serde can write and read.
 ///

@@ -9,13 +9,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::remote_error::RemotePanic;
 use super::remote_work::{Crosses, RemoteWork};
-use crate::chunk::ChunkResult;
 use crate::error::{Error, ErrorKind};
 use crate::process::call::{Call, Outcome};
 use crate::process::control_page::{Begun, ControlPage};
 use crate::process::wire::{self, Reader, WireError};
 use crate::process::worker::take_backtrace;
-use crate::work::{Work, Worker};
+use crate::stream::chunk::ChunkResult;
+use crate::task::work::{Work, Worker};
 
 /// The nanoseconds of a clock that all processes share.
 pub(super) fn now() -> u64 {
@@ -159,7 +159,7 @@ fn outcome(number: u8) -> Result<Outcome, WireError> {
     Outcome::of(number).ok_or_else(|| WireError::new(format!("an outcome: expected 0 to 3, got {number}")))
 }
 
-/// What [`serve`] has answered.
+/// The answer of [`serve`].
 ///
 /// # Errors
 /// If it is no answer.
@@ -178,7 +178,7 @@ pub(super) fn hear<R: Crosses>(reader: &mut Reader<'_>, from: From) -> Result<Re
     Ok(result)
 }
 
-/// What [`serve_chunk`] has answered to so many tasks.
+/// The answers of [`serve_chunk`] to so many tasks.
 ///
 /// # Errors
 /// If it is no answer.

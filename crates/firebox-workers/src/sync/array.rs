@@ -13,9 +13,9 @@ use serde_core::de::Error as _;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::memory::{Access, Memory, no_memory};
-use super::monitor::{Inside, Monitor, kind};
-use super::shared::Shared;
 use crate::error::Error;
+use crate::sync::memory::shared::Shared;
+use crate::sync::waiting::monitor::{Inside, Monitor, kind};
 
 const KIND: u32 = kind(b"arry");
 
@@ -89,7 +89,7 @@ impl<T: Pod> SharedArray<T> {
         self.length
     }
 
-    /// Whether there are no elements.
+    /// Tells whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -194,7 +194,7 @@ pub struct ArrayGuard<'a, T> {
 }
 
 impl<T> ArrayGuard<'_, T> {
-    /// Whether the thread that had the elements before ended without giving them back.
+    /// Tells whether the thread that had the elements before ended without giving them back.
     ///
     /// They may then be half written.
     pub fn was_abandoned(&self) -> bool {
@@ -237,7 +237,7 @@ impl<T: Pod + fmt::Debug> fmt::Debug for ArrayGuard<'_, T> {
 pub struct Unsealed<T> {
     /// The array as it was; none if there was no address left to map it at.
     pub array: Option<SharedArray<T>>,
-    /// What was in the way.
+    /// The error that was in the way.
     pub error: Error,
 }
 

@@ -7,12 +7,12 @@ use firebox_core::check;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing;
-use super::members::Members;
-use super::mending::{self, Sweep};
-use super::monitor::{Inside, Monitor, WORDS_OF_A_PAGE, after, kind};
-use super::rounds::Rounds;
-use super::shared::Shared;
 use crate::error::{Error, ErrorKind};
+use crate::sync::memory::shared::Shared;
+use crate::sync::waiting::members::Members;
+use crate::sync::waiting::mending::{self, Sweep};
+use crate::sync::waiting::monitor::{Inside, Monitor, WORDS_OF_A_PAGE, after, kind};
+use crate::sync::waiting::rounds::Rounds;
 
 const KIND: u32 = kind(b"barr");
 
@@ -20,7 +20,7 @@ const KIND: u32 = kind(b"barr");
 const PARTIES: usize = 0;
 /// The number of the round, and in the lowest bits how many have arrived.
 const ROUND: usize = 1;
-/// Whether the barrier is broken.
+/// True if the barrier is broken.
 const IS_BROKEN: usize = 2;
 /// How the last rounds ended.
 const ENDINGS: usize = 3;
@@ -123,7 +123,7 @@ impl Barrier {
         Ok(())
     }
 
-    /// Whether the barrier is broken.
+    /// Tells whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.point.monitor.peek(IS_BROKEN) != 0
     }

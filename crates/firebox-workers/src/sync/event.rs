@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::monitor::{Monitor, after, kind};
-use super::signal::Signal;
 use crate::error::Error;
+use crate::sync::waiting::monitor::{Monitor, after, kind};
+use crate::sync::waiting::signal::Signal;
 
 const KIND: u32 = kind(b"evnt");
 
@@ -53,7 +53,7 @@ impl Event {
         self.signal().clear();
     }
 
-    /// Whether the event is set.
+    /// Tells whether the event is set.
     pub fn is_set(&self) -> bool {
         self.signal().is_set()
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::monitor::{Monitor, after, kind};
-use super::mutex::{Held, Patience};
 use crate::error::Error;
+use crate::sync::waiting::monitor::{Monitor, after, kind};
+use crate::sync::waiting::mutex::{Held, Patience};
 
 const KIND: u32 = kind(b"lock");
 
@@ -96,7 +96,7 @@ pub struct LockGuard<'l> {
 }
 
 impl LockGuard<'_> {
-    /// Whether the thread that held the lock before ended without giving it back.
+    /// Tells whether the thread that held the lock before ended without giving it back.
     ///
     /// What the lock protects may then be half done.
     pub fn was_abandoned(&self) -> bool {

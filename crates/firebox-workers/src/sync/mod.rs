@@ -1,4 +1,4 @@
-//! What processes share: the toolbox of Python's `multiprocessing`, among the processes of one parent.
+//! The toolbox of Python's `multiprocessing`, among the processes of one parent.
 //!
 //! | type | is | whoever dies holding it |
 //! |---|---|---|
@@ -20,40 +20,29 @@
 
 mod array;
 mod barrier;
-mod condition;
 pub(crate) mod crossing;
 mod event;
-mod futex;
-mod letter;
 mod lock;
-mod members;
 pub(crate) mod memory;
-mod mending;
-mod monitor;
-mod mutex;
 mod pipe;
 mod process;
 mod queue;
-#[doc(hidden)]
-pub mod region;
-mod room;
-mod rounds;
 mod semaphore;
-mod shared;
-mod signal;
-mod socket;
 mod value;
+mod waiting;
 
 pub use array::{ArrayGuard, SealedArray, SharedArray, Unsealed};
 pub use barrier::Barrier;
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
-pub(crate) use mending::{mend, note_child};
+#[doc(hidden)]
+pub use memory::region;
 pub use pipe::{Connection, pipe};
 pub use process::{Exit, Process};
 pub use queue::Queue;
 pub use semaphore::{Permit, Semaphore};
 pub use value::{SharedValue, ValueGuard};
+pub(crate) use waiting::mending::{mend, note_child};
 
 #[cfg(test)]
 mod tests {

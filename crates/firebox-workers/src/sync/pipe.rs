@@ -10,15 +10,15 @@ use serde_core::de::DeserializeOwned;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing::File;
-use super::letter::Letter;
-use super::monitor::after;
-use super::socket::{self, NotReceived, Unsent, Until};
 use crate::error::{Error, ErrorKind};
+use crate::sync::crossing::letter::Letter;
+use crate::sync::crossing::socket::{self, NotReceived, Unsent, Until};
+use crate::sync::waiting::monitor::after;
 
-/// What goes through the socket itself: more takes longer than memory that is mapped.
+/// The most bytes that go through the socket itself: more takes longer than memory that is mapped.
 const INLINE: usize = 32 << 10;
 
-/// What stands before a value: the length of what is enclosed.
+/// The head before a value: the length of what is enclosed.
 const HEADER: usize = 8;
 
 /// One end of a [`pipe`]: it sends values of one type and receives values of another.

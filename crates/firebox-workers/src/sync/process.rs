@@ -22,9 +22,8 @@ use serde_core::de::DeserializeOwned;
 
 use super::crossing;
 use super::memory::{Memory, system};
-use super::monitor::after;
 use crate::error::{Error, ErrorKind};
-use crate::incident::Cause;
+use crate::pool::incident::Cause;
 use crate::process::call::{Call, Outcome};
 #[cfg(feature = "tracing")]
 use crate::process::child;
@@ -38,6 +37,7 @@ use crate::process::launch::Launch;
 use crate::process::log;
 use crate::process::task::TaskHead;
 use crate::process::{wire, worker};
+use crate::sync::waiting::monitor::after;
 
 /// The exit status of a process that panicked, as everywhere in Rust.
 const PANICKED: i32 = 101;
@@ -108,7 +108,7 @@ pub struct Process {
     running: Arc<Running>,
 }
 
-/// What a process and whoever waits for it have in common.
+/// State that a process and whoever waits for it have in common.
 struct Running {
     pid: AtomicU32,
     state: Mutex<State>,
@@ -119,7 +119,7 @@ struct Running {
 struct State {
     /// Until it is reaped.
     child: Option<Child>,
-    /// Whether the process has ended; it may do so before its handle is here.
+    /// True if the process has ended; it may do so before its handle is here.
     has_ended: bool,
     /// How it ended, once it was reaped.
     exit: Option<Exit>,
@@ -194,7 +194,7 @@ impl Process {
         self.running.state().exit.clone()
     }
 
-    /// Whether the process runs.
+    /// Tells whether the process runs.
     pub fn is_alive(&self) -> bool {
         self.exit().is_none()
     }
@@ -284,7 +284,7 @@ impl Exit {
         Exit { cause: ended.cause, panic, last_line: ended.last_line }
     }
 
-    /// Whether the function came back, and with a success.
+    /// Tells whether the function came back, and with a success.
     pub fn is_success(&self) -> bool {
         self.cause == Cause::Exit(0)
     }

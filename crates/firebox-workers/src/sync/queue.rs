@@ -20,12 +20,12 @@ use serde_core::de::{DeserializeOwned, Error as _};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing::{self, File};
-use super::letter::Letter;
-use super::mending::{self, Sweep};
-use super::monitor::{Inside, Monitor, PAGE, after, kind};
-use super::shared::Shared;
-use super::socket::{self, NotReceived, Unsent};
 use crate::error::{Error, ErrorKind};
+use crate::sync::crossing::letter::Letter;
+use crate::sync::crossing::socket::{self, NotReceived, Unsent};
+use crate::sync::memory::shared::Shared;
+use crate::sync::waiting::mending::{self, Sweep};
+use crate::sync::waiting::monitor::{Inside, Monitor, PAGE, after, kind};
 
 const KIND: u32 = kind(b"queu");
 
@@ -37,7 +37,7 @@ const INLINE: usize = 1;
 const PUT: usize = 2;
 /// How many were taken.
 const TAKEN: usize = 3;
-/// Whether nothing is put any more.
+/// True if nothing is put any more.
 const IS_CLOSED: usize = 4;
 /// The last number of a packet of files.
 const PACKETS: usize = 5;
@@ -47,7 +47,7 @@ const FILLED: usize = 0;
 /// There is a place more, or none is wanted.
 const EMPTIED: usize = 1;
 
-/// What stands before a value in its place: its length, that of what is enclosed, the number of its packet of
+/// The head before a value in its place: its length, that of what is enclosed, the number of its packet of
 /// files.
 const HEADER: usize = 24;
 /// Memory of all places together, unless there are very many.
@@ -90,7 +90,7 @@ pub struct Queue<T> {
     _values: PhantomData<fn(T) -> T>,
 }
 
-/// What a process has of a queue.
+/// A process's view of a queue.
 #[derive(Debug)]
 struct Ring {
     monitor: Monitor<KIND>,
@@ -153,7 +153,7 @@ impl<T> Queue<T> {
         monitor.peek(PUT).saturating_sub(taken).min(self.ring.capacity) as usize
     }
 
-    /// Whether the queue has no value just now.
+    /// Tells whether the queue has no value just now.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -280,7 +280,7 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// What came of waiting for a value.
+/// The outcome of waiting for a value.
 enum Taken<T> {
     Value(T),
     Closed,

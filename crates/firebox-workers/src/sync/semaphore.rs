@@ -7,11 +7,11 @@ use firebox_core::check;
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::crossing;
-use super::members::Members;
-use super::mending::{self, Sweep};
-use super::monitor::{Monitor, WORDS_OF_A_PAGE, after, kind};
-use super::shared::Shared;
 use crate::error::Error;
+use crate::sync::memory::shared::Shared;
+use crate::sync::waiting::members::Members;
+use crate::sync::waiting::mending::{self, Sweep};
+use crate::sync::waiting::monitor::{Monitor, WORDS_OF_A_PAGE, after, kind};
 
 const KIND: u32 = kind(b"sema");
 

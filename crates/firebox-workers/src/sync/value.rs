@@ -107,7 +107,7 @@ pub struct ValueGuard<'v, T> {
 }
 
 impl<T> ValueGuard<'_, T> {
-    /// Whether the thread that had the value before ended without giving it back.
+    /// Tells whether the thread that had the value before ended without giving it back.
     ///
     /// It may then be half written.
     pub fn was_abandoned(&self) -> bool {

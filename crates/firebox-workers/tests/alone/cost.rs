@@ -1,4 +1,4 @@
-//! What idle workers cost: nothing.
+//! The cost of idle workers: nothing.
 
 use std::fs;
 use std::thread;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Cause, Pool, ProcessPool, WorkersExt as _};
+use firebox_workers::pool::Cause;
+use firebox_workers::{Pool, ProcessPool, WorkersExt as _};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -49,8 +50,8 @@ fn killer(pool: &ProcessPool, folder: &Path, seed: u64, most: usize, is_over: &A
             }),
             2 => send(pid, Signal::ABORT),
             3 => send(pid, Signal::STOP),
-            // These end with the next task that they begin. Were several waiting for one, they would all get the
-            // task that goes out again first, which would so be blamed for what it has not done.
+            // These end with the next task that they begin. Were several waiting for one, they would all get
+            // the task that goes out again first, which would so be blamed for what it has not done.
             asked => {
                 fs::write(own, if asked == 4 { "exit" } else { "memory" }).unwrap();
                 while is_alive(pid) && !is_over.load(Ordering::Relaxed) {

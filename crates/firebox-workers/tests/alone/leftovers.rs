@@ -1,4 +1,4 @@
-//! What a pool leaves behind: nothing.
+//! Leftovers of a pool: none.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +51,7 @@ pub(crate) fn children() -> Vec<u32> {
     children
 }
 
-/// What the open files of this process are, each with its number.
+/// The open files of this process, each with its number.
 fn files() -> BTreeSet<String> {
     let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
     entries
@@ -63,7 +63,7 @@ fn files() -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether there is such a process, zombies not counted.
+/// Tells whether there is such a process, zombies not counted.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))

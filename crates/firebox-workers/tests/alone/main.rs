@@ -13,6 +13,8 @@ mod cost;
 mod ends;
 mod kills;
 mod leftovers;
+#[cfg(feature = "tracing")]
+mod logs;
 mod poison;
 mod reports;
 mod shared;

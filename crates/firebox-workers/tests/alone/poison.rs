@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use firebox_workers::{Cause, ErrorKind, Pool, Work, Worker, WorkersExt as _, remote_work};
+use firebox_workers::pool::Cause;
+use firebox_workers::{ErrorKind, Pool, Work, Worker, WorkersExt as _, remote_work};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::leftovers::alone;

@@ -1,4 +1,4 @@
-//! What hangs for ever, or loses what is in flight, with pools of processes in Python: an answer within a
+//! Cases that hang, or lose tasks in flight, with pools of processes in Python: an answer within a
 //! second.
 //!
 //! Each is an open report against `multiprocessing.Pool` or `concurrent.futures`, written anew.

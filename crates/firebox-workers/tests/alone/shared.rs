@@ -1,4 +1,4 @@
-//! What is left when all that processes share is dropped, and those that had it were killed: nothing.
+//! Leftovers of shared objects, dropped while those that had them were killed: none.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use firebox_core::panic_message;
-use firebox_workers::{
-    Answer, Answered, Answers, ChunkResult, Chunked, Error, ErrorKind, Job, Runs, Work, Worker, Workers,
-};
+use firebox_workers::stream::{ChunkResult, Chunked};
+use firebox_workers::task::{Answer, Answered, Answers, Job};
+use firebox_workers::workers::Runs;
+use firebox_workers::{Error, ErrorKind, Work, Worker, Workers};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -95,7 +96,7 @@ fn decode_chunk<R: DeserializeOwned>(reply: &[u8]) -> Result<ChunkResult<R>, Str
     Ok(ChunkResult { results, error, took })
 }
 
-/// What a worker runs, and until when it may.
+/// The task of a worker, and until when it may run.
 struct Running {
     ledger: Box<dyn Ledger>,
     limit: Option<Duration>,

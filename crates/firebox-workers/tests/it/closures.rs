@@ -1,4 +1,4 @@
-//! What the compiler says of closures that cannot run in another process.
+//! The compiler's message about closures that cannot run in another process.
 //!
 //! That they don't compile, examples in the documentation show; here is looked at the words. The programs are
 //! compiled against the library that these tests are linked with.

@@ -1,4 +1,4 @@
-//! What parent and worker tell each other over a page, in every order that their steps can take: the crate's
+//! The page between parent and worker, in every order that their steps can take: the crate's
 //! own file, with loom's words in the place of the real ones.
 
 use loom::sync::Arc;
@@ -9,7 +9,7 @@ use loom::thread;
 #[path = "../../src/process/control_page.rs"]
 mod page;
 
-/// What the file finds in its own crate, but for loom.
+/// Atomics, as the file finds them in its own crate, but for loom.
 mod atomic {
     pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 }
@@ -57,7 +57,7 @@ fn no_part_of_an_earlier_task_is_blamed() {
     });
 }
 
-/// What a worker did before it began a part is there for whoever sees that it has begun it.
+/// The work before a part's beginning is there for whoever sees that it has begun.
 #[test]
 fn a_part_that_is_seen_begun_shows_what_was_done_before_it() {
     loom::model(|| {

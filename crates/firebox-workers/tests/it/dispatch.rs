@@ -1,4 +1,4 @@
-//! What handing tasks out one by one promises, how a pool grows, and how a task says that it gets on.
+//! Promises of handing tasks out one by one, of growing pools, and of tasks that say that they get on.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,8 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Dispatch, ErrorKind, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::stream::Dispatch;
+use firebox_workers::{ErrorKind, Pool, Work, Worker, WorkersExt as _};
 
 use crate::WORKERS;
 
@@ -425,7 +426,7 @@ fn threads_that_were_added_end_with_the_pool() {
 
 /// Ten steps of a quarter of the limit each.
 struct Steps {
-    /// Whether each step is told.
+    /// True if each step is told.
     told: bool,
 }
 

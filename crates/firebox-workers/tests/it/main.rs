@@ -1,4 +1,4 @@
-//! What workers promise.
+//! Promises of workers.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,6 +14,8 @@ mod pool;
 mod process_pool;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod processes;
+#[cfg(all(feature = "processes", target_os = "linux"))]
+mod signals;
 #[cfg(all(feature = "processes", target_os = "linux"))]
 mod sync;
 mod threads;

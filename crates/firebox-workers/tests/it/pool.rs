@@ -1,11 +1,12 @@
-//! What a pool promises: order, bounds, one answer a task, and errors that say where.
+//! Promises of a pool: order, bounds, one answer a task, and errors that say where.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{ErrorKind, Handle, OutOfRange, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::error::OutOfRange;
+use firebox_workers::{ErrorKind, Handle, Pool, Work, Worker, WorkersExt as _};
 
 use crate::WORKERS;
 
@@ -488,7 +489,7 @@ fn slow_tasks_behind_cheap_ones_are_shared_out() {
     assert!(counts.iter().all(|&count| count >= 400), "4,000 slow tasks by worker: {counts:?}");
 }
 
-/// What `fn main() -> Result<(), BoxError>` prints of an error.
+/// The text that `fn main() -> Result<(), BoxError>` prints of an error.
 fn printed(error: firebox_workers::Error) -> String {
     let main = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> { Err(error.into()) };
     format!("Error: {:?}", main().unwrap_err())

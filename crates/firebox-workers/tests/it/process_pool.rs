@@ -1,4 +1,4 @@
-//! What pools of processes have beyond what all workers have.
+//! Pools of processes, beyond what all workers have.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firebox_workers::{
-    ErrorKind, Pool, ProcessPool, RemoteError, RemotePanic, Work, Worker, WorkersExt as _, remote_work,
-};
+use firebox_workers::process_pool::{RemoteError, RemotePanic};
+use firebox_workers::{ErrorKind, Pool, ProcessPool, Work, Worker, WorkersExt as _, remote_work};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::conformance::Stage;

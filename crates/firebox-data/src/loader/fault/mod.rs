@@ -1,4 +1,4 @@
-//! What becomes of a sample that cannot be made.
+//! Policies for samples that cannot be made.
 
 mod on_error;
 mod retry;

@@ -1,6 +1,22 @@
 //! The policy for samples that cannot be made.
 
-/// What the loader does with a sample that cannot be made, after its retries.
+/// The policy for a sample that cannot be made, after its retries.
+///
+/// ```
+/// use firebox_data::loader::FailureBudget;
+/// use firebox_data::{Loader, OnError, Scalar};
+///
+/// let numbers = |policy| {
+///     let builder = Loader::builder(vec!["1", "two", "3"]).batch_size(3).on_error(policy);
+///     builder.build(Scalar::new(), |text: &str, _, slot| Ok(*slot = text.parse::<i64>()?))
+/// };
+/// let error = numbers(OnError::Fail)?.epoch(0).next().unwrap().unwrap_err();
+/// assert_eq!(error.index(), Some(1));
+/// let at_most = FailureBudget::Count(1);
+/// assert_eq!(numbers(OnError::Skip { at_most })?.epoch(0).next().unwrap()?.len(), 2);
+/// assert_eq!(numbers(OnError::Replace { at_most })?.epoch(0).next().unwrap()?.len(), 3);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OnError {
@@ -21,7 +37,25 @@ pub enum OnError {
     },
 }
 
-/// How many samples of an epoch may be bad, on each [rank](crate::LoaderBuilder::rank) of its own samples.
+/// How many samples of an epoch may be bad, on each [rank](crate::loader::LoaderBuilder::rank) of its own
+/// samples.
+///
+/// ```
+/// use firebox_data::loader::FailureBudget;
+/// use firebox_data::{Loader, OnError, Scalar};
+///
+/// let one_in_ten = OnError::Skip { at_most: FailureBudget::Share(0.1) };
+/// let loader = Loader::builder((0..20).collect::<Vec<_>>()).on_error(one_in_ten).build(
+///     Scalar::new(),
+///     |number, _, slot| match number {
+///         0..3 => Err("unreadable".into()),
+///         _ => Ok(*slot = number),
+///     },
+/// )?;
+/// let ends = loader.epoch(0).find_map(Result::err).unwrap();
+/// assert_eq!(ends.index(), Some(2), "the third of 20 is one too many");
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum FailureBudget {
     /// So many.

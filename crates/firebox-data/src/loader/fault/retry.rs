@@ -15,6 +15,19 @@ use crate::loader::work::PATIENCE;
 /// Which errors are worth another try, and how often.
 ///
 /// What a try that succeeds changes is time alone: the sample's random numbers begin anew with each try.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use firebox_data::loader::Retry;
+/// use firebox_data::{Loader, Scalar};
+///
+/// let loader = Loader::builder(vec![1, 2])
+///     .retry(Retry::io(3, Duration::from_millis(10)))
+///     .build(Scalar::new(), |number, _, slot| Ok(*slot = number))?;
+/// assert_eq!(loader.epoch(0).count(), 2);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Retry {
     times: u32,
@@ -22,7 +35,7 @@ pub struct Retry {
     worthwhile: Arc<Judge>,
 }
 
-/// Whether an error is worth another try.
+/// True if an error is worth another try.
 type Judge = dyn Fn(&(dyn StdError + 'static)) -> bool + Send + Sync;
 
 impl Retry {
@@ -67,14 +80,14 @@ impl fmt::Debug for Retry {
 /// A worker that waits longer is missed, and holds up the loader's end.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What a try that failed met.
+/// The error of a try that failed.
 pub(in crate::loader) struct TryError {
     pub(in crate::loader) error: Error,
-    /// Whether another try could not end otherwise.
+    /// True if another try could not end otherwise.
     pub(in crate::loader) is_final: bool,
 }
 
-/// What was made, and if it took more than one try, what was wrong with the first.
+/// The result, and if it took more than one try, the failure of the first.
 pub(in crate::loader) type Tried<T> = Result<(T, Option<Box<SampleFailure>>), Error>;
 
 /// Tries, again and again if the errors are worth it, until nobody waits for the task any more.

@@ -7,12 +7,27 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 
 /// A sample that was not made at first.
+///
+/// ```
+/// use firebox_data::loader::{Action, FailureBudget};
+/// use firebox_data::{Loader, OnError, Scalar};
+///
+/// let loader = Loader::builder(vec!["1", "two"])
+///     .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
+///     .batch_size(2)
+///     .build(Scalar::new(), |text: &str, _, slot| Ok(*slot = text.parse::<i64>()?))?;
+/// let mut epoch = loader.epoch(0);
+/// epoch.next().unwrap()?;
+/// let failure = &epoch.report().failures[0];
+/// assert_eq!((failure.error.index(), &failure.action), (Some(1), &Action::Skipped));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SampleFailure {
     /// Why the sample was not made at first, or at all: with its index, row, path and worker.
     pub error: Error,
-    /// What was done about it.
+    /// The action that was taken.
     pub action: Action,
     /// Where a sample comes from that took its place, in words, if its index doesn't say it.
     pub(in crate::loader) substitute: Option<String>,
@@ -24,7 +39,7 @@ impl SampleFailure {
     }
 }
 
-/// What was done about a sample that was not made at first.
+/// The action that was taken for a sample that was not made at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Action {

@@ -1,4 +1,4 @@
-//! What a worker process makes batches with.
+//! A worker process's bench, at which it makes batches.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -23,7 +23,7 @@ use crate::sync::Arc;
 /// time.
 const RUNS_A_THREAD: usize = 4;
 
-/// What makes the batches of slices, by the first item and the one after the last.
+/// Executors for the batches of slices, by the first item and the one after the last.
 type Slices<C> = HashMap<(usize, usize), Arc<Executor<C>>>;
 
 /// A loader in a worker process, and what is kept from one batch to the next.
@@ -102,7 +102,7 @@ impl<C: Collate> Bench<C> {
             here = worker.id().map_or(worker, |id| Worker::new(id, &progress));
             (start, task.run, executor.on_error) = (position, 0..1, OnError::Fail);
         }
-        let items = executor.source.received(&executor, &task, along)?;
+        let items = executor.source.received(&executor.reading(), &task, along)?;
         let samples = task.samples.len();
         let shape = BatchShape::from(samples).with_width(width);
         let runs = if self.threads > 1 { (RUNS_A_THREAD * self.threads).min(samples).max(1) } else { 1 };

@@ -2,7 +2,8 @@
 
 use std::fmt::Debug;
 
-use firebox_workers::{Crosses, ProcessPool};
+use firebox_workers::ProcessPool;
+use firebox_workers::process_pool::Crosses;
 
 use crate::collate::Collate;
 use crate::dataset::Shards;

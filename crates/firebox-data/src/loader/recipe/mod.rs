@@ -21,7 +21,8 @@ mod work;
 use std::fmt::Debug;
 use std::sync::atomic::AtomicU64;
 
-use firebox_workers::{Crosses, Pool, ProcessPool};
+use firebox_workers::process_pool::Crosses;
+use firebox_workers::{Pool, ProcessPool};
 
 use crate::collate::Collate;
 use crate::error::{Error, ErrorKind};
@@ -56,7 +57,8 @@ use work::RecipeWork;
 ///
 ///     fn loader(&self) -> Result<Loader<Scalar<i64>>, Error> {
 ///         let numbers: Vec<i64> = (0..self.count).collect();
-///         Loader::builder(numbers).shuffle(true).seed(self.seed).batch_size(8).build(Scalar::new(), |number, rng, slot| {
+///         let builder = Loader::builder(numbers).shuffle(true).seed(self.seed).batch_size(8);
+///         builder.build(Scalar::new(), |number, rng, slot| {
 ///             *slot = number + rng.below(2) as i64;
 ///             Ok(())
 ///         })
@@ -90,7 +92,8 @@ use work::RecipeWork;
 ///     type Layout = Scalar<u8>;
 ///
 ///     fn loader(&self) -> Result<Loader<Scalar<u8>>, Error> {
-///         Loader::builder(self.0.clone()).batch_size(4).build(Scalar::new(), |pixel, _, slot| Ok(*slot = pixel))
+///         let builder = Loader::builder(self.0.clone()).batch_size(4);
+///         builder.build(Scalar::new(), |pixel, _, slot| Ok(*slot = pixel))
 ///     }
 /// }
 ///
@@ -108,9 +111,9 @@ pub trait Recipe: Crosses + Debug + Sync {
 
     /// Makes the loader, with threads for workers.
     ///
-    /// In a worker process its [number of workers](crate::LoaderBuilder::workers) says how many threads make
-    /// each batch there; if it is left to the loader, it is one. Its [readers](crate::LoaderBuilder::readers)
-    /// are those of each process.
+    /// In a worker process its [number of workers](crate::loader::LoaderBuilder::workers) says how many
+    /// threads make each batch there; if it is left to the loader, it is one. Its
+    /// [readers](crate::loader::LoaderBuilder::readers) are those of each process.
     ///
     /// # Errors
     /// Whatever stands in the way: it is the error of the batch that a worker should have made.
@@ -121,14 +124,14 @@ pub trait Recipe: Crosses + Debug + Sync {
     /// The batches are the same, to the bit, as are states and failures: a position that was saved by threads
     /// goes on in processes, and back. A worker that dies is replaced, and its batch is made by another one.
     /// If workers die three times with one sample, the last time with nothing else to do, that sample cannot
-    /// be made, and [`on_error`](crate::LoaderBuilder::on_error) decides.
+    /// be made, and [`on_error`](crate::loader::LoaderBuilder::on_error) decides.
     ///
     /// The loader owns the processes, and ends them when it is dropped. Its [time
-    /// limit](crate::LoaderBuilder::timeout) becomes theirs.
+    /// limit](crate::loader::LoaderBuilder::timeout) becomes theirs.
     ///
     /// Shards that know their [`records`](crate::Shards::records) and can be [opened in their
     /// middle](crate::Shards::is_seekable) are read by the workers, others by this process, which sends their
-    /// [records](crate::LoaderBuilder::send_records).
+    /// [records](crate::loader::LoaderBuilder::send_records).
     ///
     /// # Errors
     /// That of [`loader`](Self::loader); [`ErrorKind::Config`] if settings don't come back from another

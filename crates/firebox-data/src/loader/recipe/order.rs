@@ -1,4 +1,4 @@
-//! What goes to a worker process, and what comes back.
+//! Messages to a worker process and back.
 
 use std::fmt;
 use std::iter::zip;
@@ -29,7 +29,7 @@ pub(in crate::loader) struct BatchOrder {
     pub(super) width: Option<usize>,
     /// Positions whose samples have cost a worker its life or its time, and are not tried again.
     pub(super) late: Vec<(usize, Retold)>,
-    /// What was wrong at first with samples that earlier attempts have made.
+    /// First failures of samples that earlier attempts have made.
     pub(super) retried: Vec<(usize, SampleFailure)>,
     /// Why the plan has no more samples for the batch.
     pub(super) error: Option<Retold>,
@@ -42,12 +42,12 @@ pub(in crate::loader) struct BatchOrder {
     pub(super) bytes: usize,
     /// The regions that the parent has: a worker forgets the others.
     pub(super) known: Vec<u64>,
-    /// What a batch of records takes beside its numbers.
+    /// The data that a batch of records takes beside its numbers.
     #[serde(with = "along_as_data")]
     pub(super) along: Along,
 }
 
-/// What a worker has made of an order.
+/// A worker's reply to an order.
 ///
 /// It goes to the parent with its elements handed over: the worker drops it then.
 pub(in crate::loader) struct BatchReply<B> {
@@ -202,14 +202,15 @@ mod tests {
     use firebox_workers::testing::{read, write};
 
     use super::*;
-    use crate::buffer_pool::BufferPool;
+    use crate::Collate;
+    use crate::collate::Slots;
+    use crate::collate::pad::{Pad, Padded};
     use crate::collate::{Scalar, Stack, Stacked};
+    use crate::elements::BufferPool;
     use crate::elements::Elements;
     use crate::elements::shared::SharedMemory;
     use crate::error::{Error, ErrorKind};
     use crate::loader::fault::Action;
-    use crate::pad::{Pad, Padded};
-    use crate::{Collate, Slots};
 
     type Layout = (Stack<f32, 2>, Scalar<u8>, Pad<i64>, Scalar<bool>);
     type Batch = (Stacked<f32, 2>, Elements<u8>, Padded<i64>, Elements<bool>);

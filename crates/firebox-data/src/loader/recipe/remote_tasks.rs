@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use firebox_workers::stream::Dispatch;
 use firebox_workers::sync::region::Region;
-use firebox_workers::{Dispatch, Error as PoolError, ProcessPool, Statistics, WorkersExt as _};
+use firebox_workers::{Error as PoolError, ProcessPool, Statistics, WorkersExt as _};
 
 use super::order::{BatchOrder, BatchReply};
 use super::regions::Regions;
@@ -80,11 +81,11 @@ struct RemoteTasks<'l, R: Recipe> {
     largest: usize,
 }
 
-/// What a reply is, or why there is none.
+/// A reply, or the reason why there is none.
 type Replied<C> = Result<BatchReply<<C as Collate>::Batch>, PoolError>;
 
 impl<R: Recipe> RemoteTasks<'_, R> {
-    /// What the memory of a batch has to hold, as far as that is known.
+    /// The bytes that a batch's memory has to hold, as far as that is known.
     fn bytes(&self, samples: usize) -> usize {
         match self.executor.executor.collate.fixed_bytes(samples) {
             Some(bytes) => bytes.saturating_add(BETWEEN),

@@ -1,10 +1,10 @@
-//! What goes wrong in a worker process, as data.
+//! Failures in a worker process, as data.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
-use firebox_core::ErrorParts;
+use firebox_core::error::ErrorParts;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, OutOfRange};

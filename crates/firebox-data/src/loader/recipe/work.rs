@@ -30,7 +30,7 @@ pub(in crate::loader) struct RecipeWork<R: Recipe> {
     bench: OnceLock<Result<Bench<R::Layout>, Error>>,
 }
 
-/// What makes a recipe's batches.
+/// The batch that a recipe makes.
 type BatchOf<R> = <<R as Recipe>::Layout as Collate>::Batch;
 
 impl<R: Recipe> RecipeWork<R> {

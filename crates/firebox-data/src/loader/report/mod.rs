@@ -1,4 +1,4 @@
-//! What an epoch was: what it delivered, what went wrong, and where the time went.
+//! Reports of epochs: their deliveries, their failures, and where the time went.
 
 mod stint;
 mod timeline;
@@ -21,7 +21,20 @@ pub(super) const NAMED: usize = 100;
 /// The deaths of worker processes that a report tells of.
 const INCIDENTS: usize = 1000;
 
-/// An account of an epoch so far, from [`Epoch::report`](crate::Epoch::report).
+/// An account of an epoch so far, from [`Epoch::report`](crate::loader::Epoch::report).
+///
+/// ```
+/// use firebox_data::Loader;
+/// use firebox_data::loader::EpochReport;
+///
+/// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+/// let mut epoch = loader.epoch(0);
+/// epoch.by_ref().for_each(drop);
+/// let report: EpochReport = epoch.report().clone();
+/// assert_eq!((report.batches, report.samples, report.skipped()), (3, 10, 0));
+/// assert!(report.waited <= report.elapsed);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EpochReport {
@@ -40,14 +53,14 @@ pub struct EpochReport {
     pub elapsed: Duration,
     /// How much of it the consumer spent waiting in `next`.
     pub waited: Duration,
-    /// What the workers spent on the batches delivered. Measured on one sample of eight, or on all if they
+    /// The workers' time on the batches delivered. Measured on one sample of eight, or on all if they
     /// are slow.
     pub busy: WorkerTime,
     /// The number of workers; without any the consumer does their work while it waits.
     pub workers: usize,
     /// The number of cores that the process may use.
     pub cores: usize,
-    /// Whether the consumer computes on these cores, too, so that each takes the other's time; `None` if
+    /// True if the consumer computes on these cores, too, so that each takes the other's time; `None` if
     /// nobody knows. Loaders whose batches are put on a device know it.
     pub on_cpu: Option<bool>,
     /// The worker processes that ended before their time, and were replaced: each is in the report of the
@@ -64,7 +77,7 @@ pub struct EpochReport {
     pub(crate) skipped: usize,
 }
 
-/// What an epoch's speed depended on.
+/// The part that an epoch's speed depended on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bottleneck {
@@ -122,9 +135,9 @@ impl EpochReport {
         if all > 0.0 { (self.busy.computing.as_secs_f64() / all).min(1.0) } else { 0.0 }
     }
 
-    /// The share of the elapsed time that a [`Cache`](crate::Cache), or any way to have samples without work,
-    /// could save at most, from 0 to 1, if the consumer computes on the cores that the workers have; `None`
-    /// if it doesn't, or nobody knows.
+    /// The share of the elapsed time that a [`Cache`](crate::dataset::Cache), or any way to have samples
+    /// without work, could save at most, from 0 to 1, if the consumer computes on the cores that the workers
+    /// have; `None` if it doesn't, or nobody knows.
     ///
     /// In time T the consumer waited w, and the workers computed for W on N cores. Without them it need not
     /// wait, and gets back, in the best case, the cores' time that they took beside it: W, which all N cores
@@ -151,8 +164,8 @@ impl EpochReport {
         }
     }
 
-    /// Whether the data or the consumer decided the speed: data-bound if more than a twentieth of the time
-    /// was spent waiting for them.
+    /// Tells whether the data or the consumer decided the speed: data-bound if more than a twentieth of the
+    /// time was spent waiting for them.
     pub fn bottleneck(&self) -> Bottleneck {
         if self.waited.saturating_mul(20) <= self.elapsed {
             return Bottleneck::ComputeBound;

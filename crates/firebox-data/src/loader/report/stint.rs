@@ -82,7 +82,7 @@ thread_local! {
 struct Meter {
     /// In tasks, since the last measurement.
     worked: Duration,
-    /// What the thread had run and waited for a core then; `None` if the system doesn't tell.
+    /// The thread's time on a core and waiting for one then; `None` if the system doesn't tell.
     then: Option<[Duration; 2]>,
     shares: Shares,
 }
@@ -104,7 +104,7 @@ impl Meter {
     }
 }
 
-/// What this thread has run on a core, and what it has waited for one. Known on Linux.
+/// This thread's time on a core, and waiting for one. Known on Linux.
 fn thread_times() -> Option<[Duration; 2]> {
     if cfg!(not(target_os = "linux")) {
         return None;

@@ -13,6 +13,17 @@ const SLICES: usize = 48;
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// An epoch in slices of equal length, which doubles as the epoch goes on.
+///
+/// ```
+/// use firebox_data::Loader;
+///
+/// let loader = Loader::builder(vec![0; 10]).batch_size(4).build((), |_, _, ()| Ok(()))?;
+/// let mut epoch = loader.epoch(0);
+/// epoch.by_ref().for_each(drop);
+/// let slices = epoch.report().timeline.slices();
+/// assert_eq!(slices.map(|slice| slice.samples).sum::<usize>(), 10);
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     /// Each ends where the next one begins; the first begins with the epoch.
@@ -40,7 +51,7 @@ impl Part {
     }
 }
 
-/// What happened in a part of an epoch.
+/// A part of an epoch, with its deliveries and the workers' time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct TimeSlice {
@@ -52,7 +63,7 @@ pub struct TimeSlice {
     pub samples: usize,
     /// How much of it the consumer spent waiting.
     pub waited_s: f64,
-    /// What the workers spent in this time on batches that were delivered, now or later, summed over all
+    /// The workers' time in this slice on batches that were delivered, now or later, summed over all
     /// workers: on reading,
     pub reading_s: f64,
     /// on transforming,

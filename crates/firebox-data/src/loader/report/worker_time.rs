@@ -1,4 +1,4 @@
-//! What workers spent their time on.
+//! Time of workers, by what they spent it on.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl WorkerTime {
         self.zip(other, Duration::saturating_sub)
     }
 
-    /// What falls upon a part of the time, rounded down to nanoseconds.
+    /// The share of a part of the time, rounded down to nanoseconds.
     pub(in crate::loader) fn part(self, part: Duration, whole: Duration) -> WorkerTime {
         let (part, whole) = (part.as_nanos(), whole.as_nanos().max(1));
         let nanos = |time: Duration| time.as_nanos().saturating_mul(part) / whole;
@@ -47,7 +47,7 @@ impl WorkerTime {
         self.zip(WorkerTime::default(), |own, _| time(own))
     }
 
-    /// What the workers spent.
+    /// The sum of the workers' time.
     pub(in crate::loader) fn total(self) -> Duration {
         self.reading.saturating_add(self.transforming).saturating_add(self.collating)
     }

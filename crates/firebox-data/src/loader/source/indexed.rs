@@ -4,21 +4,21 @@ use std::ops::Range;
 
 use firebox_workers::Pool;
 
-use crate::batch_sampler::{BatchSampler, FixedSize};
 use crate::collate::{Collate, SlotOf};
 use crate::dataset::many::answers;
 use crate::dataset::{Dataset, Fingerprint, Lineage, Location};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::LoaderState;
-use crate::loader::builder::{LoaderBuilder, Settings};
+use crate::loader::builder::Settings;
 use crate::loader::plan::{Known, Plan, PlannedBatch, SamplePlan, Scratch};
 use crate::loader::report::counted;
 use crate::loader::slice::{Cuts, SliceOrder};
 use crate::loader::source::{Data, Items, RunItems, Source, SourceOf, Steps};
-use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::loader::work::{BatchTask, Failure, ReadLimits, SampleId, Stages};
+use crate::sampler::{BatchSampler, FixedSize};
 use crate::sampler::{Ranks, Sampler, Sequential, Shuffled};
 use crate::sync::Arc;
-use firebox_core::SampleSeed;
+use firebox_core::seed::SampleSeed;
 
 /// Data with random access: a data set, in an order.
 pub struct Indexed<D> {
@@ -26,26 +26,6 @@ pub struct Indexed<D> {
     pub(in crate::loader) sampler: Option<Box<dyn Sampler>>,
     pub(in crate::loader) batches: Option<Box<dyn BatchSampler>>,
     pub(in crate::loader) shuffle: bool,
-}
-
-impl<D: Dataset, T> LoaderBuilder<Indexed<D>, T> {
-    /// Whether each epoch has its own random order, fixed by the [`seed`](Self::seed). Default: no.
-    pub fn shuffle(mut self, shuffle: bool) -> Self {
-        self.data.shuffle = shuffle;
-        self
-    }
-
-    /// An order of your own, instead of [`shuffle`](Self::shuffle).
-    pub fn sampler(mut self, sampler: impl Sampler + 'static) -> Self {
-        self.data.sampler = Some(Box::new(sampler));
-        self
-    }
-
-    /// Batches of your own, with their order, instead of [`batch_size`](Self::batch_size) and a sampler.
-    pub fn batch_sampler(mut self, batches: impl BatchSampler + 'static) -> Self {
-        self.data.batches = Some(Box::new(batches));
-        self
-    }
 }
 
 impl<D: Dataset> Data for Indexed<D> {
@@ -188,7 +168,7 @@ impl<C: Collate> Source<C> for IndexedSource<C> {
     fn open<'l>(
         &self,
         _: &'l Pool,
-        _: &Executor<C>,
+        _: &ReadLimits,
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>) {
         let epoch = state.epoch;
@@ -202,7 +182,7 @@ impl<C: Collate> Source<C> for IndexedSource<C> {
         (Box::new(plan), self.items())
     }
 
-    fn alone(&self, _: &Executor<C>) -> Result<Arc<dyn Items<C>>, Error> {
+    fn alone(&self, _: &ReadLimits) -> Result<Arc<dyn Items<C>>, Error> {
         Ok(self.items())
     }
 
@@ -262,7 +242,7 @@ trait DatasetOf<C: Collate>: Items<C> {
 struct DatasetItems<D, P> {
     dataset: D,
     steps: P,
-    /// Whether the items of a run are read with one call. A time limit is a sample's: then each is read by
+    /// True if the items of a run are read with one call. A time limit is a sample's: then each is read by
     /// itself.
     reads_many: bool,
 }
@@ -304,7 +284,7 @@ where
 struct RunOfDataset<'r, D: Dataset, P> {
     items: &'r DatasetItems<D, P>,
     task: &'r BatchTask,
-    /// What was read together and not asked for yet, by the place in the run.
+    /// Items read together and not asked for yet, by the place in the run.
     together: Vec<Option<Result<D::Item, BoxError>>>,
 }
 

@@ -19,21 +19,22 @@ use crate::error::{Error, ErrorKind};
 use crate::loader::LoaderState;
 use crate::loader::builder::Settings;
 use crate::loader::fault::SampleFailure;
+use crate::loader::plan::rank_ends::RankEnds;
 use crate::loader::plan::{Plan, PlannedBatch};
-use crate::loader::rank_ends::RankEnds;
-use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages};
+use crate::loader::work::{BatchTask, Failure, ReadLimits, SampleId, Stages};
 use crate::sampler::Ranks;
 use crate::sync::Arc;
+use crate::transform::Write;
 use crate::transform::{Chain, StageError};
-use crate::write::Write;
-use firebox_core::{SampleSeed, StageKey};
+use firebox_core::StageKey;
+use firebox_core::seed::SampleSeed;
 
-/// The kind of data that a [`LoaderBuilder`](crate::LoaderBuilder) is about: a data set ([`Indexed`]) or
-/// shards ([`Streamed`]).
+/// The kind of data that a [`LoaderBuilder`](crate::loader::LoaderBuilder) is about: a data set ([`Indexed`])
+/// or shards ([`Streamed`]).
 ///
 /// Nobody implements it but this crate.
 pub trait Data: Sized {
-    /// What the data consist of, and what the first stage gets.
+    /// The type of the data's items, which the first stage gets.
     type Item: Send + 'static;
 
     /// Makes a source of it, whose items go through these steps.
@@ -48,7 +49,7 @@ pub trait Data: Sized {
 #[doc(hidden)]
 pub struct SourceOf<C>(pub(super) Arc<dyn Source<C>>);
 
-/// What the loader asks of its data.
+/// The source of a loader's samples.
 pub(super) trait Source<C: Collate>: Send + Sync {
     /// The number of batches in an epoch, if it is known.
     fn batches(&self, epoch: u64) -> Option<usize>;
@@ -73,7 +74,7 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     fn open<'l>(
         &self,
         pool: &'l Pool,
-        executor: &Executor<C>,
+        limits: &ReadLimits,
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>);
 
@@ -81,7 +82,7 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] of data whose samples aren't known before they are read.
-    fn alone(&self, executor: &Executor<C>) -> Result<Arc<dyn Items<C>>, Error>;
+    fn alone(&self, limits: &ReadLimits) -> Result<Arc<dyn Items<C>>, Error>;
 
     /// The same data for a loader whose batches so many worker processes make, if that is another thing.
     ///
@@ -98,12 +99,12 @@ pub(super) trait Source<C: Collate>: Send + Sync {
     /// If that is not what belongs to the task.
     fn received(
         &self,
-        executor: &Executor<C>,
+        limits: &ReadLimits,
         task: &BatchTask,
         along: Along,
     ) -> Result<Arc<dyn Items<C>>, Error> {
         let _ = (task, along);
-        self.alone(executor)
+        self.alone(limits)
     }
 
     /// The samples of a batch, of data that have such items.
@@ -120,12 +121,13 @@ pub(super) trait Source<C: Collate>: Send + Sync {
         self.ranks().world()
     }
 
-    /// Whether batches that are padded have one width on all ranks: whether it is known before they are made.
+    /// Tells whether batches that are padded have one width on all ranks: whether it is known before they are
+    /// made.
     fn knows_width(&self) -> bool {
         false
     }
 
-    /// What ranks ask each other before each batch, if they can't know when others end.
+    /// The question of ranks to each other before each batch, if they can't know when others end.
     fn rank_ends(&self) -> Option<&RankEnds> {
         None
     }
@@ -153,19 +155,19 @@ pub(super) trait Items<C: Collate>: Send + Sync {
     /// Those of a task.
     fn run<'r>(&'r self, task: &'r BatchTask) -> Box<dyn RunItems<C> + 'r>;
 
-    /// What a position after so many batches is saved by, beside their number.
+    /// The state that a position after so many batches is saved by, beside their number.
     fn stream_state(&self, delivered: usize) -> Option<StreamState> {
         let _ = delivered;
         None
     }
 
-    /// Whether a batch is of these data, and not only there since other ranks go on.
+    /// Tells whether a batch is of these data, and not only there since other ranks go on.
     fn has(&self, batch: usize) -> bool {
         let _ = batch;
         true
     }
 
-    /// What has to go with a task to another process.
+    /// The data that have to go with a task to another process.
     fn along(&self, task: &BatchTask) -> Along {
         let _ = task;
         Along::default()
@@ -194,7 +196,7 @@ pub(super) struct ForProcesses<C> {
     pub(super) readers: usize,
 }
 
-/// What goes with the task of a batch of records to another process.
+/// Data that go with the task of a batch of records to another process.
 #[derive(Default)]
 pub(super) struct Along {
     /// The records, if they were read ahead.
@@ -209,7 +211,7 @@ pub(super) struct Along {
 pub(super) struct SentRecord {
     /// Written down.
     pub(super) record: Result<Arc<Vec<u8>>, Error>,
-    /// What was wrong before it could be read.
+    /// The failure before it could be read.
     pub(super) reread: Option<SampleFailure>,
 }
 
@@ -224,13 +226,13 @@ pub(super) struct RecordStart {
 
 /// The items of one task.
 pub(super) trait RunItems<C: Collate> {
-    /// Whether it is better to read them together.
+    /// Tells whether it is better to read them together.
     fn reads_together(&self) -> bool {
         false
     }
 
-    /// Reads them together. If it reads one after the other, it says which it begins, by its place, and ends if
-    /// nobody waits for it.
+    /// Reads them together. If it reads one after the other, it says which it begins, by its place, and ends
+    /// if nobody waits for it.
     fn read_together(
         &mut self,
         begin: &dyn Fn(usize) -> bool,
@@ -251,7 +253,7 @@ pub(super) trait RunItems<C: Collate> {
     ) -> Result<(), Failure>;
 }
 
-/// What is done with each item.
+/// The steps of each item into its slot.
 #[doc(hidden)]
 pub trait Steps<In, C: Collate>: Send + Sync + 'static {
     /// Takes an item into its slot.

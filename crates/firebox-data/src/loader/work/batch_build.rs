@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use firebox_core::panic_message;
 
-use crate::buffer_pool::BufferPool;
 use crate::collate::{BatchShape, Collate};
+use crate::elements::BufferPool;
 use crate::error::Error;
 use crate::loader::assembly::{Run, runs};
 use crate::loader::fault::{Action, SampleFailure};
@@ -25,17 +25,17 @@ pub(in crate::loader) struct BatchBuild<C: Collate> {
     /// The first place that failed so far: those after it need not be made. So the error of a batch is that
     /// of its first bad sample, however the runs were timed.
     failed: AtomicUsize,
-    /// Whether the attempt was given up: whatever its runs still do, no batch comes of it.
+    /// True if the attempt was given up: whatever its runs still do, no batch comes of it.
     stopped: AtomicBool,
     problems: Mutex<Problems>,
 }
 
-/// What earlier attempts at a batch have left.
+/// The leavings of earlier attempts at a batch.
 #[derive(Clone, Default)]
 pub(in crate::loader) struct Earlier {
     /// Positions whose samples took too long, and are not tried again.
     pub(in crate::loader) late: Vec<(usize, Error)>,
-    /// What was wrong at first with samples that were made, by their places.
+    /// First failures of samples that were made, by their places.
     pub(in crate::loader) retried: Vec<(usize, SampleFailure)>,
 }
 
@@ -50,7 +50,7 @@ struct RunPlace {
 /// Where a run is when all samples are made and it closes the batch.
 const CLOSING: usize = usize::MAX;
 
-/// What a worker has begun when it closes a batch, and not a sample at a position.
+/// The part that a worker has begun when it closes a batch, and not a sample at a position.
 pub(in crate::loader) const CLOSING_PART: usize = usize::MAX >> 2;
 
 /// The memory of a batch. The first of its runs opens it: so it is in that worker's cache, and a batch that
@@ -63,7 +63,7 @@ enum Buffer<C: Collate> {
     Failed,
 }
 
-/// What the runs of a batch met.
+/// The problems that the runs of a batch met.
 #[derive(Default)]
 pub(super) struct Problems {
     /// Places without a sample, in no order.
@@ -118,7 +118,7 @@ impl<C: Collate> BatchBuild<C> {
         }
     }
 
-    /// What another process has to know of the attempt: the position of the first sample, the width, what
+    /// The attempt, as another process has to know it: the position of the first sample, the width, what
     /// earlier attempts have left, and why there are no more samples.
     #[cfg(all(feature = "processes", target_os = "linux"))]
     pub(in crate::loader) fn to_order(&self) -> (usize, Option<usize>, Earlier, Option<Error>) {
@@ -166,7 +166,7 @@ impl<C: Collate> BatchBuild<C> {
         self.problems().failures.push((place, failure));
     }
 
-    /// What this attempt leaves to the next one.
+    /// The leavings of this attempt for the next one.
     pub(in crate::loader) fn left(&self) -> Earlier {
         let mut left = self.earlier.clone();
         let problems = self.problems();
@@ -185,7 +185,7 @@ impl<C: Collate> BatchBuild<C> {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Whether the batch has failed before a place.
+    /// Tells whether the batch has failed before a place.
     pub(super) fn failed_before(&self, place: usize) -> bool {
         self.failed.load(Ordering::Relaxed) <= place
     }

@@ -1,4 +1,4 @@
-//! What a worker is handed.
+//! Tasks, as workers are handed them.
 
 use std::ops::Range;
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// same task gives the same bytes wherever it runs:
 ///
 /// ```
-/// use firebox_data::{BatchTask, Loader, Scalar};
+/// use firebox_data::{Loader, Scalar};
+/// use firebox_data::loader::BatchTask;
 ///
 /// let build = || {
 ///     Loader::builder((0..100).collect::<Vec<u64>>()).shuffle(true).batch_size(8).workers(0).build(
@@ -35,7 +36,7 @@ pub struct BatchTask {
     pub attempt: u32,
     /// The slots of the batch that are to be written.
     pub run: Range<u32>,
-    /// What is written into them.
+    /// The samples that are written into them.
     pub samples: Vec<SampleId>,
 }
 
@@ -47,7 +48,7 @@ pub enum SampleId {
     Item {
         /// Its index.
         index: usize,
-        /// Its [global position](crate::Sampler::global_position) in the epoch.
+        /// Its [global position](crate::sampler::Sampler::global_position) in the epoch.
         position: u64,
     },
     /// A record of a shard.

@@ -1,8 +1,8 @@
-//! What a task results in.
+//! The result of a task.
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::loader::fault::SampleFailure;
 use crate::loader::report::Stint;
 
@@ -35,7 +35,7 @@ pub(in crate::loader) struct BuiltBatch<B> {
     pub(in crate::loader) samples: usize,
     /// In the order of the samples.
     pub(in crate::loader) failures: Vec<SampleFailure>,
-    /// What workers did for it.
+    /// The workers' stints for it.
     pub(in crate::loader) stints: Vec<Stint>,
 }
 
@@ -44,4 +44,10 @@ impl<B> BuiltBatch<B> {
     pub(in crate::loader) fn failed(error: Error) -> Self {
         BuiltBatch { batch: Err(error), bytes: 0, samples: 0, failures: Vec::new(), stints: Vec::new() }
     }
+}
+
+/// The error of a batch that a panic has cost.
+pub(in crate::loader) fn not_made(batch: u64, epoch: u64, panic: &str) -> Error {
+    let text = format!("batch {batch} of epoch {epoch} was not made: panicked: {panic}");
+    Error::new(ErrorKind::Panic, text)
 }

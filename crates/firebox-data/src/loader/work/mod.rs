@@ -1,4 +1,4 @@
-//! What a worker does: the samples of one run, and the batch if the run is its last.
+//! A worker's doing: the samples of one run, and the batch if the run is its last.
 
 mod batch_build;
 mod batch_task;
@@ -18,12 +18,12 @@ use firebox_workers::{Work, Worker};
 
 pub(super) use batch_build::{BatchBuild, CLOSING_PART, Earlier};
 pub use batch_task::{BatchTask, SampleId};
-pub(super) use chunk::{BuiltBatch, ChunkResult};
+pub(super) use chunk::{BuiltBatch, ChunkResult, not_made};
 pub(super) use concurrency_limit::{ConcurrencyLimit, PATIENCE};
-pub(super) use stages::{Failure, StageLimits, Stages, Why};
+pub(super) use stages::{Failure, ReadLimits, StageLimits, Stages, Why};
 
-use crate::buffer_pool::BufferPool;
 use crate::collate::Collate;
+use crate::elements::BufferPool;
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::loader::assembly::Run;
 use crate::loader::fault::{OnError, Retry};
@@ -33,7 +33,7 @@ use crate::sync::Arc;
 use batch_build::Problems;
 use sample_writer::SampleWriter;
 
-/// What it takes to make any batch of a loader.
+/// The means to make any batch of a loader.
 pub(super) struct Executor<C> {
     pub(super) source: Arc<dyn Source<C>>,
     pub(super) collate: Arc<C>,
@@ -62,6 +62,11 @@ impl<C: Collate> Executor<C> {
     #[cfg(all(feature = "processes", target_os = "linux"))]
     pub(super) fn in_process(&self, memory: Arc<crate::elements::shared::SharedMemory>) -> Self {
         Executor { memory: self.memory.within(memory), process: Some(std::process::id()), ..self.shared() }
+    }
+
+    /// How its source reads items.
+    pub(super) fn reading(&self) -> ReadLimits {
+        ReadLimits { retry: self.retry.clone(), limits: self.limits.clone() }
     }
 
     /// Names the worker that met an error.
@@ -122,12 +127,6 @@ impl<C: Collate> EpochExecutor<C> {
         // Nothing panics under this lock.
         self.builds.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The error of a batch that a panic has cost.
-pub(super) fn not_made(batch: u64, epoch: u64, panic: &str) -> Error {
-    let text = format!("batch {batch} of epoch {epoch} was not made: panicked: {panic}");
-    Error::new(ErrorKind::Panic, text)
 }
 
 /// A run has the stages of so many samples timed, or a few more: reading the clock costs as much as a small

@@ -14,7 +14,8 @@ use crate::loader::report::WorkerTime;
 use crate::loader::source::RunItems;
 use crate::loader::work::batch_build::{BatchBuild, Problems};
 use crate::loader::work::{BatchTask, Executor, Failure, SampleId, Stages, Why};
-use firebox_core::{PositionSeeds, Purpose, RecordSeeds, SampleRng, SampleSeed, derive_seed};
+use firebox_core::seed::{PositionSeeds, RecordSeeds, SampleSeed};
+use firebox_core::{Purpose, SampleRng, derive_seed};
 
 /// How many substitutes are tried for a sample before it counts as lost.
 const SUBSTITUTES: u64 = 64;
@@ -37,7 +38,7 @@ pub(super) struct SampleWriter<'e, C: Collate> {
     seeds: (PositionSeeds, RecordSeeds),
     /// Of so many samples, one is timed.
     timed_every: usize,
-    /// What the timed stages took.
+    /// The time of the timed stages.
     time: WorkerTime,
     problems: Problems,
 }

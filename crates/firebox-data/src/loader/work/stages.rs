@@ -5,14 +5,21 @@ use std::time::{Duration, Instant};
 use firebox_workers::Worker;
 
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::loader::fault::SampleFailure;
+use crate::loader::fault::{Retry, SampleFailure};
 use crate::loader::report::WorkerTime;
 use crate::loader::work::concurrency_limit::ConcurrencyLimit;
+use crate::sync::Arc;
 
 /// How many samples may be read, and how many transformed, at the same time.
 pub(in crate::loader) struct StageLimits {
     pub(in crate::loader) reading: ConcurrencyLimit,
     pub(in crate::loader) transforming: ConcurrencyLimit,
+}
+
+/// How items are read: how often one is tried, and how many at the same time.
+pub(in crate::loader) struct ReadLimits {
+    pub(in crate::loader) retry: Option<Retry>,
+    pub(in crate::loader) limits: Option<Arc<StageLimits>>,
 }
 
 /// Why a sample was not made: boxed, so that success is as small as can be.
@@ -24,7 +31,7 @@ pub(in crate::loader) struct Why {
     /// The stage that failed, if it has a name.
     pub(in crate::loader) stage: Option<String>,
     pub(in crate::loader) source: BoxError,
-    /// Whether another try could end otherwise.
+    /// True if another try could end otherwise.
     pub(in crate::loader) is_final: bool,
     /// The worker that met it when it read ahead, if another one has.
     pub(in crate::loader) reader: Option<usize>,

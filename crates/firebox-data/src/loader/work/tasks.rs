@@ -1,6 +1,7 @@
 //! The tasks of an epoch at the workers, whatever these are.
 
-use firebox_workers::{Dispatch, Error as PoolError};
+use firebox_workers::Error as PoolError;
+use firebox_workers::stream::Dispatch;
 
 use crate::collate::Collate;
 use crate::loader::work::{BatchTask, ChunkResult, EpochExecutor};
@@ -13,7 +14,7 @@ pub(in crate::loader) struct Order {
     pub(in crate::loader) apart: Option<usize>,
 }
 
-/// What became of a task, with its number.
+/// The result of a task, with its number.
 pub(in crate::loader) type Heard<C> = (usize, Result<ChunkResult<<C as Collate>::Batch>, PoolError>);
 
 /// Tasks that are handed out and heard of again: to threads, or to processes.
@@ -24,7 +25,7 @@ pub(in crate::loader) trait Tasks<C: Collate> {
     /// Waits for what becomes of a task; `None` if none is out.
     fn receive(&mut self) -> Option<Heard<C>>;
 
-    /// What became of a task, if that is known already.
+    /// The result of a task, if it is known already.
     fn try_receive(&mut self) -> Option<Heard<C>>;
 }
 
@@ -50,7 +51,7 @@ pub(in crate::loader) struct Death {
     pub(in crate::loader) cause: String,
     /// The position of the sample that it had begun, or [`CLOSING_PART`](crate::loader::work::CLOSING_PART).
     pub(in crate::loader) begun: Option<usize>,
-    /// Whether it was ended for its time limit.
+    /// True if it was ended for its time limit.
     pub(in crate::loader) timed_out: bool,
 }
 
@@ -58,7 +59,8 @@ impl Death {
     /// The death that an error is about, if it is about one.
     #[cfg(all(feature = "processes", target_os = "linux"))]
     pub(in crate::loader) fn of(error: &PoolError) -> Option<Self> {
-        use firebox_workers::{ErrorKind, Incident};
+        use firebox_workers::ErrorKind;
+        use firebox_workers::pool::Incident;
 
         let (incident, timed_out) = match error.kind() {
             ErrorKind::Died(incident) => (incident, false),

@@ -53,7 +53,7 @@ impl<'w, 'm> Serializer<'w, 'm> {
 /// A value made of others, which is being written.
 pub(super) struct Compound<'s, 'w, 'm> {
     serializer: &'s mut Serializer<'w, 'm>,
-    /// Whether each element has a mark before it.
+    /// True if each element has a mark before it.
     marked: bool,
 }
 

@@ -6,7 +6,7 @@ use crate::sync::memory::Memory;
 ///
 /// It never fails. Bytes for which there is no memory are counted, so that somebody can make it.
 pub(crate) struct Writer<'m> {
-    /// What was here before, and then what isn't in shared memory yet.
+    /// The bytes from before, and those that aren't in shared memory yet.
     bytes: &'m mut Vec<u8>,
     before: usize,
     /// How many bytes more the vector takes.

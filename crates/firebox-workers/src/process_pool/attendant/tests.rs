@@ -6,7 +6,6 @@ use crossbeam_channel::bounded;
 use rustix::net::SendFlags;
 
 use super::*;
-use crate::answer::{Answer, Answers, Mailbox};
 use crate::process::control_page::BYTES;
 use crate::process::frame::Channel;
 use crate::process::launch::Launch;
@@ -14,6 +13,7 @@ use crate::process::wire;
 use crate::process_pool::errand::{ChunkErrand, TaskErrand};
 use crate::process_pool::{RemoteWork, settings};
 use crate::sync::memory::{Access, Memory};
+use crate::task::answer::{Answer, Answers, Mailbox};
 
 const MOST_BYTES: usize = 1 << 20;
 
@@ -83,12 +83,12 @@ fn chunk<W: RemoteWork<u64, Output = Row>>(work: W, tasks: Vec<u64>) -> Box<dyn 
     Box::new(ChunkErrand::<u64, W>::new(tasks, settings::check(&work), Answer::new(5, mailbox), None))
 }
 
-/// What a worker answers to a task.
+/// A worker's answer to a task.
 fn answer_to_one(x: u64) -> Vec<u8> {
     [vec![0], wire::to_vec(&row(x)).unwrap()].concat()
 }
 
-/// What a worker answers to a chunk.
+/// A worker's answer to a chunk.
 fn answer_to_chunk(tasks: &[u64]) -> Vec<u8> {
     let mut bytes = vec![0];
     bytes.extend(wire::to_vec(&(tasks.len() as u64)).unwrap());
@@ -252,7 +252,7 @@ fn a_worker_that_writes_garbage_everywhere_is_heard_without_harm() {
     assert!(taken > 300 && refused > 3000, "{taken} taken, {refused} refused");
 }
 
-/// What a worker's answers are made of.
+/// Random numbers that a worker's answers are made of.
 struct Random(u64);
 
 impl Random {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{own, stage};
 
-/// What a task does.
+/// The act of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Act {
     /// Results in the number.
@@ -52,7 +52,7 @@ pub(crate) enum Act {
     },
 }
 
-/// What a task results in.
+/// The result of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Played {
     pub(crate) value: u64,

@@ -23,7 +23,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use firebox_workers::{Runs, Statistics, Workers};
+use firebox_workers::workers::Runs;
+use firebox_workers::{Statistics, Workers};
 
 pub(crate) use act::{Act, Checked, Double, Play, Played};
 pub(crate) use stage::Stage;
@@ -48,7 +49,7 @@ pub(crate) trait PoolSubject: Subject {
     /// Ends the workers at once.
     fn terminate(workers: Self::Workers);
 
-    /// What the workers have done.
+    /// Counts of what the workers have done.
     fn statistics(workers: &Self::Workers) -> Statistics;
 }
 
@@ -80,7 +81,7 @@ pub(crate) fn in_time(behavior: fn()) {
     }
 }
 
-/// What any number of workers promises.
+/// Promises of any number of workers.
 macro_rules! behaviors {
     ($then:ident, $($with:tt)*) => {
         $crate::conformance::$then! { $($with)*;
@@ -109,7 +110,7 @@ macro_rules! behaviors {
     };
 }
 
-/// What holds where there are no workers.
+/// Promises that hold where there are no workers.
 macro_rules! behaviors_without_workers {
     ($then:ident, $($with:tt)*) => {
         $crate::conformance::$then! { $($with)*;
@@ -120,7 +121,7 @@ macro_rules! behaviors_without_workers {
     };
 }
 
-/// What holds where there is a worker.
+/// Promises that hold where there is a worker.
 macro_rules! behaviors_with_workers {
     ($then:ident, $($with:tt)*) => {
         $crate::conformance::$then! { $($with)*;
@@ -147,7 +148,7 @@ macro_rules! behaviors_with_workers {
     };
 }
 
-/// What holds of a pool of this crate that has a worker.
+/// Promises of a pool of this crate that has a worker.
 macro_rules! behaviors_of_pools {
     ($then:ident, $($with:tt)*) => {
         $crate::conformance::$then! { $($with)*;
@@ -159,7 +160,7 @@ macro_rules! behaviors_of_pools {
     };
 }
 
-/// What holds where there are several workers.
+/// Promises that hold where there are several workers.
 macro_rules! behaviors_with_several_workers {
     ($then:ident, $($with:tt)*) => {
         $crate::conformance::$then! { $($with)*;
@@ -169,7 +170,7 @@ macro_rules! behaviors_with_several_workers {
     };
 }
 
-/// What holds where a task can reach the workers that run it, which those in other processes cannot.
+/// Promises where a task can reach the workers that run it, which those in other processes cannot.
 macro_rules! behaviors_in_one_process {
     ($then:ident, $($with:tt)*) => {
         $crate::conformance::$then! { $($with)*;

@@ -9,7 +9,7 @@ use firebox_workers::{Workers as _, WorkersExt as _};
 use super::act::Place;
 use super::{Act, Double, Play, Subject};
 
-/// What a task does with the workers that run it.
+/// A task's use of the workers that run it.
 type Use = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
 
 /// The workers that tasks can reach, by number.

@@ -1,4 +1,4 @@
-//! What processes share, across real processes that are killed at the worst places.
+//! Shared objects, across real processes that are killed at the worst places.
 
 mod arrays;
 mod barrier;

@@ -100,7 +100,7 @@ fn the_permits_of_a_killed_worker_come_back_although_nobody_but_workers_has_a_ha
         meets(both);
         std::process::id()
     }
-    /// Whether a permit was to be had by a worker that has kept the semaphore.
+    /// Tells whether a permit was to be had by a worker that has kept the semaphore.
     fn takes((): ()) -> Option<bool> {
         KEPT.get().map(|semaphore| semaphore.acquire_timeout(PATIENCE).unwrap().is_some())
     }

@@ -14,7 +14,7 @@ const TURN: u32 = 16;
 pub(crate) struct Cursor {
     /// The next shard to begin, as a place in the epoch's order of shards.
     pub(super) next: usize,
-    /// What each lane reads; `None` before its first shard and behind its last.
+    /// The shard that each lane reads; `None` before its first one and after its last.
     pub(super) lanes: Vec<Option<Lane>>,
     /// Whose turn it is, and how many records it has given in it.
     turn: usize,
@@ -40,7 +40,7 @@ impl Lane {
     }
 }
 
-/// What a shard has for the cursor.
+/// A shard's answer to the cursor.
 pub(super) enum Next<T> {
     /// A record, and where the one behind it begins.
     Record(T, Option<u64>),
@@ -90,8 +90,8 @@ impl Cursor {
         self.given = 0;
     }
 
-    /// Whether it can be a place behind so many records of a stream of `shards` shards: for one that was
-    /// saved.
+    /// Tells whether it can be a place behind so many records of a stream of `shards` shards: for one that
+    /// was saved.
     pub(super) fn is_sound(&self, records: u64, shards: usize) -> bool {
         let mut reading: Vec<_> = self.reading().map(|lane| lane.shard).collect();
         reading.sort_unstable();

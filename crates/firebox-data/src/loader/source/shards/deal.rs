@@ -23,7 +23,7 @@ pub(super) fn why_not_by_record(shards: &impl Shards) -> Option<String> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ShardDeal {
     pub(super) ranks: Ranks,
-    /// What becomes of ranks that end before others, if shards are dealt whole; `None` if all ranks plan the
+    /// The rule for ranks that end before others, if shards are dealt whole; `None` if all ranks plan the
     /// batches of all shards, and each has a run of every one.
     pub(super) whole: Option<UnevenRanks>,
 }

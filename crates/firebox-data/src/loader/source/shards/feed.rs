@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use firebox_core::panic_message;
-use firebox_workers::{Dispatch, ErrorKind as PoolErrorKind, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::stream::Dispatch;
+use firebox_workers::{ErrorKind as PoolErrorKind, Pool, Work, Worker, WorkersExt as _};
 
 use crate::dataset::Shards;
 use crate::error::{BoxError, Error, ErrorKind};
@@ -52,7 +53,7 @@ impl<S: Shards> Supply<'_, S> {
         }
     }
 
-    /// What was done to read.
+    /// The stints of reading.
     pub(super) fn stints(&mut self) -> Vec<Stint> {
         match self {
             Supply::Read(feeds) => std::mem::take(&mut feeds.stints),
@@ -67,9 +68,9 @@ pub(super) struct Feeds<'l, S: Shards> {
     dispatch: Dispatch<'l, ReadTask, ChunkReader<S>>,
     reader: Arc<ChunkReader<S>>,
     feeds: HashMap<usize, Feed<S::Record>>,
-    /// What each task reads, by the task's index.
+    /// The reading of each task, by the task's index.
     out: HashMap<usize, ReadTask>,
-    /// What has been read, and nobody has asked for yet.
+    /// Stints of reading that nobody has asked for yet.
     stints: Vec<Stint>,
 }
 
@@ -87,7 +88,7 @@ enum FeedState {
     Ended,
 }
 
-/// What a task reads: numbers alone, so that any worker can, if it opens the shard.
+/// The part that a task reads: numbers alone, so that any worker can, if it opens the shard.
 #[derive(Clone, Copy)]
 struct ReadTask {
     pass: Pass,
@@ -96,7 +97,7 @@ struct ReadTask {
     /// Where the shard is opened if no reader stands before that record: there, or the last known place
     /// before it.
     entry: Entry,
-    /// Whether a task has read up to there, and has left its reader.
+    /// True if a task has read up to there, and has left its reader.
     is_open: bool,
 }
 
@@ -106,7 +107,7 @@ impl ReadTask {
     }
 }
 
-/// What a task has read.
+/// Records that a task has read.
 struct Chunk<R> {
     records: Vec<(Kept<R>, Option<u64>)>,
     /// Where it goes on; `None` at the shard's end.
@@ -188,7 +189,7 @@ pub(super) struct ChunkReader<S: Shards> {
     reader: RecordReader<S>,
     /// How records are written down at once, if they go to other processes.
     write: Option<WriteRecord<S::Record>>,
-    /// Whether an epoch may go on without a record.
+    /// True if an epoch may go on without a record.
     may_skip: bool,
     /// Records in a task.
     chunk: usize,
@@ -213,7 +214,7 @@ impl<S: Shards> ChunkReader<S> {
         ReadTask { pass, lane, entry, is_open: false }
     }
 
-    /// What becomes of a task that the pool has no result of: the error of its record, and what is read after
+    /// The end of a task that the pool has no result of: the error of its record, and what is read after
     /// that.
     fn lost(&self, task: ReadTask, error: &firebox_workers::Error) -> (Error, Option<ReadTask>) {
         let ReadTask { pass, lane, entry, is_open } = task;

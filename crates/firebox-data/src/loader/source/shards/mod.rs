@@ -16,23 +16,25 @@ mod record_items;
 mod record_order;
 mod record_reader;
 mod record_store;
+mod stream_state;
 
 use std::ops::Range;
 
 use firebox_workers::Pool;
-use serde::{Deserialize, Serialize};
+
+pub use stream_state::StreamState;
 
 use crate::collate::Collate;
 use crate::dataset::{Fingerprint, Shards};
-use crate::error::{BoxError, Error, ErrorKind, check};
-use crate::loader::builder::{LoaderBuilder, Settings};
+use crate::error::{Error, ErrorKind, check};
+use crate::loader::LoaderState;
+use crate::loader::builder::Settings;
 use crate::loader::fault::OnError;
+use crate::loader::plan::rank_ends::{RankEnds, SumOverRanks};
 use crate::loader::plan::{Plan, PlannedBatch};
-use crate::loader::rank_ends::{RankEnds, SumOverRanks};
 use crate::loader::report::counted;
 use crate::loader::source::{Along, Data, ForProcesses, Items, Source, SourceOf, Steps};
-use crate::loader::work::{BatchTask, Executor, SampleId};
-use crate::loader::{Loader, LoaderState};
+use crate::loader::work::{BatchTask, ReadLimits, SampleId};
 use crate::sampler::{Ranks, UnevenRanks};
 use crate::sync::Arc;
 use cursor::Cursor;
@@ -77,191 +79,32 @@ enum Reading {
 /// Data without random access: shards, in an order.
 pub struct Streamed<S: Shards> {
     shards: S,
-    shuffle: Option<usize>,
-    lanes: usize,
-    repeats: usize,
-    sum: Option<Arc<SumOverRanks>>,
+    pub(in crate::loader) shuffle: Option<usize>,
+    pub(in crate::loader) lanes: usize,
+    pub(in crate::loader) repeats: usize,
+    pub(in crate::loader) sum: Option<Arc<SumOverRanks>>,
     /// How a record is had for another try, if there may be any.
     copy: Option<CopyOf<S::Record>>,
     crossing: Option<Crossing<S::Record>>,
 }
 
-impl Loader<()> {
-    /// A loader of data without random access.
-    ///
-    /// As it stands: every record of one shard after the other, one a batch.
-    ///
-    /// ```
-    /// use firebox_data::{Lines, Loader, Pad};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let files = [folder.path().join("a.txt"), folder.path().join("b.txt")];
-    /// # files.iter().for_each(|file| std::fs::write(file, "one\ntwo\nthree\n").unwrap());
-    ///
-    /// let loader = Loader::stream(Lines::new(files))
-    ///     .shuffle_window(1000)
-    ///     .seed(42)
-    ///     .batch_size(4)
-    ///     .workers(2)
-    ///     .build(Pad::with(0), |line, _, letters| {
-    ///         letters.extend(line.bytes().map(i64::from));
-    ///         Ok(())
-    ///     })?;
-    /// let mut lines = 0;
-    /// for batch in loader.epoch(0) {
-    ///     lines += batch?.lengths.len();
-    /// }
-    /// assert_eq!(lines, 6);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors when it is built
-    /// Those of [`build`](LoaderBuilder::build); [`ErrorKind::OutOfRange`] also if the shuffle's window or
-    /// the number of shards that take turns is 0, or the rank is not below the world; [`ErrorKind::Config`]
-    /// for [`OnError::Replace`], which a stream has no substitutes for.
-    pub fn stream<S: Shards>(shards: S) -> LoaderBuilder<Streamed<S>> {
-        LoaderBuilder::new(Streamed {
-            shards,
-            shuffle: None,
-            lanes: 1,
-            repeats: 1,
-            sum: None,
-            copy: None,
-            crossing: None,
-        })
-    }
-}
-
-impl<S: Shards, T> LoaderBuilder<Streamed<S>, T> {
-    /// Gives each epoch its own random order: of the shards, and of the records in windows of this many. A
-    /// window is held in memory, and read again by a resume in its middle.
-    pub fn shuffle_window(mut self, records: usize) -> Self {
-        self.data.shuffle = Some(records);
-        self
-    }
-
-    /// How many shards take turns, 16 records each. More mix better, and are read by more workers. Default:
-    /// 1.
-    pub fn interleave(mut self, shards: usize) -> Self {
-        self.data.lanes = shards;
-        self
-    }
-
-    /// How often each shard is read in an epoch. Default: once.
-    ///
-    /// Each time it has its own place in the epoch's order, and its records their own random numbers: for
-    /// data so few that an epoch would be over at once, or whose records are to be augmented several times.
-    pub fn repeat(mut self, times: usize) -> Self {
-        self.data.repeats = times;
-        self
-    }
-
-    /// How [ranks](LoaderBuilder::rank) tell each other when they end, which is needed if shards don't know
-    /// their records: a sum over all ranks, as a library of collective communication has it.
-    ///
-    /// It gives each rank the sum of the numbers that all ranks have given, and waits for them. The thread that
-    /// asks for batches calls it: in [`next`](Iterator::next) once before each batch and once at the end; in
-    /// place of that, once with the number for *gone*, where the epoch ends by an error, or where it is dropped
-    /// between its first `next` and its end. So all ranks call it equally often, whatever becomes of one: if it
-    /// is gone, the others hear it when they ask next, and their epochs end with an
-    /// [error](ErrorKind::Ranks) that names it. [`try_next`](crate::Epoch::try_next) never calls it.
-    ///
-    /// It is a collective call, with those that a job makes besides: all ranks must make them in the same order,
-    /// and a rank that waits in this one can't hear of another. An error of it ends the epoch, and it is not
-    /// called again; so a limit for its wait belongs in here.
-    ///
-    /// ```
-    /// use std::sync::{Arc, Barrier, Mutex};
-    /// use firebox_data::{Lines, Loader, Scalar};
-    ///
-    /// # let folder = tempfile::tempdir()?;
-    /// # let files = ["a.txt", "b.txt"].map(|name| folder.path().join(name));
-    /// # std::fs::write(&files[0], "one\ntwo\nthree\n")?;
-    /// # std::fs::write(&files[1], "four\n")?;
-    /// // Two threads that are ranks; between processes it is an all-reduce.
-    /// let (barrier, sums) = (Arc::new(Barrier::new(2)), Arc::new(Mutex::new([0, 0])));
-    /// let batches = std::thread::scope(|scope| {
-    ///     let ranks = [0, 1].map(|rank| {
-    ///         let (barrier, sums) = (Arc::clone(&barrier), Arc::clone(&sums));
-    ///         let loader = Loader::stream(Lines::new(files.clone())).rank(rank, 2).sum_over_ranks(move |number| {
-    ///             sums.lock().map_err(|_| "a rank has panicked")?[rank] = number;
-    ///             barrier.wait();
-    ///             let sum = sums.lock().map_err(|_| "a rank has panicked")?.iter().sum();
-    ///             barrier.wait();
-    ///             Ok(sum)
-    ///         });
-    ///         scope.spawn(move || {
-    ///             let loader = loader.build(Scalar::new(), |line: String, _, slot| Ok(*slot = line.len()))?;
-    ///             loader.epoch(0).map(|batch| Ok(batch?.into_vec())).collect::<Result<Vec<_>, firebox_data::Error>>()
-    ///         })
-    ///     });
-    ///     ranks.map(|rank| rank.join().expect("no panic"))
-    /// });
-    /// let [first, second] = batches;
-    /// assert_eq!((first?, second?), (vec![vec![3], vec![3], vec![5]], vec![vec![4], vec![], vec![]]));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn sum_over_ranks(
-        mut self,
-        sum: impl Fn(usize) -> Result<usize, BoxError> + Send + Sync + 'static,
-    ) -> Self {
-        self.data.sum = Some(Arc::new(sum));
-        self
+impl<S: Shards> Streamed<S> {
+    /// Shards in their order, each read once.
+    pub(in crate::loader) fn new(shards: S) -> Self {
+        Streamed { shards, shuffle: None, lanes: 1, repeats: 1, sum: None, copy: None, crossing: None }
     }
 }
 
 #[cfg(all(feature = "processes", target_os = "linux"))]
-impl<S: Shards<Record: firebox_workers::Crosses>, T> LoaderBuilder<Streamed<S>, T> {
-    /// Lets worker processes have records that they can't read themselves: the parent reads them, and sends
-    /// each along with its batch.
-    ///
-    /// Shards that know their [`records`](Shards::records) and can be [opened in their
-    /// middle](Shards::is_seekable) are read by the workers of a [`Recipe`](crate::Recipe), and don't need it.
-    /// Records of others cross, as many threads reading as shards take turns, and at most as many as there are
-    /// processes; stages and writing are the workers'. A record is written down once, by the thread that has
-    /// read it. [`Packed`](firebox_workers::Packed) bytes cross in one piece, other vectors element by element.
-    /// With threads for workers it changes nothing.
-    ///
-    /// ```
-    /// use firebox_data::{Error, Lines, Loader, Pad, Recipe};
-    /// use firebox_workers::Pool;
-    /// use serde::{Deserialize, Serialize};
-    ///
-    /// #[derive(Debug, Serialize, Deserialize)]
-    /// struct Letters {
-    ///     file: std::path::PathBuf,
-    /// }
-    ///
-    /// impl Recipe for Letters {
-    ///     type Layout = Pad<i64>;
-    ///
-    ///     fn loader(&self) -> Result<Loader<Pad<i64>>, Error> {
-    ///         // How many lines a file has nobody knows before it is read.
-    ///         Loader::stream(Lines::new([&self.file])).send_records().batch_size(2).build(
-    ///             Pad::with(0),
-    ///             |line: String, _, letters| Ok(letters.extend(line.bytes().map(i64::from))),
-    ///         )
-    ///     }
-    /// }
-    ///
-    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
-    ///     firebox_workers::init();
-    ///     # let folder = tempfile::tempdir()?;
-    ///     # let file = folder.path().join("a.txt");
-    ///     # std::fs::write(&file, "one\ntwo\nthree\n")?;
-    ///     let loader = Letters { file }.workers(Pool::processes(1)?)?;
-    ///     let lengths: Vec<_> = loader.epoch(0).map(|batch| Ok(batch?.lengths)).collect::<Result<_, Error>>()?;
-    ///     assert_eq!(lengths, [vec![3, 3], vec![5]]);
-    ///     Ok(())
-    /// }
-    /// ```
-    pub fn send_records(mut self) -> Self {
+impl<S: Shards<Record: firebox_workers::process_pool::Crosses>> Streamed<S> {
+    /// Has records be written down for worker processes.
+    pub(in crate::loader) fn send_records(&mut self) {
         use firebox_workers::Packed;
 
-        self.data.crossing = Some(Crossing {
+        self.crossing = Some(Crossing {
             write: |record| Ok(Packed::encode(record)?.0),
             read: |bytes| Ok(Packed::decode(bytes)?),
         });
-        self
     }
 }
 
@@ -335,24 +178,6 @@ impl<S: Shards> Data for Streamed<S> {
     }
 }
 
-/// Where a stream stands: a part of [`LoaderState`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StreamState {
-    /// The window of the next record.
-    window: u64,
-    /// Where that window begins.
-    cursor: Cursor,
-    /// Whose shards that is about, if shards are dealt to ranks whole. Another rank reads its own from their
-    /// beginning.
-    #[serde(default, skip_serializing_if = "is_first")]
-    rank: usize,
-}
-
-fn is_first(rank: &usize) -> bool {
-    *rank == 0
-}
-
 /// Shards, an order of their records, and what is done with them.
 struct ShardSource<S: Shards, P> {
     shards: Arc<S>,
@@ -364,7 +189,7 @@ struct ShardSource<S: Shards, P> {
     copy: Option<CopyOf<S::Record>>,
     crossing: Option<Crossing<S::Record>>,
     reading: Reading,
-    /// What those share who read records by their numbers.
+    /// Open shards, for those who read records by their numbers.
     open: Arc<OpenShards<S>>,
     may_skip: bool,
 }
@@ -409,29 +234,24 @@ impl<S: Shards, P> ShardSource<S, P> {
         }
     }
 
-    fn reader<C: Collate>(&self, executor: &Executor<C>, looks_behind: bool) -> RecordReader<S> {
+    fn reader(&self, limits: &ReadLimits, looks_behind: bool) -> RecordReader<S> {
         RecordReader {
             shards: Arc::clone(&self.shards),
-            retry: executor.retry.clone(),
-            limits: executor.limits.clone(),
+            retry: limits.retry.clone(),
+            limits: limits.limits.clone(),
             looks_behind,
         }
     }
 
     /// The records of an epoch, or of any, none of which was read.
-    fn items<C: Collate>(
-        &self,
-        executor: &Executor<C>,
-        epoch: Option<u64>,
-        noting: Noting,
-    ) -> RecordItems<S, P> {
+    fn items(&self, limits: &ReadLimits, epoch: Option<u64>, noting: Noting) -> RecordItems<S, P> {
         RecordItems {
             records: Arc::default(),
             order: Arc::clone(&self.order),
             passes: epoch.map(|epoch| self.order.of_epoch(self.rank(), epoch)),
             steps: Arc::clone(&self.steps),
             having: Having { copy: self.copy, read: self.crossing.map(|crossing| crossing.read) },
-            reader: self.reader(executor, true),
+            reader: self.reader(limits, true),
             open: Arc::clone(&self.open),
             noting,
         }
@@ -456,7 +276,7 @@ impl<S: Shards, P> ShardSource<S, P> {
         }
     }
 
-    /// Whether a state may be a place in these shards.
+    /// Tells whether a state may be a place in these shards.
     fn holds(&self, state: &LoaderState) -> bool {
         let (size, passes) = (self.order.batch_size as u64, self.order.share());
         let position = (state.batch as u64).checked_mul(size).filter(|&position| position <= MOST);
@@ -540,16 +360,16 @@ where
     fn open<'l>(
         &self,
         pool: &'l Pool,
-        executor: &Executor<C>,
+        limits: &ReadLimits,
         state: &LoaderState,
     ) -> (Box<dyn Plan + 'l>, Arc<dyn Items<C>>) {
-        let items = self.items(executor, Some(state.epoch), Noting::default());
+        let items = self.items(limits, Some(state.epoch), Noting::default());
         let supply = match self.reading {
             Reading::There => Supply::Numbered(Arc::clone(&self.shards)),
             reading => {
                 let write = self.crossing.filter(|_| reading == Reading::ForOthers);
                 let reader = ChunkReader::new(
-                    self.reader(executor, false),
+                    self.reader(limits, false),
                     write.map(|crossing| crossing.write),
                     (self.may_skip, pool.limit().is_some()),
                 );
@@ -567,9 +387,9 @@ where
         (Box::new(plan), Arc::new(items))
     }
 
-    fn alone(&self, executor: &Executor<C>) -> Result<Arc<dyn Items<C>>, Error> {
+    fn alone(&self, limits: &ReadLimits) -> Result<Arc<dyn Items<C>>, Error> {
         match why_not_by_record(&*self.shards) {
-            None => Ok(Arc::new(self.items(executor, None, Noting::default()))),
+            None => Ok(Arc::new(self.items(limits, None, Noting::default()))),
             Some(why) => {
                 let text =
                     format!("task: expected samples that are known without reading, got shards: {why}");
@@ -595,17 +415,17 @@ where
 
     fn received(
         &self,
-        executor: &Executor<C>,
+        limits: &ReadLimits,
         task: &BatchTask,
         along: Along,
     ) -> Result<Arc<dyn Items<C>>, Error> {
         let Along { records, starts, wanted } = along;
         let Some(records) = records else {
-            self.alone(executor)?;
+            self.alone(limits)?;
             starts.into_iter().for_each(|start| self.open.keep(start.shard, start.record, start.offset));
-            return Ok(Arc::new(self.items(executor, None, Noting::of(wanted))));
+            return Ok(Arc::new(self.items(limits, None, Noting::of(wanted))));
         };
-        let items = self.items(executor, None, Noting::default());
+        let items = self.items(limits, None, Noting::default());
         items.have(task, records)?;
         Ok(Arc::new(items))
     }

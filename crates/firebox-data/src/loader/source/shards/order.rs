@@ -1,8 +1,8 @@
-//! What the order of an epoch's records follows from.
+//! The settings that the order of an epoch's records follows from.
 
 use crate::dataset::Shards;
 use crate::loader::source::shards::deal::ShardDeal;
-use crate::permutation::Permutation;
+use crate::sampler::Permutation;
 use firebox_core::{Purpose, derive_seed};
 
 /// The settings of an order of records.

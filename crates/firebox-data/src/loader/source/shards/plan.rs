@@ -149,7 +149,7 @@ impl<'l, S: Shards> ShardPlan<'l, S> {
     }
 }
 
-/// What stands for records that aren't there.
+/// The stand-in for records that aren't there.
 const LACKING: SampleId = SampleId::Record { shard: 0, record: 0, repeat: 0 };
 
 fn planned<R>(batch: usize, start: usize, records: &[Kept<R>]) -> PlannedBatch {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::iter::zip;
 use std::sync::{Mutex, PoisonError};
 
-use firebox_core::SampleSeed;
+use firebox_core::seed::SampleSeed;
 use firebox_workers::Worker;
 
 use crate::collate::{Collate, SlotOf};
@@ -157,7 +157,7 @@ struct RunOfRecords<'r, S: Shards, P> {
     first: usize,
     /// The place in the run of the last record whose first failure was told.
     told: Option<usize>,
-    /// What was read together and not asked for yet, by the place in the run.
+    /// Items read together and not asked for yet, by the place in the run.
     together: HashMap<usize, Read<S::Record>>,
 }
 

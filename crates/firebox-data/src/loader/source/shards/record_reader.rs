@@ -12,12 +12,13 @@ use crate::loader::source::shards::reader::{Entry, Reader};
 use crate::loader::work::{StageLimits, Stages};
 use crate::sync::Arc;
 
-/// Reads records of shards: by it those are read that are read ahead, and those that are read by their number.
+/// Reads records of shards: by it those are read that are read ahead, and those that are read by their
+/// number.
 pub(super) struct RecordReader<S: Shards> {
     pub(super) shards: Arc<S>,
     pub(super) retry: Option<Retry>,
     pub(super) limits: Option<Arc<StageLimits>>,
-    /// Whether it looks behind the last record of a shard: for those who don't go there themselves.
+    /// True if it looks behind the last record of a shard: for those who don't go there themselves.
     pub(super) looks_behind: bool,
 }
 
@@ -117,7 +118,7 @@ impl<S: Shards> RecordReader<S> {
         Some(Error::new(ErrorKind::Shard, text))
     }
 
-    /// What is wrong if a shard ends after so many records.
+    /// The failure if a shard ends after so many records.
     pub(super) fn miscounted(&self, shard: usize, records: u64) -> Option<Error> {
         let expected = self.shards.records(shard).filter(|&expected| expected != records)?;
         let text = format!("shard {shard}: expected {expected} records, got {records}");

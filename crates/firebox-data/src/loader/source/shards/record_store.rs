@@ -16,13 +16,13 @@ pub(super) struct Kept<R> {
     pub(super) id: SampleId,
     /// Until it is taken.
     record: Mutex<Option<Result<Held<R>, Error>>>,
-    /// What was wrong before it could be read.
+    /// The failure before it could be read.
     reread: Option<Box<SampleFailure>>,
-    /// Whether it is read by whoever makes its batch.
+    /// True if it is read by whoever makes its batch.
     is_unread: bool,
 }
 
-/// What is kept of a record.
+/// The part of a record that is kept.
 pub(super) enum Held<R> {
     Record(R),
     /// As it goes to another process, or has come from one.
@@ -63,7 +63,7 @@ impl<R> Kept<R> {
         }
     }
 
-    /// What was wrong before it could be read, if it was.
+    /// The failure before it could be read, if there was one.
     pub(super) fn reread(&self) -> Option<Box<SampleFailure>> {
         self.reread.clone()
     }
@@ -93,13 +93,13 @@ impl<R> Kept<R> {
         })
     }
 
-    /// Whether it was read, or could not be.
+    /// Tells whether it was read, or could not be.
     pub(super) fn was_read(&self) -> bool {
         // What was taken was read before.
         !self.is_unread
     }
 
-    /// What another process needs of it to make the batch, if the record was read here.
+    /// The bytes that another process needs to make the batch, if the record was read here.
     pub(super) fn to_other(&self) -> Option<Result<Arc<Vec<u8>>, Error>> {
         match &*lock(&self.record) {
             Some(Ok(Held::Written(written))) => Some(Ok(Arc::clone(written))),
@@ -112,7 +112,7 @@ impl<R> Kept<R> {
 /// The records of a batch, with the position of the first one.
 type Batch<R> = (usize, Arc<[Kept<R>]>);
 
-/// What the plan, the workers and the consumer of an epoch share.
+/// The store of records that the plan, the workers and the consumer of an epoch share.
 pub(super) struct RecordStore<R> {
     /// The records of the batches that are planned and not delivered.
     batches: Mutex<HashMap<usize, Batch<R>>>,
@@ -153,7 +153,7 @@ impl<R> RecordStore<R> {
         self.end.fetch_min(batch, Ordering::Relaxed);
     }
 
-    /// Whether there may be records for a batch, which was planned.
+    /// Tells whether there may be records for a batch, which was planned.
     pub(super) fn has(&self, batch: usize) -> bool {
         batch < self.end.load(Ordering::Relaxed)
     }
@@ -174,7 +174,7 @@ impl<R> RecordStore<R> {
         windows.push_back((window, cursor));
     }
 
-    /// What is known and what is not of the places at which the windows begin.
+    /// The known places at which the windows begin.
     pub(super) fn lanes(&self) -> Vec<Lane> {
         lock(&self.windows).iter().flat_map(|(_, cursor)| cursor.reading()).collect()
     }

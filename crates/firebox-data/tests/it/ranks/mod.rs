@@ -1,0 +1,5 @@
+//! Epochs that several ranks share.
+
+mod global_positions;
+mod items;
+mod shards;
