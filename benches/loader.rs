@@ -2,8 +2,9 @@
 //!
 //!     cargo bench --bench loader
 //!
-//! Each figure is the median of several runs; where there is a peer, the runs alternate. The PyTorch and Python
-//! peers need the environment that `benches/peers/compare` makes; without it they are left out, and it says so.
+//! Each figure is the median of several runs; where there is a peer, the runs alternate. The PyTorch and
+//! Python peers need the environment that `benches/peers/compare` makes; without it they are left out, and it
+//! says so.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic")]
 
@@ -287,7 +288,7 @@ fn python() {
 
 type Peers = BTreeMap<String, f64>;
 
-/// What the Python peers need, by name.
+/// The packages that the Python peers need.
 fn peers() -> Peers {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
     let python = folder.join(".venv/bin/python");

@@ -1,12 +1,12 @@
-//! Training steps of networks of one's own beside `Cnn`, which computes the same: 3×28×28 to 10 classes, cross-entropy,
-//! Adam.
+//! Training steps of networks of one's own beside `Cnn`, which computes the same: 3×28×28 to 10 classes,
+//! cross-entropy, Adam.
 //!
 //!     cargo bench --bench own_network
 //!     cargo bench --bench own_network -- --quick --batch 256
 //!
-//! All of them are in one process and take turns, so that each meets the machine as the others do. What is printed is the
-//! median of all steps, and the median of the ratios to `Cnn` in the same round. The first loss of all is the same, bit
-//! for bit.
+//! All of them are in one process and take turns, so that each meets the machine as the others do. What is
+//! printed is the median of all steps, and the median of the ratios to `Cnn` in the same round. The first
+//! loss of all is the same, bit for bit.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and may panic")]
 
@@ -28,7 +28,8 @@ use firebox::train::{Learner, Threads};
 const SIDE: usize = 28;
 const CLASSES: usize = 10;
 const LR: f64 = 1e-3;
-/// A model that meets the same batch for thousands of steps comes to numbers so small that they slow the processor.
+/// A model that meets the same batch for thousands of steps comes to numbers so small that they slow the
+/// processor.
 const ROUNDS: usize = 40;
 /// Steps of each model in a round.
 const STEPS: usize = 5;

@@ -1,14 +1,15 @@
-//! Single training steps (forward, loss, backward, Adam) of five models, and the forward pass of one: with the kernels
-//! and, by turns, without.
+//! Single training steps (forward, loss, backward, Adam) of five models, and the forward pass of one: with
+//! the kernels and, by turns, without.
 //!
 //!     cargo bench --bench step                       # everything
 //!     cargo bench --bench step -- --quick --steps lstm,gan --batches 64 --threads 1
 //!
 //! `benches/peers/step` sets the same steps beside PyTorch's, in `benches/peers/step.py`.
 //!
-//! The number of threads and `FIREBOX_KERNELS` are fixed when a process starts. So each pair of them is a process of its
-//! own, this program with `--serve`: it reads lines of a step, a batch size and a number of steps, such as `cnn 64 20`,
-//! and answers each with one line of JSON. Whoever asks waits for the answer, so that only one process is ever busy.
+//! The number of threads and `FIREBOX_KERNELS` are fixed when a process starts. So each pair of them is a
+//! process of its own, this program with `--serve`: it reads lines of a step, a batch size and a number of
+//! steps, such as `cnn 64 20`, and answers each with one line of JSON. Whoever asks waits for the answer, so
+//! that only one process is ever busy.
 
 #![allow(
     clippy::unwrap_used,
@@ -52,7 +53,8 @@ const PIXELS: usize = 784;
 const PEAK: usize = 1024;
 /// Steps that are run before any is timed.
 const WARM_UP: usize = 3;
-/// A model that meets the same batch for thousands of steps comes to numbers so small that they slow the processor.
+/// A model that meets the same batch for thousands of steps comes to numbers so small that they slow the
+/// processor.
 const MOST_STEPS: usize = 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,7 +67,8 @@ enum Kind {
     Rnn,
     /// `Generator` and `Discriminator`, 784 pixels: a step of the one after a step of the other, with logits.
     Gan,
-    /// `AttentionBlock`, 64 places, 256 features, mean of squares of the context, gradients of its inputs too.
+    /// `AttentionBlock`, 64 places, 256 features, mean of squares of the context, gradients of its inputs
+    /// too.
     Attention,
     /// `Cnn` without a gradient: the forward pass on a plain device.
     CnnEval,
@@ -86,10 +89,11 @@ impl Kind {
         }
     }
 
-    /// The floating-point operations of the matrix products of one step, a multiplication and an addition being two.
+    /// The floating-point operations of the matrix products of one step, a multiplication and an addition
+    /// being two.
     ///
-    /// A layer's backward pass has two products as large as the forward one, for the gradients of the weights and of the
-    /// input; the latter is left out where nothing needs it.
+    /// A layer's backward pass has two products as large as the forward one, for the gradients of the weights
+    /// and of the input; the latter is left out where nothing needs it.
     fn flop(self, batch: usize) -> f64 {
         let linear = |from: usize, to: usize| 2 * from * to;
         let step = match self {
@@ -231,7 +235,8 @@ fn multiply(size: usize, left: &[f32], right: &[f32], product: &mut [f32]) {
         threads => gemm::Parallelism::Rayon(threads),
     };
     let (column, row) = (1, size as isize);
-    // SAFETY: all three have size · size elements, which these strides do not leave; `product` is borrowed alone.
+    // SAFETY: all three have size · size elements, which these strides do not leave; `product` is borrowed
+    // alone.
     unsafe {
         gemm::gemm(
             size,
@@ -257,7 +262,7 @@ fn multiply(size: usize, left: &[f32], right: &[f32], product: &mut [f32]) {
     }
 }
 
-/// What a server says of one line.
+/// The answer of a server to one line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Answer {
     /// Seconds of a step: over the steps of this line.
@@ -265,7 +270,8 @@ struct Answer {
     mean: f64,
     /// The operations of a step in its matrix products, by [`Kind::flop`].
     flop: f64,
-    /// The losses of the very first step, and of the latest; of `cnn-eval` the mean of the logits, of `gemm` an element.
+    /// The losses of the very first step, and of the latest; of `cnn-eval` the mean of the logits, of `gemm`
+    /// an element.
     first: Vec<f64>,
     last: Vec<f64>,
     threads: usize,
@@ -430,7 +436,7 @@ struct Options {
     /// Answer lines of a step, a batch size and a number of steps
     #[arg(long)]
     serve: bool,
-    /// What cargo adds
+    /// The arguments that cargo adds
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -1,14 +1,15 @@
-//! What the trainer costs: beside a bare loop over the same step, and when it saves.
+//! The cost of the trainer: beside a bare loop over the same step, and when it saves.
 //!
 //!     cargo bench --bench trainer                # everything
 //!     cargo bench --bench trainer -- --quick --parts overhead
 //!
-//! `overhead` runs the same model over the same loader by turns in a bare loop, which only takes the next batch, computes
-//! a loss, its gradients and the step of Adam, and in a trainer with what it does by default: it looks at the loss and at
-//! the norm of the gradients, seeds the step, counts the accuracy, writes a record, shows progress, keeps a live report. A step counts from its
-//! beginning to the next one's.
+//! `overhead` runs the same model over the same loader by turns in a bare loop, which only takes the next
+//! batch, computes a loss, its gradients and the step of Adam, and in a trainer with what it does by default:
+//! it looks at the loss and at the norm of the gradients, seeds the step, counts the accuracy, writes a
+//! record, shows progress, keeps a live report. A step counts from its beginning to the next one's.
 //!
-//! `save` trains a model of which a checkpoint has 100 MB, and says by how much a save delays the step that it follows.
+//! `save` trains a model of which a checkpoint has 100 MB, and says by how much a save delays the step that
+//! it follows.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,10 +40,12 @@ const LR: f64 = 1e-3;
 const CLASSES: usize = 10;
 /// Steps at the beginning of each loop that aren't counted.
 const WARM_UP: usize = 5;
-/// The sides of the square weights whose checkpoints are saved: with Adam's two moments, 3 · 2 · 2088² · 4 bytes.
+/// The sides of the square weights whose checkpoints are saved: with Adam's two moments, 3 · 2 · 2088² · 4
+/// bytes.
 const WIDTH: usize = 2088;
 
-/// Who is told in the trainer's part: what the examples have by default, beside the records that every run has.
+/// Who is told in the trainer's part: what the examples have by default, beside the records that every run
+/// has.
 fn callbacks(run: &RunDir) -> Vec<Box<dyn Callback>> {
     vec![Box::new(Progress::new()), Box::new(LiveReport::new(run, "bench"))]
 }
@@ -76,7 +79,7 @@ struct Options {
     /// Three short rounds, five saves
     #[arg(long)]
     quick: bool,
-    /// What cargo adds
+    /// The arguments that cargo adds
     #[arg(long, hide = true)]
     bench: bool,
 }

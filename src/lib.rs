@@ -1,5 +1,6 @@
-//! firebox trains deep-learning models on [Burn](burn): a parallel loader that delivers every sample exactly once
-//! in one order, model blocks that compute what PyTorch's compute, and a trainer that goes on where it was.
+//! firebox trains deep-learning models on [Burn](burn): a parallel loader that delivers every sample exactly
+//! once in one order, model blocks that compute what PyTorch's compute, and a trainer that goes on where it
+//! was.
 //!
 //! This crate gathers its parts under one name; each is a crate that can be used alone.
 //!
@@ -19,9 +20,9 @@
 //!
 //! # Features
 //!
-//! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
-//! time: [`train::Backend`]. `tui`: Burn's dashboard in the terminal, as the callback `report::Dashboard`.
-//! `tracing`: what worker processes log arrives in the subscriber of their parent.
+//! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at
+//! run time: [`train::Backend`]. `tui`: Burn's dashboard in the terminal, as the callback
+//! `report::Dashboard`. `tracing`: what worker processes log arrives in the subscriber of their parent.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +33,7 @@ pub use {
     firebox_report as report, firebox_train as train, firebox_weights as weights, firebox_workers as workers,
 };
 
-/// What most programs need.
+/// The names that most programs need.
 pub mod prelude {
     pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
     pub use firebox_models::vision::CnnConfig;

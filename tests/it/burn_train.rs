@@ -1,4 +1,5 @@
-//! Both ways with Burn: its data sets go in, ours come out, and its trainer takes the loader for one of its own.
+//! Both ways with Burn: its data sets go in, ours come out, and its trainer takes the loader for one of its
+//! own.
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
@@ -67,7 +68,7 @@ fn shuffled(samples: usize, workers: usize) -> Loader<Layout> {
     loader.workers(workers).build(layout(), write).unwrap()
 }
 
-/// What the model takes: a type of the user's own.
+/// The model's input: a type of the user's own.
 struct Points {
     points: Tensor<2>,
     classes: Tensor<1, Int>,
@@ -307,7 +308,8 @@ fn progress_counts_the_samples_that_were_delivered() {
                 let progress = iterator.progress();
                 assert_eq!((progress.items_processed, progress.items_total), (done, samples));
                 let Some(batch) = iterator.next() else { break };
-                // Burn steps at the end of its gradient accumulation when an epoch is complete: at its last batch.
+                // Burn steps at the end of its gradient accumulation when an epoch is complete: at its last
+                // batch.
                 seen += batch.unwrap().ids.len();
                 done = (done + 8).min(samples);
                 assert_eq!(iterator.progress().is_completed(), seen == delivered);

@@ -69,7 +69,7 @@ fn metadata() -> MetricMetadata {
     MetricMetadata { progress, iteration: None, lr: None }
 }
 
-/// What burn-train says of one batch.
+/// The metrics of burn-train for one batch.
 fn burns<M: Metric + Numeric>(mut metric: M, input: &M::Input) -> f64 {
     metric.update(input, &metadata()).unwrap();
     metric.compute().unwrap();

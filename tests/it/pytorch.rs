@@ -1,5 +1,5 @@
-//! The blocks against values that PyTorch computed: outputs, gradients, and three training steps, tensor by tensor, on
-//! every backend of the build that is a CPU's.
+//! The blocks against values that PyTorch computed: outputs, gradients, and three training steps, tensor by
+//! tensor, on every backend of the build that is a CPU's.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use firebox::train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig, SgdConfi
 use firebox::weights::paths::{self, PathVisitor};
 use firebox::weights::{RawTensor, StateDict};
 
-/// What PyTorch computed, read for one backend.
+/// The numbers that PyTorch computed, read for one backend.
 struct Fixture {
     name: &'static str,
     tensors: StateDict,
@@ -76,7 +76,7 @@ fn devices() -> Vec<Device> {
     ]
 }
 
-/// What a block gave, by name, and the sum of the means of its squares.
+/// The outputs of a block, by name, and the sum of the means of its squares.
 #[derive(Default)]
 struct Outputs {
     tensors: StateDict,
@@ -139,11 +139,11 @@ impl PathVisitor for Gradients<'_> {
     }
 }
 
-/// What may differ from the fixture.
+/// The tolerance.
 #[derive(Clone, Default)]
 struct Exempt {
-    /// Parameters whose gradient is zero by algebra: only rounding is left of it, which Adam and its like blow up to
-    /// full steps.
+    /// Parameters whose gradient is zero by algebra: only rounding is left of it, which Adam and its like
+    /// blow up to full steps.
     zero: &'static [&'static str],
     /// Buffers that take part in such a step.
     moved: &'static [&'static str],
@@ -151,8 +151,8 @@ struct Exempt {
     slack: Option<(&'static str, f32)>,
 }
 
-/// Trains as the fixture's script did and compares what it recorded. `run` gives the outputs for inputs on a device, and
-/// the loss.
+/// Trains as the fixture's script did and compares what it recorded. `run` gives the outputs for inputs on a
+/// device, and the loss.
 fn check<M: Module>(
     fixture: &Fixture,
     make: impl Fn(&Device) -> M,
@@ -254,9 +254,10 @@ fn poolings_are_pytorchs() {
 
 #[test]
 fn cnn_is_pytorchs() {
-    // Adam divides by the gradient's size: where that is near rounding, so is the direction of a step of 1e-3. In the
-    // largest tensor four per cent of one step are allowed for it, by which PyTorch's two memory layouts differ there.
-    // A convolution's bias shifts the mean that the normalisation behind it takes away again.
+    // Adam divides by the gradient's size: where that is near rounding, so is the direction of a step of
+    // 1e-3. In the largest tensor four per cent of one step are allowed for it, by which PyTorch's two memory
+    // layouts differ there. A convolution's bias shifts the mean that the normalisation behind it takes away
+    // again.
     let exempt = Exempt {
         zero: &["conv1.conv.bias", "conv2.conv.bias"],
         moved: &["conv1.bn.running_mean", "conv2.bn.running_mean"],
@@ -540,8 +541,8 @@ fn dropout_lies_between_layers_and_has_pytorchs_spread() {
         let got_mean = y.clone().mean_dim(0).into_data().try_to_vec::<f32>().unwrap();
         let got_std = y.var(0).sqrt().into_data().try_to_vec::<f32>().unwrap();
         for place in 0..mean.len() {
-            // Both sides are estimates: five standard errors of the means' difference; those of a standard deviation are
-            // smaller.
+            // Both sides are estimates: five standard errors of the means' difference; those of a standard
+            // deviation are smaller.
             let error = 5.0 * (2.0f32 / draws as f32).sqrt() * std[place];
             assert!((got_mean[place] - mean[place]).abs() <= error + 1e-6, "mean at {place}");
             assert!((got_std[place] - std[place]).abs() <= error + 1e-6, "standard deviation at {place}");

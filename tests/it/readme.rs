@@ -1,4 +1,4 @@
-//! What the README shows is what is there.
+//! The README's programs and links are what is there.
 
 use std::fs::read_to_string;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! Models that firebox has trained for a step and saved are loaded by PyTorch, strictly, and compute the same there. The
-//! other side is `benches/peers/roundtrip.py`; without Python with PyTorch the test is skipped, and says so.
+//! Models that firebox has trained for a step and saved are loaded by PyTorch, strictly, and compute the same
+//! there. The other side is `benches/peers/roundtrip.py`; without Python with PyTorch the test is skipped,
+//! and says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -93,7 +93,7 @@ fn a_sequence_of_length_zero_keeps_its_state() {
     assert_close("c", last.cell.unwrap().narrow(1, 0, 1), state.cell.unwrap().narrow(1, 0, 1));
 }
 
-/// Whether a layer goes step by step or not, what is dropped between layers is the same.
+/// Dropout between layers is the same if a layer goes step by step or not.
 #[test]
 fn dropout_between_layers_does_not_depend_on_the_kernels() {
     let _alone = draws();
@@ -263,7 +263,8 @@ fn a_beam_as_wide_as_all_sequences_finds_the_best() {
     }
 }
 
-/// A beam search as one would write it down: the best beginnings of each length, by the model's training pass.
+/// A beam search as one would write it down: the best beginnings of each length, by the model's training
+/// pass.
 fn plain_search(
     model: &Seq2Seq,
     tokens: &[i64],
@@ -473,8 +474,8 @@ fn an_encoder_joins_its_directions() {
     }
 }
 
-/// Sequences whose class is whether a certain token is in them, of lengths from 1 to 12, through the loader's padding to
-/// the model and its task, with nothing in between.
+/// Sequences whose class is whether a certain token is in them, of lengths from 1 to 12, through the loader's
+/// padding to the model and its task, with nothing in between.
 #[test]
 fn text_goes_from_the_loader_to_a_classifier() {
     let _alone = draws();

@@ -1,4 +1,5 @@
-//! Training steps of the five models that `benches/step.rs` times: the same bits with any number of threads, and again.
+//! Training steps of the five models that `benches/step.rs` times: the same bits with any number of threads,
+//! and again.
 
 use burn::module::Module;
 use burn::nn::loss::BinaryCrossEntropyLossConfig;

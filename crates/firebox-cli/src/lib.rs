@@ -17,7 +17,8 @@
 //! use std::process::ExitCode;
 //!
 //! use clap::{Args, Parser};
-//! use firebox_cli::{BackendArgs, BoxError, LoggerArgs, RunArgs, SeedArgs, Settings, ThreadArgs, parse, run_program, say};
+//! use firebox_cli::{BackendArgs, BoxError, LoggerArgs, RunArgs, SeedArgs, Settings, ThreadArgs};
+//! use firebox_cli::{parse, run_program, say};
 //! use serde::{Deserialize, Serialize};
 //!
 //! /// Train a network.

@@ -2,9 +2,9 @@
 
 /// Gives a struct of settings what Burn's `Config` derives: `new`, a setter for each default, JSON as text.
 ///
-/// Burn's derive keeps a field's attributes from serde. Here the struct derives serde's traits itself, so that a
-/// setting that has been renamed reads its old name (`#[serde(alias)]`). Fields without a default come first, as
-/// the arguments of `new`; each other one is followed by its default and its setter's name.
+/// Burn's derive keeps a field's attributes from serde. Here the struct derives serde's traits itself, so
+/// that a setting that has been renamed reads its old name (`#[serde(alias)]`). Fields without a default come
+/// first, as the arguments of `new`; each other one is followed by its default and its setter's name.
 macro_rules! config {
     (
         $name:ident {

@@ -50,7 +50,8 @@ pub struct Picture {
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let (metrics, path) = (folder.path().join("metrics.jsonl"), folder.path().join("report.html"));
-/// # let line = |step: i32| format!("{{\"kind\":\"step\",\"split\":\"train\",\"step\":{step},\"loss\":0.5}}\n");
+/// # let record = |step: i32| format!(r#""kind":"step","split":"train","step":{step},"loss":0.5"#);
+/// # let line = |step| format!("{{{}}}\n", record(step));
 /// # std::fs::write(&metrics, line(1) + &line(2))?;
 /// Report::of("My first network", &metrics)?
 ///     .facts([("test accuracy", "91.2 %".to_owned())])

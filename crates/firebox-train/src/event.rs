@@ -146,7 +146,8 @@ impl Serialize for Record {
 /// ```text
 /// Started [Resumed] Warning*
 ///   epoch*: EpochBegins
-///     step*: StepBegins [Warning] StepEnds Recorded [[Saving] Validating Recorded Warning* Validated] [Saving]
+///     step*: StepBegins [Warning] StepEnds Recorded
+///            [[Saving] Validating Recorded Warning* Validated] [Saving]
 ///     Recorded Warning* [Saving Validating Recorded Warning* Validated] EpochEnds [Saving]
 /// [Interrupted | Finished] Ended
 /// ```

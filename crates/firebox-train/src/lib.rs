@@ -20,7 +20,8 @@
 //!     let loader = || {
 //!         let points: Vec<_> = (0..500_i16).map(|n| [n as f32 % 17.0, n as f32 % 23.0]).collect();
 //!         let layout = (Stack::<f32, 1>::new([2]), Scalar::<i64>::new());
-//!         Loader::builder(points).batch_size(50).shuffle(true).seed(7).build(layout, |point, _, (input, class)| {
+//!         let builder = Loader::builder(points).batch_size(50).shuffle(true).seed(7);
+//!         builder.build(layout, |point, _, (input, class)| {
 //!             input.copy_from_slice(&point);
 //!             *class = i64::from(point[1] > point[0]);
 //!             Ok(())
@@ -29,7 +30,8 @@
 //!     let train = loader()?.on_device(&device.clone().autodiff())?;
 //!     let valid = loader()?.on_device(&device)?;
 //!     let model = LinearConfig::new(2, 2).init(&device.clone().autodiff())?;
-//!     let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, AdamConfig::new().init()?));
+//!     let learner = Learner::new(model, AdamConfig::new().init()?);
+//!     let mut task = Classification::<Linear, Tensor<2>>::new(learner);
 //!     let run = RunDir::create("runs/larger")?;
 //!     Trainer::new(&run, &device).epochs(10).schedule(0.01).fit(&mut task, &train, &valid)?;
 //!     let (state, _) = run.checkpoints().best()?;
@@ -54,16 +56,16 @@
 //! # What it guarantees
 //!
 //! * **Checkpoints are whole.** [`Checkpoints`](checkpoint::Checkpoints) writes beside, syncs, and renames.
-//!   Whenever the process is killed, `last` leads to a complete checkpoint once there is one; the first is
-//!   saved before the first step. Every file's hash is checked on loading, and every tensor accounted for.
+//! Whenever the process is killed, `last` leads to a complete checkpoint once there is one; the first is
+//! saved before the first step. Every file's hash is checked on loading, and every tensor accounted for.
 //! * **A resumed run is the same run.** Model, optimizer, position in the data, sums of the running epoch:
-//!   all are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records after
-//!   the checkpoint are cut off, so that no step is recorded twice.
+//! all are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records after
+//! the checkpoint are cut off, so that no step is recorded twice.
 //! * **Signals are heard.** After SIGINT or SIGTERM the step in hand is finished, or the batch of an
-//!   evaluation, a checkpoint saved, and the run ends with a word about it. An evaluation that was cut short
-//!   is what a resume begins with.
+//! evaluation, a checkpoint saved, and the run ends with a word about it. An evaluation that was cut short is
+//! what a resume begins with.
 //! * **Errors are loud.** They name file, cause, and what was expected; nothing that was saved is lost. A
-//!   panic of a task, a callback or the data is such an error, with step, epoch, batch and samples.
+//! panic of a task, a callback or the data is such an error, with step, epoch, batch and samples.
 
 #![forbid(unsafe_code)]
 

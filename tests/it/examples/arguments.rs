@@ -1,4 +1,4 @@
-//! What no example can do anything with: one line that names it, a code, and no folder left behind.
+//! Arguments that no example can do anything with: one line that names it, a code, and no folder left behind.
 
 use std::fs;
 

@@ -1,6 +1,6 @@
-//! Other backends than the default one compute the same losses. Each test needs a build with the backend's feature:
-//! `cargo build --features ndarray,wgpu --example training`, then
-//! `cargo test --features ndarray,wgpu --test it backends::`.
+//! Other backends than the default one compute the same losses. Each test needs a build with the backend's
+//! feature: `cargo build --features ndarray,wgpu --example training`, then `cargo test --features
+//! ndarray,wgpu --test it backends::`.
 
 #![cfg(any(feature = "ndarray", feature = "wgpu"))]
 

@@ -1,5 +1,6 @@
-//! Burn's dashboard on a terminal whose screen a test can read: `script` of util-linux makes one. It needs a build with the
-//! feature: `cargo build --features tui --example training`, then `cargo test --features tui --test it dashboard::`.
+//! Burn's dashboard on a terminal whose screen a test can read: `script` of util-linux makes one. It needs a
+//! build with the feature: `cargo build --features tui --example training`, then `cargo test --features tui
+//! --test it dashboard::`.
 
 #![cfg(all(feature = "tui", target_os = "linux"))]
 
@@ -12,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use super::{losses, training};
 
-/// The training example with the dashboard, whose keys come from standard input and whose screen goes to standard output.
+/// The training example with the dashboard, whose keys come from standard input and whose screen goes to
+/// standard output.
 fn on_a_terminal(run: &Path, recipe: &str) -> Option<Child> {
     if Command::new("script").arg("--version").output().is_err() {
         eprintln!("skipped: no `script` of util-linux here");
         return None;
     }
     let example = training();
-    // A new terminal has no size, and nothing is drawn on it. A run that hangs is ended, and is then no success.
+    // A new terminal has no size, and nothing is drawn on it. A run that hangs is ended, and is then no
+    // success.
     let line = format!(
         "stty cols 120 rows 40; exec timeout --foreground 120 '{}' --dashboard --run-dir '{}' {recipe}",
         example.get_program().to_str().unwrap(),
@@ -34,7 +37,7 @@ fn on_a_terminal(run: &Path, recipe: &str) -> Option<Child> {
     Some(script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
 }
 
-/// What was on the screen while the dashboard had it, and what is said after that.
+/// The screen while the dashboard had it, and what is said after that.
 fn screens(written: Vec<u8>) -> (String, String) {
     let text = String::from_utf8_lossy(&written).into_owned();
     let (_, text) = text.split_once("\x1b[?1049h").expect("a screen of its own");

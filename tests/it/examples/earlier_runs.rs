@@ -1,5 +1,5 @@
-//! Run folders that were made before crates, settings and names changed: they are gone on with, and repeated, to the bytes that
-//! their own programs came to. `tests/fixtures/runs/README.md` says how they were made.
+//! Run folders that were made before crates, settings and names changed: they are gone on with, and repeated,
+//! to the bytes that their own programs came to. `tests/fixtures/runs/README.md` says how they were made.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const RUNS: [(&str, Option<[&str; 2]>); 3] = [
     ("pronounce", Some(["--data-dir", "datasets/cmudict"])),
 ];
 
-/// Whether the machine that the fixtures were made on has AVX-512.
+/// The machine that the fixtures were made on has AVX-512, or not.
 #[cfg(target_arch = "x86_64")]
 const THEIR_AVX512: bool = false;
 
@@ -36,8 +36,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Whether a checkpoint's numbers were computed with the instructions that those of the fixtures were: products of Burn's
-/// use AVX-512 where a CPU has it, which the manifest doesn't tell.
+/// Says if a checkpoint's numbers were computed with the instructions that those of the fixtures were:
+/// products of Burn's use AVX-512 where a CPU has it, which the manifest doesn't tell.
 fn has_their_instructions(checkpoint: &Path) -> bool {
     let text = fs::read_to_string(checkpoint.join("manifest.json")).unwrap();
     let manifest: Value = serde_json::from_str(&text).unwrap();

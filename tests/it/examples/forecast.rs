@@ -1,4 +1,5 @@
-//! The forecasting example as a person runs it: what it leaves, what its forecasts are worth, and that it can be killed.
+//! The forecasting example as a person runs it: what it leaves, what its forecasts are worth, and that it can
+//! be killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,8 @@ fn a_run_leaves_what_other_tools_read_and_beats_the_baselines() {
     let value = |field: &str| summary[field].as_f64().unwrap();
     let [error, week, last] = ["test_mae", "last_week_mae", "last_value_mae"].map(value);
     assert!(error < 0.75 * week && error < 0.75 * last, "{summary}");
-    // Nobody can do better, but by chance: the forecasts of these seven weeks have most of their errors in common.
+    // Nobody can do better, but by chance: the forecasts of these seven weeks have most of their errors in
+    // common.
     assert!(error > 0.95 * value("best_possible_mae"), "{summary}");
 
     let records = records(&run);
@@ -115,7 +117,8 @@ impl Running {
         Running(command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// Sends a signal once so many lines are recorded, and gives the code that the run exits with, if it does.
+    /// Sends a signal once so many lines are recorded, and gives the code that the run exits with, if it
+    /// does.
     fn stop(mut self, run: &Path, records: usize, signal: &str) -> Option<i32> {
         let begun = Instant::now();
         while fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count()) < records {
@@ -161,7 +164,8 @@ fn a_killed_run_goes_on_to_the_same_end() {
     }
 }
 
-/// Each of the command lines is refused with a code and one line, which has all the parts, and leaves no folder.
+/// Each of the command lines is refused with a code and one line, which has all the parts, and leaves no
+/// folder.
 fn assert_refused(folder: &Path, cases: &[(&[&str], i32, &[&str])]) {
     let fresh = folder.join("fresh").to_str().unwrap().to_owned();
     for (arguments, code, parts) in cases {

@@ -33,8 +33,8 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The records that are whole. A run that is still going on may be in the middle of a line: a write that crosses a page
-/// is seen in two parts.
+/// The records that are whole. A run that is still going on may be in the middle of a line: a write that
+/// crosses a page is seen in two parts.
 fn records(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));

@@ -1,7 +1,8 @@
-//! The training example killed at random moments, during saves too, and resumed: it ends where it would have ended.
+//! The training example killed at random moments, during saves too, and resumed: it ends where it would have
+//! ended.
 //!
-//! A few kills by default. The long form is `FIREBOX_KILLS=20 cargo test --test it kills::`, behind
-//! `cargo build --example training`, since naming a test doesn't build the examples.
+//! A few kills by default. The long form is `FIREBOX_KILLS=20 cargo test --test it kills::`, behind `cargo
+//! build --example training`, since naming a test doesn't build the examples.
 
 #![cfg(unix)]
 
@@ -41,7 +42,7 @@ const RECIPE: [&str; 18] = [
 struct Running(Child);
 
 impl Running {
-    /// What it ended by: the signal, unless it was over before.
+    /// The signal that ended it: the signal, unless it was over before.
     fn kill(mut self) -> ExitStatus {
         self.0.kill().unwrap();
         self.0.wait().unwrap()

@@ -10,7 +10,8 @@ use super::{example, last_state, losses, training};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A small network on a few words, with all that draws, averages or schedules. It gets no word right, but many phonemes.
+/// A small network on a few words, with all that draws, averages or schedules. It gets no word right, but
+/// many phonemes.
 const SMALL: [&str; 24] = [
     "--limit-train",
     "1000",

@@ -1,5 +1,5 @@
-//! The training example's settings: a run is repeated by its `config.json`, files and flags have an order, and a search for
-//! a learning rate or a quick check are runs too.
+//! The training example's settings: a run is repeated by its `config.json`, files and flags have an order,
+//! and a search for a learning rate or a quick check are runs too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,8 +47,8 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The bytes of all tensors of a run's last and best checkpoints, by their place. Which others are kept depends on when the
-/// thread that writes them was done with the one before.
+/// The bytes of all tensors of a run's last and best checkpoints, by their place. Which others are kept
+/// depends on when the thread that writes them was done with the one before.
 fn tensors(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut tensors = BTreeMap::new();
     for checkpoint in ["last", "best"].map(|name| run.join("checkpoints").join(name)) {
@@ -115,7 +115,8 @@ fn every_flag_that_decides_a_result_is_in_config_json() {
         let flag = line.trim_start().split("--").nth(1).filter(|_| line.trim_start().starts_with('-'))?;
         Some(flag.split([' ', '=']).next().unwrap().to_owned())
     });
-    // Where the run has its folder, how it begins, what is written beside, and what is done instead of training.
+    // Where the run has its folder, how it begins, what is written beside, and what is done instead of
+    // training.
     let apart = ["run-dir", "resume", "config", "overwrite", "log", "predict", "find-lr", "help"];
     let (other, settings): (Vec<_>, Vec<_>) = flags.partition(|flag| apart.contains(&flag.as_str()));
     assert_eq!((other.len(), settings.len() > 15), (apart.len(), true), "{settings:?}");

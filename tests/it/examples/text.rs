@@ -167,7 +167,8 @@ impl Running {
         Running(command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// Sends a signal once so many lines are recorded, and gives the code that the run exits with, if it does.
+    /// Sends a signal once so many lines are recorded, and gives the code that the run exits with, if it
+    /// does.
     fn stop(mut self, run: &Path, records: usize, signal: &str) -> Option<i32> {
         let begun = Instant::now();
         while fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.lines().count()) < records {
@@ -219,7 +220,8 @@ fn a_stopped_or_killed_run_goes_on_to_the_same_end() {
     }
 }
 
-/// Each of the command lines is refused with a code and one line, which has all the parts, and leaves no folder.
+/// Each of the command lines is refused with a code and one line, which has all the parts, and leaves no
+/// folder.
 fn assert_refused(folder: &Path, cases: &[(&[&str], i32, &[&str])]) {
     let fresh = folder.join("fresh").to_str().unwrap().to_owned();
     for (arguments, code, parts) in cases {

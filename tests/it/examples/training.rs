@@ -1,4 +1,5 @@
-//! The training example as a person runs it: what it leaves, what it says, and that it can be stopped anywhere.
+//! The training example as a person runs it: what it leaves, what it says, and that it can be stopped
+//! anywhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,8 @@ fn a_run_leaves_what_other_tools_read() {
     assert_eq!((&summary["backend"], &summary["epochs"]), (&"flex".into(), &2.into()));
     assert_eq!((&summary["format_version"], &summary["seed"]), (&3.into(), &42.into()));
 
-    // Five steps an epoch, the last one short; then what the epoch was and what it led to; at the end the test.
+    // Five steps an epoch, the last one short; then what the epoch was and what it led to; at the end the
+    // test.
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let shape: Vec<_> =
@@ -468,7 +470,8 @@ fn a_finished_run_goes_on_for_more_epochs() {
         (&json(&run.join("config.json"))["epochs"], &json(&run.join("summary.json"))["epochs"]),
         (&5.into(), &5.into())
     );
-    // Its cycle is that of five epochs from here on; that is said, and before the line that it is a reason for.
+    // Its cycle is that of five epochs from here on; that is said, and before the line that it is a reason
+    // for.
     let lines: Vec<_> = told.lines().collect();
     let warned = lines
         .iter()

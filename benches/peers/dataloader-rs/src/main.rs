@@ -53,7 +53,7 @@ fn begin(tunables: Option<&str>) -> Result<Vec<Measured>> {
     }
 }
 
-/// What the starts say, in the columns of the table: medians, and from where to where they go.
+/// The results of the starts, in the columns of the table: medians, and from where to where they go.
 fn row(starts: &[Measured]) -> String {
     let of = |figure: fn(&Measured) -> f64| -> Vec<f64> { starts.iter().map(figure).collect() };
     let range = |figure: fn(&Measured) -> f64, digits: usize| {

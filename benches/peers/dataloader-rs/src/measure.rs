@@ -1,4 +1,4 @@
-//! What one start measures: epochs of all contestants in turn, for one number of workers.
+//! The measurements of one start: epochs of all contestants in turn, for one number of workers.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -18,7 +18,7 @@ const TRIALS: usize = 5;
 /// Of these the peer has the one that it is fastest with, in each start anew.
 const PREFETCH_DEPTHS: [usize; 4] = [2, 4, 8, 16];
 
-/// What one start says of one number of workers.
+/// The results of one start for one number of workers.
 #[derive(Clone, Copy)]
 pub(crate) struct Measured {
     /// Samples a second: firebox with lent memory, firebox with memory given away, the peer.
@@ -38,7 +38,7 @@ impl Measured {
         [a, b, c, d, e, f, g, depth].map(f64::to_string).join(" ")
     }
 
-    /// What [`line`](Self::line) has written.
+    /// The results that [`line`](Self::line) has written.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let numbers: Vec<f64> =
             line.split(' ').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
@@ -59,7 +59,7 @@ pub(crate) trait Contestant {
     fn batches(&mut self, most: usize, look: &mut dyn FnMut(&Tensor) -> Result<()>) -> Result<()>;
 }
 
-/// What an epoch takes, or its first batches: those who look at a tensor do nothing with it.
+/// The time that an epoch takes, or its first batches: those who look at a tensor do nothing with it.
 fn time(contestant: &mut dyn Contestant, most: usize) -> Result<f64> {
     let mut ended = None;
     let begun = Instant::now();
@@ -95,7 +95,7 @@ impl Sum {
     }
 }
 
-/// What an epoch holds.
+/// The contents of an epoch.
 fn sum(contestant: &mut dyn Contestant) -> Result<Sum> {
     let mut sum = Sum::default();
     contestant.batches(usize::MAX, &mut |tensor| Ok(sum.add(tensor)?))?;

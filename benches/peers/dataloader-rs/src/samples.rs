@@ -9,7 +9,7 @@ pub(crate) const COUNT: usize = 10_000;
 /// The elements of a sample.
 pub(crate) const ELEMENTS: usize = 3 * 32 * 32;
 
-/// What a data set gives for an index.
+/// The item of a data set.
 pub(crate) trait Sample: Send + Sized + 'static {
     /// The item of an index.
     fn get(index: usize) -> Self;
@@ -21,7 +21,8 @@ pub(crate) trait Sample: Send + Sized + 'static {
     fn append(&self, batch: &mut Vec<f32>);
 }
 
-/// A picture in memory, borrowed: to get one costs nothing, and the arithmetic is done on the way into the batch.
+/// A picture in memory, borrowed: to get one costs nothing, and the arithmetic is done on the way into the
+/// batch.
 pub(crate) type Borrowed = &'static [u8; ELEMENTS];
 
 impl Sample for Borrowed {

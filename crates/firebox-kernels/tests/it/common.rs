@@ -1,4 +1,4 @@
-//! What the kernels' tests share.
+//! The shared part of the kernels' tests.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -11,7 +11,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// What an operation gave, by name.
+/// The results of an operation, by name.
 pub(crate) type Results = Vec<(&'static str, Vec<f64>)>;
 
 pub(crate) fn wide<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {

@@ -81,7 +81,7 @@ fn check_inputs(case: &Case, inputs: &Inputs) {
     assert_near(&what, &kernel, &plain, &exact);
 }
 
-/// Whether there are windows for pooling, and values enough for normalisation.
+/// Says if there are windows for pooling, and values enough for normalisation.
 fn possible(case: &Case) -> bool {
     let ConvBlockSettings { stride, padding, dilation, pool, .. } = case.settings;
     let [height, width] = [0, 1].map(|axis| {

@@ -30,7 +30,7 @@ fn cnn(seed: u64) -> Cnn {
     init(seed, &device, |device| CnnConfig::new(10).with_channels(1).with_dropout(0.5).init(device)).unwrap()
 }
 
-/// What is wrong with a config: the field, a value, and what its error calls allowed.
+/// A mistake in a config: the field, a value, and what its error calls allowed.
 type Wrong = (&'static str, Value, &'static str);
 
 /// A config is made as it is, comes back from its JSON, and with any of the wrong values names itself, the
@@ -736,7 +736,7 @@ fn own_networks_of_public_blocks_are_the_cnn_bit_for_bit() {
     assert_eq!(bits(chain.valid().forward(images)), expected);
 }
 
-/// What a sequence puts together gives what its layers give one after the other.
+/// A fused pair of layers gives what the two give one after the other.
 #[test]
 fn sequences_are_their_layers_one_after_the_other() {
     let _alone = alone();

@@ -99,7 +99,7 @@ fn doubles(data: &TensorData) -> Vec<f64> {
     data.try_to_vec::<f64>().unwrap()
 }
 
-/// What a block gave, weighted by fixed numbers of either sign and summed: no block's gradient vanishes by
+/// The outputs of a block, weighted by fixed numbers of either sign and summed: no block's gradient vanishes by
 /// it.
 #[derive(Default)]
 struct Loss(Option<Tensor<1>>);

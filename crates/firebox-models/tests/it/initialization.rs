@@ -163,7 +163,7 @@ fn uniforms(values: &[f64], law: Law) -> Vec<f64> {
     values.iter().map(|&x| law.cdf(x)).collect()
 }
 
-/// Whether both begin with the same draws. Of few values it would happen by chance.
+/// Says if both begin with the same draws. Of few values it would happen by chance.
 fn repeats(a: &[f64], b: &[f64]) -> bool {
     a.len().min(b.len()) >= 3 && std::iter::zip(a, b).all(|(a, b)| (a - b).abs() < 1e-5)
 }

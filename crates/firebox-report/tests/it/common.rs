@@ -129,7 +129,7 @@ pub(crate) fn fit(
     with(trainer).fit(task, &numbers(SAMPLES), &numbers(8))
 }
 
-/// What a script says, run by a Python that has some modules: the one that `FIREBOX_PYTHON` names, the
+/// The output of a script, run by a Python that has some modules: the one that `FIREBOX_PYTHON` names, the
 /// benches' own, or the system's. `None`, and a word about it, if there is none.
 pub(crate) fn python(modules: &str, arguments: &[&Path]) -> Option<String> {
     let named = std::env::var_os("FIREBOX_PYTHON").map(Into::into);

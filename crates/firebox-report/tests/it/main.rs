@@ -1,4 +1,4 @@
-//! What callbacks of a run write: tables, event files, pages.
+//! The files that callbacks of a run write: tables, event files, pages.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic, and says what it skips")]
 

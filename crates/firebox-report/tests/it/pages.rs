@@ -1,4 +1,4 @@
-//! What is on a page of a finished search, of predictions, and of data that fail.
+//! The contents of a page of a finished search, of predictions, and of data that fail.
 
 use std::fs;
 

@@ -110,7 +110,7 @@ type Image = (u64, Vec<u8>, [u64; 3]);
 /// A step; minimum, maximum, number, sum, sum of squares; limits; counts.
 type Histogram = (u64, [f64; 5], Vec<f64>, Vec<f64>);
 
-/// What a folder's files say by tag: (step, value), with what a restart voids left out.
+/// The values in a folder's files by tag: (step, value), with what a restart voids left out.
 #[derive(Default)]
 struct Board {
     scalars: BTreeMap<String, Vec<(u64, f32)>>,

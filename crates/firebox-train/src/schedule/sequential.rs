@@ -16,7 +16,8 @@ use crate::error::{Error, check};
 /// use firebox_train::schedule::{Cosine, LinearWarmup, Schedule, SequentialSchedule};
 ///
 /// let warmup = LinearWarmup::new(0.1, 10)?;
-/// let schedule = SequentialSchedule::new(vec![Box::new(warmup), Box::new(Cosine::new(0.1, 90)?)], vec![10])?;
+/// let cosine = Cosine::new(0.1, 90)?;
+/// let schedule = SequentialSchedule::new(vec![Box::new(warmup), Box::new(cosine)], vec![10])?;
 /// assert!(schedule.lr(0) < 0.1);
 /// assert_eq!(schedule.lr(10), 0.1);
 /// # Ok::<(), firebox_train::Error>(())

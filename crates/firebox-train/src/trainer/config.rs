@@ -17,7 +17,8 @@ use crate::error::{Error, ErrorKind, check};
 ///
 /// let config = TrainerConfig::new().with_max_epochs(20).with_patience(3).with_save_steps(500);
 /// config.check()?;
-/// let read: TrainerConfig = serde_json::from_str(r#"{"max_epochs": 20, "patience": 3, "save_steps": 500}"#)?;
+/// let text = r#"{"max_epochs": 20, "patience": 3, "save_steps": 500}"#;
+/// let read: TrainerConfig = serde_json::from_str(text)?;
 /// assert_eq!(read, config);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -84,7 +85,8 @@ pub struct TrainerConfig {
     pub allow_overlap: bool,
     /// Warns when the gradients' norm is so many times its average.
     ///
-    /// 0 for never, by default 100. A task that doesn't [tell](crate::Task::gradient_norm) the norm is warned of once.
+    /// 0 for never, by default 100. A task that doesn't [tell](crate::Task::gradient_norm) the norm is warned
+    /// of once.
     pub norm_warning: f64,
 }
 

@@ -24,7 +24,8 @@ macro_rules! program {
         ///     let valid = data().build(layout(), |_, _, _| Ok(()))?.on_device(&device)?;
         #[doc = concat!("let train = train", $device, ";")]
         ///     let model = CnnConfig::new(10).with_channels(1).init(&device.clone().autodiff())?;
-        ///     let mut task = Classification::<Cnn, Tensor<4>>::new(Learner::new(model, AdamConfig::new().init()?));
+        ///     let learner = Learner::new(model, AdamConfig::new().init()?);
+        ///     let mut task = Classification::<Cnn, Tensor<4>>::new(learner);
         ///     Trainer::new(&RunDir::create("run")?, &device).fit(&mut task, &train, &valid)?;
         ///     Ok(())
         /// }

@@ -45,7 +45,8 @@ pub use outcome::Outcome;
 /// # use firebox_data::Batches;
 /// # use firebox_train::schedule::OneCycle;
 /// # use firebox_train::{Error, RunDir, Task, Trainer};
-/// # fn example<T: Task>(mut task: T, train: impl Batches<Batch = T::Batch>, valid: impl Batches<Batch = T::Batch>,
+/// # fn example<T: Task>(
+/// #     mut task: T, train: impl Batches<Batch = T::Batch>, valid: impl Batches<Batch = T::Batch>,
 /// #     device: burn::tensor::Device) -> Result<(), Error> {
 /// let begun = RunDir::open("runs/first").is_ok_and(|run| !run.checkpoints().is_empty());
 /// let run = match begun {
@@ -66,7 +67,8 @@ pub use outcome::Outcome;
 /// # use firebox_data::Batches;
 /// # use firebox_train::run::Interrupt;
 /// # use firebox_train::{Error, RunDir, Task, Trainer};
-/// # fn example<T: Task>(mut task: T, train: impl Batches<Batch = T::Batch>, valid: impl Batches<Batch = T::Batch>,
+/// # fn example<T: Task>(
+/// #     mut task: T, train: impl Batches<Batch = T::Batch>, valid: impl Batches<Batch = T::Batch>,
 /// #     device: burn::tensor::Device, run: RunDir) -> Result<(), Error> {
 /// let mut trainer = Trainer::new(&run, &device).interrupt(Interrupt::on_signals()?);
 /// if let Some(signal) = trainer.fit(&mut task, &train, &valid)?.interrupted() {
@@ -81,7 +83,8 @@ pub use outcome::Outcome;
 /// ```no_run
 /// # use firebox_data::Batches;
 /// # use firebox_train::{Error, RunDir, Task, Trainer};
-/// # fn example<T: Task>(mut task: T, mut trainer: Trainer, test: impl Batches<Batch = T::Batch>, run: RunDir)
+/// # fn example<T: Task>(
+/// #     mut task: T, mut trainer: Trainer, test: impl Batches<Batch = T::Batch>, run: RunDir)
 /// #     -> Result<(), Error> {
 /// let (_, best) = run.checkpoints().best()?;
 /// task.load(&best)?;

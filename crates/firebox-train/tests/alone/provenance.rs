@@ -1,4 +1,4 @@
-//! What a checkpoint says of the program and the machine that made it, and what a resume elsewhere says of
+//! The program and the machine that made a checkpoint, as it names them, and what a resume elsewhere says of
 //! that.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -242,7 +242,7 @@ fn classes(classes: &[i64]) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(classes.to_vec(), [classes.len()]), &Device::default())
 }
 
-/// What all counts of hits say of logits: they are the same.
+/// The counts of hits, which all say the same of logits.
 fn hits(rows: &[Vec<f32>], of: &[i64]) -> Option<f64> {
     let (logits, classes) = (logits(rows), classes(of));
     let [samples, outputs] = logits.dims();

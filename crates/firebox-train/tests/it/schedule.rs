@@ -16,7 +16,7 @@ struct Case {
     config: ScheduleConfig,
     steps: usize,
     lrs: Vec<f64>,
-    /// What is heard after each step; `None` is not a number.
+    /// The values heard after each step; `None` is NaN.
     observed: Option<Vec<Option<f64>>>,
 }
 

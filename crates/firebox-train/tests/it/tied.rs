@@ -142,7 +142,7 @@ fn three_steps_are_pytorchs() {
     }
 }
 
-/// What kind of step it is, apart from the optimiser.
+/// The kind of step, apart from the optimizer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Setting {
     clip_norm: Option<f64>,

@@ -126,7 +126,7 @@ pub(crate) fn one(folder: &Path, tensor: Vec<u8>) -> PathBuf {
     archive(folder, &[("data.pkl", &pickle::dict(&[("w", tensor)])), ("data/0", &numbers(12))])
 }
 
-/// What a dictionary's tensors take, each piece of memory once.
+/// The bytes that a dictionary's tensors take, each piece of memory once.
 pub(crate) fn memory(dict: &StateDict) -> u64 {
     let pieces: BTreeSet<_> =
         dict.iter().map(|(_, data)| (data.as_bytes().as_ptr() as usize, data.as_bytes().len())).collect();

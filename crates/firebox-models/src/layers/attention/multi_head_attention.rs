@@ -50,8 +50,8 @@ config! {
 /// # Ok::<(), firebox_models::Error>(())
 /// ```
 ///
-/// State: `in_proj_weight` `[3·embed_dim, embed_dim]` and `in_proj_bias` `[3·embed_dim]`, for queries, keys and
-/// values, one after the other; `out_proj.weight`, `out_proj.bias`.
+/// State: `in_proj_weight` `[3·embed_dim, embed_dim]` and `in_proj_bias` `[3·embed_dim]`, for queries, keys
+/// and values, one after the other; `out_proj.weight`, `out_proj.bias`.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct MultiHeadAttention {

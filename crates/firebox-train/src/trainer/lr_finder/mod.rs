@@ -18,7 +18,9 @@ use crate::error::{Error, check};
 /// # use firebox_data::Batches;
 /// # use firebox_train::trainer::LrFinder;
 /// # use firebox_train::{Error, Task, Trainer};
-/// # fn example<T: Task>(mut task: T, trainer: Trainer, train: impl Batches<Batch = T::Batch>) -> Result<(), Error> {
+/// # fn example<T: Task>(
+/// #     mut task: T, trainer: Trainer, train: impl Batches<Batch = T::Batch>,
+/// # ) -> Result<(), Error> {
 /// let finder = LrFinder::new().with_range(1e-6, 1.0)?;
 /// let curve = trainer.find_lr(&finder, &mut task, &train)?;
 /// println!("the loss falls most steeply at {:?}", curve.steepest());

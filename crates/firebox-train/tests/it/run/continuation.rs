@@ -1,4 +1,4 @@
-//! What a run begins from, goes on from, and ends with, where something is not as it should be.
+//! The beginning of a run, its going on, and its end, where something is not as it should be.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

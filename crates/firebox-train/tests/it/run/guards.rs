@@ -1,4 +1,4 @@
-//! What would fail in silence is an error: samples that are trained on among those of a test, a metric of
+//! Silent failures are errors: samples that are trained on among those of a test, a metric of
 //! nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

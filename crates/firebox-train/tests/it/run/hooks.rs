@@ -1,4 +1,4 @@
-//! What callbacks are told, in which order: in a run, in one that goes on, in one that fails, in one that is
+//! The events that callbacks are told, in their order: in a run, in one that goes on, in one that fails, in one that is
 //! stopped.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -69,7 +69,7 @@ fn listener(heard: &Heard) -> impl Callback + 'static {
     }
 }
 
-/// What was heard but for checkpoints, which are complete when they are; each was begun, and complete before
+/// The events heard but for checkpoints, which are complete when they are; each was begun, and complete before
 /// the next one.
 fn without_saves(heard: &Heard) -> Vec<String> {
     let all = heard.borrow();
@@ -201,7 +201,7 @@ fn an_error_before_the_beginning_is_told_too() {
     assert_eq!(*heard.borrow(), [format!("failed: {}", error.unwrap_err())]);
 }
 
-/// What fails at one kind of event.
+/// A callback that fails at one kind of event.
 fn failing(at: &'static str) -> impl Callback {
     move |event: &Event<'_>| match format!("{event:?}").starts_with(at) {
         true => Err(format!("no room at {at}").into()),
@@ -399,7 +399,7 @@ impl Task for Panics {
     }
 }
 
-/// What a panic of [`Panics`] says, which is that of an assertion.
+/// The message of a panic of [`Panics`], which is that of an assertion.
 fn heavy(at: &str) -> String {
     format!("panicked: assertion `left != right` failed: too heavy, left: \"{at}\", right: \"{at}\"")
 }

@@ -90,7 +90,7 @@ fn good(samples: usize, device: &Device) -> Pictures {
 /// The word for a run's first event.
 const BEGUN: &str = "begun";
 
-/// What a run leaves.
+/// The files that a run leaves.
 struct Ran {
     result: Result<Outcome, Error>,
     begun: bool,

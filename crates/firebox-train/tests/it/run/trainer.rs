@@ -426,7 +426,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
     }
 }
 
-/// What a run of the points leaves: its tensors, and its records.
+/// The tensors and the records that a run of the points leaves.
 fn fit(
     folder: &Path,
     config: &TrainerConfig,

@@ -45,7 +45,7 @@ fn ints<const D: usize>(values: &[i64], shape: [usize; D], device: &Device) -> T
     Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
 }
 
-/// What a task says of a batch, in training and in an evaluation, and that it is none the worse for it.
+/// The answer of a task to a batch, in training and in an evaluation, and that it is none the worse for it.
 fn refusal<T: Task>(task: &mut T, batch: impl Fn(&Device) -> T::Batch) -> String {
     let before = task.state().unwrap();
     let refused = |result: Result<Metrics, Error>| {

@@ -98,7 +98,7 @@ fn gan() -> Adversarial<Half, Half, 2> {
     Adversarial::new(half(2, 3), half(3, 1), 2)
 }
 
-/// What a batch of a task is, by its rows.
+/// The batch of a task, by its rows.
 type Make<B> = fn(usize, &Device) -> B;
 
 /// A step of these batches, with Burn's generator at the same place in each.
