@@ -99,8 +99,8 @@ fn doubles(data: &TensorData) -> Vec<f64> {
     data.try_to_vec::<f64>().unwrap()
 }
 
-/// The outputs of a block, weighted by fixed numbers of either sign and summed: no block's gradient vanishes by
-/// it.
+/// The outputs of a block, weighted by fixed numbers of either sign and summed: no block's gradient vanishes
+/// by it.
 #[derive(Default)]
 struct Loss(Option<Tensor<1>>);
 

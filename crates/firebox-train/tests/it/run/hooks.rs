@@ -1,5 +1,5 @@
-//! The events that callbacks are told, in their order: in a run, in one that goes on, in one that fails, in one that is
-//! stopped.
+//! The events that callbacks are told, in their order: in a run, in one that goes on, in one that fails, in
+//! one that is stopped.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -69,8 +69,8 @@ fn listener(heard: &Heard) -> impl Callback + 'static {
     }
 }
 
-/// The events heard but for checkpoints, which are complete when they are; each was begun, and complete before
-/// the next one.
+/// The events heard but for checkpoints, which are complete when they are; each was begun, and complete
+/// before the next one.
 fn without_saves(heard: &Heard) -> Vec<String> {
     let all = heard.borrow();
     let of_saves = all.iter().filter(|words| words.starts_with("sav")).cloned().collect::<Vec<_>>();

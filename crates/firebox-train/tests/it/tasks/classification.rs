@@ -1,4 +1,5 @@
-//! The metrics of a classification besides its accuracy, and the one that decides which checkpoint is the best.
+//! The metrics of a classification besides its accuracy, and the one that decides which checkpoint is the
+//! best.
 
 use burn::tensor::{Device, Int, Tensor};
 use firebox_models::init;
