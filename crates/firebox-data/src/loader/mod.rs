@@ -78,8 +78,8 @@ use work::{BatchBuild, Earlier, EpochExecutor, Executor};
 /// ```
 ///
 /// # Augment at random, and equally each time
-/// A stage draws from the generator that it is given. Its numbers follow from (seed, epoch, position), and not
-/// from who made the sample when.
+/// A stage draws from the generator that it is given. Its numbers follow from (seed, epoch, position), and
+/// not from who made the sample when.
 /// ```
 /// use firebox_data::{Loader, Scalar};
 ///
