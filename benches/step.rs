@@ -28,11 +28,12 @@ use burn::nn::loss::BinaryCrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Shape, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use firebox::kernels;
-use firebox::models::{
-    AttentionBlockConfig, CnnConfig, DiscriminatorConfig, Error, Forward, GeneratorConfig, LstmBlockConfig,
-    RnnBlockConfig, init,
-};
-use firebox::train::{Adam, Learner, Threads};
+use firebox::models::gan::{DiscriminatorConfig, GeneratorConfig};
+use firebox::models::layers::{AttentionBlockConfig, LstmBlockConfig, RnnBlockConfig};
+use firebox::models::vision::CnnConfig;
+use firebox::models::{Error, Forward, init};
+use firebox::train::optimizer::AdamConfig;
+use firebox::train::{Learner, Threads};
 use serde::{Deserialize, Serialize};
 
 /// PyTorch's default.
@@ -141,7 +142,7 @@ fn prepare(kind: Kind, batch: usize) -> Result<Step, Error> {
     let plain = Device::flex();
     let device = Device::flex().autodiff();
     device.seed(1);
-    let adam = || Adam::new().init().unwrap();
+    let adam = || AdamConfig::new().init().unwrap();
     Ok(match kind {
         Kind::Cnn => {
             let model = init(2, &device, |device| CnnConfig::new(CLASSES).init(device))?;
@@ -172,7 +173,7 @@ fn prepare(kind: Kind, batch: usize) -> Result<Step, Error> {
         }
         Kind::Gan => {
             let lr = 2e-4;
-            let adam = || Adam::new().with_betas([0.5, 0.999]).init().unwrap();
+            let adam = || AdamConfig::new().with_betas([0.5, 0.999]).init().unwrap();
             let generator = init(2, &device, |device| GeneratorConfig::new(LATENT, PIXELS).init(device))?;
             let discriminator = init(3, &device, |device| DiscriminatorConfig::new(PIXELS).init(device))?;
             let mut generator = Learner::new(generator, adam());

@@ -25,11 +25,15 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use firebox::data::{Batches, Loader, OnDevice, Scalar, Stack};
 use firebox::kernels;
-use firebox::models::{CnnConfig, Forward, Linear, LinearConfig, init};
-use firebox::train::{
-    Adam, Callback, Checkpoints, Classification, Event, Learner, LiveReport, Progress, RunDir, StepContext,
-    Task, Threads, Trainer, TrainerConfig,
-};
+use firebox::models::layers::{Linear, LinearConfig};
+use firebox::models::vision::CnnConfig;
+use firebox::models::{Forward, init};
+use firebox::report::{LiveReport, Progress};
+use firebox::train::checkpoint::Checkpoints;
+use firebox::train::event::Event;
+use firebox::train::optimizer::AdamConfig;
+use firebox::train::tasks::Classification;
+use firebox::train::{Callback, Learner, RunDir, StepContext, Task, Threads, Trainer, TrainerConfig};
 
 const LR: f64 = 1e-3;
 const CLASSES: usize = 10;
@@ -105,7 +109,7 @@ fn images(batch: usize, batches: usize, device: &Device) -> Images {
     loader.build((Stack::new([1, 28, 28]), Scalar::new()), fill).unwrap().on_device(device).unwrap()
 }
 
-fn cnn(device: &Device) -> firebox::models::Cnn {
+fn cnn(device: &Device) -> firebox::models::vision::Cnn {
     let config = CnnConfig::new(CLASSES).with_channels(1);
     init(1, device, |device| config.init(device)).unwrap()
 }
@@ -113,7 +117,7 @@ fn cnn(device: &Device) -> firebox::models::Cnn {
 /// The moments at which the steps of a bare loop begin.
 fn bare(batch: usize, batches: usize) -> Vec<Instant> {
     let device = Device::default().autodiff();
-    let mut learner = Learner::new(cnn(&device), Adam::new().init().unwrap());
+    let mut learner = Learner::new(cnn(&device), AdamConfig::new().init().unwrap());
     let data = images(batch, batches, &device);
     let mut moments = vec![Instant::now()];
     for batch in data.epoch(0) {
@@ -143,7 +147,7 @@ fn trained(batch: usize, batches: usize) -> Vec<Instant> {
     let device = Device::default();
     let training = device.clone().autodiff();
     let folder = tempfile::tempdir().unwrap();
-    let mut task = Classification::new(cnn(&training), Adam::new().init().unwrap());
+    let mut task = Classification::new(Learner::new(cnn(&training), AdamConfig::new().init().unwrap()));
     let moments = Moments::default();
     let run = RunDir::create(folder.path()).unwrap();
     let mut trainer = Trainer::new(&run, &device).schedule(LR);
@@ -221,7 +225,7 @@ fn wide(device: &Device) -> Classification<Wide, Tensor<2>> {
     let model = init(1, device, |device| {
         Ok::<_, firebox::models::Error>(Wide { one: config.init(device)?, other: config.init(device)? })
     });
-    Classification::new(model.unwrap(), Adam::new().init().unwrap())
+    Classification::new(Learner::new(model.unwrap(), AdamConfig::new().init().unwrap()))
 }
 
 /// When steps begin, and after which of them a checkpoint was handed over and was complete.
@@ -288,7 +292,7 @@ fn save(options: &Options) {
     trainer.fit(&mut task, &vectors(every * saves + every / 2, &training), &vectors(1, &device)).unwrap();
     let Heard { begins, saving, saved } = heard.0.lock().unwrap().clone();
     // What a checkpoint takes if somebody waits for it.
-    let (last, task_state) = Checkpoints::new(run.checkpoints()).load("last").unwrap();
+    let (last, task_state) = run.checkpoints().last().unwrap();
     let beside = tempfile::tempdir().unwrap();
     let whole = timed(&mut || drop(Checkpoints::new(beside.path()).save(&last, &task_state).unwrap()));
 

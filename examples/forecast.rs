@@ -19,9 +19,13 @@ use common::{
     width,
 };
 use firebox::data::{self, BoxError, Dataset, OnDevice, Purpose, derive_seed};
-use firebox::models::{Cell, SequenceRegressor, SequenceRegressorConfig};
+use firebox::models::layers::Cell;
+use firebox::models::text::{SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
-use firebox::train::{Checkpoints, Interrupt, LiveReport, Regression, Report, TrainerConfig, peak_rss_bytes};
+use firebox::report::{LiveReport, Report};
+use firebox::train::TrainerConfig;
+use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::tasks::Regression;
 use firebox::workers::sync::SealedArray;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -115,7 +119,7 @@ enum CellName {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.save_steps, config.patience) = (self.save_steps, self.patience);
         config
     }
@@ -287,7 +291,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
         return Ok(stopped(signal, &run, followers));
     }
 
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    let (_, best) = run.checkpoints().best()?;
     task.load(&best)?;
     let result = trainer.evaluate(&tests, "test", task.evaluator())?;
     let error = result.metrics.value("mae").map(|error| error * data.deviation);
@@ -398,11 +402,11 @@ fn task(recipe: &Recipe, device: &Device) -> Result<Regression<SequenceRegressor
         .with_num_layers(recipe.layers)
         .with_dropout(recipe.dropout);
     let model = init(recipe.seed, &device.clone().autodiff(), |device| config.init(device))?;
-    let mut task = Regression::new(model, Adam::new().init()?).with_clip_norm(recipe.clip_norm)?;
+    let mut learner = Learner::new(model, AdamConfig::new().init()?).with_clip_norm(recipe.clip_norm)?;
     if let Some(decay) = recipe.ema {
-        task = task.with_ema(decay)?;
+        learner = learner.with_ema(decay)?;
     }
-    Ok(task)
+    Ok(Regression::new(learner))
 }
 
 /// The forecast of the day that begins at an hour.
@@ -451,8 +455,9 @@ fn forecast(settings: &Settings<'_, Recipe>) -> Result<ExitCode, BoxError> {
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let data = Data::new(&recipe)?;
     let mut task = task(&recipe, &device)?;
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
-    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().join("best").display()))?;
+    let (_, best) = run.checkpoints().best()?;
+    task.load(&best)
+        .map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
     for (ahead, value) in day_from(&data, &task, recipe.hours, &device)?.into_iter().enumerate() {
         say(format!("hour {:>2} ahead: {value:7.2}", ahead + 1));
     }

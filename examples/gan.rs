@@ -26,12 +26,13 @@ use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
 use firebox::data::{
     self, BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist,
 };
-use firebox::models::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
+use firebox::models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
-use firebox::train::{
-    Adversarial, AdversarialLoss, Checkpoints, Event, Interrupt, Learner, LiveReport, Report, RunDir,
-    TrainerConfig, peak_rss_bytes,
-};
+use firebox::report::{LiveReport, Report};
+use firebox::train::event::Event;
+use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::tasks::{Adversarial, AdversarialLoss};
+use firebox::train::{Learner, RunDir, TrainerConfig};
 use judge::{ByFeatures, Score};
 use pictures::{Grids, grid, interpolation, save};
 use serde::{Deserialize, Serialize};
@@ -142,7 +143,7 @@ enum Arch {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
         config.patience = self.patience;
         config
@@ -305,7 +306,7 @@ where
     G: Module + Forward<Tensor<2>, Output = Tensor<R>>,
     D: Module + Logits<Tensor<R>>,
 {
-    let adam = || Adam::new().with_betas([0.5, 0.999]).init();
+    let adam = || AdamConfig::new().with_betas([0.5, 0.999]).init();
     let mut generator = Learner::new(generator, adam()?);
     if recipe.ema > 0.0 {
         generator = generator.with_ema(recipe.ema)?;
@@ -355,7 +356,7 @@ where
     let grids = Grids::new(run.clone(), noise(80, recipe, &device));
     let like = task.averaged_generator();
     // A run that was killed while its judge learned has no checkpoint of its own yet.
-    let begun = settings.resumes() && !Checkpoints::new(run.checkpoints()).is_empty();
+    let begun = settings.resumes() && !run.checkpoints().is_empty();
     let folder = run.samples();
     let live = LiveReport::new(&run, TITLE).with(move |report| drawn(report, &folder));
     let trainer = followers.follow(trainer.resume(begun), display, &run, live);
@@ -375,7 +376,7 @@ where
 
     let test = judge::labelled(&data.test, data)?.on_device(&device)?;
     let mut judged = |which: &str, split: &str| -> Result<(Score, f64), BoxError> {
-        let (_, state) = Checkpoints::new(run.checkpoints()).load(which)?;
+        let (_, state) = run.checkpoints().load(which)?;
         task.load(&state)?;
         let mut score = Score::new(judge.clone());
         let result = trainer.evaluate(&test, split, |(real, classes)| {

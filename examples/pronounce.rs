@@ -30,12 +30,14 @@ use firebox::data::cmudict::{self, Split, Word};
 use firebox::data::{
     self, BoxError, Bucketed, Dataset, Described, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled,
 };
-use firebox::models::{Beam, Seq2SeqConfig};
+use firebox::models::decoding::Beam;
+use firebox::models::text::Seq2SeqConfig;
 use firebox::prelude::*;
-use firebox::train::{
-    Checkpoints, Decode, Interrupt, LiveReport, Report, TeacherForcing, TrainerConfig, Translated,
-    Translation, peak_rss_bytes, spearman,
-};
+use firebox::report::{LiveReport, Report};
+use firebox::train::TrainerConfig;
+use firebox::train::metrics::spearman;
+use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::tasks::{Decode, TeacherForcing, Translated, Translation};
 use firebox::workers::sync::SealedArray;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -140,7 +142,7 @@ struct Recipe {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
         config.patience = self.patience;
         config
@@ -211,7 +213,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
         return Ok(stopped(signal, &run, followers));
     }
 
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    let (_, best) = run.checkpoints().best()?;
     task.load(&best)?;
     // A beam of 1 is greedy: once is enough.
     let plain = match recipe.beam {
@@ -283,13 +285,11 @@ fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<Tra
     );
     let config = config.with_num_layers(recipe.layers).with_dropout(recipe.dropout);
     let model = init(recipe.seed, &training, |device| config.init(device))?;
-    let mut task = Translation::new(model, Adam::new().init()?)
-        .with_label_smoothing(recipe.label_smoothing)?
-        .with_clip_norm(recipe.clip_norm)?;
+    let mut learner = Learner::new(model, AdamConfig::new().init()?).with_clip_norm(recipe.clip_norm)?;
     if let Some(decay) = recipe.ema {
-        task = task.with_ema(decay)?;
+        learner = learner.with_ema(decay)?;
     }
-    Ok(task)
+    Ok(Translation::new(learner).with_label_smoothing(recipe.label_smoothing)?)
 }
 
 /// How steadily the attention moves on: the rank correlation of a phoneme's place with the mean place of the letters
@@ -375,8 +375,9 @@ fn say_word(settings: &Settings<'_, Recipe>, word: &str) -> Result<ExitCode, Box
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let vocabulary = Vocabulary::new(recipe.stress);
     let mut task = task(&recipe, &vocabulary, &device)?;
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
-    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().join("best").display()))?;
+    let (_, best) = run.checkpoints().best()?;
+    task.load(&best)
+        .map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
     let letters = vocabulary.letters(&word);
     let longest = letters.len();
     let source = Padded { values: letters.into(), lengths: vec![longest], longest }.into_tensors(&device);

@@ -19,12 +19,17 @@ use common::{
     say, share, stopped, width,
 };
 use firebox::data::{self, BoxError, Dataset, Described, Pad, Vocabulary, Windows, read_text};
-use firebox::models::{Cell, LanguageModel, LanguageModelConfig, Sampling};
+use firebox::models::decoding::Sampling;
+use firebox::models::layers::Cell;
+use firebox::models::text::{LanguageModel, LanguageModelConfig};
 use firebox::prelude::*;
-use firebox::train::{
-    Checkpoints, Event, Interrupt, LanguageModelling, LiveReport, Report, RunState, TaskState, TrainerConfig,
-    peak_rss_bytes,
-};
+use firebox::report::{LiveReport, Report};
+use firebox::train::TrainerConfig;
+use firebox::train::checkpoint::RunState;
+use firebox::train::event::Event;
+use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::task::TaskState;
+use firebox::train::tasks::LanguageModeling;
 use firebox::workers::sync::SealedArray;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -146,7 +151,7 @@ enum CellName {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.save_steps, config.patience) = (self.save_steps, self.patience);
         config
     }
@@ -212,7 +217,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
         return Ok(stopped(signal, &run, followers));
     }
 
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    let (_, best) = run.checkpoints().best()?;
     task.load(&best)?;
     let result = trainer.evaluate(&tests, "test", task.evaluator())?;
     let value = |metric| result.metrics.value(metric);
@@ -292,7 +297,7 @@ impl data::Recipe for InWindows {
 }
 
 /// A model with the optimiser that trains it.
-fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<LanguageModelling, BoxError> {
+fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<LanguageModeling, BoxError> {
     let config = LanguageModelConfig::new(vocabulary.len(), recipe.embedding, recipe.hidden)
         .with_cell(match recipe.cell {
             CellName::Lstm => Cell::Lstm,
@@ -302,14 +307,12 @@ fn task(recipe: &Recipe, vocabulary: &Vocabulary, device: &Device) -> Result<Lan
         .with_num_layers(recipe.layers)
         .with_dropout(recipe.dropout);
     let model = init(recipe.seed, &device.clone().autodiff(), |device| config.init(device))?;
-    let optimizer = AdamW::new().with_weight_decay(recipe.weight_decay).init()?;
-    let mut task = LanguageModelling::new(model, optimizer)
-        .with_vocabulary(vocabulary.clone())
-        .with_clip_norm(recipe.clip_norm)?;
+    let optimizer = AdamWConfig::new().with_weight_decay(recipe.weight_decay).init()?;
+    let mut learner = Learner::new(model, optimizer).with_clip_norm(recipe.clip_norm)?;
     if let Some(decay) = recipe.ema {
-        task = task.with_ema(decay)?;
+        learner = learner.with_ema(decay)?;
     }
-    Ok(task)
+    Ok(LanguageModeling::new(learner).with_vocabulary(vocabulary.clone()))
 }
 
 /// Has the model go on with a piece of text at the end of each epoch, in a file of its own.
@@ -374,10 +377,10 @@ fn sample(settings: &Settings<'_, Recipe>, cli: &Cli, length: usize) -> Result<E
     let recipe = settings.of_run(&["backend", "threads", "seed"])?;
     Threads::new(recipe.threads, None)?.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
-    let best = run.checkpoints().join("best");
+    let best = run.checkpoints().path().join("best");
     let foreign = |error: firebox::train::Error| format!("{}: {error}", best.display());
-    let (_, state) = Checkpoints::new(run.checkpoints()).load("best")?;
-    let vocabulary = LanguageModelling::vocabulary_of(&state).map_err(foreign)?;
+    let (_, state) = run.checkpoints().best()?;
+    let vocabulary = LanguageModeling::vocabulary_of(&state).map_err(foreign)?;
     let mut task = task(&recipe, &vocabulary, &device)?;
     task.load(&state).map_err(foreign)?;
 

@@ -19,12 +19,13 @@ use common::{
 };
 use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
 use firebox::data::{self, BoxError, Dataset, Subset, fashion_mnist};
-use firebox::models::Cnn;
+use firebox::models::vision::Cnn;
 use firebox::prelude::*;
-use firebox::train::{
-    Checkpoints, Interrupt, LiveReport, LrCurve, LrFinder, Picture, Predictions, Report, TrainerConfig,
-    peak_rss_bytes,
-};
+use firebox::report::{LiveReport, Picture, Report};
+use firebox::train::TrainerConfig;
+use firebox::train::metrics::Predictions;
+use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::trainer::{LrCurve, LrFinder};
 use image::imageops::{self, FilterType};
 use image::{GrayImage, ImageReader};
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,7 @@ struct Recipe {
 impl Recipe {
     fn trainer(&self) -> TrainerConfig {
         let mut config = TrainerConfig::new();
-        (config.seed, config.max_epochs, config.max_steps) = (self.seed, self.epochs, self.max_steps);
+        (config.seed, config.max_epochs, config.max_steps) = (Some(self.seed), self.epochs, self.max_steps);
         (config.accumulate, config.save_steps) = (self.accumulate, self.save_steps);
         config.patience = self.patience;
         if self.fast_dev_run { config.fast_dev_run() } else { config }
@@ -181,7 +182,7 @@ fn train(
         return Ok(stopped(signal, &run, followers));
     }
 
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
+    let (_, best) = run.checkpoints().best()?;
     task.load(&best)?;
     let mut predictions = Predictions::default();
     let result = trainer.evaluate(&tests, "test", task.predictor(&mut predictions))?;
@@ -248,14 +249,14 @@ fn task(recipe: &Recipe, device: &Device) -> Result<Classification<Cnn, Tensor<4
     let training = device.clone().autodiff();
     let config = CnnConfig::new(fashion_mnist::CLASSES.len()).with_channels(1).with_dropout(recipe.dropout);
     let cnn = init(recipe.seed, &training, |device| config.init(device))?;
-    let mut task = Classification::new(cnn, Adam::new().init()?);
+    let mut learner = Learner::new(cnn, AdamConfig::new().init()?);
     if let Some(decay) = recipe.ema {
-        task = task.with_ema(decay)?;
+        learner = learner.with_ema(decay)?;
     }
     if let Some(norm) = recipe.clip_norm {
-        task = task.with_clip_norm(norm)?;
+        learner = learner.with_clip_norm(norm)?;
     }
-    Ok(task)
+    Ok(Classification::new(learner))
 }
 
 /// Grey images of one channel, and their classes.
@@ -384,8 +385,9 @@ fn predict(settings: &Settings<'_, Recipe>, picture: &Path) -> Result<ExitCode, 
     let recipe = settings.of_run(&["backend"])?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let mut task = task(&recipe, &device)?;
-    let (_, best) = Checkpoints::new(run.checkpoints()).load("best")?;
-    task.load(&best).map_err(|error| format!("{}: {error}", run.checkpoints().join("best").display()))?;
+    let (_, best) = run.checkpoints().best()?;
+    task.load(&best)
+        .map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
 
     // Its contents tell what it is, not its name.
     let unreadable = |error: &dyn std::fmt::Display| format!("{}: {error}", picture.display());

@@ -9,32 +9,39 @@
 //! | [`workers`] | pools of threads and of processes: ordered, bounded, errors that come back |
 //! | [`data`] | samplers, layouts of batches, and the loader |
 //! | [`kernels`] | operations for the CPU with hand-written gradients, which the models use |
+//! | [`weights`] | state dictionaries, files of PyTorch and safetensors |
 //! | [`models`] | blocks and models with PyTorch's numbers |
-//! | [`train`] | tasks, schedules, checkpoints, the trainer, reports |
+//! | [`train`] | tasks, schedules, checkpoints, the trainer |
+//! | [`report`] | what a run shows: pages, tables, TensorBoard's files, progress |
+//! | `cli` | what the command lines of training programs share (feature `cli`) |
 //!
 //! `examples/training.rs` is the way in: the whole of training a network, in one file.
 //!
 //! # Features
 //!
 //! `flex` (default), `ndarray`, `wgpu`, `cuda`: the backends of the build. Which one computes is chosen at run
-//! time: [`train::Backend`]. `tui`: Burn's dashboard in the terminal, as the callback `train::Dashboard`.
+//! time: [`train::Backend`]. `tui`: Burn's dashboard in the terminal, as the callback `report::Dashboard`.
 //! `tracing`: what worker processes log arrives in the subscriber of their parent.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub use firebox_cli as cli;
 pub use {
     firebox_core as core, firebox_data as data, firebox_kernels as kernels, firebox_models as models,
-    firebox_train as train, firebox_workers as workers,
+    firebox_report as report, firebox_train as train, firebox_weights as weights, firebox_workers as workers,
 };
 
 /// What most programs need.
 pub mod prelude {
     pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
-    pub use firebox_models::{CnnConfig, Forward, init};
-    pub use firebox_train::{
-        Adam, AdamW, Backend, Classification, OneCycle, Progress, RmsProp, RunDir, Sgd, Task, Threads,
-        Trainer,
-    };
+    pub use firebox_models::vision::CnnConfig;
+    pub use firebox_models::{Forward, init};
+    pub use firebox_report::Progress;
+    pub use firebox_train::optimizer::{AdamConfig, AdamWConfig, RmsPropConfig, SgdConfig};
+    pub use firebox_train::schedule::OneCycle;
+    pub use firebox_train::tasks::Classification;
+    pub use firebox_train::{Backend, Learner, RunDir, Task, Threads, Trainer};
 }
 
 #[cfg(doctest)]

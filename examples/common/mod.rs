@@ -16,12 +16,15 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Parser, ValueEnum};
 use firebox::data::{BoxError, Loader, Recipe};
 #[cfg(feature = "tui")]
-use firebox::train::Dashboard;
-use firebox::train::{
-    Callback, CsvLog, ErrorKind, Event, Interrupt, LiveReport, Progress, RunDir, TensorBoard, Threads,
-    Trainer, layered,
-};
+use firebox::report::Dashboard;
+use firebox::report::{CsvLog, LiveReport, Progress, TensorBoard};
+use firebox::train::event::Event;
+use firebox::train::run::Interrupt;
+use firebox::train::{Callback, ErrorKind, RunDir, Threads, Trainer};
 use firebox::workers::Pool;
+#[cfg(feature = "tui")]
+use firebox::workers::Pool;
+use firebox_cli::merge_config;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -211,7 +214,7 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     /// no result: where the data are, how many threads there are.
     pub(crate) fn read(&self, free: &[&str]) -> Result<R, BoxError> {
         if let Some(file) = &self.place.config {
-            let recipe = layered(self.recipe, file, self.flags.clone())?;
+            let recipe = merge_config(self.recipe, file, self.flags.clone())?;
             self.check(&recipe, file)?;
             return Ok(recipe);
         }
@@ -297,18 +300,9 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
         })
     }
 
-    /// Writes the settings into the run's folder: at once for a new run; a resumed one may have found its data elsewhere, but
-    /// that is written once its checkpoint was accepted.
-    pub(crate) fn record(&self, recipe: &R, run: &RunDir, trainer: Trainer) -> Result<Trainer, BoxError> {
-        if !self.place.resume {
-            run.write_config(recipe)?;
-            return Ok(trainer);
-        }
-        let (config, run) = (serde_json::to_value(recipe)?, run.clone());
-        Ok(trainer.resume(true).callback(move |event: &Event<'_>| match event {
-            Event::Started { .. } => Ok(run.write_config(&config)?),
-            _ => Ok(()),
-        }))
+    /// Has a trainer go on if the run does, and write the settings into its folder.
+    pub(crate) fn record(&self, recipe: &R, _: &RunDir, trainer: Trainer) -> Result<Trainer, BoxError> {
+        Ok(trainer.resume(self.place.resume).settings(recipe)?)
     }
 }
 
@@ -323,7 +317,7 @@ fn flag(field: &str) -> String {
 }
 
 /// What a run that a signal stopped says and exits with.
-pub(crate) fn stopped(signal: firebox::train::Signal, run: &RunDir, followers: &Followers) -> ExitCode {
+pub(crate) fn stopped(signal: firebox::train::run::Signal, run: &RunDir, followers: &Followers) -> ExitCode {
     let mut words = program(&env::args_os().next().unwrap_or_default(), env::var_os("CARGO").is_some());
     words.extend(["--resume".into(), "--run-dir".into(), run.path().into()]);
     words.extend(followers.flags());
@@ -332,7 +326,7 @@ pub(crate) fn stopped(signal: firebox::train::Signal, run: &RunDir, followers: &
     of_signal(signal)
 }
 
-fn of_signal(signal: firebox::train::Signal) -> ExitCode {
+fn of_signal(signal: firebox::train::run::Signal) -> ExitCode {
     ExitCode::from(128 + signal.number() as u8)
 }
 

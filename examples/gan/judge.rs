@@ -7,12 +7,15 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use firebox::data::idx::LabelledImage;
 use firebox::data::{self, BoxError, fashion_mnist};
-use firebox::models::{Cnn, StateDict, Weights};
+use firebox::models::vision::Cnn;
 use firebox::prelude::*;
-use firebox::train::{
-    Checkpoints, Error, ErrorKind, FrechetDistance, Goal, Interrupt, Judge, Metrics, Quantity, RunDir,
-    Signal, TrainerConfig, accuracy,
-};
+use firebox::train::checkpoint::Checkpoints;
+use firebox::train::metrics::{FrechetDistance, Metrics, Quantity, accuracy};
+use firebox::train::run::{Interrupt, Signal};
+use firebox::train::task::Goal;
+use firebox::train::tasks::Judge;
+use firebox::train::{Error, ErrorKind, RunDir, TrainerConfig};
+use firebox::weights::{StateDict, Weights};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -37,7 +40,7 @@ impl<const R: usize> Judge<R> for ByFeatures {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("frechet_distance", Goal::Minimise)
+        ("frechet_distance", Goal::Minimize)
     }
 }
 
@@ -226,7 +229,7 @@ pub(crate) fn load(path: &Path, device: &Device) -> Result<Cnn, BoxError> {
         return Ok(cnn.load_safetensors(file)?);
     }
     let run = RunDir::open(path)?;
-    let (_, state) = Checkpoints::new(run.checkpoints()).load("best")?;
+    let (_, state) = run.checkpoints().best()?;
     // What its accuracy was measured with.
     let part = state.get("model.ema").or_else(|_| state.get("model"));
     let weights = part.map_err(|error| format!("{}: no judge: {error}", path.display()))?;
@@ -288,7 +291,7 @@ fn trained(
     let images = data.loader(Learned(images))?.on_device(&training)?;
     let valid = Images { batch_size: 64, ..data.valid.clone() };
     let valid = data.loader(Learned(valid))?.on_device(&device)?;
-    let mut task = Classification::new(network(&training)?, Adam::new().init()?);
+    let mut task = Classification::new(Learner::new(network(&training)?, AdamConfig::new().init()?));
 
     let folder = run.path().join(TRAINING);
     let goes_on = resumes && !Checkpoints::new(folder.join("checkpoints")).is_empty();
@@ -301,7 +304,7 @@ fn trained(
     let plural = if recipe.judge_epochs == 1 { "" } else { "s" };
     say(format!("training the judge: {} epoch{plural}", recipe.judge_epochs));
     let mut config = TrainerConfig::new();
-    (config.seed, config.max_epochs) = (SEED, recipe.judge_epochs);
+    (config.seed, config.max_epochs) = (Some(SEED), recipe.judge_epochs);
     let trainer = Trainer::new(&judge, &device).config(config);
     let schedule = OneCycle::new(LR, trainer.steps(&images)?)?;
     let trainer = trainer.schedule(schedule).interrupt(interrupt.clone()).callback(Progress::new());
@@ -336,8 +339,7 @@ pub(crate) fn samples(file: &Path, expected: usize, device: &Device) -> Result<T
     if shape.first() != Some(&expected) || shape.iter().product::<usize>() != expected * 784 {
         return Err(refused(format!("samples: expected shape [{expected}, 1, 28, 28], got {shape:?}")).into());
     }
-    let values = data.clone().convert::<f32>().try_to_vec::<f32>();
-    let values = values.map_err(|error| refused(format!("samples: expected numbers: {error}")))?;
+    let values: Vec<_> = data.to_f64_vec().into_iter().map(|value| value as f32).collect();
     if let Some(wrong) = values.iter().find(|value| !(-1.0..=1.0).contains(*value)) {
         return Err(refused(format!("samples: expected numbers from -1 to 1, got {wrong}")).into());
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::tensor::{Tensor, TensorData};
 use firebox::data::BoxError;
-use firebox::train::{Picture, RunDir};
+use firebox::report::Picture;
+use firebox::train::RunDir;
 use image::{GrayImage, ImageFormat};
 
 use crate::common::files_in;

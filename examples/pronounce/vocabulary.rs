@@ -5,7 +5,8 @@ use std::iter;
 use std::sync::Arc;
 
 use firebox::data::cmudict::{LETTERS, Phoneme, Word};
-use firebox::train::{HeatMap, Translated};
+use firebox::report::HeatMap;
+use firebox::train::tasks::Translated;
 
 /// The tokens that come before the letters, and before the phonemes.
 pub(crate) const PADDING: i64 = 0;

@@ -9,7 +9,7 @@ use burn_train::metric::{
     RecallMetric, TopKAccuracyInput, TopKAccuracyMetric,
 };
 use firebox::kernels::cross_entropy;
-use firebox::train::{
+use firebox::train::metrics::{
     Auroc, Average, Confusion, ErrorRate, Metrics, Quantity, Score, accuracy, token_accuracy, top_k,
 };
 

@@ -6,11 +6,15 @@ use std::process::Command;
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use firebox::models::{
-    AttentionBlockConfig, AttentionMask, CnnConfig, DcganConfig, DiscriminatorConfig, Forward,
-    GeneratorConfig, GruBlockConfig, LanguageModelConfig, LstmBlockConfig, MultiHeadAttentionConfig,
-    RnnBlockConfig, Seq2SeqConfig, SequenceClassifierConfig, StateDict, Weights, init,
+use firebox::models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig};
+use firebox::models::layers::{
+    AttentionBlockConfig, AttentionMask, GruBlockConfig, LstmBlockConfig, MultiHeadAttentionConfig,
+    RnnBlockConfig,
 };
+use firebox::models::text::{LanguageModelConfig, Seq2SeqConfig, SequenceClassifierConfig};
+use firebox::models::vision::CnnConfig;
+use firebox::models::{Forward, init};
+use firebox::weights::{StateDict, Weights};
 
 /// A Python that has PyTorch and safetensors: the benches' own, or the system's.
 fn python() -> Option<PathBuf> {
@@ -101,7 +105,7 @@ fn pytorch_loads_what_firebox_saves() {
         m.forward((t.tokens(), t.lengths()), target, 1.0)
     });
     let language =
-        LanguageModelConfig::new(11, 5, 6).with_cell(firebox::models::Cell::Gru).with_num_layers(2);
+        LanguageModelConfig::new(11, 5, 6).with_cell(firebox::models::layers::Cell::Gru).with_num_layers(2);
     save(folder, "language_model", &language.init(&device).unwrap(), |m, t| m.forward(t.tokens(), None).0);
     let classifier = SequenceClassifierConfig::new(3, 11, 5, 6).init(&device).unwrap();
     save(folder, "classifier", &classifier, |m, t| m.forward((t.tokens(), t.lengths())));

@@ -5,12 +5,19 @@ use std::sync::{Mutex, MutexGuard};
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use firebox::data::{Batches, Loader, Pad, Scalar};
-use firebox::models::{
-    AttentionBlockConfig, AttentionMask, Beam, Cell, EncoderConfig, Forward, Hypothesis, LanguageModelConfig,
-    MultiHeadAttentionConfig, RecurrentConfig, RecurrentState, Sampling, Seq2Seq, Seq2SeqConfig,
-    SequenceClassifierConfig, init, sequence_mask,
+use firebox::models::decoding::{Beam, Hypothesis, Sampling};
+use firebox::models::layers::{
+    AttentionBlockConfig, AttentionMask, Cell, MultiHeadAttentionConfig, RecurrentConfig, RecurrentState,
+    sequence_mask,
 };
-use firebox::train::{Adam, Classification, Metrics, StepContext, Task};
+use firebox::models::text::{
+    EncoderConfig, LanguageModelConfig, Seq2Seq, Seq2SeqConfig, SequenceClassifierConfig,
+};
+use firebox::models::{Forward, init};
+use firebox::train::metrics::Metrics;
+use firebox::train::optimizer::AdamConfig;
+use firebox::train::tasks::Classification;
+use firebox::train::{Learner, StepContext, Task};
 
 /// Burn's generator belongs to the process: tests that draw take turns.
 fn draws() -> MutexGuard<'static, ()> {
@@ -491,7 +498,7 @@ fn text_goes_from_the_loader_to_a_classifier() {
         .unwrap();
     let config = SequenceClassifierConfig::new(2, 10, 8, 16).with_cell(Cell::Gru);
     let model = init(3, &device, |device| config.init(device)).unwrap();
-    let mut task = Classification::new(model, Adam::new().init().unwrap());
+    let mut task = Classification::new(Learner::new(model, AdamConfig::new().init().unwrap()));
     let mut last = Metrics::of(0);
     for epoch in 0..6 {
         last = Metrics::of(0);

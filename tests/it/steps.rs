@@ -4,17 +4,19 @@ use burn::module::Module;
 use burn::nn::loss::BinaryCrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use firebox::kernels::{cross_entropy, fallbacks};
-use firebox::models::{
-    AttentionBlockConfig, CnnConfig, DiscriminatorConfig, Error, Forward, GeneratorConfig, LstmBlockConfig,
-    RnnBlockConfig, StateDict, init,
-};
-use firebox::train::{Adam, Learner};
+use firebox::models::gan::{DiscriminatorConfig, GeneratorConfig};
+use firebox::models::layers::{AttentionBlockConfig, LstmBlockConfig, RnnBlockConfig};
+use firebox::models::vision::CnnConfig;
+use firebox::models::{Error, Forward, init};
+use firebox::train::Learner;
+use firebox::train::optimizer::AdamConfig;
+use firebox::weights::StateDict;
 
 const STEPS: usize = 3;
 
 fn learner<M: Module>(model: impl FnOnce(&Device) -> Result<M, Error>) -> Learner<M> {
     let model = init(7, &Device::flex().autodiff(), model).unwrap();
-    Learner::new(model, Adam::new().init().unwrap())
+    Learner::new(model, AdamConfig::new().init().unwrap())
 }
 
 fn normal<const D: usize>(shape: [usize; D]) -> Tensor<D> {

@@ -1,4 +1,4 @@
-//! What can be wrong with a config or with a set of weights.
+//! Errors of configs, inputs and outputs.
 
 use std::fmt::{self, Display};
 
@@ -6,16 +6,16 @@ use firebox_core::Kind;
 pub use firebox_core::OutOfRange;
 pub(crate) use firebox_core::check;
 
-/// An error of this crate: what happened, in which file, and why.
+/// An error of this crate, about a config, an input or an output.
 ///
 /// ```
-/// use std::path::Path;
+/// use burn::tensor::Device;
+/// use firebox_models::ErrorKind;
+/// use firebox_models::layers::LinearConfig;
 ///
-/// use firebox_models::{ErrorKind, StateDict};
-///
-/// let path = Path::new("nowhere.safetensors");
-/// let error = StateDict::read(path).unwrap_err();
-/// assert_eq!((error.kind(), error.path()), (&ErrorKind::Io, Some(path)));
+/// let error = LinearConfig::new(0, 2).init(&Device::default()).unwrap_err();
+/// assert_eq!(error.to_string(), "LinearConfig.in_features: expected at least 1, got 0");
+/// assert!(matches!(error.kind(), ErrorKind::OutOfRange(setting) if setting.got == "0"));
 /// ```
 pub type Error = firebox_core::Error<ErrorKind>;
 
@@ -25,15 +25,9 @@ pub type Error = firebox_core::Error<ErrorKind>;
 pub enum ErrorKind {
     /// A setting, such as a config's field, has a value that it cannot have.
     OutOfRange(OutOfRange),
-    /// Weights don't fit the module: keys are missing, left over, or of another shape or type.
-    Mismatch,
-    /// A file of weights cannot be read or written.
-    Io,
-    /// A file was read and holds no weights.
-    Format,
-    /// A model gave what is no finite number.
+    /// A model gave NaN or an infinite number.
     Value,
-    /// What was given to a model does not fit it: a shape, or a token beyond its vocabulary.
+    /// An input that does not fit: its shape, or a token beyond the vocabulary.
     Input,
 }
 
@@ -52,17 +46,19 @@ impl From<OutOfRange> for ErrorKind {
     }
 }
 
-/// An input that does not fit: `layer` names the layer, `expected` and `got` are what it wants and what came.
+/// An error of an input: `layer` wants what is `expected`, and `got` came.
 pub(crate) fn input_error(layer: &str, expected: impl Display, got: impl Display) -> Error {
     Error::new(ErrorKind::Input, format!("{layer}: expected {expected}, got {got}"))
 }
 
-/// What errors of this crate are told by who calls a part: that it is a part of something.
+/// The words that an error of a part is given by the whole.
 pub(crate) trait OfPart {
-    /// The error of a config that was made from another one's fields of the same names: names that one.
+    /// The error with the name of the config that the faulty one was made from.
+    ///
+    /// Their fields have the same names.
     fn in_config(self, made: &str, from: &str) -> Self;
 
-    /// The error of a layer that is a part of another one: `place`, such as `Cnn.fc1`, stands for the layer's own name.
+    /// The error with a layer's place, such as `Cnn.fc1`, for its own name.
     fn in_layer(self, place: &str) -> Self;
 
     /// Adds something after the message.
@@ -92,11 +88,12 @@ impl OfPart for Error {
     }
 }
 
-/// The most elements that a config's tensors may have: of eight bytes each they fill what a process can address.
+/// The most elements of a config's tensors: of eight bytes each they fill memory.
 const MOST_ELEMENTS: usize = isize::MAX as usize / 8;
 
-/// Fails if a tensor of these fields' sizes, `factor` times, has more elements than can be: names the field that is
-/// too much beside those before it.
+/// Fails if a tensor of these fields' sizes, `factor` times, cannot be.
+///
+/// The error names the field that is too much beside those before it.
 pub(crate) fn check_product(config: &str, factor: usize, sizes: &[(&str, usize)]) -> Result<(), Error> {
     let mut most = MOST_ELEMENTS / factor;
     for &(field, size) in sizes {
@@ -107,8 +104,9 @@ pub(crate) fn check_product(config: &str, factor: usize, sizes: &[(&str, usize)]
     Ok(())
 }
 
-/// Goes on with what fits. Where no error can be returned, as in a forward pass, an input that does not fit is a panic
-/// whose message is the error's.
+/// Goes on with what fits, and panics with the error's message if it doesn't.
+///
+/// That is for where no error can be returned, as in a forward pass.
 #[track_caller]
 pub(crate) fn fitting<T>(checked: Result<T, Error>) -> T {
     checked.unwrap_or_else(|error| panic!("{error}"))

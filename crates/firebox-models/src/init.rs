@@ -1,4 +1,4 @@
-//! Initialisation under a seed.
+//! Initialization under a seed.
 
 use std::sync::Mutex;
 
@@ -8,13 +8,23 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 /// Makes a module on `device` whose initial parameters follow from `seed` alone.
 ///
 /// Burn draws a parameter's initial values when they are first used, from a generator of the backend that all
-/// threads share. Here they are drawn at once, behind the seed, and no two calls mix; and if the build has the
-/// backend flex they are drawn there, so that a model begins with the same numbers on every backend. `make` is
-/// given the device to make the module on. What else draws from Burn's generator, such as dropout, must not run
-/// at the same time in another thread.
+/// threads share. Here they are drawn at once, after the seed is set, and no two calls mix; and if the build
+/// has the backend flex they are drawn there, so that a model begins with the same numbers on every backend.
+/// `make` is given the device to make the module on. What else draws from Burn's generator, such as dropout,
+/// must not run at the same time in another thread.
 ///
 /// # Errors
 /// What `make` returns.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::init;
+/// use firebox_models::layers::LinearConfig;
+///
+/// let linear = |seed| init(seed, &Device::default(), |device| LinearConfig::new(3, 2).init(device));
+/// assert_eq!(linear(42)?.weight.val().into_data(), linear(42)?.weight.val().into_data());
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 pub fn init<M, E>(seed: u64, device: &Device, make: impl FnOnce(&Device) -> Result<M, E>) -> Result<M, E>
 where
     M: Module,
@@ -34,7 +44,9 @@ where
     Ok(module.fork(device))
 }
 
-/// Uniform within ±1/√n: what most of PyTorch's layers begin with, n being the number of inputs of a unit.
+/// The uniform distribution within ±1/√n, which most of PyTorch's layers begin with.
+///
+/// n is the number of inputs of a unit.
 pub(crate) fn uniform(n: usize) -> Initializer {
     let bound = 1.0 / (n as f64).sqrt();
     Initializer::Uniform { min: -bound, max: bound }

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::error::{Error, fitting, input_error};
 
-/// Fails unless a tensor has a shape; `what` says which of a layer's inputs it is.
+/// Fails unless a tensor, `what` of the layer's inputs, has a shape.
 pub(crate) fn check_shape(layer: &str, what: &str, got: &[usize], expected: &[usize]) -> Result<(), Error> {
     let space = if what.is_empty() { "" } else { " " };
     match got == expected {
@@ -23,7 +23,9 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// How many places it has on a side of so many pixels; `None` if it is larger than the side with its padding.
+    /// The number of its places on a side of so many pixels, padding aside.
+    ///
+    /// `None` if it is larger than the side with its padding.
     pub(crate) fn places(self, side: usize) -> Option<usize> {
         let reach = self.size.checked_sub(1)?.checked_mul(self.dilation)?.checked_add(1)?;
         let rest = self.padding.checked_mul(2)?.checked_add(side)?.checked_sub(reach)?;
@@ -31,8 +33,9 @@ impl Window {
     }
 }
 
-/// What a layer of images gives: `[batch, channels, height, width]` after a convolution or pooling with a window for
-/// each side. `channels` are those of input and output, if it has its own.
+/// The shape of what a layer makes of images by a window for each side.
+///
+/// `channels` are those of input and output, if it has its own, as a convolution has.
 pub(crate) fn windowed(
     layer: &str,
     input: [usize; 4],

@@ -8,6 +8,17 @@ use burn::tensor::Device;
 use crate::error::{Error, ErrorKind};
 
 /// A backend by name. Which ones a build has is decided by the cargo features of the same names.
+///
+/// ```
+/// use firebox_train::Backend;
+///
+/// // As a command line has it.
+/// let backend: Backend = "flex".parse()?;
+/// assert!(Backend::available().any(|other| other == backend));
+/// let device = backend.device()?;
+/// # let _ = device;
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {

@@ -1,4 +1,4 @@
-//! What happens in a run, and who hears of it.
+//! The events of a run, its records, and the callbacks that hear of them.
 
 use std::path::Path;
 
@@ -8,13 +8,21 @@ use serde::{Serialize, Serializer};
 
 use crate::checkpoint::RunState;
 use crate::error::{BoxError, Error};
-use crate::interrupt::Signal;
 use crate::metrics::Metrics;
-use crate::run_dir::FORMAT_VERSION;
+use crate::run::json::FORMAT_VERSION;
+use crate::run::signal::Signal;
 use crate::task::{StepContext, TaskState};
-use crate::trainer::End;
 
 /// The kinds of [`Record`].
+///
+/// ```
+/// use firebox_train::event::{Record, RecordKind};
+///
+/// /// The loss of an evaluation.
+/// fn loss(record: &Record) -> Option<f64> {
+///     (record.kind == RecordKind::Eval).then(|| record.metrics.value("loss"))?
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
     /// One training step.
@@ -27,11 +35,27 @@ pub enum RecordKind {
 
 /// One line of `metrics.jsonl`.
 ///
-/// What does not apply is left out, and so is what is not a finite number, for which JSON has no word: the names of such are in
-/// the field `not_finite`.
+/// A field that does not apply is left out, and so is a number that is not finite, for which JSON has no
+/// word: the names of such are in the field `not_finite`.
+///
+/// ```
+/// use firebox_train::event::{Event, Record};
+/// use firebox_train::{BoxError, Trainer};
+///
+/// /// Prints each record as `metrics.jsonl` has it.
+/// fn printed(trainer: Trainer) -> Trainer {
+///     trainer.callback(|event: &Event<'_>| -> Result<(), BoxError> {
+///         if let Event::Recorded(record) = event {
+///             println!("{}", serde_json::to_string(record)?);
+///         }
+///         Ok(())
+///     })
+/// }
+/// # let _: fn(&Record) = |_| ();
+/// ```
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What was measured.
+    /// The kind of measurement.
     pub kind: RecordKind,
     /// Steps done, over all epochs.
     pub step: usize,
@@ -39,8 +63,9 @@ pub struct Record {
     pub epoch: u64,
     /// The data: `train`, `valid` or `test`.
     pub split: String,
-    /// For a step, seconds of training since the run began, those before a resume included; else the seconds
-    /// that the pass or the epoch took.
+    /// Seconds of training, or of the pass or the epoch.
+    ///
+    /// Of a step they are those since the run began, before a resume too.
     pub seconds: f64,
     /// The task's metrics.
     pub metrics: Metrics,
@@ -52,25 +77,27 @@ pub struct Record {
     pub samples_per_s: f64,
     /// Seconds of it spent waiting for data.
     pub data_wait_s: f64,
-    /// What the loader says of an epoch, as far as this process has seen it.
+    /// The loader's account of an epoch, as far as this process has seen it.
     pub data: Option<EpochReport>,
 }
 
-/// What a record says beside its metrics, which have other names.
-pub(crate) const FIELDS: [&str; 12] = [
-    "format_version",
-    "kind",
-    "step",
-    "epoch",
-    "split",
-    "seconds",
-    "lr",
-    "gradient_norm",
-    "not_finite",
-    "samples_per_s",
-    "data_wait_s",
-    "data",
-];
+impl Record {
+    /// The names of a record's fields beside its metrics.
+    pub const FIELDS: [&str; 12] = [
+        "format_version",
+        "kind",
+        "step",
+        "epoch",
+        "split",
+        "seconds",
+        "lr",
+        "gradient_norm",
+        "not_finite",
+        "samples_per_s",
+        "data_wait_s",
+        "data",
+    ];
+}
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -113,7 +140,8 @@ impl Serialize for Record {
 
 /// Something that happened in a run.
 ///
-/// A run tells of itself in this order; what is in brackets only where it applies, and `*` is for each one of them:
+/// A run tells of itself in this order; what is in brackets only where it applies, and `*` is for each one of
+/// them:
 ///
 /// ```text
 /// Started [Resumed] Warning*
@@ -123,19 +151,19 @@ impl Serialize for Record {
 /// [Interrupted | Finished] Ended
 /// ```
 ///
-/// A new run's first checkpoint, that of step 0, is begun right behind `Started`. A checkpoint is written
+/// A new run's first checkpoint, that of step 0, is begun right after `Started`. A checkpoint is written
 /// while training goes on: its `Saved` comes between two steps, before the next `Saving`, or at the end. One
 /// that is due when an evaluation is begins before that, and is `Saved` once it has the evaluation's outcome,
 /// too; a resume that begins with the evaluation tells `Saved` alone. An epoch that something cuts short, or
 /// an evaluation, has no `EpochEnds` or `Validated`. An error at any place is told by `Failed`, which is then
-/// the last event. [`Trainer::evaluate`] tells `Recorded Warning*` alone: there is a warning for each metric of
-/// an epoch or an evaluation that is not finite.
+/// the last event. [`Trainer::evaluate`] tells `Recorded Warning*` alone: there is a warning for each metric
+/// of an epoch or an evaluation that is not finite.
 ///
 /// [`Trainer::evaluate`]: crate::Trainer::evaluate
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'e> {
-    /// The run begins, or goes on, `done` of `steps` steps behind it. The first event of a run.
+    /// The run begins, or goes on, `done` of `steps` steps done. The first event of a run.
     Started {
         /// Steps done before.
         done: usize,
@@ -182,9 +210,9 @@ pub enum Event<'e> {
     Validated {
         /// Where the run stands, with the best checkpoints up to now.
         state: &'e RunState,
-        /// What was measured, as [`Recorded`](Event::Recorded) just before.
+        /// The measurements, as [`Recorded`](Event::Recorded) just before.
         record: &'e Record,
-        /// Whether the monitored metric is better than the last one that was, by more than `min_delta`.
+        /// The monitored metric is better than the last one that was, by more than `min_delta`.
         improved: bool,
     },
     /// A step, an evaluation or an epoch is over.
@@ -208,7 +236,7 @@ pub enum Event<'e> {
     Saved {
         /// Its folder.
         path: &'e Path,
-        /// Whether it is the best so far.
+        /// It is the best so far.
         best: bool,
     },
     /// Something that doesn't end the run, and that somebody should know.
@@ -228,7 +256,7 @@ pub enum Event<'e> {
     Finished,
     /// The last event of a run without an error, whatever has ended it. Its checkpoints are complete.
     Ended {
-        /// What has ended it.
+        /// The reason why it ended.
         end: End,
         /// Where the run stands.
         state: &'e RunState,
@@ -242,7 +270,55 @@ pub enum Event<'e> {
     },
 }
 
+/// The reason why a run ended.
+///
+/// ```
+/// use firebox_train::event::End;
+///
+/// fn goes_on(end: End) -> bool {
+///     matches!(end, End::Interrupted(_) | End::OutOfTime)
+/// }
+/// assert!(!goes_on(End::Complete));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// All epochs, or all steps, are done.
+    Complete,
+    /// The monitored metric was not better for as many evaluations as
+    /// [`patience`](crate::trainer::TrainerConfig::patience) says.
+    Stale,
+    /// A signal asked to stop. A resume goes on.
+    Interrupted(Signal),
+    /// [`max_seconds`](crate::trainer::TrainerConfig::max_seconds) have passed. A resume with more goes on.
+    OutOfTime,
+}
+
 /// Something that is told what happens in a run. An error ends the run, and is its error.
+///
+/// ```
+/// use firebox_train::event::{Callback, Event};
+/// use firebox_train::{BoxError, Trainer};
+///
+/// /// Stops a run whose loss gets too large.
+/// struct Ceiling(f64);
+///
+/// impl Callback for Ceiling {
+///     fn on_event(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
+///         match event {
+///             Event::Recorded(record) if record.metrics.value("loss") > Some(self.0) => {
+///                 Err(format!("step {}: the loss is above {}", record.step, self.0).into())
+///             }
+///             _ => Ok(()),
+///         }
+///     }
+/// }
+///
+/// fn watched(trainer: Trainer) -> Trainer {
+///     // Closures are callbacks, too.
+///     trainer.callback(Ceiling(10.0)).callback(|_: &Event<'_>| Ok(()))
+/// }
+/// ```
 pub trait Callback {
     /// Called in the training thread for every event, in order.
     ///

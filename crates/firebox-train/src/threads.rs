@@ -6,14 +6,17 @@ use firebox_kernels::start_compute_threads;
 
 use crate::error::{Error, ErrorKind, check};
 
-/// How many threads compute, and how many prepare batches: decided here, and nowhere else.
+/// The numbers of threads that compute, and that prepare batches.
 ///
-/// * **Compute**: those of rayon's global pool, which Burn's flex and `firebox-kernels` use. The number that is given, or
-///   `RAYON_NUM_THREADS`, or as many as this process may use: its affinity and, on Linux, its cgroup's quota count, not the
-///   machine's cores.
-/// * **Workers**: the number that is given, or the loader's choice. That begins with half of the cores, at most 8, and adds
-///   workers only while training waits for data: when the compute threads have nothing to do. A worker that has filled the
-///   loader's window sleeps. So the two don't fight over cores, and no core is kept free for workers that are rarely busy.
+/// They are decided here, and nowhere else.
+///
+/// * **Compute**: those of rayon's global pool, which Burn's flex and `firebox-kernels` use. The number that
+///   is given, or `RAYON_NUM_THREADS`, or as many as this process may use: its affinity and, on Linux, its
+///   cgroup's quota count, not the machine's cores.
+/// * **Workers**: the number that is given, or the loader's choice. That begins with half of the cores, at
+///   most 8, and adds workers only while training waits for data: when the compute threads have nothing to
+///   do. A worker that has filled the loader's window sleeps. So the two don't fight over cores, and no core
+///   is kept free for workers that are rarely busy.
 ///
 /// Neither number changes results.
 ///
@@ -35,7 +38,9 @@ pub struct Threads {
 impl Threads {
     const MOST: usize = 1024;
 
-    /// So many threads that compute, and so many of the loader, which can be 0; `None` for what suits the machine.
+    /// Numbers of threads that compute, and of those of the loader.
+    ///
+    /// The loader's can be 0; `None` is for what suits the machine.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] unless `compute` is from 1 to 1,024. The loader checks `workers`.
@@ -46,7 +51,7 @@ impl Threads {
         Ok(Threads { compute, workers })
     }
 
-    /// What suits the machine.
+    /// The numbers that suit the machine.
     pub fn detect() -> Self {
         Threads { compute: Self::fitting(std::env::var("RAYON_NUM_THREADS").ok()), workers: None }
     }
@@ -57,12 +62,15 @@ impl Threads {
         wish.unwrap_or_else(|| available_parallelism().map_or(1, usize::from)).min(Self::MOST)
     }
 
-    /// Starts the threads that compute, for the whole process, under the names `compute-0`, `compute-1` and so on. To be
-    /// called before anything is computed, which starts them too, in a number of its own.
+    /// Starts the threads that compute, for the whole process.
     ///
-    /// If there are several, the calling thread is the first of them: it computes its share itself instead of waking
-    /// another thread and waiting for it. So it should be the one that trains, and live as long as anything is computed.
-    /// glibc's allocator is asked to keep memory between steps, instead of giving it back and asking for it again.
+    /// They are called `compute-0`, `compute-1` and so on. To be called before anything is computed, which
+    /// starts them too, in a number of its own.
+    ///
+    /// If there are several, the calling thread is the first of them: it computes its share itself instead of
+    /// waking another thread and waiting for it. So it should be the one that trains, and live as long as
+    /// anything is computed. glibc's allocator is asked to keep memory between steps, instead of giving it
+    /// back and asking for it again.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if they are there already, in another number, the system gives none, or the
@@ -74,12 +82,12 @@ impl Threads {
         })
     }
 
-    /// How many compute.
+    /// The number of threads that compute.
     pub fn compute(self) -> usize {
         self.compute
     }
 
-    /// How many prepare batches; `None` if the loader chooses.
+    /// The number of threads that prepare batches; `None` if the loader chooses.
     pub fn workers(self) -> Option<usize> {
         self.workers
     }

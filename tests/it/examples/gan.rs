@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{course, example, last_state};
 use burn::tensor::TensorData;
-use firebox::models::StateDict;
+use firebox::weights::StateDict;
 use serde_json::Value;
 use tempfile::TempDir;
 

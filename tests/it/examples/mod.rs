@@ -3,6 +3,7 @@
 mod arguments;
 mod backends;
 mod dashboard;
+mod earlier_runs;
 mod forecast;
 mod gan;
 mod kills;

@@ -246,11 +246,11 @@ fn bad_input_is_one_line_that_says_what_and_where() {
     // A whole checkpoint of a network of another shape.
     let alien = copy("alien").join("checkpoints/step-2");
     let device = burn::tensor::Device::default();
-    let narrow = firebox::models::CnnConfig::new(10).init(&device).unwrap();
-    let mut task = firebox::train::TaskState::default();
-    task.insert("model", firebox::models::StateDict::of(&narrow));
-    task.insert("model.optimizer", firebox::models::StateDict::default());
-    let checkpoints = firebox::train::Checkpoints::new(alien.parent().unwrap());
+    let narrow = firebox::models::vision::CnnConfig::new(10).init(&device).unwrap();
+    let mut task = firebox::train::task::TaskState::default();
+    task.insert("model", firebox::weights::StateDict::of(&narrow));
+    task.insert("model.optimizer", firebox::weights::StateDict::default());
+    let checkpoints = firebox::train::checkpoint::Checkpoints::new(alien.parent().unwrap());
     let (mut state, _) = checkpoints.load("last").unwrap();
     state.step = 3;
     checkpoints.save(&state, &task).unwrap();

@@ -1,25 +1,27 @@
 //! Additive attention on slices, and its gradients.
 //!
-//! Between its two maps attention has little to multiply and much to read: `[batch, time, hidden]` on both sides. So both
-//! passes go over each sequence once, whole, while it is in the cache, and nothing of that size is kept: the backward pass
-//! takes the tangents again, which costs less than to write them down and to read them.
+//! Between its two maps attention has little to multiply and much to read: `[batch, time, hidden]` on both
+//! sides. So both passes go over each sequence once, whole, while it is in the cache, and nothing of that
+//! size is kept: the backward pass takes the tangents again, which costs less than to write them down and to
+//! read them.
 
-use crate::attention::LOW;
-use crate::fused::{Array, Computed, Fused, Pass};
-use crate::math::{exp, tanh};
-use crate::memory::{Recycled, with_scratch};
-use crate::simd::vectorised;
-use crate::tasks::share;
+use crate::algebra::math::{exp, tanh};
+use crate::algebra::scratch::with_scratch;
+use crate::attention::masked::LOW;
+use crate::machine::memory::Recycled;
+use crate::machine::simd::vectorised;
+use crate::machine::tasks::share;
+use crate::operation::fused::{Array, Computed, Fused, Pass};
 
 /// Into how many chunks a batch is cut, if it is that large.
 const CHUNKS: usize = 16;
 
-/// Sums side by side of which a sum over features is made: vectors of every instruction set, several of them, so that none
-/// waits for the one before.
+/// Sums side by side of which a sum over features is made: vectors of every instruction set, several of them,
+/// so that none waits for the one before.
 const LANES: usize = 64;
 
-/// The operation on `mapped`, `query`, v, what the encoder gave and, perhaps, a bias. Its output `[batch, features + time]`
-/// has the context and then the weights.
+/// The operation on `mapped`, `query`, v, what the encoder gave and, perhaps, a bias. Its output
+/// `[batch, features + time]` has the context and then the weights.
 #[derive(Clone, Debug)]
 pub(crate) struct AdditiveAttention {
     pub(crate) batch: usize,
@@ -33,7 +35,7 @@ pub(crate) struct AdditiveAttention {
 }
 
 impl<const N: usize> Fused<N> for AdditiveAttention {
-    type Kept = ();
+    type SavedForBackward = ();
     const KEEPS_OUTPUT: bool = true;
 
     fn forward(&self, inputs: [&[f32]; N], _: bool) -> Computed<()> {
@@ -47,7 +49,7 @@ impl<const N: usize> Fused<N> for AdditiveAttention {
                 || sequences.get(row).attend(context, weights),
             );
         });
-        Computed { output: Array::new(output, [self.batch, packed]), beside: vec![], kept: () }
+        Computed { output: Array::new(output, [self.batch, packed]), beside: vec![], saved: () }
     }
 
     fn backward(&self, pass: Pass<'_, (), N>) -> [Option<Vec<f32>>; N] {
@@ -80,8 +82,8 @@ impl<const N: usize> Fused<N> for AdditiveAttention {
                 let packed = features + time;
                 let (_, weights) = output[row * packed..][..packed].split_at(features);
                 let (context, outer) = gradient[row * packed..][..packed].split_at(features);
-                with_scratch(|scratch| {
-                    let ([scores, spare, asked, _], _) = scratch.take([time, hidden, hidden, 0]);
+                with_scratch(|mut pieces, _| {
+                    let [scores, spare, asked] = [time, hidden, hidden].map(|size| pieces.take(size));
                     let sequence = sequences.get(row);
                     let query = part(&mut query, at, hidden).unwrap_or(asked);
                     let mut encoder = part(&mut encoder, at, time * features);
@@ -196,7 +198,8 @@ impl Sequence<'_> {
         self.mask.is_none_or(|mask| mask[place])
     }
 
-    /// As [`masked_softmax`](crate::masked_softmax) does, so that what is no number, or is infinite, does the same here.
+    /// As [`masked_softmax`](crate::attention::masked_softmax) does, so that NaN and what is infinite do the
+    /// same here.
     #[inline(always)]
     pub(crate) fn attend(&self, context: &mut [f32], weights: &mut [f32]) {
         let mut largest = f32::NEG_INFINITY;

@@ -1,23 +1,24 @@
 //! An LSTM that attends, on slices, and its gradients.
 //!
-//! What the state attends to is part of what the next state is made of, so that no step can be computed before the one
-//! before it. But sequences of a batch don't know of each other: each thread takes a block of them through all steps, with
-//! weights that were packed once, and the gradients of the weights, sums over all sequences and steps, come at the end as
-//! one product. See `recurrent/kernel.rs`, of which this is made, and `attention/kernel.rs`.
+//! The context that a state attends to is part of what the next state is made of, so that no step can be
+//! computed before the one before it. But sequences of a batch don't know of each other: each thread takes a
+//! block of them through all steps, with weights that were packed once, and the gradients of the weights,
+//! sums over all sequences and steps, come at the end as one product. See `recurrent/kernel.rs`, of which
+//! this is made, and `attention/kernel.rs`.
 
+use crate::algebra::matrix::Accumulate;
 use crate::attention::kernel::Sequence;
-use crate::fused::{Array, Computed, Fused, Pass};
-use crate::matrix::Into;
-use crate::memory::{Recycled, any, zeros};
+use crate::machine::memory::{Recycled, recycled, zeros};
+use crate::machine::simd::vectorised;
+use crate::operation::fused::{Array, Computed, Fused, Pass};
 use crate::recurrent::Cell;
 use crate::recurrent::kernel::forward::{Weights, apart};
 use crate::recurrent::kernel::weight_gradients::weight_gradients;
 use crate::recurrent::kernel::{Ends, Recurrence, each, lstm};
-use crate::simd::vectorised;
 
-/// The operation on an input `[batch, time, inputs]`, the encoder's outputs mapped `[batch, places, hidden]`, v, the
-/// encoder's outputs `[batch, places, features]`, `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, first states
-/// `[2 · batch, hidden]`, h and behind it c, and, perhaps, v's bias.
+/// The operation on an input `[batch, time, inputs]`, the encoder's outputs mapped `[batch, places, hidden]`,
+/// v, the encoder's outputs `[batch, places, features]`, `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`,
+/// first states `[2 · batch, hidden]`, h and after it c, and, perhaps, v's bias.
 ///
 /// The output `[batch, time, hidden + features]` has h after each step and the context before it.
 #[derive(Clone, Debug)]
@@ -33,10 +34,10 @@ pub(crate) struct AttentiveLstm {
     pub(crate) mask: Option<Vec<bool>>,
 }
 
-/// What the forward pass leaves.
+/// The forward pass's results that the backward pass needs.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
-    /// What each step has read, `[batch, time, inputs + features]`.
+pub(crate) struct SavedForBackward {
+    /// The input and the context of each step, `[batch, time, inputs + features]`.
     read: Recycled,
     /// `[batch, time, 4·hidden]`. The backward pass puts the gradients of their sums in their place.
     gates: Recycled,
@@ -77,7 +78,7 @@ impl AttentiveLstm {
     }
 }
 
-/// What all rows attend to.
+/// The inputs of all rows.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
     operation: &'a AttentiveLstm,
@@ -102,7 +103,7 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// What a row attends to when its state is `query`.
+    /// The sequence that a row attends to when its state is `query`.
     #[inline(always)]
     fn attended<'q>(&self, row: usize, query: &'q [f32]) -> Sequence<'q>
     where
@@ -158,9 +159,9 @@ impl ForwardBlock<'_> {
                 self.output[at * out + hidden..][..context.len()].copy_from_slice(context);
                 self.read[at * read..][..read].copy_from_slice(&x[..read]);
             }
-            self.weights.hidden.multiply(&mut sums, apart(width), Into::Replace, &h, hidden, rows);
+            self.weights.hidden.multiply(&mut sums, apart(width), Accumulate::Replace, &h, hidden, rows);
             for (_, weight) in &self.weights.input {
-                weight.multiply(&mut sums, apart(width), Into::Add, &x, apart(read), rows);
+                weight.multiply(&mut sums, apart(width), Accumulate::Add, &x, apart(read), rows);
             }
             let of_rows = h.chunks_exact_mut(hidden).zip(c.chunks_exact_mut(hidden));
             for (n, (sums, (h, c))) in sums.chunks_exact_mut(apart(width)).zip(of_rows).enumerate() {
@@ -214,9 +215,9 @@ impl BackwardBlock<'_> {
                 self.gates(n, step, &mut sums[..width]);
             }
             for (_, weight) in &self.weights.input {
-                weight.multiply(&mut dx, apart(read), Into::Replace, &sums, apart(width), rows);
+                weight.multiply(&mut dx, apart(read), Accumulate::Replace, &sums, apart(width), rows);
             }
-            self.weights.hidden.multiply(self.dh, hidden, Into::Add, &sums, apart(width), rows);
+            self.weights.hidden.multiply(self.dh, hidden, Accumulate::Add, &sums, apart(width), rows);
             for (n, dx) in dx.chunks_exact_mut(apart(read)).enumerate() {
                 self.attention(n, step, &mut dx[..read], &mut scratch);
             }
@@ -289,11 +290,11 @@ impl BackwardBlock<'_> {
 }
 
 impl<const N: usize> Fused<N> for AttentiveLstm {
-    type Kept = Kept;
+    type SavedForBackward = SavedForBackward;
 
     const KEEPS_OUTPUT: bool = false;
 
-    fn forward(&self, inputs: [&[f32]; N], _: bool) -> Computed<Kept> {
+    fn forward(&self, inputs: [&[f32]; N], _: bool) -> Computed<SavedForBackward> {
         let AttentiveLstm { batch, time, places, hidden, .. } = *self;
         let (read, width, out) = (self.read(), self.width(), self.out());
         let recurrence = self.lstm();
@@ -301,22 +302,22 @@ impl<const N: usize> Fused<N> for AttentiveLstm {
             bias: recurrence.bias([inputs[6], inputs[7]]),
             ..Weights::forward(&recurrence, inputs[4], inputs[5])
         };
-        let mut kept = Kept {
+        let mut saved = SavedForBackward {
             read: Recycled::new(batch * time * read),
             gates: Recycled::new(batch * time * width),
             states: Recycled::new(batch * time * hidden),
             cells: Recycled::new(batch * time * hidden),
             shares: Recycled::new(batch * time * places),
         };
-        let mut output = any(batch * time * out);
+        let mut output = recycled(batch * time * out);
         let rows = recurrence.rows();
         let blocks = output
             .chunks_mut(rows * time * out)
-            .zip(kept.read.chunks_mut(rows * time * read))
-            .zip(kept.gates.chunks_mut(rows * time * width))
-            .zip(kept.states.chunks_mut(rows * time * hidden))
-            .zip(kept.cells.chunks_mut(rows * time * hidden))
-            .zip(kept.shares.chunks_mut(rows * time * places))
+            .zip(saved.read.chunks_mut(rows * time * read))
+            .zip(saved.gates.chunks_mut(rows * time * width))
+            .zip(saved.states.chunks_mut(rows * time * hidden))
+            .zip(saved.cells.chunks_mut(rows * time * hidden))
+            .zip(saved.shares.chunks_mut(rows * time * places))
             .enumerate()
             .map(|(number, (((((output, read), gates), states), cells), shares))| ForwardBlock {
                 inputs: Inputs::new(self, &inputs),
@@ -330,17 +331,17 @@ impl<const N: usize> Fused<N> for AttentiveLstm {
                 shares,
             });
         each(blocks.collect(), ForwardBlock::run);
-        Computed { output: Array::new(output, [batch, time, out]), beside: Vec::new(), kept }
+        Computed { output: Array::new(output, [batch, time, out]), beside: Vec::new(), saved }
     }
 
-    fn backward(&self, pass: Pass<'_, Kept, N>) -> [Option<Vec<f32>>; N] {
+    fn backward(&self, pass: Pass<'_, SavedForBackward, N>) -> [Option<Vec<f32>>; N] {
         let AttentiveLstm { batch, time, inputs: own, places, hidden, features, .. } = *self;
         let width = self.width();
-        let Kept { read, mut gates, states, cells, shares } = pass.kept;
+        let SavedForBackward { read, mut gates, states, cells, shares } = pass.saved;
         let recurrence = self.lstm();
         let weights = Weights::backward(&recurrence, pass.inputs[4], pass.inputs[5], true);
         let rows = recurrence.rows();
-        let mut d_input = any(batch * time * own);
+        let mut d_input = recycled(batch * time * own);
         let mut d_mapped = zeros(batch * places * hidden);
         let mut d_encoder = zeros(batch * places * features);
         let mut d_scores = zeros(batch * (hidden + 1));

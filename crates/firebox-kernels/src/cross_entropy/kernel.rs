@@ -2,10 +2,10 @@
 //!
 //! The backward pass takes the exponentials again: what waits for it is two numbers a sample.
 
-use crate::fused::{Array, Computed, Fused, Pass};
-use crate::math::exp;
-use crate::simd::vectorised;
-use crate::tasks::share;
+use crate::algebra::math::exp;
+use crate::machine::simd::vectorised;
+use crate::machine::tasks::share;
+use crate::operation::fused::{Array, Computed, Fused, Pass};
 
 /// Samples that a task has.
 const CHUNK: usize = 64;
@@ -18,8 +18,9 @@ pub(crate) struct CrossEntropy {
     pub(crate) classes: usize,
 }
 
-/// What makes a sample's logits probabilities: their largest, and the logarithm of the sum of eˣ⁻ˡᵃʳᵍᵉˢᵗ. Apart, for
-/// together they lose digits.
+/// The largest of a sample's logits, and the logarithm of the sum of eˣ⁻ˡᵃʳᵍᵉˢᵗ.
+///
+/// They make the logits probabilities. They are apart, for together they lose digits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Scale {
     largest: f32,
@@ -34,7 +35,7 @@ impl CrossEntropy {
 }
 
 impl Fused<1> for CrossEntropy {
-    type Kept = Vec<Scale>;
+    type SavedForBackward = Vec<Scale>;
     const KEEPS_OUTPUT: bool = false;
 
     fn forward(&self, [logits]: [&[f32]; 1], _: bool) -> Computed<Vec<Scale>> {
@@ -59,17 +60,17 @@ impl Fused<1> for CrossEntropy {
             .map(|((scale, row), &target)| f64::from(scale.log_sum - (row[target] - scale.largest)))
             .sum();
         let loss = (sum / self.targets.len() as f64) as f32;
-        Computed { output: Array::new(vec![loss], [1]), beside: vec![], kept: scales }
+        Computed { output: Array::new(vec![loss], [1]), beside: vec![], saved: scales }
     }
 
     fn backward(&self, pass: Pass<'_, Vec<Scale>, 1>) -> [Option<Vec<f32>>; 1] {
-        let Pass { inputs: [logits], kept, gradient, .. } = pass;
+        let Pass { inputs: [logits], saved, gradient, .. } = pass;
         let factor = gradient[0] / self.targets.len() as f32;
         let mut to = vec![0.0; logits.len()];
         let tasks = to
             .chunks_mut(CHUNK * self.classes)
             .zip(logits.chunks(CHUNK * self.classes))
-            .zip(kept.chunks(CHUNK).zip(self.targets.chunks(CHUNK)));
+            .zip(saved.chunks(CHUNK).zip(self.targets.chunks(CHUNK)));
         share(tasks, self.operations(), |((to, logits), (scales, targets))| {
             vectorised(
                 #[inline(always)]

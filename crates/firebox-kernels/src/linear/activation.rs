@@ -1,14 +1,24 @@
-//! What follows a linear map.
+//! The activation after a linear map.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{leaky_relu, relu, tanh};
 
 #[cfg(feature = "flex")]
-use crate::math;
+use crate::algebra::math;
 #[cfg(feature = "flex")]
-use crate::simd::vectorised;
+use crate::machine::simd::vectorised;
 
 /// A function of each element that follows a [`linear`](crate::linear()) map.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_kernels::linear::{Activation, linear};
+///
+/// let device = Device::default();
+/// let (x, weight) = (Tensor::<2>::from_data([[-2.0, 4.0]], &device), Tensor::eye(2, &device));
+/// let leaky = linear(x, weight, None, Activation::LeakyRelu(0.5));
+/// assert_eq!(leaky.into_data().try_to_vec::<f32>().unwrap(), [-1.0, 4.0]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Activation {
@@ -37,7 +47,9 @@ impl Activation {
 
 #[cfg(feature = "flex")]
 impl Activation {
-    /// Whether the output says what the slope was: with a slope that is not positive it has lost the input's sign.
+    /// Tells if the output says what the slope was.
+    ///
+    /// With a slope that is not positive it has lost the input's sign.
     pub(crate) fn is_told_by_its_output(self) -> bool {
         match self {
             Activation::LeakyRelu(slope) => slope as f32 > 0.0,
@@ -59,7 +71,7 @@ impl Activation {
         }
     }
 
-    /// The gradient before the activation, from its output and the gradient behind it. What is no number passes a gradient
+    /// The gradient before the activation, from its output and the gradient after it. NaN passes a gradient
     /// as Burn's operations do.
     pub(crate) fn backward(self, to: &mut [f32], output: &[f32], gradient: &[f32]) {
         match self {

@@ -1,23 +1,25 @@
 //! The linear map on slices, and its gradients.
 //!
-//! Each of its three products is cut the way that needs the least packing: with many rows, tasks have rows; with few, they
-//! have columns, so that the weight, which is then the largest of all, is read once and where it lies. Only the weight's
-//! gradient has sums over all rows, which with many rows come from a fixed number of chunks.
+//! Each of its three products is cut the way that needs the least packing: with many rows, tasks have rows;
+//! with few, they have columns, so that the weight, which is then the largest of all, is read once and where
+//! it lies. Only the weight's gradient has sums over all rows, which with many rows come from a fixed number
+//! of chunks.
 
-use crate::fused::{Array, Computed, Fused, Pass};
-use crate::layout::transpose;
+use crate::algebra::layout::transpose;
+use crate::algebra::matrix::{Accumulate, Matrix, product};
+use crate::algebra::product::{Panels, multiply};
+use crate::algebra::scratch::with_scratch;
 use crate::linear::activation::Activation;
-use crate::matrix::{Into, Matrix, product};
-use crate::memory::{Recycled, any, with_scratch};
-use crate::product::{Panels, multiply};
-use crate::simd::vectorised;
-use crate::tasks::{SMALL, share, tiles};
+use crate::machine::memory::{Recycled, recycled};
+use crate::machine::simd::vectorised;
+use crate::machine::tasks::{SMALL, share, tiles};
+use crate::operation::fused::{Array, Computed, Fused, Pass};
 
 /// Columns that a task has, where tasks have columns.
 const TILE: usize = 64;
 
-/// Rows of the weight's gradient that a task has, where tasks have rows of it: gemm packs the factor on its right for more
-/// than these, and reads it where it lies for fewer.
+/// Rows of the weight's gradient that a task has, where tasks have rows of it: gemm packs the factor on its
+/// right for more than these, and reads it where it lies for fewer.
 const NARROW: usize = 48;
 
 /// Rows that a task has at least, where tasks have rows: gemm packs the factor on its right for each.
@@ -29,7 +31,8 @@ const MANY: usize = 512;
 /// Into how many chunks the rows are cut at most.
 const CHUNKS: usize = 16;
 
-/// The operation on an input of `rows` × `features_in`, a weight `[features_out, features_in]` and, perhaps, a bias.
+/// The operation on an input of `rows` × `features_in`, a weight `[features_out, features_in]` and, perhaps,
+/// a bias.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear<const KEEPS_OUTPUT: bool> {
     pub(crate) rows: usize,
@@ -42,22 +45,22 @@ pub(crate) struct Linear<const KEEPS_OUTPUT: bool> {
 }
 
 impl<const KEEPS_OUTPUT: bool, const N: usize> Fused<N> for Linear<KEEPS_OUTPUT> {
-    type Kept = ();
+    type SavedForBackward = ();
     const KEEPS_OUTPUT: bool = KEEPS_OUTPUT;
 
     fn forward(&self, inputs: [&[f32]; N], _: bool) -> Computed<()> {
         let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2).copied());
-        let mut output = any(self.rows * self.features_out);
+        let mut output = recycled(self.rows * self.features_out);
         if self.operations() < SMALL {
             let (input, weight) = (self.input(input), self.weight(weight));
-            product(&mut output, Into::Replace, input, weight.transposed());
+            product(&mut output, Accumulate::Replace, input, weight.transposed());
             self.activation.forward(&mut output, bias, self.features_out);
         } else if self.rows >= MANY {
             self.forward_by_rows(&mut output, input, weight, bias);
         } else {
             self.forward_by_columns(&mut output, input, weight, bias);
         }
-        Computed { output: Array::new(output, self.shape.clone()), beside: vec![], kept: () }
+        Computed { output: Array::new(output, self.shape.clone()), beside: vec![], saved: () }
     }
 
     fn backward(&self, pass: Pass<'_, (), N>) -> [Option<Vec<f32>>; N] {
@@ -107,7 +110,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         let tasks = output.chunks_mut(chunk * to).zip(input.chunks(chunk * from));
         share(tasks, self.operations(), |(output, input)| {
             let input = Matrix::new(input, input.len() / from, from);
-            product(output, Into::Replace, input, Matrix::new(&turned, from, to));
+            product(output, Accumulate::Replace, input, Matrix::new(&turned, from, to));
             self.activation.forward(output, bias, to);
         });
     }
@@ -120,9 +123,9 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         share(tiles(output, to, TILE), self.operations(), |(first, parts)| {
             let width = TILE.min(to - first);
             let weight = &weight[first * from..][..width * from];
-            with_scratch(|scratch| {
-                let ([turned, tile, ..], _) = scratch.take([width * rows, width * rows, 0, 0]);
-                multiply(turned, rows, Into::Replace, &panels, weight, width, |m| m * from, |k| k);
+            with_scratch(|mut pieces, _| {
+                let [turned, tile] = [(); 2].map(|()| pieces.take(width * rows));
+                multiply(turned, rows, Accumulate::Replace, &panels, weight, width, |m| m * from, |k| k);
                 transpose(turned, tile, width, rows);
                 self.activation.forward(tile, bias.map(|bias| &bias[first..][..width]), width);
                 parts
@@ -133,7 +136,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         });
     }
 
-    /// The gradient before the activation, unless it is that behind it, and the bias's, if wanted.
+    /// The gradient before the activation, unless it is that after it, and the bias's, if wanted.
     fn behind_the_map(
         &self,
         output: &[f32],
@@ -180,23 +183,23 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
 
     fn input_gradient(&self, inner: &[f32], weight: &[f32]) -> Vec<f32> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
-        let mut gradient = any(rows * from);
+        let mut gradient = recycled(rows * from);
         let weight = self.weight(weight);
         if self.operations() < SMALL {
-            product(&mut gradient, Into::Replace, Matrix::new(inner, rows, to), weight);
+            product(&mut gradient, Accumulate::Replace, Matrix::new(inner, rows, to), weight);
         } else if rows >= MANY {
             let chunk = self.chunk();
             let tasks = gradient.chunks_mut(chunk * from).zip(inner.chunks(chunk * to));
             share(tasks, self.operations(), |(gradient, inner)| {
-                product(gradient, Into::Replace, Matrix::new(inner, inner.len() / to, to), weight);
+                product(gradient, Accumulate::Replace, Matrix::new(inner, inner.len() / to, to), weight);
             });
         } else {
             share(tiles(&mut gradient, from, TILE), self.operations(), |(first, parts)| {
                 let width = TILE.min(from - first);
-                with_scratch(|scratch| {
-                    let ([tile, ..], _) = scratch.take([rows * width, 0, 0, 0]);
+                with_scratch(|mut pieces, _| {
+                    let tile = pieces.take(rows * width);
                     let inner = Matrix::new(inner, rows, to);
-                    product(tile, Into::Replace, inner, weight.columns(first..first + width));
+                    product(tile, Accumulate::Replace, inner, weight.columns(first..first + width));
                     parts
                         .into_iter()
                         .zip(tile.chunks_exact(width))
@@ -209,7 +212,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
 
     fn weight_gradient(&self, inner: &[f32], input: &[f32]) -> Vec<f32> {
         let (rows, from, to) = (self.rows, self.features_in, self.features_out);
-        let mut gradient = any(to * from);
+        let mut gradient = recycled(to * from);
         // Partial gradients are worth their memory if it isn't more than that of what they are made from.
         let chunk = self.chunk();
         if rows < MANY || rows.div_ceil(chunk) * gradient.len() > inner.len() + input.len() {
@@ -217,7 +220,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
             let tasks = (0..to).step_by(NARROW).zip(gradient.chunks_mut(NARROW * from));
             share(tasks, self.operations(), |(first, gradient)| {
                 let inner = inner.columns(first..(first + NARROW).min(to)).transposed();
-                product(gradient, Into::Replace, inner, input);
+                product(gradient, Accumulate::Replace, inner, input);
             });
             return gradient;
         }
@@ -229,7 +232,7 @@ impl<const KEEPS_OUTPUT: bool> Linear<KEEPS_OUTPUT> {
         share(tasks, self.operations(), |((gradient, inner), input)| {
             let rows = input.len() / from;
             let (inner, input) = (Matrix::new(inner, rows, to), Matrix::new(input, rows, from));
-            product(gradient, Into::Replace, inner.transposed(), input);
+            product(gradient, Accumulate::Replace, inner.transposed(), input);
         });
         gradient.fill(0.0);
         add_rows(&mut gradient, &parts);

@@ -9,8 +9,19 @@ use crate::optimizer::operations::{OptimizerOps, takes};
 
 /// The L2 norm of all elements of some tensors, as if they were one.
 ///
-/// On flex squares are summed in 64 bits, in chunks whose sums are added in their order: the norm depends on no number of
-/// threads. Elsewhere each tensor is summed on its device, in 32 bits at least, and all sums are read at the end.
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_kernels::optimizer::Norm;
+///
+/// let mut norm = Norm::new();
+/// norm.add(Tensor::<1>::from_data([3.0], &Device::default()));
+/// norm.add(Tensor::<2>::from_data([[0.0, 4.0]], &Device::default()));
+/// assert_eq!(norm.value(), 5.0);
+/// ```
+///
+/// On flex squares are summed in 64 bits, in chunks whose sums are added in their order, whatever the number
+/// of threads. Elsewhere each tensor is summed on its device, in 32 bits at least, and all sums are read at
+/// the end.
 #[derive(Debug, Default)]
 pub struct Norm {
     sums: Vec<Tensor<1>>,
@@ -36,7 +47,7 @@ impl Norm {
         self.sums.push(tensor.square().sum());
     }
 
-    /// The norm; not a number where an element is none.
+    /// The norm; NaN if an element is.
     pub fn value(self) -> f64 {
         let alike = self
             .sums

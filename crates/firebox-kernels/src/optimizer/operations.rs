@@ -1,15 +1,15 @@
-//! What optimisers do on the backend flex.
+//! Steps of optimisers on the backend flex.
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::fused::values;
-use crate::optimizer::adam::AdamStep;
+use crate::operation::fused::values;
+use crate::operation::switch::{count_fallback, enabled};
+use crate::optimizer::adam_step::AdamStep;
 use crate::optimizer::pass;
-use crate::optimizer::sgd::SgdStep;
-use crate::switch::{count_fallback, enabled};
+use crate::optimizer::sgd_step::SgdStep;
 
 /// Steps, in place where nobody else holds the memory.
 #[backend_extension(Flex)]
@@ -96,7 +96,7 @@ impl OptimizerOps for Flex {
     }
 }
 
-/// Whether the kernels take these tensors, which are those of one parameter.
+/// Tells if the kernels take these tensors, which are those of one parameter.
 pub(crate) fn takes<const D: usize>(tensors: &[&Tensor<D>]) -> bool {
     if !enabled() || tensors.iter().any(|tensor| tensor.device() != Device::flex()) {
         return false;

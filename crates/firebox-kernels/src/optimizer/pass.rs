@@ -2,15 +2,17 @@
 
 use rayon::prelude::*;
 
-use crate::simd::vectorised;
-use crate::tasks::spread;
+use crate::machine::simd::vectorised;
+use crate::machine::tasks::spread;
 
-/// Elements that a thread takes at a time. So many or fewer stay on the calling thread: waking another one takes longer.
+/// Elements that a thread takes at a time. So many or fewer stay on the calling thread: waking another one
+/// takes longer.
 pub(crate) const CHUNK: usize = 1 << 14;
 
-/// What is done to the elements at one place of `N` slices, with the element there of one that is only read.
+/// A change of the elements at one place of `N` slices, with the element there of one that is only read.
 pub(crate) trait Pass<const N: usize>: Copy + Sync {
-    /// To be inlined, so that it is compiled for the instructions of its caller. All slices have the same length.
+    /// To be inlined, so that it is compiled for the instructions of its caller. All slices have the same
+    /// length.
     fn run(self, written: [&mut [f32]; N], read: &[f32]);
 }
 

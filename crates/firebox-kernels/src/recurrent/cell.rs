@@ -1,9 +1,15 @@
-//! What a recurrent layer computes at each step.
+//! The step of a recurrent layer.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, sigmoid, tanh};
 
 /// The kinds of recurrent cells, each with PyTorch's formula.
+///
+/// ```
+/// use firebox_kernels::recurrent::Cell;
+///
+/// assert_eq!([Cell::Tanh, Cell::Gru, Cell::Lstm].map(Cell::gates), [1, 3, 4]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// h' = tanh(W·x + U·h).
@@ -17,6 +23,8 @@ pub enum Cell {
 }
 
 /// The state of a cell, `[batch, hidden]` each.
+///
+/// The page of [`recurrent`](crate::recurrent()) has an example.
 #[derive(Clone, Debug)]
 pub struct CellState {
     /// h, which is also the output.
@@ -26,7 +34,7 @@ pub struct CellState {
 }
 
 impl Cell {
-    /// How many times the size of the state its weights have.
+    /// The number of gates: the rows of its weights by the size of the state.
     pub fn gates(self) -> usize {
         match self {
             Cell::Tanh | Cell::Relu => 1,

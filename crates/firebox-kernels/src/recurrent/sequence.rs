@@ -2,12 +2,22 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::shape::expect_shape;
+use crate::operation::shape::expect_shape;
 
 /// Sequences `[batch, time, features]`.
 ///
-/// A kernel takes and gives them whole. Plain operations go step by step, and a slice of one tensor would cost, in the
-/// backward pass, a gradient of the whole: so the steps that they made stay apart until somebody needs them together.
+/// A kernel takes and gives them whole. Plain operations go step by step, and a slice of one tensor would
+/// cost, in the backward pass, a gradient of the whole: so the steps that they made stay apart until somebody
+/// needs them together.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_kernels::recurrent::Sequence;
+///
+/// let steps = Sequence::Steps(vec![Tensor::zeros([2, 3], &Device::default()); 5]);
+/// assert_eq!(steps.dims(), [2, 5, 3]);
+/// assert_eq!(steps.whole().dims(), [2, 5, 3]);
+/// ```
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "there are a few of them in a pass")]
 pub enum Sequence {

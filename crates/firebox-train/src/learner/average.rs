@@ -6,9 +6,10 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-/// An exponential moving average of the parameters (Polyak, Juditsky 1992), as `torch.optim.swa_utils.AveragedModel` with
-/// `get_ema_multi_avg_fn(decay)`: e ← decay · e + (1 − decay) · p after each step, beginning with the model itself.
-/// Buffers, and parameters that are not trained, are those of the model.
+/// An exponential moving average of the parameters (Polyak, Juditsky 1992), as
+/// `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)`: e ← decay · e + (1 − decay) · p
+/// after each step, beginning with the model itself. Buffers, and parameters that are not trained, are those
+/// of the model.
 pub(super) struct Average<M> {
     pub(super) decay: f64,
     /// On a device without autodiff. `None` only while it is moved.

@@ -1,11 +1,11 @@
-//! What happens to the gradients of a model between the backward pass and the optimiser.
+//! The way of a model's gradients between the backward pass and the optimizer.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use firebox_kernels::Norm;
+use firebox_kernels::optimizer::Norm;
 
 use super::state::Paths;
 
@@ -192,7 +192,7 @@ pub(super) fn factors(
     Ok(factors.into_iter().map(|(id, (_, factor))| (id, factor)).collect())
 }
 
-/// Whether a parameter's path is `prefix` or something within it.
+/// True if a parameter's path is `prefix` or something within it.
 pub(super) fn lies_in(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

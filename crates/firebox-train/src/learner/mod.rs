@@ -1,4 +1,4 @@
-//! A model together with its optimiser.
+//! A model together with its optimizer.
 
 mod average;
 mod gradients;
@@ -9,47 +9,49 @@ use std::collections::{HashMap, HashSet};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
-use firebox_models::{StateDict, Ties};
+use firebox_weights::{StateDict, Ties};
 
 use self::average::Average;
 use self::gradients::{Clamped, GradientNorm, Scaled, Sum, by_factor, factors, lies_in, map, not_finite};
 use self::state::Paths;
 use crate::error::{Error, ErrorKind, check};
 use crate::optimizer::scale::with_factor;
-use crate::readout::value_of;
+use crate::readout::to_scalar;
 use crate::task::{StepContext, TaskState};
 
-/// A model and the optimiser that moves its parameters.
+/// A model and the optimizer that moves its parameters.
 ///
 /// # Tied weights
 ///
 /// A parameter that stands in several places of the model, such as an output layer that shares the
 /// embedding's weight, is one parameter in everything that a learner does: it has the sum of all places'
-/// gradients, which counts once in the norm, one state of the optimiser, under the path of its first place,
-/// and after each step all places hold the same numbers. A clone is the same parameter ([`Ties`]), unless it is
-/// frozen and the other isn't: to freeze a tied weight, freeze all of its places.
+/// gradients, which counts once in the norm, one state of the optimizer, under the path of its first place,
+/// and after each step all places hold the same numbers. A clone is the same parameter ([`Ties`]), unless it
+/// is frozen and the other isn't: to freeze a tied weight, freeze all of its places.
 ///
 /// ```
 /// use burn::tensor::Device;
-/// use firebox_models::LanguageModelConfig;
-/// use firebox_train::{Learner, Sgd};
+/// use firebox_models::text::LanguageModelConfig;
+/// use firebox_train::Learner;
+/// use firebox_train::optimizer::SgdConfig;
 ///
 /// let mut model = LanguageModelConfig::new(50, 16, 16).init(&Device::default().autodiff())?;
 /// model.fc.weight = model.embedding.weight.clone();
-/// let learner = Learner::new(model, Sgd::new().init()?);
+/// let learner = Learner::new(model, SgdConfig::new().init()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Learner<M> {
-    /// `None` while the optimiser has it, and after it has panicked with it.
+    /// `None` while the optimizer has it, and after it has panicked with it.
     model: Option<M>,
     /// The model's parameters that stand in several places.
     ties: Ties,
     optimizer: ModuleOptimizer,
     clip_value: Option<f64>,
     clip: Option<Clip>,
-    /// Learning rates as multiples of the step's, by the beginning of a parameter's path; the last one counts.
+    /// Learning rates as multiples of the step's, by the beginning of a parameter's path; the last one
+    /// counts.
     groups: Vec<(String, f64)>,
-    /// What the groups come to for the parameters that they reach.
+    /// The factors of the parameters that the groups reach.
     factors: HashMap<ParamId, f64>,
     average: Option<Average<M>>,
     /// The gradients of a step that waits for more batches.
@@ -60,7 +62,7 @@ pub struct Learner<M> {
 /// The clipping of the gradients' norm.
 struct Clip {
     max_norm: f64,
-    /// The parameters of which it is known that their optimisers apply a factor themselves.
+    /// The parameters of which it is known that their optimizers apply a factor themselves.
     scaling: HashSet<ParamId>,
 }
 
@@ -70,7 +72,7 @@ impl<M: Module> Learner<M> {
     /// Its tied weights are found here, and made one node of the graph again if a move to another device or
     /// [`Module::train`] has parted them. Clones of a parameter that have different numbers by now are
     /// parameters of their own ([`Ties::settled`]). Parameters that [`Module::to_device`] has made the
-    /// outcome of a copy, which no optimiser would move, are parameters again.
+    /// outcome of a copy, which no optimizer would move, are parameters again.
     pub fn new(model: M, optimizer: impl Into<ModuleOptimizer>) -> Self {
         let (model, ties) = Ties::settled(leaves(model));
         Learner {
@@ -87,14 +89,17 @@ impl<M: Module> Learner<M> {
         }
     }
 
-    /// Clips the gradients of each step, as `torch.nn.utils.clip_grad_norm_`: all of them are multiplied with
-    /// `max_norm` / (norm + 1e-6) if that is below 1. Their norm is the L2 norm of all gradients together, and the same with
-    /// any number of threads.
+    /// Clips the norm of each step's gradients, as `torch.nn.utils.clip_grad_norm_`.
     ///
-    /// The gradients are read once for their norm. [`Sgd`](crate::Sgd), [`Adam`](crate::Adam), [`AdamW`](crate::AdamW) and
-    /// [`RmsProp`](crate::RmsProp) then apply the factor as part of their step; for any other optimiser, and in the first
-    /// step that clips, the gradients are multiplied before. As in PyTorch, [`step`](Self::step) makes all parameters none
-    /// of a number if one gradient is none; [`learn`](Self::learn) and [`try_step`](Self::try_step) refuse it.
+    /// All of them are multiplied with `max_norm` / (norm + 1e-6) if that is below 1. Their norm is the L2
+    /// norm of all gradients together, and the same with any number of threads.
+    ///
+    /// The gradients are read once for their norm. [`SgdConfig`](crate::optimizer::SgdConfig),
+    /// [`AdamConfig`](crate::optimizer::AdamConfig), [`AdamWConfig`](crate::optimizer::AdamWConfig) and
+    /// [`RmsPropConfig`](crate::optimizer::RmsPropConfig) then apply the factor as part of their step; for
+    /// any other optimizer, and in the first step that clips, the gradients are multiplied before. As in
+    /// PyTorch, [`step`](Self::step) sets every parameter to NaN if any gradient is NaN;
+    /// [`learn`](Self::learn) and [`try_step`](Self::try_step) refuse it.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
@@ -104,8 +109,8 @@ impl<M: Module> Learner<M> {
         Ok(self)
     }
 
-    /// Clips each element of each gradient to `-max_value..=max_value`, as `torch.nn.utils.clip_grad_value_`, before the
-    /// norm is clipped.
+    /// Clips each element of each gradient to `-max_value..=max_value`, as `torch.nn.utils.clip_grad_value_`,
+    /// before the norm is clipped.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] unless `max_value` is a finite number above 0.
@@ -115,8 +120,10 @@ impl<M: Module> Learner<M> {
         Ok(self)
     }
 
-    /// Gives the parameters at or below a path, such as `fc2` or `fc2.bias`, a learning rate of their own: the step's times
-    /// `factor`. Of several groups that a parameter belongs to the last one counts.
+    /// Gives a part of the model a learning rate of its own.
+    ///
+    /// The parameters at or below a path, such as `fc2` or `fc2.bias`, have the step's times `factor`. Of
+    /// several groups that a parameter belongs to the last one counts.
     ///
     /// A parameter that stands in several places has the factor of the place that a group reaches, whichever
     /// it is.
@@ -151,9 +158,11 @@ impl<M: Module> Learner<M> {
         Ok(self)
     }
 
-    /// Keeps an exponential moving average of the parameters, which [`averaged`](Self::averaged) gives: after each step
-    /// e ← decay · e + (1 − decay) · p, as `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and the
-    /// model as its beginning. Buffers are the model's own.
+    /// Keeps an exponential moving average of the parameters.
+    ///
+    /// [`averaged`](Self::averaged) gives it. After each step e ← decay · e + (1 − decay) · p, as
+    /// `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and the model as its
+    /// beginning. Buffers are the model's own.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.
@@ -163,8 +172,10 @@ impl<M: Module> Learner<M> {
         Ok(self)
     }
 
-    /// The norm of the last step's gradients before they were clipped: that of the mean where several batches make a step.
-    /// `None` before the first step, after one that had none, and after a [`step`](Self::step) without a clip norm.
+    /// The norm of the last step's gradients before they were clipped.
+    ///
+    /// It is that of the mean where several batches make a step. `None` before the first step, after one that
+    /// had none, and after a [`step`](Self::step) without a clip norm.
     pub fn gradient_norm(&self) -> Option<f64> {
         self.norm
     }
@@ -177,7 +188,7 @@ impl<M: Module> Learner<M> {
         self.whole().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The model, unless an optimiser has panicked with it.
+    /// The model, unless an optimizer has panicked with it.
     fn whole(&self) -> Result<&M, Error> {
         let lost =
             || Error::new(ErrorKind::Task, "there is no model: the optimizer panicked with it in a step");
@@ -194,8 +205,9 @@ impl<M: Module> Learner<M> {
         devices.plain.or(devices.trained).or(devices.any)
     }
 
-    /// What evaluations should judge, on a device without autodiff: the moving average of the model if there is one, else
-    /// the model.
+    /// The model that evaluations should judge, on a device without autodiff.
+    ///
+    /// It is the moving average of the model if there is one, else the model.
     pub fn averaged(&self) -> M {
         match self.average.as_ref().and_then(|average| average.model.as_ref()) {
             Some(average) => average.clone(),
@@ -203,20 +215,22 @@ impl<M: Module> Learner<M> {
         }
     }
 
-    /// Learns from one batch by `loss`, a single number that is a mean over `weight` samples (or tokens). With gradient
-    /// accumulation the parameters move with the last batch of the step, along the mean of all its batches' gradients by
+    /// Learns from one batch by its loss.
+    ///
+    /// `loss` is a single number that is a mean over `weight` samples (or tokens). With gradient accumulation
+    /// the parameters move with the last batch of the step, along the mean of all its batches' gradients by
     /// their weights, which is the gradient of one large batch.
     ///
     /// The loss, and before the parameters move their gradients, are looked at.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFinite`] if one is infinite or not a number; it names the parameters. That batch has then changed
-    /// nothing here; what other batches have added to the step stands. If each is finite and their mean isn't, the step is
-    /// given up, and nothing waits for the next one.
+    /// [`ErrorKind::NotFinite`] if one is infinite or not a number; it names the parameters. That batch has
+    /// then changed nothing here; what other batches have added to the step stands. If each is finite and
+    /// their mean isn't, the step is given up, and nothing waits for the next one.
     ///
     /// [`ErrorKind::Task`] if `weight` is not a finite number above 0, or the loss follows from no parameter
-    /// of this model that is trained; [`ErrorKind::OutOfRange`] if the context's learning rate is not a finite
-    /// number of at least 0. Then nothing was changed.
+    /// of this model that is trained; [`ErrorKind::OutOfRange`] if the context's learning rate is not a
+    /// finite number of at least 0. Then nothing was changed.
     pub fn learn(&mut self, loss: Tensor<1>, weight: f64, context: &StepContext) -> Result<(), Error> {
         let lr = context.lr;
         check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
@@ -225,7 +239,7 @@ impl<M: Module> Learner<M> {
             return Err(Error::new(ErrorKind::Task, text));
         }
         self.check_loss(&loss)?;
-        let value = value_of(&loss)?;
+        let value = to_scalar(&loss)?;
         let found = match value.is_finite() {
             false => {
                 Err(Error::new(ErrorKind::NotFinite, format!("loss: expected a finite number, got {value}")))
@@ -238,7 +252,7 @@ impl<M: Module> Learner<M> {
             }
         };
         let (alone, learned) = match (found, self.sum.take()) {
-            (Ok(alone), None) if context.updates => (Some(alone), Ok(())),
+            (Ok(alone), None) if context.is_optimizer_step => (Some(alone), Ok(())),
             (Ok((gradients, _)), sum) => {
                 let mut sum = sum.unwrap_or_default();
                 sum.add(self.model(), gradients, weight);
@@ -250,15 +264,17 @@ impl<M: Module> Learner<M> {
                 (None, Err(error))
             }
         };
-        let ended = if context.updates { self.end_step(alone, context.lr) } else { Ok(()) };
+        let ended = if context.is_optimizer_step { self.end_step(alone, context.lr) } else { Ok(()) };
         learned.and(ended)
     }
 
-    /// Takes part in a step with a batch of 0 samples, such as a rank has where others have the samples.
+    /// Takes part in a step with a batch of 0 samples.
     ///
-    /// It has no loss, and weight 0: with gradient accumulation the parameters move with the last batch of the
-    /// step along the mean of the others' gradients, as if this one were not there; if it is all there is,
-    /// nothing moves, and nothing of the optimizer's state changes.
+    /// A rank may have such a one where others have the samples.
+    ///
+    /// It has no loss, and weight 0: with gradient accumulation the parameters move with the last batch of
+    /// the step along the mean of the others' gradients, as if this one were not there; if it is all there
+    /// is, nothing moves, and nothing of the optimizer's state changes.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] and [`ErrorKind::NotFinite`] as for [`learn`](Self::learn).
@@ -266,7 +282,7 @@ impl<M: Module> Learner<M> {
         let lr = context.lr;
         check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
         self.whole()?;
-        if context.updates { self.end_step(None, lr) } else { Ok(()) }
+        if context.is_optimizer_step { self.end_step(None, lr) } else { Ok(()) }
     }
 
     /// Moves the parameters along the mean of the step's gradients, or along those of its only batch.
@@ -325,13 +341,14 @@ impl<M: Module> Learner<M> {
         self.follow(gradients, None, lr);
     }
 
-    /// As [`step`](Self::step), unless the norm of all gradients is not finite: `error_if_nonfinite` of
-    /// `torch.nn.utils.clip_grad_norm_`, without clipping too.
+    /// Steps unless the norm of all gradients is not finite.
+    ///
+    /// That is `error_if_nonfinite` of `torch.nn.utils.clip_grad_norm_`, without clipping too.
     ///
     /// # Errors
     /// [`ErrorKind::NotFinite`] if a gradient is infinite or not a number; it names the parameters.
-    /// [`ErrorKind::Task`] if the loss follows from no parameter that is trained, [`ErrorKind::OutOfRange`] if
-    /// `lr` is not a finite number of at least 0. Then nothing was changed.
+    /// [`ErrorKind::Task`] if the loss follows from no parameter that is trained, [`ErrorKind::OutOfRange`]
+    /// if `lr` is not a finite number of at least 0. Then nothing was changed.
     pub fn try_step(&mut self, loss: Tensor<1>, lr: f64) -> Result<(), Error> {
         check(lr.is_finite() && lr >= 0.0, "learning rate", "a number of at least 0", lr)?;
         self.check_loss(&loss)?;
@@ -391,7 +408,7 @@ impl<M: Module> Learner<M> {
             model = moved;
             taken += count;
         }
-        // The optimiser has moved the first place of each.
+        // The optimizer has moved the first place of each.
         model = self.ties.retie(model);
         if let (Some(clip), Some(norm)) = (&mut self.clip, norm)
             && taken == norm.parameters.len()
@@ -404,12 +421,13 @@ impl<M: Module> Learner<M> {
         self.model = Some(model);
     }
 
-    /// Adds the model, its optimiser's state and its moving average to a task's state, as `name`, `name.optimizer` and
-    /// `name.ema`.
+    /// Adds model, optimizer and moving average to a task's state.
+    ///
+    /// They are its parts `name`, `name.optimizer` and `name.ema`.
     ///
     /// # Errors
     /// [`ErrorKind::Checkpoint`] if a step waits for more batches, [`ErrorKind::Task`] if the optimizer has
-    /// panicked with the model. If the optimiser's state has no form as tensors, who asks for it gets that
+    /// panicked with the model. If the optimizer's state has no form as tensors, who asks for it gets that
     /// error.
     pub fn save(&self, name: &str, state: &mut TaskState) -> Result<(), Error> {
         if self.sum.is_some() {
@@ -427,7 +445,7 @@ impl<M: Module> Learner<M> {
         Ok(())
     }
 
-    /// Takes model, optimiser state and moving average back from a task's state.
+    /// Takes model, optimizer state and moving average back from a task's state.
     ///
     /// # Errors
     /// [`ErrorKind::Checkpoint`] that lists every tensor that is missing, left over or misshapen, and those
@@ -468,7 +486,7 @@ fn leaves<M: Module>(model: M) -> M {
     if found.0 { model.map(&mut Leaves) } else { model }
 }
 
-/// Whether a parameter is the outcome of some operation, such as of a copy to another device.
+/// True if a parameter is the outcome of some operation, such as of a copy to another device.
 fn is_grown<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.is_initialized() && param.is_tracked() && !param.is_require_grad()
 }

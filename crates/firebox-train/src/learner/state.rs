@@ -1,21 +1,22 @@
-//! An optimiser's state as tensors with names.
+//! An optimizer's state as tensors with names.
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, Param, ParamId};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
-use burn::tensor::{Bytes, DType, Element, Tensor, TensorData};
+use burn::tensor::{Bytes, Tensor, TensorData};
 use burn_pack::{Reader, Scalar, Writer};
-use firebox_models::StateDict;
+use firebox_weights::paths::{self, PathVisitor};
+use firebox_weights::{DType, Element, RawTensor, StateDict};
 
 use crate::error::{Error, ErrorKind};
 
-/// The optimiser's state by parameter path and field: tensors as `fc2.weight/momentum.moment_1`, single numbers
-/// as `fc2.weight#momentum.time`.
+/// The optimizer's state by parameter path and field: tensors as `fc2.weight/momentum.moment_1`, single
+/// numbers as `fc2.weight#momentum.time`.
 ///
 /// Burn keys it by `ParamId`, which is random, so that equal runs would save different bytes.
 pub(super) fn of(optimizer: &ModuleOptimizer, paths: &Paths) -> Result<StateDict, Error> {
-    let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimiser state: {text}"));
+    let unreadable = |text: String| Error::new(ErrorKind::Checkpoint, format!("optimizer state: {text}"));
     let record = optimizer.to_record().into_bytes().map_err(|error| unreadable(error.to_string()))?;
     let record = Reader::from_bytes(record).map_err(|error| unreadable(error.to_string()))?;
     let first = paths.first_of_each();
@@ -38,7 +39,7 @@ pub(super) fn of(optimizer: &ModuleOptimizer, paths: &Paths) -> Result<StateDict
     Ok(state)
 }
 
-/// The optimiser with this state, for the parameters of `model`.
+/// The optimizer with this state, for the parameters of `model`.
 pub(super) fn restored<M: Module>(
     optimizer: &ModuleOptimizer,
     model: &M,
@@ -61,7 +62,7 @@ pub(super) fn restored<M: Module>(
         match (known, key.contains(SCALAR), tensor_to_scalar(data)) {
             (Some((_, field)), true, Some(scalar)) => scalars.push((field, scalar)),
             (Some((id, field)), false, _) => {
-                let (bytes, shape, dtype) = data.clone().into_parts();
+                let (bytes, shape, dtype) = TensorData::from(data).into_parts();
                 tensors.push(burn_pack::Tensor::new(field, dtype, shape, Some(id), bytes));
             }
             _ => strangers.push(format!("unexpected {key}")),
@@ -85,7 +86,7 @@ pub(super) fn restored<M: Module>(
     let not_taken = state.iter().filter(|(key, data)| arrived.get(key) != Some(data));
     let not_given = arrived.iter().filter(|(key, _)| state.get(key).is_none());
     let wrong: Vec<_> = not_taken
-        .map(|(key, _)| format!("not accepted by the optimiser: {key}"))
+        .map(|(key, _)| format!("not accepted by the optimizer: {key}"))
         .chain(not_given.map(|(key, _)| format!("missing {key}")))
         .collect();
     match wrong.is_empty() {
@@ -94,23 +95,23 @@ pub(super) fn restored<M: Module>(
     }
 }
 
-/// What stands between a parameter's path and the field of its state.
+/// The separator between a parameter's path and the field of its state.
 const TENSOR: char = '/';
 const SCALAR: char = '#';
 
 /// A single number is a tensor of one element, of a type of its own for each kind.
-fn scalar_to_tensor(scalar: Scalar) -> TensorData {
+fn scalar_to_tensor(scalar: Scalar) -> RawTensor {
     match scalar {
-        Scalar::Int(value) => TensorData::new(vec![value], [1]),
-        Scalar::UInt(value) => TensorData::new(vec![value], [1]),
-        Scalar::Float(value) => TensorData::new(vec![value], [1]),
-        Scalar::Bool(value) => TensorData::new(vec![u8::from(value)], [1]),
+        Scalar::Int(value) => [value].into(),
+        Scalar::UInt(value) => [value].into(),
+        Scalar::Float(value) => [value].into(),
+        Scalar::Bool(value) => [u8::from(value)].into(),
     }
 }
 
-fn tensor_to_scalar(data: &TensorData) -> Option<Scalar> {
-    fn one<E: Element>(data: &TensorData) -> Option<E> {
-        data.try_to_vec().ok().filter(|values| values.len() == 1)?.pop()
+fn tensor_to_scalar(data: &RawTensor) -> Option<Scalar> {
+    fn one<E: Element>(data: &RawTensor) -> Option<E> {
+        data.to_vec().ok().filter(|values| values.len() == 1)?.pop()
     }
     match data.dtype() {
         DType::I64 => one(data).map(Scalar::Int),
@@ -127,9 +128,9 @@ pub(super) struct Paths(pub(super) Vec<(ParamId, String)>);
 
 impl Paths {
     pub(super) fn of<M: Module>(model: &M) -> Self {
-        let mut visit = PathVisitor::default();
-        model.visit(&mut visit);
-        visit.paths
+        let mut all = Paths::default();
+        paths::visit(model, &mut all);
+        all
     }
 
     /// The path of each parameter: of one that stands in several places, the first.
@@ -138,22 +139,8 @@ impl Paths {
     }
 }
 
-#[derive(Default)]
-struct PathVisitor {
-    path: Vec<String>,
-    paths: Paths,
-}
-
-impl ModuleVisitor for PathVisitor {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.paths.0.push((param.id, self.path.join(".")));
+impl PathVisitor for Paths {
+    fn visit_float<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        self.0.push((param.id, path.to_owned()));
     }
 }

@@ -1,15 +1,24 @@
 //! The area under a ROC curve.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::base64;
 use crate::error::{Error, ErrorKind};
 
-/// The area under the receiver operating characteristic of a classifier of two classes: how likely a positive sample
-/// scores higher than a negative one, an equal score counting half.
+/// The area under the ROC curve of a classifier of two classes.
 ///
-/// It is exact, and so keeps every score: 4 bytes a sample in memory, 5.3 in a checkpoint. Where that is too much, the
-/// scores of a subset are an estimate.
+/// It is how likely a positive sample scores higher than a negative one, an equal score counting half.
+///
+/// It is exact, and so keeps every score: 4 bytes a sample in memory, 5.3 in a checkpoint. Where that is too
+/// much, the scores of a subset are an estimate.
+///
+/// ```
+/// use firebox_train::metrics::Auroc;
+///
+/// let auroc = Auroc::of(&[0.1, 0.4, 0.35, 0.8], &[false, false, true, true])?;
+/// assert_eq!(auroc.value(), Some(0.75));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Auroc {
     #[serde(with = "floats")]
@@ -36,7 +45,9 @@ impl Auroc {
         Ok(auroc)
     }
 
-    /// The area; `None` unless there are samples of both classes, NaN if a score is NaN.
+    /// The area, if there are samples of both classes.
+    ///
+    /// It is NaN if a score is NaN.
     pub fn value(&self) -> Option<f64> {
         let (positives, negatives) = (self.positives.len(), self.negatives.len());
         if positives == 0 || negatives == 0 {
@@ -75,13 +86,13 @@ mod floats {
 
     pub(super) fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
         let bytes: Vec<_> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        BASE64_STANDARD.encode(bytes).serialize(serializer)
+        base64::encode(&bytes).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
         use serde::de::Error as _;
         let text = String::deserialize(deserializer)?;
-        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
+        let bytes = base64::decode(&text).map_err(D::Error::custom)?;
         let (values, rest) = bytes.as_chunks();
         match rest {
             [] => Ok(values.iter().map(|&value| f32::from_le_bytes(value)).collect()),

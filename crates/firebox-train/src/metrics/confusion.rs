@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
-/// How often each class was taken for which.
+/// Counts of how often each class was taken for which.
 ///
-/// A sample may have been taken for none, as where a diverged model gives NaN: it counts among the samples of its class, so
-/// that accuracy and recall fall, and among the predicted ones of none.
+/// A sample may have been taken for none, as where a diverged model gives NaN: it counts among the samples of
+/// its class, so that accuracy and recall fall, and among the predicted ones of none.
 ///
 /// ```
-/// # use firebox_train::{Average, Confusion, Score};
+/// # use firebox_train::metrics::{Average, Confusion, Score};
 /// let mut confusion = Confusion::new(2);
 /// confusion.count(0, 0)?;
 /// confusion.count(0, None)?;
@@ -27,7 +27,18 @@ pub struct Confusion {
     counts: BTreeMap<(usize, Option<usize>), usize>,
 }
 
-/// What is asked of each class.
+/// A score of each class.
+///
+/// ```
+/// use firebox_train::metrics::{Average, Confusion, Score};
+///
+/// let mut confusion = Confusion::new(2);
+/// confusion.count(0, 0)?;
+/// confusion.count(1, 0)?;
+/// // Of the two that were taken for class 0 one is of it.
+/// assert_eq!(confusion.score(Score::Precision, Average::Class(0))?.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Score {
@@ -39,7 +50,18 @@ pub enum Score {
     F1,
 }
 
-/// How the classes become one number.
+/// The way the scores of classes become one number.
+///
+/// ```
+/// use firebox_train::metrics::{Average, Confusion, Score};
+///
+/// let mut confusion = Confusion::new(2);
+/// (0..3).try_for_each(|_| confusion.count(0, 0))?;
+/// confusion.count(1, 0)?;
+/// let recall = |average| confusion.score(Score::Recall, average).map(|score| score.value().unwrap());
+/// assert_eq!((recall(Average::Macro)?, recall(Average::Micro)?), (0.5, 0.75));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Average {
@@ -51,9 +73,20 @@ pub enum Average {
     Class(usize),
 }
 
-/// A score of a classifier, from what precision, recall and F1 need of a [`Confusion`]: three counts a class.
+/// A score of a classifier, from three counts a class.
+///
+/// Precision, recall and F1 need no more of a [`Confusion`].
 ///
 /// The values are those of scikit-learn with `zero_division=0`: a score that would divide by zero is 0.
+///
+/// ```
+/// use firebox_train::metrics::{Average, Confusion, Score};
+///
+/// let mut confusion = Confusion::new(2);
+/// confusion.count(1, 1)?;
+/// assert_eq!(confusion.score(Score::F1, Average::Class(1))?.value(), Some(1.0));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassScore {
     score: Score,
@@ -75,7 +108,9 @@ impl Confusion {
         Confusion { classes, counts: BTreeMap::new() }
     }
 
-    /// Counts one sample, by its class and the class that it was taken for: `None` if for none.
+    /// Counts one sample.
+    ///
+    /// It is told by its class and the class that it was taken for: `None` if for none.
     ///
     /// # Errors
     /// [`ErrorKind::Task`] if a class is out of range; then nothing was counted.
@@ -94,12 +129,12 @@ impl Confusion {
         self.classes
     }
 
-    /// How many samples of `class` were taken for `predicted`; none of a class out of range.
+    /// The number of samples of `class` that were taken for `predicted`.
     pub fn get(&self, class: usize, predicted: usize) -> usize {
         self.counts.get(&(class, Some(predicted))).copied().unwrap_or(0)
     }
 
-    /// How many samples of `class` were taken for no class.
+    /// The number of samples of `class` that were taken for no class.
     pub fn undecided(&self, class: usize) -> usize {
         self.counts.get(&(class, None)).copied().unwrap_or(0)
     }
@@ -107,7 +142,8 @@ impl Confusion {
     /// A score of these counts, which can be merged with others'.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`] if `average` names a class that there isn't, or there are more classes than memory.
+    /// [`ErrorKind::OutOfRange`] if `average` names a class that there isn't, or there are more classes than
+    /// memory.
     pub fn score(&self, score: Score, average: Average) -> Result<ClassScore, Error> {
         if let Average::Class(class) = average
             && class >= self.classes

@@ -2,8 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The Levenshtein distance: the least number of items to insert, remove or replace that makes `prediction` of
-/// `reference`. Takes time in the product of their lengths, and memory in that of the shorter.
+/// The Levenshtein distance of two sequences.
+///
+/// It is the least number of items to insert, remove or replace that makes `prediction` of `reference`. Takes
+/// time in the product of their lengths, and memory in that of the shorter.
+///
+/// ```
+/// use firebox_train::metrics::edit_distance;
+///
+/// assert_eq!(edit_distance(b"kitten", b"sitting"), 3);
+/// ```
 pub fn edit_distance<T: PartialEq>(reference: &[T], prediction: &[T]) -> usize {
     // It is the same both ways.
     let (long, short) = match reference.len() < prediction.len() {
@@ -22,8 +30,18 @@ pub fn edit_distance<T: PartialEq>(reference: &[T], prediction: &[T]) -> usize {
     row[short.len()]
 }
 
-/// Edits for each item of the references, over all pairs: the rate of wrong characters, words or phonemes. Above 1 if
-/// the predictions are too long.
+/// Edits for each item of the references, over all pairs.
+///
+/// That is the rate of wrong characters, words or phonemes. Above 1 if the predictions are too long.
+///
+/// ```
+/// use firebox_train::metrics::ErrorRate;
+///
+/// let mut rate = ErrorRate::default();
+/// rate.count(b"abcd", b"abcd");
+/// rate.count(b"abcd", b"axcd");
+/// assert_eq!(rate.value(), Some(0.125));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorRate {
     edits: usize,

@@ -5,16 +5,31 @@ use serde::{Deserialize, Serialize};
 
 use super::lossless::Lossless;
 use crate::error::{Error, ErrorKind};
+use crate::metrics::symmetric::Symmetric;
 use crate::readout::floats;
-use crate::symmetric::Symmetric;
 
-/// The Fréchet distance between real and generated samples by their features, each taken for normally distributed
-/// (Heusel et al. 2017): |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½), with the unbiased covariances, in 64 bits.
+/// The Fréchet distance between real and generated samples, by their features.
 ///
-/// With the features of the published Inception network this is the FID. With any other features it is a number of its own,
-/// to be compared with such that have the same features, from as many samples: few samples make it larger.
+/// Features are taken for normally distributed (Heusel et al. 2017): |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½),
+/// with the unbiased covariances, in 64 bits.
+///
+/// With the features of the published Inception network this is the FID. With any other features it is a
+/// number of its own, to be compared with such that have the same features, from as many samples: few samples
+/// make it larger.
 ///
 /// It keeps means and products of deviations, put together as by Chan, Golub, LeVeque (1979), and no sample.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_train::metrics::FrechetDistance;
+///
+/// let device = Device::default();
+/// let real = Tensor::<2>::from_data([[0.0], [2.0]], &device);
+/// let shifted = Tensor::<2>::from_data([[3.0], [5.0]], &device);
+/// let distance = FrechetDistance::of(&real, &shifted)?.value().unwrap();
+/// assert!((distance - 9.0).abs() < 1e-9);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FrechetDistance {
     real: Moments,
@@ -22,11 +37,13 @@ pub struct FrechetDistance {
 }
 
 impl FrechetDistance {
-    /// Of features `[batch, features]` of real and of generated samples. There need not be as many of both.
+    /// The sums over features `[batch, features]` of real and of generated samples.
+    ///
+    /// There need not be as many of both.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] if they have different numbers of features, [`ErrorKind::Backend`] if the device gives no
-    /// result.
+    /// [`ErrorKind::Task`] if they have different numbers of features, [`ErrorKind::Backend`] if the device
+    /// gives no result.
     pub fn of(real: &Tensor<2>, fake: &Tensor<2>) -> Result<Self, Error> {
         let ([_, features], [_, others]) = (real.dims(), fake.dims());
         check(features, others)?;
@@ -34,7 +51,9 @@ impl FrechetDistance {
         Ok(FrechetDistance { real: moments(real)?, fake: moments(fake)? })
     }
 
-    /// The distance; `None` of less than two samples on one side, NaN where a feature is NaN or infinite.
+    /// The distance, if there are two samples on each side.
+    ///
+    /// It is NaN where a feature is NaN or infinite.
     ///
     /// It takes a tenth of a second for 128 features.
     pub fn value(&self) -> Option<f64> {
@@ -85,7 +104,7 @@ fn check(own: usize, others: usize) -> Result<(), Error> {
     }
 }
 
-/// What is known of the features of some samples.
+/// The sums over the features of some samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Moments {
     samples: usize,

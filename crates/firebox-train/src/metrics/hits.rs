@@ -4,11 +4,23 @@ use burn::tensor::{Int, Tensor};
 
 use super::{Mean, Quantity};
 use crate::error::{Error, ErrorKind, check};
+use crate::readout::signed;
 
 /// The share of samples whose highest logit, of `[batch, classes]`, is that of their class.
 ///
-/// Of equal logits that of the lowest class is the highest. A sample with a NaN among its logits has no highest one: it is
-/// no hit, on any device.
+/// Of equal logits that of the lowest class is the highest. A sample with a NaN among its logits has no
+/// highest one: it is no hit, on any device.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_train::metrics::accuracy;
+///
+/// let device = Device::default();
+/// let logits = Tensor::<2>::from_data([[2.0, 1.0], [0.0, 3.0]], &device);
+/// let classes = Tensor::<1, Int>::from_data([0, 0], &device);
+/// assert_eq!(accuracy(&logits, &classes)?.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`ErrorKind::Task`] unless there is one class a sample, each of them below the number of logits;
@@ -20,14 +32,27 @@ pub fn accuracy(logits: &Tensor<2>, classes: &Tensor<1, Int>) -> Result<Quantity
     rows.share(outputs, |rows| rows.highest(), |highest, class| highest == class)
 }
 
-/// The share of samples whose class has one of the `k` highest logits, of `[batch, classes]`.
+/// The share of samples whose class is among the `k` highest logits.
 ///
-/// Of equal logits that of the lower class is the higher. A sample with a NaN among its logits has no order of them: it is
-/// no hit, whatever `k` is.
+/// Logits are `[batch, classes]`.
+///
+/// Of equal logits that of the lower class is the higher. A sample with a NaN among its logits has no order
+/// of them: it is no hit, whatever `k` is.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_train::metrics::top_k;
+///
+/// let device = Device::default();
+/// let logits = Tensor::<2>::from_data([[3.0, 2.0, 1.0]], &device);
+/// let classes = Tensor::<1, Int>::from_data([1], &device);
+/// assert_eq!(top_k(&logits, &classes, 2)?.value(), Some(1.0));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`ErrorKind::OutOfRange`] unless 1 ≤ k ≤ classes; [`ErrorKind::Task`] unless there is one class a sample, each of them
-/// below the number of logits; [`ErrorKind::Backend`] if the device gives no result.
+/// [`ErrorKind::OutOfRange`] unless 1 ≤ k ≤ classes; [`ErrorKind::Task`] unless there is one class a sample,
+/// each of them below the number of logits; [`ErrorKind::Backend`] if the device gives no result.
 pub fn top_k(logits: &Tensor<2>, classes: &Tensor<1, Int>, k: usize) -> Result<Quantity, Error> {
     let [samples, outputs] = logits.dims();
     check((1..=outputs).contains(&k), "top_k", format_args!("a number from 1 to {outputs} classes"), k)?;
@@ -36,14 +61,28 @@ pub fn top_k(logits: &Tensor<2>, classes: &Tensor<1, Int>, k: usize) -> Result<Q
     rows.share(outputs, |rows| rows.higher(), |higher, _| higher < k as i64)
 }
 
-/// The share of tokens with the highest logit, of `[batch, time, vocabulary]`, among those that aren't `padding`.
+/// The share of tokens with the highest logit, padding left out.
 ///
-/// It weighs as many tokens as it counts, so that a batch of padding alone adds nothing. Equal logits and NaN are taken as
-/// by [`accuracy`].
+/// Logits are `[batch, time, vocabulary]`.
+///
+/// It weighs as many tokens as it counts, so that a batch of padding alone adds nothing. Equal logits and NaN
+/// are taken as by [`accuracy`].
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_train::metrics::token_accuracy;
+///
+/// let device = Device::default();
+/// let logits = Tensor::<3>::from_data([[[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]]], &device);
+/// // The last one is padding.
+/// let tokens = Tensor::<2, Int>::from_data([[0, 0, -1]], &device);
+/// assert_eq!(token_accuracy(&logits, &tokens, Some(-1))?.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 ///
 /// # Errors
-/// [`ErrorKind::Task`] unless there is one token for each place, each of them `padding` or below the number of logits;
-/// [`ErrorKind::Backend`] if the device gives no result.
+/// [`ErrorKind::Task`] unless there is one token for each place, each of them `padding` or below the number
+/// of logits; [`ErrorKind::Backend`] if the device gives no result.
 pub fn token_accuracy(
     logits: &Tensor<3>,
     tokens: &Tensor<2, Int>,
@@ -94,9 +133,10 @@ impl Rows<'_> {
 
     /// The share of the rows that are `right`, by what was `found` of them on the device, and their class.
     ///
-    /// A row with a NaN is never right. Backends differ in where they see the highest of such a row, and a look at each
-    /// logit would be another pass over them: the sum of all tells whether there may be a NaN at all, and only then the
-    /// rows are looked at. Everything that is needed otherwise is read from the device at once.
+    /// A row with a NaN is never right. Backends differ in where they see the highest of such a row, and a
+    /// look at each logit would be another pass over them: the sum of all tells whether there may be a NaN at
+    /// all, and only then the rows are looked at. Everything that is needed otherwise is read from the device
+    /// at once.
     fn share(
         self,
         outputs: usize,
@@ -138,12 +178,6 @@ impl Rows<'_> {
         }
         Ok(Quantity::Mean(Mean::of_sum(hits as f64, count as f64)))
     }
-}
-
-fn signed(tensor: Tensor<1, Int>) -> Result<Vec<i64>, Error> {
-    tensor.try_into_vec_as().map_err(|error| {
-        Error::new(ErrorKind::Backend, format!("a result cannot be read from the device: {error}"))
-    })
 }
 
 fn check_shape<const D: usize>(what: &str, expected: [usize; D], got: [usize; D]) -> Result<(), Error> {

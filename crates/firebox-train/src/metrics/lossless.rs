@@ -1,7 +1,7 @@
 //! Numbers in JSON that come back as they were.
 //!
-//! JSON has no word for infinity and for what is not a number, and serde_json reads some others with an error in the last
-//! digit: all those are text.
+//! JSON has no word for infinity and for what is not a number, and serde_json reads some others with an error
+//! in the last digit: all those are text.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use super::lossless;
 
 /// A sum of weighted numbers, and the sum of their weights.
+///
+/// ```
+/// use firebox_train::metrics::Mean;
+///
+/// assert_eq!(Mean::of_sum(6.0, 4.0).value(), Some(1.5));
+/// assert_eq!(Mean::new(0.5, 0.0).value(), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     #[serde(with = "lossless")]
@@ -16,8 +23,8 @@ pub struct Mean {
 impl Mean {
     /// Numbers of a mean and a weight, such as their count.
     ///
-    /// What weighs nothing adds nothing, also if it is NaN: the mean over no tokens. A weight that is negative, infinite or
-    /// NaN has no mean: it makes NaN of all that it is added to.
+    /// A mean of weight 0 adds nothing, also if it is NaN: the mean over no tokens. A weight that is
+    /// negative, infinite or NaN has no mean: it makes NaN of all that it is added to.
     pub fn new(mean: f64, weight: f64) -> Self {
         Self::of_sum(mean * weight, weight)
     }

@@ -1,19 +1,23 @@
 //! Named quantities over some samples.
 //!
-//! Burn's metrics, those of burn-train, keep their state to themselves: it can't be saved in a checkpoint in the middle of
-//! an epoch, nor put together with another's. These here are data, so that a resumed epoch ends with the same numbers.
+//! Burn's metrics, those of burn-train, keep their state to themselves: it can't be saved in a checkpoint in
+//! the middle of an epoch, nor put together with another's. These here are data, so that a resumed epoch ends
+//! with the same numbers.
 
 mod auroc;
+mod base64;
 mod confusion;
 mod edit_distance;
 mod frechet;
 mod hits;
+mod logits;
 pub(crate) mod lossless;
 mod mean;
 mod predictions;
 mod quantity;
 mod r_squared;
 mod spearman;
+mod symmetric;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +28,7 @@ pub use confusion::{Average, ClassScore, Confusion, Score};
 pub use edit_distance::{ErrorRate, edit_distance};
 pub use frechet::FrechetDistance;
 pub use hits::{accuracy, token_accuracy, top_k};
+pub use logits::{auroc, class_score};
 pub use mean::Mean;
 pub use predictions::Predictions;
 pub use quantity::Quantity;
@@ -34,8 +39,17 @@ use crate::error::{Error, ErrorKind};
 
 /// Named quantities over some samples.
 ///
-/// Adding the metrics of two batches gives those of all their samples, however uneven the batches are: a short last one
-/// counts for what it is.
+/// Adding the metrics of two batches gives those of all their samples, however uneven the batches are: a
+/// short last one counts for what it is.
+///
+/// ```
+/// use firebox_train::metrics::Metrics;
+///
+/// let mut all = Metrics::of(3).with_mean("loss", 1.0).with_sum("accuracy", 3.0);
+/// all.add(&Metrics::of(1).with_mean("loss", 5.0).with_sum("accuracy", 0.0))?;
+/// assert_eq!((all.samples(), all.value("loss"), all.value("accuracy")), (4, Some(2.0), Some(0.75)));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     samples: usize,
@@ -43,7 +57,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Of `samples` samples.
+    /// Metrics of so many samples, without quantities.
     pub fn of(samples: usize) -> Self {
         Metrics { samples, quantities: BTreeMap::new() }
     }
@@ -60,7 +74,9 @@ impl Metrics {
         self.with_weighted_mean(name, mean, weight)
     }
 
-    /// Adds a quantity by its mean over something else than the samples, of which there is `weight`: a loss over tokens.
+    /// Adds a quantity by its mean over another weight than the samples.
+    ///
+    /// That is a number of tokens for a loss over tokens.
     pub fn with_weighted_mean(self, name: &str, mean: f64, weight: f64) -> Self {
         self.with(name, Quantity::mean(mean, weight))
     }
@@ -81,7 +97,7 @@ impl Metrics {
         self.samples
     }
 
-    /// The value of a quantity; `None` if it is unknown or nothing was counted for it.
+    /// The value of a quantity, if it is known and was counted.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.quantities.get(name)?.value()
     }
@@ -104,8 +120,8 @@ impl Metrics {
     /// Counts other samples in.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] if quantities of one name are of different kinds, or there are more samples than can be counted;
-    /// then nothing was changed.
+    /// [`ErrorKind::Task`] if quantities of one name are of different kinds, or there are more samples than
+    /// can be counted; then nothing was changed.
     pub fn add(&mut self, other: &Metrics) -> Result<(), Error> {
         let Some(samples) = self.samples.checked_add(other.samples) else {
             let (own, others) = (self.samples, other.samples);

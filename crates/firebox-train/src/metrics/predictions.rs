@@ -1,4 +1,4 @@
-//! What a classifier says of some samples.
+//! A classifier's predictions for some samples.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor};
@@ -7,9 +7,29 @@ use super::Confusion;
 use crate::error::{Error, ErrorKind};
 use crate::readout::{floats, integers};
 
-/// What a classifier says of some samples, and what is true.
+/// A classifier's predictions for some samples, beside the true classes.
 ///
-/// [`Classification::predictor`](crate::Classification::predictor) fills it.
+/// [`Classification::predictor`](crate::tasks::Classification::predictor) fills it.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_models::layers::{Linear, LinearConfig};
+/// use firebox_train::Learner;
+/// use firebox_train::metrics::Predictions;
+/// use firebox_train::optimizer::SgdConfig;
+/// use firebox_train::tasks::Classification;
+///
+/// let device = Device::default();
+/// let model = LinearConfig::new(2, 3).init(&device.clone().autodiff())?;
+/// let task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, SgdConfig::new().init()?));
+/// let mut predictions = Predictions::default();
+/// // As `Trainer::evaluate` does for each batch.
+/// let mut judge = task.predictor(&mut predictions);
+/// judge((Tensor::<2>::ones([4, 2], &device), Tensor::<1, Int>::zeros([4], &device)))?;
+/// drop(judge);
+/// assert_eq!((predictions.classes.len(), predictions.likeliest(0).len()), (4, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Predictions {
     /// The true class of each sample.
@@ -47,7 +67,8 @@ impl Predictions {
         &self.probabilities[sample * self.outputs..][..self.outputs]
     }
 
-    /// The class that a sample was taken for, which [`accuracy`](crate::accuracy) compares with the true one.
+    /// The class that a sample was taken for, which [`accuracy`](crate::metrics::accuracy) compares with the
+    /// true one.
     ///
     /// `None` if the model gave NaN for it, or there is no such sample.
     pub fn predicted(&self, sample: usize) -> Option<usize> {
@@ -65,11 +86,11 @@ impl Predictions {
         ranked
     }
 
-    /// Which class was taken for which.
+    /// The counts of which class was taken for which.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] if there are other [`classes`](Self::classes) than the model's, or more or fewer of them than
-    /// samples.
+    /// [`ErrorKind::Task`] if there are other [`classes`](Self::classes) than the model's, or more or fewer
+    /// of them than samples.
     pub fn confusion(&self) -> Result<Confusion, Error> {
         let (classes, samples) = (self.classes.len(), self.predicted.len());
         if classes != samples {
@@ -85,7 +106,7 @@ impl Predictions {
 }
 
 /// The place of the highest logit, of equal ones the first; `None` if one is NaN, or there is none.
-fn highest(logits: &[f32]) -> Option<usize> {
+pub(super) fn highest(logits: &[f32]) -> Option<usize> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }

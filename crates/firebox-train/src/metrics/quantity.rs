@@ -1,12 +1,24 @@
-//! What is known of a quantity after some samples.
+//! A quantity as far as some samples tell it.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Auroc, ClassScore, ErrorRate, FrechetDistance, Mean, RSquared};
 use crate::error::{Error, ErrorKind};
 
-/// Just what is needed of some samples to say a quantity's value over them and any others: the value over all data is
-/// not the mean of the values of batches, unless it is a mean itself and the batches are equally long.
+/// The sums that tell a quantity's value over some samples.
+///
+/// They can be added to those of other samples: the value over all data is not the mean of the values of
+/// batches, unless it is a mean itself and the batches are equally long.
+///
+/// ```
+/// use firebox_train::metrics::Quantity;
+///
+/// // The root of the mean over both batches, not the mean of their roots.
+/// let mut rmse = Quantity::root_mean(1.0, 1.0);
+/// rmse.merge(&Quantity::root_mean(9.0, 1.0))?;
+/// assert_eq!(rmse.value(), Some(5.0_f64.sqrt()));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -15,7 +27,8 @@ pub enum Quantity {
     Mean(Mean),
     /// The root of a mean, as of squared errors.
     RootMean(Mean),
-    /// The exponential of a mean: of the negative logarithms, to base e, of what each token was given as its probability.
+    /// The exponential of a mean: of the negative logarithms, to base e, of what each token was given as its
+    /// probability.
     Perplexity(Mean),
     /// R².
     RSquared(RSquared),
@@ -59,8 +72,10 @@ impl Quantity {
         }
     }
 
-    /// Whether anything was counted. What was counted may have no value all the same: an AUROC of one class alone, the R²
-    /// of one sample.
+    /// Tells if anything was counted.
+    ///
+    /// A quantity that was counted may have no value all the same: an AUROC of one class
+    /// alone, the R² of one sample.
     pub fn is_counted(&self) -> bool {
         match self {
             Quantity::Mean(mean) | Quantity::RootMean(mean) | Quantity::Perplexity(mean) => mean.is_counted(),

@@ -5,11 +5,20 @@ use serde::{Deserialize, Serialize};
 use super::lossless::Lossless;
 use crate::error::{Error, ErrorKind};
 
-/// The coefficient of determination R²: 1 − Σ(y − ŷ)² / Σ(y − ȳ)² of each output, and the mean of them, as scikit-learn's
-/// `r2_score`.
+/// The coefficient of determination R².
 ///
-/// Means and squared deviations are put together as by Chan, Golub, LeVeque (1979), which loses no digits where the
-/// targets are far from 0 and near to each other, as a difference of sums of squares does.
+/// It is 1 − Σ(y − ŷ)² / Σ(y − ȳ)² of each output, and the mean of them, as scikit-learn's `r2_score`.
+///
+/// Means and squared deviations are put together as by Chan, Golub, LeVeque (1979), which loses no digits
+/// where the targets are far from 0 and near to each other, as a difference of sums of squares does.
+///
+/// ```
+/// use firebox_train::metrics::RSquared;
+///
+/// let r_squared = RSquared::of(&[1.0, 2.0, 3.0], &[1.0, 2.0, 4.0], 1)?;
+/// assert_eq!(r_squared.value(), Some(0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RSquared {
     samples: usize,
@@ -27,7 +36,7 @@ struct Output {
 }
 
 impl RSquared {
-    /// Of samples with `outputs` numbers each, one sample after the other.
+    /// The sums of samples with `outputs` numbers each, one sample after the other.
     ///
     /// # Errors
     /// [`ErrorKind::Task`] unless there are as many targets as predictions, in whole samples.
@@ -57,7 +66,8 @@ impl RSquared {
 
     /// The mean over the outputs; `None` of less than two samples.
     ///
-    /// Where all targets are the same it is 1 if they were met, else 0, and NaN if a prediction is NaN or infinite.
+    /// Where all targets are the same it is 1 if they were met, else 0, and NaN if a prediction is NaN or
+    /// infinite.
     pub fn value(&self) -> Option<f64> {
         let explained = |output: &Output| match (output.spread.0, output.error.0) {
             (0.0, error) if error.is_finite() => f64::from(u8::from(error == 0.0)),

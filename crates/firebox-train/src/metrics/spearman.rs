@@ -1,12 +1,20 @@
 //! How far two quantities rise together.
 
-/// Spearman's rank correlation: from −1, where one falls wherever the other rises, to 1, where both rise together.
+/// Spearman's rank correlation, from −1 to 1.
 ///
-/// Equal values share the mean of their ranks; infinite ones are the first and the last. `None` for fewer than two pairs,
-/// where all values of one are equal, or where one is NaN.
+/// It is −1 where one falls wherever the other rises, and 1 where both rise together.
+///
+/// Equal values share the mean of their ranks; infinite ones are the first and the last. `None` for fewer
+/// than two pairs, where all values of one are equal, or where one is NaN.
 ///
 /// # Panics
 /// If there are not as many of the one as of the other.
+///
+/// ```
+/// use firebox_train::metrics::spearman;
+///
+/// assert_eq!(spearman(&[1.0, 2.0, 3.0], &[10.0, 20.0, 90.0]), Some(1.0));
+/// ```
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     assert_eq!(a.len(), b.len(), "spearman: pairs of values");
     if a.iter().chain(b).any(|value| value.is_nan()) {

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::optim::{AdamState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::{AdamMoments, AdamStep, adam};
+use firebox_kernels::optimizer::{AdamMoments, AdamStep, adam};
 
 use super::{check_not_negative, check_weight, scale};
 use crate::error::Error;
@@ -21,11 +21,13 @@ use crate::error::Error;
 ///
 /// With `amsgrad` (Reddi, Kale, Kumar 2018) the largest v so far stands under the root.
 ///
-/// 1 − β and 1 − βᵗ are computed in 64 bits, as in PyTorch. Burn's Adam has them in 32: its v is off by 1.3e-5 of
-/// its size with these defaults, and by 1.4e-3 with β₂ = 0.99999.
+/// 1 − β and 1 − βᵗ are computed in 64 bits, as in PyTorch. Burn's Adam has them in 32: its v is off by
+/// 1.3e-5 of its size with these defaults, and by 1.4e-3 with β₂ = 0.99999.
 #[derive(Config, Debug)]
-pub struct Adam {
-    /// β₁ and β₂, the weights of the past in both averages; each from 0, below 1.
+pub struct AdamConfig {
+    /// β₁ and β₂, the weights of the past in both averages.
+    ///
+    /// Each is from 0, below 1.
     #[config(default = "[0.9, 0.999]")]
     pub betas: [f64; 2],
     /// ε, added to the root; at least 0.
@@ -34,57 +36,62 @@ pub struct Adam {
     /// The weight of the parameters themselves in their gradient (L2); at least 0.
     #[config(default = 0.0)]
     pub weight_decay: f64,
-    /// Whether to divide by the largest average so far.
+    /// Divides by the largest average so far.
     #[config(default = false)]
     pub amsgrad: bool,
 }
 
 /// Adam with decoupled weight decay (Loshchilov, Hutter 2017), as `torch.optim.AdamW`.
 ///
-/// [`Adam`]'s step, except that the decay is not in the gradient, and so not in the averages: before the step
+/// [`AdamConfig`]'s step, except that the decay is not in the gradient, and so not in the averages: before
+/// the step
 ///
 /// ```text
 /// p ← p · (1 − λ · weight_decay)
 /// ```
 #[derive(Config, Debug)]
-pub struct AdamW {
-    /// β₁ and β₂, the weights of the past in both averages; each from 0, below 1.
+pub struct AdamWConfig {
+    /// β₁ and β₂, the weights of the past in both averages.
+    ///
+    /// Each is from 0, below 1.
     #[config(default = "[0.9, 0.999]")]
     pub betas: [f64; 2],
     /// ε, added to the root; at least 0.
     #[config(default = 1e-8)]
     pub eps: f64,
-    /// The share of a parameter that is taken away in each step, as a multiple of the learning rate; at least 0.
+    /// The share of a parameter that each step takes away.
+    ///
+    /// It is a multiple of the learning rate; at least 0.
     #[config(default = 1e-2)]
     pub weight_decay: f64,
-    /// Whether to divide by the largest average so far.
+    /// Divides by the largest average so far.
     #[config(default = false)]
     pub amsgrad: bool,
 }
 
-impl Adam {
-    /// The optimiser.
+impl AdamConfig {
+    /// The optimizer.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { betas, eps, weight_decay, amsgrad } = *self;
-        Moments { betas, eps, decay: Decay::InGradient(weight_decay), amsgrad }.checked("Adam")
+        Moments { betas, eps, decay: Decay::InGradient(weight_decay), amsgrad }.checked("AdamConfig")
     }
 }
 
-impl AdamW {
-    /// The optimiser.
+impl AdamWConfig {
+    /// The optimizer.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { betas, eps, weight_decay, amsgrad } = *self;
-        Moments { betas, eps, decay: Decay::OfParameter(weight_decay), amsgrad }.checked("AdamW")
+        Moments { betas, eps, decay: Decay::OfParameter(weight_decay), amsgrad }.checked("AdamWConfig")
     }
 }
 
-/// What both are; the state is that of Burn's Adam.
+/// The step of both; the state is that of Burn's Adam.
 #[derive(Clone)]
 struct Moments {
     betas: [f64; 2],

@@ -1,16 +1,19 @@
-//! Optimisers with PyTorch's names, options, defaults and formulas.
+//! Optimizers with PyTorch's names, options, defaults and formulas.
 //!
-//! They are plain configs; `init` checks them and gives Burn's [`ModuleOptimizer`](burn::optim::ModuleOptimizer).
-//! The learning rate is not in them: the trainer's schedule gives it for each step.
+//! They are plain configs; `init` checks them and gives Burn's
+//! [`ModuleOptimizer`](burn::optim::ModuleOptimizer). The learning rate is not in them: the trainer's
+//! schedule gives it for each step.
 //!
-//! They have Burn's formulas, but steps of their own. Burn holds β and α in 32 bits, where 1 − β loses most of its digits:
-//! the step of an Adam with PyTorch's defaults is then off by up to 7e-6 of its size, with β₂ = 0.99999 by 1e-4, and
-//! β₂ = 0.99999999 is 1, which divides by zero. Here such numbers are computed in 64 bits, as in PyTorch.
+//! They have Burn's formulas, but steps of their own. Burn holds β and α in 32 bits, where 1 − β loses most
+//! of its digits: the step of an Adam with PyTorch's defaults is then off by up to 7e-6 of its size, with β₂
+//! = 0.99999 by 1e-4, and β₂ = 0.99999999 is 1, which divides by zero. Here such numbers are computed in 64
+//! bits, as in PyTorch.
 //!
-//! On flex a step of [`Sgd`], [`Adam`] and [`AdamW`] is one pass over a parameter, its gradient and its state, each of which
-//! is read once, and written once and in place where nobody else holds it. Burn visits the parameters one after the other:
-//! threads share the chunks of a parameter that has more than 16,384 elements, a smaller one stays on the thread that calls.
-//! [`RmsProp`] is put together from Burn's operations. The factor of a clipped norm
+//! On flex a step of [`SgdConfig`], [`AdamConfig`] and [`AdamWConfig`] is one pass over a parameter, its
+//! gradient and its state, each of which is read once, and written once and in place where nobody else holds
+//! it. Burn visits the parameters one after the other: threads share the chunks of a parameter that has more
+//! than 16,384 elements, a smaller one stays on the thread that calls. [`RmsPropConfig`] is put together from
+//! Burn's operations. The factor of a clipped norm
 //! ([`Learner::with_clip_norm`](crate::Learner::with_clip_norm)) is part of the pass.
 
 mod adam;
@@ -20,9 +23,9 @@ mod sgd;
 
 use burn::tensor::Tensor;
 
-pub use adam::{Adam, AdamW};
-pub use rms_prop::RmsProp;
-pub use sgd::Sgd;
+pub use adam::{AdamConfig, AdamWConfig};
+pub use rms_prop::RmsPropConfig;
+pub use sgd::SgdConfig;
 
 use crate::error::{Error, check};
 

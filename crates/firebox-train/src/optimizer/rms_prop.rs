@@ -19,13 +19,14 @@ use crate::error::Error;
 /// p ← p − λ · b
 /// ```
 ///
-/// With `centered` (Graves 2013) the variance v − a² stands under the root, where a ← α · a + (1 − α) · g. As in
-/// PyTorch, rounding can make it negative, and so the parameter not a number, where a gradient hardly changes.
+/// With `centered` (Graves 2013) the variance v − a² stands under the root, where a ← α · a + (1 − α) · g. As
+/// in PyTorch, rounding can make it negative, and so the parameter not a number, where a gradient hardly
+/// changes.
 ///
-/// 1 − α is computed in 64 bits, as in PyTorch. Burn's RMSprop has it in 32: with α = 0.9999 its steps are off by
-/// 8e-5 of their size.
+/// 1 − α is computed in 64 bits, as in PyTorch. Burn's RMSprop has it in 32: with α = 0.9999 its steps are
+/// off by 8e-5 of their size.
 #[derive(Config, Debug)]
-pub struct RmsProp {
+pub struct RmsPropConfig {
     /// α, the weight of the past in the averages; from 0, below 1.
     #[config(default = 0.99)]
     pub alpha: f64,
@@ -38,22 +39,22 @@ pub struct RmsProp {
     /// The share of the last direction that is kept; at least 0.
     #[config(default = 0.0)]
     pub momentum: f64,
-    /// Whether to divide by the gradient's standard deviation instead of its root mean square.
+    /// Divides by the gradient's standard deviation instead of its root mean square.
     #[config(default = false)]
     pub centered: bool,
 }
 
-impl RmsProp {
-    /// The optimiser.
+impl RmsPropConfig {
+    /// The optimizer.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { alpha, eps, weight_decay, momentum, centered } = *self;
-        check_weight("RmsProp.alpha", alpha)?;
-        check_not_negative("RmsProp.eps", eps)?;
-        check_not_negative("RmsProp.weight_decay", weight_decay)?;
-        check_not_negative("RmsProp.momentum", momentum)?;
+        check_weight("RmsPropConfig.alpha", alpha)?;
+        check_not_negative("RmsPropConfig.eps", eps)?;
+        check_not_negative("RmsPropConfig.weight_decay", weight_decay)?;
+        check_not_negative("RmsPropConfig.momentum", momentum)?;
         Ok(Averages { alpha, eps, weight_decay, momentum, centered }.into())
     }
 }

@@ -1,8 +1,8 @@
-//! What the gradients of a step are multiplied with, on its way from the learner to the optimiser.
+//! The factor of a step's gradients, on its way from the learner to the optimizer.
 //!
-//! Burn's `ModuleOptimizer` hands over a gradient, and nothing else. An optimiser of this crate looks for the factor here, and
-//! applies it within its own pass over the parameter. Others don't: the learner hears how many parameters' steps took the
-//! factor, and multiplies the gradients itself where not all did.
+//! Burn's `ModuleOptimizer` hands over a gradient, and nothing else. An optimizer of this crate looks for the
+//! factor here, and applies it within its own pass over the parameter. Others don't: the learner hears how
+//! many parameters' steps took the factor, and multiplies the gradients itself where not all did.
 
 use std::cell::Cell;
 
@@ -28,7 +28,8 @@ impl Drop for Outer {
     }
 }
 
-/// Runs an optimiser on this thread with its gradients multiplied by `factor`; and how many parameters' steps did that.
+/// Runs an optimizer on this thread with its gradients multiplied by `factor`; and how many parameters' steps
+/// did that.
 pub(crate) fn with_factor<R>(factor: f64, optimizer: impl FnOnce() -> R) -> (R, usize) {
     let _outer = Outer(SCALE.replace(Scale { factor, taken: 0 }));
     let result = optimizer();
@@ -37,7 +38,8 @@ pub(crate) fn with_factor<R>(factor: f64, optimizer: impl FnOnce() -> R) -> (R, 
 
 /// Runs a parameter's step, which applies the factor that it gets.
 ///
-/// While it waits for other threads, this one may do somebody else's work, whose steps know nothing of the factor.
+/// While it waits for other threads, this one may do somebody else's work, whose steps know nothing of the
+/// factor.
 pub(super) fn take<R>(step: impl FnOnce(f64) -> R) -> R {
     let Scale { factor, taken } = SCALE.replace(NONE);
     let _outer = Outer(Scale { factor, taken: taken + 1 });

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
-use firebox_kernels::{SgdStep, sgd};
+use firebox_kernels::optimizer::{SgdStep, sgd};
 
 use super::{check_not_negative, scale};
 use crate::error::{Error, check};
@@ -18,34 +18,36 @@ use crate::error::{Error, check};
 /// p ← p − λ · b, with nesterov p − λ · (g + momentum · b)
 /// ```
 #[derive(Config, Debug)]
-pub struct Sgd {
+pub struct SgdConfig {
     /// The share of the last direction that is kept; at least 0.
     #[config(default = 0.0)]
     pub momentum: f64,
-    /// The share of the gradient that is left out of the momentum, from the second step on.
+    /// The share of the gradient that is left out of the momentum.
+    ///
+    /// It is, from the second step on.
     #[config(default = 0.0)]
     pub dampening: f64,
     /// The weight of the parameters themselves in their gradient (L2); at least 0.
     #[config(default = 0.0)]
     pub weight_decay: f64,
-    /// Whether to look ahead along the momentum (Nesterov 1983); needs momentum, and no dampening.
+    /// Looks ahead along the momentum (Nesterov 1983); needs momentum, and no dampening.
     #[config(default = false)]
     pub nesterov: bool,
 }
 
-impl Sgd {
-    /// The optimiser.
+impl SgdConfig {
+    /// The optimizer.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) for a value out of its range.
     pub fn init(&self) -> Result<ModuleOptimizer, Error> {
         let Self { momentum, dampening, weight_decay, nesterov } = *self;
-        check_not_negative("Sgd.momentum", momentum)?;
-        check(dampening.is_finite(), "Sgd.dampening", "a finite number", dampening)?;
-        check_not_negative("Sgd.weight_decay", weight_decay)?;
+        check_not_negative("SgdConfig.momentum", momentum)?;
+        check(dampening.is_finite(), "SgdConfig.dampening", "a finite number", dampening)?;
+        check_not_negative("SgdConfig.weight_decay", weight_decay)?;
         let possible = !nesterov || (momentum > 0.0 && dampening == 0.0);
         let got = format!("true with momentum {momentum} and dampening {dampening}");
-        check(possible, "Sgd.nesterov", "false unless momentum is above 0 and dampening is 0", got)?;
+        check(possible, "SgdConfig.nesterov", "false unless momentum is above 0 and dampening is 0", got)?;
         Ok(Descent { momentum, dampening, weight_decay, nesterov }.into())
     }
 }

@@ -4,15 +4,24 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Anneal, Cosine, CosineRestarts, Exponential, LinearWarmup, MultiStep, OneCycle, Polynomial,
-    ReduceOnPlateau, Schedule, Sequential, StepLr, Threshold, check_rate,
+    ReduceOnPlateau, Schedule, SequentialSchedule, StepLr, Threshold, check_rate,
 };
 use crate::error::Error;
 use crate::task::Goal;
 
-/// Any schedule as data: `{"kind": "one-cycle", "max_lr": 0.003}`, or the same in TOML. Options that are left out have
-/// PyTorch's defaults; an unknown one is refused.
+/// Any schedule as data: `{"kind": "one-cycle", "max_lr": 0.003}`, or the same in TOML. Options that are left
+/// out have PyTorch's defaults; an unknown one is refused.
 ///
 /// Where a number of steps is left out, it is that of the whole run, or of the schedule's turn in a sequence.
+///
+/// ```
+/// use firebox_train::schedule::ScheduleConfig;
+///
+/// let config: ScheduleConfig = serde_json::from_str(r#"{"kind": "one-cycle", "max_lr": 0.003}"#)?;
+/// let schedule = config.init(1000)?;
+/// assert!(schedule.lr(500) > schedule.lr(999));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ScheduleConfig {
@@ -91,7 +100,7 @@ pub enum ScheduleConfig {
         /// The way up and down.
         #[serde(default)]
         anneal: Anneal,
-        /// Whether the rate falls to where it began before it falls to its end.
+        /// The rate falls to where it began before it falls to its end.
         #[serde(default)]
         three_phase: bool,
     },
@@ -119,7 +128,7 @@ pub enum ScheduleConfig {
         #[serde(default = "whole")]
         power: f64,
     },
-    /// [`Sequential`].
+    /// [`SequentialSchedule`].
     Sequential {
         /// The parts.
         schedules: Vec<ScheduleConfig>,
@@ -208,7 +217,7 @@ impl ScheduleConfig {
                     // A part whose turn never comes still has to be one.
                     part.init(end.saturating_sub(begun(turn).unwrap_or(0)).max(1))
                 });
-                Box::new(Sequential::new(parts.collect::<Result<_, _>>()?, milestones.clone())?)
+                Box::new(SequentialSchedule::new(parts.collect::<Result<_, _>>()?, milestones.clone())?)
             }
             Self::ReduceOnPlateau { lr, mode, factor, patience, threshold, cooldown, min_lr, eps } => {
                 Box::new(
@@ -230,13 +239,13 @@ impl ScheduleConfig {
 #[serde(remote = "Goal")]
 enum Mode {
     #[serde(rename = "max")]
-    Maximise,
+    Maximize,
     #[serde(rename = "min")]
-    Minimise,
+    Minimize,
 }
 
 fn minimise() -> Goal {
-    Goal::Minimise
+    Goal::Minimize
 }
 
 fn threshold() -> Threshold {

@@ -4,6 +4,14 @@ use super::{Schedule, check_gamma, check_rate};
 use crate::error::Error;
 
 /// lr · gammaˢᵗᵉᵖ, as `torch.optim.lr_scheduler.ExponentialLR`.
+///
+/// ```
+/// use firebox_train::schedule::{Exponential, Schedule};
+///
+/// let schedule = Exponential::new(1.0, 0.5)?;
+/// assert_eq!(schedule.lr(3), 0.125);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exponential {
     lr: f64,
@@ -11,7 +19,7 @@ pub struct Exponential {
 }
 
 impl Exponential {
-    /// From `lr`.
+    /// A schedule from `lr`.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless both are finite numbers above 0.

@@ -3,8 +3,17 @@
 use super::{Schedule, check_rate, check_steps};
 use crate::error::{Error, check};
 
-/// From `lr · start_factor` in step 0 to `lr · end_factor` in step `total_iters` along a line, and that rate from there
-/// on, as `torch.optim.lr_scheduler.LinearLR`.
+/// A line from `lr · start_factor` to `lr · end_factor`.
+///
+/// It ends in step `total_iters`, and the rate stays, as `torch.optim.lr_scheduler.LinearLR`.
+///
+/// ```
+/// use firebox_train::schedule::{LinearWarmup, Schedule};
+///
+/// let schedule = LinearWarmup::new(0.5, 4)?.with_factors(0.5, 1.0)?;
+/// assert_eq!((schedule.lr(0), schedule.lr(2), schedule.lr(9)), (0.25, 0.375, 0.5));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearWarmup {
     lr: f64,
@@ -14,10 +23,11 @@ pub struct LinearWarmup {
 }
 
 impl LinearWarmup {
-    /// From a third of `lr` to all of it.
+    /// A schedule from a third of `lr` to all of it.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `total_iters` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and
+    /// `total_iters` at least 1.
     pub fn new(lr: f64, total_iters: usize) -> Result<Self, Error> {
         check_rate("LinearWarmup.lr", lr)?;
         check_steps("LinearWarmup.total_iters", total_iters)?;

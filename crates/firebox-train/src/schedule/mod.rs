@@ -1,8 +1,8 @@
 //! The learning rate as a function of the step, and of what was heard of evaluations.
 //!
-//! The schedules have the names, options, defaults and values of PyTorch's, in closed form: PyTorch multiplies the last
-//! rate on, and so gathers rounding errors. A closed form has no state, so that a resumed run needs none;
-//! [`ReduceOnPlateau`] is the one that remembers something.
+//! The schedules have the names, options, defaults and values of PyTorch's, in closed form: PyTorch
+//! multiplies the last rate on, and so gathers rounding errors. A closed form has no state, so that a resumed
+//! run needs none; [`ReduceOnPlateau`] is the one that remembers something.
 
 mod config;
 mod cosine;
@@ -27,12 +27,34 @@ pub use multi_step::MultiStep;
 pub use one_cycle::{Anneal, OneCycle};
 pub use plateau::{ReduceOnPlateau, Threshold};
 pub use polynomial::Polynomial;
-pub use sequential::Sequential;
+pub use sequential::SequentialSchedule;
 pub use step_lr::StepLr;
 
 use crate::error::{Error, ErrorKind, check};
 
 /// The learning rate of every step.
+///
+/// ```
+/// use firebox_train::schedule::Schedule;
+///
+/// /// The inverse square root of the step, after a warm-up.
+/// struct InverseRoot {
+///     lr: f64,
+///     warmup: f64,
+/// }
+///
+/// impl Schedule for InverseRoot {
+///     fn lr(&self, step: usize) -> f64 {
+///         let step = step as f64 + 1.0;
+///         self.lr * (step / self.warmup).min((self.warmup / step).sqrt())
+///     }
+/// }
+///
+/// let schedule = InverseRoot { lr: 0.1, warmup: 4.0 };
+/// assert_eq!((schedule.lr(3), schedule.lr(15)), (0.1, 0.05));
+/// // A number is one, too.
+/// assert_eq!(0.25.lr(7), 0.25);
+/// ```
 pub trait Schedule {
     /// The rate of step `step`, counted from 0 over all epochs.
     fn lr(&self, step: usize) -> f64;
@@ -40,7 +62,7 @@ pub trait Schedule {
     /// Hears the monitored metric of an evaluation. Most schedules don't care.
     fn observe(&mut self, _value: f64) {}
 
-    /// What it remembers of what it heard, for a checkpoint; null for a function of the step alone.
+    /// The state for a checkpoint: what it heard; null for a function of the step alone.
     fn state(&self) -> Value {
         Value::Null
     }
@@ -128,7 +150,7 @@ mod tests {
                 ("CosineRestarts.lr", CosineRestarts::new(rate, 5).err()),
                 ("LinearWarmup.lr", LinearWarmup::new(rate, 5).err()),
                 ("Polynomial.lr", Polynomial::new(rate, 5).err()),
-                ("ReduceOnPlateau.lr", ReduceOnPlateau::new(rate, crate::Goal::Minimise).err()),
+                ("ReduceOnPlateau.lr", ReduceOnPlateau::new(rate, crate::task::Goal::Minimize).err()),
                 ("OneCycle.max_lr", OneCycle::new(rate, 5).err()),
             ] {
                 let error = error.expect(text);
@@ -181,14 +203,18 @@ mod tests {
                 OneCycle::new(1.0, 1).and_then(|it| it.with_final_div_factor(f64::INFINITY)).map(drop),
             ),
             (
-                "Sequential.milestones: expected one between each two of 2 schedules, got 0",
-                Sequential::new(vec![Box::new(1.0), Box::new(2.0)], vec![]).map(drop),
+                "SequentialSchedule.milestones: expected one between each two of 2 schedules, got 0",
+                SequentialSchedule::new(vec![Box::new(1.0), Box::new(2.0)], vec![]).map(drop),
             ),
             (
-                "Sequential.milestones: expected rising steps, got [4, 4]",
-                Sequential::new(vec![Box::new(1.0), Box::new(2.0), Box::new(3.0)], vec![4, 4]).map(drop),
+                "SequentialSchedule.milestones: expected rising steps, got [4, 4]",
+                SequentialSchedule::new(vec![Box::new(1.0), Box::new(2.0), Box::new(3.0)], vec![4, 4])
+                    .map(drop),
             ),
-            ("Sequential.schedules: expected at least 1, got 0", Sequential::new(vec![], vec![]).map(drop)),
+            (
+                "SequentialSchedule.schedules: expected at least 1, got 0",
+                SequentialSchedule::new(vec![], vec![]).map(drop),
+            ),
         ] {
             assert_eq!(texts(result), text);
         }

@@ -4,6 +4,14 @@ use super::{Schedule, check_gamma, check_rate};
 use crate::error::{Error, check};
 
 /// Multiplies the rate with `gamma` from each milestone on, as `torch.optim.lr_scheduler.MultiStepLR`.
+///
+/// ```
+/// use firebox_train::schedule::{MultiStep, Schedule};
+///
+/// let schedule = MultiStep::new(1.0, [30, 80])?.with_gamma(0.5)?;
+/// assert_eq!((schedule.lr(29), schedule.lr(30), schedule.lr(80)), (1.0, 0.5, 0.25));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiStep {
     lr: f64,
@@ -12,10 +20,11 @@ pub struct MultiStep {
 }
 
 impl MultiStep {
-    /// From `lr`, with a gamma of 0.1. A milestone that is there twice counts twice.
+    /// A schedule from `lr`, with a gamma of 0.1. A milestone that is there twice counts twice.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and the milestones ascend.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and the
+    /// milestones ascend.
     pub fn new(lr: f64, milestones: impl Into<Vec<usize>>) -> Result<Self, Error> {
         let milestones = milestones.into();
         check_rate("MultiStep.lr", lr)?;

@@ -6,8 +6,19 @@ use super::cosine::half_cosine;
 use super::{Schedule, check_gamma, check_rate, check_steps};
 use crate::error::{Error, check};
 
-/// One cycle (Smith, Topin 2017): from `max_lr / div_factor` up to `max_lr` over the first `pct_start` of the steps, then
-/// down to `max_lr / div_factor / final_div_factor`. The values of PyTorch's `OneCycleLR`; momentum is not cycled.
+/// One cycle of the rate, up and down (Smith, Topin 2017).
+///
+/// It goes from `max_lr / div_factor` up to `max_lr` over the first `pct_start` of the steps, then down to
+/// `max_lr / div_factor / final_div_factor`. The values of PyTorch's `OneCycleLR`; momentum is not cycled.
+///
+/// ```
+/// use firebox_train::schedule::{OneCycle, Schedule};
+///
+/// let schedule = OneCycle::new(0.1, 100)?;
+/// assert_eq!(schedule.lr(0), 0.1 / 25.0);
+/// assert!(schedule.lr(29) > 0.09 && schedule.lr(99) < 1e-4);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct OneCycle {
     max_lr: f64,
@@ -20,6 +31,14 @@ pub struct OneCycle {
 }
 
 /// The way from one rate to another.
+///
+/// ```
+/// use firebox_train::schedule::{Anneal, OneCycle};
+///
+/// let straight = OneCycle::new(0.1, 100)?.with_anneal(Anneal::Linear);
+/// assert_ne!(straight, OneCycle::new(0.1, 100)?);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Anneal {
     /// Along half a cosine.
@@ -32,11 +51,12 @@ pub enum Anneal {
 }
 
 impl OneCycle {
-    /// A cycle of `total_steps` steps; the steps behind it keep the last rate. PyTorch's defaults: up over 30 % of the steps
-    /// from a 25th, down to a 10,000th of that, along half a cosine each.
+    /// A cycle of `total_steps` steps; the steps after it keep the last rate. PyTorch's defaults: up over 30
+    /// % of the steps from a 25th, down to a 10,000th of that, along half a cosine each.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `max_lr` is a finite number above 0 and there is at least one step.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `max_lr` is a finite number above 0 and
+    /// there is at least one step.
     pub fn new(max_lr: f64, total_steps: usize) -> Result<Self, Error> {
         check_rate("OneCycle.max_lr", max_lr)?;
         check_steps("OneCycle.total_steps", total_steps)?;
@@ -61,7 +81,7 @@ impl OneCycle {
         Ok(self)
     }
 
-    /// How many times smaller than `max_lr` the first rate is.
+    /// Sets how many times smaller than `max_lr` the first rate is.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number above 0.
@@ -71,7 +91,7 @@ impl OneCycle {
         Ok(self)
     }
 
-    /// How many times smaller than the first the last rate is.
+    /// Sets how many times smaller than the first the last rate is.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number above 0.
@@ -87,7 +107,9 @@ impl OneCycle {
         self
     }
 
-    /// Whether the rate first falls to where it began, in as many steps as it rose, and to its end after that.
+    /// Lets the rate fall in two phases.
+    ///
+    /// It first falls to where it began, in as many steps as it rose, and to its end after that.
     pub fn with_three_phase(mut self, three_phase: bool) -> Self {
         self.three_phase = three_phase;
         self
@@ -101,7 +123,7 @@ impl Schedule for OneCycle {
         let end = start / self.final_div_factor;
         let last = total - 1.0;
         let step = (step as f64).min(last);
-        // As PyTorch has it, a phase may end between two steps, before the first or behind the last.
+        // As PyTorch has it, a phase may end between two steps, before the first or after the last.
         let peak = self.pct_start * total - 1.0;
         let back = 2.0 * self.pct_start * total - 2.0;
         let (phase, rates) = match (step <= peak, self.three_phase) {

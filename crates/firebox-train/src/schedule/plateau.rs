@@ -8,16 +8,29 @@ use crate::error::{Error, check};
 use crate::metrics::lossless;
 use crate::task::Goal;
 
-/// Multiplies the rate with `factor` after more than `patience` evaluations in a row that were no better than the best, as
-/// `torch.optim.lr_scheduler.ReduceLROnPlateau`.
+/// Lowers the rate when a metric gets no better.
 ///
-/// The rate doesn't depend on the step, only on what was [heard](Schedule::observe). A metric that is NaN or infinite is
-/// no better than anything.
+/// It is multiplied with `factor` after more than `patience` evaluations in a row that were no better than
+/// the best, as `torch.optim.lr_scheduler.ReduceLROnPlateau`.
 ///
-/// It differs from PyTorch's in two things, of metrics below 0 and of infinite ones. PyTorch takes a relative threshold of
-/// the best value with its sign: of −1 with a threshold of 0.1 and `min` it calls −0.95 better, and so any metric that stands
-/// still, whose rate then never falls. Here the margin is that share of the best's absolute value: better than −1 is what is
-/// below −1.1. And PyTorch takes −∞ with `min`, or ∞ with `max`, for the best there is, with which nothing competes.
+/// The rate doesn't depend on the step, only on what was [heard](Schedule::observe). A metric that is NaN or
+/// infinite is no better than anything.
+///
+/// It differs from PyTorch's in two things, of metrics below 0 and of infinite ones. PyTorch takes a relative
+/// threshold of the best value with its sign: of −1 with a threshold of 0.1 and `min` it calls −0.95 better,
+/// and so any metric that stands still, whose rate then never falls. Here the margin is that share of the
+/// best's absolute value: better than −1 is what is below −1.1. And PyTorch takes −∞ with `min`, or ∞ with
+/// `max`, for the best there is, with which nothing competes.
+///
+/// ```
+/// use firebox_train::schedule::{ReduceOnPlateau, Schedule};
+/// use firebox_train::task::Goal;
+///
+/// let mut schedule = ReduceOnPlateau::new(1.0, Goal::Minimize)?.with_factor(0.5)?.with_patience(1);
+/// [3.0, 3.0, 3.0].into_iter().for_each(|loss| schedule.observe(loss));
+/// assert_eq!(schedule.lr(100), 0.5);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReduceOnPlateau {
     goal: Goal,
@@ -30,7 +43,17 @@ pub struct ReduceOnPlateau {
     heard: Heard,
 }
 
-/// How much better than the best is better.
+/// The difference to the best that counts as better.
+///
+/// ```
+/// use firebox_train::schedule::{ReduceOnPlateau, Threshold};
+/// use firebox_train::task::Goal;
+///
+/// // Only a hundredth more is better.
+/// let schedule = ReduceOnPlateau::new(0.1, Goal::Maximize)?.with_threshold(Threshold::Abs(0.01))?;
+/// # let _ = schedule;
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Threshold {
@@ -40,7 +63,7 @@ pub enum Threshold {
     Abs(f64),
 }
 
-/// What it remembers.
+/// The state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Heard {
@@ -55,16 +78,18 @@ struct Heard {
 }
 
 impl ReduceOnPlateau {
-    /// From `lr`, for a metric that should fall or rise, with PyTorch's defaults: a factor of 0.1, a patience of 10
-    /// evaluations, a relative threshold of 1e-4, no cooldown, down to 0, an eps of 1e-8.
+    /// A schedule from `lr`, for a metric that should fall or rise.
+    ///
+    /// It has PyTorch's defaults: a factor of 0.1, a patience of 10 evaluations, a relative threshold of
+    /// 1e-4, no cooldown, down to 0, an eps of 1e-8.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0.
     pub fn new(lr: f64, goal: Goal) -> Result<Self, Error> {
         check_rate("ReduceOnPlateau.lr", lr)?;
         let best = match goal {
-            Goal::Maximise => f64::NEG_INFINITY,
-            Goal::Minimise => f64::INFINITY,
+            Goal::Maximize => f64::NEG_INFINITY,
+            Goal::Minimize => f64::INFINITY,
         };
         Ok(ReduceOnPlateau {
             goal,
@@ -78,7 +103,7 @@ impl ReduceOnPlateau {
         })
     }
 
-    /// What the rate is multiplied with.
+    /// The factor that the rate is multiplied with.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a number above 0, below 1.
@@ -95,7 +120,7 @@ impl ReduceOnPlateau {
         self
     }
 
-    /// How much better than the best is better.
+    /// The difference to the best that counts as better.
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless it is a finite number of at least 0.
@@ -139,10 +164,10 @@ impl ReduceOnPlateau {
             return value.is_finite();
         }
         let better = match (self.goal, self.threshold) {
-            (Goal::Minimise, Threshold::Rel(share)) => value < best * (1.0 - share.copysign(best)),
-            (Goal::Minimise, Threshold::Abs(margin)) => value < best - margin,
-            (Goal::Maximise, Threshold::Rel(share)) => value > best * (1.0 + share.copysign(best)),
-            (Goal::Maximise, Threshold::Abs(margin)) => value > best + margin,
+            (Goal::Minimize, Threshold::Rel(share)) => value < best * (1.0 - share.copysign(best)),
+            (Goal::Minimize, Threshold::Abs(margin)) => value < best - margin,
+            (Goal::Maximize, Threshold::Rel(share)) => value > best * (1.0 + share.copysign(best)),
+            (Goal::Maximize, Threshold::Abs(margin)) => value > best + margin,
         };
         better && value.is_finite()
     }
@@ -193,7 +218,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn plateau() -> ReduceOnPlateau {
-        let plateau = ReduceOnPlateau::new(0.1, Goal::Minimise).unwrap().with_factor(0.3).unwrap();
+        let plateau = ReduceOnPlateau::new(0.1, Goal::Minimize).unwrap().with_factor(0.3).unwrap();
         plateau.with_patience(1).with_cooldown(2)
     }
 
@@ -245,28 +270,28 @@ mod tests {
     fn a_relative_margin_is_a_share_of_the_absolute_value() {
         let rel = Threshold::Rel(0.1);
         // What PyTorch calls better: its bar is −1 · 0.9 to fall below, and −1 · 1.1 to rise above.
-        assert_eq!(rates(Goal::Minimise, rel, &[-1.0, -0.95, -1.0, -1.05]), [1.0, 1.0, 0.5, 0.5]);
-        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, -1.05, -1.0, -0.95]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Minimize, rel, &[-1.0, -0.95, -1.0, -1.05]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Maximize, rel, &[-1.0, -1.05, -1.0, -0.95]), [1.0, 1.0, 0.5, 0.5]);
         // What is better on either side of 0.
-        assert_eq!(rates(Goal::Minimise, rel, &[-1.0, -1.2, -1.4, -1.6]), [1.0; 4]);
-        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, -0.8, -0.7, -0.6]), [1.0; 4]);
-        assert_eq!(rates(Goal::Minimise, rel, &[1.0, 0.95, 0.91, 0.8]), [1.0, 1.0, 0.5, 0.5]);
-        assert_eq!(rates(Goal::Minimise, rel, &[1.0, 0.0, -1e-9, -2e-9]), [1.0; 4]);
-        assert_eq!(rates(Goal::Maximise, rel, &[-1.0, 0.0, 1e-9, 2e-9]), [1.0; 4]);
+        assert_eq!(rates(Goal::Minimize, rel, &[-1.0, -1.2, -1.4, -1.6]), [1.0; 4]);
+        assert_eq!(rates(Goal::Maximize, rel, &[-1.0, -0.8, -0.7, -0.6]), [1.0; 4]);
+        assert_eq!(rates(Goal::Minimize, rel, &[1.0, 0.95, 0.91, 0.8]), [1.0, 1.0, 0.5, 0.5]);
+        assert_eq!(rates(Goal::Minimize, rel, &[1.0, 0.0, -1e-9, -2e-9]), [1.0; 4]);
+        assert_eq!(rates(Goal::Maximize, rel, &[-1.0, 0.0, 1e-9, 2e-9]), [1.0; 4]);
         // A share of all there is: below 0, or above it.
-        for (goal, sign) in [(Goal::Minimise, 1.0), (Goal::Maximise, -1.0)] {
+        for (goal, sign) in [(Goal::Minimize, 1.0), (Goal::Maximize, -1.0)] {
             let values = [2.0, 1.0, 0.5, -0.1].map(|value| value * sign);
             assert_eq!(rates(goal, Threshold::Rel(1.0), &values), [1.0, 1.0, 0.5, 0.5], "{goal:?}");
         }
         let abs = Threshold::Abs(0.1);
-        assert_eq!(rates(Goal::Minimise, abs, &[-1.0, -1.05, -1.2, -1.25]), [1.0; 4]);
+        assert_eq!(rates(Goal::Minimize, abs, &[-1.0, -1.05, -1.2, -1.25]), [1.0; 4]);
     }
 
     #[test]
     fn what_is_infinite_is_bad_and_not_the_best_ever() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             for threshold in [Threshold::Rel(1e-4), Threshold::Rel(1.0), Threshold::Abs(0.1)] {
-                for goal in [Goal::Maximise, Goal::Minimise] {
+                for goal in [Goal::Maximize, Goal::Minimize] {
                     let got = rates(goal, threshold, &[bad, 5.0, bad, 5.0, bad]);
                     assert_eq!(got, [1.0, 1.0, 1.0, 0.5, 0.5], "{bad}, {threshold:?}, {goal:?}");
                 }

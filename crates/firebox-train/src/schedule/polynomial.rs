@@ -3,9 +3,18 @@
 use super::{Schedule, check_floor, check_rate, check_steps};
 use crate::error::Error;
 
-/// lr · (1 − step / total_iters)ᵖᵒʷᵉʳ, and 0 from `total_iters` on, as `torch.optim.lr_scheduler.PolynomialLR`.
+/// lr · (1 − step / total_iters)ᵖᵒʷᵉʳ, and 0 from `total_iters` on, as
+/// `torch.optim.lr_scheduler.PolynomialLR`.
 ///
 /// A power of 0 is `lr` for ever, as there.
+///
+/// ```
+/// use firebox_train::schedule::{Polynomial, Schedule};
+///
+/// let schedule = Polynomial::new(0.5, 100)?;
+/// assert_eq!((schedule.lr(50), schedule.lr(100)), (0.25, 0.0));
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Polynomial {
     lr: f64,
@@ -14,10 +23,11 @@ pub struct Polynomial {
 }
 
 impl Polynomial {
-    /// From `lr` to 0 along a line: a power of 1.
+    /// A schedule from `lr` to 0 along a line: a power of 1.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and `total_iters` at least 1.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless `lr` is a finite number above 0 and
+    /// `total_iters` at least 1.
     pub fn new(lr: f64, total_iters: usize) -> Result<Self, Error> {
         check_rate("Polynomial.lr", lr)?;
         check_steps("Polynomial.total_iters", total_iters)?;

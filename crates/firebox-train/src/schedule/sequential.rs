@@ -5,32 +5,45 @@ use serde_json::Value;
 use super::{Schedule, foreign};
 use crate::error::{Error, check};
 
-/// Schedules that take turns, as `torch.optim.lr_scheduler.SequentialLR`: from milestone i on it is the turn of
-/// schedule i + 1, for which that step is step 0. A warm-up before something else is the usual case.
+/// Schedules that take turns, as `torch.optim.lr_scheduler.SequentialLR`.
+///
+/// From milestone i on it is the turn of schedule i + 1, for which that step is step 0. A warm-up before
+/// something else is the usual case.
 ///
 /// Every part hears of every evaluation, also before its turn, and is a part of the state.
-pub struct Sequential {
+///
+/// ```
+/// use firebox_train::schedule::{Cosine, LinearWarmup, Schedule, SequentialSchedule};
+///
+/// let warmup = LinearWarmup::new(0.1, 10)?;
+/// let schedule = SequentialSchedule::new(vec![Box::new(warmup), Box::new(Cosine::new(0.1, 90)?)], vec![10])?;
+/// assert!(schedule.lr(0) < 0.1);
+/// assert_eq!(schedule.lr(10), 0.1);
+/// # Ok::<(), firebox_train::Error>(())
+/// ```
+pub struct SequentialSchedule {
     schedules: Vec<Box<dyn Schedule>>,
     milestones: Vec<usize>,
 }
 
-impl Sequential {
+impl SequentialSchedule {
     /// The schedules, and the steps at which the next one begins.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless there is a schedule, and one rising milestone less than schedules.
+    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) unless there is a schedule, and one rising
+    /// milestone less than schedules.
     pub fn new(schedules: Vec<Box<dyn Schedule>>, milestones: Vec<usize>) -> Result<Self, Error> {
         let count = schedules.len();
-        check(count > 0, "Sequential.schedules", "at least 1", count)?;
+        check(count > 0, "SequentialSchedule.schedules", "at least 1", count)?;
         let allowed = format!("one between each two of {count} schedules");
-        check(milestones.len() + 1 == count, "Sequential.milestones", &allowed, milestones.len())?;
+        check(milestones.len() + 1 == count, "SequentialSchedule.milestones", &allowed, milestones.len())?;
         let rising = milestones.is_sorted_by(|a, b| a < b);
-        check(rising, "Sequential.milestones", "rising steps", format!("{milestones:?}"))?;
-        Ok(Sequential { schedules, milestones })
+        check(rising, "SequentialSchedule.milestones", "rising steps", format!("{milestones:?}"))?;
+        Ok(SequentialSchedule { schedules, milestones })
     }
 }
 
-impl Schedule for Sequential {
+impl Schedule for SequentialSchedule {
     fn lr(&self, step: usize) -> f64 {
         let turn = self.milestones.partition_point(|&milestone| milestone <= step);
         let begun = if turn == 0 { 0 } else { self.milestones[turn - 1] };

@@ -9,9 +9,11 @@ use firebox_data::Batches;
 use crate::error::{Error, ErrorKind};
 use crate::task::Task;
 
-/// Fails unless model and training data are on autodiff devices, and the data on the trainer's, as far as they tell.
+/// Fails unless model and training data are on autodiff devices, and the data on the trainer's, as far as
+/// they tell.
 ///
-/// A model's tensors may call the device by another name than whoever made them on it: which one it is, is not compared.
+/// A model's tensors may call the device by another name than whoever made them on it: which one it is, is
+/// not compared.
 pub(super) fn training(task: &impl Task, train: &impl Batches, trainer: &Device) -> Result<(), Error> {
     if let Some(device) = train.device() {
         if !device.is_autodiff() {

@@ -5,13 +5,12 @@ use std::time::Instant;
 use firebox_data::{Batches, Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
-use crate::caught::caught;
-use crate::error::{Error, ErrorKind, data_error};
+use crate::error::{Error, ErrorKind, caught, data_error};
 use crate::event::{Event, Record, RecordKind};
-use crate::interrupt::Signal;
 use crate::metrics::Metrics;
+use crate::run::signal::Signal;
 
-/// What has become of an evaluation.
+/// The result of an evaluation.
 pub(super) enum Evaluated<S> {
     /// It is over, and recorded.
     Whole(Box<Record>),
@@ -29,9 +28,10 @@ impl Trainer {
     /// [`ErrorKind::Panic`] for a panic of theirs; [`ErrorKind::Config`] if the data are on an autodiff
     /// device, or on another than the trainer's, or if samples are among `data` that this trainer has trained
     /// on, as [`fit`](Self::fit) refuses them, unless `split` is `train`; [`ErrorKind::NotFinite`] for a loss
-    /// that is not finite, unless such batches are to be [left out](crate::TrainerConfig::skip_not_finite);
-    /// [`ErrorKind::Task`] for a metric that was counted for no sample. [`ErrorKind::Interrupted`] if a signal
-    /// came meanwhile, which is heard between two batches: then nothing is recorded.
+    /// that is not finite, unless such batches are to be [left
+    /// out](crate::trainer::TrainerConfig::skip_not_finite); [`ErrorKind::Task`] for a metric that was
+    /// counted for no sample. [`ErrorKind::Interrupted`] if a signal came meanwhile, which is heard between
+    /// two batches: then nothing is recorded.
     pub fn evaluate<V>(
         &mut self,
         data: &V,
@@ -54,7 +54,7 @@ impl Trainer {
         })
     }
 
-    /// What `predict` says of each batch, in the order of the batches.
+    /// The predictions for each batch, in the order of the batches.
     ///
     /// # Errors
     /// The loader's, and those of `predict` with the batch and its samples; [`ErrorKind::Panic`] for a panic
@@ -168,16 +168,17 @@ impl Trainer {
         Ok(Evaluated::Whole(Box::new(record)))
     }
 
-    /// What says whether a signal asks to stop, unless a fit has stopped by it already: whoever looks at such a
-    /// run wants to.
+    /// A function that tells the signal that asks to stop, unless a fit has stopped by it already: whoever
+    /// looks at such a run wants to.
     fn signals(&self) -> impl Fn() -> Option<Signal> + use<> {
         let (interrupt, heard) = (self.interrupt.clone(), self.heard);
         move || interrupt.requested().filter(|_| !heard)
     }
 
-    /// Evaluations are comparable, and don't depend on what a run has done before.
+    /// Evaluations are comparable, and don't depend on what a run has done before, or whether there was one.
     fn seed_evaluation(&self, batch: usize) {
-        self.device.seed(derive_seed(self.config.seed, Purpose::Evaluation, 0, batch as u64));
+        let seed = self.config.seed.unwrap_or(0);
+        self.device.seed(derive_seed(seed, Purpose::Evaluation, 0, batch as u64));
     }
 }
 

@@ -3,19 +3,18 @@
 use firebox_data::{Batches, Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
-use crate::caught::caught;
-use crate::error::{Error, ErrorKind, data_error};
-use crate::lr_finder::{LrCurve, LrFinder};
+use crate::error::{Error, ErrorKind, caught, data_error};
 use crate::metrics::Metrics;
 use crate::task::{StepContext, Task};
+use crate::trainer::lr_finder::{LrCurve, LrFinder};
 
 impl Trainer {
-    /// Tries learning rates on the first batches of `train`, a step each, to see at which the task learns.
+    /// Tries learning rates on the first batches of `train`, a step each.
     ///
-    /// Steps are taken as [`fit`](Self::fit) would take them, with the same batches, random numbers and accumulation; data
-    /// of fewer steps are gone through again. Afterwards the task is what it was: its state is taken before and loaded
-    /// behind, after an error too. Nothing is recorded or saved, and no callback is told. An [`Interrupt`](crate::Interrupt)
-    /// ends the search with what it has seen.
+    /// Steps are taken as [`fit`](Self::fit) would take them, with the same batches, random numbers and
+    /// accumulation; data of fewer steps are gone through again. Afterwards the task is what it was: its
+    /// state is taken before and loaded afterwards, after an error too. Nothing is recorded or saved, and no
+    /// callback is told. An [`Interrupt`](crate::run::Interrupt) ends the search with what it has seen.
     ///
     /// # Errors
     /// The loader's and the task's, with step, epoch, batch and samples; [`ErrorKind::Panic`] for a panic of
@@ -48,6 +47,7 @@ impl Trainer {
         B: Batches<Batch = T::Batch>,
     {
         let mut curve = LrCurve::new(finder);
+        let seed = self.config.seed.unwrap_or_else(|| train.state(0).seed);
         for epoch in 0.. {
             let (begun, batches) = (curve.steps(), self.config.batches_of(train.batches(epoch)));
             let mut metrics = Metrics::default();
@@ -58,8 +58,8 @@ impl Trainer {
                 let now = stream.state();
                 let step = curve.steps();
                 let mut context = StepContext::new(epoch, step, finder.lr(step));
-                context.updates = self.config.updates_after(place, batches);
-                self.device.seed(derive_seed(self.config.seed, Purpose::Step, epoch, place as u64));
+                context.is_optimizer_step = self.config.updates_after(place, batches);
+                self.device.seed(derive_seed(seed, Purpose::Step, epoch, place as u64));
                 let learned = caught("the step", || task.train_step(batch, &context));
                 if let Err(error) = learned.and_then(|of_batch| metrics.add(&of_batch)) {
                     let at = format!("step {}, epoch {}", step + 1, epoch + 1);
@@ -78,7 +78,7 @@ impl Trainer {
                     return Ok(curve);
                 }
                 before = now;
-                if !context.updates {
+                if !context.is_optimizer_step {
                     continue;
                 }
                 if metrics.samples() == 0 {

@@ -7,27 +7,27 @@ use serde_json::Value;
 
 use super::evaluation::Evaluated;
 use super::monitor::Monitor;
-use super::outcome::{Clock, End, Outcome};
+use super::outcome::{Clock, Outcome};
 use super::restored::Restored;
-use super::{Trainer, guard, place};
-use crate::caught::caught;
-use crate::checkpoint::{Checkpoints, Pending, RunState};
-use crate::error::{Error, ErrorKind, check, data_error};
-use crate::event::{Event, Record, RecordKind};
-use crate::interrupt::Interrupt;
+use super::{Trainer, TrainerConfig, guard, optimization, place};
+use crate::checkpoint::saver::{Job, Saved, Saver};
+use crate::checkpoint::{Pending, RunState};
+use crate::error::{Error, ErrorKind, caught, check, data_error};
+use crate::event::{End, Event, Record, RecordKind};
 use crate::metrics::Metrics;
-use crate::metrics_log::MetricsLog;
-use crate::saver::{Job, Saved, Saver};
+use crate::run::interrupt::Interrupt;
+use crate::run::json::versioned;
+use crate::run::metrics_log::MetricsLog;
 use crate::task::{StepContext, Task, TaskState};
 use firebox_core::files;
 
-/// What errors call the data.
+/// The name of the data in errors.
 const TRAIN: &str = "training data";
 
 /// More checkpoints than anybody plans disk space for.
 const MANY: usize = 1000;
 
-/// What has become of an evaluation for the choice of the best checkpoint.
+/// The result of an evaluation for the choice of the best checkpoint.
 enum Validation {
     /// It is over, or was before; `best` if it has found this to be one of the best checkpoints.
     Over { best: bool },
@@ -53,13 +53,13 @@ pub(super) struct Fit<'f, T, B, V> {
     due: bool,
     /// There is a checkpoint of this step, or it is being written, that lacks the outcome of an evaluation.
     saved_before: bool,
-    /// Whether the task was asked for the norm of its gradients.
+    /// The task was asked for the norm of its gradients.
     norm_asked: bool,
-    /// What the task's BatchNorms had counted before the first step, if nobody knows the device of the data.
+    /// The counts of the task's BatchNorms before the first step, if nobody knows the device of the data.
     counted: Option<guard::Counted>,
 }
 
-/// What asks to stop for now, beside the run's own end.
+/// Reasons to stop for now, beside the run's own end.
 struct Asked<'a> {
     interrupt: Interrupt,
     max_seconds: Option<f64>,
@@ -98,9 +98,13 @@ where
         valid: &'f V,
     ) -> Result<Self, Error> {
         trainer.run.check_ready(trainer.resume)?;
+        if !trainer.resume {
+            // Whatever stops it early, the folder then says whose run it was.
+            trainer.write_settings()?;
+        }
         trainer.warnings = Default::default();
         trainer.at = (0, 0);
-        let checkpoints = Checkpoints::new(trainer.run.checkpoints());
+        let checkpoints = trainer.run.checkpoints();
         let mut warnings = trainer.run.warnings();
         let restored = match trainer.resume {
             true => Some(Restored::load(trainer, &checkpoints, task, train, &mut warnings)?),
@@ -108,7 +112,11 @@ where
         };
         let mut state = match &restored {
             Some(restored) => restored.state.clone(),
-            None => RunState::new(train.state(0), trainer.config.seed),
+            None => {
+                let state = train.state(0);
+                let seed = trainer.config.seed.unwrap_or(state.seed);
+                RunState::new(state, seed)
+            }
         };
         let settings = trainer.config.course()?;
         let changes = guard::differences(&state.settings, &settings);
@@ -125,14 +133,23 @@ where
                 state.step
             ));
         }
+        warnings.extend(optimization::warning());
         warnings.extend(guard::lone_sample(task, train, &trainer.config));
-        trainer.run.ensure_config(&trainer.config)?;
+        if trainer.resume {
+            trainer.write_settings()?;
+        }
+        let config = match &trainer.settings {
+            Some(settings) => versioned(settings.clone()),
+            None => {
+                let seed = Some(state.seed);
+                trainer.run.ensure_config(&TrainerConfig { seed, ..trainer.config.clone() })?;
+                trainer.run.read_config()?
+            }
+        };
         trainer.log = Some(MetricsLog::open(trainer.run.metrics(), state.metrics_bytes)?);
         let saver = Saver::start(checkpoints, trainer.config.keep_last)?;
         let clock = Clock::new(state.seconds);
         let now = Instant::now();
-        // Read once those that are told of the start have written theirs.
-        let config = Value::Null;
         // What it was saved before is still to come, and adds to it.
         let saved_before = state.pending.is_some();
         trainer.at = (state.loader.epoch, state.step);
@@ -160,7 +177,6 @@ where
         let (done, steps) = (fit.state.step, fit.trainer.config.steps(fit.train));
         let epochs = fit.trainer.config.max_epochs;
         fit.trainer.tell(Event::Started { done, steps, epochs })?;
-        fit.config = fit.trainer.run.read_config()?;
         if let Some(Restored { path, task, .. }) = &restored {
             fit.trainer.tell(Event::Resumed { path, state: &fit.state, task })?;
         }
@@ -186,7 +202,8 @@ where
             if let Some(end) = end {
                 self.wait()?;
                 if let End::Interrupted(signal) = end {
-                    let path = self.trainer.run.checkpoints().join(format!("step-{}", self.state.step));
+                    let path =
+                        self.trainer.run.checkpoints().path().join(format!("step-{}", self.state.step));
                     let step = self.state.step;
                     self.trainer.tell(Event::Interrupted { signal, step, path: &path, data: &data })?;
                 }
@@ -212,7 +229,7 @@ where
         Ok(Outcome::of(self.state, end, std::mem::take(&mut self.trainer.warnings)))
     }
 
-    /// What has ended the run, whether just now or before a resume.
+    /// The end of the run, if it was reached just now or before a resume.
     fn over(&self) -> Option<End> {
         let config = &self.trainer.config;
         let complete = self.state.loader.epoch >= config.max_epochs
@@ -224,12 +241,13 @@ where
         }
     }
 
-    /// What asks to stop for now.
+    /// The reason to stop for now.
     fn asked(&self) -> Option<End> {
         Asked::of(self.trainer, &self.clock).end()
     }
 
-    /// The rest of the state's epoch, and a checkpoint: what ends the run, if something does, and the loader's account.
+    /// The rest of the state's epoch, and a checkpoint: what ends the run, if something does, and the
+    /// loader's account.
     fn epoch(&mut self) -> Result<(Option<End>, EpochReport), Error> {
         let epoch = self.state.loader.epoch;
         let batches = self.trainer.config.batches_of(self.train.batches(epoch));
@@ -308,7 +326,7 @@ where
         epoch: u64,
         batches: usize,
     ) -> Result<bool, Error> {
-        let seed = self.trainer.config.seed;
+        let seed = self.state.seed;
         let lr = self.trainer.schedule.lr(self.state.step);
         let field = format_args!("step {}: learning rate", self.state.step);
         check(lr.is_finite() && lr >= 0.0, field, "a number of at least 0", lr)?;
@@ -326,11 +344,12 @@ where
                 begun = true;
             }
             let place = self.state.loader.delivered();
-            context.updates = self.trainer.config.updates_after(place, batches);
-            if !context.updates {
-                // The batches that the step waits for may be of samples that are left out, all of them: then it ends here.
+            context.is_optimizer_step = self.trainer.config.updates_after(place, batches);
+            if !context.is_optimizer_step {
+                // The batches that the step waits for may be of samples that are left out, all of them: then
+                // it ends here.
                 ahead = if state.delivered() < batches { stream.next() } else { None };
-                context.updates = ahead.is_none();
+                context.is_optimizer_step = ahead.is_none();
             }
             self.trainer.device.seed(derive_seed(seed, Purpose::Step, epoch, place as u64));
             let task = &mut *self.task;
@@ -345,7 +364,7 @@ where
                 self.trainer.tell(Event::Warning(&format!("{error}; the batch is left out")))?;
             }
             self.state.loader = state;
-            if context.updates {
+            if context.is_optimizer_step {
                 if is_learned {
                     self.ask_norm()?;
                     self.look_at_batch_norms()?;
@@ -388,7 +407,9 @@ where
         Ok(true)
     }
 
-    /// What is due between two steps: what has stopped it. At the end of an epoch another evaluation and
+    /// Does what is due between two steps, and tells what has stopped it.
+    ///
+    /// At the end of an epoch another evaluation and
     /// checkpoint follow.
     fn after_step(&mut self, epoch_ends: bool, pace: &mut Pace) -> Result<Option<End>, Error> {
         let config = &self.trainer.config;
@@ -566,12 +587,12 @@ where
         saved.warnings.iter().try_for_each(|warning| self.trainer.tell(Event::Warning(warning)))
     }
 
-    /// Whether the checkpoints' folder can be written to, and the disk has room for those that are still to come: those
-    /// that are kept, and one that is being written.
+    /// Fails unless the checkpoints' folder can be written to, and the disk has room for those that are still
+    /// to come: those that are kept, and one that is being written.
     fn check_room(&self) -> Result<(), Error> {
         let config = &self.trainer.config;
-        let folder = self.trainer.run.checkpoints();
-        let checkpoints = Checkpoints::new(&folder);
+        let checkpoints = self.trainer.run.checkpoints();
+        let folder = checkpoints.path();
         checkpoints.check_writable()?;
         let kept = config.keep_last.saturating_add(config.keep_best);
         // Whoever keeps all of them doesn't know how many that is; of those that surely come there are two.
@@ -579,7 +600,7 @@ where
         let more = (kept + 1 - checkpoints.count()?.min(kept)) as u64;
         // Parts that are made later are made here.
         let bytes = caught("the task's state", || Ok(self.task.state()?.bytes()))?;
-        let (needed, free) = (more.saturating_mul(bytes), files::free_bytes(&folder));
+        let (needed, free) = (more.saturating_mul(bytes), files::free_bytes(folder));
         match free {
             Some(free) if free < needed => {
                 let text = format!("{more} checkpoints: expected {needed} bytes of room, got {free}");
@@ -589,7 +610,7 @@ where
         }
     }
 
-    /// The batch that was delivered behind the state, in words. People count steps and epochs from 1.
+    /// The batch that was delivered after the state, in words. People count steps and epochs from 1.
     fn place(&self, epoch: u64, now: &LoaderState) -> String {
         let at = format!("step {}, epoch {}", self.state.step + 1, epoch + 1);
         match place::batch(self.train, &self.state.loader, now) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
 use firebox_data::{Elements, Loader, Scalar};
-use firebox_models::StateDict;
+use firebox_weights::StateDict;
 use rustix::io::Errno;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,7 +14,7 @@ use super::{Trainer, TrainerConfig};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::Metrics;
-use crate::run_dir::RunDir;
+use crate::run::RunDir;
 use crate::task::{Goal, StepContext, Task, TaskState};
 use firebox_core::files::Change;
 use firebox_core::files::fault::{TEXT, Watched};
@@ -42,7 +42,7 @@ impl Task for Walk {
     }
 
     fn monitor(&self) -> (&'static str, Goal) {
-        ("loss", Goal::Minimise)
+        ("loss", Goal::Minimize)
     }
 
     fn state(&self) -> Result<TaskState, Error> {
@@ -55,15 +55,15 @@ impl Task for Walk {
     }
 
     fn load(&mut self, state: &TaskState) -> Result<(), Error> {
-        let place = state.get("walk")?.get("place").map(|place| place.iter().collect());
+        let place = state.get("walk")?.get("place").and_then(|place| place.to_vec().ok());
         self.place = place.ok_or_else(|| Error::new(ErrorKind::Checkpoint, "no place"))?;
         self.steps = state.value("steps")?;
         Ok(())
     }
 }
 
-/// Two epochs of four steps. Every second one is saved, each time after the save before it is over, so that the changes of
-/// the checkpoints' thread come in one order.
+/// Two epochs of four steps. Every second one is saved, each time after the save before it is over, so that
+/// the changes of the checkpoints' thread come in one order.
 fn walk(run: RunDir, resume: bool) -> Result<TaskState, Error> {
     Ok(walked(run, resume)?.0)
 }
@@ -109,7 +109,7 @@ fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// What a run whose disk has failed leaves is good, and the run can go on.
+/// A run whose disk has failed leaves good files, and can go on.
 fn goes_on(run: &Path, expected: &TaskState, all: &[Value], place: &str) {
     let checkpoints = Checkpoints::new(run.join("checkpoints"));
     let state = if fs::symlink_metadata(run.join("checkpoints/last")).is_ok() {
@@ -140,7 +140,8 @@ fn a_disk_that_gets_full_anywhere_loses_neither_checkpoint_nor_records() {
     let changes = watched.seen();
     assert!(changes.len() > 100, "only {} changes", changes.len());
     drop(watched);
-    // The training thread waits for the disk before the first step and after the last one, and nowhere between.
+    // The training thread waits for the disk before the first step and after the last one, and nowhere
+    // between.
     let waits = changes
         .iter()
         .filter(|(change, _, thread)| *change == Change::Sync && thread.as_deref() != Some("checkpoints"));
@@ -166,7 +167,8 @@ fn a_disk_that_gets_full_anywhere_loses_neither_checkpoint_nor_records() {
                 };
                 drop(watched);
                 let place = format!("{part}, change {number}, {change:?} of {}", path.display());
-                // What fails for an old checkpoint that is removed, or for the place of a new one, ends nothing.
+                // What fails for an old checkpoint that is removed, or for the place of a new one, ends
+                // nothing.
                 let hidden =
                     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".step-"));
                 let ends_nothing = hidden && [Change::Remove, Change::Rename].contains(&change);
@@ -227,7 +229,8 @@ fn an_old_checkpoint_that_cannot_be_removed_is_a_warning_and_the_run_goes_on() {
     let whole = folder();
     let expected = walk(RunDir::create(whole.path().join("run")).unwrap(), false).unwrap();
     let all = records(&fs::read_to_string(whole.path().join("run/metrics.jsonl")).unwrap());
-    // A file that is open on a server's client, where the folder was renamed; and a folder that can't even be renamed.
+    // A file that is open on a server's client, where the folder was renamed; and a folder that can't even be
+    // renamed.
     for (change, errno, left) in
         [(Change::Remove, Errno::BUSY, ".step-"), (Change::Rename, Errno::ACCESS, "step-")]
     {

@@ -1,4 +1,4 @@
-//! What is looked at so that a run doesn't fail in silence.
+//! Checks that keep a run from failing in silence.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,26 @@ use serde_json::Value;
 
 use crate::checkpoint::RunState;
 use crate::error::{Error, ErrorKind};
-use crate::event::FIELDS;
+use crate::event::Record;
 use crate::metrics::Metrics;
 use crate::task::Task;
 use crate::trainer::TrainerConfig;
 
-/// What is trained on.
-pub(super) struct Learned {
+/// The data that are trained on.
+pub(super) struct TrainingData {
     lineage: Lineage,
-    /// `None` if nobody else had anything of that lineage when it was looked at: what has it later is the training data
-    /// themselves, or was cut from them. To look at many samples takes a while, which most runs can do without.
+    /// `None` if nobody else had anything of that lineage when it was looked at: what has it later is the
+    /// training data themselves, or was cut from them. To look at many samples takes a while, which most runs
+    /// can do without.
     samples: Option<SampleSet>,
 }
 
-impl Learned {
+impl TrainingData {
     /// `None` if it is not known where the data come from.
     pub(super) fn of(train: &impl Batches) -> Option<Self> {
         let lineage = train.lineage()?;
         let samples = if lineage.has_relatives() { Some(SampleSet::of(train, 0)?) } else { None };
-        Some(Learned { lineage: lineage.clone(), samples })
+        Some(TrainingData { lineage: lineage.clone(), samples })
     }
 
     fn overlap(&self, data: &impl Batches) -> Option<Overlap> {
@@ -46,7 +47,7 @@ pub(super) fn not_empty(name: &str, data: &impl Batches) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Config, format!("the {name} have no batch{why}")))
 }
 
-/// What to warn of if an epoch ends with a batch of one sample, and the task has BatchNorms.
+/// The warning if an epoch ends with a batch of one sample, and the task has BatchNorms.
 pub(super) fn lone_sample(task: &impl Task, train: &impl Batches, config: &TrainerConfig) -> Option<String> {
     let norms = task.batch_norms();
     let last = config.batches_of(train.batches(0)).checked_sub(1)?;
@@ -54,7 +55,7 @@ pub(super) fn lone_sample(task: &impl Task, train: &impl Batches, config: &Train
         return None;
     }
     Some(format!(
-        "the last training batch of an epoch has one sample, by which BatchNorm ({}) can't normalise where its \
+        "the last training batch of an epoch has one sample, by which BatchNorm ({}) can't normalize where its \
          input has one value a channel: drop_last(true) leaves it out",
         norms.join(", ")
     ))
@@ -75,7 +76,7 @@ impl Counted {
         Ok(Counted(named.collect()))
     }
 
-    /// What to warn of if some have counted nothing since.
+    /// The warning if some have counted nothing since.
     pub(super) fn stayed(&self, now: &Counted) -> Option<String> {
         let stayed = self.0.iter().filter(|(name, count)| now.0.get(*name) == Some(count));
         let names: Vec<_> = stayed.map(|(name, _)| name.as_str()).collect();
@@ -91,7 +92,7 @@ impl Counted {
 }
 
 /// Fails if data have items that are trained on, as far as both are known to come from one data set.
-pub(super) fn apart(train: Option<&Learned>, data: &impl Batches, name: &str) -> Result<(), Error> {
+pub(super) fn apart(train: Option<&TrainingData>, data: &impl Batches, name: &str) -> Result<(), Error> {
     let overlap = train.and_then(|train| train.overlap(data));
     let Some(Overlap { items, first, .. }) = overlap else { return Ok(()) };
     let rest = if items > first.len() { ", …" } else { "" };
@@ -120,11 +121,11 @@ pub(super) fn finite(metrics: Metrics) -> Result<Metrics, Error> {
 
 /// Refuses metrics that a record would have twice.
 pub(super) fn names(metrics: &Metrics) -> Result<(), Error> {
-    match metrics.values().find(|(name, _)| FIELDS.contains(name)) {
+    match metrics.values().find(|(name, _)| Record::FIELDS.contains(name)) {
         Some((name, _)) => {
             let text = format!(
                 "metric {name}: expected another name than those that records have: {}",
-                FIELDS.join(", ")
+                Record::FIELDS.join(", ")
             );
             Err(Error::new(ErrorKind::Task, text))
         }
@@ -146,7 +147,8 @@ pub(super) fn counted(metrics: &Metrics, data: &str) -> Result<(), Error> {
     }
 }
 
-/// Follows the norms of the steps' gradients: what to warn of, if one is more than `most` times their average.
+/// Follows the norms of the steps' gradients: what to warn of, if one is more than `most` times their
+/// average.
 pub(super) fn norm(state: &mut RunState, norm: Option<f64>, most: f64) -> Option<String> {
     const STEPS: usize = 20;
     let norm = norm?;
@@ -156,7 +158,7 @@ pub(super) fn norm(state: &mut RunState, norm: Option<f64>, most: f64) -> Option
         let step = state.step;
         format!("step {step}: the norm of the gradients is {norm:.3e}, that of the last steps {average:.3e}")
     });
-    // An average with what is no number would be none for ever.
+    // An average with NaN would be NaN for ever.
     if norm.is_finite() {
         let weight = 1.0 / (steps + 1).min(STEPS) as f64;
         (state.norm_average, state.norm_steps) = (average + weight * (norm - average), steps + 1);

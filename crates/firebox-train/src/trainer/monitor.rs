@@ -1,4 +1,4 @@
-//! Whether a run still gets better, and what it is best by.
+//! The monitored metric: if a run still gets better, and its best checkpoints.
 
 use super::TrainerConfig;
 use crate::checkpoint::{Best, RunState};
@@ -7,8 +7,9 @@ use crate::task::Goal;
 
 /// Judges the values of the monitored metric, one an evaluation, and writes down in the state what it found.
 ///
-/// A value is better if it is so by more than `min_delta` than the last one that was: that one is the reference, as in Keras and
-/// Lightning, so that small improvements add up. The best checkpoints are ordered by the values themselves.
+/// A value is better if it is so by more than `min_delta` than the last one that was: that one is the
+/// reference, as in Keras and Lightning, so that small improvements add up. The best checkpoints are ordered
+/// by the values themselves.
 ///
 /// A value that is not finite is no better than anything, and never among the best.
 pub(super) struct Monitor<'s> {
@@ -18,14 +19,14 @@ pub(super) struct Monitor<'s> {
     keep_best: usize,
 }
 
-/// What an evaluation has come to.
+/// The verdict on an evaluation.
 #[derive(Debug, PartialEq)]
 pub(super) struct Heard {
-    /// Whether it counts as better.
+    /// It counts as better.
     pub(super) improved: bool,
-    /// Whether its checkpoint is one of the best.
+    /// Its checkpoint is one of the best.
     pub(super) kept: bool,
-    /// What there is to warn of.
+    /// The warning, if there is one.
     pub(super) warning: Option<String>,
 }
 
@@ -52,8 +53,8 @@ impl<'s> Monitor<'s> {
             )
         });
         let better = reference.as_ref().is_none_or(|reference| match goal {
-            Goal::Maximise => value - min_delta > reference.value,
-            Goal::Minimise => value + min_delta < reference.value,
+            Goal::Maximize => value - min_delta > reference.value,
+            Goal::Minimize => value + min_delta < reference.value,
         });
         let improved = value.is_finite() && better;
         let now = Best { step: state.step, metric: metric.to_owned(), value };
@@ -70,7 +71,7 @@ impl<'s> Monitor<'s> {
     }
 }
 
-/// What to warn of in a record: the metrics of an epoch or an evaluation that are infinite or NaN.
+/// The warnings of a record: the metrics of an epoch or an evaluation that are infinite or NaN.
 pub(super) fn not_finite(record: &Record) -> Vec<String> {
     if record.kind == RecordKind::Step {
         return Vec::new();
@@ -102,7 +103,8 @@ mod tests {
         TrainerConfig { min_delta, keep_best, ..TrainerConfig::new() }
     }
 
-    /// Hears values, a step each, with the state saved and loaded between: what counted as better, and the best steps.
+    /// Hears values, a step each, with the state saved and loaded between: what counted as better, and the
+    /// best steps.
     fn hear(goal: Goal, config: &TrainerConfig, values: &[f64]) -> (Vec<bool>, Vec<usize>, RunState) {
         let mut state = begin();
         let improved = values.iter().map(|&value| {
@@ -127,8 +129,8 @@ mod tests {
 
     #[test]
     fn small_improvements_add_up_to_one_that_counts() {
-        // Value, whether Keras (`value + min_delta < best`) and Lightning (`value - (-min_delta) < best_score`) call it better,
-        // where both set their best to the value when they do, and then alone.
+        // Value, whether Keras (`value + min_delta < best`) and Lightning (`value - (-min_delta) <
+        // best_score`) call it better, where both set their best to the value when they do, and then alone.
         let table = [
             (1.000, true),
             (0.994, false),
@@ -139,28 +141,28 @@ mod tests {
             (0.964, true),
         ];
         let values = table.map(|(value, _)| value);
-        let (improved, best, state) = hear(Goal::Minimise, &config(0.01, 1), &values);
+        let (improved, best, state) = hear(Goal::Minimize, &config(0.01, 1), &values);
         assert_eq!(improved, table.map(|(_, better)| better));
         assert_eq!(stops_after(&improved, 3), None);
         assert_eq!((state.stale, best), (0, vec![7]));
         // The same the other way round, and by plain value where nothing is asked for.
-        let (mirrored, ..) = hear(Goal::Maximise, &config(0.01, 1), &values.map(|value| -value));
+        let (mirrored, ..) = hear(Goal::Maximize, &config(0.01, 1), &values.map(|value| -value));
         assert_eq!(mirrored, improved);
-        let (plain, ..) = hear(Goal::Minimise, &config(0.0, 1), &values);
+        let (plain, ..) = hear(Goal::Minimize, &config(0.0, 1), &values);
         assert_eq!(plain, [true; 7]);
         // Improvements that never add up: the best is the last all the same.
         let slow = [1.0, 0.998, 0.996, 0.994, 0.992];
-        let (improved, best, state) = hear(Goal::Minimise, &config(0.01, 1), &slow);
+        let (improved, best, state) = hear(Goal::Minimize, &config(0.01, 1), &slow);
         assert_eq!((stops_after(&improved, 3), state.stale, best), (Some(3), 4, vec![5]));
         // By exactly as much is not more.
-        let (improved, ..) = hear(Goal::Minimise, &config(0.25, 1), &[1.0, 0.75, 0.5]);
+        let (improved, ..) = hear(Goal::Minimize, &config(0.25, 1), &[1.0, 0.75, 0.5]);
         assert_eq!(improved, [true, false, true]);
     }
 
     #[test]
     fn what_is_not_finite_is_never_the_best() {
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            for goal in [Goal::Maximise, Goal::Minimise] {
+            for goal in [Goal::Maximize, Goal::Minimize] {
                 let (improved, best, state) = hear(goal, &config(0.0, 2), &[bad, bad]);
                 assert_eq!((improved, best, state.stale), (vec![false; 2], vec![], 2), "{bad} {goal:?}");
                 let (improved, best, _) = hear(goal, &config(0.0, 2), &[bad, 1.0, bad, 1.0]);
@@ -178,7 +180,7 @@ mod tests {
         old.as_object_mut().unwrap().remove("reference");
         let mut state: RunState = serde_json::from_value(old).unwrap();
         state.step = 4;
-        let heard = Monitor::new(&mut state, Goal::Minimise, &config(0.1, 3)).hear("loss", 0.95);
+        let heard = Monitor::new(&mut state, Goal::Minimize, &config(0.1, 3)).hear("loss", 0.95);
         assert_eq!(heard, Heard { improved: false, kept: true, warning: None });
         assert_eq!((state.stale, state.best.len()), (3, 2));
         assert_eq!(state.reference, Some(best(1.0)));
@@ -186,9 +188,9 @@ mod tests {
 
     #[test]
     fn another_metric_is_not_compared_with_the_one_before() {
-        let (_, _, mut state) = hear(Goal::Minimise, &config(0.0, 3), &[0.1, 0.2]);
+        let (_, _, mut state) = hear(Goal::Minimize, &config(0.0, 3), &[0.1, 0.2]);
         state.step += 1;
-        let heard = Monitor::new(&mut state, Goal::Minimise, &config(0.0, 3)).hear("per", 40.0);
+        let heard = Monitor::new(&mut state, Goal::Minimize, &config(0.0, 3)).hear("per", 40.0);
         let warning = "the monitored metric is per, and was loss: what was best by that is best no longer";
         assert_eq!(heard, Heard { improved: true, kept: true, warning: Some(warning.to_owned()) });
         assert_eq!((state.stale, state.best.len(), state.best[0].value), (0, 1, 40.0));

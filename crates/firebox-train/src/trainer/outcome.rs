@@ -3,9 +3,21 @@
 use std::time::Instant;
 
 use crate::checkpoint::{Best, RunState};
-use crate::interrupt::Signal;
+use crate::event::End;
+use crate::run::signal::Signal;
 
-/// How a run ended.
+/// The result of a run.
+///
+/// ```
+/// use firebox_train::trainer::Outcome;
+///
+/// fn told(outcome: &Outcome) {
+///     println!("{} steps, {:.0} samples a second", outcome.steps, outcome.samples_per_s);
+///     if let Some(best) = &outcome.best {
+///         println!("best: {} {} after step {}", best.metric, best.value, best.step);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -20,25 +32,12 @@ pub struct Outcome {
     /// Training batches that were left out because a number was not finite. Those of evaluations are among
     /// the warnings.
     pub not_finite: usize,
-    /// What ended it.
+    /// The reason why it ended.
     pub end: End,
-    /// What there was to warn of, which callbacks were told: [`Event::Warning`](crate::Event::Warning). The
-    /// first 1,000 of a run; a line behind them says how many there were more.
+    /// The warnings, which callbacks were told:
+    /// [`Event::Warning`](crate::event::Event::Warning). The first 1,000 of a run; a line after them says
+    /// how many there were more.
     pub warnings: Vec<String>,
-}
-
-/// What ended a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum End {
-    /// All epochs, or all steps, are done.
-    Complete,
-    /// The monitored metric was not better for as many evaluations as [`patience`](crate::TrainerConfig::patience) says.
-    Stale,
-    /// A signal asked to stop. A resume goes on.
-    Interrupted(Signal),
-    /// [`max_seconds`](crate::TrainerConfig::max_seconds) have passed. A resume with more goes on.
-    OutOfTime,
 }
 
 impl Outcome {
@@ -67,7 +66,9 @@ impl Outcome {
     }
 }
 
-/// What there was to warn of. A long run may warn of the same thing in each of its steps.
+/// The warnings of a run.
+///
+/// A long run may warn of the same thing in each of its steps.
 #[derive(Default)]
 pub(super) struct Warnings {
     list: Vec<String>,

@@ -2,7 +2,7 @@
 
 use firebox_data::{Batches, LoaderState};
 
-use crate::caught::caught;
+use crate::error::caught;
 
 /// How many of a batch's samples are named.
 const MOST: usize = 256;

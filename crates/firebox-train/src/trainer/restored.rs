@@ -1,14 +1,13 @@
-//! What a run goes on from.
+//! The checkpoint that a run goes on from.
 
 use std::path::PathBuf;
 
 use firebox_data::Batches;
 
 use super::Trainer;
-use crate::caught::caught;
+use crate::checkpoint::provenance::Provenance;
 use crate::checkpoint::{Checkpoints, RunState};
-use crate::error::{Error, ErrorKind, data_error};
-use crate::origin::Origin;
+use crate::error::{Error, ErrorKind, caught, data_error};
 use crate::task::{Task, TaskState};
 
 /// The run's last good checkpoint, loaded into the task.
@@ -28,9 +27,9 @@ impl Restored {
     ) -> Result<Self, Error> {
         let (loaded, damaged) = checkpoints.load_last()?;
         let mut state = loaded.state;
-        let step = trainer.run.checkpoints().join(format!("step-{}", state.step));
+        let step = checkpoints.path().join(format!("step-{}", state.step));
         let path = match damaged.is_empty() {
-            true => trainer.run.checkpoints().join("last"),
+            true => checkpoints.path().join("last"),
             false => step.clone(),
         };
         caught("the task's load", || task.load(&loaded.task)).map_err(|error| {
@@ -38,8 +37,8 @@ impl Restored {
                 .at_path(&path)
                 .caused_by(error)
         })?;
-        if state.seed != trainer.config.seed {
-            let text = format!("the checkpoint's seed: expected {}, got {}", trainer.config.seed, state.seed);
+        if let Some(seed) = trainer.config.seed.filter(|seed| *seed != state.seed) {
+            let text = format!("the checkpoint's seed: expected {seed}, got {}", state.seed);
             return Err(Error::new(ErrorKind::Checkpoint, text).at_path(path));
         }
         train.check(&state.loader).map_err(|error| data_error("training data", error))?;
@@ -54,7 +53,7 @@ impl Restored {
         };
         warnings.extend(damaged.iter().map(text));
         warnings.extend(gone);
-        let differences = loaded.origin.differences(&Origin::here());
+        let differences = loaded.origin.differences(&Provenance::here());
         if !differences.is_empty() {
             let text = "the checkpoint was made elsewhere, so that the last bits may differ from an uninterrupted run";
             warnings.push(format!("{text}: {}", differences.join("; ")));

@@ -1,12 +1,12 @@
-//! What comes behind a convolution: normalisation, ReLU and pooling of one image, `[places, filters]`.
+//! Normalisation, ReLU and pooling of one image after its convolution, `[places, filters]`.
 
 use pulp::{Simd, WithSimd};
 
 use super::moments::Moments;
-use crate::simd::{dispatch, load, store, vectorised};
+use crate::machine::simd::{dispatch, load, store, vectorised};
 
-/// y = scale · (z − center) + shift, by filter. The center is near the mean: so no digits cancel, and what is infinite stays
-/// so.
+/// y = scale · (z − center) + shift, by filter. The center is near the mean: so no digits cancel, and what is
+/// infinite stays so.
 #[derive(Clone, Debug)]
 pub(super) struct Affine {
     pub(super) center: Vec<f32>,
@@ -33,13 +33,13 @@ impl Affine {
     }
 }
 
-/// The sizes of one image behind the convolution.
+/// The sizes of one image after the convolution.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Activation {
     /// Height and width of the convolution's output.
     pub(super) size: [usize; 2],
     pub(super) filters: usize,
-    /// Whether 2×2 max pooling is part of it.
+    /// Adds 2×2 max pooling.
     pub(super) pool: bool,
 }
 
@@ -49,8 +49,8 @@ impl Activation {
         if self.pool { self.size.map(|length| length / 2) } else { self.size }
     }
 
-    /// `[places, filters]` to `[out places, filters]`; with pooling, what it has chosen, less its filter's center, goes to
-    /// `peaks`, if wanted.
+    /// `[places, filters]` to `[out places, filters]`; with pooling, what it has chosen, less its filter's
+    /// center, goes to `peaks`, if wanted.
     pub(super) fn forward(
         &self,
         output: &mut [f32],
@@ -69,7 +69,7 @@ impl Activation {
                     let lanes = from.iter().zip(&affine.center).zip(&affine.scale).zip(&affine.shift);
                     for (to, (((z, center), scale), shift)) in to.iter_mut().zip(lanes) {
                         let value = scale * (z - center) + shift;
-                        // What is no number stays none.
+                        // NaN stays NaN.
                         *to = if value <= 0.0 { 0.0 } else { value };
                     }
                 }
@@ -77,7 +77,7 @@ impl Activation {
         );
     }
 
-    /// The four places of the convolution's output that a place behind the pooling has, each with its filters.
+    /// The four places of the convolution's output that a place after the pooling has, each with its filters.
     #[inline(always)]
     fn window<'a>(&self, inner: &'a [f32], place: usize) -> [&'a [f32]; 4] {
         let ([_, width], [_, out_width]) = (self.size, self.out());
@@ -114,13 +114,13 @@ impl<S: Simd> AffineVector<S> {
         simd.sub_f32s(z, self.center)
     }
 
-    /// What is normalised, of what is centered.
+    /// The normalised values of centered ones.
     #[inline(always)]
     fn value(self, simd: S, z: S::f32s) -> S::f32s {
         simd.add_f32s(simd.mul_f32s(self.scale, z), self.shift)
     }
 
-    /// Those gradients that ReLU lets through, as Burn's does where a value is no number; and zeros.
+    /// Those gradients that ReLU lets through, as Burn's does where a value is NaN; and zeros.
     #[inline(always)]
     pub(super) fn passed(self, simd: S, gradient: S::f32s, z: S::f32s) -> S::f32s {
         let zero = simd.splat_f32s(0.0);
@@ -157,8 +157,8 @@ impl WithSimd for Pool<'_> {
     }
 }
 
-/// Of some filters of a window: ReLU of the largest value, and the first of the largest ones, centered. If there are values
-/// that are no numbers, the last of them is the largest.
+/// Of some filters of a window: ReLU of the largest value, and the first of the largest ones, centered. The
+/// last NaN is the largest, if there is one.
 #[inline(always)]
 fn largest<S: Simd>(simd: S, affine: AffineVector<S>, window: [&[f32]; 4], v: usize) -> (S::f32s, S::f32s) {
     let mut peak = affine.centered(simd, load(simd, window[0], v));

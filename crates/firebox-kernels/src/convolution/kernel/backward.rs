@@ -1,21 +1,23 @@
-//! A convolution block's backward pass: first the sums that the normalisation needs, then the gradients of weight and images.
+//! A convolution block's backward pass: first the sums that the normalisation needs, then the gradients of
+//! weight and images.
 
 use rayon::prelude::*;
 
-use super::gradients::{Gradients, ZEROS};
+use super::block::{ConvBlock, SavedForBackward};
+use super::gradients::Gradients;
 use super::route::{ImageGradients, Slopes};
-use super::{ConvBlock, Kept};
-use crate::fused::Order;
-use crate::layout::transpose;
-use crate::memory::{Recycled, any, with_scratch};
-use crate::simd::vectorised;
-use crate::tasks::spread;
+use crate::algebra::layout::transpose;
+use crate::algebra::scratch::with_scratch;
+use crate::machine::memory::{Recycled, recycled};
+use crate::machine::simd::vectorised;
+use crate::machine::tasks::spread;
+use crate::operation::fused::Order;
 
-/// What the whole backward pass reads.
+/// The inputs of the whole backward pass.
 pub(super) struct Backward<'a> {
     pub(super) block: &'a ConvBlock,
-    pub(super) kept: &'a Kept,
-    /// What is added to the variance.
+    pub(super) saved: &'a SavedForBackward,
+    /// The number that is added to the variance.
     pub(super) epsilon: f64,
     /// Of the block's output, in its order.
     pub(super) gradient: &'a [f32],
@@ -23,7 +25,7 @@ pub(super) struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// What is known of one image; `memory` has as many elements as its output.
+    /// The forward pass's results for one image; `memory` has as many elements as its output.
     fn image<'a>(&'a self, number: usize, memory: &'a mut [f32]) -> ImageGradients<'a> {
         let block = self.block;
         let (inner, outer) = (block.inner(), block.outer());
@@ -35,19 +37,20 @@ impl Backward<'_> {
                 memory
             }
         };
-        let peaks = self.kept.peaks.as_ref().map(|peaks| &peaks[number * outer..][..outer]);
-        let z = &self.kept.inner[number * inner..][..inner];
-        ImageGradients { activation: block.activation(), affine: &self.kept.affine, z, dy, peaks }
+        let peaks = self.saved.peaks.as_ref().map(|peaks| &peaks[number * outer..][..outer]);
+        let z = &self.saved.inner[number * inner..][..inner];
+        ImageGradients { activation: block.activation(), affine: &self.saved.affine, z, dy, peaks }
     }
 
-    /// For each filter: the sum of the gradient behind the normalisation, and of its product with what was normalised.
+    /// For each filter: the sum of the gradient after the normalisation, and of its product with what was
+    /// normalised.
     pub(super) fn sums(&self) -> Vec<[f64; 2]> {
-        let Backward { block, kept, .. } = self;
+        let Backward { block, saved, .. } = self;
         let filters = block.filters;
         let mut sums = vec![[0f64; 2]; block.chunks() * filters];
         sums.par_chunks_mut(filters).enumerate().for_each(|(chunk, sums)| {
-            with_scratch(|scratch| {
-                let ([memory, ..], _) = scratch.take([block.outer(), 0, 0, 0]);
+            with_scratch(|mut pieces, _| {
+                let memory = pieces.take(block.outer());
                 for number in block.images_of(chunk) {
                     let image = self.image(number, memory);
                     image.add_sums(sums);
@@ -60,9 +63,9 @@ impl Backward<'_> {
                 let [gradients, products] =
                     chunks.fold([0.0, 0.0], |all, sums| [all[0] + sums[0], all[1] + sums[1]]);
                 // The deviations were from the rounded mean.
-                let moments = &kept.statistics[filter];
+                let moments = &saved.statistics[filter];
                 let products =
-                    products - gradients * (moments.mean() - f64::from(kept.affine.center[filter]));
+                    products - gradients * (moments.mean() - f64::from(saved.affine.center[filter]));
                 [gradients, products / (moments.variance() + self.epsilon).sqrt()]
             })
             .collect()
@@ -70,14 +73,14 @@ impl Backward<'_> {
 
     /// dz = γ/σ · (dy − Σdy/n − ẑ·Σ(dy·ẑ)/n) = routed·dy + constant + slope·(z − center)
     pub(super) fn slopes(&self, gamma: &[f32], sums: &[[f64; 2]]) -> Slopes {
-        let Backward { block, kept, .. } = self;
+        let Backward { block, saved, .. } = self;
         let count = (block.batch * block.geometry.places()) as f64;
         let mut slopes = Slopes::default();
-        for (filter, (moments, [gradients, products])) in kept.statistics.iter().zip(sums).enumerate() {
+        for (filter, (moments, [gradients, products])) in saved.statistics.iter().zip(sums).enumerate() {
             let inverse = 1.0 / (moments.variance() + self.epsilon).sqrt();
             let factor = f64::from(gamma[filter]) * inverse;
             let steep = -factor * products / count * inverse;
-            let rounded = moments.mean() - f64::from(kept.affine.center[filter]);
+            let rounded = moments.mean() - f64::from(saved.affine.center[filter]);
             slopes.routed.push(factor as f32);
             slopes.slope.push(steep as f32);
             slopes.constant.push((-factor * gradients / count - steep * rounded) as f32);
@@ -99,31 +102,29 @@ impl Backward<'_> {
         let block = self.block;
         let (geometry, filters) = (block.geometry, block.filters);
         let gradients = Gradients::new(geometry, filters, weight, block.order, block.batch, wanted);
-        let mut d_images = any(if wanted[0] { images.len() } else { 0 });
+        let mut d_images = recycled(if wanted[0] { images.len() } else { 0 });
         let mut d_weights = Recycled::new(if wanted[1] { block.chunks() * weight.len() } else { 0 });
         let mut of_images = d_images.chunks_mut(block.chunk() * geometry.image());
         let mut of_weights = d_weights.chunks_mut(weight.len());
         let tasks: Vec<_> =
             (0..block.chunks()).map(|chunk| (chunk, of_images.next(), of_weights.next())).collect();
         spread(tasks, |(chunk, d_images, mut d_weight)| {
-            with_scratch(|scratch| {
-                let [a, b, c, d, e, f, g, h] = gradients.sizes();
-                let ([memory, pieces @ ..], panels) = scratch.take([block.outer(), a, b, c, d, e, f, g, h]);
-                let mut pieces = pieces;
-                pieces[..ZEROS].iter_mut().for_each(|piece| piece.fill(0.0));
+            with_scratch(|mut pieces, panels| {
+                let memory = pieces.take(block.outer());
+                let mut scratch = gradients.scratch(&mut pieces);
                 if let Some(to) = &mut d_weight {
                     to.fill(0.0);
                 }
                 let mut d_images = d_images.map(|to| to.chunks_exact_mut(geometry.image()));
                 for number in block.images_of(chunk) {
-                    let behind = self.image(number, memory);
+                    let after = self.image(number, memory);
                     let image = &images[number * geometry.image()..][..geometry.image()];
                     let d_image = d_images.as_mut().and_then(Iterator::next);
                     let to = [d_weight.as_deref_mut(), d_image];
-                    gradients.add(image, &behind, slopes, to, &mut pieces, panels);
+                    gradients.add(image, &after, slopes, to, &mut scratch, panels);
                 }
                 if let Some(to) = d_weight {
-                    gradients.finish(to, &pieces);
+                    gradients.finish(to, &scratch);
                 }
             });
         });
@@ -137,7 +138,7 @@ impl Backward<'_> {
                     }
                 },
             );
-            let mut turned = any(weight.len());
+            let mut turned = recycled(weight.len());
             transpose(sum, &mut turned, geometry.window(), filters);
             turned
         });

@@ -4,9 +4,10 @@ use std::sync::OnceLock;
 
 use super::geometry::{Geometry, Windows};
 use super::winograd::{Winograd, tame};
-use crate::fused::Order;
-use crate::matrix::Into;
-use crate::product::{Panels, multiply};
+use crate::algebra::matrix::Accumulate;
+use crate::algebra::product::{Panels, multiply};
+use crate::algebra::scratch::Pieces;
+use crate::operation::fused::Order;
 
 /// A weight, ready for all images of a batch.
 pub(super) struct Forward<'a> {
@@ -20,8 +21,18 @@ pub(super) struct Forward<'a> {
     winograd: Option<(Winograd, Panels)>,
 }
 
-/// Pieces of memory that an image's convolution takes.
-pub(super) const PIECES: usize = 5;
+/// Memory for the convolutions of images, one after the other.
+pub(super) struct ForwardScratch<'a> {
+    /// The image with zeros around, which nothing overwrites.
+    padded: &'a mut [f32],
+    /// The image in the grid of its tiles, likewise.
+    grid: &'a mut [f32],
+    /// The image with its channels last.
+    turned: &'a mut [f32],
+    /// The tiles' inputs, and their products with the weight.
+    inputs: &'a mut [f32],
+    products: &'a mut [f32],
+}
 
 impl<'a> Forward<'a> {
     pub(super) fn new(
@@ -43,14 +54,21 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Of the memory that [`image`](Self::image) takes. The first two pieces are zeros before the first image.
-    pub(super) fn sizes(&self) -> [usize; PIECES] {
+    /// The memory that [`image`](Self::image) takes.
+    pub(super) fn scratch<'m>(&self, pieces: &mut Pieces<'m>) -> ForwardScratch<'m> {
         let padded = self.windows.padded();
-        match &self.winograd {
-            None => [padded, 0, 0, 0, 0],
+        let [grid, turned, inputs, products] = match &self.winograd {
+            None => [0; 4],
             Some((Winograd { images, .. }, _)) => {
-                [padded, images.elements(), padded, images.inputs(), images.products(self.filters)]
+                [images.elements(), padded, images.inputs(), images.products(self.filters)]
             }
+        };
+        ForwardScratch {
+            padded: pieces.take_zeros(padded),
+            grid: pieces.take_zeros(grid),
+            turned: pieces.take(turned),
+            inputs: pieces.take(inputs),
+            products: pieces.take(products),
         }
     }
 
@@ -61,8 +79,8 @@ impl<'a> Forward<'a> {
     }
 
     /// `[places, filters]`
-    pub(super) fn image(&self, to: &mut [f32], image: &[f32], memory: &mut [&mut [f32]; PIECES]) {
-        let [padded, grid, turned, inputs, products] = memory;
+    pub(super) fn image(&self, to: &mut [f32], image: &[f32], scratch: &mut ForwardScratch<'_>) {
+        let ForwardScratch { padded, grid, turned, inputs, products } = scratch;
         if let Some((winograd, weight)) = &self.winograd
             && tame(image)
         {
@@ -74,7 +92,7 @@ impl<'a> Forward<'a> {
         multiply(
             to,
             self.filters,
-            Into::Replace,
+            Accumulate::Replace,
             self.packed.get_or_init(|| self.pack()),
             image,
             places.len(),

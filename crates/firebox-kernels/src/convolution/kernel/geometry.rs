@@ -1,6 +1,6 @@
 //! Where the windows of a convolution lie.
 
-use crate::fused::Order;
+use crate::operation::fused::Order;
 
 /// The sizes of a convolution; each pair is of height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Geometry {
         self.channels * self.size[0] * self.size[1]
     }
 
-    /// What a window reaches over, beyond its first element.
+    /// The pixels of a window beyond its first one.
     fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation[axis]
     }
@@ -48,8 +48,8 @@ impl Geometry {
     }
 }
 
-/// A convolution as a sum over an image with zeros around: what place `n` of the output multiplies with element `k` of
-/// the window is at `places[n] + window[k]`.
+/// A convolution as a sum over an image with zeros around: what place `n` of the output multiplies with
+/// element `k` of the window is at `places[n] + window[k]`.
 #[derive(Debug)]
 pub(crate) struct Windows {
     geometry: Geometry,
@@ -86,8 +86,8 @@ impl Windows {
         self.geometry.channels * height * width
     }
 
-    /// The image with its zeros around: as it is if there are none, else in `memory`, which has [`padded`](Self::padded)
-    /// elements and zeros where this never writes.
+    /// The image with its zeros around: as it is if there are none, else in `memory`, which has
+    /// [`padded`](Self::padded) elements and zeros where this never writes.
     pub(crate) fn pad<'a>(&self, image: &'a [f32], memory: &'a mut [f32]) -> &'a [f32] {
         let Geometry { channels, size: [height, width], padding: [above, before], .. } = self.geometry;
         if [above, before] == [0, 0] {
@@ -110,9 +110,10 @@ impl Windows {
     }
 }
 
-/// The way back, for the gradient of an image: the pixels with the same place within a stride have the same elements of
-/// the window over them. What pixel `n` of such a class multiplies with tap `t` is, in the output's gradient
-/// `[height, width, filters]` with zeros around, at `pixels[n] + taps[t]` and behind, for all filters.
+/// The way back, for the gradient of an image: the pixels with the same place within a stride have the same
+/// elements of the window over them. What pixel `n` of such a class multiplies with tap `t` is, in the
+/// output's gradient `[height, width, filters]` with zeros around, at `pixels[n] + taps[t]` and behind, for
+/// all filters.
 #[derive(Debug)]
 pub(crate) struct Class {
     /// Where its pixels are in a channel.
@@ -140,7 +141,7 @@ impl Transposed {
         let out = geometry.out();
         let border =
             [0, 1].map(|axis| geometry.reach(axis).saturating_sub(padding[axis]).div_ceil(stride[axis]));
-        // The last pixel's first element of the window may lie behind the output.
+        // The last pixel's first element of the window may lie after the output.
         let padded = [0, 1].map(|axis| {
             let last = (size[axis] - 1 + padding[axis]) / stride[axis];
             border[axis] + out[axis].max(last + 1)
@@ -148,8 +149,8 @@ impl Transposed {
         let mut classes = Vec::new();
         for y in 0..stride[0].min(size[0]) {
             for x in 0..stride[1].min(size[1]) {
-                // Element k of the kernel lies over a pixel with remainder r if (r + padding − k · dilation) is a
-                // multiple of the stride; then that many rows of the output away.
+                // Element k of the kernel lies over a pixel with remainder r if (r + padding − k · dilation)
+                // is a multiple of the stride; then that many rows of the output away.
                 let over = |axis: usize, remainder: usize| {
                     (0..kernel[axis]).filter_map(move |k| {
                         let from = (remainder + padding[axis]) as isize - (k * dilation[axis]) as isize;

@@ -4,12 +4,13 @@ use super::geometry::{Geometry, Windows};
 use super::image_gradient::ImageGradient;
 use super::route::{ImageGradients, Places, Slopes};
 use super::winograd::{Grid, Winograd, tame};
-use crate::fused::Order;
-use crate::layout::transpose;
-use crate::matrix::Into;
-use crate::product::{Panel, Panels, multiply};
+use crate::algebra::layout::transpose;
+use crate::algebra::matrix::Accumulate;
+use crate::algebra::product::{Panel, Panels, multiply};
+use crate::algebra::scratch::Pieces;
+use crate::operation::fused::Order;
 
-/// What is the same for all images of a batch.
+/// The gradients of any image of a batch.
 pub(super) struct Gradients<'a> {
     geometry: Geometry,
     filters: usize,
@@ -22,10 +23,23 @@ pub(super) struct Gradients<'a> {
     wants_weight: bool,
 }
 
-/// Pieces of memory that an image's gradients take, and how many of them, the first ones, must be zero before the first
-/// image.
-pub(super) const PIECES: usize = 8;
-pub(super) const ZEROS: usize = 5;
+/// Memory for the gradients of images, one after the other.
+pub(super) struct GradientScratch<'a> {
+    /// The image with zeros around, which nothing overwrites.
+    padded: &'a mut [f32],
+    /// The convolution's gradient with zeros around, likewise.
+    bordered: &'a mut [f32],
+    /// Image and gradient in the grids of their tiles, likewise.
+    image_grid: &'a mut [f32],
+    gradient_grid: &'a mut [f32],
+    /// Sums over all images for the weight's gradient.
+    sums: &'a mut [f32],
+    /// An image with its channels last.
+    pixels: &'a mut [f32],
+    /// The tiles' inputs, and their products with the weight.
+    inputs: &'a mut [f32],
+    products: &'a mut [f32],
+}
 
 impl<'a> Gradients<'a> {
     pub(super) fn new(
@@ -55,36 +69,48 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Of the memory that [`add`](Self::add) takes.
-    pub(super) fn sizes(&self) -> [usize; PIECES] {
-        let bordered = self.back.as_ref().map_or(0, ImageGradient::bordered);
-        let (padded, image) = (self.windows.padded(), self.geometry.image());
-        let Some((winograd, weight)) = &self.winograd else {
-            return [padded, bordered, 0, 0, 0, image, 0, 0];
-        };
-        let Winograd { images, gradients } = winograd;
-        let (inputs, products) = match weight {
-            Some(_) => (gradients.inputs(), gradients.products(self.geometry.channels)),
-            None => (0, 0),
-        };
-        let sums = if self.wants_weight { winograd.sums() } else { 0 };
-        let inputs = inputs.max(images.inputs());
-        let [images, gradients] = [images, gradients].map(Grid::elements);
-        [padded, bordered, images, gradients, sums, image, inputs, products]
+    /// The memory that [`add`](Self::add) takes.
+    pub(super) fn scratch<'m>(&self, pieces: &mut Pieces<'m>) -> GradientScratch<'m> {
+        let [mut image_grid, mut gradient_grid, mut sums, mut inputs, mut products] = [0; 5];
+        if let Some((winograd, weight)) = &self.winograd {
+            let Winograd { images, gradients } = winograd;
+            [image_grid, gradient_grid] = [images, gradients].map(Grid::elements);
+            inputs = images.inputs();
+            if self.wants_weight {
+                sums = winograd.sums();
+            }
+            if weight.is_some() {
+                inputs = inputs.max(gradients.inputs());
+                products = gradients.products(self.geometry.channels);
+            }
+        }
+        GradientScratch {
+            padded: pieces.take_zeros(self.windows.padded()),
+            bordered: pieces.take_zeros(self.back.as_ref().map_or(0, ImageGradient::bordered)),
+            image_grid: pieces.take_zeros(image_grid),
+            gradient_grid: pieces.take_zeros(gradient_grid),
+            sums: pieces.take_zeros(sums),
+            pixels: pieces.take(self.geometry.image()),
+            inputs: pieces.take(inputs),
+            products: pieces.take(products),
+        }
     }
 
-    /// What an image adds to the weight's gradient, to that itself, `[channels, kernel height, kernel width, filters]`, or
-    /// to the sums among the memory; and its own gradient, in its order. Those that are wanted.
+    /// Adds an image's part to the weight's gradient and writes its own gradient, those that are wanted.
+    ///
+    /// The weight's, `[channels, kernel height, kernel width, filters]`, goes there or to the sums in
+    /// `scratch`, the image's has its order.
     pub(super) fn add(
         &self,
         image: &[f32],
         behind: &ImageGradients<'_>,
         slopes: &Slopes,
         [d_weight, d_image]: [Option<&mut [f32]>; 2],
-        memory: &mut [&mut [f32]; PIECES],
+        scratch: &mut GradientScratch<'_>,
         panels: &mut Panels,
     ) {
-        let [padded, bordered, image_grid, gradient_grid, sums, pixels, inputs, products] = memory;
+        let GradientScratch { padded, bordered, image_grid, gradient_grid, sums, pixels, inputs, products } =
+            scratch;
         if let Some((winograd, weight)) = &self.winograd
             && tame(image)
         {
@@ -122,7 +148,7 @@ impl<'a> Gradients<'a> {
         if let Some(to) = d_weight {
             let image = self.windows.pad(image, padded);
             let (element, place) = (|m: usize| elements[m], |k: usize| places[k]);
-            multiply(to, self.filters, Into::Add, &*panels, image, elements.len(), element, place);
+            multiply(to, self.filters, Accumulate::Add, &*panels, image, elements.len(), element, place);
         }
         if let (Some(back), Some(to)) = (&self.back, d_image) {
             back.image(to, bordered, pixels);
@@ -130,10 +156,9 @@ impl<'a> Gradients<'a> {
     }
 
     /// Adds to a weight's gradient what is in the sums.
-    pub(super) fn finish(&self, d_weight: &mut [f32], memory: &[&mut [f32]; PIECES]) {
-        let [_, _, _, _, sums, ..] = memory;
+    pub(super) fn finish(&self, d_weight: &mut [f32], scratch: &GradientScratch<'_>) {
         if let Some((winograd, _)) = &self.winograd {
-            winograd.finish_weight_gradient(d_weight, sums);
+            winograd.finish_weight_gradient(d_weight, scratch.sums);
         }
     }
 }

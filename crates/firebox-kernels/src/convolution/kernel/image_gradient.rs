@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 
 use super::geometry::{Class, Geometry, Transposed};
 use super::route::Places;
-use crate::fused::Order;
-use crate::layout::transpose;
-use crate::matrix::Into;
-use crate::product::{Panels, multiply};
+use crate::algebra::layout::transpose;
+use crate::algebra::matrix::Accumulate;
+use crate::algebra::product::{Panels, multiply};
+use crate::operation::fused::Order;
 
 /// From the convolution's gradient to the image's.
 pub(super) struct ImageGradient<'a> {
@@ -17,7 +17,8 @@ pub(super) struct ImageGradient<'a> {
     filters: usize,
     transposed: Transposed,
     weight: &'a [f32],
-    /// The weight for each class of pixels, (tap, filter) × channel; packed for the first image that comes here.
+    /// The weight for each class of pixels, (tap, filter) × channel; packed for the first image that comes
+    /// here.
     packed: OnceLock<Vec<Panels>>,
 }
 
@@ -42,7 +43,7 @@ impl<'a> ImageGradient<'a> {
         panels
     }
 
-    /// Elements of the memory for an image's gradient behind the convolution, with zeros around.
+    /// Elements of the memory for an image's gradient after the convolution, with zeros around.
     pub(super) fn bordered(&self) -> usize {
         self.transposed.padded()
     }
@@ -53,7 +54,8 @@ impl<'a> ImageGradient<'a> {
         Places { values: bordered, first, row, place: self.filters, filters: 0..self.filters }
     }
 
-    /// The gradient of one image, in its order, for that of its convolution; `pixels` is memory of the image's size.
+    /// The gradient of one image, in its order, for that of its convolution; `pixels` is memory of the
+    /// image's size.
     pub(super) fn image(&self, to: &mut [f32], gradient: &[f32], pixels: &mut [f32]) {
         let (channels, size) = (self.geometry.channels, to.len() / self.geometry.channels);
         let classes = &self.transposed.classes;
@@ -89,7 +91,7 @@ impl<'a> ImageGradient<'a> {
         multiply(
             to,
             self.geometry.channels,
-            Into::Replace,
+            Accumulate::Replace,
             weight,
             gradient,
             class.rows.len(),

@@ -23,7 +23,7 @@ impl Moments {
         }
     }
 
-    /// What the values are beside a number that moves all of them alike: the same, and nothing if it is none.
+    /// The moments beside a number that moves all values alike: the same, and NaN if it is NaN.
     pub(super) fn beside(self, number: f32) -> Self {
         Moments { squares: self.squares + 0.0 * f64::from(number), ..self }
     }
@@ -41,7 +41,8 @@ impl Moments {
 /// Rows whose sums stay in 32 bits: of more, a sum would lose digits.
 pub(super) const ROWS: usize = 64;
 
-/// Adds the rows of `values` to the moments of their columns; `sums` and `centers` are memory of a row's length.
+/// Adds the rows of `values` to the moments of their columns; `sums` and `centers` are memory of a row's
+/// length.
 #[inline(always)]
 pub(super) fn observe(moments: &mut [Moments], values: &[f32], sums: &mut [f32], centers: &mut [f32]) {
     let columns = moments.len();

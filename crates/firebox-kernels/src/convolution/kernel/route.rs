@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::activation::{Activation, Affine};
 use super::moments::ROWS;
-use crate::simd::{dispatch, load, store};
+use crate::machine::simd::{dispatch, load, store};
 
 /// Of one image, `[places, filters]` and `[out places, filters]`.
 pub(super) struct ImageGradients<'a> {
@@ -16,12 +16,12 @@ pub(super) struct ImageGradients<'a> {
     pub(super) z: &'a [f32],
     /// The gradient of the block's output.
     pub(super) dy: &'a [f32],
-    /// What the pooling has chosen in each window, centered, if there is any.
+    /// The values that the pooling has chosen, centered, if there is any.
     pub(super) peaks: Option<&'a [f32]>,
 }
 
-/// From the gradient dy of the block's output to that of the convolution, by filter: constant + slope · (z − center),
-/// and routed · dy where the activation lets it through.
+/// From the gradient dy of the block's output to that of the convolution, by filter: constant + slope · (z −
+/// center), and routed · dy where the activation lets it through.
 #[derive(Debug, Default)]
 pub(super) struct Slopes {
     pub(super) routed: Vec<f32>,
@@ -30,15 +30,16 @@ pub(super) struct Slopes {
 }
 
 impl Slopes {
-    /// The gradient of the convolution's bias, which moves all values of a filter alike: the normalisation takes that away.
-    /// Where the convolution's gradient is no number, so is this.
+    /// The gradient of the convolution's bias, which moves all values of a filter alike: the normalisation
+    /// takes that away. Where the convolution's gradient is NaN, so is this.
     pub(super) fn of_bias(&self) -> Vec<f32> {
         let slopes = self.routed.iter().zip(&self.constant).zip(&self.slope);
         slopes.map(|((routed, constant), slope)| 0.0 * routed + 0.0 * constant + 0.0 * slope).collect()
     }
 }
 
-/// Memory for some of the filters of all places: those of place (y, x) begin at `first + y · row + x · place`.
+/// Memory for some of the filters of all places: those of place (y, x) begin at
+/// `first + y · row + x · place`.
 pub(super) struct Places<'a> {
     pub(super) values: &'a mut [f32],
     pub(super) first: usize,
@@ -57,13 +58,14 @@ impl Places<'_> {
 }
 
 impl ImageGradients<'_> {
-    /// Adds to the sums of each filter: the gradient behind the normalisation, and its product with what was normalised,
-    /// less its center.
+    /// Adds to the sums of each filter: the gradient after the normalisation, and its product with what was
+    /// normalised, less its center.
     pub(super) fn add_sums(&self, sums: &mut [[f64; 2]]) {
         dispatch(AddSums { image: self, sums });
     }
 
-    /// Writes the convolution's gradient, the filters of `to`, into it and into what is beside it, which has all filters.
+    /// Writes the convolution's gradient, the filters of `to`, into it and into what is beside it, which has
+    /// all filters.
     pub(super) fn route(&self, slopes: &Slopes, to: Places<'_>, beside: Option<Places<'_>>) {
         dispatch(Route { image: self, slopes, to, beside });
     }

@@ -1,5 +1,5 @@
-//! Convolutions of 3×3 with a step of 1 by fewer multiplications: F(2×2, 3×3) of Winograd (1980), as Lavin and Gray (2016,
-//! arXiv:1509.09308) have it for networks.
+//! Convolutions of 3×3 with a step of 1 by fewer multiplications: F(2×2, 3×3) of Winograd (1980), as Lavin
+//! and Gray (2016, arXiv:1509.09308) have it for networks.
 //!
 //! A tile of 2×2 outputs, which looks at 4×4 inputs, takes 16 products a pair of channels instead of 36: with
 //! Bᵀ·d·B of the inputs, G·g·Gᵀ of the weight and Aᵀ·m·A of their products, where
@@ -11,20 +11,20 @@
 //!      ⎣0 −1  0  1⎦      ⎣0   0  1⎦
 //! ```
 //!
-//! An output is a sum over its own window only, as it is without, but one whose terms can be larger than the result: what is
-//! infinite or no number would spread, and one huge value takes digits from the sums of its tile, also where its own weight
-//! is 0. Therefore values must be [`tame`].
+//! An output is a sum over its own window only, as it is without, but one whose terms can be larger than the
+//! result: NaN and what is infinite would spread, and one huge value takes digits from the sums of its tile,
+//! also where its own weight is 0. Therefore values must be [`tame`].
 
 use pulp::{Simd, WithSimd};
 
 use super::geometry::Geometry;
 use super::route::Places;
-use crate::fused::Order;
-use crate::layout::transpose;
-use crate::matrix::Into;
-use crate::product::{Panel, Panels, WIDTH, multiply};
-use crate::simd::{dispatch, vectorised};
-use crate::tasks::share;
+use crate::algebra::layout::transpose;
+use crate::algebra::matrix::Accumulate;
+use crate::algebra::product::{Panel, Panels, WIDTH, multiply};
+use crate::machine::simd::{dispatch, vectorised};
+use crate::machine::tasks::share;
+use crate::operation::fused::Order;
 
 /// Elements of a tile's inputs.
 const ELEMENTS: usize = 16;
@@ -32,15 +32,17 @@ const ELEMENTS: usize = 16;
 /// Channels and filters must be a multiple of this, as a vector of the widest kind has them.
 const LANES: usize = 16;
 
-/// Values below this, which normalised images, weights and gradients are, leave a sum its digits, and are far from overflow.
+/// Values below this, which normalised images, weights and gradients are, leave a sum its digits, and are far
+/// from overflow.
 const LIMIT: f32 = (1u32 << 16) as f32;
 
-/// What the packing of the weight takes, in multiplications that the tiles save, by pairs of a channel and a filter.
+/// The cost of packing the weight, in multiplications that the tiles save for each pair of a channel and a
+/// filter.
 const PACKING: usize = 700;
 
-/// Whether all values are numbers below the limit.
+/// Tells if all values are numbers below the limit.
 pub(super) fn tame(values: &[f32]) -> bool {
-    // Without their signs, numbers are in the order of their bits, and what is no number or infinite comes last.
+    // Without their signs, numbers are in the order of their bits, and NaN and what is infinite come last.
     let largest = vectorised(
         #[inline(always)]
         || values.iter().fold(0, |largest, x| (x.to_bits() & (u32::MAX >> 1)).max(largest)),
@@ -82,7 +84,8 @@ impl Winograd {
         let images = Grid { channels, size, border: padding, out };
         let gradients =
             Grid { channels: filters, size: out, border: padding.map(|padding| 2 - padding), out: size };
-        // The tiles at the far borders may be half empty; and what they save has to be worth the other passes.
+        // The tiles at the far borders may be half empty; and what they save has to be worth the other
+        // passes.
         let saved =
             |grid: &Grid| (9 * grid.out[0] * grid.out[1]).saturating_sub(ELEMENTS * 5 / 4 * grid.tiles());
         let pays = count * saved(&images).min(saved(&gradients)) >= PACKING;
@@ -132,7 +135,7 @@ impl Winograd {
             multiply(
                 sums,
                 filters,
-                Into::Add,
+                Accumulate::Add,
                 panels.part(element * tiles..(element + 1) * tiles),
                 inputs,
                 channels,
@@ -207,8 +210,8 @@ fn widen(g: [&Lanes; 3]) -> [Lanes; 4] {
 
 type Lanes = [f32; WIDTH];
 
-/// The weight of `from` channels to `to` as a matrix (element, from) × to: `window` are the nine elements of a pair, the
-/// last one first if it is turned.
+/// The weight of `from` channels to `to` as a matrix (element, from) × to: `window` are the nine elements of
+/// a pair, the last one first if it is turned.
 fn pack<'a>(
     from: usize,
     to: usize,
@@ -313,7 +316,8 @@ impl Grid {
         dispatch(Look { grid: self, inputs, image });
     }
 
-    /// The convolution's output `[places, channels]`, for an image in its grid; with memory for inputs and products.
+    /// The convolution's output `[places, channels]`, for an image in its grid; with memory for inputs and
+    /// products.
     pub(super) fn convolve(
         &self,
         to: &mut [f32],
@@ -329,7 +333,7 @@ impl Grid {
             multiply(
                 products,
                 to_channels,
-                Into::Replace,
+                Accumulate::Replace,
                 weight.part(element * channels..(element + 1) * channels),
                 inputs,
                 tiles,
@@ -434,7 +438,7 @@ impl WithSimd for Gather<'_> {
 
 /// A·dy·Aᵀ of each tile, some of the channels, as rows (element, tile) of a panel.
 struct Spread<'a> {
-    /// What the tiles are of.
+    /// The grid of the tiles.
     tiled: &'a Grid,
     /// Where the gradient is.
     grid: &'a Grid,
@@ -495,7 +499,8 @@ mod tests {
     fn only_what_pays_goes_by_tiles() {
         let is = |geometry: Geometry, filters: usize| Winograd::new(geometry, filters, 64).is_some();
         assert!(is(SECOND_OF_A_CNN, 64));
-        // The weight is packed once, for however many images. The tests of blocks have batches that are large enough.
+        // The weight is packed once, for however many images. The tests of blocks have batches that are large
+        // enough.
         let small = Geometry { size: [6, 7], ..SECOND_OF_A_CNN };
         assert!(Winograd::new(small, 64, 5).is_none() && Winograd::new(small, 64, 6).is_some());
         assert!(!is(SECOND_OF_A_CNN, 65));

@@ -2,12 +2,12 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::matrix::Into;
+use crate::algebra::matrix::Accumulate;
+use crate::machine::simd::dispatch;
 use crate::recurrent::cell::Cell;
-use crate::recurrent::kernel::Recurrence;
 use crate::recurrent::kernel::forward::{Weights, apart};
+use crate::recurrent::kernel::recurrence::Recurrence;
 use crate::recurrent::kernel::{gru, lstm, rnn};
-use crate::simd::dispatch;
 
 /// A block of rows and where its gradients go.
 pub(crate) struct BackwardBlock<'a> {
@@ -15,8 +15,8 @@ pub(crate) struct BackwardBlock<'a> {
     pub(crate) weights: &'a Weights<'a>,
     /// The first row.
     pub(crate) row: usize,
-    /// Of the whole batch, as the states c after each step, the first states h and c, and the gradients of the outputs and
-    /// of the last states, which may be empty.
+    /// Of the whole batch, as the states c after each step, the first states h and c, and the gradients of
+    /// the outputs and of the last states, which may be empty.
     pub(crate) outputs: &'a [f32],
     pub(crate) cells: &'a [f32],
     pub(crate) first: [&'a [f32]; 2],
@@ -46,19 +46,20 @@ impl BackwardBlock<'_> {
             dispatch(Step { block: &mut self, step, sums: &mut sums });
             if let Some(d_input) = &mut self.d_input {
                 for (column, weight) in &self.weights.input {
-                    let to = if *column == 0 { Into::Replace } else { Into::Add };
+                    let to = if *column == 0 { Accumulate::Replace } else { Accumulate::Add };
                     let d_input = &mut d_input[step * features..];
                     weight.multiply(d_input, time * features, to, &sums[*column..], apart(width), rows);
                 }
             }
             if self.wants_first || number + 1 < time {
-                self.weights.hidden.multiply(self.dh, hidden, Into::Add, &sums, apart(width), rows);
+                self.weights.hidden.multiply(self.dh, hidden, Accumulate::Add, &sums, apart(width), rows);
             }
         }
     }
 }
 
-/// From the gradient of the state after a step to that of the step's sums, and what does not come by way of them.
+/// From the gradient of the state after a step to that of the step's sums, and what does not come by way of
+/// them.
 struct Step<'a, 'b> {
     block: &'a mut BackwardBlock<'b>,
     step: usize,

@@ -2,13 +2,13 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::matrix::Into;
+use crate::algebra::matrix::Accumulate;
+use crate::machine::simd::dispatch;
 use crate::recurrent::cell::Cell;
-use crate::recurrent::kernel::Recurrence;
 use crate::recurrent::kernel::gates::regions;
-use crate::recurrent::kernel::weight::{Lying, Weight};
+use crate::recurrent::kernel::recurrence::Recurrence;
+use crate::recurrent::kernel::weight::{TransposedWeight, Weight};
 use crate::recurrent::kernel::{gru, lstm, rnn};
-use crate::simd::dispatch;
 
 /// The weights, packed for one of the passes.
 pub(crate) struct Weights<'a> {
@@ -25,11 +25,12 @@ impl<'a> Weights<'a> {
         let Recurrence { cell, time, features, hidden, .. } = *operation;
         let input = regions(cell, hidden).into_iter().filter_map(|region| {
             let values = &weight_ih[region.input? * features..];
-            let weight = Lying { values, depth: features, width: region.width, strides: [1, features] };
+            let weight =
+                TransposedWeight { values, depth: features, width: region.width, strides: [1, features] };
             Some((region.column, Weight::new(weight, time)))
         });
         let width = cell.gates() * hidden;
-        let of_hidden = Lying { values: weight_hh, depth: hidden, width, strides: [1, hidden] };
+        let of_hidden = TransposedWeight { values: weight_hh, depth: hidden, width, strides: [1, hidden] };
         Weights { input: input.collect(), hidden: Weight::new(of_hidden, time), bias: Vec::new() }
     }
 
@@ -42,11 +43,12 @@ impl<'a> Weights<'a> {
         let Recurrence { cell, time, features, hidden, .. } = *operation;
         let input = regions(cell, hidden).into_iter().filter(|_| wants_input).filter_map(|region| {
             let values = &weight_ih[region.input? * features..];
-            let weight = Lying { values, depth: region.width, width: features, strides: [features, 1] };
+            let weight =
+                TransposedWeight { values, depth: region.width, width: features, strides: [features, 1] };
             Some((region.column, Weight::new(weight, time)))
         });
         let depth = cell.gates() * hidden;
-        let of_hidden = Lying { values: weight_hh, depth, width: hidden, strides: [hidden, 1] };
+        let of_hidden = TransposedWeight { values: weight_hh, depth, width: hidden, strides: [hidden, 1] };
         Weights { input: input.collect(), hidden: Weight::new(of_hidden, time), bias: Vec::new() }
     }
 }
@@ -88,11 +90,11 @@ impl ForwardBlock<'_> {
                 let from = &self.input[((self.row + n) * time + step) * features..][..features];
                 x[..features].copy_from_slice(from);
             }
-            let to = Into::Replace;
+            let to = Accumulate::Replace;
             self.weights.hidden.multiply(&mut sums, apart(width), to, self.last[0], hidden, rows);
             for (column, weight) in &self.weights.input {
                 // Behind what U gives there is nothing yet.
-                let to = if *column < cell.gates() * hidden { Into::Add } else { Into::Replace };
+                let to = if *column < cell.gates() * hidden { Accumulate::Add } else { Accumulate::Replace };
                 weight.multiply(&mut sums[*column..], apart(width), to, &x, apart(features), rows);
             }
             dispatch(Step { block: &mut self, step, sums: &mut sums });
@@ -100,8 +102,8 @@ impl ForwardBlock<'_> {
     }
 }
 
-/// From the sums to the state after a step. It is no closure: the compiler would not always make one of the function for
-/// the instructions that are chosen.
+/// From the sums to the state after a step. It is no closure: the compiler would not always make one of the
+/// function for the instructions that are chosen.
 struct Step<'a, 'b> {
     block: &'a mut ForwardBlock<'b>,
     step: usize,

@@ -1,6 +1,6 @@
 //! Where the gates of a cell lie, and functions that all of their elements go through.
 
-use crate::math::{sigmoid, tanh};
+use crate::algebra::math::{sigmoid, tanh};
 use crate::recurrent::cell::Cell;
 
 /// Sums side by side that belong together: a run of columns of a step's sums `[batch, places·hidden]`.
@@ -22,7 +22,8 @@ pub(crate) fn places(cell: Cell) -> usize {
     }
 }
 
-/// The regions of a cell, from the first column to the last. What `weight_hh` gives lies at the columns of its rows.
+/// The regions of a cell, from the first column to the last. What `weight_hh` gives lies at the columns of
+/// its rows.
 pub(crate) fn regions(cell: Cell, hidden: usize) -> Vec<Region> {
     let region = |first: usize, width: usize, input: Option<usize>, by_hidden: bool| Region {
         column: first * hidden,

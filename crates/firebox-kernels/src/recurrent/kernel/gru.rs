@@ -1,9 +1,9 @@
 //! The gated recurrent unit on slices: one row of a batch, one step.
 //!
-//! Four places lie side by side: the gates r and z, U·h of the new state, on which the reset gate acts, and its W·x, which
-//! becomes n.
+//! Four places lie side by side: the gates r and z, U·h of the new state, on which the reset gate acts, and
+//! its W·x, which becomes n.
 
-use crate::math::tanh;
+use crate::algebra::math::tanh;
 use crate::recurrent::kernel::gates::{four, sigmoids};
 
 /// The sums become r, z, U·h + b and n; h goes one step further.
@@ -24,8 +24,8 @@ pub(crate) fn forward(gates: &mut [f32], bias: &[f32], h: &mut [f32]) {
     }
 }
 
-/// The places become the gradients of their sums, from that of h, which came after `before`. The latter becomes what of
-/// `before`'s does not come by way of the sums.
+/// The places become the gradients of their sums, from that of h, which came after `before`. The latter
+/// becomes what of `before`'s does not come by way of the sums.
 #[inline(always)]
 pub(crate) fn backward(gates: &mut [f32], before: &[f32], dh: &mut [f32]) {
     let size = dh.len();

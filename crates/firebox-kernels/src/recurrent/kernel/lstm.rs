@@ -1,8 +1,9 @@
 //! The LSTM's cell on slices: one row of a batch, one step. The gates i, f, g, o lie side by side.
 //!
-//! Loops over few slices each: so the compiler can tell at run time that none overlap, and makes vectors of them.
+//! Loops over few slices each: so the compiler can tell at run time that none overlap, and makes vectors of
+//! them.
 
-use crate::math::tanh;
+use crate::algebra::math::tanh;
 use crate::recurrent::kernel::gates::{four, sigmoids, tangents};
 
 /// The gates' sums become the gates; h and c go one step further.
@@ -22,8 +23,8 @@ pub(crate) fn forward(gates: &mut [f32], bias: &[f32], h: &mut [f32], c: &mut [f
     }
 }
 
-/// The gates become the gradients of their sums, from those of h and of the cell state c, which came after `before`. The
-/// latter becomes that of `before`.
+/// The gates become the gradients of their sums, from those of h and of the cell state c, which came after
+/// `before`. The latter becomes that of `before`.
 #[inline(always)]
 pub(crate) fn backward(gates: &mut [f32], c: &[f32], before: &[f32], dh: &[f32], dc: &mut [f32]) {
     let size = dc.len();

@@ -1,6 +1,6 @@
 //! Elman's cell on slices: one row of a batch, one step.
 
-use crate::math::tanh;
+use crate::algebra::math::tanh;
 
 /// h ← tanh(sums + bias)
 #[inline(always)]
@@ -12,7 +12,7 @@ pub(crate) fn tanh_forward(sums: &[f32], bias: &[f32], h: &mut [f32]) {
     }
 }
 
-/// h ← max(0, sums + bias); what is no number stays none.
+/// h ← max(0, sums + bias); NaN stays NaN.
 #[inline(always)]
 pub(crate) fn relu_forward(sums: &[f32], bias: &[f32], h: &mut [f32]) {
     let size = h.len();

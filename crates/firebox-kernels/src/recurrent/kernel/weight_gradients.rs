@@ -1,12 +1,13 @@
 //! The gradients of a recurrent layer's weights: sums over all rows of a batch and all steps.
 
-use crate::layout::transpose;
-use crate::matrix::Into;
-use crate::memory::{any, with_scratch};
-use crate::product::multiply;
-use crate::recurrent::kernel::Recurrence;
+use crate::algebra::layout::transpose;
+use crate::algebra::matrix::Accumulate;
+use crate::algebra::product::multiply;
+use crate::algebra::scratch::with_scratch;
+use crate::machine::memory::recycled;
+use crate::machine::tasks::spread;
 use crate::recurrent::kernel::gates::regions;
-use crate::tasks::spread;
+use crate::recurrent::kernel::recurrence::Recurrence;
 
 /// Columns of the gates that a thread takes at a time.
 const TILE: usize = 64;
@@ -30,7 +31,8 @@ struct Tile<'a> {
     bias: &'a mut [f32],
 }
 
-/// Those of `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, from those of the gates' sums `[batch, time, places·hidden]`.
+/// Those of `weight_ih`, `weight_hh`, `bias_ih` and `bias_hh`, from those of the gates' sums
+/// `[batch, time, places·hidden]`.
 pub(crate) fn weight_gradients(
     operation: &Recurrence,
     gates: &[f32],
@@ -40,7 +42,7 @@ pub(crate) fn weight_gradients(
 ) -> [Vec<f32>; 4] {
     let Recurrence { cell, features, hidden, .. } = *operation;
     let rows = cell.gates() * hidden;
-    let (mut weight_ih, mut weight_hh) = (any(rows * features), any(rows * hidden));
+    let (mut weight_ih, mut weight_hh) = (recycled(rows * features), recycled(rows * hidden));
     let mut bias = vec![0.0; operation.width()];
     let (begins, inner) = parts(operation);
     let [mut of_ih, mut of_hh, mut of_bias] = [&mut weight_ih[..], &mut weight_hh, &mut bias];
@@ -58,24 +60,22 @@ pub(crate) fn weight_gradients(
         }
     }
     spread(tiles, |tile| {
-        with_scratch(|scratch| {
+        with_scratch(|mut pieces, panels| {
             let Tile { column, width, .. } = tile;
-            let ([ih, hh, sums, _], panels) = scratch.take([width * features, width * hidden, width, 0]);
-            for memory in [&mut *ih, &mut *hh, &mut *sums] {
-                memory.fill(0.0);
-            }
+            let [ih, hh, sums] =
+                [width * features, width * hidden, width].map(|size| pieces.take_zeros(size));
             for (places, states) in [(&begins, first), (&inner, outputs)] {
                 for places in places.chunks(DEPTH) {
                     let depth = places.len();
                     panels.gather(gates, depth, width, |k| places[k].this * operation.width() + column);
-                    multiply(sums, width, Into::Add, &*panels, &[1.0], 1, |_| 0, |_| 0);
+                    multiply(sums, width, Accumulate::Add, &*panels, &[1.0], 1, |_| 0, |_| 0);
                     if tile.weight_ih.is_some() {
                         let at = |k: usize| places[k].this * features;
-                        multiply(ih, width, Into::Add, &*panels, input, features, |n| n, at);
+                        multiply(ih, width, Accumulate::Add, &*panels, input, features, |n| n, at);
                     }
                     if tile.weight_hh.is_some() {
                         let at = |k: usize| places[k].before * hidden;
-                        multiply(hh, width, Into::Add, &*panels, states, hidden, |n| n, at);
+                        multiply(hh, width, Accumulate::Add, &*panels, states, hidden, |n| n, at);
                     }
                 }
             }

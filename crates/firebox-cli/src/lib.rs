@@ -1,0 +1,90 @@
+//! The shared part of the command lines of training programs, as groups of arguments that any program can
+//! flatten into its own.
+//!
+//! | group | flags |
+//! |---|---|
+//! | [`RunArgs`] | `--run-dir`, `--resume`, `--overwrite`, `--config` |
+//! | [`LoggerArgs`] | `--log csv,tensorboard`, and `--dashboard` with the feature `tui` |
+//! | [`ThreadArgs`] | `--threads`, `--workers`, `--worker-kind` |
+//! | [`SeedArgs`] | `--seed` |
+//! | [`BackendArgs`] | `--backend` |
+//!
+//! The settings that decide a run's result are a struct of the program's own, its recipe, which is a group of
+//! flags and `config.json` at once. [`Settings`] puts it together from the command line, a file and an older
+//! run; [`run_program`] parses, and says in one line what went wrong.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use clap::{Args, Parser};
+//! use firebox_cli::{BackendArgs, BoxError, LoggerArgs, RunArgs, SeedArgs, Settings, ThreadArgs, parse, run_program, say};
+//! use serde::{Deserialize, Serialize};
+//!
+//! /// Train a network.
+//! #[derive(Parser)]
+//! struct Cli {
+//!     #[command(flatten)]
+//!     recipe: Recipe,
+//!     #[command(flatten)]
+//!     run: RunArgs,
+//!     #[command(flatten)]
+//!     loggers: LoggerArgs,
+//! }
+//!
+//! /// The settings that decide the result; `config.json` holds it.
+//! #[derive(Args, Clone, Serialize, Deserialize)]
+//! struct Recipe {
+//!     /// The learning rate
+//!     #[arg(long, default_value_t = 1e-3, value_parser = parse::above_zero)]
+//!     lr: f64,
+//!     #[command(flatten)]
+//!     #[serde(flatten)]
+//!     seed: SeedArgs,
+//!     #[command(flatten)]
+//!     #[serde(flatten)]
+//!     threads: ThreadArgs,
+//!     #[command(flatten)]
+//!     #[serde(flatten)]
+//!     backend: BackendArgs,
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     run_program(|cli: Cli, given| -> Result<ExitCode, BoxError> {
+//!         let settings = Settings::new("mine", &cli.recipe, &cli.run, given)?;
+//!         // Of a run that goes on these may change, since they change no result.
+//!         let recipe = settings.read(&ThreadArgs::FIELDS)?;
+//!         recipe.threads.start()?;
+//!         let device = recipe.backend.device()?;
+//!         // … the data and the task, with recipe.seed.seed; then, when all of it was found good:
+//!         let run = settings.folder()?;
+//!         let trainer = firebox_train::Trainer::new(&run, &device).schedule(recipe.lr);
+//!         let trainer = settings.record(&recipe, trainer)?;
+//!         # let _ = trainer;
+//!         say(format!("run folder: {}", run.path().display()));
+//!         Ok(ExitCode::SUCCESS)
+//!     })
+//! }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod compute;
+mod loggers;
+mod merge_config;
+pub mod parse;
+pub mod paths;
+mod program;
+mod run_args;
+mod settings;
+
+pub use compute::{BackendArgs, SeedArgs, ThreadArgs, WorkerKind};
+pub use firebox_train::BoxError;
+pub use loggers::{Display, LoggerArgs};
+pub use merge_config::merge_config;
+pub use program::{run_program, say, stopped};
+pub use run_args::RunArgs;
+pub use settings::{Settings, describe};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,7 @@
+//! Tells the crate how far it is optimized, so that a run can warn of a build that isn't.
+
+fn main() {
+    let level = std::env::var("OPT_LEVEL").unwrap_or_default();
+    println!("cargo::rustc-env=FIREBOX_OPT_LEVEL={level}");
+    println!("cargo::rerun-if-changed=build.rs");
+}
