@@ -320,10 +320,12 @@ def check_documented(crates):
             all_docs = [docs for _, _, docs in cached[crate].get(place or item, [])]
         last = item.rsplit("::", 1)[-1]
         found = [example for docs in all_docs for example in examples(docs)]
-        if not any("assert" in example and re.search(rf"\b{last}\b", example) for example in found):
+        # An item's own example may have it from a method that returns it.
+        named = re.compile(rf"\b{last}\b" if place else "")
+        if not any("assert" in example and named.search(example) for example in found):
             path_, line_, _ = cached[crate][item][0]
             where = f" at {place}" if place else ""
-            violation(path_, line_, f"{item} has no example{where} that names it and asserts")
+            violation(path_, line_, f"{item} has no example{where} that asserts")
 
 
 def main():

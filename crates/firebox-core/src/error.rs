@@ -36,6 +36,14 @@ pub trait Kind: Clone + fmt::Debug + Send + Sync + 'static {
 }
 
 /// A setting that has a value which it cannot have: what a kind of each crate's errors holds.
+///
+/// ```
+/// use firebox_core::OutOfRange;
+///
+/// let (field, expected, got) = ("batch size".into(), "at least 1".into(), "0".into());
+/// let setting = OutOfRange { field, expected, got };
+/// assert_eq!(setting.to_string(), "batch size: expected at least 1, got 0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfRange {
     /// The setting.

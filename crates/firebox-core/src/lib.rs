@@ -88,3 +88,7 @@ pub use panic::panic_message;
 pub use seed::{
     PositionSeeds, Purpose, RecordSeeds, SampleRng, SampleSeed, StageKey, derive_seed, fingerprint, mix,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -45,6 +45,14 @@ pub enum Purpose {
 ///
 /// A fixed function, the same in every release: SplitMix64 over the words, before and after each, so that the
 /// places (1, 2) and (2, 1) have nothing in common.
+///
+/// ```
+/// use firebox_core::{Purpose, derive_seed};
+///
+/// let of_epoch = |epoch| derive_seed(42, Purpose::Split, epoch, 0);
+/// assert_eq!(of_epoch(1), of_epoch(1));
+/// assert_ne!(of_epoch(1), of_epoch(2));
+/// ```
 #[inline]
 pub fn derive_seed(seed: u64, purpose: Purpose, a: u64, b: u64) -> u64 {
     [purpose as u64, a, b].into_iter().fold(seed, absorb)

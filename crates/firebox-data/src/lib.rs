@@ -122,3 +122,7 @@ pub use seed::{Purpose, SampleRng, StageKey, derive_seed};
 #[cfg(feature = "burn")]
 pub use tensors::{BurnLoader, IntoTensors, OnDevice, SequenceBatch};
 pub use transform::{Chain, Keyed, Staged, Transform, Write};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

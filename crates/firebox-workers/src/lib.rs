@@ -146,3 +146,7 @@ struct FromMultiprocessing;
 #[cfg(all(doctest, feature = "processes", target_os = "linux"))]
 #[doc = include_str!("../../../docs/threads-or-processes.md")]
 struct ThreadsOrProcesses;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

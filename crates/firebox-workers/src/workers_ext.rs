@@ -21,6 +21,17 @@ const MOST_CHUNKS: usize = 1024;
 /// Results of tasks, in a vector, in streams, or one by one.
 ///
 /// All [`Workers`] have it, and none can have another one: what it promises holds for each of them.
+///
+/// ```
+/// use firebox_workers::{Pool, WorkersExt as _};
+///
+/// let pool = Pool::threads(2)?;
+/// // All at once, in order; one after the other, with a bound; one in the background.
+/// assert_eq!(pool.map(|x: u64| x + 1, 0..3)?, [1, 2, 3]);
+/// assert_eq!(pool.imap(|x: u64| x + 1, 0..1000, 4).last().unwrap()?, 1000);
+/// assert_eq!(pool.submit(|| 7).wait()?, 7);
+/// # Ok::<(), firebox_workers::Error>(())
+/// ```
 pub trait WorkersExt: Workers {
     /// All results, in the order of the tasks.
     ///
@@ -48,6 +59,16 @@ pub trait WorkersExt: Workers {
 
     /// Like [`map`](Self::map) for work that can fail.
     ///
+    /// ```
+    /// use firebox_workers::{Pool, WorkersExt as _};
+    ///
+    /// let pool = Pool::threads(2)?;
+    /// let numbers = |texts: [&'static str; 2]| pool.try_map(|text: &str| text.parse::<i64>(), texts);
+    /// assert_eq!(numbers(["1", "2"])?, [1, 2]);
+    /// assert_eq!(numbers(["1", "two"]).unwrap_err().index(), Some(1));
+    /// # Ok::<(), firebox_workers::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The first error in the order of the tasks ends the call, as an [`Error`] that says which task it was
     /// and keeps the cause as its source.
@@ -69,6 +90,15 @@ pub trait WorkersExt: Workers {
     ///
     /// At most `in_flight` (from 1 to 65,536) of them are handed out and not yet consumed. Tasks start as
     /// soon as the stream is made.
+    ///
+    /// ```
+    /// use firebox_workers::{Pool, WorkersExt as _};
+    ///
+    /// let pool = Pool::threads(2)?;
+    /// let lengths = pool.imap(|word: &str| word.len(), ["fire", "box"], 8);
+    /// assert_eq!(lengths.collect::<Result<Vec<_>, _>>()?, [4, 3]);
+    /// # Ok::<(), firebox_workers::Error>(())
+    /// ```
     fn imap<T, W, I>(&self, work: W, tasks: I, in_flight: usize) -> Imap<'_, T, W, I::IntoIter, Self>
     where
         Self: Runs<T, W> + Sized,
@@ -94,6 +124,18 @@ pub trait WorkersExt: Workers {
     }
 
     /// A lazy stream of results as they come, each with the index of its task. Else as [`imap`](Self::imap).
+    ///
+    /// ```
+    /// use firebox_workers::{Pool, WorkersExt as _};
+    ///
+    /// let pool = Pool::threads(2)?;
+    /// let mut squares = vec![0; 4];
+    /// for (index, square) in pool.imap_unordered(|x: u64| x * x, 0..4, 4) {
+    ///     squares[index] = square?;
+    /// }
+    /// assert_eq!(squares, [0, 1, 4, 9]);
+    /// # Ok::<(), firebox_workers::Error>(())
+    /// ```
     fn imap_unordered<T, W, I>(
         &self,
         work: W,

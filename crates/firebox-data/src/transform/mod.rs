@@ -41,7 +41,8 @@ use firebox_core::{SampleRng, StageKey};
 /// let lines = Loader::stream(Lines::new(["a.txt"]))
 ///     .transform(LeaveOut { probability: 0.1 })
 ///     .build(Ragged::new(Ok), |line, _, slot| Ok(*slot = Some(line)))?;
-/// # let _: [Loader<Ragged<String, Vec<String>, _>>; 2] = [words, lines];
+/// # let _: [&Loader<Ragged<String, Vec<String>, _>>; 2] = [&words, &lines];
+/// assert_eq!(words.epoch(0).count(), 2);
 /// # Ok::<(), firebox_data::Error>(())
 /// ```
 pub trait Transform<In>: Send + Sync + 'static {
