@@ -22,7 +22,6 @@ use crate::dataset::Lineage;
 use crate::elements::Elements;
 use crate::error::{Error, ErrorKind};
 use crate::loader::{EpochReport, Loader, LoaderState};
-use crate::tensors::sequence_batch::SequenceBatch;
 
 /// A batch that has a form as tensors.
 ///
