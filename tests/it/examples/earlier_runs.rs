@@ -61,7 +61,7 @@ fn assert_same(expected: &Path, got: &Path, same_instructions: bool) {
             continue;
         }
         let [expected, got] = [&part, &other].map(|path| StateDict::read(path).unwrap());
-        assert_eq!(expected.len(), got.len());
+        assert_eq!(expected.iter().count(), got.iter().count());
         for ((name, expected), (key, got)) in expected.iter().zip(got.iter()) {
             assert_eq!(name, key);
             let pairs = expected.to_f64_vec().into_iter().zip(got.to_f64_vec());
