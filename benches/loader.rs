@@ -20,11 +20,12 @@ use std::time::{Duration, Instant};
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
 use burn::tensor::Device;
-use firebox::data::idx::{LabelledImage, LabelledImages};
-use firebox::data::{
-    BatchSampler, BoxError, Bucketed, Dataset, IntoBurn, Loader, Sampler, Scalar, Shuffled, StackWhole,
-    WeightedWithoutReplacement, fashion_mnist,
-};
+use firebox::data::collate::StackWhole;
+use firebox::data::dataset::IntoBurn;
+use firebox::data::formats::fashion_mnist;
+use firebox::data::formats::idx::{LabelledImage, LabelledImages};
+use firebox::data::sampler::{BatchSampler, Bucketed, Sampler, Shuffled, WeightedWithoutReplacement};
+use firebox::data::{BoxError, Dataset, Loader, Scalar};
 use firebox::workers::{Pool, WorkersExt as _};
 use rayon::prelude::*;
 use serde_json::Value;

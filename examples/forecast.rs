@@ -18,7 +18,9 @@ use common::{
     Followers, Place, Settings, WorkerKind, above_zero, at_least_one, depth, described, say, share, stopped,
     width,
 };
-use firebox::data::{self, BoxError, Dataset, OnDevice, Purpose, derive_seed};
+use firebox::data::seed::{Purpose, derive_seed};
+use firebox::data::tensors::OnDevice;
+use firebox::data::{self, BoxError, Dataset};
 use firebox::models::layers::Cell;
 use firebox::models::text::{SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;

@@ -22,10 +22,13 @@ use common::{
     Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, described, say, share,
     stopped, width,
 };
-use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
-use firebox::data::{
-    self, BoxError, Dataset, Indexed, IntoTensors, LoaderBuilder, Stacked, Subset, fashion_mnist,
-};
+use firebox::data::collate::Stacked;
+use firebox::data::dataset::Subset;
+use firebox::data::formats::fashion_mnist;
+use firebox::data::formats::idx::{LabelledImage, LabelledImages, SealedImages};
+use firebox::data::loader::{Indexed, LoaderBuilder};
+use firebox::data::tensors::IntoTensors;
+use firebox::data::{self, BoxError, Dataset};
 use firebox::models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Logits};
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};

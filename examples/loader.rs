@@ -5,7 +5,10 @@
 
 #![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
-use firebox::data::{BoxError, Bucketed, Dataset, Loader, Pad, Padded, SampleRng, Shuffled, read_text};
+use firebox::data::collate::Padded;
+use firebox::data::formats::text::read_text;
+use firebox::data::sampler::{Bucketed, Shuffled};
+use firebox::data::{BoxError, Dataset, Loader, Pad, SampleRng};
 
 /// The words of a text.
 struct Words(Vec<String>);

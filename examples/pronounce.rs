@@ -26,10 +26,12 @@ use common::{
     Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, depth, described, say, share,
     stopped, width,
 };
-use firebox::data::cmudict::{self, Split, Word};
-use firebox::data::{
-    self, BoxError, Bucketed, Dataset, Described, IntoTensors, Pad, Padded, Sampler, Sequential, Shuffled,
-};
+use firebox::data::collate::Padded;
+use firebox::data::dataset::Described;
+use firebox::data::formats::cmudict::{self, Split, Word};
+use firebox::data::sampler::{Bucketed, Sampler, Sequential, Shuffled};
+use firebox::data::tensors::IntoTensors;
+use firebox::data::{self, BoxError, Dataset, Pad};
 use firebox::models::decoding::Beam;
 use firebox::models::text::Seq2SeqConfig;
 use firebox::prelude::*;

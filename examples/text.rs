@@ -18,7 +18,9 @@ use common::{
     Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, depth, described, files_in,
     say, share, stopped, width,
 };
-use firebox::data::{self, BoxError, Dataset, Described, Pad, Vocabulary, Windows, read_text};
+use firebox::data::dataset::{Described, Windows};
+use firebox::data::formats::text::{Vocabulary, read_text};
+use firebox::data::{self, BoxError, Dataset, Pad};
 use firebox::models::decoding::Sampling;
 use firebox::models::layers::Cell;
 use firebox::models::text::{LanguageModel, LanguageModelConfig};

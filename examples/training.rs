@@ -17,8 +17,10 @@ use common::{
     Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, described, say, share,
     stopped,
 };
-use firebox::data::idx::{LabelledImage, LabelledImages, SealedImages};
-use firebox::data::{self, BoxError, Dataset, Subset, fashion_mnist};
+use firebox::data::dataset::Subset;
+use firebox::data::formats::fashion_mnist;
+use firebox::data::formats::idx::{LabelledImage, LabelledImages, SealedImages};
+use firebox::data::{self, BoxError, Dataset};
 use firebox::models::vision::Cnn;
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Picture, Report};

@@ -35,7 +35,9 @@ pub use {
 
 /// The names that most programs need.
 pub mod prelude {
-    pub use firebox_data::{Batches, Loader, SampleRng, Scalar, Stack, random_split};
+    pub use firebox_data::batches::Batches;
+    pub use firebox_data::dataset::random_split;
+    pub use firebox_data::{Loader, SampleRng, Scalar, Stack};
     pub use firebox_models::vision::CnnConfig;
     pub use firebox_models::{Forward, init};
     pub use firebox_report::Progress;

@@ -5,8 +5,9 @@ use std::{fs, io};
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use firebox::data::idx::LabelledImage;
-use firebox::data::{self, BoxError, fashion_mnist};
+use firebox::data::formats::fashion_mnist;
+use firebox::data::formats::idx::LabelledImage;
+use firebox::data::{self, BoxError};
 use firebox::models::vision::Cnn;
 use firebox::prelude::*;
 use firebox::train::checkpoint::Checkpoints;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::iter;
 use std::sync::Arc;
 
-use firebox::data::cmudict::{LETTERS, Phoneme, Word};
+use firebox::data::formats::cmudict::{LETTERS, Phoneme, Word};
 use firebox::report::HeatMap;
 use firebox::train::tasks::Translated;
 

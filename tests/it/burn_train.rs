@@ -27,11 +27,15 @@ use burn_train::{
     ClassificationOutput, ExecutionStrategy, InferenceStep, Learner, MultiDeviceOptim, SupervisedTraining,
     TrainOutput, TrainStep,
 };
-use firebox::data::{
-    BatchSampler, Batches, BoxError, Bucketed, BurnLoader, Error, ErrorKind, FailureBudget, Filter, FromBurn,
-    IntoBurn, Loader, OnError, Pad, SampleRng, Sampler, Scalar, Sequential, Shuffled, SlotOf, Stack,
-    SubsetSampler, Weighted, from_fn, random_split,
+use firebox::data::batches::Batches;
+use firebox::data::collate::SlotOf;
+use firebox::data::dataset::{Filter, FromBurn, IntoBurn, from_fn, random_split};
+use firebox::data::loader::FailureBudget;
+use firebox::data::sampler::{
+    BatchSampler, Bucketed, Sampler, Sequential, Shuffled, SubsetSampler, Weighted,
 };
+use firebox::data::tensors::BurnLoader;
+use firebox::data::{BoxError, Error, ErrorKind, Loader, OnError, Pad, SampleRng, Scalar, Stack};
 
 const SAMPLES: usize = 200;
 const BATCH: usize = 16;

@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use firebox::data::{Batches, Loader, Pad, Scalar};
+use firebox::data::batches::Batches;
+use firebox::data::{Loader, Pad, Scalar};
 use firebox::models::decoding::{Beam, Hypothesis, Sampling};
 use firebox::models::layers::{
     AttentionBlockConfig, AttentionMask, Cell, MultiHeadAttentionConfig, RecurrentConfig, RecurrentState,

@@ -83,11 +83,9 @@ pub mod seed;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use error::{BoxError, Error, ErrorParts, Kind, OutOfRange, chain, check, path_in};
+pub use error::{BoxError, Error, Kind, OutOfRange, chain, check, path_in};
 pub use panic::panic_message;
-pub use seed::{
-    PositionSeeds, Purpose, RecordSeeds, SampleRng, SampleSeed, StageKey, derive_seed, fingerprint, mix,
-};
+pub use seed::{Purpose, SampleRng, StageKey, derive_seed};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

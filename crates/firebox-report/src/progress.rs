@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-use firebox_data::EpochReport;
+use firebox_data::loader::EpochReport;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::BoxError;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firebox_data::EpochReport;
+use firebox_data::loader::EpochReport;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 

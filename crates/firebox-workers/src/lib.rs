@@ -78,9 +78,9 @@
 //!
 //! [`Workers`] is what a kind of workers has to do, and knows of one task at a time: it takes parcels, and
 //! sees to it that each is answered. A task is a value and what runs it is a [`Work`]. The two are separate,
-//! so that tasks which describe themselves by data alone can be sent to another process; [`Runs`] says which
-//! work and which tasks a kind of workers can take: threads any closure, others what can be written down.
-//! Everything else is written once, on top of the two, in [`WorkersExt`].
+//! so that tasks which describe themselves by data alone can be sent to another process;
+//! [`Runs`](workers::Runs) says which work and which tasks a kind of workers can take: threads any closure,
+//! others what can be written down. Everything else is written once, on top of the two, in [`WorkersExt`].
 //!
 //! That a kind of workers keeps the promises above is for one suite to say, `tests/it/conformance/`. Its
 //! tasks are data and its gates are files, so that threads and workers without shared memory can be put under
@@ -109,19 +109,17 @@ pub mod testing;
 pub mod workers;
 mod workers_ext;
 
-pub use error::{Error, ErrorKind, OutOfRange};
-pub use pool::{Cause, Incident, Pool, Statistics, ThreadParcel};
+pub use error::{Error, ErrorKind};
+pub use pool::{Pool, Statistics};
 #[cfg(all(feature = "processes", target_os = "linux"))]
 pub use process::init;
 #[cfg(all(feature = "processes", not(target_os = "linux")))]
 pub use process_pool::init;
 #[cfg(feature = "processes")]
-pub use process_pool::{
-    Crosses, Packed, ProcessParcel, ProcessPool, ProcessPoolBuilder, RemoteError, RemotePanic, RemoteWork,
-};
-pub use stream::{ChunkResult, Chunked, Dispatch, Handle, Imap, ImapUnordered};
-pub use task::{Answer, Answered, Answers, Call, Job, Once, Work, Worker};
-pub use workers::{Runs, Workers};
+pub use process_pool::{Packed, ProcessPool, RemoteWork};
+pub use stream::Handle;
+pub use task::{Work, Worker};
+pub use workers::Workers;
 pub use workers_ext::WorkersExt;
 
 /// Names for macros of this crate, and for nobody else.

@@ -10,7 +10,8 @@ use std::error::Error;
 
 use candle_core::{D, DType, Device, Tensor, Var};
 use firebox_candle::InputTensor;
-use firebox_data::{Epoch, Loader, LoaderState, Scalar, Stack};
+use firebox_data::loader::Epoch;
+use firebox_data::{Loader, LoaderState, Scalar, Stack};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Tensor, WithDType};
-use firebox_data::Stacked;
+use firebox_data::collate::Stacked;
 
 /// A tensor on the CPU that holds one batch after the other, without a copy.
 ///

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 use candle_core::{Device, Tensor};
 use firebox_candle::InputTensor;
-use firebox_data::{Elements, Error, Loader, LoaderState, Scalar, Stack, Stacked};
+use firebox_data::collate::Stacked;
+use firebox_data::elements::Elements;
+use firebox_data::{Error, Loader, LoaderState, Scalar, Stack};
 
 const SAMPLES: usize = 100;
 const BATCH: usize = 8;

@@ -112,7 +112,7 @@ fn a_run_leaves_what_other_tools_read_and_can_be_asked() {
         assert_eq!(said.lines().count(), lines, "{said}");
         assert!(said.lines().all(|line| line.ends_with(" %")), "{said}");
         let phonemes: Vec<_> = said.lines().next().unwrap().split_whitespace().rev().skip(2).collect();
-        let known = |phoneme: &&str| firebox::data::cmudict::SOUNDS.contains(phoneme);
+        let known = |phoneme: &&str| firebox::data::formats::cmudict::SOUNDS.contains(phoneme);
         assert!(!phonemes.is_empty() && phonemes.iter().all(known), "{said}");
     }
 }

@@ -2,7 +2,10 @@
 
 use candle_core::{Device, Tensor};
 use firebox_candle::InputTensor;
-use firebox_data::{Epoch, Loader, StackWhole, from_fn};
+use firebox_data::Loader;
+use firebox_data::collate::StackWhole;
+use firebox_data::dataset::from_fn;
+use firebox_data::loader::Epoch;
 
 use crate::measure::{BATCH, Contestant, Result};
 use crate::samples::{COUNT, Sample};

@@ -2,7 +2,8 @@
 
 use std::sync::LazyLock;
 
-use firebox_data::{Blank, BoxError};
+use firebox_data::BoxError;
+use firebox_data::collate::Blank;
 
 /// The number of samples.
 pub(crate) const COUNT: usize = 10_000;

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::common::{Pulled, fit, folder};
-use firebox_data::Elements;
+use firebox_data::elements::Elements;
 use firebox_report::{LiveReport, Report};
 use firebox_train::event::Event;
 use firebox_train::run::{Interrupt, Signal};

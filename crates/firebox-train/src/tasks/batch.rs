@@ -4,7 +4,7 @@
 //! shapes are stretched to each other, and some devices read a row beyond the end of a table as zeros.
 
 use burn::tensor::{Int, Tensor, Transaction};
-use firebox_data::SequenceBatch;
+use firebox_data::tensors::SequenceBatch;
 use firebox_kernels::cross_entropy::try_cross_entropy;
 use firebox_models::Forward;
 

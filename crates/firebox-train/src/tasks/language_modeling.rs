@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use firebox_data::{SequenceBatch, Vocabulary};
+use firebox_data::formats::text::Vocabulary;
+use firebox_data::tensors::SequenceBatch;
 use firebox_kernels::cross_entropy;
 use firebox_models::layers::RecurrentState;
 use firebox_models::text::LanguageModel;
@@ -21,7 +22,7 @@ use crate::tasks::batch::{is_empty, lengths_of};
 /// The loss is the mean cross-entropy; gradients go back through a window (truncated back-propagation through
 /// time).
 ///
-/// A batch is a window of each of some stretches of text, as [`Windows`](firebox_data::Windows) give them:
+/// A batch is a window of each of some stretches of text, as [`Windows`](firebox_data::dataset::Windows) give them:
 /// tokens `[rows, time + 1]` of which each but the last is read, and each but the first predicted. The state
 /// after a batch is carried into the next one, without gradients. It begins with zeros at the beginning of
 /// an epoch, and so does that of an evaluation, which carries its own. In a checkpoint the carried state is a

@@ -1,7 +1,7 @@
 //! Translation: from one sequence to another.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use firebox_data::SequenceBatch;
+use firebox_data::tensors::SequenceBatch;
 use firebox_kernels::cross_entropy;
 use firebox_models::decoding::{Beam, Hypothesis};
 use firebox_models::text::Seq2Seq;

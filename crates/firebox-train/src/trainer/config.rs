@@ -1,6 +1,6 @@
 //! The settings of a run.
 
-use firebox_data::Batches;
+use firebox_data::batches::Batches;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ pub struct TrainerConfig {
     ///
     /// That shows if a model can learn a few
     /// samples by heart. Otherwise that is an error, where both come from [one data
-    /// set](firebox_data::Lineage).
+    /// set](firebox_data::dataset::Lineage).
     pub allow_overlap: bool,
     /// Warns when the gradients' norm is so many times its average.
     ///

@@ -4,7 +4,7 @@
 //! are trained on, or judged, in silence and wrongly.
 
 use burn::tensor::Device;
-use firebox_data::Batches;
+use firebox_data::batches::Batches;
 
 use crate::error::{Error, ErrorKind};
 use crate::task::Task;

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use firebox_data::{Batches, Purpose, derive_seed};
+use firebox_data::batches::Batches;
+use firebox_data::seed::{Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
 use crate::error::{Error, ErrorKind, caught, data_error};

@@ -1,6 +1,7 @@
 //! Training for a few steps at rising rates, of which nothing is left.
 
-use firebox_data::{Batches, Purpose, derive_seed};
+use firebox_data::batches::Batches;
+use firebox_data::seed::{Purpose, derive_seed};
 
 use super::{Trainer, devices, guard, place};
 use crate::error::{Error, ErrorKind, caught, data_error};

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use firebox_data::{BatchStream, Batches, EpochReport, LoaderState, Purpose, derive_seed};
+use firebox_data::LoaderState;
+use firebox_data::batches::{BatchStream, Batches};
+use firebox_data::loader::EpochReport;
+use firebox_data::seed::{Purpose, derive_seed};
 use serde_json::Value;
 
 use super::evaluation::Evaluated;

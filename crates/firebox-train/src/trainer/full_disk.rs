@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, TensorData};
-use firebox_data::{Elements, Loader, Scalar};
+use firebox_data::elements::Elements;
+use firebox_data::{Loader, Scalar};
 use firebox_weights::StateDict;
 use rustix::io::Errno;
 use serde_json::Value;

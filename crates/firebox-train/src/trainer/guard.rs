@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use firebox_data::{Batches, Lineage, Overlap, SampleSet};
+use firebox_data::batches::{Batches, Overlap, SampleSet};
+use firebox_data::dataset::Lineage;
 use serde_json::Value;
 
 use crate::checkpoint::RunState;

@@ -18,7 +18,7 @@ mod place;
 mod restored;
 
 use burn::tensor::Device;
-use firebox_data::Batches;
+use firebox_data::batches::Batches;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ pub use outcome::Outcome;
 /// # Train, and go on where the run was stopped
 ///
 /// ```no_run
-/// # use firebox_data::Batches;
+/// # use firebox_data::batches::Batches;
 /// # use firebox_train::schedule::OneCycle;
 /// # use firebox_train::{Error, RunDir, Task, Trainer};
 /// # fn example<T: Task>(
@@ -64,7 +64,7 @@ pub use outcome::Outcome;
 /// # Stop by Ctrl-C, with a checkpoint
 ///
 /// ```no_run
-/// # use firebox_data::Batches;
+/// # use firebox_data::batches::Batches;
 /// # use firebox_train::run::Interrupt;
 /// # use firebox_train::{Error, RunDir, Task, Trainer};
 /// # fn example<T: Task>(
@@ -81,7 +81,7 @@ pub use outcome::Outcome;
 /// # Judge the best checkpoint by data that nobody has seen
 ///
 /// ```no_run
-/// # use firebox_data::Batches;
+/// # use firebox_data::batches::Batches;
 /// # use firebox_train::{Error, RunDir, Task, Trainer};
 /// # fn example<T: Task>(
 /// #     mut task: T, mut trainer: Trainer, test: impl Batches<Batch = T::Batch>, run: RunDir)
@@ -229,7 +229,7 @@ impl Trainer {
     /// panics. The task may be in pieces then: a resume by a new one goes on from the last checkpoint.
     /// [`ErrorKind::OutOfRange`] for a setting out of its range; [`ErrorKind::Config`] if model or data are
     /// on the wrong device (see [`Batches::device`], [`Task::device`]), or if samples that are trained on are
-    /// in `valid` too, as far as both are parts of [one data set](firebox_data::Lineage); [`ErrorKind::Task`]
+    /// in `valid` too, as far as both are parts of [one data set](firebox_data::dataset::Lineage); [`ErrorKind::Task`]
     /// for a metric of an epoch or an evaluation that was counted for no sample; [`ErrorKind::NotFinite`] if
     /// a loss or a gradient is not finite, with the samples' indices; [`ErrorKind::Checkpoint`] if there is
     /// nothing good to resume from; [`ErrorKind::RunDir`] if a run that is no resume finds one in its folder,

@@ -1,6 +1,7 @@
 //! Where in the data something happened, in words.
 
-use firebox_data::{Batches, LoaderState};
+use firebox_data::LoaderState;
+use firebox_data::batches::Batches;
 
 use crate::error::caught;
 

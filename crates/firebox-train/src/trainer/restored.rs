@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use firebox_data::Batches;
+use firebox_data::batches::Batches;
 
 use super::Trainer;
 use crate::checkpoint::provenance::Provenance;

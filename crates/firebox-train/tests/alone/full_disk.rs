@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use burn::tensor::{Device, TensorData};
-use firebox_data::{Elements, Loader, Scalar};
+use firebox_data::elements::Elements;
+use firebox_data::{Loader, Scalar};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::metrics::Metrics;
 use firebox_train::task::{Goal, TaskState};

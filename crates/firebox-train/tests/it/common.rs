@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use burn::tensor::{Device, TensorData};
-use firebox_data::{Elements, Loader, Scalar};
+use firebox_data::elements::Elements;
+use firebox_data::{Loader, Scalar};
 use firebox_train::metrics::Metrics;
 use firebox_train::task::{Goal, TaskState};
 use firebox_train::trainer::Outcome;

@@ -15,7 +15,7 @@ use crate::error::{Error, check};
 /// step, as in fastai's and Lightning's `lr_find`, so that they are evenly spaced on a logarithmic scale.
 ///
 /// ```
-/// # use firebox_data::Batches;
+/// # use firebox_data::batches::Batches;
 /// # use firebox_train::trainer::LrFinder;
 /// # use firebox_train::{Error, Task, Trainer};
 /// # fn example<T: Task>(

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use crate::common::{Pulled, STEPS, config, fit, folder, numbers, seeds};
 use burn::tensor::Device;
-use firebox_data::{Elements, FailureBudget, Loader, OnError, Scalar};
+use firebox_data::elements::Elements;
+use firebox_data::loader::FailureBudget;
+use firebox_data::{Loader, OnError, Scalar};
 use firebox_train::event::Event;
 use firebox_train::metrics::Metrics;
 use firebox_train::run::{Interrupt, Signal};

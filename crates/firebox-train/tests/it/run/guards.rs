@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::{Device, Tensor};
-use firebox_data::{
-    BatchStream, Batches, Dataset, Elements, Filter, Lineage, Loader, LoaderState, Map, SampleSet, Scalar,
-    Subset, SubsetSampler, random_split,
-};
+use firebox_data::batches::{BatchStream, Batches, SampleSet};
+use firebox_data::dataset::{Filter, Lineage, Map, Subset, random_split};
+use firebox_data::elements::Elements;
+use firebox_data::sampler::SubsetSampler;
+use firebox_data::{Dataset, Loader, LoaderState, Scalar};
 use firebox_models::layers::{Linear, LinearConfig};
 use firebox_models::{Forward, init};
 use firebox_train::checkpoint::{Checkpoints, RunState};

@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 use crate::common::{Pulled, SAMPLES, STEPS, config, fit, folder, numbers, seeds};
 use burn::tensor::Device;
-use firebox_data::{BatchStream, Batches, Elements, LoaderState};
+use firebox_data::LoaderState;
+use firebox_data::batches::{BatchStream, Batches};
+use firebox_data::elements::Elements;
 use firebox_train::event::{End, Event, RecordKind};
 use firebox_train::metrics::Metrics;
 use firebox_train::run::{Interrupt, Signal};

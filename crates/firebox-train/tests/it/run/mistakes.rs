@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use firebox_data::{
-    BatchStream, Batches, BoxError, Dataset, Indexed, Loader, LoaderBuilder, LoaderState, OnDevice, Scalar,
-    Stack, Subset,
-};
+use firebox_data::batches::{BatchStream, Batches};
+use firebox_data::dataset::Subset;
+use firebox_data::loader::{Indexed, LoaderBuilder};
+use firebox_data::tensors::OnDevice;
+use firebox_data::{BoxError, Dataset, Loader, LoaderState, Scalar, Stack};
 use firebox_models::layers::{Linear, LinearConfig};
 use firebox_models::vision::{Cnn, CnnConfig};
 use firebox_models::{Forward, init};

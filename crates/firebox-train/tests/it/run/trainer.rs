@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use firebox_data::{Batches, Loader, OnDevice, Scalar, Stack};
+use firebox_data::batches::Batches;
+use firebox_data::tensors::OnDevice;
+use firebox_data::{Loader, Scalar, Stack};
 use firebox_models::{Forward, init};
 use firebox_train::checkpoint::Checkpoints;
 use firebox_train::event::{End, Event, Record, RecordKind};
@@ -381,7 +383,7 @@ fn a_step_over_several_batches_is_that_of_a_large_one() {
         })
     });
     let model = model.unwrap();
-    let key = firebox_data::derive_seed(3, firebox_data::Purpose::Sample, 0, 0);
+    let key = firebox_data::seed::derive_seed(3, firebox_data::seed::Purpose::Sample, 0, 0);
     let mut rng = firebox_data::SampleRng::from_seed(key);
     let rows = |rng: &mut firebox_data::SampleRng, count: usize| -> (Vec<f32>, Vec<i64>) {
         ((0..2 * count).map(|_| rng.uniform()).collect(), (0..count).map(|_| rng.below(2) as i64).collect())
@@ -690,7 +692,7 @@ fn batches_on_the_device_are_the_loaders_and_their_waiting_is_counted() {
         assert_eq!(stream.by_ref().map(Result::unwrap).count(), 10);
         let report = stream.report();
         assert!(report.elapsed.as_millis() >= 200 && report.waited >= report.elapsed / 2, "{report}");
-        assert!(matches!(report.bottleneck(), firebox_data::Bottleneck::DataBound(_)), "{report}");
+        assert!(matches!(report.bottleneck(), firebox_data::loader::Bottleneck::DataBound(_)), "{report}");
     }
 }
 
@@ -703,7 +705,7 @@ fn each_epoch_may_lack_as_many_samples_as_the_policy_allows() {
     let train = Loader::builder((0..40).collect::<Vec<_>>())
         .batch_size(8)
         .workers(1)
-        .on_error(firebox_data::OnError::Skip { at_most: firebox_data::FailureBudget::Count(1) })
+        .on_error(firebox_data::OnError::Skip { at_most: firebox_data::loader::FailureBudget::Count(1) })
         .build((Stack::<f32, 1>::new([2]), Scalar::<i64>::new()), |number, _, _| match number {
             7 => Err("never".into()),
             _ => Ok(()),

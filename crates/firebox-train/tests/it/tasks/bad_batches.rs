@@ -7,7 +7,7 @@ use crate::common::draws;
 use burn::module::{Module, Param};
 use burn::optim::{LearningRate, Optimizer, SgdState};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use firebox_data::SequenceBatch;
+use firebox_data::tensors::SequenceBatch;
 use firebox_models::gan::Logits;
 use firebox_models::layers::{BatchNorm2d, BatchNorm2dConfig, Linear, LinearConfig};
 use firebox_models::text::{LanguageModelConfig, Seq2SeqConfig};

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use firebox_data::{Batches, Loader, OnDevice, Scalar, SequenceBatch, Stack};
+use firebox_data::batches::Batches;
+use firebox_data::tensors::{OnDevice, SequenceBatch};
+use firebox_data::{Loader, Scalar, Stack};
 use firebox_models::gan::Logits;
 use firebox_models::layers::{Linear, LinearConfig};
 use firebox_models::text::{LanguageModelConfig, Seq2SeqConfig};

@@ -4,7 +4,9 @@
 
 use crate::common::draws;
 use burn::tensor::{Device, Int, Tensor};
-use firebox_data::{IntoTensors, Padded, SequenceBatch, Vocabulary};
+use firebox_data::collate::Padded;
+use firebox_data::formats::text::Vocabulary;
+use firebox_data::tensors::{IntoTensors, SequenceBatch};
 use firebox_models::init;
 use firebox_models::layers::Cell;
 use firebox_models::text::{LanguageModel, LanguageModelConfig};

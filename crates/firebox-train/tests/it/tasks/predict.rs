@@ -4,7 +4,8 @@
 
 use crate::common::draws;
 use burn::tensor::{Device, Int, Tensor};
-use firebox_data::{Loader, OnDevice, Scalar, Stack};
+use firebox_data::tensors::OnDevice;
+use firebox_data::{Loader, Scalar, Stack};
 use firebox_models::init;
 use firebox_models::layers::{Linear, LinearConfig};
 use firebox_train::metrics::{Average, Predictions, Score};

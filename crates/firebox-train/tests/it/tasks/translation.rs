@@ -5,7 +5,10 @@
 use crate::common::draws;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device};
-use firebox_data::{IntoTensors, Padded, Purpose, SampleRng, SequenceBatch, derive_seed};
+use firebox_data::SampleRng;
+use firebox_data::collate::Padded;
+use firebox_data::seed::{Purpose, derive_seed};
+use firebox_data::tensors::{IntoTensors, SequenceBatch};
 use firebox_models::decoding::Beam;
 use firebox_models::init;
 use firebox_models::text::{Seq2Seq, Seq2SeqConfig};
