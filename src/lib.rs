@@ -15,8 +15,11 @@
 //! | [`train`] | tasks, schedules, checkpoints, the trainer |
 //! | [`report`] | what a run shows: pages, tables, TensorBoard's files, progress |
 //! | `cli` | what the command lines of training programs share (feature `cli`) |
+//! | [`burn`] | the framework, re-exported |
+//! | [`tutorial`] | programs from "load a folder" to "resume a killed run" |
 //!
-//! `examples/training.rs` is the way in: the whole of training a network, in one file.
+//! The [`tutorial`] is the way in; `examples/training.rs` in the repository is a whole recipe, with a command
+//! line.
 //!
 //! # Features
 //!
@@ -26,6 +29,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod tutorial;
+
+/// The framework that all of this stands on, so that a program needs no dependency of its own on it.
+///
+/// Burn's derives (`Module`, `Config`, `Record`) name the crate `burn`: a program that derives them has it
+/// among its dependencies, in the version of this one, or says `use firebox::burn;` at its root.
+pub use burn;
 #[cfg(feature = "cli")]
 pub use firebox_cli as cli;
 pub use {

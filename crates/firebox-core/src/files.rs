@@ -139,7 +139,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 /// It is for folders with one writer: what a killed one has left beside the file, with `.part` added to its
 /// name, is taken up by the next. Where there may be several, it is [`replace_shared`].
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let beside = path.with_added_extension("part");
+    let beside = with_ending(path, "part");
     let created = create(&beside);
     put(created, &beside, path, contents)
 }
@@ -150,12 +150,27 @@ pub fn replace_shared(path: &Path, contents: &[u8]) -> io::Result<()> {
     static FILES: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = FILES.fetch_add(1, Ordering::Relaxed);
-        let beside = path.with_added_extension(format!("{}-{number}.part", std::process::id()));
+        let beside = with_ending(path, &format!("{}-{number}.part", std::process::id()));
         match fault::check(Change::Create, &beside).and_then(|()| File::create_new(&beside)) {
             // Of a process that had this number before, or of another machine's.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && beside != path => {}
             created => return put(created, &beside, path, contents),
         }
+    }
+}
+
+/// A path with a dot and an ending added to its file's name; one without a file's name is left as it is.
+///
+/// `Path::with_added_extension` does the same from Rust 1.91 on.
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    match path.file_name() {
+        Some(name) => {
+            let mut name = name.to_owned();
+            name.push(".");
+            name.push(ending);
+            path.with_file_name(name)
+        }
+        None => path.to_owned(),
     }
 }
 
@@ -370,7 +385,7 @@ mod tests {
         let current = std::env::current_dir().unwrap();
         let folder = tempfile::tempdir_in(&current).unwrap();
         let name = folder.path().file_name().unwrap();
-        let file = Path::new(name).with_added_extension("json");
+        let file = with_ending(Path::new(name), "json");
         replace_shared(&file, b"{}").unwrap();
         assert_eq!(fs::read_to_string(current.join(&file)).unwrap(), "{}");
         fs::remove_file(&file).unwrap();

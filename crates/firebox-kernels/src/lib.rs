@@ -97,3 +97,7 @@ pub use operation::switch::{enabled, fallbacks, set_enabled};
 pub use optimizer::{adam, sgd};
 pub use pooling::{avg_pool2d, max_pool2d};
 pub use recurrent::recurrent;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

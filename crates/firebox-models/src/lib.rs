@@ -84,3 +84,7 @@ pub mod vision;
 pub use error::{Error, ErrorKind, OutOfRange};
 pub use forward::Forward;
 pub use init::init;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -93,3 +93,7 @@ pub use run::RunDir;
 pub use task::{StepContext, Task};
 pub use threads::Threads;
 pub use trainer::{Trainer, TrainerConfig};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
