@@ -15,7 +15,7 @@
 //! | [`report`] | what a run shows: pages, tables, TensorBoard's files, progress |
 //! | `cli` | what the command lines of training programs share (feature `cli`) |
 //!
-//! `examples/training.rs` is the way in: the whole of training a network, in one file.
+//! `examples/training.rs` is the way in: the whole of training a network, in 150 lines.
 //!
 //! # Features
 //!
