@@ -29,7 +29,9 @@
 //! ```
 //! use std::path::PathBuf;
 //!
-//! use firebox::data::{BoxError, Dataset, Loader, Location, Pad, Padded};
+//! use firebox::data::{BoxError, Dataset, Loader, Pad};
+//! use firebox::data::collate::Padded;
+//! use firebox::data::dataset::Location;
 //!
 //! struct Folder(Vec<PathBuf>);
 //!
@@ -83,7 +85,9 @@
 //! workers make the bytes that none would make.
 //!
 //! ```
-//! use firebox::data::{Elements, Error, Loader, SampleRng, Stack, Stacked};
+//! use firebox::data::{Error, Loader, SampleRng, Stack};
+//! use firebox::data::collate::Stacked;
+//! use firebox::data::elements::Elements;
 //!
 //! /// Mirrors one row of two.
 //! fn mirrored(mut row: [f32; 3], rng: &mut SampleRng) -> Result<[f32; 3], firebox::data::BoxError> {
@@ -128,7 +132,8 @@
 //! and the epoch's report names each.
 //!
 //! ```
-//! use firebox::data::{Error, FailureBudget, Loader, OnError, Scalar};
+//! use firebox::data::{Error, Loader, OnError, Scalar};
+//! use firebox::data::loader::FailureBudget;
 //!
 //! fn main() -> Result<(), Error> {
 //!     let lines = ["1", "2", "three", "4", "5"];
@@ -158,7 +163,8 @@
 //! from them without making a batch twice.
 //!
 //! ```
-//! use firebox::data::{BoxError, Indexed, Loader, Scalar};
+//! use firebox::data::{BoxError, Loader, Scalar};
+//! use firebox::data::loader::Indexed;
 //!
 //! fn loader() -> Result<Loader<Scalar<i64>>, BoxError> {
 //!     let numbers: Vec<i64> = (0..10).collect();

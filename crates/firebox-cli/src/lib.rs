@@ -8,6 +8,9 @@
 //! | [`ThreadArgs`] | `--threads`, `--workers`, `--worker-kind` |
 //! | [`SeedArgs`] | `--seed` |
 //! | [`BackendArgs`] | `--backend` |
+//! | [`TrainArgs`] | `--epochs`, `--accumulate`, `--max-steps`, `--save-steps`, `--patience` |
+//! | [`LearnerArgs`] | `--clip-norm`, `--ema` |
+//! | [`CommonArgs`] | the five groups above, from threads to learner, as one |
 //!
 //! The settings that decide a run's result are a struct of the program's own, its recipe, which is a group of
 //! flags and `config.json` at once. [`Settings`] puts it together from the command line, a file and an older
@@ -17,8 +20,7 @@
 //! use std::process::ExitCode;
 //!
 //! use clap::{Args, Parser};
-//! use firebox_cli::{BackendArgs, BoxError, LoggerArgs, RunArgs, SeedArgs, Settings, ThreadArgs};
-//! use firebox_cli::{parse, run_program, say};
+//! use firebox_cli::{BoxError, CommonArgs, LoggerArgs, RunArgs, Settings, ThreadArgs, parse, run_program};
 //! use serde::{Deserialize, Serialize};
 //!
 //! /// Train a network.
@@ -40,13 +42,7 @@
 //!     lr: f64,
 //!     #[command(flatten)]
 //!     #[serde(flatten)]
-//!     seed: SeedArgs,
-//!     #[command(flatten)]
-//!     #[serde(flatten)]
-//!     threads: ThreadArgs,
-//!     #[command(flatten)]
-//!     #[serde(flatten)]
-//!     backend: BackendArgs,
+//!     common: CommonArgs,
 //! }
 //!
 //! fn main() -> ExitCode {
@@ -54,14 +50,12 @@
 //!         let settings = Settings::new("mine", &cli.recipe, &cli.run, given)?;
 //!         // Of a run that goes on these may change, since they change no result.
 //!         let recipe = settings.read(&ThreadArgs::FIELDS)?;
-//!         recipe.threads.start()?;
-//!         let device = recipe.backend.device()?;
-//!         // … the data and the task, with recipe.seed.seed; then, when all of it was found good:
-//!         let run = settings.folder()?;
-//!         let trainer = firebox_train::Trainer::new(&run, &device).schedule(recipe.lr);
-//!         let trainer = settings.record(&recipe, trainer)?;
-//!         # let _ = trainer;
-//!         say(format!("run folder: {}", run.path().display()));
+//!         let device = recipe.common.start()?;
+//!         // … the data and the task, with recipe.common.seed(); then, when all of it was found good:
+//!         let config = recipe.common.train.config();
+//!         let (run, trainer) = settings.begin(&recipe, config, &cli.loggers, &device, "My network")?;
+//!         let trainer = trainer.schedule(recipe.lr);
+//!         # let _ = (run, trainer);
 //!         Ok(ExitCode::SUCCESS)
 //!     })
 //! }
@@ -69,6 +63,7 @@
 
 #![forbid(unsafe_code)]
 
+mod common_args;
 mod compute;
 mod loggers;
 mod merge_config;
@@ -76,15 +71,20 @@ pub mod parse;
 pub mod paths;
 mod program;
 mod run_args;
+mod session;
 mod settings;
+mod train_args;
 
+pub use common_args::CommonArgs;
 pub use compute::{BackendArgs, SeedArgs, ThreadArgs, WorkerKind};
 pub use firebox_train::BoxError;
 pub use loggers::{Display, LoggerArgs};
 pub use merge_config::merge_config;
 pub use program::{run_program, say, stopped};
 pub use run_args::RunArgs;
+pub use session::{cargo_flags, load_best, show_lr_search, write_summary};
 pub use settings::{Settings, describe};
+pub use train_args::{LearnerArgs, TrainArgs};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -81,7 +81,7 @@ pub fn say(text: impl AsRef<str>) {
 /// Says how a stopped run goes on, and gives the exit code.
 ///
 /// The line can be pasted into a shell. `cargo` has the flags that cargo needs to build the program again,
-/// such as `["--features", "tui"]`; it is used where cargo has started an example.
+/// such as `["--features", "tui"]` or those of [`cargo_flags`](crate::cargo_flags); it is used where cargo has started an example.
 ///
 /// ```
 /// use firebox_cli::LoggerArgs;
@@ -90,11 +90,11 @@ pub fn say(text: impl AsRef<str>) {
 ///
 /// # let folder = tempfile::tempdir()?;
 /// let run = RunDir::create(folder.path().join("run"))?;
-/// let code = firebox_cli::stopped(Signal::Int, &run, &LoggerArgs::default(), &[]);
+/// let code = firebox_cli::stopped(Signal::Int, &run, &LoggerArgs::default(), &firebox_cli::cargo_flags());
 /// assert_eq!(code, std::process::ExitCode::from(130));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn stopped(signal: Signal, run: &RunDir, loggers: &LoggerArgs, cargo: &[&str]) -> ExitCode {
+pub fn stopped(signal: Signal, run: &RunDir, loggers: &LoggerArgs, cargo: &[impl AsRef<OsStr>]) -> ExitCode {
     let file = env::args_os().next().unwrap_or_default();
     let mut words = program(&file, env::var_os("CARGO").is_some(), cargo);
     words.extend(["--resume".into(), "--run-dir".into(), run.path().into()]);
@@ -121,7 +121,7 @@ fn complain(text: &str) {
 
 /// The words that start the program again from the same folder: cargo, if it has started an example, or its
 /// own file.
-fn program(file: &OsStr, by_cargo: bool, cargo: &[&str]) -> Vec<OsString> {
+fn program(file: &OsStr, by_cargo: bool, cargo: &[impl AsRef<OsStr>]) -> Vec<OsString> {
     let of_cargo = || {
         let (folder, name) = (Path::new(file).parent()?, Path::new(file).file_stem()?);
         let profile = folder.parent()?.file_name()?;
@@ -134,7 +134,7 @@ fn program(file: &OsStr, by_cargo: bool, cargo: &[&str]) -> Vec<OsString> {
         Some("release") => words.push("--release".into()),
         _ => words.extend(["--profile".into(), profile.to_owned()]),
     }
-    words.extend(cargo.iter().map(OsString::from));
+    words.extend(cargo.iter().map(|flag| flag.as_ref().to_owned()));
     words.extend(["--example".into(), name.to_owned(), "--".into()]);
     words
 }

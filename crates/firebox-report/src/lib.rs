@@ -26,6 +26,8 @@
 
 #[cfg(feature = "charts")]
 mod chart;
+#[cfg(feature = "charts")]
+mod classified;
 #[cfg(feature = "csv")]
 mod csv_log;
 #[cfg(feature = "charts")]
