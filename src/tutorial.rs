@@ -11,20 +11,17 @@
 //! opt-level = 3
 //! ```
 //!
-//! 1. [Load a folder](#load-a-folder)
-//! 2. [Augment at random, and get the same batches anyway](#augment-at-random-and-get-the-same-batches-anyway)
-//! 3. [Live with bad samples](#live-with-bad-samples)
-//! 4. [Stop in the middle of an epoch](#stop-in-the-middle-of-an-epoch)
-//! 5. [Train a classifier](#train-a-classifier)
-//! 6. [Write a network](#write-a-network)
-//! 7. [Exchange weights with PyTorch](#exchange-weights-with-pytorch)
-//! 8. [Resume a killed run](#resume-a-killed-run)
+//! 1. [Load a folder](#load-a-folder) 2. [Augment at random, and get the same batches
+//! anyway](#augment-at-random-and-get-the-same-batches-anyway) 3. [Live with bad
+//! samples](#live-with-bad-samples) 4. [Stop in the middle of an epoch](#stop-in-the-middle-of-an-epoch) 5.
+//! [Train a classifier](#train-a-classifier) 6. [Write a network](#write-a-network) 7. [Exchange weights with
+//! PyTorch](#exchange-weights-with-pytorch) 8. [Resume a killed run](#resume-a-killed-run)
 //!
 //! # Load a folder
 //!
 //! A data set is a type with a length and an item for each index; reading is its part, and is done by the
-//! workers. `locate` tells the file of an item, so that an error can name it. `Pad` makes one batch of rows of
-//! different lengths.
+//! workers. `locate` tells the file of an item, so that an error can name it. `Pad` makes one batch of rows
+//! of different lengths.
 //!
 //! ```
 //! use std::path::PathBuf;
@@ -81,8 +78,8 @@
 //!
 //! # Augment at random, and get the same batches anyway
 //!
-//! The random numbers of a sample follow from the seed, the epoch and its position, and from nothing else: two
-//! workers make the bytes that none would make.
+//! The random numbers of a sample follow from the seed, the epoch and its position, and from nothing else:
+//! two workers make the bytes that none would make.
 //!
 //! ```
 //! use firebox::data::{Error, Loader, SampleRng, Stack};
@@ -128,8 +125,8 @@
 //!
 //! # Live with bad samples
 //!
-//! By default the first bad sample ends the epoch with an error that names it. A policy lets some be left out,
-//! and the epoch's report names each.
+//! By default the first bad sample ends the epoch with an error that names it. A policy lets some be left
+//! out, and the epoch's report names each.
 //!
 //! ```
 //! use firebox::data::{Error, Loader, OnError, Scalar};
@@ -159,8 +156,8 @@
 //!
 //! # Stop in the middle of an epoch
 //!
-//! Where a loader stands is a few numbers. They are written by any format of serde, and another process goes on
-//! from them without making a batch twice.
+//! Where a loader stands is a few numbers. They are written by any format of serde, and another process goes
+//! on from them without making a batch twice.
 //!
 //! ```
 //! use firebox::data::{BoxError, Loader, Scalar};
@@ -195,8 +192,9 @@
 //!
 //! # Train a classifier
 //!
-//! A learner is a model with its optimizer, a task says what a step is, and the trainer owns the rest: epochs,
-//! learning rates, evaluations, checkpoints, records. The folder holds all of them, for other programs, too.
+//! A learner is a model with its optimizer, a task says what a step is, and the trainer owns the rest:
+//! epochs, learning rates, evaluations, checkpoints, records. The folder holds all of them, for other
+//! programs, too.
 //!
 //! ```
 //! use firebox::burn::tensor::{Device, Tensor};
@@ -237,8 +235,8 @@
 //!
 //! # Write a network
 //!
-//! A network is a struct of layers. `use firebox::burn;` at the root of the program is for Burn's derive, which
-//! names its crate so. `Forward` tells the tasks what goes in and comes out.
+//! A network is a struct of layers. `use firebox::burn;` at the root of the program is for Burn's derive,
+//! which names its crate so. `Forward` tells the tasks what goes in and comes out.
 //!
 //! ```
 //! use firebox::burn;
@@ -284,8 +282,8 @@
 //!
 //! # Exchange weights with PyTorch
 //!
-//! Models have PyTorch's keys. A file of safetensors is what `safetensors.torch` reads and writes; `.pt` files
-//! are read, and nothing in them is run.
+//! Models have PyTorch's keys. A file of safetensors is what `safetensors.torch` reads and writes; `.pt`
+//! files are read, and nothing in them is run.
 //!
 //! ```
 //! use firebox::burn::tensor::Device;
@@ -316,7 +314,8 @@
 //!
 //! A run that is killed has a whole checkpoint, of its last epoch or of the last `save_steps` steps. Here a
 //! run ends after 30 of its 80 steps, in the middle of an epoch, and another process would go on just so:
-//! open the folder, and `resume(true)`. The weights are those of the run that was never stopped, to the last bit.
+//! open the folder, and `resume(true)`. The weights are those of the run that was never stopped, to the last
+//! bit.
 //!
 //! ```
 //! use std::path::Path;

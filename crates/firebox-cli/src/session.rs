@@ -18,9 +18,9 @@ impl<R: Args + Clone + Serialize + DeserializeOwned> Settings<'_, R> {
     /// Begins the run: its folder, and the trainer that writes there.
     ///
     /// It is to be called when everything else was found good. SIGINT and SIGTERM stop the trainer after a
-    /// step from then on; it goes on if the run does; the loggers, a display and a
-    /// [`LiveReport`] under the title follow it. What is left is the schedule, for which
-    /// [`Trainer::steps`] says how many steps there are.
+    /// step from then on; it goes on if the run does; the loggers, a display and a [`LiveReport`] under the
+    /// title follow it. What is left is the schedule, for which [`Trainer::steps`] says how many steps there
+    /// are.
     ///
     /// ```no_run
     /// use burn::tensor::Device;

@@ -32,8 +32,8 @@ impl Report {
     /// ```
     ///
     /// # Errors
-    /// The first one of `image`; [`ErrorKind::RunDir`](firebox_train::ErrorKind::RunDir) if a picture cannot be
-    /// encoded.
+    /// The first one of `image`; [`ErrorKind::RunDir`](firebox_train::ErrorKind::RunDir) if a picture cannot
+    /// be encoded.
     pub fn classified(
         self,
         predictions: &Predictions,

@@ -22,11 +22,11 @@ use crate::tasks::batch::{is_empty, lengths_of};
 /// The loss is the mean cross-entropy; gradients go back through a window (truncated back-propagation through
 /// time).
 ///
-/// A batch is a window of each of some stretches of text, as [`Windows`](firebox_data::dataset::Windows) give them:
-/// tokens `[rows, time + 1]` of which each but the last is read, and each but the first predicted. The state
-/// after a batch is carried into the next one, without gradients. It begins with zeros at the beginning of
-/// an epoch, and so does that of an evaluation, which carries its own. In a checkpoint the carried state is a
-/// part of its own, so that a resumed epoch goes on in the middle of its text.
+/// A batch is a window of each of some stretches of text, as [`Windows`](firebox_data::dataset::Windows) give
+/// them: tokens `[rows, time + 1]` of which each but the last is read, and each but the first predicted. The
+/// state after a batch is carried into the next one, without gradients. It begins with zeros at the beginning
+/// of an epoch, and so does that of an evaluation, which carries its own. In a checkpoint the carried state
+/// is a part of its own, so that a resumed epoch goes on in the middle of its text.
 ///
 /// Metrics, over tokens, which are also what `samples` counts: `loss` in nats, `bits_per_character`, which is
 /// the loss in bits and means what it says if tokens are characters, and `perplexity`.

@@ -219,9 +219,9 @@ impl Trainer {
     /// by a thread of their own while training goes on; when this returns they are complete. If nobody has
     /// written the run's [settings](RunDir::write_config), the trainer's are.
     ///
-    /// If an evaluation follows, the checkpoint is saved before it, and its outcome added after it. A
-    /// signal, or the end of [`max_seconds`](TrainerConfig::max_seconds), is heard between two steps, and
-    /// between two batches of an evaluation, of which then nothing is recorded: a resume begins with it.
+    /// If an evaluation follows, the checkpoint is saved before it, and its outcome added after it. A signal,
+    /// or the end of [`max_seconds`](TrainerConfig::max_seconds), is heard between two steps, and between two
+    /// batches of an evaluation, of which then nothing is recorded: a resume begins with it.
     ///
     /// # Errors
     /// The loader's, the task's, a callback's. Those of a batch name step, epoch, batch and samples.
@@ -229,12 +229,12 @@ impl Trainer {
     /// panics. The task may be in pieces then: a resume by a new one goes on from the last checkpoint.
     /// [`ErrorKind::OutOfRange`] for a setting out of its range; [`ErrorKind::Config`] if model or data are
     /// on the wrong device (see [`Batches::device`], [`Task::device`]), or if samples that are trained on are
-    /// in `valid` too, as far as both are parts of [one data set](firebox_data::dataset::Lineage); [`ErrorKind::Task`]
-    /// for a metric of an epoch or an evaluation that was counted for no sample; [`ErrorKind::NotFinite`] if
-    /// a loss or a gradient is not finite, with the samples' indices; [`ErrorKind::Checkpoint`] if there is
-    /// nothing good to resume from; [`ErrorKind::RunDir`] if a run that is no resume finds one in its folder,
-    /// or another process trains there; [`ErrorKind::Io`] if something cannot be written. The checkpoints
-    /// saved before stay as they are.
+    /// in `valid` too, as far as both are parts of [one data set](firebox_data::dataset::Lineage);
+    /// [`ErrorKind::Task`] for a metric of an epoch or an evaluation that was counted for no sample;
+    /// [`ErrorKind::NotFinite`] if a loss or a gradient is not finite, with the samples' indices;
+    /// [`ErrorKind::Checkpoint`] if there is nothing good to resume from; [`ErrorKind::RunDir`] if a run that
+    /// is no resume finds one in its folder, or another process trains there; [`ErrorKind::Io`] if something
+    /// cannot be written. The checkpoints saved before stay as they are.
     pub fn fit<T, B, V>(&mut self, task: &mut T, train: &B, valid: &V) -> Result<Outcome, Error>
     where
         T: Task,
