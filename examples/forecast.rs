@@ -1,12 +1,12 @@
-//! Trains a recurrent network, an `RnnBlock` followed by a linear map, to forecast the next day of an hourly series, and
-//! says what the forecasts are worth:
+//! Trains a recurrent network, an `RnnBlock` followed by a linear map, to forecast the next day of an hourly
+//! series, and says what the forecasts are worth:
 //!
 //!     cargo run --release --example forecast
 //!
-//! The series is made here, so that the best forecast that anybody could make of it is known: see `series::Series`.
-//! Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a report with the
-//! forecasts beside what came. A run that was stopped goes on with `--resume`; `--forecast` prints the day after the
-//! series' end.
+//! The series is made here, so that the best forecast that anybody could make of it is known: see
+//! `series::Series`. Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a
+//! report with the forecasts beside what came. A run that was stopped goes on with `--resume`; `--forecast`
+//! prints the day after the series' end.
 //!
 //! In a crate of its own this file, as `src/main.rs` beside a copy of the folder `forecast/`, needs:
 //!
@@ -108,7 +108,7 @@ fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs) -> Result<ExitCo
     let tests = loader(&data.test, false)?.on_device(&device)?;
     let mut task = task(&recipe, &device)?;
 
-    // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
+    // Everything that can be wrong with the input was found by now: only then a folder is made or cleared.
     let (run, trainer) = settings.begin(&recipe, recipe.common.train.config(), loggers, &device, TITLE)?;
     let schedule = OneCycle::new(recipe.lr, trainer.steps(&train)?)?;
     let mut trainer = trainer.schedule(schedule);

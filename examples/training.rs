@@ -2,9 +2,9 @@
 //!
 //!     cargo run --release --example training
 //!
-//! Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a report. A run that
-//! was stopped goes on with `--resume`; `--predict picture.png` asks the newest run what it sees. `--find-lr` looks
-//! for a learning rate, and `--fast-dev-run` tells if everything works at all.
+//! Each run leaves a folder under `runs/` with its settings, records, checkpoints and a report. A run that was
+//! stopped goes on with `--resume`; `--predict picture.png` asks the newest run. `--find-lr` looks for a learning
+//! rate, and `--fast-dev-run` tells if everything works at all.
 //!
 //! In a crate of its own this file, as `src/main.rs` beside a copy of the folder `training/`, needs:
 //!
@@ -108,7 +108,7 @@ fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs, find_lr: bool) -
     let tests = threads.loader(tests)?.on_device(&device)?;
     let mut task = task(&recipe, &device)?;
 
-    // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
+    // Everything that can be wrong with the input was found by now: only then a folder is made or cleared.
     let config = recipe.common.train.config();
     let config = if recipe.fast_dev_run { config.fast_dev_run() } else { config };
     let (run, trainer) = settings.begin(&recipe, config, loggers, &device, TITLE)?;

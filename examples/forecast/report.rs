@@ -77,8 +77,8 @@ pub(crate) fn day_from(
 /// A line of (hour, value), with its name.
 pub(crate) type Line = (&'static str, Vec<(f64, f64)>);
 
-/// Three lines over the first two weeks of the test part: what came, what was forecast at each midnight, and what the
-/// week before had.
+/// Three lines over the first two weeks of the test part: what came, what was forecast at each midnight,
+/// and what the week before had.
 pub(crate) fn forecasts(data: &Data, task: &Forecaster, device: &Device) -> Result<Vec<Line>, BoxError> {
     let begin = data.test.first.next_multiple_of(DAY);
     let end = data.series.values.len().min(begin + 2 * WEEK) / DAY * DAY;

@@ -11,8 +11,8 @@ use crate::Recipe;
 
 /// The images that a loader has.
 ///
-/// A twelfth of the training images, 5,000, decides which checkpoint is the best; the test images are seen once, at
-/// the end.
+/// A twelfth of the training images, 5,000, decides which checkpoint is the best; the test images are seen
+/// once, at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Part {
     Train,
@@ -65,8 +65,8 @@ impl Images {
         Ok(parts)
     }
 
-    /// A `Subset` knows what it is a part of: the trainer looks whether images that it trains on are among those of
-    /// the validation.
+    /// A `Subset` knows what it is a part of: the trainer looks whether images that it trains on are among
+    /// those of the validation.
     pub(crate) fn subset(&self) -> Result<Subset<Subset<LabelledImages>>, data::Error> {
         let images = self.images.open();
         let twelfth = images.len() / 12;

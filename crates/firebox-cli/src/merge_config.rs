@@ -57,10 +57,7 @@ pub fn merge_config<T: Serialize + DeserializeOwned>(
         }
     };
     settings.remove("format_version");
-    // Within a flattened group of settings a null is called by serde's name for it.
-    let form = |error: serde_json::Error| {
-        bad(format!("unexpected settings: {}", error.to_string().replace("type: unit value", "type: null")))
-    };
+    let form = |error: serde_json::Error| bad(format!("unexpected settings: {error}"));
     let Value::Object(mut layers) = serde_json::to_value(defaults).map_err(form)? else {
         return Err(bad("settings: expected a struct".to_owned()));
     };

@@ -81,8 +81,8 @@ pub fn say(text: impl AsRef<str>) {
 /// Says how a stopped run goes on, and gives the exit code.
 ///
 /// The line can be pasted into a shell. `cargo` has the flags that cargo needs to build the program again,
-/// such as `["--features", "tui"]` or those of [`cargo_flags`](crate::cargo_flags); it is used where cargo
-/// has started an example.
+/// such as `["--features", "tui"]` or those of [`cargo_flags`](crate::cargo_flags); it is used
+/// where cargo has started an example.
 ///
 /// ```
 /// use firebox_cli::LoggerArgs;
