@@ -158,7 +158,7 @@
 //! from them without making a batch twice.
 //!
 //! ```
-//! use firebox::data::{BoxError, Indexed, Loader, Scalar};
+//! use firebox::data::{BoxError, Loader, Scalar};
 //!
 //! fn loader() -> Result<Loader<Scalar<i64>>, BoxError> {
 //!     let numbers: Vec<i64> = (0..10).collect();
@@ -205,7 +205,8 @@
 //!     let (train, valid) = random_split(pairs, 100, 42)?;
 //!     let loader = |pairs| {
 //!         let layout = (Stack::<f32, 1>::new([2]), Scalar::<i64>::new());
-//!         Loader::builder(pairs).batch_size(50).shuffle(true).seed(42).build(layout, |pair: [f32; 2], _, (to, class)| {
+//!         let builder = Loader::builder(pairs).batch_size(50).shuffle(true).seed(42);
+//!         builder.build(layout, |pair: [f32; 2], _rng, (to, class)| {
 //!             to.copy_from_slice(&pair);
 //!             *class = i64::from(pair[1] > pair[0]);
 //!             Ok(())
@@ -310,7 +311,8 @@
 //!
 //! A run that is killed has a whole checkpoint, of its last epoch or of the last `save_steps` steps. Here a
 //! run ends after 30 of its 80 steps, in the middle of an epoch, and another process would go on just so:
-//! open the folder, and `resume(true)`. The weights are those of the run that was never stopped, to the last bit.
+//! open the folder, and `resume(true)`. The weights are those of the run that was never stopped, to the last
+//! bit.
 //!
 //! ```
 //! use std::path::Path;
@@ -327,13 +329,15 @@
 //!     let loader = |count: u16| {
 //!         let layout = (Stack::<f32, 1>::new([2]), Scalar::<i64>::new());
 //!         let pairs: Vec<[f32; 2]> = (0..count).map(|n| [f32::from(n % 7), f32::from(n % 5)]).collect();
-//!         Loader::builder(pairs).batch_size(10).shuffle(true).seed(42).build(layout, |pair: [f32; 2], _, (to, class)| {
+//!         let builder = Loader::builder(pairs).batch_size(10).shuffle(true).seed(42);
+//!         builder.build(layout, |pair: [f32; 2], _rng, (to, class)| {
 //!             to.copy_from_slice(&pair);
 //!             *class = i64::from(pair[1] > pair[0]);
 //!             Ok(())
 //!         })
 //!     };
-//!     let (train, valid) = (loader(200)?.on_device(&device.clone().autodiff())?, loader(50)?.on_device(&device)?);
+//!     let train = loader(200)?.on_device(&device.clone().autodiff())?;
+//!     let valid = loader(50)?.on_device(&device)?;
 //!     let model = init(42, &device.clone().autodiff(), |device| LinearConfig::new(2, 2).init(device))?;
 //!     let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, AdamConfig::new().init()?));
 //!
@@ -342,7 +346,8 @@
 //!         false => RunDir::overwrite(folder)?,
 //!     };
 //!     let config = TrainerConfig::new().with_max_epochs(4).with_max_steps(max_steps).with_save_steps(10);
-//!     Trainer::new(&run, &device).config(config).schedule(0.01).resume(resume).fit(&mut task, &train, &valid)?;
+//!     let mut trainer = Trainer::new(&run, &device).config(config).schedule(0.01).resume(resume);
+//!     trainer.fit(&mut task, &train, &valid)?;
 //!     Ok(task.state()?)
 //! }
 //!
