@@ -63,7 +63,7 @@
 //!     let files = Folder::open(".")?;
 //!     assert!(!files.0.is_empty());
 //!     let loader = Loader::builder(files).batch_size(2).workers(2).build(
-//!         Pad::with(0),
+//!         Pad::with(0_u8),
 //!         |bytes: Vec<u8>, _rng, row: &mut Vec<u8>| {
 //!             row.extend(bytes);
 //!             Ok(())
@@ -101,7 +101,7 @@
 //!         .seed(42)
 //!         .batch_size(8)
 //!         .workers(workers)
-//!         .build(Stack::new([3]), |row: [f32; 3], _rng, slot: &mut [f32]| {
+//!         .build(Stack::<f32, 1>::new([3]), |row: [f32; 3], _rng, slot: &mut [f32]| {
 //!             slot.copy_from_slice(&row);
 //!             Ok(())
 //!         })?;
@@ -135,7 +135,7 @@
 //!     let loader = Loader::builder(lines.to_vec())
 //!         .batch_size(2)
 //!         .on_error(OnError::Skip { at_most: FailureBudget::Share(0.2) })
-//!         .build(Scalar::new(), |line: &str, _rng, number: &mut i64| {
+//!         .build(Scalar::<i64>::new(), |line: &str, _rng, number: &mut i64| {
 //!             *number = line.parse()?;
 //!             Ok(())
 //!         })?;
@@ -163,7 +163,7 @@
 //! fn loader() -> Result<Loader<Scalar<i64>>, BoxError> {
 //!     let numbers: Vec<i64> = (0..10).collect();
 //!     let builder = Loader::builder(numbers).shuffle(true).seed(7).batch_size(2);
-//!     Ok(builder.build(Scalar::new(), |number, _rng, slot: &mut i64| {
+//!     Ok(builder.build(Scalar::<i64>::new(), |number, _rng, slot: &mut i64| {
 //!         *slot = number;
 //!         Ok(())
 //!     })?)
