@@ -11,17 +11,20 @@
 //! opt-level = 3
 //! ```
 //!
-//! 1. [Load a folder](#load-a-folder) 2. [Augment at random, and get the same batches
-//! anyway](#augment-at-random-and-get-the-same-batches-anyway) 3. [Live with bad
-//! samples](#live-with-bad-samples) 4. [Stop in the middle of an epoch](#stop-in-the-middle-of-an-epoch) 5.
-//! [Train a classifier](#train-a-classifier) 6. [Write a network](#write-a-network) 7. [Exchange weights with
-//! PyTorch](#exchange-weights-with-pytorch) 8. [Resume a killed run](#resume-a-killed-run)
+//! 1. [Load a folder](#load-a-folder)
+//! 2. [Augment at random, and get the same batches anyway](#augment-at-random-and-get-the-same-batches-anyway)
+//! 3. [Live with bad samples](#live-with-bad-samples)
+//! 4. [Stop in the middle of an epoch](#stop-in-the-middle-of-an-epoch)
+//! 5. [Train a classifier](#train-a-classifier)
+//! 6. [Write a network](#write-a-network)
+//! 7. [Exchange weights with PyTorch](#exchange-weights-with-pytorch)
+//! 8. [Resume a killed run](#resume-a-killed-run)
 //!
 //! # Load a folder
 //!
 //! A data set is a type with a length and an item for each index; reading is its part, and is done by the
-//! workers. `locate` tells the file of an item, so that an error can name it. `Pad` makes one batch of rows
-//! of different lengths.
+//! workers. `locate` tells the file of an item, so that an error can name it. `Pad` makes one batch of rows of
+//! different lengths.
 //!
 //! ```
 //! use std::path::PathBuf;
@@ -62,7 +65,7 @@
 //!     let files = Folder::open(".")?;
 //!     assert!(!files.0.is_empty());
 //!     let loader = Loader::builder(files).batch_size(2).workers(2).build(
-//!         Pad::with(0),
+//!         Pad::with(0_u8),
 //!         |bytes: Vec<u8>, _rng, row: &mut Vec<u8>| {
 //!             row.extend(bytes);
 //!             Ok(())
@@ -78,8 +81,8 @@
 //!
 //! # Augment at random, and get the same batches anyway
 //!
-//! The random numbers of a sample follow from the seed, the epoch and its position, and from nothing else:
-//! two workers make the bytes that none would make.
+//! The random numbers of a sample follow from the seed, the epoch and its position, and from nothing else: two
+//! workers make the bytes that none would make.
 //!
 //! ```
 //! use firebox::data::{Error, Loader, SampleRng, Stack};
@@ -102,7 +105,7 @@
 //!         .seed(42)
 //!         .batch_size(8)
 //!         .workers(workers)
-//!         .build(Stack::new([3]), |row: [f32; 3], _rng, slot: &mut [f32]| {
+//!         .build(Stack::<f32, 1>::new([3]), |row: [f32; 3], _rng, slot: &mut [f32]| {
 //!             slot.copy_from_slice(&row);
 //!             Ok(())
 //!         })?;
@@ -125,8 +128,8 @@
 //!
 //! # Live with bad samples
 //!
-//! By default the first bad sample ends the epoch with an error that names it. A policy lets some be left
-//! out, and the epoch's report names each.
+//! By default the first bad sample ends the epoch with an error that names it. A policy lets some be left out,
+//! and the epoch's report names each.
 //!
 //! ```
 //! use firebox::data::{Error, Loader, OnError, Scalar};
@@ -137,7 +140,7 @@
 //!     let loader = Loader::builder(lines.to_vec())
 //!         .batch_size(2)
 //!         .on_error(OnError::Skip { at_most: FailureBudget::Share(0.2) })
-//!         .build(Scalar::new(), |line: &str, _rng, number: &mut i64| {
+//!         .build(Scalar::<i64>::new(), |line: &str, _rng, number: &mut i64| {
 //!             *number = line.parse()?;
 //!             Ok(())
 //!         })?;
@@ -156,17 +159,16 @@
 //!
 //! # Stop in the middle of an epoch
 //!
-//! Where a loader stands is a few numbers. They are written by any format of serde, and another process goes
-//! on from them without making a batch twice.
+//! Where a loader stands is a few numbers. They are written by any format of serde, and another process goes on
+//! from them without making a batch twice.
 //!
 //! ```
 //! use firebox::data::{BoxError, Loader, Scalar};
-//! use firebox::data::loader::Indexed;
 //!
 //! fn loader() -> Result<Loader<Scalar<i64>>, BoxError> {
 //!     let numbers: Vec<i64> = (0..10).collect();
 //!     let builder = Loader::builder(numbers).shuffle(true).seed(7).batch_size(2);
-//!     Ok(builder.build(Scalar::new(), |number, _rng, slot: &mut i64| {
+//!     Ok(builder.build(Scalar::<i64>::new(), |number, _rng, slot: &mut i64| {
 //!         *slot = number;
 //!         Ok(())
 //!     })?)
@@ -192,9 +194,8 @@
 //!
 //! # Train a classifier
 //!
-//! A learner is a model with its optimizer, a task says what a step is, and the trainer owns the rest:
-//! epochs, learning rates, evaluations, checkpoints, records. The folder holds all of them, for other
-//! programs, too.
+//! A learner is a model with its optimizer, a task says what a step is, and the trainer owns the rest: epochs,
+//! learning rates, evaluations, checkpoints, records. The folder holds all of them, for other programs, too.
 //!
 //! ```
 //! use firebox::burn::tensor::{Device, Tensor};
@@ -209,7 +210,8 @@
 //!     let (train, valid) = random_split(pairs, 100, 42)?;
 //!     let loader = |pairs| {
 //!         let layout = (Stack::<f32, 1>::new([2]), Scalar::<i64>::new());
-//!         Loader::builder(pairs).batch_size(50).shuffle(true).seed(42).build(layout, |pair: [f32; 2], _, (to, class)| {
+//!         let builder = Loader::builder(pairs).batch_size(50).shuffle(true).seed(42);
+//!         builder.build(layout, |pair: [f32; 2], _rng, (to, class)| {
 //!             to.copy_from_slice(&pair);
 //!             *class = i64::from(pair[1] > pair[0]);
 //!             Ok(())
@@ -235,8 +237,8 @@
 //!
 //! # Write a network
 //!
-//! A network is a struct of layers. `use firebox::burn;` at the root of the program is for Burn's derive,
-//! which names its crate so. `Forward` tells the tasks what goes in and comes out.
+//! A network is a struct of layers. `use firebox::burn;` at the root of the program is for Burn's derive, which
+//! names its crate so. `Forward` tells the tasks what goes in and comes out.
 //!
 //! ```
 //! use firebox::burn;
@@ -282,8 +284,8 @@
 //!
 //! # Exchange weights with PyTorch
 //!
-//! Models have PyTorch's keys. A file of safetensors is what `safetensors.torch` reads and writes; `.pt`
-//! files are read, and nothing in them is run.
+//! Models have PyTorch's keys. A file of safetensors is what `safetensors.torch` reads and writes; `.pt` files
+//! are read, and nothing in them is run.
 //!
 //! ```
 //! use firebox::burn::tensor::Device;
@@ -332,13 +334,15 @@
 //!     let loader = |count: u16| {
 //!         let layout = (Stack::<f32, 1>::new([2]), Scalar::<i64>::new());
 //!         let pairs: Vec<[f32; 2]> = (0..count).map(|n| [f32::from(n % 7), f32::from(n % 5)]).collect();
-//!         Loader::builder(pairs).batch_size(10).shuffle(true).seed(42).build(layout, |pair: [f32; 2], _, (to, class)| {
+//!         let builder = Loader::builder(pairs).batch_size(10).shuffle(true).seed(42);
+//!         builder.build(layout, |pair: [f32; 2], _rng, (to, class)| {
 //!             to.copy_from_slice(&pair);
 //!             *class = i64::from(pair[1] > pair[0]);
 //!             Ok(())
 //!         })
 //!     };
-//!     let (train, valid) = (loader(200)?.on_device(&device.clone().autodiff())?, loader(50)?.on_device(&device)?);
+//!     let train = loader(200)?.on_device(&device.clone().autodiff())?;
+//!     let valid = loader(50)?.on_device(&device)?;
 //!     let model = init(42, &device.clone().autodiff(), |device| LinearConfig::new(2, 2).init(device))?;
 //!     let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, AdamConfig::new().init()?));
 //!
@@ -347,7 +351,8 @@
 //!         false => RunDir::overwrite(folder)?,
 //!     };
 //!     let config = TrainerConfig::new().with_max_epochs(4).with_max_steps(max_steps).with_save_steps(10);
-//!     Trainer::new(&run, &device).config(config).schedule(0.01).resume(resume).fit(&mut task, &train, &valid)?;
+//!     let mut trainer = Trainer::new(&run, &device).config(config).schedule(0.01).resume(resume);
+//!     trainer.fit(&mut task, &train, &valid)?;
 //!     Ok(task.state()?)
 //! }
 //!
