@@ -12,7 +12,7 @@
 //! ```
 //!
 //! 1. [Load a folder](#load-a-folder)
-//! 2. [Augment at random, and get the same batches anyway](#augment-at-random-and-get-the-same-batches-anyway)
+//! 2. [Augment at random](#augment-at-random-and-get-the-same-batches-anyway)
 //! 3. [Live with bad samples](#live-with-bad-samples)
 //! 4. [Stop in the middle of an epoch](#stop-in-the-middle-of-an-epoch)
 //! 5. [Train a classifier](#train-a-classifier)
@@ -23,8 +23,8 @@
 //! # Load a folder
 //!
 //! A data set is a type with a length and an item for each index; reading is its part, and is done by the
-//! workers. `locate` tells the file of an item, so that an error can name it. `Pad` makes one batch of rows of
-//! different lengths.
+//! workers. `locate` tells the file of an item, so that an error can name it. `Pad` makes one batch of rows
+//! of different lengths.
 //!
 //! ```
 //! use std::path::PathBuf;
@@ -81,8 +81,8 @@
 //!
 //! # Augment at random, and get the same batches anyway
 //!
-//! The random numbers of a sample follow from the seed, the epoch and its position, and from nothing else: two
-//! workers make the bytes that none would make.
+//! The random numbers of a sample follow from the seed, the epoch and its position, and from nothing else:
+//! two workers make the bytes that none would make.
 //!
 //! ```
 //! use firebox::data::{Error, Loader, SampleRng, Stack};
@@ -128,8 +128,8 @@
 //!
 //! # Live with bad samples
 //!
-//! By default the first bad sample ends the epoch with an error that names it. A policy lets some be left out,
-//! and the epoch's report names each.
+//! By default the first bad sample ends the epoch with an error that names it. A policy lets some be left
+//! out, and the epoch's report names each.
 //!
 //! ```
 //! use firebox::data::{Error, Loader, OnError, Scalar};
@@ -159,8 +159,8 @@
 //!
 //! # Stop in the middle of an epoch
 //!
-//! Where a loader stands is a few numbers. They are written by any format of serde, and another process goes on
-//! from them without making a batch twice.
+//! Where a loader stands is a few numbers. They are written by any format of serde, and another process goes
+//! on from them without making a batch twice.
 //!
 //! ```
 //! use firebox::data::{BoxError, Loader, Scalar};
@@ -194,8 +194,9 @@
 //!
 //! # Train a classifier
 //!
-//! A learner is a model with its optimizer, a task says what a step is, and the trainer owns the rest: epochs,
-//! learning rates, evaluations, checkpoints, records. The folder holds all of them, for other programs, too.
+//! A learner is a model with its optimizer, a task says what a step is, and the trainer owns the rest:
+//! epochs, learning rates, evaluations, checkpoints, records. The folder holds all of them, for other
+//! programs, too.
 //!
 //! ```
 //! use firebox::burn::tensor::{Device, Tensor};
@@ -222,7 +223,8 @@
 //!     let valid = loader(valid)?.on_device(&device)?;
 //!
 //!     let model = init(42, &device.clone().autodiff(), |device| LinearConfig::new(2, 2).init(device))?;
-//!     let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, AdamConfig::new().init()?));
+//!     let learner = Learner::new(model, AdamConfig::new().init()?);
+//!     let mut task = Classification::<Linear, Tensor<2>>::new(learner);
 //!     let folder = std::env::temp_dir().join("firebox-tutorial-classifier");
 //!     let run = RunDir::overwrite(folder)?;
 //!     let outcome = Trainer::new(&run, &device).epochs(20).schedule(0.05).fit(&mut task, &train, &valid)?;
@@ -237,8 +239,8 @@
 //!
 //! # Write a network
 //!
-//! A network is a struct of layers. `use firebox::burn;` at the root of the program is for Burn's derive, which
-//! names its crate so. `Forward` tells the tasks what goes in and comes out.
+//! A network is a struct of layers. `use firebox::burn;` at the root of the program is for Burn's derive,
+//! which names its crate so. `Forward` tells the tasks what goes in and comes out.
 //!
 //! ```
 //! use firebox::burn;
@@ -284,8 +286,8 @@
 //!
 //! # Exchange weights with PyTorch
 //!
-//! Models have PyTorch's keys. A file of safetensors is what `safetensors.torch` reads and writes; `.pt` files
-//! are read, and nothing in them is run.
+//! Models have PyTorch's keys. A file of safetensors is what `safetensors.torch` reads and writes; `.pt`
+//! files are read, and nothing in them is run.
 //!
 //! ```
 //! use firebox::burn::tensor::Device;
@@ -344,7 +346,8 @@
 //!     let train = loader(200)?.on_device(&device.clone().autodiff())?;
 //!     let valid = loader(50)?.on_device(&device)?;
 //!     let model = init(42, &device.clone().autodiff(), |device| LinearConfig::new(2, 2).init(device))?;
-//!     let mut task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, AdamConfig::new().init()?));
+//!     let learner = Learner::new(model, AdamConfig::new().init()?);
+//!     let mut task = Classification::<Linear, Tensor<2>>::new(learner);
 //!
 //!     let run = match resume {
 //!         true => RunDir::open(folder)?.resume()?,

@@ -35,10 +35,15 @@ impl<R: Args + Clone + Serialize + DeserializeOwned> Settings<'_, R> {
     ///     train: TrainArgs,
     /// }
     ///
-    /// fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs, device: &Device) -> Result<(), BoxError> {
+    /// fn train(
+    ///     settings: &Settings<'_, Recipe>,
+    ///     loggers: &LoggerArgs,
+    ///     device: &Device,
+    /// ) -> Result<(), BoxError> {
     ///     let recipe = settings.read(&[])?;
     ///     // … the data and the task; then:
-    ///     let (run, trainer) = settings.begin(&recipe, recipe.train.config(), loggers, device, "My network")?;
+    ///     let config = recipe.train.config();
+    ///     let (run, trainer) = settings.begin(&recipe, config, loggers, device, "My network")?;
     ///     let trainer = trainer.schedule(1e-3);
     ///     # let _ = (run, trainer);
     ///     Ok(())

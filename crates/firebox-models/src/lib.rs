@@ -30,14 +30,16 @@
 //! Where Burn's own layer gives PyTorch's numbers it is used. These are firebox's own:
 //!
 //! * [`BatchNorm2d`](layers::BatchNorm2d): Burn keeps the biased variance as running variance, and its clones
-//! share their running statistics, so that a copy made for an average of weights would change the live model.
-//! Here a clone's are its own ([`Buffer`](layers::Buffer)), and an update is seen at once by whoever saves.
+//!   share their running statistics, so that a copy made for an average of weights would change the live
+//!   model.
+//!   Here a clone's are its own ([`Buffer`](layers::Buffer)), and an update is seen at once by whoever saves.
 //! * [`Linear`](layers::Linear): Burn keeps the weight transposed.
 //! * [`Recurrent`](layers::Recurrent): Burn's layers have one layer, one direction or two, no lengths, gates
-//! apart, and another initialization. Here the gates are stacked as PyTorch stacks them, with its two biases.
+//!   apart, and another initialization. Here the gates are stacked as PyTorch stacks them, with its two
+//!   biases.
 //! * [`Embedding`](layers::Embedding): has a padding token, whose vector is not trained.
 //! * [`MultiHeadAttention`](layers::MultiHeadAttention): Burn masks with −10,000, so that what is masked may
-//! have a weight.
+//!   have a weight.
 //!
 //! # Weights
 //!

@@ -56,16 +56,16 @@
 //! # What it guarantees
 //!
 //! * **Checkpoints are whole.** [`Checkpoints`](checkpoint::Checkpoints) writes beside, syncs, and renames.
-//! Whenever the process is killed, `last` leads to a complete checkpoint once there is one; the first is
-//! saved before the first step. Every file's hash is checked on loading, and every tensor accounted for.
+//!   Whenever the process is killed, `last` leads to a complete checkpoint once there is one; the first is
+//!   saved before the first step. Every file's hash is checked on loading, and every tensor accounted for.
 //! * **A resumed run is the same run.** Model, optimizer, position in the data, sums of the running epoch:
-//! all are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records after
-//! the checkpoint are cut off, so that no step is recorded twice.
+//!   all are in a checkpoint, and the random numbers of a step follow from (seed, epoch, step). Records after
+//!   the checkpoint are cut off, so that no step is recorded twice.
 //! * **Signals are heard.** After SIGINT or SIGTERM the step in hand is finished, or the batch of an
-//! evaluation, a checkpoint saved, and the run ends with a word about it. An evaluation that was cut short is
-//! what a resume begins with.
+//!   evaluation, a checkpoint saved, and the run ends with a word about it. An evaluation that was cut short
+//!   is what a resume begins with.
 //! * **Errors are loud.** They name file, cause, and what was expected; nothing that was saved is lost. A
-//! panic of a task, a callback or the data is such an error, with step, epoch, batch and samples.
+//!   panic of a task, a callback or the data is such an error, with step, epoch, batch and samples.
 
 #![forbid(unsafe_code)]
 
