@@ -12,9 +12,9 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 
 #[path = "../../src/loader/assembly.rs"]
-mod assembly;
+mod loaders;
 
-use assembly::{Run, runs};
+use loaders::{Run, runs};
 
 /// A layout of cells that loom watches: two threads that touch one without an order between them end the
 /// test.
