@@ -301,7 +301,11 @@ impl<'a, R: Args + Clone + Serialize + DeserializeOwned> Settings<'a, R> {
     }
 
     /// Has a trainer go on if the run does, and write the settings into its folder.
-    pub(crate) fn record(&self, recipe: &R, _: &RunDir, trainer: Trainer) -> Result<Trainer, BoxError> {
+    pub(crate) fn record(&self, recipe: &R, run: &RunDir, trainer: Trainer) -> Result<Trainer, BoxError> {
+        // At once, for a run that is killed before its trainer begins.
+        if !self.place.resume {
+            run.write_config(recipe)?;
+        }
         Ok(trainer.resume(self.place.resume).settings(recipe)?)
     }
 }

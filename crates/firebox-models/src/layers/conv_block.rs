@@ -64,8 +64,8 @@ impl fmt::Display for ConvBlockConfig {
 /// State: `conv.weight`, `conv.bias`, `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`,
 /// `bn.num_batches_tracked`.
 ///
-/// On the CPU all of it is one operation. A struct of such blocks is as fast as [`Cnn`](crate::Cnn), which is
-/// one:
+/// On the CPU all of it is one operation. A struct of such blocks is as fast as
+/// [`Cnn`](crate::vision::Cnn), which is one:
 ///
 /// ```
 /// use burn::module::Module;
@@ -107,7 +107,7 @@ impl fmt::Display for ConvBlockConfig {
 /// # Ok::<(), Error>(())
 /// ```
 ///
-/// [`Sequential`](crate::Sequential) saves the struct, and finds pooling and memory layout by itself.
+/// [`Sequential`](crate::layers::Sequential) saves the struct, and finds pooling and memory layout by itself.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
     /// The convolution, initialised uniformly within ±1/√(in_channels · kernel_size²), bias included.

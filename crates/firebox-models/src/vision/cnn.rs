@@ -32,7 +32,7 @@ pub struct CnnConfig {
 ///
 /// The blocks are [`ConvBlock`]s of 3×3 with 2×2 max pooling, to 32 and then 64 channels; the [`LinearBlock`]
 /// gives 128 features, some of which are dropped in training. All of it is public: a struct or a
-/// [`Sequential`](crate::Sequential) of one's own is as fast.
+/// [`Sequential`](crate::layers::Sequential) of one's own is as fast.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

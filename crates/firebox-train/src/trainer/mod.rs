@@ -212,7 +212,7 @@ impl Trainer {
         Ok(self.config.steps(train))
     }
 
-    /// Trains until all epochs are done, or something else [ends](End) the run.
+    /// Trains until all epochs are done, or something else [ends](crate::event::End) the run.
     ///
     /// A new run saves a checkpoint before its first step. Every epoch ends with a checkpoint, and by default
     /// with a pass over `valid`, whose metric decides which checkpoint is the best. Checkpoints are written

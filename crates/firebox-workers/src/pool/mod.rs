@@ -83,8 +83,8 @@ impl Pool {
     /// With 0 workers each task runs in the caller when its result is asked for.
     ///
     /// # Errors
-    /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give,
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
+    /// [`ErrorKind::Spawn`] if the system has no more threads to give,
+    /// [`ErrorKind::OutOfRange`] beyond 16,384.
     pub fn threads(workers: usize) -> Result<Self, Error> {
         Self::named("firebox", workers)
     }
@@ -92,7 +92,7 @@ impl Pool {
     /// A pool whose threads are called `name-0`, `name-1`, …. See [`Pool::threads`].
     ///
     /// # Errors
-    /// As for [`threads`](Pool::threads), and [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) for a name with a
+    /// As for [`threads`](Pool::threads), and [`ErrorKind::Spawn`] for a name with a
     /// NUL, which no thread can have.
     pub fn named(name: &str, workers: usize) -> Result<Self, Error> {
         check(workers)?;
@@ -119,7 +119,7 @@ impl Pool {
     }
 
     /// Gives each task of a stream a time limit, counted from its start. A task that takes longer is answered
-    /// with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut); its thread, which nothing can stop, is left
+    /// with [`ErrorKind::TimedOut`]; its thread, which nothing can stop, is left
     /// to itself, and a new one takes its place.
     ///
     /// A limit of zero gives up whatever is not done when somebody looks; one beyond all time is none.
@@ -206,8 +206,8 @@ impl Pool {
     /// stays one.
     ///
     /// # Errors
-    /// [`ErrorKind::Spawn`](crate::ErrorKind::Spawn) if the system has no more threads to give. Those that it
-    /// gave stay. [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) beyond 16,384.
+    /// [`ErrorKind::Spawn`] if the system has no more threads to give. Those that it
+    /// gave stay. [`ErrorKind::OutOfRange`] beyond 16,384.
     pub fn grow(&self, workers: usize) -> Result<(), Error> {
         check(workers)?;
         if self.queue.is_none() {

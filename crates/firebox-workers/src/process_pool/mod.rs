@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Each worker process has a thread here that attends to it, and each task that is out is in the hands of one
-//! attendant: an [`Errand`](errand::Errand), which has the task itself and the duty to answer it. So what is
+//! attendant: an `Errand`, which has the task itself and the duty to answer it. So what is
 //! out is known without a list, and what a dead worker had goes out again with nobody having kept a copy.
 //!
 //! An attendant waits for its worker's answer, its death, and the clock, all at once. What it hears it
