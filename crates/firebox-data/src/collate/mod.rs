@@ -18,9 +18,9 @@ use crate::error::BoxError;
 /// no sample is copied twice. The slots are handed out in runs, so that several workers fill one batch. When
 /// the last slot is written, the batch is closed.
 ///
-/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`](crate::collate::StackWhole) for such that
-/// are written whole, [`Scalar`] for single values, [`Pad`](crate::Pad) for sequences,
-/// [`Ragged`](crate::collate::Ragged) for anything, and tuples of layouts, whose slots are tuples of slots.
+/// Ready layouts: [`Stack`] for arrays of one shape, [`StackWhole`] for such that
+/// are written whole, [`Scalar`] for single values, [`Pad`] for sequences,
+/// [`Ragged`] for anything, and tuples of layouts, whose slots are tuples of slots.
 ///
 /// # A layout of your own
 /// ```

@@ -54,8 +54,8 @@ impl<C: Collate> Loader<C> {
     /// limit of [`OnError`](crate::OnError) are each slice's own.
     ///
     /// # Errors
-    /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the range does not lie within the items,
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the data are a stream.
+    /// [`ErrorKind::OutOfRange`] if the range does not lie within the items,
+    /// [`ErrorKind::Config`] if the data are a stream.
     pub fn slice(&self, items: Range<usize>) -> Result<Loader<C>, Error> {
         let Some(indexed) = self.executor.source.indexed() else {
             let text = "slice: expected data with random access, got a stream";

@@ -55,8 +55,8 @@ where
     /// busy with earlier ones; see [`on_device`](Self::on_device).
     ///
     /// # Errors
-    /// [`ErrorKind::Workers`](crate::ErrorKind::Workers) if there is no thread to be had;
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a stream, whose items can't be shared out.
+    /// [`ErrorKind::Workers`] if there is no thread to be had;
+    /// [`ErrorKind::Config`] for a stream, whose items can't be shared out.
     pub fn into_burn<B: Send + 'static>(
         self,
         device: &Device,

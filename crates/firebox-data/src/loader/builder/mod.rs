@@ -275,11 +275,11 @@ impl<D, T> LoaderBuilder<D, T> {
     ///
     /// The [`batch_size`](Self::batch_size), as a budget of tokens or batches of your own, is then that of
     /// all ranks together: each batch is planned for all of them, and each rank delivers its
-    /// [run](Ranks::run) of every one, so that all ranks have as many batches. A run may have no sample, and
-    /// is delivered all the same, as a batch of 0 samples; so is one whose samples were all skipped. Together
-    /// the runs are the batch that one rank would have: the same samples with the same random numbers, on any
-    /// number of ranks. [`Pad`](crate::Pad) gives them one width, which the batch sampler must
-    /// [know](crate::sampler::BatchSampler::width), or the [layout](crate::Pad::to).
+    /// [run](crate::sampler::Ranks::run) of every one, so that all ranks have as many batches. A run may have
+    /// no sample, and is delivered all the same, as a batch of 0 samples; so is one whose samples were all
+    /// skipped. Together the runs are the batch that one rank would have: the same samples with the same
+    /// random numbers, on any number of ranks. [`Pad`](crate::Pad) gives them one width, which the batch
+    /// sampler must [know](crate::sampler::BatchSampler::width), or the [layout](crate::Pad::to).
     ///
     /// A [`LoaderState`](crate::LoaderState) is that of the whole job: any rank goes on from one that any
     /// rank has saved, also with another number of ranks. The limit of [`on_error`](Self::on_error) is each
