@@ -28,8 +28,8 @@ pub struct MaxPoolingConfig {
 
 /// The maximum of each window, as `torch.nn.MaxPool2d` without padding.
 ///
-/// A window that would reach over the border is left out. After a
-/// [`ConvBlock`](crate::layers::ConvBlock) pooling of 2×2 costs least as a part of it: `ConvBlockConfig::with_pooling`, or both in a
+/// A window that would reach over the border is left out. After a [`ConvBlock`](crate::layers::ConvBlock)
+/// pooling of 2×2 costs least as a part of it: `ConvBlockConfig::with_pooling`, or both in a
 /// [`Sequential`](crate::layers::Sequential).
 ///
 /// ```

@@ -689,7 +689,7 @@ fn a_last_batch_of_one_sample_under_batch_norm() {
         outcome.warnings.into_iter().find(|text| text.contains("drop_last"))
     };
     let text = "the last training batch of an epoch has one sample, by which BatchNorm (conv1.bn, conv2.bn) \
-                can't normalise where its input has one value a channel: drop_last(true) leaves it out";
+                can't normalize where its input has one value a channel: drop_last(true) leaves it out";
     assert_eq!(warned(&good(13, &autodiff())).as_deref(), Some(text));
     // A task of one's own that tells where they are.
     let mut own = Normalizes(task(&autodiff()));
