@@ -159,16 +159,16 @@ fn nonsense_in_a_file_is_refused() {
         ),
         (
             r#"{"kind": "sequential", "milestones": [], "schedules": []}"#,
-            "Sequential.schedules: expected at least 1, got 0",
+            "SequentialSchedule.schedules: expected at least 1, got 0",
         ),
         (
             r#"{"kind": "sequential", "milestones": [9, 3], "schedules": [
                 {"kind": "cosine", "lr": 1}, {"kind": "cosine", "lr": 1}, {"kind": "cosine", "lr": 1}]}"#,
-            "Sequential.milestones: expected rising steps, got [9, 3]",
+            "SequentialSchedule.milestones: expected rising steps, got [9, 3]",
         ),
         (
             r#"{"kind": "sequential", "milestones": [1, 2, 3], "schedules": [{"kind": "cosine", "lr": 1}]}"#,
-            "Sequential.milestones: expected one between each two of 1 schedules, got 3",
+            "SequentialSchedule.milestones: expected one between each two of 1 schedules, got 3",
         ),
         (
             r#"{"kind": "reduce-on-plateau", "lr": 0.1, "factor": 1}"#,
