@@ -1,8 +1,8 @@
 //! The area under a ROC curve.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::base64;
 use crate::error::{Error, ErrorKind};
 
 /// The area under the ROC curve of a classifier of two classes.
@@ -86,13 +86,13 @@ mod floats {
 
     pub(super) fn serialize<S: Serializer>(values: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
         let bytes: Vec<_> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        base64::encode(&bytes).serialize(serializer)
+        BASE64_STANDARD.encode(bytes).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
         use serde::de::Error as _;
         let text = String::deserialize(deserializer)?;
-        let bytes = base64::decode(&text).map_err(D::Error::custom)?;
+        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
         let (values, rest) = bytes.as_chunks();
         match rest {
             [] => Ok(values.iter().map(|&value| f32::from_le_bytes(value)).collect()),

@@ -5,7 +5,6 @@
 //! with the same numbers.
 
 mod auroc;
-mod base64;
 mod confusion;
 mod edit_distance;
 mod frechet;
