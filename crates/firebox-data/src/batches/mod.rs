@@ -54,6 +54,7 @@ pub trait Batches {
     /// The [`steps`](Self::steps) of a run that takes so many in an epoch of so many batches, and `most` in
     /// all.
     fn steps_by(&self, epochs: u64, most: usize, of_epoch: &dyn Fn(usize) -> usize) -> usize {
+        // Nobody trains for so many epochs of different lengths; some ask for as many as there are numbers.
         const COUNTED: u64 = 10_000;
         let counted = epochs.min(COUNTED);
         let (mut sum, mut last) = (0usize, 0);

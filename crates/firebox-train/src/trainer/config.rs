@@ -290,19 +290,8 @@ impl TrainerConfig {
 
     /// The steps of a whole run over these data.
     pub(super) fn steps(&self, train: &impl Batches) -> usize {
-        // Nobody trains for so many epochs of different lengths; some ask for as many as there are numbers.
-        const COUNTED: u64 = 10_000;
-        let (most, counted) = (self.max_steps.unwrap_or(usize::MAX), self.max_epochs.min(COUNTED));
-        let (mut sum, mut last) = (0usize, 0);
-        for epoch in 0..counted {
-            last = self.steps_of(train.batches(epoch));
-            sum = sum.saturating_add(last);
-            if sum >= most {
-                return most;
-            }
-        }
-        let more = usize::try_from(self.max_epochs - counted).unwrap_or(usize::MAX);
-        sum.saturating_add(last.saturating_mul(more)).min(most)
+        let most = self.max_steps.unwrap_or(usize::MAX);
+        train.steps_by(self.max_epochs, most, &|batches| self.steps_of(batches))
     }
 
     /// The steps of an epoch with so many batches.
