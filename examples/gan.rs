@@ -6,7 +6,6 @@
 //! images are from real ones, and at the end what they show. Each run leaves a folder under `runs/`, with a picture of
 //! samples for each epoch and a report. A run that was stopped goes on with `--resume`.
 
-mod common;
 #[path = "gan/judge.rs"]
 mod judge;
 #[path = "gan/pictures.rs"]
@@ -18,10 +17,6 @@ use std::process::ExitCode;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::{Args, Parser, ValueEnum};
-use common::{
-    Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, described, say, share,
-    stopped, width,
-};
 use firebox::data::collate::Stacked;
 use firebox::data::dataset::Subset;
 use firebox::data::formats::fashion_mnist;
@@ -36,6 +31,11 @@ use firebox::train::event::Event;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::tasks::{Adversarial, AdversarialLoss};
 use firebox::train::{Learner, RunDir, TrainerConfig};
+use firebox_cli::parse::{above_zero, at_least_one, share, width};
+use firebox_cli::paths::absolute;
+use firebox_cli::{
+    LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, run_program, say, stopped,
+};
 use judge::{ByFeatures, Score};
 use pictures::{Grids, grid, interpolation, save};
 use serde::{Deserialize, Serialize};
@@ -48,12 +48,12 @@ struct Cli {
     #[command(flatten)]
     recipe: Recipe,
     #[command(flatten)]
-    place: Place,
+    run: RunArgs,
     #[command(flatten)]
-    followers: Followers,
+    loggers: LoggerArgs,
     /// Judge the samples in a safetensors file by a run's judge instead of training: `samples`, as many as there are test
     /// images, [N, 1, 28, 28] from -1 to 1; prints JSON
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "overwrite", "config", "LoggerArgs"])]
     score: Option<PathBuf>,
 }
 
@@ -93,16 +93,9 @@ struct Recipe {
     /// Batches a step
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     accumulate: usize,
-    /// Threads or processes that prepare batches; 0 for none [default: half of the cores, at most 8]
-    #[arg(long)]
-    workers: Option<usize>,
-    /// Where batches are prepared
-    #[arg(long, value_enum, default_value = "threads")]
-    #[serde(default)]
-    worker_kind: WorkerKind,
-    /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    threads: ThreadArgs,
     /// What all random numbers follow from, but those of the judge and which images are for validation
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -158,15 +151,13 @@ struct Data {
     train: Images,
     valid: Images,
     test: Images,
-    kind: WorkerKind,
-    threads: Threads,
+    threads: ThreadArgs,
 }
 
 impl Data {
-    fn open(recipe: &Recipe, threads: Threads) -> Result<Self, BoxError> {
+    fn open(recipe: &Recipe) -> Result<Self, BoxError> {
         let all = fashion_mnist::train(&recipe.data_dir)?.seal()?;
         let tests = fashion_mnist::test(&recipe.data_dir)?.seal()?;
-        let kind = recipe.worker_kind;
         let part = |part, images: &SealedImages, limit: Option<usize>| Images {
             part,
             images: images.clone(),
@@ -174,14 +165,13 @@ impl Data {
             batch_size: recipe.batch_size,
             seed: recipe.seed,
             shuffle: false,
-            threads: kind.threads(threads),
+            threads: recipe.threads.in_recipe(),
         };
         let data = Data {
             train: part(Part::Train, &all, recipe.limit_train),
             valid: part(Part::Valid, &all, recipe.limit_test),
             test: part(Part::Test, &tests, recipe.limit_test),
-            kind,
-            threads,
+            threads: recipe.threads,
         };
         let [train, valid, test] = [&data.train, &data.valid, &data.test].map(Images::subset);
         let [train, valid, test] = [train?.len(), valid?.len(), test?.len()];
@@ -195,7 +185,7 @@ impl Data {
 
     /// A loader with this run's workers.
     fn loader<R: data::Recipe>(&self, recipe: R) -> Result<Loader<R::Layout>, BoxError> {
-        self.kind.loader(recipe, self.threads)
+        self.threads.loader(recipe)
     }
 }
 
@@ -272,14 +262,13 @@ fn draw(image: LabelledImage, _: &mut SampleRng, pixels: &mut [f32]) -> Result<(
 /// What its report is called.
 const TITLE: &str = "Fashion-MNIST, generative adversarial network";
 
-fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
-    let mut recipe = settings.read(&["workers", "worker_kind", "threads", "data_dir"])?;
+fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs) -> Result<ExitCode, BoxError> {
+    let mut recipe = settings.read(&[&ThreadArgs::FIELDS[..], &["data_dir"]].concat())?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
     recipe.judge = recipe.judge.as_deref().map(absolute).transpose()?;
-    let threads = Threads::new(recipe.threads, recipe.workers)?;
-    threads.start()?;
+    recipe.threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
-    let data = Data::open(&recipe, threads)?;
+    let data = Data::open(&recipe)?;
     let training = device.clone().autodiff();
     let Recipe { seed, latent, .. } = recipe;
     match recipe.arch {
@@ -287,14 +276,14 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
             let generator = init(seed, &training, |device| GeneratorConfig::new(latent, 784).init(device))?;
             let config = DiscriminatorConfig::new(784);
             let discriminator = init(seed.wrapping_add(1), &training, |device| config.init(device))?;
-            fit(settings, followers, &recipe, &data, [784], task(&recipe, generator, discriminator)?)
+            fit(settings, loggers, &recipe, &data, [784], task(&recipe, generator, discriminator)?)
         }
         Arch::Dcgan => {
             let config = DcganConfig::new().with_latent(latent);
             let generator = init(seed, &training, |device| config.init_generator(device))?;
             let discriminator =
                 init(seed.wrapping_add(1), &training, |device| config.init_discriminator(device))?;
-            fit(settings, followers, &recipe, &data, [1, 28, 28], task(&recipe, generator, discriminator)?)
+            fit(settings, loggers, &recipe, &data, [1, 28, 28], task(&recipe, generator, discriminator)?)
         }
     }
 }
@@ -323,7 +312,7 @@ where
 /// Trains, and measures what came of it. `K` is the rank of an image, `R` that of a batch of them.
 fn fit<G, D, const K: usize, const R: usize>(
     settings: &Settings<'_, Recipe>,
-    followers: &Followers,
+    loggers: &LoggerArgs,
     recipe: &Recipe,
     data: &Data,
     dims: [usize; K],
@@ -345,15 +334,19 @@ where
         _ => None,
     };
     let interrupt = Interrupt::on_signals()?;
-    let display = followers.display(&interrupt)?;
+    let display = loggers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer()).schedule(recipe.lr);
-    let trainer = settings.record(recipe, &run, trainer.interrupt(interrupt.clone()))?;
+    if !settings.resumes() {
+        // At once: the run may be killed while its judge learns.
+        run.write_config(recipe)?;
+    }
+    let trainer = settings.record(recipe, trainer.interrupt(interrupt.clone()))?;
     say(format!("run folder: {}", run.path().display()));
 
     let judge = match judge::ready(&run, settings.resumes(), given, recipe, data, &interrupt)? {
         Ok(ready) => ready,
-        Err(signal) => return Ok(stopped(signal, &run, followers)),
+        Err(signal) => return Ok(stopped(signal, &run, loggers, &cargo_flags())),
     };
     let mut task = task.with_judge(ByFeatures(judge.clone()));
     let grids = Grids::new(run.clone(), noise(80, recipe, &device));
@@ -362,7 +355,7 @@ where
     let begun = settings.resumes() && !run.checkpoints().is_empty();
     let folder = run.samples();
     let live = LiveReport::new(&run, TITLE).with(move |report| drawn(report, &folder));
-    let trainer = followers.follow(trainer.resume(begun), display, &run, live);
+    let trainer = loggers.follow(trainer.resume(begun), display, &run, live);
     let mut trainer = trainer.callback(move |event: &Event<'_>| {
         if let Event::Saving { state, task } = event
             && let Some(epoch) = state.trained_epochs()
@@ -374,7 +367,7 @@ where
     });
     let outcome = trainer.fit(&mut task, &images, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run, followers));
+        return Ok(stopped(signal, &run, loggers, &cargo_flags()));
     }
 
     let test = judge::labelled(&data.test, data)?.on_device(&device)?;
@@ -438,7 +431,7 @@ fn report(run: &RunDir, recipe: &Recipe, score: &Score, floor: f64, seconds: f64
     let facts = score.facts().into_iter().chain([
         ("Fréchet distance of real images", format!("{floor:.2}")),
         ("training, validation, test", format!("{seconds:.1} s")),
-        ("recipe", described(recipe)?),
+        ("recipe", describe(recipe)?),
     ]);
     let folder = run.samples();
     let picture = |name: &str, caption: &str| pictures::read(&folder.join(name), caption);
@@ -470,12 +463,12 @@ fn drawn(report: Report, folder: &Path) -> Result<Report, BoxError> {
 /// Judges the samples in a file.
 fn score(settings: &Settings<'_, Recipe>, file: &Path) -> Result<ExitCode, BoxError> {
     let run = settings.existing()?;
-    settings.only("--score", &["backend", "threads", "workers", "worker_kind", "data_dir"])?;
-    let recipe = settings.of_run(&["backend", "threads", "workers", "worker_kind", "data_dir"])?;
-    let threads = Threads::new(recipe.threads, recipe.workers)?;
-    threads.start()?;
+    let free = [&ThreadArgs::FIELDS[..], &["backend", "data_dir"]].concat();
+    settings.only("--score", &free)?;
+    let recipe = settings.of_run(&free)?;
+    recipe.threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
-    let data = Data::open(&recipe, threads)?;
+    let data = Data::open(&recipe)?;
     let mut score = Score::new(judge::load(run.path(), &device)?);
     let test = judge::labelled(&data.test, &data)?.on_device(&device)?;
     let samples = judge::samples(file, data.test.subset()?.len(), &device)?;
@@ -491,11 +484,11 @@ fn score(settings: &Settings<'_, Recipe>, file: &Path) -> Result<ExitCode, BoxEr
 }
 
 fn main() -> ExitCode {
-    common::main(|cli: Cli, given| {
-        let settings = Settings::new("gan", &cli.recipe, &cli.place, given)?;
+    run_program(|cli: Cli, given| {
+        let settings = Settings::new("gan", &cli.recipe, &cli.run, given)?;
         match &cli.score {
             Some(file) => score(&settings, file),
-            None => train(&settings, &cli.followers),
+            None => train(&settings, &cli.loggers),
         }
     })
 }

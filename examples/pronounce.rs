@@ -12,7 +12,6 @@
 //!
 //!     cargo run --release --example pronounce -- --epochs 20 --dropout 0.3 --label-smoothing 0.1 --ema 0.999
 
-mod common;
 #[path = "pronounce/vocabulary.rs"]
 mod vocabulary;
 
@@ -22,10 +21,6 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use clap::{Args, Parser};
-use common::{
-    Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, depth, described, say, share,
-    stopped, width,
-};
 use firebox::data::collate::Padded;
 use firebox::data::dataset::Described;
 use firebox::data::formats::cmudict::{self, Split, Word};
@@ -41,6 +36,11 @@ use firebox::train::metrics::spearman;
 use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::tasks::{Decode, TeacherForcing, Translated, Translation};
 use firebox::workers::sync::SealedArray;
+use firebox_cli::parse::{above_zero, at_least_one, depth, share, width};
+use firebox_cli::paths::absolute;
+use firebox_cli::{
+    LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, run_program, say, stopped,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use vocabulary::{PADDING, Sample, Vocabulary};
@@ -52,11 +52,11 @@ struct Cli {
     #[command(flatten)]
     recipe: Recipe,
     #[command(flatten)]
-    place: Place,
+    run: RunArgs,
     #[command(flatten)]
-    followers: Followers,
+    loggers: LoggerArgs,
     /// Say how a word is pronounced, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "WORD", conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
+    #[arg(long, value_name = "WORD", conflicts_with_all = ["resume", "overwrite", "config", "LoggerArgs"])]
     word: Option<String>,
 }
 
@@ -72,16 +72,9 @@ struct Recipe {
     /// Words a step
     #[arg(long, default_value_t = 128, value_parser = at_least_one)]
     batch_size: usize,
-    /// Threads or processes that prepare batches; 0 for none [default: chosen by measurement]
-    #[arg(long)]
-    workers: Option<usize>,
-    /// Where batches are prepared
-    #[arg(long, value_enum, default_value = "threads")]
-    #[serde(default)]
-    worker_kind: WorkerKind,
-    /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    threads: ThreadArgs,
     /// What all random numbers follow from
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -161,11 +154,10 @@ const LONGEST: usize = 40;
 /// What its report is called.
 const TITLE: &str = "CMUdict, from spelling to phonemes";
 
-fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
-    let mut recipe = settings.read(&["workers", "worker_kind", "threads", "data_dir"])?;
+fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs) -> Result<ExitCode, BoxError> {
+    let mut recipe = settings.read(&[&ThreadArgs::FIELDS[..], &["data_dir"]].concat())?;
     recipe.data_dir = absolute(&recipe.data_dir)?;
-    let threads = Threads::new(recipe.threads, recipe.workers)?;
-    threads.start()?;
+    recipe.threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
 
     let vocabulary = Vocabulary::new(recipe.stress);
@@ -182,11 +174,11 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let references = vocabulary.references(words.valid.iter().chain(&words.test));
     // Every pronunciation is learned from; where none is, the first one stands for the loss.
     let train = vocabulary.samples(&words.train, usize::MAX);
-    let train = loader(&train, true, recipe.batch_size, &recipe, threads)?;
+    let train = loader(&train, true, recipe.batch_size, &recipe)?;
     let train = train.on_device(&device.clone().autodiff())?;
     let held_out = |words: &[Word]| -> Result<_, BoxError> {
         let samples = vocabulary.samples(words, 1);
-        Ok(loader(&samples, false, 256, &recipe, threads)?.on_device(&device)?)
+        Ok(loader(&samples, false, 256, &recipe)?.on_device(&device)?)
     };
     let (valid, tests) = (held_out(&words.valid)?, held_out(&words.test)?);
 
@@ -200,19 +192,19 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let mut task = task(&recipe, &vocabulary, &device)?.with_decoding(greedy.clone());
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
-    let display = followers.display(&interrupt)?;
+    let display = loggers.display(&interrupt)?;
     let run = settings.folder()?;
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
     let steps = trainer.steps(&train)?;
     let forcing = TeacherForcing::Linear { first: 1.0, last: recipe.teacher_forcing, steps };
     task = task.with_teacher_forcing(forcing)?;
     let trainer = trainer.schedule(OneCycle::new(recipe.lr, steps)?).interrupt(interrupt);
-    let trainer = settings.record(&recipe, &run, trainer)?;
-    let mut trainer = followers.follow(trainer, display, &run, LiveReport::new(&run, TITLE));
+    let trainer = settings.record(&recipe, trainer)?;
+    let mut trainer = loggers.follow(trainer, display, &run, LiveReport::new(&run, TITLE));
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run, followers));
+        return Ok(stopped(signal, &run, loggers, &cargo_flags()));
     }
 
     let (_, best) = run.checkpoints().best()?;
@@ -262,7 +254,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
             ("attention moves on (Spearman's ρ)", format!("{:.3}", monotony.unwrap_or(f64::NAN))),
             ("training, validation, test", format!("{seconds:.1} s")),
             ("pronunciations a second", format!("{:.0}", outcome.samples_per_s)),
-            ("recipe", described(&recipe)?),
+            ("recipe", describe(&recipe)?),
         ])
         .curve("loss")?
         .curve("per")?
@@ -317,14 +309,10 @@ fn loader(
     shuffle: bool,
     batch_size: usize,
     recipe: &Recipe,
-    threads: Threads,
 ) -> Result<Loader<Layout>, BoxError> {
-    let kind = recipe.worker_kind;
     let tokens = SealedArray::from_slice(&Sample::write(samples))?;
-    kind.loader(
-        Words { tokens, shuffle, batch_size, seed: recipe.seed, threads: kind.threads(threads) },
-        threads,
-    )
+    let threads = recipe.threads.in_recipe();
+    recipe.threads.loader(Words { tokens, shuffle, batch_size, seed: recipe.seed, threads })
 }
 
 /// A loader of words as data, so that worker processes can make it, too.
@@ -396,11 +384,11 @@ fn up_to_one(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    common::main(|cli: Cli, given| {
-        let settings = Settings::new("pronounce", &cli.recipe, &cli.place, given)?;
+    run_program(|cli: Cli, given| {
+        let settings = Settings::new("pronounce", &cli.recipe, &cli.run, given)?;
         match &cli.word {
             Some(word) => say_word(&settings, word),
-            None => train(&settings, &cli.followers),
+            None => train(&settings, &cli.loggers),
         }
     })
 }

@@ -5,8 +5,6 @@
 //! Each run leaves a folder under `runs/` with its settings, records, checkpoints, texts, result and a report. A run that
 //! was stopped goes on with `--resume`; `--sample 500` has the newest run write 500 characters.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,10 +12,6 @@ use std::process::ExitCode;
 use burn::module::Module;
 use burn::tensor::Device;
 use clap::{Args, Parser, ValueEnum};
-use common::{
-    Followers, Place, Settings, WorkerKind, above_zero, absolute, at_least_one, depth, described, files_in,
-    say, share, stopped, width,
-};
 use firebox::data::dataset::{Described, Windows};
 use firebox::data::formats::text::{Vocabulary, read_text};
 use firebox::data::{self, BoxError, Dataset, Pad};
@@ -33,6 +27,11 @@ use firebox::train::run::{Interrupt, peak_rss_bytes};
 use firebox::train::task::TaskState;
 use firebox::train::tasks::LanguageModeling;
 use firebox::workers::sync::SealedArray;
+use firebox_cli::parse::{above_zero, at_least_one, depth, share, width};
+use firebox_cli::paths::{absolute, files_in};
+use firebox_cli::{
+    LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, run_program, say, stopped,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -43,11 +42,11 @@ struct Cli {
     #[command(flatten)]
     recipe: Recipe,
     #[command(flatten)]
-    place: Place,
+    run: RunArgs,
     #[command(flatten)]
-    followers: Followers,
+    loggers: LoggerArgs,
     /// Write so many characters, by the run's best checkpoint, instead of training
-    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with_all = ["resume", "overwrite", "config", "Followers"])]
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with_all = ["resume", "overwrite", "config", "LoggerArgs"])]
     sample: Option<usize>,
     /// What the characters written go on from [default: a line break]
     #[arg(long, value_name = "TEXT", requires = "sample")]
@@ -94,16 +93,9 @@ struct Recipe {
     /// Characters of each stretch in a step: how far back gradients reach
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     window: usize,
-    /// Threads or processes that prepare batches; 0 for none [default: half of the cores, at most 8]
-    #[arg(long)]
-    workers: Option<usize>,
-    /// Where batches are prepared
-    #[arg(long, value_enum, default_value = "threads")]
-    #[serde(default)]
-    worker_kind: WorkerKind,
-    /// Threads that compute [default: RAYON_NUM_THREADS, or one a core]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    threads: ThreadArgs,
     /// What all random numbers follow from
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -162,11 +154,10 @@ impl Recipe {
 /// What its report is called.
 const TITLE: &str = "A language model of characters";
 
-fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitCode, BoxError> {
-    let mut recipe = settings.read(&["workers", "worker_kind", "threads", "data"])?;
+fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs) -> Result<ExitCode, BoxError> {
+    let mut recipe = settings.read(&[&ThreadArgs::FIELDS[..], &["data"]].concat())?;
     recipe.data = absolute(&recipe.data)?;
-    let threads = Threads::new(recipe.threads, recipe.workers)?;
-    threads.start()?;
+    recipe.threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
 
     // The last tenth of the text is for testing, seen once, at the end; the twentieth before it decides which checkpoint is
@@ -187,9 +178,9 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
             rows,
             window,
             seed: recipe.seed,
-            threads: recipe.worker_kind.threads(threads),
+            threads: recipe.threads.in_recipe(),
         };
-        Ok::<_, BoxError>(recipe.worker_kind.loader(windows, threads)?.on_device(device)?)
+        Ok::<_, BoxError>(recipe.threads.loader(windows)?.on_device(device)?)
     };
     let train = loader("training", train, [recipe.batch_size, recipe.window], &device.clone().autodiff())?;
     let valid = loader("validation", valid, JUDGED, &device)?;
@@ -199,7 +190,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
     let parameters = task.model().num_params();
     // Everything that can be wrong with the input was found by now: only then is a folder made, or overwritten.
     let interrupt = Interrupt::on_signals()?;
-    let display = followers.display(&interrupt)?;
+    let display = loggers.display(&interrupt)?;
     let run = settings.folder()?;
     let writer = Writer::new(&run, &recipe, task.averaged(), vocabulary, prompt);
     let trainer = Trainer::new(&run, &device).config(recipe.trainer());
@@ -209,14 +200,14 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
         Event::Saving { state, task } => writer.write(state, task),
         _ => Ok(()),
     });
-    let trainer = settings.record(&recipe, &run, trainer)?;
+    let trainer = settings.record(&recipe, trainer)?;
     let folder = run.samples();
     let live = LiveReport::new(&run, TITLE).with(move |report| with_texts(report, &folder));
-    let mut trainer = followers.follow(trainer, display, &run, live);
+    let mut trainer = loggers.follow(trainer, display, &run, live);
     say(format!("run folder: {}", run.path().display()));
     let outcome = trainer.fit(&mut task, &train, &valid)?;
     if let Some(signal) = outcome.interrupted() {
-        return Ok(stopped(signal, &run, followers));
+        return Ok(stopped(signal, &run, loggers, &cargo_flags()));
     }
 
     let (_, best) = run.checkpoints().best()?;
@@ -249,7 +240,7 @@ fn train(settings: &Settings<'_, Recipe>, followers: &Followers) -> Result<ExitC
             ("training, validation, test", format!("{seconds:.1} s")),
             ("training characters a second", format!("{:.0}", outcome.samples_per_s)),
             ("parameters", parameters.to_string()),
-            ("recipe", described(&recipe)?),
+            ("recipe", describe(&recipe)?),
         ])
         .curve("bits_per_character")?
         .data_wait()?;
@@ -377,7 +368,7 @@ fn sample(settings: &Settings<'_, Recipe>, cli: &Cli, length: usize) -> Result<E
     let run = settings.existing()?;
     settings.only("--sample", &["backend", "threads", "seed"])?;
     let recipe = settings.of_run(&["backend", "threads", "seed"])?;
-    Threads::new(recipe.threads, None)?.start()?;
+    recipe.threads.start()?;
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let best = run.checkpoints().path().join("best");
     let foreign = |error: firebox::train::Error| format!("{}: {error}", best.display());
@@ -408,11 +399,11 @@ fn probability(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    common::main(|cli: Cli, given| {
-        let settings = Settings::new("text", &cli.recipe, &cli.place, given)?;
+    run_program(|cli: Cli, given| {
+        let settings = Settings::new("text", &cli.recipe, &cli.run, given)?;
         match cli.sample {
             Some(length) => sample(&settings, &cli, length),
-            None => train(&settings, &cli.followers),
+            None => train(&settings, &cli.loggers),
         }
     })
 }

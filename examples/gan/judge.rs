@@ -17,10 +17,10 @@ use firebox::train::task::Goal;
 use firebox::train::tasks::Judge;
 use firebox::train::{Error, ErrorKind, RunDir, TrainerConfig};
 use firebox::weights::{StateDict, Weights};
+use firebox_cli::{Settings, say};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::common::{Settings, say};
 use crate::{Data, Images, Recipe, draw};
 
 /// The judge's weights in a run's folder.

@@ -7,9 +7,9 @@ use burn::tensor::{Tensor, TensorData};
 use firebox::data::BoxError;
 use firebox::report::Picture;
 use firebox::train::RunDir;
+use firebox_cli::paths::files_in;
 use image::{GrayImage, ImageFormat};
 
-use crate::common::files_in;
 use crate::judge::images;
 
 /// Writes a picture of samples from the same noise again and again, one an epoch.

@@ -1,9 +1,7 @@
 //! The flags for backend, threads, workers and seed.
 
 use clap::{Args, ValueEnum};
-#[cfg(target_os = "linux")]
-use firebox_train::BoxError;
-use firebox_train::{Backend, Error, Threads};
+use firebox_train::{Backend, BoxError, Error, Threads};
 use serde::{Deserialize, Serialize};
 
 use crate::parse;
@@ -128,7 +126,6 @@ impl ThreadArgs {
     ///
     /// # Errors
     /// Those of the recipe; that there can be no worker processes.
-    #[cfg(target_os = "linux")]
     pub fn loader<R: firebox_data::Recipe>(
         &self,
         recipe: R,
