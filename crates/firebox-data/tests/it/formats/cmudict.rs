@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use firebox_data::ErrorKind;
 use firebox_data::formats::cmudict::{self, Phoneme, SOUNDS, Split, VOWELS};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+
+use super::gzip;
 
 fn text(pronunciation: &[Phoneme]) -> String {
     pronunciation.iter().map(Phoneme::to_string).collect::<Vec<_>>().join(" ")
@@ -67,9 +66,7 @@ fn phonemes_lose_their_stress_and_nothing_else() {
 fn a_word_has_all_its_lines_and_comments_are_none() {
     let folder = tempfile::tempdir().unwrap();
     let lines = "b B IY1 # the letter\n\na AH0\nb(2) B\na(2) EY1\na(3) AH0\r\n";
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(lines.as_bytes()).unwrap();
-    for (name, bytes) in [("cmudict.dict", lines.as_bytes()), ("cmudict.dict.gz", &gzip.finish().unwrap())] {
+    for (name, bytes) in [("cmudict.dict", lines.as_bytes()), ("cmudict.dict.gz", &gzip(lines.as_bytes()))] {
         fs::write(folder.path().join(name), bytes).unwrap();
         let words = cmudict::read(folder.path()).unwrap();
         let told: Vec<_> = words

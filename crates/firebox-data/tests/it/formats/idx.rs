@@ -1,34 +1,20 @@
 //! IDX files, good and bad.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use firebox_data::batches::SampleSet;
 use firebox_data::dataset::{Subset, random_split};
 use firebox_data::formats::fashion_mnist;
 use firebox_data::formats::idx::{Idx, LabelledImages};
 use firebox_data::{Dataset, ErrorKind, Loader};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+
+use super::{gzip, write};
 
 fn idx(shape: &[u32], values: &[u8]) -> Vec<u8> {
     let mut file = vec![0, 0, 8, shape.len() as u8];
     shape.iter().for_each(|dimension| file.extend(dimension.to_be_bytes()));
     file.extend(values);
     file
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, bytes).unwrap();
-    path
 }
 
 #[test]

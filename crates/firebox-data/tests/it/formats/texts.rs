@@ -1,29 +1,16 @@
 //! Marks, line ends and encodings of text files, which all readers see alike.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use firebox_data::collate::Ragged;
 use firebox_data::formats::text::{Vocabulary, read_text};
 use firebox_data::formats::{Lines, cmudict};
 use firebox_data::{Error, ErrorKind, Loader, SampleRng, Shards};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+
+use super::{gzip, write};
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
-    let path = folder.join(name);
-    fs::write(&path, bytes).unwrap();
-    path
-}
 
 /// The lines of a file from an offset on, each with the offset of what follows it.
 fn lines(path: &Path, offset: u64) -> Result<Vec<(String, u64)>, Error> {

@@ -1,16 +1,14 @@
 //! Long texts in windows: what is predicted how often, that rows go on, and that any worker and any resume
 //! give the same.
 
-use std::fs;
-use std::io::Write;
-
 use firebox_data::batches::Batches;
 use firebox_data::collate::Padded;
 use firebox_data::dataset::Windows;
 use firebox_data::formats::text::{Vocabulary, read_text};
 use firebox_data::sampler::ContiguousBatches;
 use firebox_data::{Dataset, ErrorKind, Loader, Pad};
-use flate2::{Compression, write::GzEncoder};
+
+use super::{gzip, write};
 
 fn loader(
     tokens: usize,
@@ -126,15 +124,9 @@ fn what_cannot_be_cut_is_refused() {
 #[test]
 fn a_text_is_read_plain_or_packed_and_nothing_else_is() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, contents: &[u8]| {
-        let path = folder.path().join(name);
-        fs::write(&path, contents).unwrap();
-        path
-    };
+    let file = |name: &str, contents: &[u8]| write(folder.path(), name, contents);
     let text = "Grüße,\r\n\tund mehr\u{c}\n";
-    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
-    packed.write_all(text.as_bytes()).unwrap();
-    let packed = packed.finish().unwrap();
+    let packed = gzip(text.as_bytes());
     let plain = text.replace("\r\n", "\n");
     assert_eq!(read_text(file("plain.txt", text.as_bytes())).unwrap(), plain);
     assert_eq!(read_text(file("packed", &packed)).unwrap(), plain);

@@ -15,6 +15,8 @@ use firebox_data::sampler::{Sampler, Sequential};
 use firebox_data::seed::{Purpose, StageKey, derive_seed};
 use firebox_data::{BoxError, Collate, Dataset, ErrorKind, Loader, OnError, SampleRng, Scalar, Stack};
 
+use super::Threads;
+
 const LEN: usize = 23;
 const SIZE: usize = 5;
 const SEED: u64 = 11;
@@ -154,12 +156,6 @@ impl Dataset for Numbers {
 type Close = Box<dyn Fn(Vec<usize>) -> Result<Vec<usize>, BoxError> + Send + Sync>;
 type Layout = (Stack<u64, 1>, Ragged<usize, Vec<usize>, Close>);
 type Batch = (Stacked<u64, 1>, Vec<usize>);
-
-#[derive(Clone, Copy, Debug)]
-struct Threads {
-    workers: usize,
-    readers: Option<usize>,
-}
 
 const SOME: [Threads; 4] = [
     Threads { workers: 1, readers: None },

@@ -14,6 +14,8 @@ use firebox_data::sampler::{Sampler, Shuffled};
 use firebox_data::seed::StageKey;
 use firebox_data::{BoxError, Dataset, ErrorKind, Loader, OnError, Pad, SampleRng, Scalar, Stack};
 
+use super::Threads;
+
 /// Long enough for anything that is not held up by what the test itself holds up.
 const AGES: Duration = Duration::from_secs(30);
 
@@ -26,12 +28,6 @@ fn wait_until(what: &str, there: impl Fn() -> bool) {
         assert!(begun.elapsed() < AGES, "{what} never came");
         thread::yield_now();
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Threads {
-    workers: usize,
-    readers: Option<usize>,
 }
 
 const SOME: [Threads; 4] = [

@@ -9,3 +9,10 @@ mod resume;
 mod schedule;
 mod sources;
 mod stages;
+
+/// The workers and readers of a loader.
+#[derive(Clone, Copy, Debug)]
+struct Threads {
+    workers: usize,
+    readers: Option<usize>,
+}
