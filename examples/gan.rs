@@ -28,13 +28,14 @@ use firebox::models::gan::{DcganConfig, DiscriminatorConfig, GeneratorConfig, Lo
 use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};
 use firebox::train::event::Event;
-use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::run::Interrupt;
 use firebox::train::tasks::{Adversarial, AdversarialLoss};
 use firebox::train::{Learner, RunDir, TrainerConfig};
 use firebox_cli::parse::{above_zero, at_least_one, share, width};
 use firebox_cli::paths::absolute;
 use firebox_cli::{
     LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, run_program, say, stopped,
+    write_summary,
 };
 use judge::{ByFeatures, Score};
 use pictures::{Grids, grid, interpolation, save};
@@ -385,22 +386,14 @@ where
     let (last, seconds_of_last) = judged("last", "test, last")?;
     let (score, seconds_of_best) = judged("best", "test")?;
     let floor = score.of_real(&judge::labelled(&data.valid, data)?.on_device(&device)?, &test)?;
-    let seconds = outcome.seconds + seconds_of_last + seconds_of_best;
-    let mut summary = score.summary();
-    summary.extend([
+    let mut results = score.summary();
+    results.extend([
         ("frechet_distance_last".to_owned(), json!(last.distance())),
         ("frechet_distance_of_real".to_owned(), json!(floor)),
-        ("epochs".to_owned(), json!(recipe.epochs)),
         ("best_step".to_owned(), json!(outcome.best.as_ref().map(|best| best.step))),
-        ("seconds".to_owned(), json!(seconds)),
-        ("samples_per_s".to_owned(), json!(outcome.samples_per_s)),
-        ("peak_rss_bytes".to_owned(), json!(peak_rss_bytes())),
-        ("backend".to_owned(), json!(recipe.backend)),
-        ("seed".to_owned(), json!(recipe.seed)),
     ]);
-    // What does not apply is left out, such as memory where the system doesn't tell.
-    summary.retain(|_, value| !value.is_null());
-    run.write_summary(&summary)?;
+    let evaluation = seconds_of_last + seconds_of_best;
+    let seconds = write_summary(&run, recipe, &outcome, evaluation, results.into())?;
 
     let samples = grid(&judge::images(task.samples(noise(80, recipe, &device))), 10)?;
     let strip = interpolation(noise(9, recipe, &device), 10)?;

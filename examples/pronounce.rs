@@ -33,13 +33,14 @@ use firebox::prelude::*;
 use firebox::report::{LiveReport, Report};
 use firebox::train::TrainerConfig;
 use firebox::train::metrics::spearman;
-use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::run::Interrupt;
 use firebox::train::tasks::{Decode, TeacherForcing, Translated, Translation};
 use firebox::workers::sync::SealedArray;
 use firebox_cli::parse::{above_zero, at_least_one, depth, share, width};
 use firebox_cli::paths::absolute;
 use firebox_cli::{
-    LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, run_program, say, stopped,
+    LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, load_best, run_program, say, stopped,
+    write_summary,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -207,8 +208,7 @@ fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs) -> Result<ExitCo
         return Ok(stopped(signal, &run, loggers, &cargo_flags()));
     }
 
-    let (_, best) = run.checkpoints().best()?;
-    task.load(&best)?;
+    load_best(&run, &mut task)?;
     // A beam of 1 is greedy: once is enough.
     let plain = match recipe.beam {
         1 => None,
@@ -217,30 +217,20 @@ fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs) -> Result<ExitCo
     let beam = judged(Decode::new(recipe.beam()));
     let mut translated = Vec::new();
     let result = trainer.evaluate(&tests, "test", task.translator(&beam, &mut translated))?;
-    let seconds = outcome.seconds + result.seconds + plain.as_ref().map_or(0.0, |plain| plain.seconds);
+    let evaluation = result.seconds + plain.as_ref().map_or(0.0, |plain| plain.seconds);
     let plain = plain.as_ref().unwrap_or(&result);
     let value = |name: &str| result.metrics.value(name);
     let percent = |rate: Option<f64>| format!("{:.2} %", 100.0 * rate.unwrap_or(f64::NAN));
     let monotony = monotony(&translated);
-    // What does not apply is left out: the loss of a run that came to nothing, memory where the system doesn't tell.
-    let mut summary = json!({
+    let results = json!({
         "test_per": value("per"),
         "test_wer": value("wer"),
         "test_loss": value("loss"),
         "test_per_greedy": plain.metrics.value("per"),
         "test_wer_greedy": plain.metrics.value("wer"),
         "attention_spearman": monotony,
-        "epochs": recipe.epochs,
-        "seconds": seconds,
-        "samples_per_s": outcome.samples_per_s,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "backend": recipe.backend,
-        "seed": recipe.seed,
     });
-    if let Some(fields) = summary.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    run.write_summary(&summary)?;
+    let seconds = write_summary(&run, &recipe, &outcome, evaluation, results)?;
     let maps = |right| vocabulary.maps(&translated, right);
     Report::of(TITLE, &run.metrics())?
         .facts([
@@ -365,9 +355,7 @@ fn say_word(settings: &Settings<'_, Recipe>, word: &str) -> Result<ExitCode, Box
     let device = recipe.backend.parse::<Backend>()?.device()?;
     let vocabulary = Vocabulary::new(recipe.stress);
     let mut task = task(&recipe, &vocabulary, &device)?;
-    let (_, best) = run.checkpoints().best()?;
-    task.load(&best)
-        .map_err(|error| format!("{}: {error}", run.checkpoints().path().join("best").display()))?;
+    load_best(&run, &mut task)?;
     let letters = vocabulary.letters(&word);
     let longest = letters.len();
     let source = Padded { values: letters.into(), lengths: vec![longest], longest }.into_tensors(&device);

@@ -23,14 +23,15 @@ use firebox::report::{LiveReport, Report};
 use firebox::train::TrainerConfig;
 use firebox::train::checkpoint::RunState;
 use firebox::train::event::Event;
-use firebox::train::run::{Interrupt, peak_rss_bytes};
+use firebox::train::run::Interrupt;
 use firebox::train::task::TaskState;
 use firebox::train::tasks::LanguageModeling;
 use firebox::workers::sync::SealedArray;
 use firebox_cli::parse::{above_zero, at_least_one, depth, share, width};
 use firebox_cli::paths::{absolute, files_in};
 use firebox_cli::{
-    LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, run_program, say, stopped,
+    LoggerArgs, RunArgs, Settings, ThreadArgs, cargo_flags, describe, load_best, run_program, say, stopped,
+    write_summary,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -210,29 +211,17 @@ fn train(settings: &Settings<'_, Recipe>, loggers: &LoggerArgs) -> Result<ExitCo
         return Ok(stopped(signal, &run, loggers, &cargo_flags()));
     }
 
-    let (_, best) = run.checkpoints().best()?;
-    task.load(&best)?;
+    load_best(&run, &mut task)?;
     let result = trainer.evaluate(&tests, "test", task.evaluator())?;
     let value = |metric| result.metrics.value(metric);
     let (bits, loss, perplexity) = (value("bits_per_character"), value("loss"), value("perplexity"));
-    let seconds = outcome.seconds + result.seconds;
-    // What does not apply is left out: the loss of a run that came to nothing, memory where the system doesn't tell.
-    let mut summary = json!({
+    let results = json!({
         "test_bits_per_character": bits,
         "test_loss": loss,
         "test_perplexity": perplexity,
         "parameters": parameters,
-        "epochs": recipe.epochs,
-        "seconds": seconds,
-        "samples_per_s": outcome.samples_per_s,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "backend": recipe.backend,
-        "seed": recipe.seed,
     });
-    if let Some(fields) = summary.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    run.write_summary(&summary)?;
+    let seconds = write_summary(&run, &recipe, &outcome, result.seconds, results)?;
     let report = Report::of(TITLE, &run.metrics())?
         .facts([
             ("bits per character of the test text", format!("{:.3}", bits.unwrap_or(f64::NAN))),
