@@ -1,12 +1,8 @@
-//! Other backends than the default one compute the same losses. Each test needs a build with the backend's
-//! feature: `cargo build --features ndarray,wgpu --example training`, then `cargo test --features
-//! ndarray,wgpu --test it backends::`.
-
-#![cfg(any(feature = "ndarray", feature = "wgpu"))]
+//! Other backends than the default one compute the same losses.
 
 use std::process::Output;
 
-use super::training;
+use super::program;
 
 /// The losses of the first training steps, batches of 64.
 fn losses(backend: &str, steps: usize) -> Result<Vec<f64>, Output> {
@@ -14,9 +10,9 @@ fn losses(backend: &str, steps: usize) -> Result<Vec<f64>, Output> {
     let run = folder.path().join("run");
     let images = (64 * steps).to_string();
     let recipe = ["--epochs", "1", "--limit-train", &images, "--limit-test", "8", "--backend", backend];
-    let output = training().args(recipe).arg("--run-dir").arg(&run).output().unwrap();
+    let output = program::training().args(recipe).arg("--run-dir").arg(&run).output().unwrap();
     match output.status.success() {
-        true => Ok(super::losses(&run).into_iter().map(|(_, loss)| loss).collect()),
+        true => Ok(program::losses(&run).into_iter().map(|(_, loss)| loss).collect()),
         false => Err(output),
     }
 }
@@ -39,26 +35,24 @@ fn assert_same_losses(backend: &str, steps: usize) {
     }
 }
 
-#[cfg(feature = "ndarray")]
 #[test]
 fn ndarray_gives_the_losses_of_flex() {
     assert_same_losses("ndarray", 5);
 }
 
-#[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_gives_the_losses_of_flex() {
     assert_same_losses("wgpu", 3);
 }
 
-#[cfg(all(feature = "wgpu", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 #[test]
 fn wgpu_without_an_adapter_is_one_line() {
     // No Vulkan driver and no OpenGL one to be found.
     let nowhere =
         ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "__EGL_VENDOR_LIBRARY_FILENAMES", "LIBGL_DRIVERS_PATH"];
     let output =
-        training().args(["--backend", "wgpu"]).envs(nowhere.map(|name| (name, "/nowhere"))).output().unwrap();
+        program::training().args(["--backend", "wgpu"]).envs(nowhere.map(|name| (name, "/nowhere"))).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");

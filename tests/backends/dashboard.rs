@@ -1,8 +1,4 @@
-//! Burn's dashboard on a terminal whose screen a test can read: `script` of util-linux makes one. It needs a
-//! build with the feature: `cargo build --features tui --example training`, then `cargo test --features tui
-//! --test it dashboard::`.
-
-#![cfg(all(feature = "tui", target_os = "linux"))]
+//! Burn's dashboard on a terminal whose screen a test can read: `script` of util-linux makes one.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{losses, training};
+use super::program::{losses, training};
 
 /// The training example with the dashboard, whose keys come from standard input and whose screen goes to
 /// standard output.
