@@ -4,9 +4,9 @@
 //!     cargo run --release --example forecast
 //!
 //! The series is made here, so that the best forecast that anybody could make of it is known: see
-//! `series::Series`. Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a
-//! report with the forecasts beside what came. A run that was stopped goes on with `--resume`; `--forecast`
-//! prints the day after the series' end.
+//! `series::Series`. Each run leaves a folder under `runs/` with its settings, records, checkpoints, result
+//! and a report with the forecasts beside what came. A run that was stopped goes on with `--resume`;
+//! `--forecast` prints the day after the series' end.
 //!
 //! In a crate of its own this file, as `src/main.rs` beside a copy of the folder `forecast/`, needs:
 //!
@@ -24,19 +24,21 @@
 mod report;
 #[path = "forecast/series.rs"]
 mod series;
+#[path = "forecast/windows.rs"]
+mod windows;
 
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor};
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
 use firebox::data::BoxError;
-use firebox::models::layers::Cell;
 use firebox::models::text::{SequenceRegressor, SequenceRegressorConfig};
 use firebox::prelude::*;
 use firebox::train::tasks::Regression;
 use firebox_cli::{CommonArgs, LoggerArgs, RunArgs, Settings, ThreadArgs, parse};
 use serde::{Deserialize, Serialize};
-use series::{Batched, DAY, Data, FEATURES, WEEK};
+use series::{DAY, WEEK};
+use windows::{Batched, Data, FEATURES};
 
 /// Train a recurrent network to forecast the next day of an hourly series.
 #[derive(Parser)]
@@ -65,8 +67,8 @@ struct Recipe {
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = parse::at_least_one)]
     past: usize,
     /// The recurrent cell
-    #[arg(long, value_enum, default_value_t = CellName::Rnn)]
-    cell: CellName,
+    #[arg(long, value_enum, default_value = "rnn")]
+    cell: parse::CellName,
     /// Features of the recurrent layers' state
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse::width)]
     hidden: usize,
@@ -85,14 +87,6 @@ struct Recipe {
     #[command(flatten)]
     #[serde(flatten)]
     common: CommonArgs,
-}
-
-#[derive(Clone, Copy, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum CellName {
-    Rnn,
-    Lstm,
-    Gru,
 }
 
 /// The title of its report.
@@ -128,12 +122,7 @@ type Forecaster = Regression<SequenceRegressor, Tensor<3>>;
 
 /// A network with the optimizer that trains it.
 fn task(recipe: &Recipe, device: &Device) -> Result<Forecaster, BoxError> {
-    let cell = match recipe.cell {
-        CellName::Rnn => Cell::Tanh,
-        CellName::Lstm => Cell::Lstm,
-        CellName::Gru => Cell::Gru,
-    };
-    let config = SequenceRegressorConfig::new(FEATURES, recipe.hidden, DAY).with_cell(cell);
+    let config = SequenceRegressorConfig::new(FEATURES, recipe.hidden, DAY).with_cell(recipe.cell.into());
     let config = config.with_num_layers(recipe.layers).with_dropout(recipe.dropout);
     let model = init(recipe.common.seed(), &device.clone().autodiff(), |device| config.init(device))?;
     Ok(Regression::new(recipe.common.learner.learner(model, AdamConfig::new().init()?)?))

@@ -2,9 +2,8 @@
 //!
 //!     cargo run --release --example training
 //!
-//! Each run leaves a folder under `runs/` with its settings, records, checkpoints and a report. A run that was
-//! stopped goes on with `--resume`; `--predict picture.png` asks the newest run. `--find-lr` looks for a learning
-//! rate, and `--fast-dev-run` tells if everything works at all.
+//! Each run leaves a folder with a report under `runs/`, and goes on with `--resume` where it was stopped.
+//! `--predict picture.png` asks the newest, `--find-lr` finds a learning rate, `--fast-dev-run` tries it all.
 //!
 //! In a crate of its own this file, as `src/main.rs` beside a copy of the folder `training/`, needs:
 //!

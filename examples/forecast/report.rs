@@ -11,7 +11,8 @@ use firebox::train::trainer::Outcome;
 use firebox_cli::{Settings, describe, load_best, say, write_summary};
 use serde_json::json;
 
-use crate::series::{DAY, Data, FEATURES, WEEK};
+use crate::series::{DAY, WEEK};
+use crate::windows::{Data, FEATURES};
 use crate::{Forecaster, Recipe, TITLE, task};
 
 /// Writes them into the run's folder, and says what the forecasts are worth beside simple ones.

@@ -3,45 +3,79 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use firebox::data::BoxError;
+use firebox::models::gan::Logits;
+use firebox::prelude::*;
 use firebox::report::Picture;
-use firebox::train::RunDir;
-use firebox_cli::paths::files_in;
+use firebox::train::event::Event;
+use firebox::train::tasks::Adversarial;
 use image::{GrayImage, ImageFormat};
 
-use crate::judge::images;
+use crate::Recipe;
+use crate::judge::as_images;
 
-/// Writes a picture of samples from the same noise again and again, one an epoch.
-pub(crate) struct Grids {
-    run: RunDir,
-    noise: Tensor<2>,
+/// Numbers from the normal distribution.
+pub(crate) fn normal(shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
 }
 
-impl Grids {
-    pub(crate) fn new(run: RunDir, noise: Tensor<2>) -> Self {
-        Grids { run, noise }
+/// The noise of all pictures of a run.
+fn noise(samples: usize, recipe: &Recipe, device: &Device) -> Tensor<2> {
+    device.seed(recipe.common.seed());
+    normal([samples, recipe.latent], device)
+}
+
+/// Writes a picture of samples from the same noise again and again, one an epoch.
+pub(crate) struct Grids<G> {
+    run: RunDir,
+    noise: Tensor<2>,
+    /// Any generator of the run, for the weights of a checkpoint.
+    like: G,
+}
+
+impl<G> Grids<G> {
+    pub(crate) fn new(run: &RunDir, recipe: &Recipe, like: G, device: &Device) -> Self {
+        Grids { run: run.clone(), noise: noise(80, recipe, device), like }
     }
 
-    /// `epoch-N.png`, of what `generate` makes after so many epochs.
-    pub(crate) fn write<const R: usize>(
-        &self,
-        epoch: u64,
-        generate: impl FnOnce(Tensor<2>) -> Tensor<R>,
-    ) -> Result<(), BoxError> {
-        save(&grid(&images(generate(self.noise.clone())), 10)?, &self.run, &format!("epoch-{epoch:03}.png"))
+    /// `epoch-N.png`, of what the generator makes after so many epochs.
+    pub(crate) fn write<D, const R: usize>(&self, event: &Event<'_>) -> Result<(), BoxError>
+    where
+        G: Module + Forward<Tensor<2>, Output = Tensor<R>>,
+        D: Module + Logits<Tensor<R>>,
+    {
+        let Event::Saving { state, task } = event else { return Ok(()) };
+        let Some(epoch) = state.trained_epochs() else { return Ok(()) };
+        let generator = Adversarial::<G, D, R>::generator_of(task, self.like.clone())?;
+        let samples = as_images(generator.forward(self.noise.clone()));
+        save(&grid(&samples, 10)?, &self.run, &format!("epoch-{epoch:03}.png"))
     }
+}
+
+/// Writes `best.png`, samples of a generator, and `interpolation.png`, the ways between some of them.
+pub(crate) fn write<const R: usize>(
+    run: &RunDir,
+    recipe: &Recipe,
+    device: &Device,
+    generate: impl Fn(Tensor<2>) -> Tensor<R>,
+) -> Result<(), BoxError> {
+    let samples = as_images(generate(noise(80, recipe, device)));
+    save(&grid(&samples, 10)?, run, "best.png")?;
+    let strip = as_images(generate(interpolation(noise(9, recipe, device), 10)?));
+    save(&grid(&strip, 10)?, run, "interpolation.png")
 }
 
 /// Writes a picture of samples into a run's folder.
-pub(crate) fn save(picture: &GrayImage, run: &RunDir, name: &str) -> Result<(), BoxError> {
+fn save(picture: &GrayImage, run: &RunDir, name: &str) -> Result<(), BoxError> {
     let mut png = Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png)?;
     Ok(run.write_sample(name, png.get_ref())?)
 }
 
 /// Images from -1 to 1 in rows of so many.
-pub(crate) fn grid(samples: &Tensor<4>, columns: usize) -> Result<GrayImage, BoxError> {
+fn grid(samples: &Tensor<4>, columns: usize) -> Result<GrayImage, BoxError> {
     let [count, _, height, width] = samples.dims();
     let values = samples.clone().try_into_vec_as::<f32>()?;
     let rows = count.div_ceil(columns);
@@ -56,9 +90,11 @@ pub(crate) fn grid(samples: &Tensor<4>, columns: usize) -> Result<GrayImage, Box
     Ok(picture)
 }
 
-/// Noise on the way from each one to the next, in so many places, both ends included. The way is along a great circle: what
-/// lies straight between two points of a normal distribution in many dimensions is nearer to 0 than its points ever are.
-pub(crate) fn interpolation(noise: Tensor<2>, places: usize) -> Result<Tensor<2>, BoxError> {
+/// Noise on the way from each one to the next, in so many places, both ends included.
+///
+/// The way is along a great circle: all that lies straight between two points of a normal distribution in
+/// many dimensions is nearer to 0 than its points ever are.
+fn interpolation(noise: Tensor<2>, places: usize) -> Result<Tensor<2>, BoxError> {
     let ([samples, latent], device) = (noise.dims(), noise.device());
     let values = noise.try_into_vec_as::<f32>()?;
     let norm = |x: &[f32]| x.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -87,16 +123,8 @@ pub(crate) fn read(path: &Path, caption: &str) -> Result<Picture, BoxError> {
 }
 
 /// The pictures of all epochs so far, in their order.
-pub(crate) fn epochs(folder: &Path) -> Result<Vec<Picture>, BoxError> {
-    let mut found = Vec::new();
-    for path in files_in(folder)? {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let epoch = name.strip_prefix("epoch-").and_then(|name| name.strip_suffix(".png"));
-        if let Some(epoch) = epoch.and_then(|epoch| epoch.parse::<u64>().ok()) {
-            found.push((epoch, path));
-        }
-    }
-    found.sort();
-    let caption = |epoch: u64| format!("after {epoch} epoch{}", if epoch == 1 { "" } else { "s" });
-    found.iter().map(|(epoch, path)| read(path, &caption(*epoch))).collect()
+pub(crate) fn epochs(run: &RunDir) -> Result<Vec<Picture>, BoxError> {
+    let caption = |epoch| format!("after {epoch} epoch{}", if epoch == 1 { "" } else { "s" });
+    let samples = run.samples_by_epoch("png")?.into_iter();
+    samples.map(|(epoch, path)| read(&path, &caption(epoch))).collect()
 }

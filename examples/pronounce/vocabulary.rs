@@ -5,15 +5,16 @@ use std::iter;
 use std::sync::Arc;
 
 use firebox::data::formats::cmudict::{LETTERS, Phoneme, Word};
-use firebox::report::HeatMap;
-use firebox::train::tasks::Translated;
 
 /// The tokens that come before the letters, and before the phonemes.
 pub(crate) const PADDING: i64 = 0;
 const BEGIN: i64 = 1;
 const END: i64 = 2;
 
-/// Which numbers stand for letters and phonemes.
+/// All pronunciations of words, by their letters.
+pub(crate) type References = Arc<HashMap<Vec<usize>, Vec<Vec<usize>>>>;
+
+/// The numbers that stand for letters and phonemes.
 pub(crate) struct Vocabulary {
     phonemes: Vec<Phoneme>,
     stress: bool,
@@ -51,12 +52,9 @@ impl Vocabulary {
         Vocabulary { phonemes: Phoneme::all(stress), stress }
     }
 
-    pub(crate) fn letter_tokens(&self) -> usize {
-        1 + LETTERS.len()
-    }
-
-    pub(crate) fn phoneme_tokens(&self) -> usize {
-        1 + END as usize + self.phonemes.len()
+    /// The numbers of tokens for letters and for phonemes.
+    pub(crate) fn tokens(&self) -> [usize; 2] {
+        [1 + LETTERS.len(), 1 + END as usize + self.phonemes.len()]
     }
 
     pub(crate) fn letters(&self, spelling: &str) -> Vec<i64> {
@@ -71,11 +69,11 @@ impl Vocabulary {
         phonemes.filter_map(place).map(|place| 1 + END + place as i64).collect()
     }
 
-    fn spelling(&self, letters: &[usize]) -> Vec<String> {
+    pub(crate) fn spelling(&self, letters: &[usize]) -> Vec<String> {
         letters.iter().map(|&letter| LETTERS[letter - 1..letter].to_owned()).collect()
     }
 
-    /// What stands for tokens behind the end's, which a network may come upon too, is nothing.
+    /// Phonemes in words; a token of padding, begin or end, which a network may come upon too, is a dash.
     pub(crate) fn spoken(&self, tokens: &[usize]) -> Vec<String> {
         let place = |token: usize| token.checked_sub(1 + END as usize);
         tokens
@@ -110,35 +108,12 @@ impl Vocabulary {
     }
 
     /// All pronunciations of words, by their letters.
-    pub(crate) fn references<'a>(
-        &self,
-        words: impl Iterator<Item = &'a Word>,
-    ) -> Arc<HashMap<Vec<usize>, Vec<Vec<usize>>>> {
+    pub(crate) fn references<'a>(&self, words: impl Iterator<Item = &'a Word>) -> References {
         let plain = |tokens: Vec<i64>| tokens.into_iter().map(|token| token as usize).collect::<Vec<_>>();
         let of = |word: &Word| {
             let pronunciations = self.pronunciations(word).into_iter().map(plain).collect();
             (plain(self.letters(&word.spelling)), pronunciations)
         };
         Arc::new(words.map(of).collect())
-    }
-
-    /// The attention over some words that were right, or wrong: letters from left to right, phonemes from above.
-    pub(crate) fn maps(&self, translated: &[Translated], right: bool) -> Vec<HeatMap> {
-        let chosen: Vec<_> = translated.iter().filter(|word| (word.edits == 0) == right).collect();
-        let map = |word: &&Translated| {
-            let (letters, spoken) = (self.spelling(&word.source), self.spoken(&word.found.tokens));
-            let reference = self.spoken(&word.reference).join(" ");
-            let caption = match right {
-                true => format!("{}: {reference}", letters.concat()),
-                false => format!("{}: {}, not {reference}", letters.concat(), spoken.join(" ")),
-            };
-            HeatMap {
-                caption,
-                columns: letters,
-                rows: spoken.into_iter().zip(word.found.attention.clone()).collect(),
-            }
-        };
-        // From the whole of the test, long words and short ones.
-        chosen.iter().step_by(chosen.len().div_ceil(9).max(1)).map(map).collect()
     }
 }

@@ -87,12 +87,9 @@ impl data::Recipe for Images {
 
     fn loader(&self) -> Result<Loader<Layout>, data::Error> {
         let builder = Loader::builder(self.subset()?).batch_size(self.batch_size).seed(self.seed);
-        let builder = match self.threads {
-            Some(threads) => builder.workers(threads),
-            None => builder,
-        };
+        let builder = builder.shuffle(self.part == Part::Train).workers(self.threads);
         let layout = (Stack::new([1, 28, 28]), Scalar::new());
-        builder.shuffle(self.part == Part::Train).build(layout, sample(self.augment))
+        builder.build(layout, sample(self.augment))
     }
 }
 

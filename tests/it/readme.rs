@@ -59,6 +59,19 @@ fn links_of_the_documents_lead_somewhere() {
 }
 
 #[test]
+fn every_example_can_be_read_in_one_go() {
+    let files = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"));
+    assert!(files.len() > 25, "{files:?}");
+    for file in files {
+        let text = read_to_string(&file).unwrap();
+        assert!(text.lines().count() <= 150, "{} has {} lines", file.display(), text.lines().count());
+        // A program says what it needs in a crate of its own.
+        let needs = text.lines().any(|line| line.starts_with("//!") && line.contains("firebox = \"0.1\""));
+        assert!(needs || !text.contains("\nfn main()"), "{} doesn't say what it needs", file.display());
+    }
+}
+
+#[test]
 fn the_first_program_is_short_and_so_is_the_loaders_example() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = read_to_string(root.join("README.md")).unwrap();

@@ -12,6 +12,8 @@
 //! | [`LearnerArgs`] | `--clip-norm`, `--ema` |
 //! | [`CommonArgs`] | the five groups above, from threads to learner, as one |
 //!
+//! [`parse`] has the values of a program's own flags.
+//!
 //! The settings that decide a run's result are a struct of the program's own, its recipe, which is a group of
 //! flags and `config.json` at once. [`Settings`] puts it together from the command line, a file and an older
 //! run; [`run_program`] parses, and says in one line what went wrong.

@@ -60,12 +60,60 @@ impl<R: Args + Clone + Serialize + DeserializeOwned> Settings<'_, R> {
         device: &Device,
         title: &str,
     ) -> Result<(RunDir, Trainer), BoxError> {
+        self.begin_with(recipe, config, loggers, device, |run| LiveReport::new(run, title))
+    }
+
+    /// Begins the run as [`begin`](Self::begin) does, with a live report of the program's own.
+    ///
+    /// ```no_run
+    /// use burn::tensor::Device;
+    /// use clap::Args;
+    /// use firebox_cli::{BoxError, LoggerArgs, Settings, TrainArgs};
+    /// use firebox_report::LiveReport;
+    /// use firebox_train::RunDir;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Args, Clone, Serialize, Deserialize)]
+    /// struct Recipe {
+    ///     #[command(flatten)]
+    ///     #[serde(flatten)]
+    ///     train: TrainArgs,
+    /// }
+    ///
+    /// fn live(run: &RunDir) -> LiveReport {
+    ///     let report = LiveReport::new(run, "My network");
+    ///     report.with(|report| Ok(report.texts("Note", [("mine", "so far so good")])))
+    /// }
+    ///
+    /// fn train(
+    ///     settings: &Settings<'_, Recipe>,
+    ///     loggers: &LoggerArgs,
+    ///     device: &Device,
+    /// ) -> Result<(), BoxError> {
+    ///     let recipe = settings.read(&[])?;
+    ///     let config = recipe.train.config();
+    ///     let (run, trainer) = settings.begin_with(&recipe, config, loggers, device, live)?;
+    ///     # let _ = (run, trainer);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    pub fn begin_with(
+        &self,
+        recipe: &R,
+        config: TrainerConfig,
+        loggers: &LoggerArgs,
+        device: &Device,
+        report: impl FnOnce(&RunDir) -> LiveReport,
+    ) -> Result<(RunDir, Trainer), BoxError> {
         // What can fail without a folder comes before it.
         let interrupt = Interrupt::on_signals()?;
         let display = loggers.display(&interrupt)?;
         let run = self.folder()?;
         let trainer = Trainer::new(&run, device).config(config).interrupt(interrupt);
-        let trainer = loggers.follow(trainer, display, &run, LiveReport::new(&run, title));
+        let trainer = loggers.follow(trainer, display, &run, report(&run));
         let trainer = self.record(recipe, trainer)?;
         say(format!("run folder: {}", run.path().display()));
         Ok((run, trainer))

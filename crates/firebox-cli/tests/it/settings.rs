@@ -5,12 +5,13 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
-use firebox_cli::{BoxError, RunArgs, Settings, ThreadArgs, parse};
+use firebox_cli::{BoxError, LoggerArgs, RunArgs, Settings, ThreadArgs, parse};
 use firebox_data::elements::Elements;
 use firebox_data::{Loader, Scalar};
+use firebox_report::LiveReport;
 use firebox_train::metrics::Metrics;
 use firebox_train::task::{Goal, TaskState};
-use firebox_train::{Error, RunDir, StepContext, Task, Trainer};
+use firebox_train::{Error, RunDir, StepContext, Task, Trainer, TrainerConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -143,6 +144,30 @@ fn a_run_that_goes_on_keeps_its_settings_but_for_those_that_are_free() {
     );
     // The same again is no change.
     trained(&["--resume", "--run-dir", place, "--lr", "0.25"]).unwrap();
+}
+
+#[test]
+fn a_run_is_followed_by_a_report_of_the_programs_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("run");
+    let live = |run: &RunDir| {
+        let name = run.path().file_name().unwrap().to_string_lossy().into_owned();
+        LiveReport::new(run, "Mine")
+            .with(move |report| Ok(report.texts("Note", [(&*name, "so far so good")])))
+    };
+    let run = begun(&["--run-dir", place.to_str().unwrap()], |settings| {
+        let recipe = settings.read(&[])?;
+        let config = TrainerConfig::new().with_max_epochs(recipe.epochs);
+        let device = Device::default();
+        let (run, mut trainer) =
+            settings.begin_with(&recipe, config, &LoggerArgs::default(), &device, live)?;
+        trainer.fit(&mut Nothing, &numbers(), &numbers())?;
+        Ok(run)
+    });
+    let page = fs::read_to_string(run.unwrap().report()).unwrap();
+    for part in ["<h1>Mine</h1>", "<h2>Note</h2><p>run</p>", "so far so good", "Complete after step 4"] {
+        assert!(page.contains(part), "no {part}: {page}");
+    }
 }
 
 #[test]

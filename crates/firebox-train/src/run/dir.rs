@@ -1,6 +1,7 @@
 //! A run's folder: its paths, its lock, and how it begins, goes on and is overwritten.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -346,6 +347,44 @@ impl RunDir {
         fs::create_dir_all(&folder).map_err(|error| io_error(&folder, "cannot be made", error))?;
         let path = folder.join(name);
         files::replace(&path, contents).map_err(|error| io_error(&path, "cannot be written", error))
+    }
+
+    /// The samples `epoch-N.EXTENSION`, each with its epoch, in the order of epochs.
+    ///
+    /// There are none where there is no folder of samples.
+    ///
+    /// ```
+    /// use firebox_train::RunDir;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let run = RunDir::create(folder.path().join("run"))?;
+    /// for name in ["epoch-0010.txt", "epoch-0009.txt", "epoch-0009.png", "best.txt"] {
+    ///     run.write_sample(name, b"It is a truth")?;
+    /// }
+    /// let epochs: Vec<_> = run.samples_by_epoch("txt")?.into_iter().map(|(epoch, _)| epoch).collect();
+    /// assert_eq!(epochs, [9, 10]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the folder is there and can't be read.
+    pub fn samples_by_epoch(&self, extension: &str) -> Result<Vec<(u64, PathBuf)>, Error> {
+        let folder = self.samples();
+        let unreadable = |error| io_error(&folder, "cannot be read", error);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(unreadable)?,
+        };
+        let mut samples = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(unreadable)?.path();
+            let epoch = path.file_stem().and_then(|name| name.to_str()?.strip_prefix("epoch-")?.parse().ok());
+            if let Some(epoch) = epoch.filter(|_| path.extension().is_some_and(|end| end == extension)) {
+                samples.push((epoch, path));
+            }
+        }
+        samples.sort();
+        Ok(samples)
     }
 }
 

@@ -193,6 +193,28 @@ impl Trainer {
         self
     }
 
+    /// The interrupt that stops the run, for what else it should stop.
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use firebox_train::run::{Interrupt, Signal};
+    /// use firebox_train::{RunDir, Trainer};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let run = RunDir::create(folder.path().join("run"))?;
+    /// let interrupt = Interrupt::never();
+    /// let trainer = Trainer::new(&run, &Device::default()).interrupt(interrupt.clone());
+    /// // Another trainer, whose run comes before, ends by the same signal.
+    /// let before = RunDir::create(folder.path().join("before"))?;
+    /// let before = Trainer::new(&before, &Device::default()).interrupt(trainer.interrupt_handle());
+    /// interrupt.request(Signal::Int);
+    /// assert_eq!(before.interrupt_handle().requested(), Some(Signal::Int));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn interrupt_handle(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
     /// Adds someone to tell what happens. Those added first are told first.
     pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
         self.callbacks.push(Box::new(callback));

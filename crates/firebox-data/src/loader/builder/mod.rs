@@ -218,15 +218,15 @@ impl<D, T> LoaderBuilder<D, T> {
     /// The number of worker threads. 0 makes each batch in the thread that asks for it. The batches are the
     /// same with any number.
     ///
-    /// By default the loader chooses: it begins with half of the cores and adds workers as long as the
-    /// consumer waits and they make it faster: to as many as there are cores, and beyond that only if they
-    /// spend time on waiting for something else, such as a disk.
+    /// By default, and with `None`, the loader chooses: it begins with half of the cores and adds workers as
+    /// long as the consumer waits and they make it faster: to as many as there are cores, and beyond that
+    /// only if they spend time on waiting for something else, such as a disk.
     /// [`EpochReport::chosen`](crate::loader::EpochReport::chosen) says what it chose.
     ///
     /// ```
     /// use firebox_data::{Error, Loader, Scalar};
     ///
-    /// let batches = |workers| -> Result<Vec<_>, Error> {
+    /// let batches = |workers: Option<usize>| -> Result<Vec<_>, Error> {
     ///     let builder = Loader::builder((0..100).collect::<Vec<u64>>()).shuffle(true).batch_size(8);
     ///     let loader = builder.workers(workers).build(Scalar::new(), |number, rng, slot| {
     ///         *slot = number + rng.below(1000);
@@ -234,11 +234,12 @@ impl<D, T> LoaderBuilder<D, T> {
     ///     })?;
     ///     loader.epoch(0).collect()
     /// };
-    /// assert_eq!(batches(0)?, batches(3)?);
+    /// assert_eq!(batches(Some(0))?, batches(Some(3))?);
+    /// assert_eq!(batches(Some(0))?, batches(None)?);
     /// # Ok::<(), firebox_data::Error>(())
     /// ```
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.settings.workers = Some(workers);
+    pub fn workers(mut self, workers: impl Into<Option<usize>>) -> Self {
+        self.settings.workers = workers.into();
         self
     }
 

@@ -110,6 +110,23 @@ fn a_sample_has_the_name_of_a_file() {
 }
 
 #[test]
+fn samples_are_found_in_the_order_of_their_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(folder.path().join("run")).unwrap();
+    assert_eq!(run.samples_by_epoch("png").unwrap(), []);
+    let others = ["best.png", "epoch-1.txt", "epoch-.png", "epoch-2", "epoch-3.png.part", "epoch-four.png"];
+    for name in ["epoch-1000.png", "epoch-002.png", "epoch-999.png"].iter().chain(&others) {
+        run.write_sample(name, b"x").unwrap();
+    }
+    let expected = [2, 999, 1000].map(|epoch| (epoch, run.samples().join(format!("epoch-{epoch:03}.png"))));
+    assert_eq!(run.samples_by_epoch("png").unwrap(), expected);
+    fs::remove_dir_all(run.samples()).unwrap();
+    fs::write(run.samples(), "no folder").unwrap();
+    let error = run.samples_by_epoch("png").unwrap_err();
+    assert!(*error.kind() == ErrorKind::Io && error.to_string().contains("cannot be read"), "{error}");
+}
+
+#[test]
 fn a_run_folder_belongs_to_one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(folder.path()).unwrap();
