@@ -51,8 +51,11 @@ fn wgpu_without_an_adapter_is_one_line() {
     // No Vulkan driver and no OpenGL one to be found.
     let nowhere =
         ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "__EGL_VENDOR_LIBRARY_FILENAMES", "LIBGL_DRIVERS_PATH"];
-    let output =
-        program::training().args(["--backend", "wgpu"]).envs(nowhere.map(|name| (name, "/nowhere"))).output().unwrap();
+    let output = program::training()
+        .args(["--backend", "wgpu"])
+        .envs(nowhere.map(|name| (name, "/nowhere")))
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");

@@ -98,6 +98,10 @@ pub use optimizer::{adam, sgd};
 pub use pooling::{avg_pool2d, max_pool2d};
 pub use recurrent::recurrent;
 
+/// The optimization level that the crate was compiled with, as Cargo writes it.
+#[doc(hidden)]
+pub const OPT_LEVEL: &str = env!("FIREBOX_OPT_LEVEL");
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

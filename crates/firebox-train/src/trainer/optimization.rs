@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The warning before a run, once a process, of a build that takes 40 to 50 times as long for a
 /// step.
 ///
-/// The level is that of this crate, which is a dependency of the program, as those that compute are.
+/// The level is that of `firebox-kernels`, which is a dependency of the program, as all that computes is.
 pub(super) fn warning() -> Option<String> {
     static SAID: AtomicBool = AtomicBool::new(false);
-    let text = text(env!("FIREBOX_OPT_LEVEL"))?;
+    let text = text(firebox_kernels::OPT_LEVEL)?;
     (!SAID.swap(true, Ordering::Relaxed)).then_some(text)
 }
 
@@ -28,7 +28,7 @@ mod tests {
     fn only_a_build_without_optimization_is_warned_of() {
         assert!(text("0").is_some_and(|text| text.contains("[profile.dev.package.\"*\"] and opt-level = 3")));
         assert!(["1", "2", "3", "s", "z"].iter().all(|level| text(level).is_none()));
-        // This workspace optimizes all its profiles.
+        // This workspace optimizes what computes in all its profiles.
         assert_eq!(warning(), None);
     }
 }

@@ -75,6 +75,8 @@ pub struct Pool {
 struct Place {
     seat: Arc<Seat>,
     thread: JoinHandle<()>,
+    /// The thread was given up and has left, and the system gave no other.
+    vacant: bool,
 }
 
 impl Pool {
@@ -149,12 +151,12 @@ impl Pool {
                     // Which may be such a value, too.
                     panic_message(payload);
                 }
-                if !here.is_employed() {
+                if here.leave() {
                     return;
                 }
             }
         });
-        thread.map(|thread| Place { seat, thread }).map_err(|error| no_thread(worker, error))
+        thread.map(|thread| Place { seat, thread, vacant: false }).map_err(|error| no_thread(worker, error))
     }
 
     /// The time that a task of a stream may take: see [`with_timeout`](Pool::with_timeout).
@@ -177,18 +179,22 @@ impl Pool {
     /// Answers for the tasks that are too late, and gives their places to new threads.
     ///
     /// An old thread ends when its task does. If the system has no thread to give, the old one keeps its
-    /// place and comes back when its task ends.
+    /// place and comes back when its task ends; if it has left already, a thread is asked for again each time
+    /// that somebody looks.
     fn give_up_overdue(&self) {
         let now = Instant::now();
         for place in &mut *self.places() {
-            if place.seat.give_up_overdue(now)
-                && let Ok(successor) = self.spawn(place.seat.worker())
-            {
-                place.seat.dismiss();
-                // It answers nothing any more.
-                self.answered_before.fetch_add(place.seat.answered(), Ordering::Relaxed);
-                self.given_up.fetch_add(1, Ordering::Relaxed);
-                *place = successor;
+            if !place.seat.give_up_overdue(now) && !place.vacant {
+                continue;
+            }
+            match self.spawn(place.seat.worker()) {
+                Ok(successor) => {
+                    // The old one answers nothing any more.
+                    self.answered_before.fetch_add(place.seat.answered(), Ordering::Relaxed);
+                    self.given_up.fetch_add(1, Ordering::Relaxed);
+                    *place = successor;
+                }
+                Err(_) => place.vacant = !place.seat.rehire(),
             }
         }
     }

@@ -14,8 +14,11 @@ use crate::task::answer::GiveUp;
 pub(crate) struct Seat {
     worker: usize,
     /// Cleared when another thread takes the worker's place, or the pool ends: then this one ends after its
-    /// task.
+    /// task. Written under the lock of `running`: a thread that comes back to find its task given up finds
+    /// itself dismissed, too, and takes no other.
     employed: AtomicBool,
+    /// The thread has seen that it is dismissed, and takes no task any more. Under the lock of `running`.
+    left: AtomicBool,
     /// `None` between tasks, and once the task was given up.
     running: Mutex<Option<Running>>,
     /// The tasks that the worker has answered.
@@ -38,19 +41,35 @@ fn end_of(limit: Option<Duration>) -> Option<Instant> {
 impl Seat {
     pub(crate) fn new(worker: usize) -> Self {
         let (employed, running) = (AtomicBool::new(true), Mutex::default());
-        Seat { worker, employed, running, answered: AtomicU64::new(0) }
+        let (left, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+        Seat { worker, employed, left, running, answered }
     }
 
     pub(crate) fn worker(&self) -> usize {
         self.worker
     }
 
-    pub(crate) fn is_employed(&self) -> bool {
+    fn is_employed(&self) -> bool {
         self.employed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn dismiss(&self) {
-        self.employed.store(false, Ordering::Release);
+    /// Between tasks: `true` if the thread is dismissed, and ends.
+    pub(crate) fn leave(&self) -> bool {
+        if self.is_employed() {
+            return false;
+        }
+        let _running = self.running();
+        let leaves = !self.is_employed();
+        self.left.store(leaves, Ordering::Relaxed);
+        leaves
+    }
+
+    /// Takes a dismissal back; `false` if the thread has left.
+    pub(crate) fn rehire(&self) -> bool {
+        let _running = self.running();
+        let stays = !self.left.load(Ordering::Relaxed);
+        self.employed.store(stays, Ordering::Release);
+        stays
     }
 
     /// Begins a task; `false` if this thread begins none any more.
@@ -93,10 +112,13 @@ impl Seat {
 
     /// Dismisses the thread, answers the task that it runs as lost, and tells whether it runs one.
     pub(crate) fn terminate(&self) -> bool {
-        self.dismiss();
         // Taken first: the lock isn't held while anybody is answered.
-        let running = self.running().take();
-        running.is_some_and(|Running { task, stream, .. }| {
+        let task = {
+            let mut running = self.running();
+            self.employed.store(false, Ordering::Release);
+            running.take()
+        };
+        task.is_some_and(|Running { task, stream, .. }| {
             stream.give_up(task, self.worker, ErrorKind::Lost);
             true
         })
@@ -107,9 +129,16 @@ impl Seat {
         self.running().as_ref()?.end
     }
 
-    /// Answers for the task if it is too late, and tells whether it is.
+    /// Answers for the task if it is too late, dismisses the thread then, and tells whether it has.
     pub(crate) fn give_up_overdue(&self, now: Instant) -> bool {
-        let overdue = self.running().take_if(|running| running.end.is_some_and(|end| end <= now));
+        let overdue = {
+            let mut running = self.running();
+            let overdue = running.take_if(|running| running.end.is_some_and(|end| end <= now));
+            if overdue.is_some() {
+                self.employed.store(false, Ordering::Release);
+            }
+            overdue
+        };
         match overdue {
             Some(Running { task, limit: Some(limit), stream, .. }) => {
                 stream.give_up(task, self.worker, ErrorKind::TimedOut(limit));

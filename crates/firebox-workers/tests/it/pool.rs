@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use firebox_workers::error::OutOfRange;
-use firebox_workers::{ErrorKind, Handle, Pool, Work, Worker, WorkersExt as _};
+use firebox_workers::{Error, ErrorKind, Handle, Pool, Work, Worker, WorkersExt as _};
 
 use crate::WORKERS;
 
@@ -348,12 +348,31 @@ fn a_task_just_within_its_limit_is_not_answered_twice() {
         task
     };
     let results: Vec<_> = pool.imap(work, 0..400, 16).collect();
-    assert_eq!(results.len(), 400);
+    assert_done_or_too_late(results);
+}
+
+#[test]
+fn a_thread_that_is_given_up_takes_no_other_task_with_it() {
+    let pool = Pool::threads(4).unwrap().with_timeout(Duration::from_micros(50));
+    // About as long as the limit, so that threads come back while they are given up.
+    let work = |task: u64| {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(40 + task % 8 * 3) {
+            std::hint::spin_loop();
+        }
+        task
+    };
+    assert_done_or_too_late(pool.imap(work, 0..20_000, 16).collect());
+}
+
+/// Each task has its own result, or was given up for its limit.
+fn assert_done_or_too_late(results: Vec<Result<u64, Error>>) {
     for (task, result) in results.into_iter().enumerate() {
         match result {
             Ok(done) => assert_eq!(done, task as u64),
             Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::TimedOut(_)) && error.index() == Some(task))
+                assert!(matches!(error.kind(), ErrorKind::TimedOut(_)), "task {task}: {error}");
+                assert_eq!(error.index(), Some(task));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Tells the crate how far it is optimized, so that a run can warn of a build that isn't.
+//! Tells the crate how far it is optimized, so that a run of training can warn of a build that isn't.
 
 fn main() {
     let level = std::env::var("OPT_LEVEL").unwrap_or_default();
