@@ -23,6 +23,8 @@
 //! 9. [Exchange weights with PyTorch](#exchange-weights-with-pytorch)
 //! 10. [Resume a killed run](#resume-a-killed-run)
 //!
+//! The [cookbook](crate::cookbook) has recipes for single questions.
+//!
 //! # Load a folder
 //!
 //! A data set is a type with a length and an item for each index; reading is its part, and is done by the
