@@ -17,9 +17,10 @@
 //! | `cli` | what the command lines of training programs share (feature `cli`) |
 //! | [`burn`] | the framework, re-exported |
 //! | [`tutorial`] | programs from "load a folder" to "resume a killed run" |
+//! | [`cookbook`] | recipes for single questions |
 //!
-//! The [`tutorial`] is the way in; `examples/training.rs` in the repository is a whole recipe, with a command
-//! line, in 150 lines.
+//! The [`tutorial`] is the way in, the [`cookbook`] the place to look something up; `examples/training.rs` in
+//! the repository is a whole recipe, with a command line, in 150 lines.
 //!
 //! # Features
 //!
@@ -29,6 +30,8 @@
 
 #![forbid(unsafe_code)]
 
+#[doc = include_str!("../docs/cookbook.md")]
+pub mod cookbook {}
 pub mod tutorial;
 
 /// The framework that all of this stands on, so that a program needs no dependency of its own on it.

@@ -1,6 +1,7 @@
 //! Programs from "load a folder" to "resume a killed run".
 //!
-//! Each is whole, short, and compiled and run with the tests. All of them need one dependency:
+//! Each is whole, short, and compiled and run with the tests. They need one dependency, and the fourth also
+//! `serde` with its derives:
 //!
 //! ```toml
 //! [dependencies]
@@ -14,11 +15,15 @@
 //! 1. [Load a folder](#load-a-folder)
 //! 2. [Augment at random](#augment-at-random-and-get-the-same-batches-anyway)
 //! 3. [Live with bad samples](#live-with-bad-samples)
-//! 4. [Stop in the middle of an epoch](#stop-in-the-middle-of-an-epoch)
-//! 5. [Train a classifier](#train-a-classifier)
-//! 6. [Write a network](#write-a-network)
-//! 7. [Exchange weights with PyTorch](#exchange-weights-with-pytorch)
-//! 8. [Resume a killed run](#resume-a-killed-run)
+//! 4. [Make batches in worker processes](#make-batches-in-worker-processes)
+//! 5. [Stop in the middle of an epoch](#stop-in-the-middle-of-an-epoch)
+//! 6. [Train a classifier](#train-a-classifier)
+//! 7. [Choose the best checkpoint](#choose-the-best-checkpoint-by-a-metric)
+//! 8. [Write a network](#write-a-network)
+//! 9. [Exchange weights with PyTorch](#exchange-weights-with-pytorch)
+//! 10. [Resume a killed run](#resume-a-killed-run)
+//!
+//! The [cookbook](crate::cookbook) has recipes for single questions.
 //!
 //! # Load a folder
 //!
@@ -57,7 +62,7 @@
 //!     }
 //!
 //!     fn locate(&self, index: usize) -> Option<Location> {
-//!         self.0.get(index).map(Location::file)
+//!         self.0.as_slice().get(index).map(Location::file)
 //!     }
 //! }
 //!
@@ -157,6 +162,65 @@
 //! }
 //! ```
 //!
+//! # Make batches in worker processes
+//!
+//! Threads are the first choice. A decoder that may crash belongs into processes: what dies is replaced, and
+//! the sample that kills its workers is named. A loader for processes is made by a recipe, settings that each
+//! worker makes the same loader from; the batches are those of threads, byte for byte. Worker processes need
+//! Linux.
+//!
+//! ```
+//! use firebox::data::dataset::from_fn;
+//! use firebox::data::loader::FailureBudget;
+//! use firebox::data::{BoxError, Error, ErrorKind, Loader, OnError, Recipe, Stack};
+//! use firebox::workers::Pool;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Debug, Serialize, Deserialize)]
+//! struct Waves {
+//!     count: usize,
+//!     length: usize,
+//! }
+//!
+//! /// Stands for a library in C that crashes on some input.
+//! fn decode(wave: usize, values: &mut [f32]) {
+//!     if wave == 13 {
+//!         std::process::abort();
+//!     }
+//!     (0_u16..).zip(values).for_each(|(time, value)| *value = (wave as f32 * f32::from(time)).sin());
+//! }
+//!
+//! impl Recipe for Waves {
+//!     type Layout = Stack<f32, 1>;
+//!
+//!     fn loader(&self) -> Result<Loader<Stack<f32, 1>>, Error> {
+//!         Loader::builder(from_fn(self.count, Ok))
+//!             .batch_size(8)
+//!             .on_error(OnError::Skip { at_most: FailureBudget::Count(1) })
+//!             .build(Stack::new([self.length]), |wave, _rng, values: &mut [f32]| {
+//!                 decode(wave, values);
+//!                 Ok(())
+//!             })
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), BoxError> {
+//!     firebox::workers::init(); // First of all: a worker is this program, and works in here.
+//!     let loader = Waves { count: 24, length: 100 }.workers(Pool::processes(2)?)?;
+//!     let mut epoch = loader.epoch(0);
+//!     let mut sizes = Vec::new();
+//!     for batch in epoch.by_ref() {
+//!         sizes.push(batch?.samples);
+//!     }
+//!     assert_eq!(sizes, [8, 7, 8]);
+//!     let report = epoch.report();
+//!     let error = &report.failures[0].error;
+//!     assert_eq!((error.kind(), error.index()), (&ErrorKind::Died, Some(13)));
+//!     assert!(report.deaths >= 3);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # Stop in the middle of an epoch
 //!
 //! Where a loader stands is a few numbers. They are written by any format of serde, and another process goes
@@ -233,6 +297,64 @@
 //!     println!("{} steps, accuracy {:.3}", outcome.steps, best.value);
 //!     assert_eq!(outcome.steps, 200);
 //!     assert!(run.metrics().is_file());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Choose the best checkpoint by a metric
+//!
+//! Accuracy says little where one class is rare. A classifier measures what it is told to, a metric that is
+//! there or one of your own, and one of them decides which checkpoint is the best.
+//!
+//! ```
+//! use firebox::burn::tensor::activation::softmax;
+//! use firebox::burn::tensor::{Device, Tensor};
+//! use firebox::data::BoxError;
+//! use firebox::models::layers::{Linear, LinearConfig};
+//! use firebox::prelude::*;
+//! use firebox::train::metrics::Quantity;
+//! use firebox::train::task::Goal;
+//! use firebox::train::tasks::ClassMetric;
+//! use firebox::train::to_scalar;
+//!
+//! fn main() -> Result<(), BoxError> {
+//!     let device = Device::default();
+//!     // One in ten is of class 1, and has rather large numbers.
+//!     let points: Vec<_> = (0..1000_u16).map(|n| (f32::from(n % 37) / 37.0, n % 10 == 0)).collect();
+//!     let (train, valid) = random_split(points, 300, 42)?;
+//!     let loader = |points| {
+//!         let layout = (Stack::<f32, 1>::new([2]), Scalar::<i64>::new());
+//!         let builder = Loader::builder(points).batch_size(50).shuffle(true).seed(42);
+//!         builder.build(layout, |(at, rare): (f32, bool), rng, (to, class)| {
+//!             to.copy_from_slice(&[at, if rare { 0.8 } else { 0.4 } * rng.uniform()]);
+//!             *class = i64::from(rare);
+//!             Ok(())
+//!         })
+//!     };
+//!     let train = loader(train)?.on_device(&device.clone().autodiff())?;
+//!     let valid = loader(valid)?.on_device(&device)?;
+//!
+//!     let certainty = ClassMetric::new("certainty", |logits, classes| {
+//!         let likeliest = softmax(logits.clone(), 1).max_dim(1);
+//!         Ok(Quantity::mean(to_scalar(&likeliest.mean())?, classes.dims()[0] as f64))
+//!     });
+//!     let model = init(42, &device.clone().autodiff(), |device| LinearConfig::new(2, 2).init(device))?;
+//!     let learner = Learner::new(model, AdamConfig::new().init()?);
+//!     let mut task = Classification::<Linear, Tensor<2>>::new(learner)
+//!         .with_metric(ClassMetric::auroc().in_evaluations_only())?
+//!         .with_metric(certainty)?
+//!         .monitor("auroc", Goal::Maximize)?;
+//!     let run = RunDir::overwrite(std::env::temp_dir().join("firebox-tutorial-best"))?;
+//!     let mut trainer = Trainer::new(&run, &device).epochs(5).schedule(0.05);
+//!     let best = trainer.fit(&mut task, &train, &valid)?.best.expect("there was an evaluation");
+//!
+//!     // The task has the weights of the last step. Those of the best one are in the run's folder.
+//!     let (_, state) = run.checkpoints().best()?;
+//!     task.load(&state)?;
+//!     let record = trainer.evaluate(&valid, "best", task.evaluator())?;
+//!     println!("AUROC {:.3} after step {}", best.value, best.step);
+//!     assert_eq!(record.metrics.value("auroc"), Some(best.value));
+//!     assert!(best.value > 0.7 && record.metrics.value("certainty") > Some(0.5));
 //!     Ok(())
 //! }
 //! ```

@@ -1,4 +1,4 @@
-//! What needs a build with more features than the default ones:
+//! Tests that need a build with more features than the default ones:
 //!
 //!     cargo build --profile quick --features ndarray,wgpu,tui --example training
 //!     cargo test --profile quick --features ndarray,wgpu,tui --test backends

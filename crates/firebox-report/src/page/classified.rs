@@ -5,7 +5,7 @@ use image::GrayImage;
 use firebox_train::metrics::Predictions;
 
 use crate::error::BoxError;
-use crate::html::{Picture, Report};
+use crate::page::html::{Picture, Report};
 
 /// The pictures of each kind on a page.
 const MOST: usize = 12;
@@ -28,7 +28,7 @@ impl Report {
     /// # let path = folder.path().join("report.html");
     /// report.write(&path)?;
     /// assert!(std::fs::read_to_string(path)?.contains("Taken for something else"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), firebox_train::BoxError>(())
     /// ```
     ///
     /// # Errors
