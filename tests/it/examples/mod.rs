@@ -9,6 +9,7 @@ mod gan;
 mod kills;
 mod pronounce;
 mod recipe;
+mod solar;
 mod text;
 mod training;
 mod worker_kind;
