@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Rules of the house that no compiler checks: prints each violation and exits with 1 if there is one.
 
-`.ci/house.py` looks at all crates, `.ci/house.py data workers` at some. Rules, per crate:
+`.ci/house.py` looks at all crates and the facade, `.ci/house.py data firebox` at some. Rules, per crate:
 
 * no doc comment begins with "What" or "Whether";
 * no comment is wider than 110 columns, rows of tables aside;
 * at most 15 names are exported at the root, beside modules;
-* a folder of sources or tests has at most 15 entries;
+* a folder of sources, tests or examples has at most 15 entries;
 * no files use each other in a circle, by paths from the crate's root or a parent;
 * what `.ci/documented.txt` lists has an example that asserts.
 """
@@ -22,6 +22,8 @@ MOST = 15
 CIRCLES = [{"firebox-workers": {"pool/mod.rs", "stream/dispatch.rs", "stream/imap.rs"}}]
 # What is no source: data of tests, and snapshots.
 NO_SOURCES = {"fixtures"}
+# Examples whose comments are still wider.
+NOT_YET = {"gan", "pronounce", "text"}
 
 violations = []
 
@@ -38,7 +40,9 @@ def sources(crate, *folders):
 
 
 def check_comments(crate):
-    for path in sources(crate, "src", "tests", "benches"):
+    for path in sources(crate, "src", "tests", "benches", "examples"):
+        if crate == REPOSITORY and NOT_YET & set(path.relative_to(crate).with_suffix("").parts[:2]):
+            continue
         before = None
         for number, line in enumerate(path.read_text().split("\n"), 1):
             text = line.strip()
@@ -130,7 +134,7 @@ def is_module(crate, path):
 
 
 def check_folders(crate):
-    for top in ("src", "tests"):
+    for top in ("src", "tests", "examples"):
         folders = [crate / top, *(path for path in (crate / top).rglob("*") if path.is_dir())]
         for folder in folders:
             if not folder.is_dir() or NO_SOURCES & set(folder.relative_to(crate).parts):

@@ -4,9 +4,9 @@
 //!     cargo run --release --example forecast
 //!
 //! The series is made here, so that the best forecast that anybody could make of it is known: see
-//! `series::Series`. Each run leaves a folder under `runs/` with its settings, records, checkpoints, result and a
-//! report with the forecasts beside what came. A run that was stopped goes on with `--resume`; `--forecast`
-//! prints the day after the series' end.
+//! `series::Series`. Each run leaves a folder under `runs/` with its settings, records, checkpoints, result
+//! and a report with the forecasts beside what came. A run that was stopped goes on with `--resume`;
+//! `--forecast` prints the day after the series' end.
 //!
 //! In a crate of its own this file, as `src/main.rs` beside a copy of the folder `forecast/`, needs:
 //!

@@ -1,5 +1,5 @@
-//! The loader with a data set, a transform and a loop of one's own: words of a text, as padded batches of letters
-//! of which some are masked at random.
+//! The loader with a data set, a transform and a loop of one's own: words of a text, as padded batches of
+//! letters of which some are masked at random.
 //!
 //!     cargo run --release --example loader -- README.md
 
@@ -25,8 +25,8 @@ impl Dataset for Words {
     }
 }
 
-/// A word as numbers; one letter of seven becomes 1, and 0 is padding. The random numbers are the word's own: the
-/// masks are the same with any number of workers.
+/// A word as numbers; one letter of seven becomes 1, and 0 is padding. The random numbers are the word's own:
+/// the masks are the same with any number of workers.
 fn masked(word: String, rng: &mut SampleRng, letters: &mut Vec<i64>) -> Result<(), BoxError> {
     letters.extend(word.chars().map(|letter| if rng.below(7) == 0 { 1 } else { letter as i64 }));
     Ok(())

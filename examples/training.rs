@@ -2,9 +2,9 @@
 //!
 //!     cargo run --release --example training
 //!
-//! Each run leaves a folder under `runs/` with its settings, records, checkpoints and a report. A run that was
-//! stopped goes on with `--resume`; `--predict picture.png` asks the newest run. `--find-lr` looks for a learning
-//! rate, and `--fast-dev-run` tells if everything works at all.
+//! Each run leaves a folder under `runs/` with its settings, records, checkpoints and a report. A run that
+//! was stopped goes on with `--resume`; `--predict picture.png` asks the newest run. `--find-lr` looks for a
+//! learning rate, and `--fast-dev-run` tells if everything works at all.
 //!
 //! In a crate of its own this file, as `src/main.rs` beside a copy of the folder `training/`, needs:
 //!

@@ -20,9 +20,9 @@ pub(crate) const FEATURES: usize = 5;
 
 /// An hourly series, such as the load of a power grid: y = 100 + season + weather.
 ///
-/// The season is 25·sin 2π(h − 8)/24 + 8·sin 4π(h − 3)/24 at hour h of a working day; on the last two days of a week it
-/// is 0.6 times that, and 10 lower. The weather is what nobody knows beforehand: a ← 0.97·a + ε in each hour, ε normal
-/// with standard deviation 2.
+/// The season is 25·sin 2π(h − 8)/24 + 8·sin 4π(h − 3)/24 at hour h of a working day; on the last two days of
+/// a week it is 0.6 times that, and 10 lower. The weather is what nobody knows beforehand: a ← 0.97·a + ε in
+/// each hour, ε normal with standard deviation 2.
 ///
 /// The best forecast for k hours ahead is so 100 + season + 0.97ᵏ·a: [`Series::best`].
 pub(crate) struct Series {
@@ -133,8 +133,8 @@ impl Data {
         Ok(Data { series, mean, deviation, train, valid, test })
     }
 
-    /// The mean absolute error, over all days of the test part, of a forecast of hour `hour` of the day that begins at
-    /// `begin`.
+    /// The mean absolute error, over all days of the test part, of a forecast of hour `hour` of the day that
+    /// begins at `begin`.
     pub(crate) fn error_of(&self, forecast: impl Fn(usize, usize) -> f64) -> f64 {
         let values = &self.series.values;
         let begins = self.test.first..self.test.first + self.test.windows;

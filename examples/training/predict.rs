@@ -1,4 +1,4 @@
-//! What a network sees in a picture of the user's own.
+//! The classes that a network sees in a picture of the user's own.
 
 use std::path::Path;
 use std::process::ExitCode;

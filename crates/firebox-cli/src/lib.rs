@@ -1,20 +1,22 @@
 //! The shared part of the command lines of training programs, as groups of arguments that any program can
 //! flatten into its own.
 //!
-//! | group | flags |
+//! | group ([`args`]) | flags |
 //! |---|---|
 //! | [`RunArgs`] | `--run-dir`, `--resume`, `--overwrite`, `--config` |
 //! | [`LoggerArgs`] | `--log csv,tensorboard`, and `--dashboard` with the feature `tui` |
 //! | [`ThreadArgs`] | `--threads`, `--workers`, `--worker-kind` |
-//! | [`SeedArgs`] | `--seed` |
-//! | [`BackendArgs`] | `--backend` |
-//! | [`TrainArgs`] | `--epochs`, `--accumulate`, `--max-steps`, `--save-steps`, `--patience` |
-//! | [`LearnerArgs`] | `--clip-norm`, `--ema` |
+//! | [`SeedArgs`](args::SeedArgs) | `--seed` |
+//! | [`BackendArgs`](args::BackendArgs) | `--backend` |
+//! | [`TrainArgs`](args::TrainArgs) | `--epochs`, `--accumulate`, `--max-steps`, `--save-steps`, `--patience` |
+//! | [`LearnerArgs`](args::LearnerArgs) | `--clip-norm`, `--ema` |
 //! | [`CommonArgs`] | the five groups above, from threads to learner, as one |
 //!
 //! The settings that decide a run's result are a struct of the program's own, its recipe, which is a group of
 //! flags and `config.json` at once. [`Settings`] puts it together from the command line, a file and an older
 //! run; [`run_program`] parses, and says in one line what went wrong.
+//!
+//! The names that most programs need stand at the root; the others are in the modules.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -63,28 +65,18 @@
 
 #![forbid(unsafe_code)]
 
-mod common_args;
-mod compute;
-mod loggers;
-mod merge_config;
+pub mod args;
 pub mod parse;
 pub mod paths;
-mod program;
-mod run_args;
-mod session;
-mod settings;
-mod train_args;
+pub mod program;
+pub mod session;
+pub mod settings;
 
-pub use common_args::CommonArgs;
-pub use compute::{BackendArgs, SeedArgs, ThreadArgs, WorkerKind};
+pub use args::{CommonArgs, LoggerArgs, RunArgs, ThreadArgs};
 pub use firebox_train::BoxError;
-pub use loggers::{Display, LoggerArgs};
-pub use merge_config::merge_config;
 pub use program::{run_program, say, stopped};
-pub use run_args::RunArgs;
 pub use session::{cargo_flags, load_best, show_lr_search, write_summary};
 pub use settings::{Settings, describe};
-pub use train_args::{LearnerArgs, TrainArgs};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -11,7 +11,7 @@ use clap::{ArgMatches, Parser};
 use firebox_train::run::Signal;
 use firebox_train::{BoxError, Error, ErrorKind, RunDir};
 
-use crate::loggers::LoggerArgs;
+use crate::args::LoggerArgs;
 
 /// Runs a program by its command line.
 ///

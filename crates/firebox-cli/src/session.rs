@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::loggers::LoggerArgs;
+use crate::args::LoggerArgs;
 use crate::program::say;
 use crate::settings::Settings;
 
@@ -25,7 +25,8 @@ impl<R: Args + Clone + Serialize + DeserializeOwned> Settings<'_, R> {
     /// ```no_run
     /// use burn::tensor::Device;
     /// use clap::Args;
-    /// use firebox_cli::{BoxError, LoggerArgs, Settings, TrainArgs};
+    /// use firebox_cli::args::TrainArgs;
+    /// use firebox_cli::{BoxError, LoggerArgs, Settings};
     /// use serde::{Deserialize, Serialize};
     ///
     /// #[derive(Args, Clone, Serialize, Deserialize)]

@@ -25,11 +25,21 @@ use firebox_train::run::Records;
 ///
 /// ```
 /// use firebox_report::CsvLog;
+/// use firebox_train::event::{Callback, Event};
 /// use firebox_train::{RunDir, Trainer};
 ///
 /// fn recorded(trainer: Trainer, run: &RunDir) -> Trainer {
 ///     trainer.callback(CsvLog::new(run))
 /// }
+///
+/// // By hand: the table of a run that has a record.
+/// # let folder = tempfile::tempdir()?;
+/// let run = RunDir::create(folder.path().join("run"))?;
+/// std::fs::write(run.metrics(), "{\"kind\": \"step\", \"step\": 1, \"loss\": 0.5}\n")?;
+/// CsvLog::new(&run).on_event(&Event::Started { done: 1, steps: 10, epochs: 1 })?;
+/// let table = std::fs::read_to_string(run.csv())?;
+/// assert!(table.starts_with("kind,step,") && table.contains("step,1,"));
+/// # Ok::<(), firebox_train::BoxError>(())
 /// ```
 #[derive(Debug)]
 pub struct CsvLog {

@@ -38,6 +38,10 @@ use firebox_train::run::{Interrupt, Signal};
 ///     let interrupt = Interrupt::on_signals()?;
 ///     Ok(trainer.callback(Dashboard::new(&interrupt)?).interrupt(interrupt))
 /// }
+///
+/// // Standard output must be a terminal.
+/// let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+/// assert_eq!(Dashboard::new(&Interrupt::never()).is_ok(), is_terminal);
 /// ```
 pub struct Dashboard {
     interrupt: Interrupt,

@@ -24,14 +24,8 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "charts")]
-mod chart;
-#[cfg(feature = "charts")]
-mod classified;
 #[cfg(feature = "csv")]
 mod csv_log;
-#[cfg(feature = "charts")]
-mod curve;
 #[cfg(feature = "tui")]
 mod dashboard;
 #[cfg(any(
@@ -42,20 +36,10 @@ mod dashboard;
     feature = "tui"
 ))]
 mod error;
-#[cfg(feature = "charts")]
-mod escape;
-#[cfg(feature = "charts")]
-mod heat_map;
-#[cfg(feature = "charts")]
-mod history;
-#[cfg(feature = "charts")]
-mod html;
 #[cfg(any(feature = "progress", feature = "tui"))]
 mod lines;
 #[cfg(feature = "charts")]
-mod live_report;
-#[cfg(feature = "charts")]
-mod lr_plot;
+mod page;
 #[cfg(feature = "progress")]
 mod progress;
 #[cfg(feature = "tensorboard")]
@@ -66,11 +50,7 @@ pub use csv_log::CsvLog;
 #[cfg(feature = "tui")]
 pub use dashboard::Dashboard;
 #[cfg(feature = "charts")]
-pub use heat_map::HeatMap;
-#[cfg(feature = "charts")]
-pub use html::{Picture, Report};
-#[cfg(feature = "charts")]
-pub use live_report::LiveReport;
+pub use page::{HeatMap, LiveReport, Picture, Report};
 #[cfg(feature = "progress")]
 pub use progress::Progress;
 #[cfg(feature = "tensorboard")]

@@ -16,10 +16,16 @@ use firebox_train::event::{Callback, Event, Record, RecordKind};
 /// ```
 /// use firebox_report::Progress;
 /// use firebox_train::Trainer;
+/// use firebox_train::event::{Callback, Event};
 ///
 /// fn shown(trainer: Trainer) -> Trainer {
 ///     trainer.callback(Progress::new())
 /// }
+///
+/// // By hand, for a loop of one's own; it never ends a run.
+/// let mut progress = Progress::new();
+/// assert!(progress.on_event(&Event::Started { done: 0, steps: 10, epochs: 1 }).is_ok());
+/// assert!(progress.on_event(&Event::Warning("the last batch has one sample")).is_ok());
 /// ```
 #[derive(Debug, Default)]
 pub struct Progress {

@@ -1,7 +1,7 @@
 //! The groups of flags: what they accept, and what contradicts itself.
 
 use clap::Parser;
-use firebox_cli::{BackendArgs, LoggerArgs, RunArgs, SeedArgs, ThreadArgs, WorkerKind};
+use firebox_cli::args::{BackendArgs, LoggerArgs, RunArgs, SeedArgs, ThreadArgs, WorkerKind};
 use firebox_train::ErrorKind;
 
 #[derive(Debug, Parser)]

@@ -28,15 +28,21 @@ use firebox_train::task::TaskState;
 /// * **Images**, and whatever else: a clone of it writes into the same file, from another callback, from a
 ///   task, or after the run.
 ///
-/// ```no_run
-/// # use firebox_report::TensorBoard;
-/// # use firebox_train::{Error, RunDir, Trainer};
-/// # fn example(run: &RunDir, trainer: Trainer, confusion: image::RgbImage) -> Result<(), Error> {
-/// let board = TensorBoard::new(run);
-/// let trainer = trainer.callback(board.clone());
-/// board.image("confusion", confusion)?;
-/// # Ok(())
-/// # }
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_report::TensorBoard;
+/// use firebox_train::{RunDir, Trainer};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let run = RunDir::create(folder.path().join("run"))?;
+/// let board = TensorBoard::new(&run);
+/// let trainer = Trainer::new(&run, &Device::default()).callback(board.clone());
+/// // Beside what the trainer tells it:
+/// board.scalar("temperature", 0.7)?;
+/// board.image("square", image::RgbImage::from_pixel(28, 28, image::Rgb([200, 0, 0])))?;
+/// assert_eq!(std::fs::read_dir(run.tensorboard())?.count(), 1);
+/// # let _ = trainer;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// A run that goes on gets another file. It begins with the word that what was written for later steps than

@@ -5,8 +5,8 @@ use clap::Args;
 use firebox_train::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::compute::{BackendArgs, SeedArgs, ThreadArgs};
-use crate::train_args::{LearnerArgs, TrainArgs};
+use crate::args::compute::{BackendArgs, SeedArgs, ThreadArgs};
+use crate::args::train::{LearnerArgs, TrainArgs};
 
 /// The groups of flags that most recipes have, as one.
 ///

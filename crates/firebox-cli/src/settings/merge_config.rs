@@ -17,7 +17,7 @@ use firebox_train::{Error, ErrorKind};
 /// out, but must not have others than `defaults` has.
 ///
 /// ```
-/// use firebox_cli::merge_config;
+/// use firebox_cli::settings::merge_config;
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use image::GrayImage;
 use firebox_train::metrics::Predictions;
 
 use crate::error::BoxError;
-use crate::html::{Picture, Report};
+use crate::page::html::{Picture, Report};
 
 /// The pictures of each kind on a page.
 const MOST: usize = 12;

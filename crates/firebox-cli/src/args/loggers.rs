@@ -56,12 +56,14 @@ enum Log {
 /// The callback that shows a person on the terminal how far the run is.
 ///
 /// ```
-/// use firebox_cli::{BoxError, Display, LoggerArgs};
+/// use firebox_cli::args::{Display, LoggerArgs};
+/// use firebox_train::event::Event;
 /// use firebox_train::run::Interrupt;
 ///
-/// let display: Display = LoggerArgs::default().display(&Interrupt::never())?;
-/// # let _ = display;
-/// # Ok::<(), BoxError>(())
+/// let mut display: Display = LoggerArgs::default().display(&Interrupt::never())?;
+/// // It hears of everything; outside of a run that is nothing.
+/// assert!(display(&Event::Finished).is_ok());
+/// # Ok::<(), firebox_cli::BoxError>(())
 /// ```
 pub type Display = Box<dyn FnMut(&Event<'_>) -> Result<(), BoxError>>;
 

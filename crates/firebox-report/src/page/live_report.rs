@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use jiff::Zoned;
 
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::history::Follower;
-use crate::html::Report;
+use crate::page::history::Follower;
+use crate::page::html::Report;
 use firebox_train::RunDir;
 use firebox_train::event::End;
 use firebox_train::event::{Callback, Event, RecordKind};
@@ -32,12 +32,23 @@ use firebox_train::event::{Callback, Event, RecordKind};
 /// use std::time::Duration;
 ///
 /// use firebox_report::LiveReport;
+/// use firebox_train::event::{Callback, Event};
 /// use firebox_train::{RunDir, Trainer};
 ///
 /// fn shown(trainer: Trainer, run: &RunDir) -> Trainer {
 ///     let report = LiveReport::new(run, "My first network").every(Duration::from_secs(30));
 ///     trainer.callback(report.with(|report| Ok(report.facts([("machine", "the small one".to_owned())]))))
 /// }
+///
+/// // By hand: a run that begins, and of which nothing more is heard.
+/// # let folder = tempfile::tempdir()?;
+/// let run = RunDir::create(folder.path().join("run"))?;
+/// std::fs::write(run.metrics(), "{\"kind\": \"step\", \"split\": \"train\", \"step\": 1, \"loss\": 1}\n")?;
+/// let mut report = LiveReport::new(&run, "My first network");
+/// report.on_event(&Event::Started { done: 1, steps: 10, epochs: 1 })?;
+/// drop(report);
+/// assert!(std::fs::read_to_string(run.report())?.contains("Ended without a word after step 1"));
+/// # Ok::<(), firebox_train::BoxError>(())
 /// ```
 #[derive(Debug)]
 pub struct LiveReport {

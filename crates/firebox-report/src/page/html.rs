@@ -11,11 +11,11 @@ use base64::prelude::BASE64_STANDARD;
 use image::{GrayImage, ImageFormat};
 use jiff::Zoned;
 
-use crate::chart::{FIRST, FOURTH, Line, SECOND, THIN, THIRD, bounded, draw, thinned};
 use crate::error::{Error, ErrorKind, io_error};
-use crate::escape::escape;
-use crate::heat_map::HeatMap;
-use crate::history::{EpochRow, History};
+use crate::page::chart::{FIRST, FOURTH, Line, SECOND, THIN, THIRD, bounded, draw, thinned};
+use crate::page::escape::escape;
+use crate::page::heat_map::HeatMap;
+use crate::page::history::{EpochRow, History};
 use firebox_core::files;
 use firebox_train::metrics::Confusion;
 use firebox_train::run::Records;

@@ -1,5 +1,7 @@
 //! The settings of a run, from the command line, a file and an older run.
 
+mod merge_config;
+
 use std::path::Path;
 
 use clap::parser::ValueSource;
@@ -9,9 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::merge_config::merge_config;
+use crate::args::RunArgs;
 use crate::program::refusal;
-use crate::run_args::RunArgs;
+
+pub use merge_config::merge_config;
 
 /// The settings that a run which goes on can change: how long it does, and what it keeps.
 ///

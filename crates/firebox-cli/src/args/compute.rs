@@ -9,7 +9,7 @@ use crate::parse;
 /// The backend by name: `--backend`.
 ///
 /// ```
-/// use firebox_cli::BackendArgs;
+/// use firebox_cli::args::BackendArgs;
 ///
 /// let flex = BackendArgs::default();
 /// assert_eq!(flex.backend, "flex");
@@ -46,7 +46,9 @@ impl BackendArgs {
 /// The loader takes it by `seed`, and the trainer follows the loader.
 ///
 /// ```
-/// assert_eq!(firebox_cli::SeedArgs::default().seed, 42);
+/// use firebox_cli::args::SeedArgs;
+///
+/// assert_eq!(SeedArgs::default().seed, 42);
 /// ```
 #[derive(Args, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedArgs {
@@ -66,7 +68,7 @@ impl Default for SeedArgs {
 /// None of them decides a result.
 ///
 /// ```
-/// use firebox_cli::{ThreadArgs, WorkerKind};
+/// use firebox_cli::args::{ThreadArgs, WorkerKind};
 ///
 /// let mut args = ThreadArgs::default();
 /// args.workers = Some(2);
@@ -143,7 +145,9 @@ impl ThreadArgs {
 /// The place where batches are prepared.
 ///
 /// ```
-/// assert_eq!(firebox_cli::WorkerKind::default(), firebox_cli::WorkerKind::Threads);
+/// use firebox_cli::args::WorkerKind;
+///
+/// assert_eq!(WorkerKind::default(), WorkerKind::Threads);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -16,7 +16,7 @@ use crate::parse;
 ///
 /// ```
 /// use clap::{Args, Parser};
-/// use firebox_cli::TrainArgs;
+/// use firebox_cli::args::TrainArgs;
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Parser, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ impl TrainArgs {
 ///
 /// ```
 /// use burn::module::Module;
-/// use firebox_cli::LearnerArgs;
+/// use firebox_cli::args::LearnerArgs;
 /// use firebox_train::optimizer::SgdConfig;
 /// use firebox_train::{Error, Learner};
 ///

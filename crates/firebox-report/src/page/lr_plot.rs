@@ -2,9 +2,9 @@
 
 use plotters::prelude::*;
 
-use crate::chart::{FIRST, SECOND, THIN, THIRD, legend};
 use crate::error::{Error, ErrorKind};
-use crate::html::Report;
+use crate::page::chart::{FIRST, SECOND, THIN, THIRD, legend};
+use crate::page::html::Report;
 use firebox_train::trainer::LrCurve;
 
 impl Report {

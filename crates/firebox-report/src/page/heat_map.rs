@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::escape::escape;
+use crate::page::escape::escape;
 
 /// A matrix of shares as a picture, darker where one is larger.
 ///
@@ -16,8 +16,11 @@ use crate::escape::escape;
 ///     columns: ["c", "a", "t"].map(str::to_owned).to_vec(),
 ///     rows: vec![("K".to_owned(), vec![0.9, 0.1, 0.0]), ("AE".to_owned(), vec![0.1, 0.8, 0.1])],
 /// };
-/// let report = Report::new("Attention").maps("Where the decoder looks", &[map]);
-/// # let _ = report;
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("report.html");
+/// Report::new("Attention").maps("Where the decoder looks", &[map]).write(&path)?;
+/// assert!(std::fs::read_to_string(path)?.contains("cat → K AE T"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct HeatMap {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::curve::Curve;
 use crate::error::{Error, io_error};
+use crate::page::curve::Curve;
 use firebox_train::event::Record;
 use firebox_train::run::Records;
 
@@ -203,7 +203,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::curve::MOST;
+    use crate::page::curve::MOST;
 
     /// As a run leaves them.
     fn lines(steps: std::ops::Range<usize>) -> String {
