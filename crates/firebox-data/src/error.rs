@@ -20,6 +20,17 @@ pub(crate) use firebox_core::check;
 pub type Error = firebox_core::Error<ErrorKind>;
 
 /// The kinds of [`Error`].
+///
+/// ```
+/// use firebox_data::{ErrorKind, Loader};
+///
+/// let refused = Loader::builder(vec![1, 2]).batch_size(0).build((), |_, _, ()| Ok(()));
+/// // A kind that a program could act on has data.
+/// assert!(refused.is_err_and(|error| match error.kind() {
+///     ErrorKind::OutOfRange(setting) => setting.field == "batch size" && setting.got == "0",
+///     _ => false,
+/// }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {

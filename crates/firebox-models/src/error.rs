@@ -20,6 +20,18 @@ pub(crate) use firebox_core::check;
 pub type Error = firebox_core::Error<ErrorKind>;
 
 /// The kinds of [`Error`].
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::LinearConfig;
+/// use firebox_models::{ErrorKind, Forward};
+///
+/// let device = Device::default();
+/// let linear = LinearConfig::new(4, 2).init(&device)?;
+/// let error = linear.check_input(&Tensor::<2>::zeros([3, 5], &device)).unwrap_err();
+/// assert_eq!(error.kind(), &ErrorKind::Input);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -16,6 +16,13 @@ use firebox_core::Kind;
 pub type Error = firebox_core::Error<ErrorKind>;
 
 /// The kinds of [`Error`].
+///
+/// ```
+/// use firebox_weights::{ErrorKind, StateDict};
+///
+/// assert_eq!(StateDict::read("no such file").unwrap_err().kind(), &ErrorKind::Io);
+/// assert_eq!(StateDict::from_safetensors(b"no weights").unwrap_err().kind(), &ErrorKind::Format);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {

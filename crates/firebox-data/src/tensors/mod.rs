@@ -163,6 +163,26 @@ fn names_cpu(device: &str) -> bool {
 const AHEAD: usize = 2;
 
 /// A loader whose batches are tensors: made by [`Loader::on_device`].
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use firebox_data::tensors::OnDevice;
+/// use firebox_data::{Loader, Scalar, Stack};
+///
+/// let points = vec![([1.0, 2.0], 0), ([3.0, 4.0], 1), ([5.0, 6.0], 1)];
+/// let layout = (Stack::<f32, 1>::new([2]), Scalar::<i64>::new());
+/// let loader = Loader::builder(points).batch_size(2).build(layout, |(at, label), _, (row, class)| {
+///     row.copy_from_slice(&at);
+///     *class = label;
+///     Ok(())
+/// })?;
+/// let batches: OnDevice<_> = loader.on_device(&Device::default())?;
+/// for batch in firebox_data::batches::Batches::epoch(&batches, 0) {
+///     let (rows, classes): (Tensor<2>, Tensor<1, Int>) = batch?;
+///     assert_eq!(rows.dims(), [classes.dims()[0], 2]);
+/// }
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 pub struct OnDevice<L> {
     loader: L,
     device: Device,

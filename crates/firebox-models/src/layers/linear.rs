@@ -11,6 +11,16 @@ use crate::forward::Forward;
 use crate::init::uniform;
 
 /// Settings of [`Linear`].
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::layers::LinearConfig;
+///
+/// let linear = LinearConfig::new(784, 10).with_bias(false).init(&Device::default())?;
+/// // As PyTorch has it: [out, in].
+/// assert_eq!(linear.weight.dims(), [10, 784]);
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinearConfig {
     /// Features of the input; at least 1.

@@ -15,6 +15,14 @@ use crate::layers::recurrent::cell::Cell;
 use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState, check_sizes};
 
 /// Settings of [`LanguageModel`].
+///
+/// ```
+/// use firebox_models::layers::Cell;
+/// use firebox_models::text::LanguageModelConfig;
+///
+/// let config = LanguageModelConfig::new(80, 64, 256).with_cell(Cell::Gru).with_num_layers(2);
+/// assert_eq!((config.vocab_size, config.embedding_dim, config.hidden_size), (80, 64, 256));
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LanguageModelConfig {
     /// The number of tokens; at least 1.

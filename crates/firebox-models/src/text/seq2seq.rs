@@ -14,6 +14,16 @@ use crate::text::decoder::{Decoder, DecoderConfig};
 use crate::text::encoder::{Encoder, EncoderConfig};
 
 /// Settings of [`Seq2Seq`].
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::text::Seq2SeqConfig;
+///
+/// let config = Seq2SeqConfig::new(30, 42, 16, 32).with_num_layers(2).with_dropout(0.1);
+/// assert!(config.init(&Device::default()).is_ok());
+/// // Padding, begin and end are tokens 0, 1 and 2, unless they are said to be others.
+/// assert_eq!((config.padding_idx, config.begin, config.end), (0, 1, 2));
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seq2SeqConfig {
     /// The number of tokens of the source; at least 1.

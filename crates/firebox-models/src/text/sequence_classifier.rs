@@ -15,6 +15,14 @@ use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, check_sizes};
 use crate::shape::check_lengths;
 
 /// Settings of [`SequenceClassifier`].
+///
+/// ```
+/// use firebox_models::layers::Cell;
+/// use firebox_models::text::SequenceClassifierConfig;
+///
+/// let config = SequenceClassifierConfig::new(2, 1000, 64, 128).with_cell(Cell::Gru).with_padding_idx(1);
+/// assert_eq!((config.classes, config.vocab_size, config.padding_idx), (2, 1000, 1));
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SequenceClassifierConfig {
     /// The number of classes; at least 1.

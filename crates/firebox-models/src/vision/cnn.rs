@@ -13,6 +13,16 @@ use crate::layers::linear_block::{LinearBlock, LinearBlockConfig};
 use crate::layers::pooling::MaxPoolingConfig;
 
 /// Settings of [`Cnn`].
+///
+/// ```
+/// use burn::tensor::Device;
+/// use firebox_models::vision::CnnConfig;
+///
+/// let config = CnnConfig::new(10).with_channels(1).with_size([32, 32]).with_dropout(0.25);
+/// assert!(config.init(&Device::default()).is_ok());
+/// let error = config.with_dropout(1.0).init(&Device::default()).unwrap_err();
+/// assert_eq!(error.to_string(), "CnnConfig.dropout: expected 0 ≤ p < 1, got 1");
+/// ```
 #[derive(Config, Debug)]
 pub struct CnnConfig {
     /// The number of classes; at least 1.

@@ -101,6 +101,25 @@ impl<M: Module> Learner<M> {
     /// PyTorch, [`step`](Self::step) sets every parameter to NaN if any gradient is NaN;
     /// [`learn`](Self::learn) and [`try_step`](Self::try_step) refuse it.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use firebox_models::Forward;
+    /// use firebox_models::layers::LinearConfig;
+    /// use firebox_train::optimizer::SgdConfig;
+    /// use firebox_train::{Learner, StepContext, to_scalar};
+    ///
+    /// let device = Device::default().autodiff();
+    /// let model = LinearConfig::new(1, 1).with_bias(false).init(&device)?;
+    /// let before = to_scalar(&model.weight.val())?;
+    /// let mut learner = Learner::new(model, SgdConfig::new().init()?).with_clip_norm(0.5)?;
+    /// let loss = learner.model().forward(Tensor::<2>::full([1, 1], 100.0, &device)).sum();
+    /// learner.learn(loss, 1.0, &StepContext::new(0, 0, 0.1))?;
+    /// assert_eq!(learner.gradient_norm(), Some(100.0));
+    /// let moved = before - to_scalar(&learner.model().weight.val())?;
+    /// assert!((moved - 0.1 * 0.5).abs() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] unless `max_norm` is a finite number above 0.
     pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self, Error> {
@@ -127,6 +146,20 @@ impl<M: Module> Learner<M> {
     ///
     /// A parameter that stands in several places has the factor of the place that a group reaches, whichever
     /// it is.
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use firebox_models::layers::LinearConfig;
+    /// use firebox_train::Learner;
+    /// use firebox_train::optimizer::SgdConfig;
+    ///
+    /// let model = LinearConfig::new(4, 2).init(&Device::default().autodiff())?;
+    /// // The bias stays as it is, and the weight moves slowly.
+    /// let learner = Learner::new(model, SgdConfig::new().init()?);
+    /// let learner = learner.with_lr_factor("weight", 0.1)?.with_lr_factor("bias", 0.0)?;
+    /// assert!(learner.with_lr_factor("fc", 0.1).is_err(), "there is no such layer");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] if no parameter is there, or `factor` is not a finite number of at least 0;
@@ -163,6 +196,25 @@ impl<M: Module> Learner<M> {
     /// [`averaged`](Self::averaged) gives it. After each step e ← decay · e + (1 − decay) · p, as
     /// `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn(decay)` and the model as its
     /// beginning. Buffers are the model's own.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use firebox_models::Forward;
+    /// use firebox_models::layers::LinearConfig;
+    /// use firebox_train::optimizer::SgdConfig;
+    /// use firebox_train::{Learner, StepContext, to_scalar};
+    ///
+    /// let device = Device::default().autodiff();
+    /// let model = LinearConfig::new(1, 1).with_bias(false).init(&device)?;
+    /// let before = to_scalar(&model.weight.val())?;
+    /// let mut learner = Learner::new(model, SgdConfig::new().init()?).with_ema(0.75)?;
+    /// let loss = learner.model().forward(Tensor::<2>::ones([1, 1], &device)).sum();
+    /// learner.learn(loss, 1.0, &StepContext::new(0, 0, 0.4))?;
+    /// // The weight has moved by 0.4, the average by a quarter of that.
+    /// let average = to_scalar(&learner.averaged().weight.val())?;
+    /// assert!((before - average - 0.1).abs() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`] unless `decay` is from 0, below 1.

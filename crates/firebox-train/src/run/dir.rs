@@ -69,6 +69,20 @@ struct Claim {
 impl RunDir {
     /// A folder for a new run: it must not exist, or be empty.
     ///
+    /// ```
+    /// use firebox_train::{ErrorKind, RunDir};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("first");
+    /// let run = RunDir::create(&path)?;
+    /// run.write_config(&serde_json::json!({"lr": 0.1}))?;
+    /// drop(run);
+    /// // Nothing is written over: `open` reads what is there, `overwrite` begins anew.
+    /// assert_eq!(RunDir::create(&path).unwrap_err().kind(), &ErrorKind::RunDir);
+    /// assert!(RunDir::open(&path)?.checkpoints().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::RunDir`] if something is in it, [`ErrorKind::Io`] if it cannot be written to.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {

@@ -134,6 +134,21 @@ where
 
     /// The probability of each class for a batch of inputs, without learning from them.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use firebox_models::layers::{Linear, LinearConfig};
+    /// use firebox_train::Learner;
+    /// use firebox_train::optimizer::SgdConfig;
+    /// use firebox_train::tasks::Classification;
+    ///
+    /// let model = LinearConfig::new(4, 3).init(&Device::default().autodiff())?;
+    /// let task = Classification::<Linear, Tensor<2>>::new(Learner::new(model, SgdConfig::new().init()?));
+    /// let probabilities = task.probabilities(Tensor::zeros([2, 4], &Device::default()))?;
+    /// assert_eq!(probabilities.len(), 2 * 3);
+    /// assert!((probabilities[..3].iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::Task`](crate::ErrorKind::Task) for inputs that don't fit the model,
     /// [`ErrorKind::Backend`](crate::ErrorKind::Backend) if the device gives no result.

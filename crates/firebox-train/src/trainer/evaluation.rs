@@ -24,6 +24,37 @@ impl Trainer {
     /// [`Task::evaluator`](crate::Task::evaluator). Recorded as `split`. Burn's generator is seeded before
     /// each batch, so that what `judge` draws is the same each time.
     ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use firebox_data::{Loader, Scalar, Stack};
+    /// # use firebox_models::layers::{Linear, LinearConfig};
+    /// # use firebox_train::optimizer::AdamConfig;
+    /// # use firebox_train::tasks::Classification;
+    /// # use firebox_train::{Learner, RunDir, Task, Trainer};
+    /// #
+    /// # let device = Device::default();
+    /// # let loader = |numbers: std::ops::Range<u16>| {
+    /// #     let layout = (Stack::<f32, 1>::new([1]), Scalar::<i64>::new());
+    /// #     let builder = Loader::builder(numbers.collect::<Vec<_>>()).batch_size(10);
+    /// #     builder.build(layout, |number, _, (input, class)| {
+    /// #         input.fill(f32::from(number % 2));
+    /// #         *class = i64::from(number % 2);
+    /// #         Ok(())
+    /// #     })
+    /// # };
+    /// # let model = LinearConfig::new(1, 2).init(&device.clone().autodiff())?;
+    /// # let learner = Learner::new(model, AdamConfig::new().init()?);
+    /// # let task = Classification::<Linear, Tensor<2>>::new(learner);
+    /// # let folder = tempfile::tempdir()?;
+    /// # let run = RunDir::create(folder.path().join("run"))?;
+    /// // … a task of `Classification` and a loader of 20 samples, whose class is their input; then:
+    /// let test = loader(0..20)?.on_device(&device)?;
+    /// let record = Trainer::new(&run, &device).evaluate(&test, "test", task.evaluator())?;
+    /// assert_eq!((record.split.as_str(), record.metrics.samples()), ("test", 20));
+    /// assert!(record.metrics.value("loss").is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The loader's, the task's, a callback's, with the batch and its samples where one is to blame;
     /// [`ErrorKind::Panic`] for a panic of theirs; [`ErrorKind::Config`] if the data are on an autodiff
@@ -56,6 +87,37 @@ impl Trainer {
     }
 
     /// The predictions for each batch, in the order of the batches.
+    ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use firebox_data::{Loader, Scalar, Stack};
+    /// # use firebox_models::layers::{Linear, LinearConfig};
+    /// # use firebox_train::optimizer::AdamConfig;
+    /// # use firebox_train::tasks::Classification;
+    /// # use firebox_train::{Learner, RunDir, Trainer};
+    /// #
+    /// # let device = Device::default();
+    /// # let loader = |numbers: std::ops::Range<u16>| {
+    /// #     let layout = (Stack::<f32, 1>::new([1]), Scalar::<i64>::new());
+    /// #     let builder = Loader::builder(numbers.collect::<Vec<_>>()).batch_size(10);
+    /// #     builder.build(layout, |number, _, (input, class)| {
+    /// #         input.fill(f32::from(number % 2));
+    /// #         *class = i64::from(number % 2);
+    /// #         Ok(())
+    /// #     })
+    /// # };
+    /// # let model = LinearConfig::new(1, 2).init(&device.clone().autodiff())?;
+    /// # let learner = Learner::new(model, AdamConfig::new().init()?);
+    /// # let task = Classification::<Linear, Tensor<2>>::new(learner);
+    /// # let folder = tempfile::tempdir()?;
+    /// # let run = RunDir::create(folder.path().join("run"))?;
+    /// // … a task of `Classification` and a loader of 20 samples, whose class is their input; then:
+    /// let data = loader(0..20)?.on_device(&device)?;
+    /// let trainer = Trainer::new(&run, &device);
+    /// let batches = trainer.predict(&data, |(inputs, _classes)| task.probabilities(inputs))?;
+    /// assert_eq!(batches.concat().len(), 20 * 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The loader's, and those of `predict` with the batch and its samples; [`ErrorKind::Panic`] for a panic

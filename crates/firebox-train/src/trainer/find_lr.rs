@@ -17,6 +17,40 @@ impl Trainer {
     /// state is taken before and loaded afterwards, after an error too. Nothing is recorded or saved, and no
     /// callback is told. An [`Interrupt`](crate::run::Interrupt) ends the search with what it has seen.
     ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use firebox_data::{Loader, Scalar, Stack};
+    /// # use firebox_models::layers::{Linear, LinearConfig};
+    /// # use firebox_train::optimizer::AdamConfig;
+    /// # use firebox_train::tasks::Classification;
+    /// # use firebox_train::trainer::LrFinder;
+    /// # use firebox_train::{Learner, RunDir, Task, Trainer};
+    /// #
+    /// # let device = Device::default();
+    /// # let loader = |numbers: std::ops::Range<u16>| {
+    /// #     let layout = (Stack::<f32, 1>::new([1]), Scalar::<i64>::new());
+    /// #     let builder = Loader::builder(numbers.collect::<Vec<_>>()).batch_size(10);
+    /// #     builder.build(layout, |number, _, (input, class)| {
+    /// #         input.fill(f32::from(number % 2));
+    /// #         *class = i64::from(number % 2);
+    /// #         Ok(())
+    /// #     })
+    /// # };
+    /// # let model = LinearConfig::new(1, 2).init(&device.clone().autodiff())?;
+    /// # let learner = Learner::new(model, AdamConfig::new().init()?);
+    /// # let mut task = Classification::<Linear, Tensor<2>>::new(learner);
+    /// # let folder = tempfile::tempdir()?;
+    /// # let run = RunDir::create(folder.path().join("run"))?;
+    /// // … a task of `Classification` and a loader of 80 samples, whose class is their input; then:
+    /// let train = loader(0..80)?.on_device(&device.clone().autodiff())?;
+    /// let before = task.state()?;
+    /// let finder = LrFinder::new().with_steps(20)?;
+    /// let curve = Trainer::new(&run, &device).find_lr(&finder, &mut task, &train)?;
+    /// println!("the loss falls fastest at {:?}", curve.steepest());
+    /// assert!(!curve.points().is_empty() && task.state()? == before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The loader's and the task's, with step, epoch, batch and samples; [`ErrorKind::Panic`] for a panic of
     /// theirs; [`ErrorKind::Config`] if model or data are on the wrong device, or there are no data;

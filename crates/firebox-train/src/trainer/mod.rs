@@ -223,6 +223,37 @@ impl Trainer {
     /// or the end of [`max_seconds`](TrainerConfig::max_seconds), is heard between two steps, and between two
     /// batches of an evaluation, of which then nothing is recorded: a resume begins with it.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use firebox_data::{Loader, Scalar, Stack};
+    /// use firebox_models::layers::{Linear, LinearConfig};
+    /// use firebox_train::optimizer::AdamConfig;
+    /// use firebox_train::tasks::Classification;
+    /// use firebox_train::{Learner, RunDir, Trainer};
+    ///
+    /// let device = Device::default();
+    /// let loader = |numbers: std::ops::Range<u16>| {
+    ///     let layout = (Stack::<f32, 1>::new([1]), Scalar::<i64>::new());
+    ///     let builder = Loader::builder(numbers.collect::<Vec<_>>()).batch_size(10);
+    ///     builder.build(layout, |number, _, (input, class)| {
+    ///         input.fill(f32::from(number % 2));
+    ///         *class = i64::from(number % 2);
+    ///         Ok(())
+    ///     })
+    /// };
+    /// let model = LinearConfig::new(1, 2).init(&device.clone().autodiff())?;
+    /// let learner = Learner::new(model, AdamConfig::new().init()?);
+    /// let mut task = Classification::<Linear, Tensor<2>>::new(learner);
+    /// # let folder = tempfile::tempdir()?;
+    /// let run = RunDir::create(folder.path().join("run"))?;
+    /// let train = loader(0..80)?.on_device(&device.clone().autodiff())?;
+    /// let valid = loader(80..100)?.on_device(&device)?;
+    /// let outcome = Trainer::new(&run, &device).epochs(2).schedule(0.1).fit(&mut task, &train, &valid)?;
+    /// assert_eq!(outcome.steps, 2 * 8);
+    /// assert!(outcome.best.is_some() && !run.checkpoints().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The loader's, the task's, a callback's. Those of a batch name step, epoch, batch and samples.
     /// [`ErrorKind::Panic`] for a panic of theirs, unless the program [aborts](std::process::abort) at

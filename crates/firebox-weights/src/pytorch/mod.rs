@@ -60,6 +60,16 @@ impl StateDict {
     /// the dict, and tensors of a kind that is unknown here, such as sparse, complex or 8-bit floats, is in
     /// [`unsupported`](Self::unsupported).
     ///
+    /// ```
+    /// use firebox_weights::StateDict;
+    ///
+    /// // torch.save(torch.nn.DataParallel(torch.nn.Linear(3, 2)).state_dict(), path)
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/weight_files/dp.pt");
+    /// let weights = StateDict::read_pytorch(path)?.strip_prefix("module.")?;
+    /// assert_eq!(weights.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["bias", "weight"]);
+    /// # Ok::<(), firebox_weights::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), or [`ErrorKind::Format`](crate::ErrorKind::Format) if the
     /// file is not of this kind, is in the format of PyTorch before 1.6, is damaged, holds no dict or one
@@ -73,6 +83,16 @@ impl StateDict {
     ///
     /// Of `{"epoch": 3, "state_dict": {…}}` the keys are `["state_dict"]`; what is elsewhere in the file may
     /// be anything.
+    ///
+    /// ```
+    /// use firebox_weights::StateDict;
+    ///
+    /// // torch.save({"epoch": 3, "model": torch.nn.Linear(3, 2).state_dict(), …}, path)
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/weight_files/ckpt.pt");
+    /// let weights = StateDict::read_pytorch_at(path, &["model"])?;
+    /// assert_eq!(weights.get("weight").unwrap().shape(), [2, 3]);
+    /// # Ok::<(), firebox_weights::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`read_pytorch`](Self::read_pytorch), and [`ErrorKind::Format`](crate::ErrorKind::Format) if there

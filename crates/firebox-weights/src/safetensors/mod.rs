@@ -87,6 +87,20 @@ impl StateDict {
     ///
     /// At every moment one of them is there whole. Equal dictionaries give equal files.
     ///
+    /// ```
+    /// use firebox_weights::{RawTensor, StateDict};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("firebox-weights-write-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # let path = folder.join("fc.safetensors");
+    /// let mut weights = StateDict::default();
+    /// weights.insert("fc.weight", RawTensor::new(&[1f32, 2.0, 3.0, 4.0], [2, 2])?);
+    /// weights.write(&path)?;
+    /// assert_eq!(StateDict::read(&path)?, weights);
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::Io`] or [`ErrorKind::Format`], with the file's path.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {

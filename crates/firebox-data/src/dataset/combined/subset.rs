@@ -90,6 +90,16 @@ impl<D: Dataset> Subset<D> {
 
     /// The items with these indices, in this order; one that is listed twice is there twice.
     ///
+    /// ```
+    /// use firebox_data::Dataset;
+    /// use firebox_data::dataset::Subset;
+    ///
+    /// let part = Subset::new(vec!["a", "b", "c", "d"], [3, 1])?;
+    /// assert_eq!((part.len(), part.get(0)?, part.index_in_whole(0)), (2, "d", 3));
+    /// assert!(Subset::new(vec!["a", "b"], [2]).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::OutOfRange`](crate::ErrorKind::OutOfRange) if the data set has no item with one of them.
     pub fn new(dataset: D, indices: impl Into<Box<[usize]>>) -> Result<Self, Error> {

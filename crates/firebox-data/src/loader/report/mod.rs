@@ -78,6 +78,20 @@ pub struct EpochReport {
 }
 
 /// The part that an epoch's speed depended on.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use firebox_data::Loader;
+/// use firebox_data::loader::{Bottleneck, Stage};
+///
+/// let slow = |_, _: &mut _, ()| Ok(std::thread::sleep(Duration::from_millis(2)));
+/// let loader = Loader::builder(vec![0; 20]).batch_size(10).workers(1).build((), slow)?;
+/// let mut epoch = loader.epoch(0);
+/// epoch.by_ref().for_each(drop);
+/// assert_eq!(epoch.report().bottleneck(), Bottleneck::DataBound(Stage::Transforming));
+/// # Ok::<(), firebox_data::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bottleneck {

@@ -10,6 +10,20 @@ use crate::layers::recurrent::cell::Cell;
 use crate::layers::recurrent::layer::{Recurrent, RecurrentConfig, RecurrentState};
 
 /// The state of an [`LstmBlock`] between two steps: `[num_layers · directions, batch, hidden]` each.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use firebox_models::layers::LstmBlockConfig;
+///
+/// let device = Device::default();
+/// let block = LstmBlockConfig::new(3, 8).init(&device)?;
+/// let step = || Tensor::<3>::ones([2, 1, 3], &device);
+/// // One step after the other, each from where the one before has ended.
+/// let (_, state) = block.forward(step(), None, None);
+/// let (outputs, state) = block.forward(step(), None, Some(state));
+/// assert_eq!((outputs.dims(), state.cell.dims()), ([2, 1, 8], [1, 2, 8]));
+/// # Ok::<(), firebox_models::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LstmState {
     /// h, which is also the output.
@@ -19,6 +33,13 @@ pub struct LstmState {
 }
 
 /// Settings of [`LstmBlock`].
+///
+/// ```
+/// use firebox_models::layers::LstmBlockConfig;
+///
+/// let config = LstmBlockConfig::new(32, 64).with_num_layers(2).with_dropout(0.1).with_bidirectional(true);
+/// assert_eq!((config.input_size, config.hidden_size, config.num_layers), (32, 64, 2));
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LstmBlockConfig {
     /// Features of the input; at least 1.
