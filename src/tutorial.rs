@@ -62,7 +62,7 @@
 //!     }
 //!
 //!     fn locate(&self, index: usize) -> Option<Location> {
-//!         self.0.get(index).map(Location::file)
+//!         self.0.as_slice().get(index).map(Location::file)
 //!     }
 //! }
 //!

@@ -28,7 +28,7 @@ impl Report {
     /// # let path = folder.path().join("report.html");
     /// report.write(&path)?;
     /// assert!(std::fs::read_to_string(path)?.contains("Taken for something else"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), firebox_train::BoxError>(())
     /// ```
     ///
     /// # Errors

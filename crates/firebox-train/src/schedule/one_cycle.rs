@@ -15,7 +15,7 @@ use crate::error::{Error, check};
 /// use firebox_train::schedule::{OneCycle, Schedule};
 ///
 /// let schedule = OneCycle::new(0.1, 100)?;
-/// assert_eq!(schedule.lr(0), 0.1 / 25.0);
+/// assert!((schedule.lr(0) - 0.1 / 25.0).abs() < 1e-15);
 /// assert!(schedule.lr(29) > 0.09 && schedule.lr(99) < 1e-4);
 /// # Ok::<(), firebox_train::Error>(())
 /// ```
