@@ -22,8 +22,6 @@ MOST = 15
 CIRCLES = [{"firebox-workers": {"pool/mod.rs", "stream/dispatch.rs", "stream/imap.rs"}}]
 # What is no source: data of tests, and snapshots.
 NO_SOURCES = {"fixtures"}
-# Examples whose comments are still wider.
-NOT_YET = {"gan", "pronounce", "text"}
 
 violations = []
 
