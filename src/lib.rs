@@ -30,6 +30,8 @@
 
 #![forbid(unsafe_code)]
 
+/// Short programs for single questions.
+///
 #[doc = include_str!("../docs/cookbook.md")]
 pub mod cookbook {}
 pub mod tutorial;
