@@ -69,7 +69,8 @@ impl<R: Args + Clone + Serialize + DeserializeOwned> Settings<'_, R> {
     /// ```no_run
     /// use burn::tensor::Device;
     /// use clap::Args;
-    /// use firebox_cli::{BoxError, LoggerArgs, Settings, TrainArgs};
+    /// use firebox_cli::args::TrainArgs;
+    /// use firebox_cli::{BoxError, LoggerArgs, Settings};
     /// use firebox_report::LiveReport;
     /// use firebox_train::RunDir;
     /// use serde::{Deserialize, Serialize};

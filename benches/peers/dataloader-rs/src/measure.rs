@@ -15,7 +15,7 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>
 pub(crate) const BATCH: usize = 64;
 const ROUNDS: usize = 15;
 const TRIALS: usize = 5;
-/// Of these the peer has the one that it is fastest with, in each start anew.
+/// Of these each has the one that it is fastest with, in each start anew.
 const PREFETCH_DEPTHS: [usize; 4] = [2, 4, 8, 16];
 
 /// The results of one start for one number of workers.
@@ -102,24 +102,24 @@ fn sum(contestant: &mut dyn Contestant) -> Result<Sum> {
     Ok(sum)
 }
 
-/// The peer with the prefetch depth that it is fastest with.
-fn best_peer<S: Sample>(workers: usize) -> Result<(usize, Peer<S>)> {
-    let mut best: Option<(f64, usize, Peer<S>)> = None;
+/// A contestant with the prefetch depth that it is fastest with.
+fn best<C: Contestant>(make: impl Fn(usize) -> Result<C>) -> Result<(usize, C)> {
+    let mut best: Option<(f64, usize, C)> = None;
     for depth in PREFETCH_DEPTHS {
-        let mut peer = Peer::new(workers, depth);
-        let seconds = median((0..TRIALS).map(|_| time(&mut peer, usize::MAX)).collect::<Result<_>>()?);
+        let mut contestant = make(depth)?;
+        let seconds = median((0..TRIALS).map(|_| time(&mut contestant, usize::MAX)).collect::<Result<_>>()?);
         if best.as_ref().is_none_or(|(least, ..)| seconds < *least) {
-            best = Some((seconds, depth, peer));
+            best = Some((seconds, depth, contestant));
         }
     }
-    best.map(|(_, depth, peer)| (depth, peer)).ok_or("no prefetch depth".into())
+    best.map(|(_, depth, contestant)| (depth, contestant)).ok_or("no prefetch depth".into())
 }
 
 /// Measures with so many workers.
 pub(crate) fn measure<S: Sample>(workers: usize) -> Result<Measured> {
-    let (depth, mut peer) = best_peer::<S>(workers)?;
-    let (mut lent, mut given) =
-        (Ours::new::<S>(workers, Way::Lent)?, Ours::new::<S>(workers, Way::GivenAway)?);
+    let (depth, mut peer) = best(|depth| Ok(Peer::<S>::new(workers, depth)))?;
+    let (_, mut lent) = best(|depth| Ours::new::<S>(workers, depth, Way::Lent))?;
+    let (_, mut given) = best(|depth| Ours::new::<S>(workers, depth, Way::GivenAway))?;
     let mut contestants: [&mut dyn Contestant; 3] = [&mut lent, &mut given, &mut peer];
 
     let mut sums = Vec::new();

@@ -1,4 +1,4 @@
-//! firebox's loader, as it comes.
+//! firebox's loader, with each prefetch depth that the peer is tried with.
 
 use candle_core::{Device, Tensor};
 use firebox_candle::InputTensor;
@@ -30,12 +30,13 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    pub(crate) fn new<S: Sample>(workers: usize, way: Way) -> Result<Self> {
+    pub(crate) fn new<S: Sample>(workers: usize, prefetch_depth: usize, way: Way) -> Result<Self> {
         let loader = Loader::builder(from_fn(COUNT, |index| Ok(S::get(index))))
             .shuffle(true)
             .seed(1)
             .batch_size(BATCH)
             .workers(workers)
+            .prefetch(prefetch_depth)
             .build(StackWhole::new([3, 32, 32]), |sample, _, slot| sample.fill(slot))?;
         Ok(Ours { loader, way, input: InputTensor::new(), epoch: 0 })
     }
