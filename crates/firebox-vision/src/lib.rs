@@ -35,8 +35,8 @@
 //! # Damaged files
 //!
 //! A file's format is told by its bytes. Sizes that it states are checked before memory is taken for them,
-//! and files that are cut short are errors, not gray areas. No file makes a decoder panic: where one does, it is
-//! an error of that file, with its name.
+//! and files that are cut short are errors, not gray areas. A decoder that panics has met a damaged file,
+//! too: it is an error of that file, with its name.
 
 #![forbid(unsafe_code)]
 

@@ -8,7 +8,7 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use super::{Decode, luma, orient};
+use super::{Decode, luma, one_line, orient};
 use crate::error::{Error, ErrorKind, too_large};
 use crate::image::{ColorMode, Image};
 
@@ -26,10 +26,16 @@ pub(super) fn decode(bytes: &[u8], settings: &Decode) -> Result<Image, Error> {
         let expected = format_args!("at most {most} pixels in a file of {} bytes", bytes.len());
         return Err(too_large("JPEG", expected, format_args!("{height}×{width}")));
     }
-    // The components as they are, where they are red, green and blue.
-    let (space, bytes) = match (header.is_rgb(), settings.mode) {
-        (true, _) => (ColorSpace::YCbCr, header.without_adobe(bytes)),
-        (false, ColorMode::Gray) if header.components.len() < 4 => (ColorSpace::Luma, Cow::Borrowed(bytes)),
+    header.check_color()?;
+    // As libjpeg guesses it. Where the components are red, green and blue, they are taken as they are.
+    let (space, bytes) = match (header.components.len(), settings.mode) {
+        (1, ColorMode::Gray) => (ColorSpace::Luma, header.without_adobe(bytes)),
+        (1, ColorMode::Rgb) => (ColorSpace::RGB, header.without_adobe(bytes)),
+        (3, _) if header.is_rgb() => {
+            let space = if header.has_rgb_names() { ColorSpace::RGB } else { ColorSpace::YCbCr };
+            (space, header.without_adobe(bytes))
+        }
+        (3, ColorMode::Gray) => (ColorSpace::Luma, Cow::Borrowed(bytes)),
         _ => (ColorSpace::RGB, Cow::Borrowed(bytes)),
     };
     let options = DecoderOptions::default()
@@ -61,8 +67,8 @@ struct Header {
     width: usize,
     /// The components' identifiers.
     components: Vec<u8>,
-    /// Adobe's color transform, and where its segment's text begins.
-    adobe: Option<(u8, usize)>,
+    /// Adobe's color transform, and where its segment's text begins; the last segment counts.
+    adobe: Vec<(u8, usize)>,
     has_jfif: bool,
     orientation: Option<Orientation>,
 }
@@ -70,7 +76,7 @@ struct Header {
 impl Header {
     fn read(bytes: &[u8]) -> Result<Header, Error> {
         let mut frame = None;
-        let (mut adobe, mut has_jfif, mut orientation) = (None, false, None);
+        let (mut adobe, mut has_jfif, mut orientation) = (Vec::new(), false, None);
         let mut at = 2;
         loop {
             // Whatever stands between segments is passed over, as libjpeg does.
@@ -119,7 +125,7 @@ impl Header {
                     orientation = orientation.or(Orientation::from_exif_chunk(&segment[6..]));
                 }
                 0xee if segment.starts_with(b"Adobe") && segment.len() >= 12 => {
-                    adobe = Some((segment[11], at + 2));
+                    adobe.push((segment[11], at + 2));
                 }
                 0xda => break,
                 _ => {}
@@ -157,30 +163,48 @@ impl Header {
         Ok((size(h1, h0), size(w1, w0), components))
     }
 
-    /// Tells whether its components are red, green and blue, as libjpeg guesses it.
-    fn is_rgb(&self) -> bool {
-        let named = self.components == *b"RGB";
-        self.components.len() == 3
-            && match self.adobe {
-                _ if self.has_jfif => false,
-                Some((transform, _)) => transform == 0,
-                None => named,
-            }
+    /// Adobe's color transform.
+    fn transform(&self) -> Option<u8> {
+        self.adobe.last().map(|(transform, _)| *transform)
     }
 
-    /// The file without Adobe's segment, by which zune-jpeg takes three components for four.
-    fn without_adobe<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
-        match self.adobe {
-            Some((_, at)) => {
-                let mut changed = bytes.to_vec();
-                changed[at] = b'a';
-                Cow::Owned(changed)
+    fn has_rgb_names(&self) -> bool {
+        self.components == *b"RGB"
+    }
+
+    /// Tells whether three components are red, green and blue, as libjpeg guesses it.
+    fn is_rgb(&self) -> bool {
+        !self.has_jfif && self.transform().map_or(self.has_rgb_names(), |transform| transform == 0)
+    }
+
+    /// Refuses the colors that zune-jpeg would take for others.
+    fn check_color(&self) -> Result<(), Error> {
+        let text = match (self.components.len(), self.transform()) {
+            (3, _) if self.has_rgb_names() && !self.is_rgb() => {
+                "JPEG: expected components of YCbCr, got some named R, G and B".to_owned()
             }
-            None => Cow::Borrowed(bytes),
+            (3, Some(transform)) if transform > 1 => {
+                format!("JPEG: expected Adobe's transform 0 or 1 of three components, got {transform}")
+            }
+            (4, Some(transform)) if !matches!(transform, 0 | 2) => {
+                format!("JPEG: expected Adobe's transform 0 or 2 of four components, got {transform}")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Unsupported, text))
+    }
+
+    /// The file without Adobe's segment, by which zune-jpeg takes one or three components for four.
+    fn without_adobe<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [u8]> {
+        if self.adobe.is_empty() {
+            return Cow::Borrowed(bytes);
         }
+        let mut changed = bytes.to_vec();
+        self.adobe.iter().for_each(|(_, at)| changed[*at] = b'a');
+        Cow::Owned(changed)
     }
 }
 
 fn damaged(text: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Format, format!("JPEG: {text}"))
+    Error::new(ErrorKind::Format, one_line(format_args!("JPEG: {text}")))
 }

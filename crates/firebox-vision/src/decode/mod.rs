@@ -51,9 +51,10 @@ const MAX_SIDE: usize = 65_535;
 /// ```
 /// use firebox_vision::{Decode, Encoded, ErrorKind};
 ///
-/// let gif = b"GIF89a\xff\xff\xff\xff\0\0\0";
-/// let error = Decode::new().with_max_pixels(1 << 20).decode(&Encoded::new(*gif)).unwrap_err();
-/// assert!(matches!(error.kind(), ErrorKind::TooLarge(limit) if limit.expected.contains("1048576")));
+/// // A GIF that says it is 65,535 × 65,535.
+/// let bomb = b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x01\0\0;";
+/// let error = Decode::new().with_max_pixels(1 << 20).decode(&Encoded::new(*bomb)).unwrap_err();
+/// assert!(matches!(error.kind(), ErrorKind::TooLarge(limit) if limit.expected == "at most 1048576 pixels"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decode {
@@ -194,4 +195,9 @@ pub fn decode(encoded: &Encoded) -> Result<Image, Error> {
 /// PIL's luma: a weighted mean in 16 bits, rounded.
 pub(crate) fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((u32::from(red) * 19595 + u32::from(green) * 38470 + u32::from(blue) * 7471 + 0x8000) >> 16) as u8
+}
+
+/// The message of another crate in one line.
+fn one_line(text: impl std::fmt::Display) -> String {
+    text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -6,7 +6,7 @@ use image::error::{ImageError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{Decode, Format, luma, orient};
+use super::{Decode, Format, luma, one_line, orient};
 use crate::error::{Error, ErrorKind, too_large};
 use crate::image::{ColorMode, Image};
 
@@ -89,15 +89,16 @@ fn convert(raw: Vec<u8>, color: ColorType, mode: ColorMode) -> Option<Vec<u8>> {
 }
 
 fn failed(format: Format, error: ImageError) -> Error {
+    let text = format_args!("{format}: {error}");
     match &error {
         ImageError::Limits(limit) => {
             let got = match limit.kind() {
                 LimitErrorKind::DimensionError => "longer sides",
                 _ => "an image that needs more memory",
             };
-            too_large("image", "a size within the limits", format_args!("{got}: {error}"))
+            too_large("image", "a size within the limits", one_line(format_args!("{got}: {error}")))
         }
-        ImageError::Unsupported(_) => Error::new(ErrorKind::Unsupported, format!("{format}: {error}")),
-        _ => Error::new(ErrorKind::Format, format!("{format}: {error}")),
+        ImageError::Unsupported(_) => Error::new(ErrorKind::Unsupported, one_line(text)),
+        _ => Error::new(ErrorKind::Format, one_line(text)),
     }
 }

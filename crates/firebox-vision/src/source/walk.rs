@@ -38,7 +38,7 @@ pub(super) fn images(folder: &Path) -> Result<Found, Error> {
     let canonical = fs::canonicalize(folder).map_err(|error| failed(folder, error))?;
     let (mut found, mut by_folder) = (Found::default(), Vec::new());
     walk(folder, &mut vec![canonical], &mut by_folder, &mut found.ignored)?;
-    // As text, in which "a-b" is before "a/b".
+    // As text, in which "a/b" is after "a" and "a-b".
     by_folder.sort_by(|(left, _), (right, _)| left.as_os_str().cmp(right.as_os_str()));
     for (folder, mut names) in by_folder {
         names.sort();

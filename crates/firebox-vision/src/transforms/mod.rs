@@ -1,9 +1,9 @@
 //! Transforms with the names, parameters, defaults and meaning of torchvision's `transforms.v2`.
 //!
 //! Each is a [`Transform`](firebox_data::Transform) of an [`Image`](crate::Image), and of an image with a
-//! label, which stays as it is. Settings are made by `new` and `with_…`, which can't fail; `build` checks them once.
-//! Random ones draw from the generator of their stage alone, so that a loader gives the same pixels with any
-//! number of workers.
+//! label, which stays as it is. Settings are made by `new` and `with_…`, which can't fail; `build` checks
+//! them once. Random ones draw from the generator of their stage alone, so that a loader gives the same
+//! pixels with any number of workers.
 //!
 //! | deterministic | random |
 //! |---|---|
