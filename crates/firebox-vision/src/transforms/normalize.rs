@@ -15,9 +15,9 @@ const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// Writes images into the batch: (pixel / 255 − mean) / std, channel by channel.
 ///
-/// It is torchvision's `ToImage`, `ToDtype(float32, scale=True)` and `Normalize` in one pass, from 8-bit
-/// pixels side by side to `f32` in the order channels, height, width. The numbers are those that PyTorch
-/// computes, to the bit. An image of another size is an error.
+/// It is torchvision's `ToTensor` and `Normalize` in one pass, from 8-bit pixels side by side to `f32` in the
+/// order channels, height, width: a division by 255, a difference and a division, each rounded to `f32`. An
+/// image of another size is an error.
 ///
 /// # Write images with labels
 /// ```

@@ -43,6 +43,30 @@ fn a_jpeg_is_near_to_what_was_encoded() {
 }
 
 #[test]
+fn a_jpeg_of_any_size_and_quality_is_decoded_whole() {
+    for size in 1..40 {
+        for quality in [1, 30, 75, 100] {
+            for mode in [ColorMode::Gray, ColorMode::Rgb] {
+                let image = dynamic(&pattern(size, 1 + size * 7 % 37, mode));
+                let mut bytes = Vec::new();
+                let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, quality);
+                image.write_with_encoder(encoder).unwrap();
+                let expected = image::load_from_memory(&bytes).unwrap().into_rgb8();
+                assert_eq!(rgb(bytes).pixels(), expected.as_raw(), "{size}, quality {quality}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tiff_of_floating_point_numbers_is_named() {
+    let image = DynamicImage::ImageRgb32F(image::Rgb32FImage::from_pixel(2, 2, image::Rgb([0.5; 3])));
+    let error = decode(&Encoded::new(encode(&image, ImageFormat::Tiff))).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unsupported);
+    assert_eq!(error.to_string(), "TIFF: expected 8 or 16 bits a channel, got floating-point numbers");
+}
+
+#[test]
 fn a_jpeg_of_any_color_space_is_rgb() {
     /// The values of the components, Adobe's transform, and the color that they mean.
     type Case = (&'static str, &'static [(u8, u8)], Option<u8>, [u8; 3]);

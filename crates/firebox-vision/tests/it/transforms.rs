@@ -1,7 +1,7 @@
 //! Transforms, exact where they must be.
 
 use firebox_core::SampleRng;
-use firebox_data::Transform;
+use firebox_data::{Loader, Transform};
 use firebox_vision::transforms::{
     CenterCrop, ColorJitter, Compose, Grayscale, Interpolation, Normalize, Pad, PaddingMode, RandomCrop,
     RandomHorizontalFlip, RandomResizedCrop, RandomVerticalFlip, Resize, Size,
@@ -159,26 +159,72 @@ fn sizes_are_exact_for_odd_and_small_images() {
     }
 }
 
-#[test]
-fn an_antialiased_triangle_is_the_weighted_mean_in_double_precision() {
-    let reference = |row: &[u8], to: usize| -> Vec<f64> {
-        let scale = row.len() as f64 / to as f64;
-        let support = scale.max(1.0);
-        let value = |place: usize| {
-            let center = (place as f64 + 0.5) * scale;
-            let weight = |at: usize| (1.0 - ((at as f64 + 0.5 - center) / support).abs()).max(0.0);
-            let sum: f64 = (0..row.len()).map(weight).sum();
-            (0..row.len()).map(|at| weight(at) * f64::from(row[at])).sum::<f64>() / sum
-        };
-        (0..to).map(value).collect()
+/// PIL's filters, and how far they reach.
+fn filter(interpolation: Interpolation) -> (fn(f64) -> f64, f64) {
+    fn sinc(x: f64) -> f64 {
+        let x = x * std::f64::consts::PI;
+        if x == 0.0 { 1.0 } else { x.sin() / x }
+    }
+    match interpolation {
+        Interpolation::Nearest => unreachable!("no filter"),
+        Interpolation::Bilinear => (|x| (1.0 - x.abs()).max(0.0), 1.0),
+        Interpolation::Bicubic => (
+            |x| match x.abs() {
+                x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+                x if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+                _ => 0.0,
+            },
+            2.0,
+        ),
+        Interpolation::Lanczos => (|x| if x.abs() < 3.0 { sinc(x) * sinc(x / 3.0) } else { 0.0 }, 3.0),
+    }
+}
+
+/// A row in another length, in double precision, as PIL's `Resample.c` defines it.
+fn resampled(row: &[u8], to: usize, interpolation: Interpolation) -> Vec<f64> {
+    let (filter, support) = filter(interpolation);
+    let ratio = row.len() as f64 / to as f64;
+    let scale = ratio.max(1.0);
+    let value = |place: usize| {
+        let center = (place as f64 + 0.5) * ratio;
+        let from = (center - support * scale + 0.5).max(0.0) as usize;
+        let until = ((center + support * scale + 0.5) as usize).min(row.len());
+        let weight = |at: usize| filter((at as f64 - center + 0.5) / scale);
+        let sum: f64 = (from..until).map(weight).sum();
+        let value = (from..until).map(|at| weight(at) * f64::from(row[at])).sum::<f64>() / sum;
+        value.clamp(0.0, 255.0)
     };
+    (0..to).map(value).collect()
+}
+
+#[test]
+fn antialiased_filters_are_pils_in_double_precision_to_one_level() {
     let row: Vec<u8> = (0..97).map(|at| (at * at * 7 + at * 31) as u8).collect();
-    for to in [1, 10, 48, 96, 150] {
-        let image = Image::new(1, 97, ColorMode::Gray, row.clone()).unwrap();
-        let resized = apply(&Resize::new([1, to]).build().unwrap(), image);
-        for (got, expected) in resized.pixels().iter().zip(reference(&row, to)) {
-            assert!((f64::from(*got) - expected).abs() <= 1.0, "{to}: {got} for {expected}");
+    for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic, Interpolation::Lanczos] {
+        for to in [1, 2, 10, 33, 48, 96, 98, 150, 400] {
+            let resize = |size| Resize::new(size).with_interpolation(interpolation).build().unwrap();
+            let across = Image::new(1, 97, ColorMode::Gray, row.clone()).unwrap();
+            let down = Image::new(97, 1, ColorMode::Gray, row.clone()).unwrap();
+            let resized = [apply(&resize([1, to]), across), apply(&resize([to, 1]), down)];
+            for (got, expected) in resized[0].pixels().iter().zip(resampled(&row, to, interpolation)) {
+                assert!(
+                    (f64::from(*got) - expected).abs() <= 1.0,
+                    "{interpolation:?} {to}: {got} for {expected}"
+                );
+            }
+            assert_eq!(resized[0].pixels(), resized[1].pixels(), "{interpolation:?} {to}");
         }
+    }
+}
+
+#[test]
+fn the_nearest_pixel_is_the_one_under_the_center() {
+    for (from, to) in [(7, 3), (3, 7), (10, 4), (97, 31), (5, 100)] {
+        let row: Vec<u8> = (0..from).map(|at| at as u8).collect();
+        let image = Image::new(1, from, ColorMode::Gray, row).unwrap();
+        let resize = Resize::new([1, to]).with_interpolation(Interpolation::Nearest).build().unwrap();
+        let expected: Vec<u8> = (0..to).map(|place| ((2 * place + 1) * from / (2 * to)) as u8).collect();
+        assert_eq!(apply(&resize, image).pixels(), expected, "{from} to {to}");
     }
 }
 
@@ -219,6 +265,26 @@ fn colors_change_as_torchvisions_formulas_say() {
     );
     let gray = apply(&Grayscale::new().with_num_output_channels(3).build().unwrap(), image);
     assert_eq!(gray.pixels(), [124, 124, 124, 18, 18, 18]);
+}
+
+#[test]
+fn normalized_numbers_are_those_of_the_formula_channel_by_channel() {
+    let pixels: Vec<u8> = (0..256).flat_map(|byte| [byte as u8, 255 - byte as u8, byte as u8 / 2]).collect();
+    let image = Image::new(8, 32, ColorMode::Rgb, pixels.clone()).unwrap();
+    let (mean, std) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+    let normalize = Normalize::imagenet([8, 32]).build().unwrap();
+    let layout = normalize.layout();
+    let loader = Loader::builder(vec![image.clone()]).build_with(layout, normalize).unwrap();
+    let batch = loader.epoch(0).next().unwrap().unwrap();
+    assert_eq!((batch.samples, batch.shape), (1, [3, 8, 32]));
+    for (at, number) in batch.values.iter().enumerate() {
+        let (channel, place) = (at / 256, at % 256);
+        let expected: f32 = (f32::from(pixels[3 * place + channel]) / 255.0 - mean[channel]) / std[channel];
+        assert_eq!(*number, expected, "channel {channel}, pixel {place}");
+    }
+    let unit = Normalize::unit([8, 32], 3).build().unwrap();
+    let loader = Loader::builder(vec![image]).build_with(unit.layout(), unit).unwrap();
+    assert_eq!(loader.epoch(0).next().unwrap().unwrap().values[255], 1.0);
 }
 
 #[test]
