@@ -39,7 +39,7 @@ pub enum ErrorKind {
     TooLarge(OutOfRange),
     /// A setting has a value that it cannot have.
     OutOfRange(OutOfRange),
-    /// A folder of images is not as it should be, such as a class without images.
+    /// A folder of images that lacks something, such as a class without images.
     Folder,
     /// An image has another size or number of channels than a transform needs.
     Shape,

@@ -15,7 +15,7 @@ const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff"
 pub(super) struct Found {
     /// Sorted as torchvision's are: by folder, then by name.
     pub(super) files: Vec<PathBuf>,
-    /// Hidden files and folders, other files, and links that lead to a folder which they are in.
+    /// Hidden files and folders, other files, and links that lead in a circle.
     pub(super) ignored: usize,
 }
 

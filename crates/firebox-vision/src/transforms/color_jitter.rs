@@ -73,7 +73,9 @@ impl ColorJitter {
         ColorJitter { saturation: Some((least, largest)), ..self }
     }
 
-    /// A part of a turn around the circle of colors, from −`value` to `value`; at most 0.5.
+    /// A part of a turn around the circle of colors, from −`value` to `value`.
+    ///
+    /// It is at most 0.5.
     pub fn with_hue(self, value: f64) -> Self {
         ColorJitter { hue: Some((-value, value)), ..self }
     }

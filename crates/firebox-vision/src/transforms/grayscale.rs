@@ -72,7 +72,9 @@ impl Default for Grayscale {
     }
 }
 
-/// Takes the color out of an image with a probability; it keeps its number of channels.
+/// Takes the color out of an image, with a probability.
+///
+/// It keeps its number of channels.
 ///
 /// ```
 /// use firebox_core::SampleRng;

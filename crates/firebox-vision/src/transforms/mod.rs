@@ -40,7 +40,9 @@ pub use resample::Interpolation;
 pub use resize::Resize;
 pub use size::Size;
 
-/// Makes a type with a method `transform(image, rng)` a stage of images, with labels and without.
+/// Makes a type with a method `transform(image, rng)` a stage.
+///
+/// It takes images, with labels and without.
 macro_rules! stage {
     ($type:ty) => {
         impl firebox_data::Transform<$crate::Image> for $type {
