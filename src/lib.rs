@@ -9,6 +9,7 @@
 //! | [`core`] | the shape of errors, seeds and generators |
 //! | [`workers`] | pools of threads and of processes: ordered, bounded, errors that come back |
 //! | [`data`] | samplers, layouts of batches, and the loader |
+//! | `vision` | image folders, decoding, torchvision's transforms (feature `vision`) |
 //! | [`kernels`] | operations for the CPU with hand-written gradients, which the models use |
 //! | [`weights`] | state dictionaries, files of PyTorch and safetensors |
 //! | [`models`] | blocks and models with PyTorch's numbers |
@@ -43,6 +44,8 @@ pub mod tutorial;
 pub use burn;
 #[cfg(feature = "cli")]
 pub use firebox_cli as cli;
+#[cfg(feature = "vision")]
+pub use firebox_vision as vision;
 pub use {
     firebox_core as core, firebox_data as data, firebox_kernels as kernels, firebox_models as models,
     firebox_report as report, firebox_train as train, firebox_weights as weights, firebox_workers as workers,
